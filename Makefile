@@ -1,0 +1,49 @@
+# make demo   the whole system on this machine, with crashes and duplicates
+# make test   everything that must hold: format, lint, types, import contracts, tests
+# Both do their own set-up in .venv; only Python 3.11 or newer is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test check bench scenarios wheels clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml emulator/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the library, the local Google Cloud and the tools ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ./emulator -e '.[emulator,dev]'
+	@touch $@
+
+demo: $(STAMP) ## 500 orders with duplicates, lost answers and killed workers
+	@$(BIN)/python -m examples.orders.demo
+
+check: $(STAMP) ## format, lint, types, import contracts
+	@echo "format";    $(BIN)/ruff format --quiet --check .
+	@echo "lint";      $(BIN)/ruff check --quiet .
+	@echo "types";     $(BIN)/mypy
+	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
+
+test: check ## check, then every test
+	@$(BIN)/python -m pytest -n auto
+
+scenarios: $(STAMP) ## what each ancestor's users expect: row, test, deviation
+	@$(BIN)/python -m tests.scenarios
+
+bench: $(STAMP) ## ratios against the documented way by hand
+	@$(BIN)/python -m benchmarks
+
+wheels: $(STAMP) ## both distributions into dist/
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator
+
+clean: ## forget the virtual environment and the caches
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
