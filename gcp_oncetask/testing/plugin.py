@@ -1,0 +1,3 @@
+"""
+The pytest plugin.
+"""
