@@ -1,0 +1,104 @@
+"""
+The only module that reads a clock, sleeps or draws random numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """
+    One instant on three clocks, in seconds, to measure elapsed time from.
+    """
+
+    monotonic: float
+    boottime: float
+    wall: float
+
+
+class Clock(Protocol):
+    """
+    Time, waiting and chance, as one object that tests replace.
+    """
+
+    def now(self) -> datetime:
+        """
+        Wall time, aware UTC. Never used to decide about a lease.
+        """
+
+    def mark(self) -> Mark:
+        """
+        This instant.
+        """
+
+    def wait(self, event: threading.Event, timeout: float) -> bool:
+        """
+        Wait until *event* is set or *timeout* seconds have passed; returns whether it is set.
+        """
+
+    def random(self) -> float:
+        """
+        A number in [0, 1).
+        """
+
+    def nonce(self) -> str:
+        """
+        24 random hexadecimal digits: how a writer recognises its own write.
+        """
+
+
+def elapsed(start: Mark, end: Mark) -> float:
+    """
+    Seconds from *start* to *end*, by the clock that saw the most.
+
+    A machine that was suspended, or whose wall clock stepped forward, must not believe it still holds a lease;
+    a wall clock that stepped back must not stretch it.
+    """
+    return max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)
+
+
+def at_least(start: Mark, end: Mark) -> float:
+    """
+    Seconds that have surely passed from *start* to *end*: what a suspended machine counts, wall clock left out.
+    """
+    return max(end.monotonic - start.monotonic, end.boottime - start.boottime)
+
+
+class SystemClock:
+    """
+    The machine's clocks and its random source.
+    """
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def mark(self) -> Mark:
+        monotonic = time.monotonic()
+        boottime = monotonic if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+        return Mark(monotonic, boottime, time.time())
+
+    def wait(self, event: threading.Event, timeout: float) -> bool:
+        return event.wait(max(0.0, timeout))
+
+    def random(self) -> float:
+        return random.random()
+
+    def nonce(self) -> str:
+        return os.urandom(12).hex()
+
+
+def pause(clock: Clock, seconds: float) -> None:
+    """
+    Wait *seconds* of *clock*, with nothing to wake it.
+    """
+    clock.wait(threading.Event(), seconds)

@@ -1,0 +1,194 @@
+"""
+The lock: one record, embedded as the map field ``lock`` in every document that takes part.
+
+Data only. What may happen to it is decided in ``lease.py``; how it is stored, in ``store/codec.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+SERVER_TIME: Final = datetime.max.replace(tzinfo=UTC)
+"""Stands, in a record to be written, for the server's own time of that commit."""
+
+SCHEMA: Final = 1
+
+
+class Status(StrEnum):
+    """
+    Stored life cycle, by name.
+    """
+
+    SCHEDULED = "scheduled"
+    LEASED = "leased"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    QUARANTINED = "quarantined"
+
+
+TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+class Event(StrEnum):
+    """
+    What a person can be alerted of.
+    """
+
+    TAKEOVER = "takeover"
+    FAILURE = "failure"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    One failed attempt, as kept in ``Lock.errors``.
+
+    Attributes:
+        at: Server's clock, estimated by the process that recorded it.
+        attempt: 1-based number of the attempt within its sequence.
+        sequence: The step that failed.
+        message: What went wrong, bounded.
+    """
+
+    at: datetime
+    attempt: int
+    sequence: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """
+    An alert that was decided with a commit and is not yet known to be sent.
+
+    Attributes:
+        id: Unique within the document; the mail's Message-ID is made of it.
+        event: What happened.
+        at: When it was decided (estimate of the server's clock).
+        until: Before this instant its present sender is trusted to send it; then anybody may.
+        tries: Sendings that were begun.
+        sequence: The step it is about.
+        attempt: The attempt it is about.
+        reason: Why, in a sentence.
+        evidence: Log lines that the verdict rests on, bounded.
+    """
+
+    id: str
+    event: Event
+    at: datetime
+    until: datetime
+    sequence: int
+    attempt: int
+    reason: str
+    tries: int = 0
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """
+    The lock record of one document.
+
+    Attributes:
+        env: Environment; deliveries of another one are refused.
+        sequence: What is scheduled or running, 1-based; +1 on each schedule, never goes back.
+        base: ``step = sequence - base`` counts within the present chain.
+        keyed: The sequence that ``attempt.key`` is made of: kept when a failed, cancelled or quarantined one is reset.
+        status: Life cycle.
+        token: Fencing token: +1 per grant, never reset, absolute.
+        scheduled_token: The token that was current when this sequence was scheduled.
+        holder: Nonce of the attempt granted last.
+        scheduled_by: Nonce of the schedule that made this sequence.
+        settled_by: Nonce of the settling, release or checkpoint applied last.
+        granted_at: Server time of the last grant.
+        leased_at: Server time of the last grant or renewal.
+        lease_seconds: Length of the lease after ``leased_at``.
+        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say.
+        run_limit_seconds: After this many seconds from the grant the lease counts as expired however fresh.
+        max_attempts: Grants allowed per sequence.
+        on_unknown: ``takeover`` or ``quarantine``, when nothing is known of an expired holder.
+        alert_on: Events that owe an alert.
+        retry: Retry policy as data; None: the queue retries.
+        attempts: Grants of this sequence.
+        errors: The last failures of this sequence, oldest first.
+        wait_until: Not to be run before this instant.
+        due: ``"{env}/{lane}/{shard}/{instant}"``: when and by whom this document must be looked at next. None: nothing owed.
+        dispatches: Cloud Tasks made for this sequence.
+        url: Absolute target of this sequence.
+        queue: Full name of its queue.
+        params: What ``schedule`` was given for this sequence; JSON.
+        headers: Extra headers of its deliveries.
+        trace: Trace id of the holder's request.
+        instance: Where the holder runs.
+        result: What the last completed run returned; JSON.
+        owed: Alerts not yet sent.
+        cancel_requested_at: A cancellation arrived while it was leased.
+    """
+
+    env: str
+    sequence: int
+    status: Status
+    base: int = 0
+    keyed: int = 0
+    token: int = 0
+    scheduled_token: int = 0
+    holder: str | None = None
+    scheduled_by: str | None = None
+    settled_by: str | None = None
+    granted_at: datetime | None = None
+    leased_at: datetime | None = None
+    lease_seconds: float | None = None
+    timeout_seconds: float | None = None
+    run_limit_seconds: float | None = None
+    max_attempts: int | None = None
+    on_unknown: str | None = None
+    alert_on: tuple[str, ...] | None = None
+    retry: dict[str, Any] | None = None
+    attempts: int = 0
+    errors: tuple[Failure, ...] = ()
+    wait_until: datetime | None = None
+    due: str | None = None
+    dispatches: int = 0
+    url: str | None = None
+    queue: str | None = None
+    params: Any = None
+    headers: dict[str, str] | None = None
+    trace: str | None = None
+    instance: str | None = None
+    result: Any = None
+    owed: tuple[Owed, ...] = ()
+    cancel_requested_at: datetime | None = None
+
+    @property
+    def step(self) -> int:
+        """
+        Step within the present chain, 1-based.
+        """
+        return self.sequence - self.base
+
+    @property
+    def finished(self) -> bool:
+        """
+        Whether the status is terminal: completed, failed or cancelled.
+        """
+        return self.status in TERMINAL
+
+    def but(self, **changes: Any) -> Lock:
+        """
+        The same record with *changes*.
+        """
+        return replace(self, **changes)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+STORED_NAMES: Final[dict[str, str]] = {field.name: _camel(field.name) for field in fields(Lock)}
+"""Attribute of ``Lock`` -> its name inside the stored map."""
