@@ -181,9 +181,11 @@ def _problems(c: Config) -> list[str]:
         found.append(f"ONCETASK_LOG_LEVEL is {c.log_level!r}; it must be one of {', '.join(_LEVELS)}.")
     if not 15 <= c.dispatch_deadline <= 1800:
         found.append(f"The dispatch deadline is {c.dispatch_deadline:g} s; Cloud Tasks allows 15 to 1800.")
-    for name in ("request_timeout", "dispatch_grace", "rpc_timeout", "patience", "alert_retry"):
-        if getattr(c, name) <= 0:
-            found.append(f"{name} is {getattr(c, name):g} s; it must be more than 0.")
+    found.extend(
+        f"{name} is {getattr(c, name):g} s; it must be more than 0."
+        for name in ("request_timeout", "dispatch_grace", "rpc_timeout", "patience", "alert_retry")
+        if getattr(c, name) <= 0
+    )
     if c.log_grace < 0 or c.log_interval < 0:
         found.append("log_grace and log_interval must not be negative.")
     if c.patience < c.rpc_timeout:

@@ -117,7 +117,8 @@ class Lock:
         attempts: Grants of this sequence.
         errors: The last failures of this sequence, oldest first.
         wait_until: Not to be run before this instant.
-        due: ``"{env}/{lane}/{shard}/{instant}"``: when and by whom this document must be looked at next. None: nothing owed.
+        due: ``"{env}/{lane}/{shard}/{instant}"``: when and by whom this document must be looked at next; None: nothing
+            is owed.
         dispatches: Cloud Tasks made for this sequence.
         url: Absolute target of this sequence.
         queue: Full name of its queue.
