@@ -1,0 +1,260 @@
+"""
+The words in which the rules of ``lease.py`` are asked and answer. Data only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from gcp_oncetask.delivery import Outcome, instant, parse_instant
+from gcp_oncetask.record import Event, Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """
+    When and where a rule is applied.
+
+    Attributes:
+        now: Estimate of the server's clock that is never later than it.
+        read: Server time of the read that showed the record; None for a record that is trusted unread. The only time by
+            which a lease can expire.
+        place: ``"{env}/{lane}/{shard}"``, the beginning of ``due``.
+        env: Environment of the process.
+        grace: Seconds that an unclaimed task may be overdue before it is dispatched again.
+        alert_retry: Seconds for which the sender of an alert is trusted.
+        chance: A number in [0, 1) for jitter.
+    """
+
+    now: datetime
+    read: datetime | None
+    place: str
+    env: str
+    grace: float = 60.0
+    alert_retry: float = 120.0
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """
+    How a handler wants its leases, in seconds; stored with each grant.
+    """
+
+    lease: float = 60.0
+    timeout: float = 630.0
+    run_limit: float = 630.0
+    max_attempts: int = 11
+    on_unknown: str = "takeover"
+    alert_on: tuple[str, ...] = (Event.TAKEOVER, Event.FAILURE, Event.QUARANTINE)
+    retry: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """
+    Who asks for a lease: a fresh nonce, and where to look for evidence about its bearer.
+    """
+
+    nonce: str
+    trace: str | None = None
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """
+    What a holder must still find in the record for any of its writes to count.
+    """
+
+    sequence: int
+    token: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """
+    Where a sequence goes, with what, and when.
+    """
+
+    url: str
+    queue: str
+    params: Any = None
+    headers: dict[str, str] | None = None
+    wait_until: datetime | None = None
+
+
+class Kind(StrEnum):
+    """
+    The ways to settle an attempt.
+    """
+
+    COMPLETE = "complete"
+    CONTINUE = "continue"
+    SNOOZE = "snooze"
+    RETRY = "retry"
+    FAIL = "fail"
+    RELEASE = "release"
+    CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """
+    All that a settling commit will say, decided before it is tried: also what recovery commits from the log.
+
+    Attributes:
+        kind: How the attempt ends.
+        nonce: Recognises this settling.
+        next_nonce: Recognises the schedule it makes, if any.
+        target: Where the next sequence goes (``CONTINUE``).
+        result: What a completed run returned.
+        wait_until: When the same sequence is tried again (``SNOOZE``, ``RETRY``).
+        message: Why the attempt failed (``RETRY``, ``FAIL``).
+        by_queue: The queue redelivers by itself (``RETRY``), no new task is made.
+    """
+
+    kind: Kind
+    nonce: str
+    next_nonce: str | None = None
+    target: Target | None = None
+    result: Any = None
+    wait_until: datetime | None = None
+    message: str | None = None
+    by_queue: bool = False
+
+    def to_data(self) -> dict[str, Any]:
+        """
+        JSON data, texts and numbers only.
+        """
+        data: dict[str, Any] = {"kind": self.kind.value, "nonce": self.nonce}
+        if self.next_nonce is not None:
+            data["nextNonce"] = self.next_nonce
+        if self.target is not None:
+            t = self.target
+            data["target"] = {
+                "url": t.url,
+                "queue": t.queue,
+                "params": t.params,
+                "headers": t.headers,
+                "waitUntil": None if t.wait_until is None else instant(t.wait_until),
+            }
+        if self.result is not None:
+            data["result"] = self.result
+        if self.wait_until is not None:
+            data["waitUntil"] = instant(self.wait_until)
+        if self.message is not None:
+            data["message"] = self.message
+        if self.by_queue:
+            data["byQueue"] = True
+        return data
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Settlement:
+        """
+        The inverse of ``to_data``.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data was not written by ``to_data``.
+        """
+        target = data.get("target")
+        return cls(
+            kind=Kind(data["kind"]),
+            nonce=str(data["nonce"]),
+            next_nonce=data.get("nextNonce"),
+            target=None
+            if target is None
+            else Target(
+                url=str(target["url"]),
+                queue=str(target["queue"]),
+                params=target.get("params"),
+                headers=target.get("headers"),
+                wait_until=None if target.get("waitUntil") is None else parse_instant(target["waitUntil"]),
+            ),
+            result=data.get("result"),
+            wait_until=None if data.get("waitUntil") is None else parse_instant(data["waitUntil"]),
+            message=data.get("message"),
+            by_queue=bool(data.get("byQueue")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """
+    Write this record.
+
+    Attributes:
+        lock: The record as it shall be.
+        outcome: What that means for the delivery.
+        dispatch: Whether a Cloud Task must be made once it is committed.
+    """
+
+    lock: Lock
+    outcome: Outcome | None = None
+    dispatch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """
+    Write nothing.
+
+    Attributes:
+        outcome: Why.
+        reason: The same as a sentence.
+        until: When asking again makes sense.
+    """
+
+    outcome: Outcome
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedTime:
+    """
+    Read again, with the server's time: this record can't be judged without.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """
+    The lease has expired: judge its holder by the evidence.
+    """
+
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """
+    The fence does not hold.
+
+    Attributes:
+        reason: What was found instead.
+        finished: Whether nothing more is to be done for this sequence.
+    """
+
+    reason: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """
+    What the sweeper has to do with a document whose due time has come.
+
+    Attributes:
+        action: See ``lease.look``.
+        put: The record to write, if the action is a write alone.
+        owed: Ids of the alerts to send.
+    """
+
+    action: str
+    put: Put | None = None
+    owed: tuple[str, ...] = field(default=())

@@ -1,0 +1,223 @@
+"""
+What travels in a Cloud Task, and how its delivery can end.
+
+Data only: JSON in and out, names of tasks, query strings.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from gcp_oncetask.errors import DeliveryError
+
+MAX_BODY: Final = 256 * 1024
+"""A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
+
+_INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Outcome(StrEnum):
+    """
+    How a delivery ended; ``flask.OUTCOME_STATUS`` has its HTTP status.
+    """
+
+    COMPLETED = "completed"
+    CONTINUED = "continued"
+    SNOOZED = "snoozed"
+    CANCELLED = "cancelled"
+    SETTLED = "settled"
+    RETRYING = "retrying"
+    UNDISPATCHED = "undispatched"
+    FAILED_ATTEMPT = "failed-attempt"
+    FAILED = "failed"
+    RECOVERED = "recovered"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+    GONE = "gone"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+    EARLY = "early"
+    POSTPONED = "postponed"
+    SHORT_LEASE = "short-lease"
+    LOST = "lost"
+    LOST_TO_LATER = "lost-to-later"
+    UNHANDLED = "unhandled"
+    REJECTED = "rejected"
+    UNAUTHORISED = "unauthorised"
+    FORBIDDEN = "forbidden"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """
+    One push of one sequence of one document; it may repeat and may be late.
+
+    Attributes:
+        env: Environment of the document.
+        document: Path of the document below its database, such as ``orders/42``.
+        sequence: The step it is for, 1-based.
+        dispatch: Which Cloud Task of that sequence, 1-based.
+        scheduled_by: Nonce of the schedule that made the sequence.
+        token: Fencing token at dispatch.
+        version: The document's version (update time) at dispatch; None if the commit did not tell.
+        wait_until: Not to be run before this instant.
+        contents: The whole document as stored at ``version``, serialized; None: read it.
+    """
+
+    env: str
+    document: str
+    sequence: int
+    dispatch: int
+    scheduled_by: str
+    token: int = 0
+    version: str | None = None
+    wait_until: datetime | None = None
+    contents: bytes | None = None
+
+    def to_json(self) -> bytes:
+        """
+        The body of the task.
+        """
+        data: dict[str, Any] = {
+            "env": self.env,
+            "document": self.document,
+            "sequence": self.sequence,
+            "dispatch": self.dispatch,
+            "scheduledBy": self.scheduled_by,
+            "token": self.token,
+        }
+        if self.version is not None:
+            data["version"] = self.version
+        if self.wait_until is not None:
+            data["waitUntil"] = instant(self.wait_until)
+        if self.contents is not None:
+            data["contents"] = base64.b64encode(self.contents).decode()
+        return json.dumps(data, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Delivery:
+        """
+        Read a body.
+
+        Raises:
+            DeliveryError: It is not one of ours, or damaged; the message says where.
+        """
+        if len(body) > MAX_BODY:
+            raise DeliveryError(f"The body has {len(body)} bytes; a delivery has at most {MAX_BODY}.")
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise DeliveryError(f"The body is not JSON ({error}).") from None
+        if not isinstance(data, dict):
+            raise DeliveryError("The body is not a JSON object.")
+        try:
+            contents = data.get("contents")
+            wait_until = data.get("waitUntil")
+            delivery = cls(
+                env=_text(data, "env"),
+                document=_text(data, "document"),
+                sequence=_number(data, "sequence", 1),
+                dispatch=_number(data, "dispatch", 1),
+                scheduled_by=_text(data, "scheduledBy"),
+                token=_number(data, "token", 0),
+                version=_text(data, "version") if data.get("version") is not None else None,
+                wait_until=None if wait_until is None else parse_instant(wait_until),
+                contents=None if contents is None else base64.b64decode(contents, validate=True),
+            )
+        except KeyError as error:
+            raise DeliveryError(f"The body has no {error.args[0]!r}.") from None
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise DeliveryError(f"The body is damaged: {error}.") from None
+        if not valid_path(delivery.document):
+            raise DeliveryError(f"{delivery.document[:100]!r} is not the path of a document.")
+        return delivery
+
+
+def _text(data: dict[str, Any], name: str) -> str:
+    value = data[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name!r} is not a text")
+    return value
+
+
+def _number(data: dict[str, Any], name: str, least: int) -> int:
+    value = data[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise ValueError(f"{name!r} is not a whole number of at least {least}")
+    return value
+
+
+def valid_path(path: str) -> bool:
+    """
+    Whether *path* can name a document: an even number of parts, none empty, reserved or too long.
+    """
+    parts = path.split("/")
+    return len(parts) % 2 == 0 and all(
+        part and part not in (".", "..") and not (part.startswith("__") and part.endswith("__")) and _short(part)
+        for part in parts
+    )
+
+
+def _short(part: str) -> bool:
+    try:
+        return len(part.encode()) <= 1500
+    except UnicodeEncodeError:
+        return False
+
+
+def task_id(delivery: Delivery) -> str:
+    """
+    Id of the Cloud Task: hashed, so that names neither collide with their tombstones nor make a hot spot.
+    """
+    parts = (delivery.env, delivery.document, delivery.scheduled_by, str(delivery.sequence), str(delivery.dispatch))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+def idempotency_key(env: str, document: str, keyed: int) -> str:
+    """
+    The key of one sequence of one document: the same for each of its attempts, and for nothing else.
+    """
+    return "otk_" + hashlib.sha256(f"{env}\n{document}\n{keyed}".encode()).hexdigest()[:40]
+
+
+def delivery_url(delivery: Delivery, url: str) -> str:
+    """
+    *url* with the delivery named in its query: Cloud Run's request log keeps the query, and no other trace of the task.
+    """
+    scheme, host, path, query, _ = urlsplit(url)
+    named = urlencode(
+        {
+            "oncetask_document": delivery.document,
+            "oncetask_sequence": delivery.sequence,
+            "oncetask_dispatch": delivery.dispatch,
+        }
+    )
+    return urlunsplit((scheme, host, path, f"{query}&{named}" if query else named, ""))
+
+
+def instant(at: datetime) -> str:
+    """
+    *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
+    """
+    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:26]}Z"
+
+
+def parse_instant(text: str) -> datetime:
+    """
+    The inverse of ``instant``.
+
+    Raises:
+        ValueError: *text* has another form.
+    """
+    return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)

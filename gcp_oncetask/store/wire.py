@@ -1,0 +1,333 @@
+"""
+The remote calls to Firestore: plain messages on the client's own channel, explicit deadlines, no hidden retries.
+
+Every failure is classified here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import grpc
+from google.cloud import firestore
+from google.cloud.firestore_v1.types import firestore as _api
+from google.protobuf.empty_pb2 import Empty
+
+from gcp_oncetask.clock import Clock, Mark, at_least
+from gcp_oncetask.errors import StoreError
+from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
+
+CommitRequest: Final = _api.CommitRequest.pb()
+_CommitResponse: Final = _api.CommitResponse.pb()
+_GetDocumentRequest: Final = _api.GetDocumentRequest.pb()
+_BatchGetRequest: Final = _api.BatchGetDocumentsRequest.pb()
+_BatchGetResponse: Final = _api.BatchGetDocumentsResponse.pb()
+_BeginRequest: Final = _api.BeginTransactionRequest.pb()
+_BeginResponse: Final = _api.BeginTransactionResponse.pb()
+_RollbackRequest: Final = _api.RollbackRequest.pb()
+_RunQueryRequest: Final = _api.RunQueryRequest.pb()
+_RunQueryResponse: Final = _api.RunQueryResponse.pb()
+
+T = TypeVar("T")
+_SERVICE: Final = "/google.firestore.v1.Firestore/"
+
+
+class Fate(Enum):
+    """
+    What a failed call says about its effect.
+    """
+
+    MOVED = auto()
+    """A precondition did not hold: not applied, unless an earlier try was."""
+    CONTENTION = auto()
+    """Not applied; try again after a pause."""
+    AMBIGUOUS = auto()
+    """May have been applied, may still be."""
+    REFUSED = auto()
+    """Not applied; trying again can't help."""
+
+
+_FATES: Final[dict[grpc.StatusCode, Fate]] = {
+    grpc.StatusCode.ALREADY_EXISTS: Fate.MOVED,
+    grpc.StatusCode.NOT_FOUND: Fate.MOVED,
+    grpc.StatusCode.FAILED_PRECONDITION: Fate.MOVED,
+    grpc.StatusCode.ABORTED: Fate.CONTENTION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Fate.CONTENTION,
+    grpc.StatusCode.UNAVAILABLE: Fate.AMBIGUOUS,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Fate.AMBIGUOUS,
+    grpc.StatusCode.INTERNAL: Fate.AMBIGUOUS,
+    grpc.StatusCode.CANCELLED: Fate.AMBIGUOUS,
+    grpc.StatusCode.UNKNOWN: Fate.AMBIGUOUS,
+}
+_HINTS: Final[dict[grpc.StatusCode, str]] = {
+    grpc.StatusCode.PERMISSION_DENIED: " Grant this service account roles/datastore.user.",
+    grpc.StatusCode.UNAUTHENTICATED: " Check the credentials of this process.",
+    grpc.StatusCode.UNAVAILABLE: " Is it reachable from here?",
+}
+
+
+class WireError(Exception):
+    """
+    A call failed.
+
+    Attributes:
+        fate: What that says about its effect.
+        code: The service's status.
+        message: The service's sentence.
+    """
+
+    def __init__(self, fate: Fate, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.fate = fate
+        self.code = code
+        self.message = message
+
+    def translated(self, what: str, *, unknown: bool) -> StoreError:
+        """
+        The library's error for *what* failed; ``unknown``: it may still be applied.
+        """
+        fate = " It may still be applied." if unknown else ""
+        hint = _HINTS.get(self.code, "")
+        error = StoreError(
+            f"Firestore: {what} failed with {self.code.name}: {self.message}.{hint}{fate}",
+            unknown=unknown,
+            code=self.code,
+        )
+        error.__cause__ = self
+        return error
+
+
+def classify(error: grpc.RpcError) -> WireError:
+    """
+    The failure of a call on the channel.
+    """
+    call: Any = error  # every error of a call is the call as well, which its type does not say
+    code: grpc.StatusCode = call.code()
+    message = call.details() or code.name
+    fate = _FATES.get(code, Fate.REFUSED)
+    if code is grpc.StatusCode.NOT_FOUND and "database" in message and "not exist" in message:
+        fate = Fate.REFUSED
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
+        fate = Fate.REFUSED
+    return WireError(fate, code, message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    pid: int
+    client: firestore.Client
+    prefix: str
+    database: str
+    metadata: tuple[tuple[str, str], ...]
+    commit: Any
+    get: Any
+    batch_get: Any
+    begin: Any
+    rollback: Any
+    run_query: Any
+
+
+class Wire:
+    """
+    Calls to one database; opens its channel at first use, and a new one in a forked child.
+
+    Args:
+        connect: Makes the client; called once per process.
+        clock: For the estimate of the server's clock.
+        timeout: Deadline of one call, in seconds.
+    """
+
+    def __init__(self, connect: Callable[[bool], firestore.Client], clock: Clock, timeout: float) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._timeout = timeout
+        self._calls: _Calls | None = None
+        self._seen: tuple[datetime, Mark] | None = None
+
+    # --- names ---
+
+    @property
+    def client(self) -> firestore.Client:
+        """
+        The client of this process.
+        """
+        return self._open().client
+
+    @property
+    def database(self) -> str:
+        """
+        ``projects/{project}/databases/{database}``.
+        """
+        return self._open().database
+
+    def name(self, path: str) -> str:
+        """
+        Full name of the document at *path*.
+        """
+        return self._open().prefix + path
+
+    def path(self, name: str) -> str:
+        """
+        The inverse of ``name``.
+        """
+        return name.removeprefix(self._open().prefix)
+
+    # --- calls ---
+
+    def commit(self, writes: Sequence[Any], *, transaction: bytes | None = None, timeout: float | None = None) -> Any:
+        """
+        Commit plain ``Write`` messages together.
+
+        Raises:
+            WireError: It failed.
+        """
+        calls = self._open()
+        request = CommitRequest(database=calls.database, writes=writes)
+        if transaction is not None:
+            request.transaction = transaction
+        response = self._unary(calls.commit, calls, request, timeout)
+        self._saw(response.commit_time)
+        return response
+
+    def get(self, path: str, *, timeout: float | None = None) -> Document | None:
+        """
+        One document by a unary call; None if it is missing. Tells no server time.
+        """
+        calls = self._open()
+        try:
+            return self._unary(calls.get, calls, _GetDocumentRequest(name=calls.prefix + path), timeout)
+        except WireError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND and error.fate is Fate.MOVED:
+                return None
+            raise
+
+    def batch_get(
+        self, paths: Sequence[str], *, transaction: bytes | None = None
+    ) -> dict[str, tuple[Document | None, datetime]]:
+        """
+        Documents (None: missing) by path, each with the server time at which it was read.
+        """
+        calls = self._open()
+        request = _BatchGetRequest(database=calls.database, documents=[calls.prefix + path for path in paths])
+        if transaction is not None:
+            request.transaction = transaction
+        found = {}
+        for answer in self._stream(calls.batch_get, calls, request):
+            if answer.HasField("found"):
+                found[answer.found.name.removeprefix(calls.prefix)] = (answer.found, get_timestamp(answer.read_time))
+            elif answer.missing:
+                found[answer.missing.removeprefix(calls.prefix)] = (None, get_timestamp(answer.read_time))
+            self._saw(answer.read_time)
+        return found
+
+    def run_query(self, query: Any, parent: str = "") -> tuple[list[Document], datetime | None]:
+        """
+        Documents that match a plain ``StructuredQuery``, and the server time of the read.
+        """
+        calls = self._open()
+        root = calls.prefix.removesuffix("/") + (f"/{parent}" if parent else "")
+        found, read = [], None
+        for answer in self._stream(calls.run_query, calls, _RunQueryRequest(parent=root, structured_query=query)):
+            if answer.HasField("document"):
+                found.append(answer.document)
+            if answer.HasField("read_time"):
+                read = get_timestamp(answer.read_time)
+                self._saw(answer.read_time)
+        return found, read
+
+    def begin(self, retry: bytes | None = None) -> bytes:
+        """
+        Begin a read-write transaction; *retry* names the failed one that it repeats.
+        """
+        calls = self._open()
+        request = _BeginRequest(database=calls.database)
+        if retry is not None:
+            request.options.read_write.retry_transaction = retry
+        return bytes(self._unary(calls.begin, calls, request, None).transaction)
+
+    def rollback(self, transaction: bytes) -> None:
+        """
+        Give up a transaction.
+        """
+        calls = self._open()
+        self._unary(calls.rollback, calls, _RollbackRequest(database=calls.database, transaction=transaction), None)
+
+    # --- time ---
+
+    def estimate(self) -> datetime:
+        """
+        An instant that the server's clock has reached already: its latest answer plus what has passed since.
+
+        The first one of a process costs an empty Commit.
+        """
+        if self._seen is None:
+            self.commit(())
+        assert self._seen is not None
+        instant, mark = self._seen
+        return instant + timedelta(seconds=max(0.0, at_least(mark, self._clock.mark())))
+
+    def _saw(self, stamp: Any) -> None:
+        # Anchored at the answer's arrival, so that the estimate is never later than the server's clock.
+        self._seen = (get_timestamp(stamp), self._clock.mark())
+
+    # --- plumbing ---
+
+    def _open(self) -> _Calls:
+        calls = self._calls
+        if calls is not None and calls.pid == os.getpid():
+            return calls
+        client = self._connect(calls is not None)
+        api = client._firestore_api  # noqa: SLF001 - the client's only way to its channel
+        channel: grpc.Channel = api.transport.grpc_channel
+        database: str = client._database_string  # noqa: SLF001 - has no public spelling
+
+        def unary(method: str, request: Any, response: Any) -> Any:
+            return channel.unary_unary(
+                _SERVICE + method,
+                request_serializer=request.SerializeToString,
+                response_deserializer=response.FromString,
+            )
+
+        def stream(method: str, request: Any, response: Any) -> Any:
+            return channel.unary_stream(
+                _SERVICE + method,
+                request_serializer=request.SerializeToString,
+                response_deserializer=response.FromString,
+            )
+
+        calls = _Calls(
+            pid=os.getpid(),
+            client=client,
+            prefix=f"{database}/documents/",
+            database=database,
+            metadata=(
+                *client._rpc_metadata,  # noqa: SLF001 - resource prefix, and the emulator's authorization
+                ("x-goog-request-params", f"database={quote(database, safe='')}"),
+            ),
+            commit=unary("Commit", CommitRequest, _CommitResponse),
+            get=unary("GetDocument", _GetDocumentRequest, DocumentType),
+            batch_get=stream("BatchGetDocuments", _BatchGetRequest, _BatchGetResponse),
+            begin=unary("BeginTransaction", _BeginRequest, _BeginResponse),
+            rollback=unary("Rollback", _RollbackRequest, Empty),
+            run_query=stream("RunQuery", _RunQueryRequest, _RunQueryResponse),
+        )
+        self._calls, self._seen = calls, None
+        return calls
+
+    def _unary(self, call: Any, calls: _Calls, request: Any, timeout: float | None) -> Any:
+        try:
+            return call(request, timeout=timeout or self._timeout, metadata=calls.metadata)
+        except grpc.RpcError as error:
+            raise classify(error) from error
+
+    def _stream(self, call: Any, calls: _Calls, request: Any) -> Iterator[Any]:
+        try:
+            yield from call(request, timeout=self._timeout, metadata=calls.metadata)
+        except grpc.RpcError as error:
+            raise classify(error) from error
