@@ -78,7 +78,8 @@ class VirtualClock:
         with self._lock:
             self._waiting.add(condition)
         try:
-            condition.wait()
+            # Bounded: an advance between the caller's look at the time and this line has nobody to wake.
+            condition.wait(0.05)
         finally:
             with self._lock:
                 self._waiting.discard(condition)

@@ -101,7 +101,8 @@ class Faults:
         Add a rule for an RPC.
 
         Args:
-            method: Name of the RPC, such as ``Commit`` or ``CreateTask``; ``*`` for every one.
+            method: Name of the RPC, such as ``Commit`` or ``CreateTask``; ``*`` for every one. A delivery fault's
+                name makes it strike whatever its rate; only *skip*, *times* and *probability* count then.
             when: Fail before or after the effect.
             code: Status of the failure; None only delays.
             message: Its text.
@@ -126,26 +127,17 @@ class Faults:
         The fault of this call, if one applies; uses it up.
         """
         with self._lock:
-            for rule in self._rules:
-                if rule.method not in ("*", method):
-                    continue
-                if rule.skip > 0:
-                    rule.skip -= 1
-                    continue
-                if rule.times == 0 or self._draw() >= rule.probability:
-                    continue
-                if rule.times is not None:
-                    rule.times -= 1
-                self.injected[f"{method} {rule.fault.when}"] += 1
-                return rule.fault
-        return None
+            fault = self._use(method, "*")
+            if fault is not None:
+                self.injected[f"{method} {fault.when}"] += 1
+            return fault
 
     def strikes(self, name: str, rate: float) -> bool:
         """
-        Whether the delivery fault *name* strikes now; counted if so.
+        Whether the delivery fault *name* strikes now, by a rule of that name or at *rate*; counted if so.
         """
         with self._lock:
-            if rate <= 0 or self._draw() >= rate:
+            if self._use(name) is None and (rate <= 0 or self._draw() >= rate):
                 return False
             self.injected[name] += 1
             return True
@@ -156,6 +148,20 @@ class Faults:
         """
         with self._lock:
             return self._draw() * most
+
+    def _use(self, *names: str) -> Fault | None:
+        for rule in self._rules:
+            if rule.method not in names:
+                continue
+            if rule.skip > 0:
+                rule.skip -= 1
+                continue
+            if rule.times == 0 or self._draw() >= rule.probability:
+                continue
+            if rule.times is not None:
+                rule.times -= 1
+            return rule.fault
+        return None
 
     def _draw(self) -> float:
         return self._rng.random()

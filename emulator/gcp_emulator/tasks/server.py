@@ -1,0 +1,219 @@
+"""
+Cloud Tasks on this machine: the gRPC service, the queues behind it, and the dispatching.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from google.protobuf import field_mask_pb2
+
+from gcp_emulator.clock import Clock, SystemClock
+from gcp_emulator.faults import Faults
+from gcp_emulator.oidc import OidcIssuer
+from gcp_emulator.rpc import Port
+from gcp_emulator.tasks.backlog import Backlog
+from gcp_emulator.tasks.dispatcher import Dispatcher, DispatchRecord
+from gcp_emulator.tasks.messages import (
+    Micros,
+    Queue,
+    QueueMessage,
+    TaskMessage,
+    UpdateQueueRequest,
+    duration,
+)
+from gcp_emulator.tasks.service import CloudTasks
+from gcp_emulator.tasks.transport import HttpTransport, Transport
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class TasksServer:
+    """
+    A Cloud Tasks service for unmodified clients.
+
+    With ``auto`` tasks are dispatched by threads from ``start`` to ``stop``. Without it nothing moves by itself:
+    ``run_due`` dispatches in the calling thread what is due by the clock, in an order that repeats.
+
+    Attributes:
+        service: The RPCs, to be put behind a port or called directly.
+        address: ``127.0.0.1:port`` once started.
+        faults: RPC faults by method name; delivery faults in ``faults.deliveries``, or by name through ``faults.fail``
+            (``duplicate``, ``delay``, ``lose``, ``lose_answer``).
+        transport: Where dispatches go.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        faults: Faults | None = None,
+        issuer: OidcIssuer | None = None,
+        transport: Transport | None = None,
+        *,
+        auto: bool = True,
+        tombstone: timedelta = timedelta(hours=24),
+        queue_tombstone: timedelta = timedelta(days=3),
+        max_dispatch_threads: int = 64,
+        rate_limits: bool | None = None,
+    ) -> None:
+        """
+        Make a service without queues; nothing is served or dispatched before ``start``.
+
+        Args:
+            clock: Times of everything; background dispatching wants the system's (the default).
+            faults: What goes wrong; nothing by default.
+            issuer: Mints identity tokens; without one, tasks that ask for a token are refused.
+            transport: Default: HTTP.
+            auto: Dispatch in the background.
+            tombstone: How long the name of a finished or deleted task stays taken.
+            queue_tombstone: How long the name of a deleted queue stays taken.
+            max_dispatch_threads: Deliveries at once, over all queues.
+            rate_limits: Whether queues keep to their dispatches per second. Default: as ``auto``, so that a burst
+                on a clock that stands still is not left half delivered.
+        """
+        clock = clock or SystemClock()
+        self.faults = faults or Faults()
+        self.transport: Transport = transport or HttpTransport()
+        self._auto = auto
+        self._clock = clock
+        self._backlog = Backlog(
+            tombstone // _MICROSECOND, queue_tombstone // _MICROSECOND, auto if rate_limits is None else rate_limits
+        )
+        self._dispatcher = Dispatcher(
+            self._backlog,
+            clock=clock,
+            faults=self.faults,
+            issuer=issuer,
+            transport=self.transport,
+            max_threads=max_dispatch_threads,
+        )
+        self._api = CloudTasks(
+            self._backlog, self._dispatcher, clock=clock, faults=self.faults, tokens=issuer is not None
+        )
+        self.service = self._api.service(self.faults)
+        self._port = Port([self.service])
+
+    def start(self, port: int = 0) -> str:
+        """
+        Serve gRPC on *port* (0: a free one), and dispatch if ``auto``; returns the address.
+        """
+        address = self._port.start(port)
+        if self._auto:
+            self._dispatcher.start()
+        return address
+
+    def stop(self, grace: float = 0.2) -> None:
+        """
+        Serve and dispatch no more; what runs has *grace* seconds. Queues and tasks stay, and ``start`` goes on.
+        """
+        self._port.stop(grace)
+        self._dispatcher.stop(grace)
+        if isinstance(self.transport, HttpTransport):
+            self.transport.close()
+
+    @property
+    def address(self) -> str:
+        return self._port.address
+
+    @property
+    def counts(self) -> Counter[str]:
+        """
+        Calls received, by short name of the RPC.
+        """
+        return self.service.counts
+
+    @property
+    def dispatches(self) -> list[DispatchRecord]:
+        """
+        Dispatches that have ended, oldest first; the last 100,000.
+        """
+        return self._dispatcher.records()
+
+    def create_queue(
+        self,
+        name: str,
+        *,
+        max_dispatches_per_second: float | None = None,
+        max_concurrent_dispatches: int | None = None,
+        max_attempts: int | None = None,
+        max_retry_duration: timedelta | None = None,
+        min_backoff: timedelta | None = None,
+        max_backoff: timedelta | None = None,
+        max_doublings: int | None = None,
+    ) -> QueueMessage:
+        """
+        Create the queue, or change the given settings of it if it is there.
+
+        Raises:
+            RpcError: As the service refuses.
+        """
+        rates = {
+            "max_dispatches_per_second": max_dispatches_per_second,
+            "max_concurrent_dispatches": max_concurrent_dispatches,
+        }
+        retries = {
+            "max_attempts": max_attempts,
+            "max_doublings": max_doublings,
+            "max_retry_duration": _duration(max_retry_duration),
+            "min_backoff": _duration(min_backoff),
+            "max_backoff": _duration(max_backoff),
+        }
+        queue = Queue(name=name, rate_limits=rates, retry_config=retries)
+        paths = [f"rate_limits.{field}" for field, value in rates.items() if value is not None]
+        paths += [f"retry_config.{field}" for field, value in retries.items() if value is not None]
+        mask = field_mask_pb2.FieldMask(paths=paths)
+        return self._api.update_queue(UpdateQueueRequest(queue=queue, update_mask=mask))
+
+    def tasks(self, queue: str | None = None) -> list[TaskMessage]:
+        """
+        Unfinished tasks of *queue* (full name), or of all queues, as plain messages in order of creation.
+        """
+        return self._api.tasks(queue)
+
+    def run_due(self) -> int:
+        """
+        Deliver in this thread everything that is due, also what becomes due meanwhile; returns how many deliveries.
+
+        Order: by due time, then by creation. What the transport raises comes out of here; the attempt counts as one
+        without an answer.
+        """
+        if self._auto:
+            raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
+        return self._dispatcher.run_due()
+
+    def next_due(self) -> Micros | None:
+        """
+        When the next dispatch is due, in micros since the epoch, perhaps in the past; None if none is scheduled.
+        """
+        with self._dispatcher.changed:
+            return self._backlog.next_due(self._clock.micros())
+
+    def idle(self, timeout: float) -> bool:
+        """
+        Wait up to *timeout* real seconds until nothing runs and no task is due; False if that did not happen.
+
+        Retries that wait for their time, and tasks of paused queues, are not waited for.
+        """
+        return self._dispatcher.idle(timeout)
+
+    def redeliver(self, which: DispatchRecord | str) -> int | None:
+        """
+        Deliver a late copy of a dispatch, or of the last dispatch of the named task, in this thread.
+
+        The headers are the same, but for a fresh identity token. The queue does not hear of the answer.
+
+        Returns:
+            The status; None without an answer.
+        """
+        return self._dispatcher.redeliver(which)
+
+    def duplicate_last(self) -> int | None:
+        """
+        Deliver a late copy of the dispatch that ended last, in this thread; returns the status.
+        """
+        return self._dispatcher.duplicate_last()
+
+
+def _duration(span: timedelta | None) -> object:
+    return None if span is None else duration(span // _MICROSECOND)
