@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, Lock
 from typing import Any
 
 import grpc
@@ -83,6 +83,7 @@ class Service:
     faults: Faults
     clock: Clock = field(default_factory=SystemClock)
     counts: Counter[str] = field(default_factory=Counter)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def call(self, name: str, request: Message) -> Any:
         """
@@ -91,7 +92,8 @@ class Service:
         Raises:
             RpcError: The service's refusal, or the injected one.
         """
-        self.counts[name] += 1
+        with self._lock:
+            self.counts[name] += 1
         method = self.methods.get(name)
         if method is None:
             raise unimplemented(f"{self.name}/{name}")
@@ -127,24 +129,27 @@ class _Handler(grpc.GenericRpcHandler):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._prefix = f"/{service.name}/"
+        self._known = {name: self._handler(name, method) for name, method in service.methods.items()}
 
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         if not handler_call_details.method.startswith(self._prefix):
             return None
         name = handler_call_details.method.removeprefix(self._prefix)
-        method = self._service.methods.get(name)
-        if method is not None and method.stream:
+        return self._known.get(name) or self._refusal(name)
+
+    def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        if method.stream:
             return grpc.unary_stream_rpc_method_handler(
                 self._streamed(name), method.request.FromString, method.response.SerializeToString
             )
-        request = any_pb2.Any if method is None else method.request
-        response = any_pb2.Any if method is None else method.response
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(name),
-            (lambda _: any_pb2.Any()) if method is None else request.FromString,
-            response.SerializeToString,
+            self._unary(name), method.request.FromString, method.response.SerializeToString
+        )
+
+    def _refusal(self, name: str) -> grpc.RpcMethodHandler[Any, Any]:
+        # Nothing is known of this method's messages, and nothing of them is needed to refuse it.
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(name), lambda _: any_pb2.Any(), any_pb2.Any.SerializeToString
         )
 
     def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:

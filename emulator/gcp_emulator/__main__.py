@@ -1,0 +1,9 @@
+"""
+``python -m gcp_emulator``.
+"""
+
+import sys
+
+from gcp_emulator.cli import main
+
+sys.exit(main())

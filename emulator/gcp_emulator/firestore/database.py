@@ -1,0 +1,196 @@
+"""
+One database: its documents, its time, its transactions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from gcp_emulator.clock import Clock
+from gcp_emulator.firestore.execution import Answer, run
+from gcp_emulator.firestore.messages import AnyValue, AnyWrite
+from gcp_emulator.firestore.paths import document_segments, invalid
+from gcp_emulator.firestore.query import Query
+from gcp_emulator.firestore.store import Store
+from gcp_emulator.firestore.transactions import Transaction, print_of
+from gcp_emulator.firestore.writes import Change, Stored
+from gcp_emulator.rpc import RpcError
+
+CONTENTION = "Too much contention on these documents. Please try again."
+CLOSED = "Transaction is invalid or closed."
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """
+    Attributes:
+        time: Commit time in microseconds.
+        results: For each write its document afterwards (None if deleted) and its transforms' results.
+    """
+
+    time: int
+    results: list[tuple[Stored | None, list[AnyValue]]]
+
+
+class Database:
+    """
+    Not thread-safe: whoever serves it holds a lock.
+
+    Times are microseconds. A commit's time is later than that of every commit and read before it, so a read shows
+    exactly the commits up to its own time.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.store = Store()
+        self._clock = clock
+        self._time = 0
+        self._begun = 0
+        self._transactions: dict[bytes, Transaction] = {}
+
+    def wipe(self) -> None:
+        """
+        Forget the documents, close the transactions; time goes on.
+        """
+        self.store = Store()
+        self._transactions.clear()
+
+    def begin(self, *, read_only: bool) -> bytes:
+        """
+        Open a transaction; returns its id.
+        """
+        now = self._clock.micros()
+        self._drop_expired(now)
+        self._begun += 1
+        key = self._begun.to_bytes(8, "big")
+        self._transactions[key] = transaction = Transaction(read_only, now, now)
+        if read_only:
+            transaction.snapshot = self._read_time()
+        return key
+
+    def rollback(self, key: bytes) -> None:
+        """
+        Close a transaction; one that is closed already is left alone.
+        """
+        self.check_known(key)
+        self._transactions.pop(key, None)
+
+    def reader(self, key: bytes) -> tuple[Transaction | None, int]:
+        """
+        The open transaction with this id (none for an empty one), and the time that a read happens at.
+        """
+        if not key:
+            return None, self._read_time()
+        transaction = self._open(key)
+        if transaction.snapshot is None:
+            transaction.snapshot = self._read_time()
+        return transaction, transaction.snapshot
+
+    def get(self, path: str, transaction: Transaction | None) -> Stored | None:
+        """
+        The document at *path*, as *transaction* sees it.
+        """
+        return self.store.get(path) if transaction is None else transaction.get(self.store, path)
+
+    def run(self, query: Query, transaction: Transaction | None, *, counted: bool = False) -> Answer:
+        """
+        The results of *query*, as *transaction* sees them.
+
+        Args:
+            query: What is asked.
+            transaction: By whom, None if outside of one.
+            counted: Whether only the number of results is shown.
+        """
+        if transaction is None:
+            return run(self.store, query)
+        answer = run(transaction.view(self.store, query), query)
+        transaction.saw(query, print_of(answer.documents, counted=counted), counted=counted)
+        return answer
+
+    def commit(self, writes: list[AnyWrite], key: bytes, arrived: int) -> Committed:
+        """
+        Apply all *writes* or none.
+
+        Args:
+            writes: In order; later ones see earlier ones.
+            key: Id of a transaction, which is over after this in any case; or empty.
+            arrived: When the request came in.
+
+        Raises:
+            RpcError: What was refused, and nothing is changed.
+        """
+        if key:
+            transaction = self._open(key)
+            if writes and transaction.read_only:
+                raise invalid("Cannot modify entities in a read-only transaction.")
+            del self._transactions[key]
+            if transaction.conflicts(self.store):
+                raise RpcError(grpc.StatusCode.ABORTED, CONTENTION)
+        changes: dict[str, Change] = {}
+        applied = []
+        for write in writes:
+            change = self._change(changes, write)
+            applied.append((change, change.apply(write, arrived)))
+        for change in changes.values():
+            if change.failure is not None:
+                raise change.failure
+        time = max(self._clock.micros(), self._time + 1)
+        finished = {path: change.finish(time) for path, change in changes.items()}
+        self._time = time
+        self._put(changes, finished)
+        return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
+
+    def _change(self, changes: dict[str, Change], write: AnyWrite) -> Change:
+        match write.WhichOneof("operation"):
+            case "update":
+                name = write.update.name
+            case "delete":
+                name = write.delete
+            case "transform":
+                name = write.transform.document
+            case _:
+                raise invalid("empty write operation")
+        segments = document_segments(name, self.name)
+        path = "/".join(segments)
+        change = changes.get(path)
+        if change is None:
+            change = changes[path] = Change(name, segments, self.store.get(path))
+        return change
+
+    def _put(self, changes: dict[str, Change], finished: dict[str, Stored | None]) -> None:
+        if self._transactions:
+            self._drop_expired(self._clock.micros())
+        for path, change in changes.items():
+            stored = finished[path]
+            if stored is change.before:
+                continue
+            for transaction in self._transactions.values():
+                transaction.remember(path, change.before)
+            self.store.put(path, stored)
+
+    def _open(self, key: bytes) -> Transaction:
+        self.check_known(key)
+        transaction = self._transactions.get(key)
+        now = self._clock.micros()
+        if transaction is None or transaction.is_over(now):
+            self._transactions.pop(key, None)
+            raise invalid(CLOSED)
+        transaction.used = now
+        return transaction
+
+    def check_known(self, key: bytes) -> None:
+        """
+        Refuse the id of a transaction that this database never began.
+        """
+        if len(key) != 8 or not 0 < int.from_bytes(key, "big") <= self._begun:
+            raise invalid("Invalid transaction.")
+
+    def _drop_expired(self, now: int) -> None:
+        for key in [key for key, transaction in self._transactions.items() if transaction.is_over(now)]:
+            del self._transactions[key]
+
+    def _read_time(self) -> int:
+        self._time = max(self._clock.micros(), self._time)
+        return self._time

@@ -1,0 +1,173 @@
+"""
+Running a query on a store: the index that reads least, then what it left undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from gcp_emulator.firestore.paths import NAME
+from gcp_emulator.firestore.query import Cursor, Order, Position, Query, Range
+from gcp_emulator.firestore.sorted_keys import TOP
+from gcp_emulator.firestore.store import Store, field_key
+from gcp_emulator.firestore.values import Key
+from gcp_emulator.firestore.writes import Stored
+
+Row = tuple[tuple[Key, ...], Stored]
+
+
+@dataclass(slots=True)
+class Answer:
+    """
+    Results of a query.
+
+    Attributes:
+        documents: In order, offset and limit applied, projection not.
+        skipped: Results passed over because of the offset.
+        examined: Index entries looked at.
+    """
+
+    documents: list[Stored]
+    skipped: int
+    examined: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """
+    Attributes:
+        range: The part of an index that holds all results.
+        ordered: Whether it also yields them in their order.
+        cost: Entries that will be looked at, at most or about.
+    """
+
+    range: Range
+    ordered: bool
+    cost: int
+
+
+def run(store: Store, query: Query) -> Answer:
+    """
+    The results of *query* on *store* as it is.
+    """
+    if query.limit == 0:
+        return Answer([], 0, 0)
+    plan = _plan(store, query)
+    answer = Answer([], 0, 0)
+    rows = _rows(store, query, plan, answer)
+    if not plan.ordered:
+        rows = iter(_sorted(list(rows), query.orders))
+    rows = _between_cursors(rows, query)
+    answer.skipped = sum(1 for _ in islice(rows, query.offset))
+    answer.documents = [stored for _, stored in islice(rows, query.limit)]
+    return answer
+
+
+def _plan(store: Store, query: Query) -> _Plan:
+    whole = Range(query.orders[0].path, (), (TOP,))
+    candidates = list(query.ranges)
+    if all(each.path != whole.path for each in candidates):
+        candidates.append(whole)
+    plans = [_priced(store, query, candidate) for candidate in candidates]
+    return min(plans, key=lambda plan: (plan.cost, not plan.ordered))
+
+
+def _priced(store: Store, query: Query, candidate: Range) -> _Plan:
+    # What has one value in all results doesn't order them.
+    orders = [order for order in query.orders if order.path not in query.equal]
+    constant = candidate.path in query.equal or candidate.path == NAME
+    alone = all(each is candidate for each in query.ranges)
+    walked = [NAME] if constant else [candidate.path, NAME]
+    descending = query.orders[-1].descending
+    ordered = [order.path for order in orders] == walked and all(o.descending is descending for o in orders)
+    if ordered and len(orders) == len(query.orders):
+        candidate = _narrowed(candidate, query, descending=descending)
+    cost = store.index(query.scope, candidate.path).count(candidate.low, candidate.high)
+    # What other filters leave out may make an ordered walk longer than the limit says.
+    if ordered and query.limit is not None and alone and not (query.scope.group and query.parent):
+        cost = min(cost, query.offset + query.limit)
+    return _Plan(candidate, ordered, cost)
+
+
+def _narrowed(candidate: Range, query: Query, *, descending: bool) -> Range:
+    """
+    The part of *candidate*'s range that lies between the cursors.
+    """
+    low, high = candidate.low, candidate.high
+    start, end = (query.end, query.start) if descending else (query.start, query.end)
+    if query.orders[0].path != candidate.path:
+        return candidate
+    if start is not None:
+        low = max(low, _position(start, behind=start.before is descending))
+    if end is not None:
+        high = min(high, _position(end, behind=end.before is descending))
+    return Range(candidate.path, low, high)
+
+
+def _position(cursor: Cursor, *, behind: bool) -> Position:
+    """
+    Position in an index before or behind all that the cursor names.
+    """
+    return (*cursor.keys, TOP) if behind else cursor.keys
+
+
+def _rows(store: Store, query: Query, plan: _Plan, answer: Answer) -> Iterator[Row]:
+    index = store.index(query.scope, plan.range.path)
+    others = [each for each in query.ranges if each is not plan.range]
+    descending = query.orders[-1].descending and plan.ordered
+    depth = len(query.parent)
+    for entry in index.between(plan.range.low, plan.range.high, descending=descending):
+        answer.examined += 1
+        segments = entry[1]
+        if depth and segments[:depth] != query.parent:
+            continue
+        stored = store.get("/".join(segments))
+        assert stored is not None
+        if not all(_lies_in(stored, each) for each in others):
+            continue
+        keys = _order_keys(stored, query.orders)
+        if keys is not None:
+            yield keys, stored
+
+
+def _lies_in(stored: Stored, filtered: Range) -> bool:
+    key = field_key(stored, filtered.path)
+    return key is not None and filtered.low <= (key, stored.segments) < filtered.high
+
+
+def _order_keys(stored: Stored, orders: tuple[Order, ...]) -> tuple[Key, ...] | None:
+    keys = []
+    for order in orders:
+        key = field_key(stored, order.path)
+        if key is None:
+            return None
+        keys.append(key)
+    return tuple(keys)
+
+
+def _sorted(rows: list[Row], orders: tuple[Order, ...]) -> list[Row]:
+    for number in range(len(orders) - 1, -1, -1):
+        rows.sort(key=lambda row: row[0][number], reverse=orders[number].descending)
+    return rows
+
+
+def _between_cursors(rows: Iterator[Row], query: Query) -> Iterator[Row]:
+    for row in rows:
+        if query.start is not None:
+            side = _compare(row[0], query.start, query.orders)
+            if side < 0 or (side == 0 and not query.start.before):
+                continue
+        if query.end is not None:
+            side = _compare(row[0], query.end, query.orders)
+            if side > 0 or (side == 0 and query.end.before):
+                return
+        yield row
+
+
+def _compare(keys: tuple[Key, ...], cursor: Cursor, orders: tuple[Order, ...]) -> int:
+    for key, other, order in zip(keys, cursor.keys, orders, strict=False):
+        if key != other:
+            return -1 if (key < other) is not order.descending else 1
+    return 0

@@ -1,0 +1,186 @@
+"""
+Resource names and field paths: taken apart, checked, put together.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NoReturn
+
+import grpc
+
+from gcp_emulator.rpc import RpcError
+
+Segments = tuple[str, ...]
+FieldPath = tuple[str, ...]
+
+NAME: FieldPath = ("__name__",)
+ID_BYTES = 1500
+NAME_BYTES = 6 * 1024
+COLLECTIONS_DEEP = 100
+
+_RESERVED = re.compile(r"__.*__", re.DOTALL)
+_DATABASE = re.compile(r"projects/[^/]+/databases/(\(default\)|[a-z][a-z0-9-]{0,62})")
+_SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`", re.DOTALL)
+
+
+def invalid(message: str) -> RpcError:
+    """
+    The refusal of a request that is wrong in itself.
+    """
+    return RpcError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def is_reserved(name: str) -> bool:
+    """
+    Whether an id or field name has the form that Firestore keeps for itself.
+    """
+    return name.startswith("__") and _RESERVED.fullmatch(name) is not None
+
+
+def check_database(name: str) -> None:
+    """
+    Refuse what isn't ``projects/P/databases/D``.
+    """
+    if _DATABASE.fullmatch(name) is None:
+        _explain("Database", name, ("projects", "", "databases", ""))
+        raise invalid(f'Database name "{name}" is invalid: an id is (default) or lower-case letters, digits, "-".')
+
+
+def database_of(name: str, what: str) -> str:
+    """
+    The database that the resource *name* lies in.
+    """
+    database = "/".join(name.split("/", 4)[:4])
+    if _DATABASE.fullmatch(database) is None or not name.startswith(f"{database}/documents"):
+        _explain(what, name, ("projects", "", "databases", "", "documents"))
+        raise invalid(f'{what} name "{name}" is invalid.')
+    return database
+
+
+def document_segments(name: str, database: str, what: str = "Document") -> Segments:
+    """
+    Ids of the document *name* below *database*, collection first.
+
+    Raises:
+        RpcError: Not a document's name, or one of another database.
+    """
+    prefix = f"{database}/documents/"
+    if not name.startswith(prefix):
+        found = database_of(name, what)
+        if found != database:
+            raise invalid(f'{what} name "{name}" is not in database "{database}".')
+        raise invalid(f'{what} name "{name}" lacks a document path.')
+    segments = tuple(name[len(prefix) :].split("/"))
+    if len(segments) % 2 or not _plain(segments):
+        _check_segments(segments, name, len(prefix), what)
+    if len(name) > NAME_BYTES // 4 and len(name.encode()) > NAME_BYTES:
+        raise invalid(f"The document name is longer than {NAME_BYTES} bytes.")
+    if len(segments) > 2 * COLLECTIONS_DEEP:
+        raise invalid(f"A document can't lie more than {COLLECTIONS_DEEP} collections deep.")
+    return segments
+
+
+def parent_segments(name: str, database: str) -> Segments:
+    """
+    Ids of a query's parent: none for the database's root, else a document's.
+    """
+    if name == f"{database}/documents":
+        return ()
+    if name == f"{database}/documents/":
+        raise invalid(f'Document parent name "{name}" is invalid: Omit trailing "/".')
+    return document_segments(name, database, "Document parent")
+
+
+def check_collection(collection: str) -> None:
+    """
+    Refuse what can't be a collection's id.
+    """
+    if "/" in collection:
+        raise invalid(f'Collection id "{collection}" is invalid because it contains "/".')
+    if is_reserved(collection):
+        raise invalid(f'Collection id "{collection}" is invalid because it is reserved.')
+
+
+def _plain(segments: Segments) -> bool:
+    return all(s and len(s) <= ID_BYTES // 4 and s[0] not in "._" for s in segments)
+
+
+def _check_segments(segments: Segments, name: str, index: int, what: str) -> None:
+    for position, segment in enumerate(segments):
+        if not segment:
+            if position == len(segments) - 1:
+                problem = 'is invalid: Omit trailing "/"' if position == 0 else 'has invalid trailing "/"'
+                raise invalid(f'{what} name "{name}" {problem}.')
+            raise invalid(f'{what} name "{name}" lacks a resource id at index {index}.')
+        if segment in (".", ".."):
+            raise invalid(f'{what} name "{name}" contains a resource id "{segment}" at index {index}.')
+        if is_reserved(segment):
+            kind = "Resource" if position % 2 else "Collection"
+            raise invalid(f'{kind} id "{segment}" is invalid because it is reserved.')
+        if len(segment.encode()) > ID_BYTES:
+            raise invalid(f"The key path element name is longer than {ID_BYTES} bytes.")
+        index += len(segment) + 1
+    if len(segments) % 2:
+        raise invalid(f'{what} name "{name}" lacks "/" at index {len(name)}.')
+
+
+def _explain(what: str, name: str, form: tuple[str, ...]) -> None:
+    """
+    Raise the sentence that says where *name* leaves the *form* (an empty string stands for any id), if it does.
+    """
+    parts = name.split("/")
+    index = 0
+    for position, expected in enumerate(form):
+        if position >= len(parts):
+            _refuse(f'{what} name "{name}" lacks "/" at index {len(name)}.')
+        part = parts[position]
+        if expected and part != expected:
+            _refuse(f'{what} name "{name}" lacks "{expected}" at index {index}.')
+        if not part:
+            _refuse(f'{what} name "{name}" has invalid trailing "/".')
+        index += len(part) + 1
+
+
+def _refuse(message: str) -> NoReturn:
+    raise invalid(message)
+
+
+@lru_cache(maxsize=4096)
+def field_path(text: str) -> FieldPath:
+    """
+    Names of the field path *text*, such as ``lock.due`` or ``a.`b c```.
+
+    Raises:
+        RpcError: Not a field path.
+    """
+    names = []
+    at = 0
+    while True:
+        match = _SEGMENT.match(text, at)
+        if match is None:
+            break
+        plain, quoted = match.groups()
+        names.append(plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL))
+        at = match.end()
+        if at == len(text):
+            return tuple(names)
+        if text[at] != ".":
+            break
+        at += 1
+    raise invalid(
+        f'Invalid property path "{text}". Unquoted property paths must match regex ([a-zA-Z_][a-zA-Z_0-9]*), '
+        r"and quoted property paths must match regex (`(?:[^`\\]|(?:\\.))+`)"
+    )
+
+
+@lru_cache(maxsize=4096)
+def written_path(text: str) -> FieldPath:
+    """
+    A field path that may be written: without reserved names.
+    """
+    path = field_path(text)
+    if any(is_reserved(name) for name in path):
+        raise invalid(f"Invalid reserved name in field path {text}")
+    return path

@@ -1,0 +1,310 @@
+"""
+The service ``google.firestore.v1.Firestore``, in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import grpc
+
+from gcp_emulator.clock import Clock, SystemClock
+from gcp_emulator.faults import Faults
+from gcp_emulator.firestore import messages as m
+from gcp_emulator.firestore.database import Database
+from gcp_emulator.firestore.paths import (
+    NAME,
+    FieldPath,
+    check_database,
+    database_of,
+    document_segments,
+    field_path,
+    invalid,
+)
+from gcp_emulator.firestore.query import read_query
+from gcp_emulator.firestore.values import masked
+from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
+
+REQUEST_BYTES = 10 * 1024 * 1024
+AGGREGATED_PER_READ = 1000
+
+
+class FirestoreServer:
+    """
+    A Firestore in Native mode for one process's tests and demos: documents, transactions, queries.
+
+    Projects and databases exist as soon as they are named. Where an answer could be wrong the call is refused with
+    UNIMPLEMENTED. Safe to call from any thread.
+
+    Attributes:
+        service: To put behind a port or to call directly.
+        address: ``127.0.0.1:port`` while started.
+        reads: Documents read so far, as they would be billed: a missing one counts, and a query without results
+            counts one.
+        writes: Writes applied so far in commits.
+        examined: Index entries that queries have looked at so far.
+    """
+
+    def __init__(self, clock: Clock | None = None, faults: Faults | None = None) -> None:
+        self._clock = SystemClock() if clock is None else clock
+        self._lock = threading.Lock()
+        self._databases: dict[str, Database] = {}
+        self._port: Port | None = None
+        self.reads = self.writes = self.examined = 0
+        self.service = Service(
+            "google.firestore.v1.Firestore",
+            self._methods(),
+            Faults() if faults is None else faults,
+            self._clock,
+        )
+
+    @property
+    def address(self) -> str:
+        return "" if self._port is None else self._port.address
+
+    @property
+    def counts(self) -> Counter[str]:
+        """
+        Calls by name of the RPC.
+        """
+        return self.service.counts
+
+    def start(self, port: int = 0) -> str:
+        """
+        Serve on a loopback *port* (0: a free one); returns the address.
+        """
+        self._port = Port([self.service])
+        return self._port.start(port)
+
+    def stop(self) -> None:
+        """
+        Close the port; documents stay.
+        """
+        if self._port is not None:
+            self._port.stop()
+            self._port = None
+
+    def reset_counts(self) -> None:
+        """
+        Count from zero.
+        """
+        with self._lock:
+            self.reads = self.writes = self.examined = 0
+            self.service.counts.clear()
+
+    def wipe(self, project: str | None = None) -> None:
+        """
+        Forget the documents of every database, or of one project's, and close its transactions.
+        """
+        with self._lock:
+            for database in self._databases.values():
+                if project is None or database.name.startswith(f"projects/{project}/"):
+                    database.wipe()
+
+    def documents(self, project: str, database: str = "(default)") -> dict[str, m.AnyDocument]:
+        """
+        Copies of all documents by path, such as ``orders/42``; counts as no read.
+        """
+        with self._lock:
+            found = self._databases.get(f"projects/{project}/databases/{database}")
+            stored = [] if found is None else list(found.store.all())
+        return {each.path: _copy(each.document) for each in sorted(stored, key=lambda each: each.segments)}
+
+    def _methods(self) -> dict[str, Method]:
+        return {
+            "GetDocument": Method(self._get, m.GetDocumentRequest, m.Document),
+            "BatchGetDocuments": Method(
+                self._batch_get, m.BatchGetDocumentsRequest, m.BatchGetDocumentsResponse, stream=True
+            ),
+            "BeginTransaction": Method(self._begin, m.BeginTransactionRequest, m.BeginTransactionResponse),
+            "Commit": Method(self._commit, m.CommitRequest, m.CommitResponse),
+            "Rollback": Method(self._rollback, m.RollbackRequest, m.Empty),
+            "RunQuery": Method(self._run_query, m.RunQueryRequest, m.RunQueryResponse, stream=True),
+            "RunAggregationQuery": Method(
+                self._run_aggregation,
+                m.RunAggregationQueryRequest,
+                m.RunAggregationQueryResponse,
+                stream=True,
+            ),
+        }
+
+    def _database(self, name: str) -> Database:
+        database = self._databases.get(name)
+        if database is None:
+            check_database(name)
+            database = self._databases[name] = Database(name, self._clock)
+        return database
+
+    def _begin(self, request: m.AnyRequest) -> m.AnyResponse:
+        with self._lock:
+            database = self._database(request.database)
+            return m.BeginTransactionResponse(transaction=_begun(database, request.options))
+
+    def _rollback(self, request: m.AnyRequest) -> m.AnyResponse:
+        with self._lock:
+            self._database(request.database).rollback(request.transaction)
+        return m.Empty()
+
+    def _commit(self, request: m.AnyRequest) -> m.AnyResponse:
+        arrived = self._clock.micros()
+        if (size := request.ByteSize()) > REQUEST_BYTES:
+            raise invalid(f"Request payload size exceeds the limit: {REQUEST_BYTES} bytes ({size} were sent).")
+        with self._lock:
+            database = self._database(request.database)
+            committed = database.commit(request.writes, request.transaction, arrived)
+            self.writes += len(request.writes)
+        response = m.CommitResponse()
+        m.set_time(response.commit_time, committed.time)
+        for stored, results in committed.results:
+            result = response.write_results.add()
+            if stored is not None:
+                m.set_time(result.update_time, stored.version)
+            if results:
+                result.transform_results.extend(results)
+        return response
+
+    def _get(self, request: m.AnyRequest) -> m.AnyResponse:
+        if request.HasField("read_time"):
+            raise unimplemented("Reading at a past read_time")
+        mask = _mask(request)
+        name = database_of(request.name, "Document")
+        segments = document_segments(request.name, name)
+        with self._lock:
+            database = self._database(name)
+            transaction, _ = database.reader(request.transaction)
+            stored = database.get("/".join(segments), transaction)
+            self.reads += 1
+        if stored is None:
+            raise RpcError(grpc.StatusCode.NOT_FOUND, f"Document ({request.name}) not found.")
+        return stored.document if mask is None else masked(stored.document, mask)
+
+    def _batch_get(self, request: m.AnyRequest) -> list[m.AnyResponse]:
+        _check_selector(request)
+        mask = _mask(request)
+        paths = {name: "/".join(document_segments(name, request.database)) for name in request.documents}
+        responses = []
+        with self._lock:
+            database = self._database(request.database)
+            key = request.transaction
+            if request.HasField("new_transaction"):
+                key = _begun(database, request.new_transaction)
+                responses.append(m.BatchGetDocumentsResponse(transaction=key))
+            transaction, read_time = database.reader(key)
+            found = [(name, database.get(path, transaction)) for name, path in paths.items()]
+            self.reads += len(found)
+        for name, stored in found:
+            response = m.BatchGetDocumentsResponse()
+            m.set_time(response.read_time, read_time)
+            if stored is None:
+                response.missing = name
+            else:
+                response.found.CopyFrom(stored.document if mask is None else masked(stored.document, mask))
+            responses.append(response)
+        return responses
+
+    def _run_query(self, request: m.AnyRequest) -> list[m.AnyResponse]:
+        _check_selector(request)
+        if request.WhichOneof("query_type") != "structured_query":
+            raise invalid("A query must be a structured query.")
+        name, query = read_query(request.structured_query, request.parent)
+        responses = []
+        with self._lock:
+            database = self._database(name)
+            key = request.transaction
+            if request.HasField("new_transaction"):
+                key = _begun(database, request.new_transaction)
+                responses.append(m.RunQueryResponse(transaction=key))
+            transaction, read_time = database.reader(key)
+            answer = database.run(query, transaction)
+            self.reads += max(1, len(answer.documents))
+            self.examined += answer.examined
+        results = []
+        for stored in answer.documents:
+            response = m.RunQueryResponse()
+            response.document.CopyFrom(
+                stored.document if query.projection is None else masked(stored.document, query.projection)
+            )
+            results.append(response)
+        results = results or [m.RunQueryResponse()]
+        for response in results:
+            m.set_time(response.read_time, read_time)
+        results[0].skipped_results = answer.skipped
+        results[-1].done = True
+        return responses + results
+
+    def _run_aggregation(self, request: m.AnyRequest) -> list[m.AnyResponse]:
+        _check_selector(request)
+        aggregated = request.structured_aggregation_query
+        aliases = _count_aliases(aggregated.aggregations)
+        name, query = read_query(aggregated.structured_query, request.parent)
+        responses = []
+        with self._lock:
+            database = self._database(name)
+            key = request.transaction
+            if request.HasField("new_transaction"):
+                key = _begun(database, request.new_transaction)
+                responses.append(m.RunAggregationQueryResponse(transaction=key))
+            transaction, read_time = database.reader(key)
+            answer = database.run(query, transaction, counted=True)
+            self.reads += max(1, -(-answer.examined // AGGREGATED_PER_READ))
+            self.examined += answer.examined
+        response = m.RunAggregationQueryResponse()
+        m.set_time(response.read_time, read_time)
+        for alias, most in aliases.items():
+            number = len(answer.documents) if most is None else min(most, len(answer.documents))
+            response.result.aggregate_fields[alias].integer_value = number
+        return [*responses, response]
+
+
+def _copy(document: m.AnyDocument) -> m.AnyDocument:
+    copy = m.Document()
+    copy.CopyFrom(document)
+    return copy
+
+
+def _begun(database: Database, options: Any) -> bytes:
+    if options.HasField("read_only"):
+        if options.read_only.HasField("read_time"):
+            raise unimplemented("A transaction at a past read_time")
+        return database.begin(read_only=True)
+    if options.read_write.retry_transaction:
+        database.check_known(options.read_write.retry_transaction)
+    return database.begin(read_only=False)
+
+
+def _check_selector(request: m.AnyRequest) -> None:
+    if request.HasField("read_time"):
+        raise unimplemented("Reading at a past read_time")
+    if "explain_options" in request.DESCRIPTOR.fields_by_name and request.HasField("explain_options"):
+        raise unimplemented("Query explain")
+
+
+def _mask(request: m.AnyRequest) -> list[FieldPath] | None:
+    if not request.HasField("mask"):
+        return None
+    return [path for text in request.mask.field_paths if (path := field_path(text)) != NAME]
+
+
+def _count_aliases(aggregations: Any) -> dict[str, int | None]:
+    """
+    Alias of each count, and the number it stops at.
+    """
+    if not aggregations:
+        raise invalid("An aggregation query needs at least one aggregation.")
+    aliases: dict[str, int | None] = {}
+    for aggregation in aggregations:
+        operator = aggregation.WhichOneof("operator")
+        if operator is None:
+            raise invalid("Operator field in Aggregation is not set.")
+        if operator != "count":
+            raise unimplemented(f"The aggregation {operator}")
+        most = aggregation.count.up_to.value if aggregation.count.HasField("up_to") else None
+        if most is not None and most <= 0:
+            raise invalid("up_to must be greater than zero.")
+        alias = aggregation.alias or f"field_{len(aliases) + 1}"
+        if alias in aliases:
+            raise invalid(f'The alias "{alias}" is used twice.')
+        aliases[alias] = most
+    return aliases

@@ -1,0 +1,116 @@
+"""
+The documents of one database and the indexes over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gcp_emulator.firestore.paths import NAME, FieldPath
+from gcp_emulator.firestore.sorted_keys import SortedKeys
+from gcp_emulator.firestore.values import Key, find, sort_key
+from gcp_emulator.firestore.writes import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    What a query ranges over.
+
+    Attributes:
+        collection: Path of a collection, or the id that the collections of a group share.
+        group: Whether it is a group.
+    """
+
+    collection: str
+    group: bool
+
+
+def field_key(stored: Stored, path: FieldPath) -> Key | None:
+    """
+    What *stored* sorts by at *path*; None if it has no such field.
+    """
+    if path == NAME:
+        return stored.segments
+    value = find(stored.document.fields, path)
+    return None if value is None else sort_key(value)
+
+
+class Store:
+    """
+    Documents by collection, and an index per scope and field, built when a query first asks for it.
+
+    An index holds ``(key, segments)`` of every document that has the field.
+    """
+
+    def __init__(self) -> None:
+        self._collections: dict[str, dict[str, Stored]] = {}
+        self._indexes: dict[Scope, dict[FieldPath, SortedKeys]] = {}
+
+    def get(self, path: str) -> Stored | None:
+        """
+        The document at *path*.
+        """
+        collection = self._collections.get(path.rpartition("/")[0])
+        return None if collection is None else collection.get(path)
+
+    def put(self, path: str, stored: Stored | None) -> None:
+        """
+        Store a version of the document at *path*, or delete it with None.
+        """
+        parent = path.rpartition("/")[0]
+        collection = self._collections.get(parent)
+        if collection is None:
+            collection = self._collections[parent] = {}
+        before = collection.get(path)
+        if stored is None:
+            collection.pop(path, None)
+            if not collection:
+                del self._collections[parent]
+        else:
+            collection[path] = stored
+        for scope in (Scope(parent, group=False), Scope(parent.rpartition("/")[2], group=True)):
+            for field, index in self._indexes.get(scope, {}).items():
+                _move(index, field, before, stored)
+
+    def all(self) -> Iterator[Stored]:
+        """
+        Every document.
+        """
+        for collection in self._collections.values():
+            yield from collection.values()
+
+    def within(self, scope: Scope) -> Iterator[Stored]:
+        """
+        Every document of *scope*, in no particular order.
+        """
+        if not scope.group:
+            yield from self._collections.get(scope.collection, {}).values()
+            return
+        for path, collection in self._collections.items():
+            if path.rpartition("/")[2] == scope.collection:
+                yield from collection.values()
+
+    def index(self, scope: Scope, field: FieldPath) -> SortedKeys:
+        """
+        The index of *field* over *scope*.
+        """
+        fields = self._indexes.setdefault(scope, {})
+        index = fields.get(field)
+        if index is None:
+            index = fields[field] = SortedKeys(
+                (key, stored.segments) for stored in self.within(scope) if (key := field_key(stored, field)) is not None
+            )
+        return index
+
+
+def _move(index: SortedKeys, field: FieldPath, before: Stored | None, after: Stored | None) -> None:
+    old = None if before is None else field_key(before, field)
+    new = None if after is None else field_key(after, field)
+    if old == new:
+        return
+    if before is not None and old is not None:
+        index.remove((old, before.segments))
+    if after is not None and new is not None:
+        index.add((new, after.segments))

@@ -1,0 +1,119 @@
+"""
+Transactions: a snapshot to read from, and what to check before they may write.
+
+No locks. A transaction reads as of its first read (a read-only one as of its begin); when it commits, everything
+it has read must still be so, else it is aborted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gcp_emulator.firestore.execution import run
+from gcp_emulator.firestore.query import Query
+from gcp_emulator.firestore.store import Store
+from gcp_emulator.firestore.writes import Stored
+
+IDLE_MICROS = 60 * 1_000_000
+LIFE_MICROS = 270 * 1_000_000
+
+Print = tuple[tuple[str, int], ...] | int
+"""
+What a query showed: names and versions, or a number.
+"""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """
+    One open transaction.
+
+    Attributes:
+        read_only: Whether it may not write.
+        begun: Microseconds.
+        used: When it was last used, microseconds.
+        snapshot: The time it reads at, microseconds; None before the first read.
+        before: What other commits have changed since the snapshot, as it was then.
+    """
+
+    read_only: bool
+    begun: int
+    used: int
+    snapshot: int | None = None
+    before: dict[str, Stored | None] = field(default_factory=dict)
+    _documents: set[str] = field(default_factory=set)
+    _queries: list[tuple[Query, Print, bool]] = field(default_factory=list)
+
+    def is_over(self, now: int) -> bool:
+        """
+        Whether it has been idle or alive for too long.
+        """
+        return now - self.used > IDLE_MICROS or now - self.begun > LIFE_MICROS
+
+    def remember(self, path: str, before: Stored | None) -> None:
+        """
+        Keep what a commit of somebody else is about to change.
+        """
+        if self.snapshot is not None:
+            self.before.setdefault(path, before)
+
+    def get(self, store: Store, path: str) -> Stored | None:
+        """
+        The document as of the snapshot.
+        """
+        if not self.read_only:
+            self._documents.add(path)
+        return self.before[path] if path in self.before else store.get(path)
+
+    def view(self, store: Store, query: Query) -> Store:
+        """
+        A store that shows what *query* ranges over as of the snapshot.
+        """
+        scope = query.scope
+        changed = {
+            path: stored
+            for path, stored in self.before.items()
+            if (parent := path.rpartition("/")[0]) == scope.collection
+            or (scope.group and parent.rpartition("/")[2] == scope.collection)
+        }
+        if not changed:
+            return store
+        view = Store()
+        for stored in store.within(scope):
+            if stored.path not in changed:
+                view.put(stored.path, stored)
+        for path, before in changed.items():
+            if before is not None:
+                view.put(path, before)
+        return view
+
+    def saw(self, query: Query, shown: Print, *, counted: bool) -> None:
+        """
+        Remember what a query showed.
+        """
+        if not self.read_only:
+            self._queries.append((query, shown, counted))
+
+    def conflicts(self, store: Store) -> bool:
+        """
+        Whether something that was read is no longer so.
+        """
+        if not self.before:
+            return False
+        if not self._documents.isdisjoint(self.before):
+            return True
+        return any(shown(store, query, counted=counted) != saw for query, saw, counted in self._queries)
+
+
+def shown(store: Store, query: Query, *, counted: bool) -> Print:
+    """
+    What *query* shows on *store*.
+    """
+    return print_of(run(store, query).documents, counted=counted)
+
+
+def print_of(documents: list[Stored], *, counted: bool) -> Print:
+    """
+    What results are remembered by.
+    """
+    return len(documents) if counted else tuple((stored.path, stored.version) for stored in documents)

@@ -1,0 +1,238 @@
+"""
+From the text of a filter to a tree.
+
+::
+
+    filter     = [sequence]
+    sequence   = choice {["AND"] choice}
+    choice     = negation {"OR" negation}
+    negation   = ("NOT" | "-") negation | operand
+    operand    = "(" sequence ")" | path operator values
+    values     = value | "(" sequence of value ")"
+    path       = name {"." (name | string)}
+
+OR binds tighter than AND, as in the service's language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gcp_emulator.logging.lexer import FilterError, Token, tokens, unescaped
+
+KEYWORDS = ("AND", "OR", "NOT")
+MAX_LENGTH = 20_000
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """
+    Right side of a comparison.
+
+    Attributes:
+        text: What it says; for a regular expression escapes are left to the expression.
+        quoted: Whether it stood in quotation marks.
+        offset: Where it begins.
+    """
+
+    text: str
+    quoted: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    path: tuple[str, ...]
+    operator: str
+    value: Value
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    parts: tuple[Node, ...]
+
+
+Node = And | Or | Not | Comparison
+
+
+def parse(text: str) -> Node:
+    """
+    The tree of a filter; an empty filter is an empty conjunction.
+
+    Raises:
+        FilterError: Not the language, or a part of it that this server does not have.
+    """
+    if len(text) > MAX_LENGTH:
+        raise FilterError(f"the filter has {len(text)} characters; {MAX_LENGTH} is the most.", text, MAX_LENGTH)
+    return _Parser(text).whole()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = tokens(text)
+        self._at = 0
+        self._depth = 0
+
+    def whole(self) -> Node:
+        if self._peek().kind == "end":
+            return And(())
+        tree = self._sequence(self._operand)
+        if self._peek().kind != "end":
+            raise self._error(f"unexpected {self._peek()}.")
+        return tree
+
+    def _peek(self) -> Token:
+        return self._tokens[self._at]
+
+    def _take(self) -> Token:
+        token = self._tokens[self._at]
+        self._at += 1
+        return token
+
+    def _is_word(self, word: str) -> bool:
+        return self._peek().kind == "text" and self._peek().text == word
+
+    def _error(self, message: str, token: Token | None = None) -> FilterError:
+        return FilterError(message, self._text, (token or self._peek()).start)
+
+    def _sequence(self, operand: Callable[[], Node]) -> Node:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self._error(f"more than {MAX_DEPTH} levels of parentheses.")
+        parts = [self._choice(operand)]
+        while self._peek().kind not in (")", "end"):
+            if self._is_word("AND"):
+                self._take()
+            parts.append(self._choice(operand))
+        self._depth -= 1
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _choice(self, operand: Callable[[], Node]) -> Node:
+        parts = [self._negation(operand)]
+        while self._is_word("OR"):
+            self._take()
+            parts.append(self._negation(operand))
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def _negation(self, operand: Callable[[], Node]) -> Node:
+        negative = False
+        while self._is_word("NOT") or (self._peek().kind == "-" and operand == self._operand):
+            self._take()
+            negative = not negative
+        part = operand()
+        return Not(part) if negative else part
+
+    def _closing(self, opening: Token) -> None:
+        if self._peek().kind != ")":
+            raise self._error("this parenthesis is never closed.", opening)
+        self._take()
+
+    def _operand(self) -> Node:
+        if self._peek().kind == "(":
+            opening = self._take()
+            inner = self._sequence(self._operand)
+            self._closing(opening)
+            return inner
+        first = self._peek()
+        path = self._path()
+        if self._peek().kind != "operator":
+            raise self._no_operator(first)
+        operator = self._take()
+        return self._values(path, operator, first)
+
+    def _no_operator(self, first: Token) -> FilterError:
+        if first.text.upper() in KEYWORDS and first.kind == "text":
+            return self._error(f"unexpected {first}; AND, OR and NOT join comparisons, in capitals.", first)
+        if self._peek().kind == "(":
+            return self._error(f"the function {first} is not implemented by this local server.", first)
+        return self._error(
+            f"found {first} where a comparison such as severity>=ERROR was expected; searching every field "
+            "for a word is not implemented by this local server.",
+            first,
+        )
+
+    def _path(self) -> tuple[str, ...]:
+        """
+        Names joined by dots without spaces; a quoted one may itself contain dots.
+        """
+        first = self._peek()
+        if first.kind not in ("text", "string"):
+            raise self._error(f"found {first} where a field name was expected.")
+        parts: list[str] = []
+        dotted = True
+        end = first.start
+        while self._peek().kind in ("text", "string") and self._peek().start == end:
+            token = self._take()
+            end = token.end
+            if token.kind == "string":
+                if not dotted:
+                    raise self._error(f"a dot is missing before {token}.", token)
+                parts.append(unescaped(token, self._text))
+                dotted = False
+                continue
+            text = token.text if dotted else token.text.removeprefix(".")
+            if not dotted and text == token.text:
+                raise self._error(f"a dot is missing before {token}.", token)
+            dotted = text.endswith(".")
+            parts.extend(text.removesuffix(".").split("."))
+        if dotted or not all(parts):
+            raise self._error(f"the field name that begins with {first} has an empty part.", first)
+        return tuple(parts)
+
+    def _values(self, path: tuple[str, ...], operator: Token, first: Token) -> Node:
+        def one() -> Node:
+            if self._peek().kind == "(":
+                return listed()
+            return Comparison(path, operator.text, self._value(operator), first.start)
+
+        def listed() -> Node:
+            opening = self._take()
+            inner = self._sequence(one)
+            self._closing(opening)
+            return inner
+
+        if self._peek().kind == "(" and operator.text in ("!=", "!~"):
+            raise self._error(
+                f"'{operator.text}' with a list is not implemented by this local server; write NOT field=(a OR b)."
+            )
+        return one()
+
+    def _value(self, operator: Token) -> Value:
+        token = self._take()
+        if token.kind == "string":
+            return Value(self._string(token, operator), quoted=True, offset=token.start)
+        sign = ""
+        if token.kind == "-" and self._peek().kind == "text" and self._peek().start == token.end:
+            sign, token = "-", self._take()
+        if token.kind != "text" or token.text in KEYWORDS:
+            raise self._error(f"found {token} where a value was expected.", token)
+        if self._peek().kind in ("operator", "string", "text") and self._peek().start == token.end:
+            raise self._error(
+                f"unexpected {self._peek()}; put values with special characters in double quotation marks."
+            )
+        return Value(sign + token.text, quoted=False, offset=token.start - len(sign))
+
+    def _string(self, token: Token, operator: Token) -> str:
+        if operator.text not in ("=~", "!~"):
+            return unescaped(token, self._text)
+        if "\\\\" in token.text:
+            raise self._error(
+                "a doubled backslash in a regular expression is not implemented by this local server; "
+                "write '\\.' or '[.]'.",
+                token,
+            )
+        return token.text.replace('\\"', '"')

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import pytest
+
+from gcp_emulator.cli import _parser, _ports, main
+from gcp_emulator.firestore import find
+
+PROGRAM = [sys.executable, "-m", "gcp_emulator"]
+
+
+def run(*arguments, **options):
+    command = [*PROGRAM, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+@contextmanager
+def started(*arguments):
+    """A running gcp-emulator with its exported environment; killed with all children at the end, whatever happens."""
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        family = family_of(process)
+        for one in family:
+            one.kill()
+        process.communicate()
+
+
+def family_of(process):
+    try:
+        parent = psutil.Process(process.pid)
+        return [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def exported(process):
+    """The environment printed by start, read until progress says ready."""
+    for line in process.stderr:
+        if line.startswith("ready"):
+            break
+    environment = {}
+    while "ONCETASK_OIDC_CERTS_URL" not in environment:
+        word, assignment = shlex.split(process.stdout.readline())
+        assert word == "export"
+        name, _, environment[name] = assignment.partition("=")
+    return environment
+
+
+def ended(family):
+    return not psutil.wait_procs(family, timeout=10)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_start_prints_the_environment_and_stops_clean(number):
+    """Start prints export lines for its services, and ends with 0 and no process left on Ctrl-C or SIGTERM."""
+    with started("start", "--project", "p1", "--queue", "a") as process:
+        environment = exported(process)
+        assert environment["GOOGLE_CLOUD_PROJECT"] == "p1"
+        assert set(environment) == {
+            "GOOGLE_CLOUD_PROJECT",
+            "FIRESTORE_EMULATOR_HOST",
+            "CLOUD_TASKS_EMULATOR_HOST",
+            "CLOUD_LOGGING_EMULATOR_HOST",
+            "ONCETASK_OIDC_CERTS_URL",
+        }
+        code = (
+            "from google.cloud import firestore; d = firestore.Client().document('a/b'); d.set({'n': 1}); "
+            "print(d.get().to_dict())"
+        )
+        told = subprocess.check_output(python(code), env={**os.environ, **environment}, text=True)
+        assert told == "{'n': 1}\n"
+        family = family_of(process)
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert ended(family)
+        assert process.stderr.read() == "stopped\n"
+
+
+@pytest.mark.google
+@pytest.mark.skipif(find() is None, reason="Google's Firestore emulator or Java is not installed")
+def test_start_leaves_no_java_behind():
+    """Google's emulator ends with the program, although it is a process of its own."""
+    with started("start", "--firestore=google") as process:
+        exported(process)
+        family = family_of(process)
+        assert any("java" in one.name() for one in family)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert ended(family)
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in servers]
+
+
+def test_chosen_ports_are_used_and_a_taken_one_is_named():
+    """A port given by option is used; a port in use is one sentence and exit code 1."""
+    smtp, tasks = free_ports(2)
+    with started("start", "--smtp", "--port-smtp", smtp, "--port-tasks", tasks) as process:
+        environment = exported(process)
+        assert environment["CLOUD_TASKS_EMULATOR_HOST"] == f"127.0.0.1:{tasks}"
+        assert shlex.split(process.stdout.readline()) == ["export", f"ONCETASK_SMTP_URL=smtp://127.0.0.1:{smtp}"]
+        second = run("start", "--port-tasks", tasks)
+        assert second.returncode == 1
+        assert f"gcp-emulator: tasks could not start on port {tasks}" in second.stderr
+        assert "Traceback" not in second.stderr
+
+
+def test_fixed_ports_yield_to_a_chosen_one():
+    """With --fixed-ports every service has its port, except where an option names another."""
+    options = _parser().parse_args(["start", "--fixed-ports", "--port-oidc", "1234"])
+    assert _ports(options) == {"firestore": 8080, "tasks": 9499, "logging": 9500, "oidc": 1234, "mail": 8025}
+    assert _ports(_parser().parse_args(["start", "--port-tasks", "77"])) == {"tasks": 77}
+
+
+def test_exec_runs_the_command_in_the_environment():
+    """Exec passes output and exit code of the command through, whose own options it leaves alone."""
+    code = "import os, sys; print(os.environ['FIRESTORE_EMULATOR_HOST'], sys.argv[1:]); sys.exit(7)"
+    done = run("exec", "--smtp", "--", *python(code), "--project", "--", "x")
+    assert done.returncode == 7
+    address, _, rest = done.stdout.strip().partition(" ")
+    assert address.startswith("127.0.0.1:")
+    assert rest == "['--project', '--', 'x']"
+    names = [line.split()[0] for line in done.stderr.splitlines()]
+    assert sorted(names) == ["firestore", "logging", "mail", "oidc", "stopped", "tasks"]
+
+
+def test_exec_shows_mail_with_smtp():
+    """With --smtp, mail sent by the command is shown with recipient and subject."""
+    code = (
+        "import os, smtplib; s = smtplib.SMTP(*os.environ['ONCETASK_SMTP_URL'][7:].split(':')); "
+        "s.sendmail('a@x.test', ['ops@x.test'], 'Subject: Task failed\\r\\n\\r\\n'); s.quit()"
+    )
+    done = run("exec", "-q", "--smtp", "--", *python(code))
+    assert (done.returncode, done.stderr) == (0, "mail to ops@x.test: Task failed\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_exec_forwards_signals(number):
+    """A signal goes on to the command, whose exit code is returned; nothing is left."""
+    code = (
+        "import signal, sys\n"
+        "def stop(number, frame): print('got', number, flush=True); sys.exit(40 + number)\n"
+        "signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)\n"
+        "print('here', flush=True)\n"
+        "signal.pause()\n"
+    )
+    with started("exec", "-q", "--", *python(code)) as process:
+        assert process.stdout.readline() == "here\n"
+        family = family_of(process)
+        assert len(family) == 2
+        process.send_signal(number)
+        assert process.wait(10) == 40 + number
+        assert process.stdout.read() == f"got {int(number)}\n"
+        assert ended(family)
+
+
+def test_exec_returns_128_plus_the_signal_that_killed_the_command():
+    """A command killed by a signal is reported as a shell would."""
+    assert run("exec", "-q", "--", *python("import os; os.kill(os.getpid(), 9)")).returncode == 137
+
+
+@pytest.mark.parametrize("arguments", [["exec"], ["exec", "--seed", "3"], ["exec", "--"]])
+def test_exec_without_a_command_is_a_usage_error(capsys, arguments):
+    """Exec without a command is a usage error that shows the right form."""
+    assert usage_error(*arguments) == 2
+    assert "exec needs a command after --" in capsys.readouterr().err
+
+
+def test_start_with_a_command_is_a_usage_error(capsys):
+    """Start with a command is a usage error that names exec."""
+    assert usage_error("start", "--", "true") == 2
+    assert "start takes no command" in capsys.readouterr().err
+
+
+def usage_error(*arguments):
+    with pytest.raises(SystemExit) as ending:
+        main(arguments)
+    return ending.value.code
+
+
+def test_exec_of_an_unknown_command_is_127():
+    """A command that does not exist is 127, with a sentence; nothing is started."""
+    done = run("exec", "--", "no-such-command")
+    assert done.returncode == 127
+    assert done.stderr == "gcp-emulator: there is no command 'no-such-command'; check the spelling and PATH.\n"
+
+
+def test_exec_of_a_file_that_is_no_program_is_126(tmp_path, capsys):
+    """A file that may not be executed is 126, with a sentence; nothing is started."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert main(["exec", "--", str(plain)]) == 126
+    assert capsys.readouterr().err == f"gcp-emulator: {plain} is not executable.\n"
+
+
+def test_faults_are_set_by_name():
+    """An RPC fault of rate 1 makes every such call fail; delivery faults are accepted beside it."""
+    code = (
+        "import os, grpc\n"
+        "from google.cloud.tasks_v2 import CloudTasksClient\n"
+        "from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport\n"
+        "channel = grpc.insecure_channel(os.environ['CLOUD_TASKS_EMULATOR_HOST'])\n"
+        "client = CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))\n"
+        "client.create_task(parent='projects/demo-local/locations/us-central1/queues/default', task={})\n"
+    )
+    done = run("exec", "--fault", "CreateTask:before=1", "--fault", "lose-answer=0.5", "--", *python(code))
+    assert done.returncode == 1
+    assert "ServiceUnavailable: 503 injected fault" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--fault", "lost=0.5"], "no fault is called 'lost'; there are duplicate, delay, lose, lose-answer"),
+        (["--fault", "duplicate=2"], "rate between 0 and 1"),
+        (["--fault", "duplicate"], "rate between 0 and 1"),
+        (["--fault", "Comit:after=0.1"], "no service here has an RPC 'Comit'"),
+        (["--port-tasks", "x"], "'x' is no port"),
+        (["--log-delay", "soon"], "'soon' is no number of seconds"),
+        (["--firestore", "datastore"], "invalid choice"),
+    ],
+)
+def test_bad_options_are_usage_errors(capsys, arguments, says):
+    """A bad option is a usage error with a sentence."""
+    assert usage_error("start", *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_help_tells_options_and_faults(capsys):
+    """Help lists the commands, every option and the faults."""
+    assert usage_error("--help") == usage_error("exec", "--help") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "start|exec",
+        "--firestore",
+        "--port-smtp",
+        "8080 with --fixed-ports",
+        "METHOD:after=RATE",
+        "-- COMMAND",
+    ):
+        assert text in told

@@ -1,0 +1,162 @@
+"""
+The embedded Firestore against Google's, on the same random calls.
+"""
+
+from __future__ import annotations
+
+import random
+
+import grpc
+import pytest
+
+pytestmark = pytest.mark.google
+
+PATHS = ["c/a", "c/b", "c/d", "c/a/sub/x", "other/a"]
+FIELDS = ["n", "s", "m.a", "m.b.c", "arr", "`od d`"]
+SCALARS = [None, True, 0, 1, 1.0, -3, 2.5, 2**60, float("nan"), float("inf"), "", "a", "ab", b"x", [], [1, 2], {}]
+OPERATORS = ["EQUAL", "LESS_THAN", "LESS_THAN_OR_EQUAL", "GREATER_THAN", "GREATER_THAN_OR_EQUAL"]
+
+
+class Pair:
+    """
+    The same calls on two servers; answers are compared without what is each server's own: times and sentences.
+    """
+
+    def __init__(self, rng, *wires):
+        self.rng = rng
+        self.wires = wires
+        self.versions = {path: [] for path in PATHS}
+
+    def data(self, depth=0):
+        if depth < 2 and self.rng.random() < 0.3:
+            return {self.rng.choice("abc"): self.data(depth + 1) for _ in range(self.rng.randrange(3))}
+        return self.rng.choice(SCALARS)
+
+    def fields(self):
+        names = self.rng.sample(["n", "s", "m", "arr", "od d"], self.rng.randrange(4))
+        return {name: self.data() for name in names}
+
+    def transform(self):
+        operation = self.rng.choice(
+            ["increment", "maximum", "minimum", "append_missing_elements", "remove_all_from_array"]
+        )
+        operand = self.rng.choice([1, -2, 0, 0.5, 1.0, 2**62, float("nan"), -0.0])
+        if operation in ("append_missing_elements", "remove_all_from_array"):
+            operand = [self.rng.choice([None, 1, 1.0, 2, "a", True]) for _ in range(self.rng.randrange(3))]
+        return self.rng.choice(FIELDS), operation, operand
+
+    def one_write(self):
+        """
+        A function from a wire and its number to the same write on that server.
+        """
+        path = self.rng.choice(PATHS)
+        kind = self.rng.choice(["set", "set", "mask", "mask", "delete", "transform"])
+        data = self.fields()
+        mask = self.rng.sample(FIELDS, self.rng.randrange(4)) if kind == "mask" else None
+        transforms = [self.transform() for _ in range(self.rng.choice([0, 0, 1, 2]) + (kind == "transform"))]
+        exists = self.rng.choice([None, None, None, True, False])
+        version = self.rng.choice(self.versions[path][-3:] or [None]) if self.rng.random() < 0.3 else None
+
+        def make(number, wire):
+            conditions = {"exists": exists if version is None else None}
+            if version is not None and kind != "transform":
+                conditions["update_time"] = version[number]
+            if kind == "delete":
+                return wire.delete(path, **conditions)
+            made = [wire.field_transform(*each) for each in transforms]
+            if kind == "transform":
+                return wire.transform(path, *made, exists=exists)
+            return wire.write(path, data, mask=mask, transforms=made, **conditions)
+
+        return path, make
+
+    def commit(self):
+        writes = [self.one_write() for _ in range(self.rng.choice([1, 1, 1, 2, 3]))]
+        answers = []
+        for number, wire in enumerate(self.wires):
+            try:
+                answers.append(wire.commit(*[make(number, wire) for _, make in writes]))
+            except grpc.RpcError as error:
+                answers.append(error)
+        shown = [self.shown(answer) for answer in answers]
+        assert shown[0] == shown[1], [make(0, self.wires[0]) for _, make in writes]
+        if not isinstance(answers[0], grpc.RpcError):
+            for at, (path, _) in enumerate(writes):
+                times = [answer.write_results[at].update_time for answer in answers]
+                if times[0].seconds:
+                    self.versions[path].append(times)
+
+    @staticmethod
+    def shown(answer):
+        if isinstance(answer, grpc.RpcError):
+            return answer.code()
+        now = answer.commit_time
+        return [
+            (
+                result.HasField("update_time"),
+                result.update_time == now,
+                [each.SerializeToString(deterministic=True) for each in result.transform_results],
+            )
+            for result in answer.write_results
+        ]
+
+    def documents(self):
+        shown = []
+        for wire in self.wires:
+            found = [each.found for each in wire.batch_get(*PATHS)]
+            shown.append(
+                [
+                    (
+                        d.name,
+                        d.create_time == d.update_time,
+                        wire.pb("Document")(fields=d.fields).SerializeToString(deterministic=True),
+                    )
+                    for d in found
+                ]
+            )
+        assert shown[0] == shown[1]
+
+    def query(self):
+        rng, w = self.rng, self.wires[0]
+        fields = [each for each in FIELDS if each != "`od d`"]
+        ranged = rng.choice(fields)
+        filters = []
+        for _ in range(rng.randrange(3)):
+            operator = rng.choice(OPERATORS)
+            operand = rng.choice([each for each in SCALARS if each is not None and each == each])
+            filters.append(w.filter(rng.choice(fields) if operator == "EQUAL" else ranged, operator, operand))
+        orders = rng.sample(fields, rng.randrange(3))
+        query = {"order_by": w.order(*[rng.choice(["", "-"]) + each for each in orders])}
+        if filters:
+            query["where"] = w.both(*filters)
+        if orders and rng.random() < 0.5:
+            name = rng.choice(["start_at", "end_at"])
+            values = [w.value(rng.choice(SCALARS)) for _ in range(rng.randrange(1, len(orders) + 1))]
+            query[name] = {"before": rng.random() < 0.5, "values": values}
+        if rng.random() < 0.5:
+            query["limit"] = {"value": rng.randrange(4)}
+        if rng.random() < 0.3:
+            query["offset"] = rng.randrange(3)
+        found = [wire.ids("c", **query) for wire in self.wires]
+        assert found[0] == found[1], query
+        counted = [wire.count("c", **query) for wire in self.wires]
+        assert counted[0] == counted[1] == len(found[0]), query
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fuzz_agrees(seed, firestore_embedded, firestore_google, firestore_wire_to, firestore_project):
+    """Random commits, reads and queries have the same outcome on both servers."""
+    with (
+        grpc.insecure_channel(firestore_embedded.address) as ours,
+        grpc.insecure_channel(firestore_google.address) as theirs,
+    ):
+        pair = Pair(
+            random.Random(seed),
+            firestore_wire_to(ours, firestore_project),
+            firestore_wire_to(theirs, firestore_project),
+        )
+        for _ in range(12):
+            for _ in range(3):
+                pair.commit()
+            pair.documents()
+            pair.query()

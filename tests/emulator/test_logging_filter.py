@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import pytest
+
+from gcp_emulator.logging.lexer import FilterError
+from gcp_emulator.logging.matching import compiled, instant
+from gcp_emulator.logging.messages import LogEntry, set_nanos
+
+
+def entry_of(**fields):
+    entry = LogEntry(log_name="projects/p/logs/run.googleapis.com%2Frequests", **fields)
+    entry.resource.type = "cloud_run_revision"
+    entry.resource.labels["service_name"] = "orders"
+    entry.labels["instanceId"] = "00bf"
+    entry.labels["my.team/x"] = "blue"
+    set_nanos(entry.timestamp, instant("2026-03-01T10:00:00.000001Z"))
+    return entry
+
+
+def request_entry():
+    entry = entry_of(severity=500, trace="projects/p/traces/abc", span_id="0000000000000001", insert_id="i1")
+    entry.http_request.request_url = "https://orders.test/tasks/order?otk=k-17&dispatch=2"
+    entry.http_request.status = 503
+    entry.http_request.request_method = "POST"
+    set_nanos(entry.http_request.latency, 1_500_000_000)
+    entry.http_request.cache_hit = True
+    return entry
+
+
+def json_entry():
+    entry = entry_of(severity=200)
+    entry.json_payload.update(
+        {
+            "message": "Started",
+            "oncetask": {"token": "17", "attempt": 2, "done": False, "gone": None, "tags": ["red", "green"]},
+            "rows": [{"n": 1}, {"n": 7}],
+            "odd key": "here",
+        }
+    )
+    return entry
+
+
+MATCHING_REQUEST = [
+    "",
+    "  \n ",
+    "severity=ERROR",
+    "severity>=warning",
+    "severity>400 severity<600",
+    "severity=500",
+    'logName="projects/p/logs/run.googleapis.com%2Frequests"',
+    'logName="PROJECTS/P/logs/run.googleapis.com%2Frequests"',
+    "resource.type=cloud_run_revision",
+    'resource.type = "cloud_run_revision" AND resource.labels.service_name="orders"',
+    'labels.instanceId="00bf"',
+    'labels."my.team/x"=blue',
+    'httpRequest.requestUrl:"OTK=K-17"',
+    'httpRequest.requestUrl:("otk=k-16" OR "otk=k-17")',
+    'httpRequest.requestUrl:("otk=k-17" AND "dispatch=2")',
+    "httpRequest.status=503",
+    "httpRequest.status>=500 httpRequest.status<600",
+    "httpRequest.status=(500 OR 503)",
+    "httpRequest.status=(NOT 200)",
+    "httpRequest.status>-1",
+    'httpRequest.requestMethod="POST"',
+    'httpRequest.latency>"1s" httpRequest.latency<=1500ms',
+    "httpRequest.cacheHit=true",
+    "httpRequest:*",
+    "trace:*",
+    'trace="projects/p/traces/abc"',
+    "spanId=0000000000000001",
+    "insertId!=i2",
+    'timestamp>="2026-03-01T10:00:00Z" timestamp<"2026-03-01T11:00:00+00:00"',
+    'timestamp="2026-03-01T11:00:00.000001+01:00"',
+    'timestamp>"2026-03-01"',
+    r'httpRequest.requestUrl=~"otk=k-\d+&"',
+    r'httpRequest.requestUrl=~"(?i)ORDERS\.TEST"',
+    'httpRequest.requestUrl!~"^http:"',
+    "NOT severity=INFO",
+    "-severity=INFO",
+    "NOT NOT severity=ERROR",
+    "NOT (severity=INFO OR httpRequest.status=200)",
+    'severity=INFO OR severity=ERROR -- either\nhttpRequest.status="503"',
+    # OR binds tighter than AND: (INFO or ERROR) and (200 or 503).
+    "severity=INFO OR severity=ERROR AND httpRequest.status=200 OR httpRequest.status=503",
+    # Fields of the entry itself that are absent count as present with their default.
+    "operation.producer!=x",
+    "NOT textPayload:*",
+]
+
+DIFFERENT_FROM_REQUEST = [
+    "severity=INFO",
+    "severity>CRITICAL",
+    'logName="projects/p/logs/other"',
+    "labels.absent=x",
+    "labels.absent!=x",
+    "labels.absent:*",
+    "jsonPayload.absent!=x",
+    "textPayload!=x",
+    "textPayload:x",
+    "httpRequest.status!=503",
+    'httpRequest.requestUrl:("otk=k-17" AND "dispatch=3")',
+    'httpRequest.requestUrl=~"OTK="',
+    'timestamp>"2026-03-01T10:00:00.000001Z"',
+    'timestamp<"2026-03-01"',
+    "httpRequest.latency>2s",
+    "operation:*",
+    "jsonPayload:*",
+    # Would match if AND bound tighter than OR.
+    "severity=ERROR OR severity=INFO AND httpRequest.status=200",
+    "-severity=ERROR",
+]
+
+
+@pytest.mark.parametrize("text", MATCHING_REQUEST)
+def test_filter_matches_request_entry(text):
+    """Each of these filters matches a request log entry of Cloud Run."""
+    assert compiled(text).matches(request_entry())
+
+
+@pytest.mark.parametrize("text", DIFFERENT_FROM_REQUEST)
+def test_filter_leaves_request_entry_out(text):
+    """None of these filters matches that entry."""
+    assert not compiled(text).matches(request_entry())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("jsonPayload.message=started", True),
+        ("jsonPayload.message:TART", True),
+        ('jsonPayload.message=~"^start"', False),
+        ("jsonPayload.oncetask.token=17", True),
+        ("jsonPayload.oncetask.token:*", True),
+        ("jsonPayload.oncetask.absent:*", False),
+        ("NOT jsonPayload.oncetask.absent:*", True),
+        ("NOT jsonPayload.oncetask.absent=1", True),
+        ("jsonPayload.oncetask.attempt>=2", True),
+        ("jsonPayload.oncetask.attempt=2.0", True),
+        ("jsonPayload.oncetask.attempt=two", False),
+        ("jsonPayload.oncetask.attempt!=two", True),
+        ("jsonPayload.oncetask.attempt=(1 OR 2)", True),
+        ("jsonPayload.oncetask.done=false", True),
+        ("jsonPayload.oncetask.done!=false", False),
+        ("jsonPayload.oncetask.gone=NULL_VALUE", True),
+        ("jsonPayload.oncetask.gone!=NULL_VALUE", False),
+        ("jsonPayload.oncetask.tags=green", True),
+        ("jsonPayload.oncetask.tags=blue", False),
+        ("jsonPayload.rows.n=7", True),
+        ("jsonPayload.rows.n=8", False),
+        ('jsonPayload."odd key"=here', True),
+        ("jsonPayload.message.deeper=x", False),
+        ('jsonPayload.message="St\\x61rted"', True),
+        ('jsonPayload.message="*"', False),
+    ],
+)
+def test_filter_compares_json_payload(text, expected):
+    """Values in a JSON payload are compared by their own type; a missing key never matches."""
+    assert compiled(text).matches(json_entry()) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ("severity=ERROR AND timeout", "line 1, column 20", "severity>=ERROR was expected"),
+        ('"some text"', "line 1, column 1", 'the string "some text"'),
+        ("severity=ERROR\n  and trace:*", "line 2, column 3", "in capitals"),
+        ("sample(insertId, 0.5)", "line 1, column 16", "unexpected character ','"),
+        ("log_id(stdout)", "line 1, column 1", "function 'log_id'"),
+        ("severity=", "line 1, column 10", "the end of the filter where a value"),
+        ("severity=(ERROR OR", "line 1, column 19", "the end of the filter"),
+        ("(severity=ERROR", "line 1, column 1", "never closed"),
+        ("severity=ERROR)", "line 1, column 15", "unexpected ')'"),
+        ('insertId="abc', "line 1, column 10", "no closing quotation mark"),
+        ("insertId=abc:def", "line 1, column 13", "double quotation marks"),
+        ("insertId='abc'", "line 1, column 10", "unexpected character '''"),
+        ("severity=LOUD", "line 1, column 10", "'LOUD' is no severity"),
+        ("severity:(ERROR OR LOUD)", "line 1, column 20", "'LOUD' is no severity"),
+        ("severity=~ERR", "line 1, column 1", "needs text"),
+        ("sevirity=ERROR", "line 1, column 1", "did you mean 'severity'?"),
+        ("httpRequest.stauts=200", "line 1, column 1", "did you mean 'status'?"),
+        ("httpRequest=x", "line 1, column 1", "is a message"),
+        ("jsonPayload:x", "line 1, column 1", "is a message"),
+        ("insertId.x=1", "line 1, column 1", "has no parts"),
+        ("protoPayload.methodName=x", "line 1, column 1", "protoPayload is not implemented"),
+        ("httpRequest.status=ok", "line 1, column 20", "'ok' is no number"),
+        ("timestamp>yesterday", "line 1, column 11", "RFC 3339"),
+        ('timestamp>"2026-03-01T10:00:00"', "line 1, column 11", "RFC 3339"),
+        ("httpRequest.latency>3", "line 1, column 21", "length of time"),
+        ('insertId=~"a(b"', "line 1, column 11", "bad regular expression"),
+        ('insertId=~"(?=a)"', "line 1, column 11", "not implemented"),
+        ('insertId=~"(?x)a"', "line 1, column 11", "not implemented"),
+        (r'insertId=~"(a)\1"', "line 1, column 11", "not implemented"),
+        (r'insertId=~"a\\b"', "line 1, column 11", "doubled backslash"),
+        (r'insertId="a\d"', "line 1, column 12", r"unknown escape '\d'"),
+        ("insertId!=(a OR b)", "line 1, column 11", "with a list"),
+        ("labels..x=1", "line 1, column 1", "empty part"),
+        ('labels"x"=1', "line 1, column 7", "a dot is missing"),
+        ("OR severity=ERROR", "line 1, column 1", "unexpected 'OR'"),
+        ("severity=ERROR OR OR trace:*", "line 1, column 19", "unexpected 'OR'"),
+        ("insertId=" + "(" * 200 + "a" + ")" * 200, "line 1, column 110", "levels of parentheses"),
+    ],
+)
+def test_filter_refused_with_position(text, place, says):
+    """What the server can't do rightly is refused, with line, column and what was found there."""
+    with pytest.raises(FilterError) as refusal:
+        compiled(text)
+    assert place in str(refusal.value)
+    assert says in str(refusal.value)
+
+
+def test_filter_of_20000_characters_is_the_longest():
+    """A filter may have 20,000 characters, not one more."""
+    text = 'insertId="' + "x" * (20_000 - 11) + '"'
+    compiled(text)
+    with pytest.raises(FilterError, match="20000 is the most"):
+        compiled(text + " ")
+
+
+def test_filter_bounds_come_from_the_conjunction_only():
+    """Only instants that every match must satisfy narrow the time that is looked at."""
+    day = instant("2026-03-01")
+    assert compiled('timestamp>="2026-03-01" AND (severity=ERROR timestamp<="2026-03-01")').since == day
+    assert compiled('severity=ERROR (trace:* AND timestamp<="2026-03-01")').until == day
+    assert compiled('timestamp>="2026-03-01" OR severity=ERROR').since < 0
+    assert compiled('NOT timestamp>="2026-03-01"').since < 0
