@@ -144,6 +144,55 @@ class Delivery:
         return delivery
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHeaders:
+    """
+    What Cloud Tasks says about a delivery: information, never identity.
+
+    Attributes:
+        queue: Id of the queue.
+        task: Id of the task.
+        retry_count: Tries before this one, whatever became of them.
+        execution_count: Answers before this one, 5xx not counted.
+        eta: When it was to be delivered.
+        previous_response: HTTP status of the try before; 504 after a deadline.
+    """
+
+    queue: str = ""
+    task: str = ""
+    retry_count: int = 0
+    execution_count: int = 0
+    eta: datetime | None = None
+    previous_response: int | None = None
+
+    @classmethod
+    def of(cls, headers: Any) -> TaskHeaders:
+        """
+        Read *headers*, a mapping that does not care about case, tolerantly: what is missing or odd is left at its default.
+        """
+        eta = headers.get("X-CloudTasks-TaskETA")
+        previous = _count(headers.get("X-CloudTasks-TaskPreviousResponse"))
+        return cls(
+            queue=headers.get("X-CloudTasks-QueueName", ""),
+            task=headers.get("X-CloudTasks-TaskName", ""),
+            retry_count=_count(headers.get("X-CloudTasks-TaskRetryCount")) or 0,
+            execution_count=_count(headers.get("X-CloudTasks-TaskExecutionCount")) or 0,
+            eta=_eta(eta) if eta else None,
+            previous_response=previous or None,
+        )
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _eta(text: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(float(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _text(data: dict[str, Any], name: str) -> str:
     value = data[name]
     if not isinstance(value, str) or not value:

@@ -6,6 +6,7 @@ Plain messages cost a tenth of the client's wrapped ones, and every delivery pas
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1.base_document import BaseDocumentReference
 from google.cloud.firestore_v1.types import document as _document
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
@@ -181,6 +183,26 @@ def decode(value: Value, reference: Callable[[str], Any] | None = None) -> Any: 
             return value.reference_value if reference is None else reference(value.reference_value)
         case _:
             return None
+
+
+def pack(value: Value) -> str:
+    """
+    *value* as text, for a log line.
+    """
+    return base64.b64encode(value.SerializeToString()).decode()
+
+
+def unpack(text: str) -> Value:
+    """
+    The inverse of ``pack``.
+
+    Raises:
+        ValueError: *text* has another form.
+    """
+    try:
+        return ValueType.FromString(base64.b64decode(text, validate=True))
+    except DecodeError as error:
+        raise ValueError(f"not a packed value: {error}") from error
 
 
 def set_timestamp(target: Timestamp, at: datetime) -> None:

@@ -152,6 +152,12 @@ class Store:
         document, read = self._patiently(lambda: self.wire.batch_get([path])[path], f"reading {path}")
         return snapshot_of(path, document, read)
 
+    def reference(self, name: str) -> Any:
+        """
+        The client's document reference of a full name.
+        """
+        return self.wire.client.document(name.split("/documents/", 1)[-1])
+
     def estimate(self) -> datetime:
         """
         ``Wire.estimate``, patiently.
@@ -163,7 +169,7 @@ class Store:
 
     def _patiently(self, call: Callable[[], T], what: str) -> T:
         """
-        Repeat a call without effect until it answers.
+        Repeat a call without effect until it answers, twice at most.
         """
         start = self._clock.mark()
         tries = 0
@@ -173,7 +179,7 @@ class Store:
             except WireError as error:
                 tries += 1
                 spent = elapsed(start, self._clock.mark())
-                # Reads decide nothing that can't be decided later: two tries, then the caller's caller retries.
+                # Reads decide nothing that can't be decided later: the caller's caller retries.
                 if error.fate in (Fate.REFUSED, Fate.MOVED) or tries >= 3 or spent >= self._patience:
                     raise error.translated(what, unknown=False) from error
             self._pause(tries)
@@ -224,7 +230,7 @@ class Store:
             if not isinstance(decision, Put):
                 return Changed(decision, snapshot)
             extra = changes(snapshot) if callable(changes) else changes
-            _check_conflicts(path, snapshot, extra)
+            check_conflicts(snapshot, extra)
             write, stamped = make_write(self.wire.name(path), snapshot, decision.lock, extra)
             try:
                 response = self.wire.commit((write,))
@@ -236,7 +242,7 @@ class Store:
             if error.fate is Fate.AMBIGUOUS:
                 unsure = (decision, snapshot)
             elif error.fate is Fate.MOVED or unsure is not None:
-                snapshot = self._read_back(path, unsure is not None)
+                snapshot = self._read_back(path, unsure=unsure is not None)
                 if unsure is not None:
                     if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
                         return Changed(decision, snapshot)
@@ -245,20 +251,52 @@ class Store:
             elif error.fate is Fate.REFUSED:
                 raise error.translated(f"writing {path}", unknown=False) from error
             if elapsed(begun, self._clock.mark()) >= self._patience:
-                raise self._gave_up(path, error, unsure is not None) from error
+                raise self._gave_up(path, error, unsure=unsure is not None) from error
             if error.fate is not Fate.MOVED or tries > 1:
                 self._pause(tries)
 
-    def _read_back(self, path: str, unsure: bool) -> Snapshot:
+    def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:
+        """
+        Write user fields alone, if nobody else has changed them since *known*; None if the document is gone.
+
+        Raises:
+            As ``change``.
+        """
+        if not changes.values:
+            return known
+        begun = self._clock.mark()
+        snapshot, tries = known, 0
+        while snapshot.document is not None:
+            check_conflicts(snapshot, changes)
+            write = _WriteType()
+            write.update.name = self.wire.name(known.path)
+            write.current_document.update_time.CopyFrom(snapshot.version)
+            _put_fields(write, changes)
+            try:
+                response = self.wire.commit((write,))
+            except WireError as error:
+                tries += 1
+                if error.fate is Fate.REFUSED or elapsed(begun, self._clock.mark()) >= self._patience:
+                    raise self._gave_up(known.path, error, unsure=error.fate is Fate.AMBIGUOUS) from error
+                # Writing the same values again is harmless, so a lost answer needs no more than another look.
+                self._pause(tries)
+                snapshot = self.get(known.path)
+            else:
+                lock = snapshot.lock
+                done = after(snapshot, response.write_results[0], lock, changes, []) if lock is not None else None
+                return done or self.get(known.path)
+        return None
+
+    def _read_back(self, path: str, *, unsure: bool) -> Snapshot:
         try:
             return self.get(path)
         except StoreError as error:
             error.facts["unknown"] = unsure
             raise
 
-    def _gave_up(self, path: str, error: WireError, unsure: bool) -> Exception:
-        if unsure or error.fate is Fate.AMBIGUOUS:
-            return error.translated(f"writing {path}", unknown=True)
+    def _gave_up(self, path: str, error: WireError, *, unsure: bool) -> Exception:
+        if unsure or error.fate is not Fate.CONTENTION:
+            return error.translated(f"writing {path}", unknown=unsure)
         return ContentionError(
             f"{path}: gave up after {self._patience:g} s of contention ({error.message}); nothing was written.",
             document=path,
@@ -289,7 +327,12 @@ class Store:
         return True
 
 
-def _check_conflicts(path: str, snapshot: Snapshot, changes: Changes) -> None:
+def check_conflicts(snapshot: Snapshot, changes: Changes) -> None:
+    """
+    Raises:
+        ConflictError: One of *changes* was changed by somebody else.
+    """
+    path = snapshot.path
     clash = [] if snapshot.document is None else changes.conflicts(snapshot.document)
     if clash:
         raise ConflictError(
@@ -372,19 +415,24 @@ def make_write(
     else:
         changed, stamped = encode_lock_changes(fields["lock"], snapshot.lock, lock)
         mask.extend("lock." + stored for stored in changed)
-    for key, value in changes.values.items():
-        mask.append(quoted(key))
-        if value is not None:
-            fields[key].CopyFrom(value)
     if snapshot.exists:
         write.update_mask.field_paths.extend(mask)
         if precondition:
             write.current_document.update_time.CopyFrom(snapshot.version)
     elif precondition:
         write.current_document.exists = False
+    _put_fields(write, changes, masked=snapshot.exists)
     for stored in stamped:
         write.update_transforms.add(field_path="lock." + stored, set_to_server_value=_REQUEST_TIME)
     return write, stamped
+
+
+def _put_fields(write: Any, changes: Changes, *, masked: bool = True) -> None:
+    for key, value in changes.values.items():
+        if masked:
+            write.update_mask.field_paths.append(quoted(key))
+        if value is not None:
+            write.update.fields[key].CopyFrom(value)
 
 
 def after(snapshot: Snapshot, result: Any, lock: Lock, changes: Changes, stamped: list[str]) -> Snapshot:

@@ -7,20 +7,17 @@ commit is repeated by itself when the answer was lost. Here each remote call is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from google.api_core.exceptions import Aborted
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
-from gcp_oncetask.clock import Clock, elapsed, pause
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.store.store import NO_CHANGES, Changes, Snapshot, Store, after, make_write, snapshot_of
 from gcp_oncetask.store.wire import Fate, WireError
-
-T = TypeVar("T")
 
 _WRAP: Final = _write.Write.wrap
 _UNWRAP: Final = _write.Write.pb
@@ -30,6 +27,9 @@ class OwnTransaction(firestore.Transaction):
     """
     A real ``firestore.Transaction`` whose begin, commit and rollback are single calls with a deadline.
     """
+
+    oncetask_attempt: Any = None
+    """The attempt whose lease it is fenced by."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.wire.client, max_attempts=1)
@@ -89,79 +89,72 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     transaction._add_write_pbs([_WRAP(write)])  # noqa: SLF001 - the only way to add a write with transforms
 
 
-def run(
-    store: Store,
-    clock: Clock,
-    path: str,
-    body: Callable[[OwnTransaction, Snapshot], T],
-    ending: Callable[[Snapshot], Ending],
-    *,
-    nonce: str,
-    repeat: bool,
-    patience: float,
-) -> tuple[T, Snapshot]:
+def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
     """
-    Run *body* in a transaction that has read the lock at *path* and ends by writing it.
+    A transaction that has read the document at *path*, so that its commit fails if that changes.
 
     Args:
         store: Where.
-        clock: For pauses.
         path: Document of the attempt.
-        body: Given the transaction and the lock as read in it; raises to give up (it is rolled back).
-        ending: Called after the body: the lock as it shall be, with ``settled_by`` = *nonce*, and the fields to save.
-        nonce: Recognises the commit.
-        repeat: Whether the body may be run again after contention.
-        patience: Total seconds.
-
-    Returns:
-        What the body returned, and the document after the commit.
+        failed: Id of the transaction that this one repeats.
 
     Raises:
-        ContentionError: Others kept changing what was read.
+        ContentionError: It was aborted.
+        StoreError: Firestore was unreachable or refused.
+    """
+    transaction = OwnTransaction(store)
+    try:
+        transaction._begin(failed)  # noqa: SLF001 - ours
+    except WireError as error:
+        raise _translated(error, "beginning a transaction") from error
+    try:
+        return transaction, read_in(store, transaction, path)
+    except BaseException:
+        roll_back(transaction)
+        raise
+
+
+def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending) -> Snapshot:
+    """
+    Commit *transaction* with the lock of *snapshot* as *ending* says; its ``settled_by`` recognises the commit.
+
+    Returns:
+        The document after it.
+
+    Raises:
+        ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
     """
-    begun = clock.mark()
-    failed: bytes | None = None
-    tries = 0
-    while True:
-        transaction = OwnTransaction(store)
-        try:
-            transaction._begin(failed)  # noqa: SLF001 - ours
-            failed = transaction.id
-            snapshot = read_in(store, transaction, path)
-            value = body(transaction, snapshot)
-            end = ending(snapshot)
-            write, stamped = make_write(store.wire.name(path), snapshot, end.put.lock, end.changes, precondition=False)
-            transaction._add_write_pbs([_WRAP(write)])  # noqa: SLF001
-            results = transaction._commit()  # noqa: SLF001
-            return value, after(snapshot, results[-1], end.put.lock, end.changes, stamped)
-        except WireError as error:
-            applied = _after_error(store, transaction, path, nonce, error)
-            if applied is not None:
-                return value, applied
-            caught: Exception = _translated(error, f"the transaction on {path}")
-        except ContentionError as error:
-            _roll_back(transaction)
-            caught = error
-        except BaseException:
-            _roll_back(transaction)
-            raise
-        tries += 1
-        if not isinstance(caught, ContentionError) or not repeat or elapsed(begun, clock.mark()) >= patience:
-            raise caught
-        pause(clock, min(0.02 * 2**tries, 1.0) * (0.5 + clock.random() / 2))
+    write, stamped = make_write(
+        store.wire.name(snapshot.path), snapshot, ending.put.lock, ending.changes, precondition=False
+    )
+    transaction._add_write_pbs([_WRAP(write)])  # noqa: SLF001 - the only way to add a write with transforms
+    alone = len(transaction) == 1
+    try:
+        results = transaction._commit()  # noqa: SLF001 - ours
+    except WireError as error:
+        nonce = ending.put.lock.settled_by
+        applied = _after_error(store, transaction, snapshot.path, nonce, error)
+        if applied is None:
+            raise _translated(error, f"the transaction on {snapshot.path}") from error
+        return applied
+    done = after(snapshot, results[-1], ending.put.lock, ending.changes, stamped)
+    # The user's own writes may have touched this document too: then its contents are not known.
+    return done if alone else replace(done, whole=False)
 
 
-def _after_error(store: Store, transaction: OwnTransaction, path: str, nonce: str, error: WireError) -> Snapshot | None:
+def _after_error(
+    store: Store, transaction: OwnTransaction, path: str, nonce: str | None, error: WireError
+) -> Snapshot | None:
     """
     The document if the commit was applied after all; None if it surely was not, and can't be any more.
     """
     in_doubt = error.fate is Fate.AMBIGUOUS and transaction.in_progress
     if not in_doubt:
-        _roll_back(transaction)
+        roll_back(transaction)
         return None
     # A transaction that is rolled back can't be applied later; one that was applied shows our nonce.
-    rolled_back = _roll_back(transaction)
+    rolled_back = roll_back(transaction)
     try:
         found = store.get(path)
     except StoreError as unreadable:
@@ -173,7 +166,17 @@ def _after_error(store: Store, transaction: OwnTransaction, path: str, nonce: st
     return None
 
 
-def _roll_back(transaction: OwnTransaction) -> bool:
+def contended(error: BaseException) -> bool:
+    """
+    Whether *error*, raised by the user's own reads in a transaction, means contention.
+    """
+    return isinstance(error, Aborted)
+
+
+def roll_back(transaction: OwnTransaction) -> bool:
+    """
+    Give it up; returns whether the server said so too.
+    """
     try:
         transaction._rollback()  # noqa: SLF001
     except WireError:

@@ -1,0 +1,457 @@
+"""
+One granted lease, as user code holds it, and the words by which user code ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from google.cloud.firestore import Transaction
+
+from gcp_oncetask import lease
+from gcp_oncetask.clock import Mark, elapsed, pause
+from gcp_oncetask.decision import Fence, Kind, Lost, Policy, Put, Settlement
+from gcp_oncetask.delivery import Outcome, TaskHeaders, idempotency_key
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import (
+    AlreadySettledError,
+    ContentionError,
+    LeaseLostError,
+    RequestLogError,
+    StoreError,
+    UsageError,
+)
+from gcp_oncetask.logs import LogContext
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.codec import pack
+from gcp_oncetask.store.store import NO_CHANGES, Changed, Changes, Snapshot, check_conflicts
+
+T = TypeVar("T")
+MAX_SETTLEMENT: Final = 32_768
+"""Bytes of a settlement in a log line; larger ones are left out of it."""
+
+
+class Verdict(Exception):  # noqa: N818 - a word of user code, not an error
+    """
+    How a handler wants its attempt to end; raised or returned.
+    """
+
+
+class Retry(Verdict):
+    """
+    The attempt failed; try again after *after* (seconds or a timedelta; None: by the policy, or the queue).
+    """
+
+    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+        super().__init__(reason or "the handler asked for a retry")
+        self.after = after
+
+
+class Snooze(Verdict):
+    """
+    Not now: run the same step again after *delay* (seconds or a timedelta); no attempt is burned.
+    """
+
+    def __init__(self, delay: timedelta | float) -> None:
+        super().__init__("snoozed")
+        self.delay = delay
+
+
+class Fail(Verdict):
+    """
+    The task has failed for good; no other attempt follows.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class Continue(Verdict):
+    """
+    The step is done; the next one follows, at the same URL unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        delay: timedelta | float | None = None,
+        params: Any = None,
+        queue: str | None = None,
+    ) -> None:
+        super().__init__("continued")
+        self.url = url
+        self.delay = delay
+        self.params = params
+        self.queue = queue
+
+
+@dataclass(slots=True)
+class _Open:
+    """
+    A transaction of this attempt, while the user's code runs in it.
+    """
+
+    transaction: Transaction
+    snapshot: Snapshot
+    ending: transactions.Ending | None = None
+    how: Settlement | None = None
+    after: list[Callable[[], Any]] = field(default_factory=list)
+
+
+class Attempt:
+    """
+    One granted lease.
+
+    Attributes:
+        step: Step within the chain, 1-based.
+        sequence: Sequence of the document, 1-based, never repeated.
+        number: Which attempt of this sequence, 1-based.
+        key: Idempotency key, the same for every attempt of this sequence: hand it to remote services.
+        token: Fencing token of this lease.
+        params: What ``schedule`` was given; JSON.
+        delivery: Headers of the Cloud Task, typed; information, never identity.
+        lost: Set as soon as the lease is known to be somebody else's.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        snapshot: Snapshot,
+        *,
+        policy: Policy,
+        mark: Mark,
+        context: LogContext,
+        delivery: TaskHeaders | None,
+        renewing: bool,
+    ) -> None:
+        lock = snapshot.lock
+        assert lock is not None
+        assert lock.holder is not None
+        self.step = lock.step
+        self.sequence = lock.sequence
+        self.number = lock.attempts
+        self.key = idempotency_key(lock.env, snapshot.path, lock.keyed)
+        self.token = lock.token
+        self.params = lock.params
+        self.delivery = delivery
+        self.lost = threading.Event()
+        self.granted: Final = lock
+        self.settled: Outcome | None = None
+        self.context: Final = context
+        self._engine = engine
+        self._policy = policy
+        self._renewing = renewing
+        self._fence = Fence(lock.sequence, lock.token, lock.holder)
+        self._snapshot = snapshot
+        self._granted_mark = mark
+        self._leased_mark = mark
+        self._cancelled = lock.cancel_requested_at is not None
+        self._mutex = threading.RLock()
+        self._open: _Open | None = None
+
+    # --- time ---
+
+    def held_for(self) -> float:
+        """
+        Seconds for which this process may still believe that it holds the lease; negative: no longer.
+        """
+        now = self._engine.clock.mark()
+        policy = self._policy
+        left = min(policy.lease - elapsed(self._leased_mark, now), policy.run_limit - elapsed(self._granted_mark, now))
+        return left - self._engine.config.margin
+
+    def remaining(self) -> float:
+        """
+        Seconds until ``deadline``; 0 once it has passed or the lease is lost.
+        """
+        if self.lost.is_set():
+            return 0.0
+        config, policy = self._engine.config, self._policy
+        limits = [policy.run_limit - config.margin, config.dispatch_deadline, config.request_timeout]
+        left = min(limits) - elapsed(self._granted_mark, self._engine.clock.mark())
+        return max(0.0, left if self._renewing else min(left, self.held_for()))
+
+    @property
+    def deadline(self) -> datetime:
+        """
+        When the attempt must be over: the earliest of run limit, dispatch deadline and request time-out; wall clock, UTC.
+        """
+        return self._engine.clock.now() + timedelta(seconds=self.remaining())
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether a cancellation has been seen; looked at with every renewal and checkpoint.
+        """
+        return self._cancelled
+
+    def renew(self) -> None:
+        """
+        Start the lease's length anew; needed only with ``renew=False``, or before a step that must not be interrupted.
+
+        Raises:
+            LeaseLostError: It is somebody else's.
+            StoreError: Firestore was unreachable; the lease goes on until its end.
+        """
+        with self._mutex:
+            self._renew()
+
+    def renew_if_idle(self) -> bool:
+        """
+        Renew unless a transaction or a settling is under way; returns whether it was tried.
+        """
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            if self.settled is None and self._open is None:
+                self._renew()
+            return True
+        finally:
+            self._mutex.release()
+
+    def _renew(self) -> None:
+        if self.settled is not None:
+            raise AlreadySettledError("The attempt is settled; there is no lease to renew.")
+        mark = self._engine.clock.mark()
+        changed = self._engine.store.change(
+            self._snapshot.path,
+            lambda seen: lease.renew(seen.lock, self._fence, self._engine.moment(seen)),
+            start=self._snapshot,
+            alive=self._alive,
+        )
+        self._took(changed)
+        self._leased_mark = mark
+
+    def _alive(self) -> bool:
+        return self.held_for() > 0
+
+    def _took(self, changed: Changed[Any]) -> Put:
+        decision = changed.decision
+        if isinstance(decision, Lost):
+            self.lost.set()
+            raise LeaseLostError(
+                f"{self.context.document}: {decision.reason}. Stop; nothing more can be written.",
+                document=self.context.document,
+                sequence=self.sequence,
+                token=self.token,
+                finished=decision.finished,
+                removed=changed.snapshot.exists and changed.snapshot.lock is None,
+            )
+        assert isinstance(decision, Put)
+        self._snapshot = changed.snapshot
+        lock = changed.snapshot.lock
+        self._cancelled = self._cancelled or (lock is not None and lock.cancel_requested_at is not None)
+        return decision
+
+    # --- settling ---
+
+    def settle(self, how: Settlement, changes: Changes = NO_CHANGES, transaction: Transaction | None = None) -> Put:
+        """
+        End the attempt: ``schedule``, ``complete`` and the end of the handler come here.
+
+        Raises:
+            AlreadySettledError: It has ended already.
+            LeaseLostError: It is somebody else's.
+            ConflictError: A changed field was changed by somebody else.
+            StoreError: Firestore was unreachable or refused.
+        """
+        with self._mutex:
+            if self.settled is not None or (self._open is not None and self._open.ending is not None):
+                raise AlreadySettledError(
+                    f"{self.context.document}: sequence {self.sequence} was scheduled on or completed before in this attempt.",
+                    document=self.context.document,
+                    sequence=self.sequence,
+                )
+            if self._open is not None:
+                return self._settle_in_transaction(how, changes, transaction)
+            if transaction is not None:
+                raise UsageError("transaction= must be the one of attempt.transaction() or attempt.run_transaction().")
+            payload = self.announce(how, changes)
+            try:
+                changed = self._commit(how, changes)
+            except StoreError:
+                self._write_through(payload)
+                raise
+            return self._ended(self._took(changed))
+
+    def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
+        opened = self._open
+        assert opened is not None
+        if transaction is not opened.transaction:
+            raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
+        check_conflicts(opened.snapshot, changes)
+        decision = lease.settle(opened.snapshot.lock, self._fence, how, self._engine.moment(opened.snapshot))
+        put = self._took(Changed(decision, opened.snapshot))
+        opened.ending, opened.how = transactions.Ending(put, changes), how
+        return put
+
+    def _ended(self, put: Put) -> Put:
+        self.settled = put.outcome
+        self._engine.trail.write("settled", self.context, message=f"settled: {put.outcome}", outcome=str(put.outcome))
+        return put
+
+    def checkpoint(self, changes: Changes) -> None:
+        """
+        Write *changes* under the fence; the attempt goes on.
+
+        Raises:
+            As ``settle``.
+        """
+        with self._mutex:
+            if self.settled is not None:
+                raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
+            if self._open is not None:
+                raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
+            mark = Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce())
+            self._took(self._commit(mark, changes))
+
+    def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
+        return self._engine.store.change(
+            self._snapshot.path,
+            lambda seen: lease.settle(seen.lock, self._fence, how, self._engine.moment(seen)),
+            start=self._snapshot,
+            changes=changes,
+            alive=self._alive,
+        )
+
+    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> dict[str, Any]:
+        """
+        Log that user code is over, with all that the settling commit will write if it fits and may be logged.
+        """
+        fields: dict[str, Any] = {"outcome": how.kind.value}
+        data = how.to_data()
+        private = (
+            bool(changes.values) or how.result is not None or (how.target is not None and how.target.params is not None)
+        )
+        if alone and (self._engine.config.log_contents or not private):
+            data["fields"] = {name: pack(value) for name, value in changes.values.items()}
+            if len(str(data)) <= MAX_SETTLEMENT:
+                fields["settlement"] = data
+        payload: dict[str, Any] = self._engine.trail.write(
+            "returned", self.context, message=f"returned: {how.kind}", **fields
+        )
+        return payload
+
+    def _write_through(self, payload: dict[str, Any]) -> None:
+        # The settling commit failed: leave the evidence by another way as well.
+        try:
+            self._engine.request_log.write(payload, insert_id=self._fence.holder, at=self._engine.clock.now())
+        except RequestLogError as error:
+            self._engine.decided("evidence.unwritten", self.context, str(error))
+
+    def nonce(self) -> str:
+        """
+        A fresh nonce.
+        """
+        return self._engine.clock.nonce()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """
+        The document as this attempt last knew it.
+        """
+        return self._snapshot
+
+    @property
+    def lock(self) -> Lock:
+        """
+        The lock as this attempt last knew it.
+        """
+        lock = self._snapshot.lock
+        assert lock is not None
+        return lock
+
+    # --- transactions ---
+
+    def run_transaction(self, fn: Callable[[Transaction], T]) -> T:
+        """
+        Run ``fn(txn)`` in a Firestore transaction that commits only while the lease is ours; repeated after contention.
+
+        What it writes commits together with ``schedule(..., transaction=txn)`` or ``complete(..., transaction=txn)``, or,
+        without either, as a checkpoint: fenced, but the attempt goes on.
+
+        Raises:
+            LeaseLostError: The lease is somebody else's; nothing was written.
+            ContentionError: Others kept changing what was read; nothing was written.
+        """
+        engine = self._engine
+        begun = engine.clock.mark()
+        failed: bytes | None = None
+        tries = 0
+        with self._mutex:
+            while True:
+                try:
+                    with self._transaction(failed) as txn:
+                        failed = txn.id
+                        value = fn(txn)
+                    return value  # noqa: RET504 - the commit is made when the block above ends
+                except ContentionError:
+                    tries += 1
+                    if elapsed(begun, engine.clock.mark()) >= engine.config.patience:
+                        raise
+                pause(engine.clock, min(0.02 * 2**tries, 1.0) * (0.5 + engine.clock.random() / 2))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """
+        ``with attempt.transaction() as txn``: as ``run_transaction``, but the body runs once.
+
+        Raises:
+            LeaseLostError: The lease is somebody else's; nothing was written.
+            ContentionError: Others changed what was read; nothing was written, and the attempt is retried.
+        """
+        with self._mutex, self._transaction(None) as txn:
+            yield txn
+
+    @contextmanager
+    def _transaction(self, failed: bytes | None) -> Iterator[transactions.OwnTransaction]:
+        if self.settled is not None:
+            raise AlreadySettledError("The attempt is settled; it can't begin a transaction.")
+        if self._open is not None:
+            raise UsageError("A transaction of this attempt is open already; Firestore has no nested ones.")
+        store = self._engine.store
+        txn, snapshot = transactions.begin(store, self._snapshot.path, failed)
+        try:
+            lost = lease.fenced(snapshot.lock, self._fence)
+            if lost is not None:
+                self._took(Changed(lost, snapshot))
+            opened = self._open = _Open(txn, snapshot)
+            txn.oncetask_attempt = self
+            yield txn
+        except BaseException as error:
+            transactions.roll_back(txn)
+            if transactions.contended(error):
+                raise ContentionError(f"The transaction met contention: {error}. Nothing was written.") from error
+            raise
+        finally:
+            self._open = None
+        ending = opened.ending or self._checkpoint(snapshot)
+        if opened.how is not None:
+            self.announce(opened.how, NO_CHANGES, alone=False)
+        self._snapshot = transactions.commit(store, txn, snapshot, ending)
+        if opened.ending is not None:
+            self._ended(opened.ending.put)
+        for call in opened.after:
+            call()
+
+    def _checkpoint(self, snapshot: Snapshot) -> transactions.Ending:
+        mark = Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce())
+        decision = lease.settle(snapshot.lock, self._fence, mark, self._engine.moment(snapshot))
+        return transactions.Ending(self._took(Changed(decision, snapshot)))
+
+    def after_commit(self, call: Callable[[], Any], transaction: Transaction) -> bool:
+        """
+        Have *call* made once *transaction*, if it is the open one of this attempt, is committed; returns whether it is.
+        """
+        opened = self._open
+        if opened is None or opened.transaction is not transaction:
+            return False
+        opened.after.append(call)
+        return True

@@ -1,0 +1,140 @@
+"""
+Alerts that are owed: sent after the commit that decided them, by one sender at a time, until they are known to be sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+
+from gcp_oncetask import lease
+from gcp_oncetask.alerts import Alert
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.record import Event, Lock, Owed, Status
+from gcp_oncetask.store.store import Snapshot
+
+_NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
+
+
+def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
+    """
+    Ids of the alerts that the step from *before* to *after* decided: its committer sends them first.
+    """
+    if after is None or not after.owed:
+        return ()
+    known = {owed.id for owed in before.owed} if before is not None else set()
+    return tuple(owed.id for owed in after.owed if owed.id not in known)
+
+
+def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+    """
+    Send alerts that this process has decided, or taken over, at *decided*; returns how many were sent.
+
+    A failure is logged and changes nothing: they stay owed, and whoever sweeps sends them.
+    """
+    if not ids:
+        return 0
+    sent = []
+    for owed in snapshot.lock.owed if snapshot.lock is not None else ():
+        # Past the time for which it is trusted, a sender must leave the alert to the next one.
+        if owed.id not in ids or elapsed(decided, engine.clock.mark()) > engine.config.alert_retry * 0.75:
+            continue
+        try:
+            engine.alerts.send(alert_of(engine, snapshot, owed))
+        except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
+            LOGGER.error("alert about %s is still owed: %s", snapshot.path, error)
+        else:
+            sent.append(owed.id)
+    if sent:
+        _record(engine, snapshot, sent)
+    return len(sent)
+
+
+def _record(engine: Engine, snapshot: Snapshot, sent: Sequence[str]) -> None:
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None:
+            return _NOTHING
+        return lease.sent(seen.lock, sent, engine.moment(seen)) or _NOTHING
+
+    try:
+        engine.store.change(snapshot.path, decide, start=snapshot)
+    except OncetaskError as error:
+        LOGGER.error("alert about %s was sent, but that could not be recorded: %s", snapshot.path, error)
+
+
+def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
+    """
+    Become the trusted sender of alerts whose sender is overdue, and send them; returns how many were sent.
+    """
+    mark = engine.clock.mark()
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None or seen.read is None:
+            return _NOTHING
+        return lease.sending(seen.lock, ids, engine.moment(seen)) or _NOTHING
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    return send_owed(engine, changed.snapshot, ids, mark) if isinstance(changed.decision, Put) else 0
+
+
+def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> None:
+    """
+    Alert of something that the lock can't remember; a failure to send is logged, and that is all.
+    """
+    now = engine.clock.now()
+    sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
+    owed = Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
+    try:
+        engine.alerts.send(alert_of(engine, snapshot, owed))
+    except Exception as error:  # noqa: BLE001 - as above
+        LOGGER.error("alert about %s (%s) could not be sent: %s", snapshot.path, reason, error)
+
+
+def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+    """
+    The alert, with all that a person needs and none of the payload.
+    """
+    lock = snapshot.lock or Lock(env=engine.config.env, sequence=owed.sequence, status=Status.SCHEDULED)
+    identity = (engine.project(), engine.config.database, lock.env, snapshot.path, lock.scheduled_by or "", owed.id)
+    return Alert(
+        id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
+        event=owed.event,
+        env=lock.env,
+        project=engine.project(),
+        database=engine.config.database,
+        document=snapshot.path,
+        sequence=owed.sequence,
+        attempt=owed.attempt,
+        max_attempts=lock.max_attempts,
+        at=owed.at,
+        reason=owed.reason,
+        evidence=owed.evidence,
+        errors=lock.errors,
+        commands=commands_for(engine, snapshot.path, owed.event),
+        status=lock.status if snapshot.lock is not None else "unknown",
+        url=lock.url,
+    )
+
+
+def commands_for(engine: Engine, path: str, event: Event) -> tuple[str, ...]:
+    """
+    The command lines that show and resolve what happened.
+    """
+    where = f"ONCE_TASK_ENV={shlex.quote(engine.config.env)} GOOGLE_CLOUD_PROJECT={shlex.quote(engine.project())} "
+    if engine.config.database != "(default)":
+        where += f"ONCETASK_DATABASE={shlex.quote(engine.config.database)} "
+    base = f"{where}python -m gcp_oncetask"
+    document = shlex.quote(path)
+    show = f"{base} show {document}"
+    match event:
+        case Event.FAILURE:
+            return show, f"{base} reset {document}"
+        case Event.QUARANTINE:
+            return show, *(f"{base} resolve {document} {how}" for how in ("run", "complete", "fail"))
+        case Event.TAKEOVER:
+            return show, f"{base} cancel {document}"

@@ -1,0 +1,327 @@
+"""
+What every part of the locker shares: configuration, clock, store, queue, logs and alerts of one deployment, and the few
+steps that all of them take. Nothing is opened before it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from google.cloud.firestore import Client
+
+from gcp_oncetask import identity
+from gcp_oncetask.alerts import AlertChannel, channel_from
+from gcp_oncetask.clock import Clock, SystemClock
+from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
+from gcp_oncetask.cloud_tasks import CloudTasks, Push
+from gcp_oncetask.config import Config, level
+from gcp_oncetask.decision import Moment, Target
+from gcp_oncetask.delivery import Delivery, delivery_url, task_id
+from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
+from gcp_oncetask.logs import LogContext, Trail
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.store import Snapshot, Store, contents_of, version_of
+from gcp_oncetask.store.wire import Wire
+
+LOGGER: Final = logging.getLogger("gcp_oncetask")
+HORIZON: Final = timedelta(days=29)
+"""Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
+
+
+class Engine:
+    """
+    The shared parts.
+
+    Args:
+        firestore: The user's client, or None to make one.
+        config: Settings.
+        tasks: The user's ``CloudTasksClient``, or None to make one.
+        request_log: Where evidence is found; None: Cloud Logging.
+        alerts: Where alerts go; None: as configured.
+        clock: Time and chance.
+    """
+
+    def __init__(
+        self,
+        firestore: Client | None,
+        config: Config,
+        tasks: Any | None,
+        request_log: RequestLog | None,
+        alerts: AlertChannel | None,
+        clock: Clock | None,
+    ) -> None:
+        self.attach(
+            config,
+            clock or SystemClock(),
+            firestore=firestore,
+            tasks=tasks,
+            request_log=request_log,
+            alerts=alerts,
+        )
+
+    def attach(
+        self,
+        config: Config,
+        clock: Clock,
+        *,
+        firestore: Client | None = None,
+        tasks: Any | None = None,
+        request_log: RequestLog | None = None,
+        alerts: AlertChannel | None = None,
+    ) -> None:
+        """
+        Build everything anew; nothing is opened yet.
+        """
+        self.config = config
+        self.clock = clock
+        self.level = level(config)
+        self._given_firestore = firestore
+        self._project = config.project
+        self._location = config.location
+        self._verifier: identity.Verifier | None = None
+        self.wire = Wire(self._connect, clock, config.rpc_timeout)
+        self.store = Store(self.wire, clock, config.patience)
+        self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
+        self.request_log: RequestLog = request_log or CloudRequestLog(
+            project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
+        )
+        self.alerts: AlertChannel = alerts or channel_from(config)
+        self.trail = Trail(self._known_project, None, clock)
+
+    def verifier(self) -> identity.Verifier:
+        """
+        Who verifies callers.
+
+        Raises:
+            ConfigError: The audience or the callers are not configured.
+        """
+        if self._verifier is None:
+            config = self.config
+            audiences = config.audience
+            if not audiences and config.base_url is not None:
+                parts = urlsplit(config.base_url)
+                audiences = (f"{parts.scheme}://{parts.netloc}",)
+            callers = config.callers or ((config.service_account,) if config.service_account else ())
+            if config.verify != "off" and not audiences:
+                raise ConfigError(
+                    "No audience is known: set ONCETASK_AUDIENCE (or ONCETASK_BASE_URL) to the service's URL."
+                )
+            if config.verify != "off" and not callers:
+                raise ConfigError("No caller is known: set ONCETASK_SERVICE_ACCOUNT or ONCETASK_CALLERS.")
+            self._verifier = identity.Verifier(
+                mode=config.verify,
+                audiences=audiences,
+                callers=callers,
+                certs_url=config.oidc_certs_url,
+                clock=self.clock,
+            )
+        return self._verifier
+
+    # --- where we are ---
+
+    def project(self) -> str:
+        """
+        The project's id.
+
+        Raises:
+            ConfigError: It is neither configured nor to be found.
+        """
+        if self._project is None:
+            given = self._given_firestore
+            self._project = given.project if given is not None else identity.default_project()
+        if self._project is None:
+            raise ConfigError("No project is known: set GOOGLE_CLOUD_PROJECT.")
+        return self._project
+
+    def _known_project(self) -> str | None:
+        return self._project
+
+    def _connect(self, forked: bool) -> Client:
+        given = self._given_firestore
+        if given is None:
+            return Client(project=self.project(), database=self.config.database)
+        if not forked:
+            return given
+        # A channel does not survive a fork: the child opens its own with the same identity.
+        return Client(project=given.project, credentials=given._credentials, database=given._database)  # noqa: SLF001
+
+    def queue_name(self, queue: str | None) -> str:
+        """
+        Full name of *queue* (None: the configured one).
+
+        Raises:
+            ConfigError: The region is neither configured nor to be found.
+        """
+        queue = queue or self.config.queue
+        if "/" in queue:
+            return queue
+        if self._location is None:
+            self._location = identity.default_region()
+        if self._location is None:
+            raise ConfigError(
+                "The queue's region is not known: set ONCETASK_LOCATION "
+                "(gcloud tasks queues describe shows it), or give the queue's full name."
+            )
+        return f"projects/{self.project()}/locations/{self._location}/queues/{queue}"
+
+    def url(self, url: str) -> str:
+        """
+        *url* made absolute.
+
+        Raises:
+            ConfigError: It is a path and no base URL is configured; or tokens are verified and nobody's is configured.
+            UsageError: It is neither a path nor an http(s) URL.
+        """
+        if self.config.service_account is None and self.config.verify != "off":
+            raise ConfigError(
+                "Deliveries need an identity token: set ONCETASK_SERVICE_ACCOUNT to the account that calls the handlers "
+                "(for local work without tokens: ONCETASK_VERIFY=off)."
+            )
+        if url.startswith(("http://", "https://")):
+            return url
+        if not url.startswith("/"):
+            raise UsageError(f"{url!r} is neither an absolute URL nor a path beginning with '/'.")
+        if self.config.base_url is None:
+            raise ConfigError(
+                f"{url!r} is a path, and ONCETASK_BASE_URL is not set. The service's URL is printed by: "
+                f"gcloud run services describe {os.environ.get('K_SERVICE', 'SERVICE')} --format='value(status.url)'"
+            )
+        return urljoin(self.config.base_url, url)
+
+    def moment(self, snapshot: Snapshot) -> Moment:
+        """
+        Now, for a decision on *snapshot*.
+        """
+        config = self.config
+        shard = zlib.crc32(snapshot.path.encode()) % config.shards
+        return Moment(
+            now=self.store.estimate(),
+            read=snapshot.read,
+            place=f"{config.env}/push/{shard:03d}",
+            env=config.env,
+            grace=config.dispatch_grace,
+            alert_retry=config.alert_retry,
+            chance=self.clock.random(),
+        )
+
+    def target(
+        self,
+        url: str,
+        *,
+        queue: str | None,
+        params: Any,
+        headers: dict[str, str] | None,
+        delay: timedelta | float | None,
+        at: datetime | None,
+    ) -> Target:
+        """
+        Where a sequence goes, checked.
+
+        Raises:
+            UsageError: Both *delay* and *at* are given, or *at* is naive.
+        """
+        return Target(
+            url=self.url(url),
+            queue=self.queue_name(queue),
+            params=params,
+            headers=headers,
+            wait_until=self.wait_until(delay, at),
+        )
+
+    def wait_until(self, delay: timedelta | float | None, at: datetime | None = None) -> datetime | None:
+        """
+        The instant meant by a delay (seconds or a timedelta) or by *at*; None: at once.
+        """
+        if delay is not None and at is not None:
+            raise UsageError("Give delay= or at=, not both.")
+        if at is not None:
+            if at.tzinfo is None:
+                raise UsageError("at= needs a time zone: datetime(..., tzinfo=UTC).")
+            return at
+        if delay is None:
+            return None
+        length = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+        if length < timedelta(0):
+            raise UsageError("delay= must not be negative.")
+        return None if length == timedelta(0) else self.store.estimate() + length
+
+    # --- dispatch ---
+
+    def push_of(self, snapshot: Snapshot) -> Push:
+        """
+        The Cloud Task of the present sequence in *snapshot*.
+        """
+        lock = snapshot.lock
+        assert lock is not None
+        assert lock.url is not None
+        assert lock.queue is not None
+        delivery = self._delivery_of(snapshot, lock)
+        at = lock.wait_until
+        if at is not None:
+            at = min(at, self.store.estimate() + HORIZON)
+        parts = urlsplit(lock.url)
+        return Push(
+            queue=lock.queue,
+            task_id=task_id(delivery),
+            url=delivery_url(delivery, lock.url),
+            body=delivery.to_json(),
+            headers=lock.headers or {},
+            at=at,
+            deadline=self.config.dispatch_deadline,
+            service_account=self.config.service_account if self.config.verify != "off" else None,
+            audience=self.config.audience[0] if self.config.audience else f"{parts.scheme}://{parts.netloc}",
+        )
+
+    def _delivery_of(self, snapshot: Snapshot, lock: Lock) -> Delivery:
+        contents = None
+        limit = self.config.inline_limit
+        if limit and snapshot.whole and snapshot.version is not None and snapshot.document is not None:
+            contents = contents_of(snapshot)
+            contents = contents if len(contents) <= limit else None
+        return Delivery(
+            env=lock.env,
+            document=snapshot.path,
+            sequence=lock.sequence,
+            dispatch=lock.dispatches,
+            scheduled_by=lock.scheduled_by or "-",
+            token=lock.token,
+            version=None if snapshot.version is None else version_of(snapshot.version),
+            wait_until=lock.wait_until,
+            contents=contents,
+        )
+
+    def dispatch(self, snapshot: Snapshot) -> bool:
+        """
+        Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper.
+        """
+        try:
+            self.tasks.create(self.push_of(snapshot))
+        except DispatchError as error:
+            self.decided("task.undispatched", None, f"{snapshot.path}: {error} The sweeper will.", logging.WARNING)
+            return False
+        return True
+
+    # --- logs ---
+
+    def decided(
+        self, event: str, context: LogContext | None, message: str, at: int | None = None, **fields: Any
+    ) -> None:
+        """
+        Log a decision.
+        """
+        severity = self.level if at is None else at
+        if LOGGER.isEnabledFor(severity):
+            from gcp_oncetask.logs import log_decision
+
+            log_decision(LOGGER, severity, event, context, message, **fields)
+
+    def instance(self) -> str:
+        """
+        Where this process runs, for a person who reads the lock.
+        """
+        return f"{os.environ.get('K_REVISION', os.uname().nodename)}/{os.getpid()}"

@@ -1,0 +1,271 @@
+"""
+Pure: log lines -> verdict on the holder of an expired lease. No line is "unknown", never "not done".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+MAX_EVIDENCE: Final = 5
+MAX_LINE: Final = 300
+EVENTS: Final = ("started", "returned", "settled", "never-started")
+"""Events of an attempt's own lines that a verdict rests on."""
+CRASH_TEXTS: Final = (
+    "Container called exit(",
+    "Container terminated on signal",
+    "Memory limit of",
+    "container instance was found to be using too much memory",
+)
+"""What the platform says of an instance that is gone."""
+_CRASH: Final = re.compile(
+    r"Container called exit\(|Container terminated on signal|Memory limit of .* exceeded|"
+    r"container instance was found to be using too much memory"
+)
+WORKER_TEXTS: Final = ("Worker (pid:", "WORKER TIMEOUT (pid:", "Uncaught signal:")
+"""What gunicorn, or the sandbox, says of one process."""
+_WORKER: Final = re.compile(
+    r"Worker \(pid:(\d+)\) (?:was sent|exited|was terminated)|WORKER TIMEOUT \(pid:(\d+)\)|"
+    r"Uncaught signal: \d+, pid=(\d+)"
+)
+_SLACK: Final = timedelta(seconds=5)
+"""The request log's clock may be this far behind the server's."""
+_STILL_RUNNING: Final = frozenset({None, 0, 499, 504})
+"""Statuses of a request that was given up from outside: its code isn't told and goes on."""
+_NEVER_STARTED: Final = "Its claim was never used: no code of the task was run."
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One log entry, reduced to what a verdict may rest on.
+
+    Attributes:
+        at: Its timestamp; of a request log entry, when the request began.
+        log: ``stdout``, ``stderr``, ``requests``, ``system`` or another name.
+        severity: Name of the severity.
+        text: Text payload, or the message.
+        payload: JSON payload.
+        trace: Trace id.
+        instance: The platform's label of the instance.
+        status: HTTP status (request log).
+        url: URL with query (request log).
+        latency: Seconds the request took (request log).
+        insert_id: Recognises a line that was written twice.
+    """
+
+    at: datetime
+    log: str
+    severity: str
+    text: str
+    payload: dict[str, Any]
+    trace: str | None
+    instance: str | None
+    status: int | None
+    url: str | None
+    latency: float | None
+    insert_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """
+    Whose lease has expired.
+    """
+
+    document: str
+    sequence: int
+    token: int
+    nonce: str
+    trace: str | None
+    instance: str | None
+    granted_at: datetime
+
+
+class Finding(StrEnum):
+    """
+    What became of a holder.
+    """
+
+    RECORDED = "recorded"
+    """It had finished, and said all that it was about to write."""
+    FINISHED = "finished"
+    """It had finished, and what it was about to write is not known."""
+    DIED = "died"
+    """Its process or request ended without it."""
+    NEVER_STARTED = "never-started"
+    """Its claim was never used."""
+    UNKNOWN = "unknown"
+    """Nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    The finding, and what it rests on.
+
+    Attributes:
+        finding: What became of the holder.
+        reason: The same in a sentence, for a person.
+        settlement: What it was about to commit.
+        evidence: The lines, bounded.
+    """
+
+    finding: Finding
+    reason: str
+    settlement: dict[str, Any] | None
+    evidence: tuple[str, ...]
+
+
+def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: timedelta) -> Verdict:
+    """
+    Judge *holder* by *lines* (those of others may be among them).
+
+    Args:
+        holder: Whose lease has expired.
+        lines: What the logs have shown so far, in any order.
+        now: Server time.
+        log_grace: How long lines may take to become visible.
+
+    Returns:
+        The first that applies of: its own end line, its own word that it never started, a crash of its process, the end
+        of its request, nothing.
+    """
+    own = sorted((line for line in lines if _is_own(holder, line)), key=lambda line: line.at)
+    by_event = {event: [line for line in own if _event(line) == event] for event in EVENTS}
+    started = by_event["started"]
+    # 1. Its own word.
+    if by_event["returned"] or by_event["settled"]:
+        return _finished(by_event["returned"], by_event["settled"])
+    if by_event["never-started"] and not started:
+        return Verdict(Finding.NEVER_STARTED, _NEVER_STARTED, None, _shown(by_event["never-started"]))
+    # 2. Its process, then its request.
+    instance = next((line.instance for line in started if line.instance), holder.instance)
+    crash = _crash(holder, started, instance, lines)
+    if crash is not None:
+        return Verdict(Finding.DIED, f"Its process ended: {crash.text[:200]}", None, _shown([*started, crash]))
+    requests = [line for line in lines if _is_request(holder, instance, line)]
+    if requests:
+        return _by_request(requests, started, now, log_grace)
+    # 3. Nothing.
+    if started:
+        return Verdict(Finding.UNKNOWN, "It has started; nothing is known of its end.", None, _shown(started))
+    return Verdict(Finding.UNKNOWN, "The logs know nothing of it (yet).", None, ())
+
+
+def _finished(returned: Sequence[Line], settled: Sequence[Line]) -> Verdict:
+    # An attempt may announce an end that could not be committed, and then another: the last one counts.
+    own = returned[-1].payload["oncetask"] if returned else {}
+    settlement = own.get("settlement")
+    evidence = _shown([*returned[-1:], *settled[-1:]])
+    if isinstance(settlement, dict):
+        reason = (
+            f"It had finished ({own.get('outcome', 'no outcome named')}); what it was about to write is in its log."
+        )
+        return Verdict(Finding.RECORDED, reason, settlement, evidence)
+    return Verdict(
+        Finding.FINISHED, "It had finished, but what it was about to write is not in its log.", None, evidence
+    )
+
+
+def _by_request(requests: Sequence[Line], started: Sequence[Line], now: datetime, log_grace: timedelta) -> Verdict:
+    evidence = _shown([*started, *requests])
+    statuses = {line.status for line in requests}
+    cut = sorted(str(status or "without a status") for status in statuses & _STILL_RUNNING)
+    if cut:
+        return Verdict(
+            Finding.UNKNOWN, f"Its request was cut off (HTTP {cut[0]}); its code may still be running.", None, evidence
+        )
+    broken = sorted(status for status in statuses if status is not None and status >= 500)
+    if broken:
+        return Verdict(Finding.DIED, f"Its request ended with HTTP {broken[0]}.", None, evidence)
+    # Any other status says only that the request is over; a 2xx never means that the task succeeded.
+    if now >= max(_end(line) for line in requests) + log_grace:
+        reason = "Its request ended, and its own end line has not come within the grace."
+        return Verdict(Finding.DIED, reason, None, evidence)
+    return Verdict(Finding.UNKNOWN, "Its request has just ended; its own end line may still come.", None, evidence)
+
+
+def _crash(holder: Holder, started: Sequence[Line], instance: str | None, lines: Sequence[Line]) -> Line | None:
+    """
+    The first line that tells of the end of the holder's process; never one from before it started: an instance, and a
+    pid on it, may be used again.
+    """
+    if instance is None:
+        return None
+    since = max((line.at for line in started), default=holder.granted_at)
+    pids = {_number(line.payload["oncetask"].get("pid")) for line in started} - {None}
+    for line in sorted(lines, key=lambda line: line.at):
+        if line.instance != instance or line.at < since:
+            continue
+        if line.log == "system" and _CRASH.search(line.text):
+            return line
+        worker = _WORKER.search(line.text) if line.log in ("stderr", "system") else None
+        if worker is not None and int(next(filter(None, worker.groups()))) in pids:
+            return line
+    return None
+
+
+def _is_request(holder: Holder, instance: str | None, line: Line) -> bool:
+    """
+    Whether *line* is the request log's entry of the request that got the lease.
+
+    A trace may be shared by the request that scheduled the task and by those that its code makes: the one in question
+    had begun when the lease was granted and had not ended, and ran on the holder's instance.
+    """
+    if line.log != "requests" or not holder.trace or line.trace != holder.trace:
+        return False
+    if instance is not None and line.instance is not None and line.instance != instance:
+        return False
+    return line.at <= holder.granted_at <= _end(line) + _SLACK and _may_be_for(holder, line.url)
+
+
+def _may_be_for(holder: Holder, url: str | None) -> bool:
+    """
+    False if *url* names another delivery; that it names this one proves nothing: refused copies share it.
+    """
+    named = parse_qs(urlsplit(url or "").query)
+    document = named.get("oncetask_document", [holder.document])[0]
+    sequence = named.get("oncetask_sequence", [str(holder.sequence)])[0]
+    return document == holder.document and sequence == str(holder.sequence)
+
+
+def _end(line: Line) -> datetime:
+    return line.at + timedelta(seconds=line.latency or 0)
+
+
+def _is_own(holder: Holder, line: Line) -> bool:
+    own = line.payload.get("oncetask")
+    if not isinstance(own, dict) or not holder.nonce or own.get("holder") != holder.nonce:
+        return False
+    if own.get("document") != holder.document or _number(own.get("sequence")) != holder.sequence:
+        return False
+    # Whoever never learnt the fate of its claim can't know the token that was granted; the nonce is of that claim alone.
+    return _number(own.get("token")) == holder.token or own.get("event") == "never-started"
+
+
+def _number(value: Any) -> int | None:
+    """
+    A counter as it was logged: as text; a number comes back from Cloud Logging as a float.
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _event(line: Line) -> str:
+    return str(line.payload["oncetask"].get("event", ""))
+
+
+def _shown(lines: Sequence[Line]) -> tuple[str, ...]:
+    shown = []
+    for line in lines[:MAX_EVIDENCE]:
+        status = "" if line.status is None else f" HTTP {line.status}"
+        shown.append(" ".join(f"{line.at.isoformat()} {line.log}{status} {line.text}".split())[:MAX_LINE])
+    return tuple(shown)

@@ -1,0 +1,257 @@
+"""
+HTTP in, HTTP out: the only place where statuses appear.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+
+from flask import Blueprint, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from gcp_oncetask import courier
+from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.decision import Policy
+from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
+from gcp_oncetask.engine import LOGGER
+from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
+from gcp_oncetask.execution import Ended, Job, execute
+from gcp_oncetask.identity import Denied
+from gcp_oncetask.locker import Locker
+from gcp_oncetask.models import LockedModel
+from gcp_oncetask.record import Event
+from gcp_oncetask.retry import RetryPolicy, to_data
+from gcp_oncetask.store.store import Snapshot
+from gcp_oncetask.sweeper import sweep
+
+M = TypeVar("M", bound=LockedModel)
+P = ParamSpec("P")
+Duration = timedelta | float
+
+OUTCOME_STATUS: Final[dict[Outcome, int]] = {
+    Outcome.COMPLETED: 200,
+    Outcome.CONTINUED: 200,
+    Outcome.SNOOZED: 200,
+    Outcome.CANCELLED: 200,
+    Outcome.SETTLED: 200,
+    Outcome.RETRYING: 200,
+    Outcome.UNDISPATCHED: 500,
+    Outcome.FAILED_ATTEMPT: 500,
+    Outcome.FAILED: 200,
+    Outcome.RECOVERED: 200,
+    Outcome.QUARANTINED: 200,
+    Outcome.DUPLICATE: 200,
+    Outcome.GONE: 200,
+    Outcome.NEWER: 200,
+    Outcome.FOREIGN: 200,
+    Outcome.BUSY: 409,
+    Outcome.UNKNOWN: 409,
+    Outcome.EARLY: 409,
+    Outcome.POSTPONED: 200,
+    Outcome.SHORT_LEASE: 409,
+    Outcome.LOST: 409,
+    Outcome.LOST_TO_LATER: 200,
+    Outcome.UNHANDLED: 409,
+    Outcome.REJECTED: 200,
+    Outcome.UNAUTHORISED: 401,
+    Outcome.FORBIDDEN: 403,
+    Outcome.UNAVAILABLE: 500,
+}
+"""HTTP status of each outcome. Never 429 or 503: those slow the whole queue for one task's own business."""
+
+_PATIENT: Final = frozenset({Outcome.BUSY, Outcome.UNKNOWN})
+_LAST_REFUSAL: Final = 5
+"""From this retry on, a busy or unknown lease is answered 200: its due time is behind it."""
+_ERRORS: Final = frozenset({Outcome.GONE, Outcome.NEWER, Outcome.FOREIGN, Outcome.REJECTED, Outcome.UNAVAILABLE})
+
+
+def locked_handler(
+    locker: Locker,
+    model: type[M],
+    *,
+    retry: RetryPolicy | None = None,
+    max_attempts: int = 11,
+    lease_duration: Duration = 60.0,
+    lease_timeout: Duration = 630.0,
+    run_limit: Duration | None = None,
+    renew: bool = True,
+    on_unknown: Literal["takeover", "quarantine"] = "takeover",
+    alert_on: Sequence[str] = ("takeover", "failure", "quarantine"),
+) -> Callable[[Callable[Concatenate[M, Attempt, P], Any]], Callable[P, ResponseReturnValue]]:
+    """
+    Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence.
+
+    Returning settles: None, JSON data or a pydantic model completes the chain with that result, a ``Retry``, ``Snooze``,
+    ``Fail`` or ``Continue`` (raised or returned) does what it says. Raising is a failed attempt.
+
+    Args:
+        locker: The locker.
+        model: Model of the entity.
+        retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
+        max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions).
+        lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
+        lease_timeout: After this it is taken over whatever the logs say.
+        run_limit: Renewals end here; None: the lease timeout.
+        renew: Whether the lease is renewed while the handler runs.
+        on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine until a person resolves it.
+        alert_on: Events a person is alerted of: takeover, failure, quarantine.
+
+    Raises:
+        ConfigError: The durations contradict each other.
+        UsageError: The function is a coroutine, or the model has no collection.
+    """
+    timeout = _seconds(lease_timeout)
+    policy = Policy(
+        lease=_seconds(lease_duration),
+        timeout=timeout,
+        run_limit=timeout if run_limit is None else _seconds(run_limit),
+        max_attempts=max_attempts if retry is None else retry.max_attempts,
+        on_unknown=on_unknown,
+        alert_on=tuple(alert_on),
+        retry=to_data(retry),
+    )
+    _check(policy, locker)
+    if not model.__collection__:
+        raise UsageError(
+            f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
+        )
+
+    def decorate(fn: Callable[Concatenate[M, Attempt, P], Any]) -> Callable[P, ResponseReturnValue]:
+        if inspect.iscoroutinefunction(fn):
+            raise UsageError(f"{fn.__name__} is async; handlers are plain functions for now.")
+        job = Job(model, _data_only(fn), policy, retry, renew)
+
+        @functools.wraps(fn)
+        def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
+            denied = _denied(locker)
+            if denied is not None:
+                return _answer(locker, denied)
+            ended = execute(locker.engine, locker.renewals, job, _body(), request.headers, arguments)
+            return _answer(locker, ended)
+
+        # Flask names the endpoint after the function; its signature is not that of a view.
+        del view.__wrapped__
+        return view
+
+    return decorate
+
+
+def _seconds(length: Duration) -> float:
+    return length.total_seconds() if isinstance(length, timedelta) else float(length)
+
+
+def _check(policy: Policy, locker: Locker) -> None:
+    config = locker.config
+    if not 0 < policy.lease <= policy.timeout:
+        raise ConfigError(f"0 < lease_duration ({policy.lease:g} s) <= lease_timeout ({policy.timeout:g} s) must hold.")
+    if policy.lease <= 2 * config.margin:
+        raise ConfigError(
+            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s)."
+        )
+    if not policy.lease <= policy.run_limit <= policy.timeout:
+        raise ConfigError(
+            f"lease_duration ({policy.lease:g} s) <= run_limit ({policy.run_limit:g} s) <= lease_timeout "
+            f"({policy.timeout:g} s) must hold."
+        )
+    # A takeover without evidence must only follow a request that the platform has ended.
+    if config.request_timeout + config.margin >= policy.timeout:
+        raise ConfigError(
+            f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS ({config.request_timeout:g} s) "
+            f"plus the margin ({config.margin:g} s), or a running request could be taken over."
+        )
+    if policy.max_attempts < 1:
+        raise ConfigError("max_attempts counts executions and must be at least 1.")
+    if policy.on_unknown not in ("takeover", "quarantine"):
+        raise ConfigError(f"on_unknown is {policy.on_unknown!r}; it must be 'takeover' or 'quarantine'.")
+    unknown = set(policy.alert_on) - set(Event)
+    if unknown:
+        raise ConfigError(f"alert_on has {min(unknown)!r}; events are takeover, failure and quarantine.")
+
+
+def _data_only(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        value = fn(*args, **kwargs)
+        if isinstance(value, Response):
+            raise UsageError("A handler returns data; the status belongs to the library.")
+        return value
+
+    return run
+
+
+# --- who calls --------------------------------------------------------------------------------------------------------
+
+
+def _denied(locker: Locker) -> Ended | None:
+    try:
+        identity = locker.engine.verifier().check(request.headers.get("Authorization"))
+    except (IdentityError, ConfigError) as error:
+        return Ended(Outcome.UNAVAILABLE, str(error))
+    if isinstance(identity, Denied):
+        return Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason)
+    return None
+
+
+def _body() -> bytes:
+    # One byte more than a delivery can have is enough to refuse it.
+    length = request.content_length
+    if length is not None and length > MAX_BODY:
+        return b" " * (MAX_BODY + 1)
+    return request.stream.read(MAX_BODY + 1)
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+def status_of(outcome: Outcome, retry_count: int) -> int:
+    """
+    HTTP status of *outcome* for the delivery's *retry_count*-th retry.
+    """
+    if outcome in _PATIENT and retry_count >= _LAST_REFUSAL:
+        return 200
+    return OUTCOME_STATUS[outcome]
+
+
+def _answer(locker: Locker, ended: Ended) -> ResponseReturnValue:
+    headers = TaskHeaders.of(request.headers)
+    severity = logging.ERROR if ended.outcome in _ERRORS else None
+    if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
+        severity = logging.WARNING
+    locker.engine.decided(
+        f"delivery.{ended.outcome}", None, ended.reason, severity, task=headers.task, queue=headers.queue
+    )
+    if ended.outcome is Outcome.REJECTED:
+        name = headers.task or "unnamed"
+        reason = f"a delivery by an authorised caller (task {name}) was rejected: {ended.reason}"
+        courier.send_directly(
+            locker.engine, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason
+        )
+    return {"outcome": str(ended.outcome), "reason": ended.reason}, status_of(ended.outcome, headers.retry_count)
+
+
+def blueprint(locker: Locker, *, url_prefix: str = "/oncetask") -> Blueprint:
+    """
+    ``POST /oncetask/sweep``, for Cloud Scheduler: sweeps and answers with what was done.
+
+    The caller must be one of ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
+    """
+    made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
+
+    @made.post("/sweep")
+    def sweep_route() -> ResponseReturnValue:
+        denied = _denied(locker)
+        if denied is not None:
+            return _answer(locker, denied)
+        try:
+            swept = sweep(locker)
+        except StoreError as error:
+            LOGGER.error("the sweep failed: %s", error)
+            return {"error": str(error)}, OUTCOME_STATUS[Outcome.UNAVAILABLE]
+        return jsonify({name: getattr(swept, name) for name in swept.__slots__})
+
+    return made

@@ -1,0 +1,504 @@
+"""
+The public face: schedule, complete, read, and what a person may do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar, overload
+
+from google.cloud.firestore import Client, Transaction
+from pydantic import BaseModel, TypeAdapter
+
+from gcp_oncetask import lease, models
+from gcp_oncetask.alerts import AlertChannel
+from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.clock import Clock
+from gcp_oncetask.cloud_logging import RequestLog
+from gcp_oncetask.config import Config
+from gcp_oncetask.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import (
+    AlreadyFinishedError,
+    AlreadyScheduledError,
+    NotFinishedError,
+    OncetaskError,
+    TaskConflictError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UsageError,
+)
+from gcp_oncetask.execution import continuing, storable
+from gcp_oncetask.models import LockedModel
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.store import Changes, Snapshot
+
+M = TypeVar("M", bound=LockedModel)
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Scheduled:
+    """
+    What ``schedule`` did.
+
+    Attributes:
+        sequence: The sequence that was made, 1-based; of a cancelled chain, the one it ended at.
+        task_name: Full name of the Cloud Task; None if there is none (cancelled).
+        dispatched: Whether the Cloud Task was made; if not, the sweeper makes it.
+        cancelled: The chain had been cancelled while the handler ran: it has ended here.
+    """
+
+    sequence: int
+    task_name: str | None
+    dispatched: bool
+    cancelled: bool = False
+    _dispatch: Callable[[], bool] | None = field(default=None, repr=False)
+
+    def dispatch(self) -> bool:
+        """
+        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        """
+        if not self.dispatched and self._dispatch is not None:
+            self.dispatched = self._dispatch()
+        return self.dispatched
+
+
+class Locker:
+    """
+    Locks in Firestore documents, and the tasks that they guard.
+
+    Opens nothing until first use, and opens anew after a fork; several in one process do not meet.
+
+    Args:
+        firestore: An ordinary client; None makes one.
+        config: Settings; None reads the environment.
+        tasks: A ``CloudTasksClient``; None makes one.
+        request_log: Where evidence about dead holders is found; None: Cloud Logging.
+        alerts: A channel of your own; None: mail as configured, else the log.
+        clock: Time and chance; None: the machine's.
+
+    Raises:
+        ConfigError: The configuration contradicts itself.
+    """
+
+    def __init__(
+        self,
+        firestore: Client | None = None,
+        *,
+        config: Config | None = None,
+        tasks: Any | None = None,
+        request_log: RequestLog | None = None,
+        alerts: AlertChannel | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        config = config or Config.from_env(os.environ)
+        self.engine = Engine(firestore, config, tasks, request_log, alerts, clock)
+        self.renewals = Renewals(self.engine.clock)
+
+    @classmethod
+    def from_env(cls) -> Locker:
+        """
+        A locker configured by the environment.
+
+        Raises:
+            ConfigError: A setting is malformed or unknown.
+        """
+        return cls()
+
+    @property
+    def config(self) -> Config:
+        """
+        The settings.
+        """
+        return self.engine.config
+
+    # --- schedule and complete ---
+
+    def schedule(
+        self,
+        entity: LockedModel,
+        url: str | None = None,
+        *,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+        queue: str | None = None,
+        params: Any = None,
+        headers: dict[str, str] | None = None,
+        transaction: Transaction | None = None,
+    ) -> Scheduled:
+        """
+        Schedule the next sequence of *entity*: one commit, then one Cloud Task.
+
+        On the attempt's own entity this is the end of the step: its changed fields are saved, the next step follows.
+
+        Args:
+            entity: Made in Python (creates the document or its first lock), or loaded (moves a completed chain on).
+            url: Absolute, or a path joined to the base URL; None inside a handler: the present one.
+            delay: Not before so much later, seconds or a timedelta.
+            at: Not before this instant, aware.
+            queue: Queue id or full name; None: inside a handler the present one, else the configured one.
+            params: JSON data for ``attempt.params``.
+            headers: Extra headers of the deliveries.
+            transaction: Join this transaction; outside a handler call ``dispatch()`` on what is returned after it.
+
+        Raises:
+            AlreadyScheduledError: The chain is running, or has moved on since the entity was loaded.
+            AlreadyFinishedError: The chain has ended, and the entity was not loaded, or it needs reset() or resolve().
+            AlreadySettledError: Inside a handler, for the second time.
+            TaskConflictError: The entity belongs to another environment.
+            LeaseLostError: Inside a handler, when the lease is somebody else's.
+            ConflictError: A changed field was changed by somebody else.
+            ConfigError: The URL, queue or account is not configured.
+            StoreError: Firestore was unreachable or refused.
+        """
+        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        if attempt is not None:
+            how = Continue(url, delay=delay, params=params, queue=queue)
+            return self._continue(entity, attempt, how, at, headers, transaction)
+        if url is None:
+            raise UsageError("schedule() needs a url outside a handler.")
+        engine = self.engine
+        target = engine.target(url, queue=queue, params=storable(params), headers=headers, delay=delay, at=at)
+        nonce = engine.clock.nonce()
+        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+        loaded = None if known is None or known.lock is None else known.lock.sequence
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return lease.schedule(seen.lock, loaded, target, nonce, engine.moment(seen))
+
+        def changes(seen: Snapshot) -> Changes:
+            return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
+
+        path = entity.document_path
+        if transaction is not None:
+            return self._join(transaction, path, decide, changes)
+        start = known if known is not None else Snapshot(path, None, None, None)
+        changed = engine.store.change(path, decide, start=start, changes=changes)
+        if isinstance(changed.decision, Refused):
+            raise _refusal(path, changed.decision)
+        models.remember(entity, changed.snapshot)
+        return self._scheduled(changed.snapshot, engine.dispatch(changed.snapshot))
+
+    def _scheduled(self, snapshot: Snapshot, dispatched: bool) -> Scheduled:
+        lock = snapshot.lock
+        assert lock is not None
+        return Scheduled(
+            lock.sequence,
+            self.engine.push_of(snapshot).name,
+            dispatched,
+            _dispatch=lambda: self.engine.dispatch(snapshot),
+        )
+
+    def _continue(
+        self,
+        entity: LockedModel,
+        attempt: Attempt,
+        how: Continue,
+        at: datetime | None,
+        headers: dict[str, str] | None,
+        transaction: Transaction | None,
+    ) -> Scheduled:
+        settlement = continuing(self.engine, attempt, how, at=at, headers=headers)
+        put = attempt.settle(settlement, models.changes_of(entity), transaction)
+        if put.outcome is Outcome.CANCELLED:
+            return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
+        if transaction is not None:
+            made = Scheduled(put.lock.sequence, None, dispatched=False)
+
+            def dispatch() -> bool:
+                made.task_name = self.engine.push_of(attempt.snapshot).name
+                return self.engine.dispatch(attempt.snapshot)
+
+            made._dispatch = dispatch  # noqa: SLF001 - our own class
+            attempt.after_commit(made.dispatch, transaction)
+            return made
+        models.remember(entity, attempt.snapshot)
+        return self._scheduled(attempt.snapshot, self.engine.dispatch(attempt.snapshot))
+
+    def _join(
+        self,
+        transaction: Transaction,
+        path: str,
+        decide: Callable[[Snapshot], Put | Refused],
+        changes: Callable[[Snapshot], Changes],
+    ) -> Scheduled:
+        """
+        Add the decision to the caller's transaction; the Cloud Task comes after its commit.
+        """
+        store = self.engine.store
+        snapshot = transactions.read_in(store, transaction, path)
+        decision = decide(snapshot)
+        if isinstance(decision, Refused):
+            raise _refusal(path, decision)
+        transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
+        later = Snapshot(path, None, None, decision.lock, whole=False)
+        made = self._scheduled(later, dispatched=False)
+        attempt = _running_in(transaction)
+        if attempt is not None and decision.dispatch:
+            attempt.after_commit(made.dispatch, transaction)
+        return made
+
+    def complete(self, entity: LockedModel, *, result: Any = None, transaction: Transaction | None = None) -> None:
+        """
+        End the chain of *entity*: it is never run again. Its changed fields are saved with it.
+
+        Args:
+            entity: The attempt's own, or a loaded one whose present sequence is not running.
+            result: JSON data or a pydantic model, bounded; see ``result()``.
+            transaction: Join this transaction.
+
+        Raises:
+            AlreadySettledError: Inside a handler, for the second time.
+            AlreadyFinishedError: The chain has ended.
+            AlreadyScheduledError: It has moved on since the entity was loaded.
+            LockBusyError: Somebody is running it.
+            TaskNotFoundError: It was never scheduled.
+            LeaseLostError, ConflictError, StoreError: As ``schedule``.
+        """
+        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        kept = storable(result)
+        if attempt is not None:
+            how = Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=kept)
+            attempt.settle(how, models.changes_of(entity), transaction)
+            if transaction is None:
+                models.remember(entity, attempt.snapshot)
+            return
+        engine = self.engine
+        nonce = engine.clock.nonce()
+        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+        loaded = None if known is None or known.lock is None else known.lock.sequence
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return lease.finish(seen.lock, loaded, kept, nonce, engine.moment(seen))
+
+        def changes(seen: Snapshot) -> Changes:
+            return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
+
+        path = entity.document_path
+        if transaction is not None:
+            self._join(transaction, path, decide, changes)
+            return
+        changed = engine.store.change(path, decide, start=known, changes=changes)
+        if isinstance(changed.decision, Refused):
+            raise _refusal(path, changed.decision)
+        models.remember(entity, changed.snapshot)
+
+    # --- reading and saving ---
+
+    def get(self, model: type[M], id: str, **parts: str) -> M | None:  # noqa: A002 - as everybody says it
+        """
+        Load a document; None if there is none.
+
+        Args:
+            model: Its model.
+            id: Its id.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            UsageError: What is stored does not fit the model.
+            StoreError: Firestore was unreachable or refused.
+        """
+        snapshot = self.engine.store.get(models.path_of(model, id, parts))
+        return models.load(model, snapshot, self.engine.store.reference) if snapshot.exists else None
+
+    def save(self, entity: LockedModel) -> None:
+        """
+        Write the fields that were changed since *entity* was loaded, and nothing else; inside its handler, fenced.
+
+        Raises:
+            TaskNotFoundError: The document is gone, or the entity was never loaded.
+            ConflictError: One of the fields was changed by somebody else; nothing was written.
+            LeaseLostError: Inside a handler, when the lease is somebody else's.
+            StoreError: Firestore was unreachable or refused.
+        """
+        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        if attempt is not None:
+            attempt.checkpoint(models.changes_of(entity))
+            models.remember(entity, attempt.snapshot)
+            return
+        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+        if known is None:
+            raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
+        snapshot = self.engine.store.save(known, models.changes_of(entity))
+        if snapshot is None:
+            raise TaskNotFoundError(f"{entity.document_path} is gone.", document=entity.document_path)
+        models.remember(entity, snapshot)
+
+    @overload
+    def result(self, model: type[LockedModel], id: str, **parts: str) -> Any: ...
+    @overload
+    def result(self, model: type[LockedModel], id: str, *, as_: type[R], **parts: str) -> R: ...
+    def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any:  # noqa: A002
+        """
+        What the last completed run returned.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            as_: A pydantic model or any type to read it as; None: JSON data.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            NotFinishedError: It has not completed yet.
+            TaskFailedError: It failed, was cancelled or is quarantined.
+        """
+        path = models.path_of(model, id, parts)
+        lock = self.show(path)
+        if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
+            last = f": {lock.errors[-1].message}" if lock.errors else ""
+            raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
+        if lock.status is not Status.COMPLETED:
+            raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
+        if as_ is None:
+            return lock.result
+        if isinstance(as_, type) and issubclass(as_, BaseModel):
+            return as_.model_validate(lock.result)
+        return TypeAdapter(as_).validate_python(lock.result)
+
+    def show(self, path: str) -> Lock:
+        """
+        The lock of the document at *path*.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+        """
+        lock = self.engine.store.get(_checked(path)).lock
+        if lock is None:
+            raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
+        return lock
+
+    # --- what a person may do ---
+
+    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - as everybody says it
+        """
+        Stop a chain: at once while it waits, at its next settling while it runs (``attempt.cancelled`` tells the handler).
+
+        Returns:
+            Whether this call cancelled it; False: it has ended, or its cancellation is under way.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            TaskConflictError: It belongs to another environment.
+        """
+        return self.cancel_path(models.path_of(model, id, parts))
+
+    def reset(self, model: type[LockedModel], id: str, *, keep_errors: bool = False, **parts: str) -> Scheduled:  # noqa: A002
+        """
+        Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            AlreadyScheduledError: It has not ended.
+        """
+        return self.reset_path(models.path_of(model, id, parts), keep_errors=keep_errors)
+
+    def resolve(
+        self,
+        model: type[LockedModel],
+        id: str,  # noqa: A002 - as everybody says it
+        how: str,
+        *,
+        result: Any = None,
+        **parts: str,
+    ) -> Scheduled | None:
+        """
+        A person's word about a quarantined step.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            how: ``"run"`` it again, or hold it ``"complete"`` or ``"fail"``ed.
+            result: With ``"complete"``: what the run returned.
+            **parts: The fields that the model's collection names.
+
+        Returns:
+            With ``"run"``, what was scheduled.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            AlreadyScheduledError: It is not quarantined.
+        """
+        return self.resolve_path(models.path_of(model, id, parts), how, result=result)
+
+    def cancel_path(self, path: str) -> bool:
+        """
+        ``cancel`` by the document's path.
+        """
+        decision = self._by_hand(path, lambda lock, seen: lease.cancel(lock, self.engine.moment(seen)))[0]
+        return isinstance(decision, Put)
+
+    def reset_path(self, path: str, *, keep_errors: bool = False) -> Scheduled:
+        """
+        ``reset`` by the document's path.
+        """
+        nonce = self.engine.clock.nonce()
+        decision, snapshot = self._by_hand(
+            path, lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors)
+        )
+        if isinstance(decision, Refused):
+            raise _refusal(path, decision)
+        return self._scheduled(snapshot, self.engine.dispatch(snapshot))
+
+    def resolve_path(self, path: str, how: str, *, result: Any = None) -> Scheduled | None:
+        """
+        ``resolve`` by the document's path.
+        """
+        if how not in ("run", "complete", "fail"):
+            raise UsageError(f"resolve() takes 'run', 'complete' or 'fail', not {how!r}.")
+        nonce, kept = self.engine.clock.nonce(), storable(result)
+        decision, snapshot = self._by_hand(
+            path, lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept)
+        )
+        if isinstance(decision, Refused):
+            raise _refusal(path, decision)
+        return self._scheduled(snapshot, self.engine.dispatch(snapshot)) if decision.dispatch else None
+
+    def _by_hand(self, path: str, rule: Callable[[Lock, Snapshot], Put | Refused]) -> tuple[Put | Refused, Snapshot]:
+        env = self.config.env
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            if seen.lock is None:
+                return Refused(Outcome.GONE, "it does not exist or was never scheduled")
+            if seen.lock.env != env:
+                return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
+            return rule(seen.lock, seen)
+
+        changed = self.engine.store.change(_checked(path), decide)
+        decision = changed.decision
+        if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
+            raise _refusal(path, decision)
+        return decision, changed.snapshot
+
+
+def _checked(path: str) -> str:
+    if not valid_path(path):
+        raise UsageError(f"{path!r} is not the path of a document; orders/42 is.")
+    return path
+
+
+def _running_in(transaction: Transaction) -> Attempt | None:
+    return getattr(transaction, "oncetask_attempt", None)
+
+
+_ERRORS: Final[dict[Outcome, type[OncetaskError]]] = {
+    Outcome.FOREIGN: TaskConflictError,
+    Outcome.BUSY: AlreadyScheduledError,
+    Outcome.NEWER: AlreadyScheduledError,
+    Outcome.QUARANTINED: AlreadyScheduledError,
+    Outcome.DUPLICATE: AlreadyFinishedError,
+    Outcome.FAILED: AlreadyFinishedError,
+    Outcome.GONE: TaskNotFoundError,
+}
+"""What a refused rule means to its caller."""
+
+
+def _refusal(path: str, refused: Refused) -> Exception:
+    return _ERRORS[refused.outcome](f"{path}: {refused.reason}. Nothing was written.", document=path)

@@ -1,0 +1,194 @@
+"""
+Logs in Cloud Logging's JSON form, the current attempt in each of them, and the trail that an attempt leaves as evidence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
+
+from gcp_oncetask.clock import Clock
+from gcp_oncetask.delivery import instant
+
+_TRACE: Final = re.compile(r"[0-9a-f]{32}")
+_STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogContext:
+    """
+    The attempt that a line belongs to.
+
+    Attributes:
+        document: Path of the document.
+        sequence: Step, 1-based.
+        attempt: Attempt of that step, 1-based; 0 before one is granted.
+        token: Fencing token.
+        holder: Nonce of the attempt.
+        env: Environment.
+        trace: Trace id of its request, 32 hexadecimal digits.
+    """
+
+    document: str
+    sequence: int
+    attempt: int
+    token: int
+    holder: str
+    env: str
+    trace: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """
+        As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
+        """
+        return {
+            "document": self.document,
+            "sequence": str(self.sequence),
+            "attempt": str(self.attempt),
+            "token": str(self.token),
+            "holder": self.holder,
+            "env": self.env,
+        }
+
+
+current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
+"""The attempt that is running in this context."""
+
+
+class CloudFormatter(logging.Formatter):
+    """
+    One JSON line per record, with Cloud Logging's special fields and the current attempt.
+
+    Args:
+        project: Project id, or how to find it; traces need it.
+    """
+
+    def __init__(self, project: str | Callable[[], str | None] | None = None) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message = f"{message}\n{self.formatException(record.exc_info)}"
+        if record.stack_info:
+            message = f"{message}\n{self.formatStack(record.stack_info)}"
+        line: dict[str, Any] = {
+            key: value for key, value in record.__dict__.items() if key not in _STANDARD and not key.startswith("_")
+        }
+        context = current.get()
+        if context is not None:
+            line["oncetask"] = {**context.fields(), **line.get("oncetask", {})}
+        line["severity"] = record.levelname
+        line["message"] = message
+        line["logger"] = record.name
+        line["logging.googleapis.com/sourceLocation"] = {
+            "file": record.pathname,
+            "line": str(record.lineno),
+            "function": record.funcName,
+        }
+        trace = None if context is None else context.trace
+        project = self._project() if callable(self._project) else self._project
+        if trace and project:
+            line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
+        return json.dumps(line, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a log line is never worth an error
+        return f"<{type(value).__name__}>"
+
+
+class ContextFilter(logging.Filter):
+    """
+    Adds the current attempt to each record, for people who keep a format of their own: ``oncetask_document``,
+    ``oncetask_sequence``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_trace``; empty outside an attempt.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        context = current.get()
+        for name in ("document", "sequence", "attempt", "token", "trace"):
+            setattr(record, f"oncetask_{name}", "" if context is None else getattr(context, name) or "")
+        return True
+
+
+def trace_of(headers: Any) -> str | None:
+    """
+    The trace id of a request, by the header that Cloud Run's request log goes by; None if there is none.
+
+    Args:
+        headers: A mapping that does not care about case.
+    """
+    own = (headers.get("X-Cloud-Trace-Context") or "").split("/", 1)[0].lower()
+    if _TRACE.fullmatch(own):
+        return str(own)
+    parts = (headers.get("traceparent") or "").lower().split("-")
+    return parts[1] if len(parts) >= 4 and _TRACE.fullmatch(parts[1]) and parts[1] != "0" * 32 else None
+
+
+class Trail:
+    """
+    The lines by which recovery learns what became of an attempt, written past the user's logging set-up.
+
+    Args:
+        project: Finds the project id, for the trace.
+        stream: Where; None: standard output as it is when a line is written.
+        clock: Wall time.
+    """
+
+    def __init__(self, project: Callable[[], str | None], stream: TextIO | None, clock: Clock) -> None:
+        self._project = project
+        self._stream = stream
+        self._clock = clock
+        self._complained = False
+
+    def write(
+        self, event: str, context: LogContext, *, message: str, severity: str = "INFO", **fields: Any
+    ) -> dict[str, Any]:
+        """
+        Write one line; returns its payload. A stream that can't be written to is complained of once.
+
+        Shape:
+            stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
+            token, holder, env, pid, **fields}}
+        """
+        own = {"event": event, **context.fields(), "pid": str(os.getpid()), **fields}
+        payload = {"message": f"{context.document}: {message}", "oncetask": own}
+        line = {"severity": severity, "time": instant(self._clock.now()), **payload}
+        project = self._project()
+        if context.trace and project:
+            line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{context.trace}"
+        stream = self._stream or sys.stdout
+        try:
+            # One write per line: lines of several threads do not mix.
+            stream.write(json.dumps(line, default=_plain, separators=(",", ":")) + "\n")
+            stream.flush()
+        except (OSError, ValueError) as error:
+            if not self._complained:
+                self._complained = True
+                logging.getLogger("gcp_oncetask").warning("evidence can't be written to %r: %s", stream, error)
+        return payload
+
+
+def log_decision(
+    logger: logging.Logger, level: int, event: str, context: LogContext | None, message: str, **fields: Any
+) -> None:
+    """
+    Log a decision with its event name, attempt and facts as structured fields.
+    """
+    own = {"event": event, **(context.fields() if context is not None else {})}
+    own.update({key: value if isinstance(value, bool) else str(value) for key, value in fields.items()})
+    logger.log(level, "%s", message, extra={"oncetask": own})

@@ -1,0 +1,125 @@
+"""
+Expired leases: ask the logs what became of the holder, then let the rules decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import RequestLogError
+from gcp_oncetask.evidence import Finding, Holder, Verdict, judge
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.codec import unpack
+from gcp_oncetask.store.store import NO_CHANGES, Changed, Changes, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """
+    An expired lease with the verdict on its holder.
+    """
+
+    snapshot: Snapshot
+    fence: Fence
+    verdict: Verdict
+    settlement: Settlement | None
+    changes: Changes
+
+
+def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
+    """
+    Judge the holders of *expired* leases with one query of the logs.
+
+    A refusal or failure of the logs means that nothing is known, never that nothing was done.
+    """
+    holders = [_holder(snapshot) for snapshot in expired]
+    try:
+        lines = engine.request_log.lines(holders)
+        trouble = None
+    except RequestLogError as error:
+        lines, trouble = [], error
+    grace = timedelta(seconds=engine.config.log_grace)
+    found = []
+    for snapshot, holder in zip(expired, holders, strict=True):
+        if trouble is not None:
+            verdict = Verdict(Finding.UNKNOWN, f"the logs could not be asked: {trouble}", None, ())
+        else:
+            now = snapshot.read or engine.store.estimate()
+            verdict = judge(holder, lines, now=now, log_grace=grace)
+        found.append(_judged(snapshot, holder, verdict))
+    return found
+
+
+def _holder(snapshot: Snapshot) -> Holder:
+    lock = snapshot.lock
+    assert lock is not None
+    assert lock.granted_at is not None
+    return Holder(
+        document=snapshot.path,
+        sequence=lock.sequence,
+        token=lock.token,
+        nonce=lock.holder or "",
+        trace=lock.trace,
+        instance=None,
+        granted_at=lock.granted_at,
+    )
+
+
+def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict) -> Judged:
+    fence = Fence(holder.sequence, holder.token, holder.nonce)
+    if verdict.settlement is None:
+        return Judged(snapshot, fence, verdict, None, NO_CHANGES)
+    try:
+        settlement = Settlement.from_data(verdict.settlement)
+        fields: dict[str, Any] = verdict.settlement.get("fields") or {}
+        changes = Changes({str(name): unpack(text) for name, text in fields.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{verdict.reason} Its settlement could not be read ({error!r})."
+        verdict = Verdict(Finding.FINISHED, reason, None, verdict.evidence)
+        return Judged(snapshot, fence, verdict, None, NO_CHANGES)
+    return Judged(snapshot, fence, verdict, settlement, changes)
+
+
+def take_over(
+    engine: Engine, judged: Judged, grant_to: tuple[Policy, Claimant] | None
+) -> Changed[Put | Refused | Lost | NeedTime]:
+    """
+    Commit what the verdict means; of many that try, one wins.
+
+    Args:
+        engine: Shared parts.
+        judged: The lease and the verdict.
+        grant_to: Grant it anew (a delivery), or None: only release it (the sweeper).
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+
+    def decide(seen: Snapshot) -> Put | Refused | Lost | NeedTime:
+        return lease.take_over(
+            seen.lock,
+            judged.fence,
+            finding=judged.verdict.finding,
+            reason=judged.verdict.reason,
+            evidence=judged.verdict.evidence,
+            settlement=judged.settlement,
+            at=engine.moment(seen),
+            grant_to=grant_to,
+        )
+
+    # The verdict's fields ride along only with its settlement.
+    return engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=judged.changes)
+
+
+def lock_of(snapshot: Snapshot) -> Lock:
+    """
+    The lock of a document that surely has one.
+    """
+    assert snapshot.lock is not None
+    return snapshot.lock

@@ -1,0 +1,103 @@
+"""
+Leases are renewed while their handlers run: one thread per process watches all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.engine import LOGGER
+from gcp_oncetask.errors import OncetaskError
+
+_THREADS = 8
+_SHARE = 3.0
+"""A lease is renewed when a third of it has passed, so that two renewals may fail."""
+
+
+class Renewals:
+    """
+    Renews the leases of the attempts that are running in this process.
+
+    The thread starts with the first attempt that lives long enough to need it, and anew in a forked child.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pid = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._guard = threading.Lock()
+        self._wake = threading.Event()
+        self._next: dict[Attempt, tuple[Mark, float]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread: threading.Thread | None = None
+
+    def add(self, attempt: Attempt, every: float) -> None:
+        """
+        Renew *attempt* each *every* seconds from now on.
+        """
+        if self._pid != os.getpid():
+            self._start()
+        with self._guard:
+            self._next[attempt] = (self._clock.mark(), every)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="oncetask-renewals", daemon=True)
+                self._thread.start()
+            elif len(self._next) == 1:
+                self._wake.set()
+
+    def remove(self, attempt: Attempt) -> None:
+        """
+        Stop renewing *attempt*.
+        """
+        with self._guard:
+            self._next.pop(attempt, None)
+
+    def _run(self) -> None:
+        while True:
+            wait = self._due()
+            self._clock.wait(self._wake, wait)
+            self._wake.clear()
+
+    def _due(self) -> float:
+        """
+        Start what is due; returns the seconds until the next one is.
+        """
+        now = self._clock.mark()
+        ripe, wait = [], 3600.0
+        with self._guard:
+            for attempt, (mark, every) in list(self._next.items()):
+                left = every - elapsed(mark, now)
+                if left <= 0:
+                    ripe.append(attempt)
+                    self._next[attempt] = (now, every)
+                    left = every
+                wait = min(wait, left)
+            if ripe and self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="oncetask-renewal")
+        for attempt in ripe:
+            assert self._pool is not None
+            self._pool.submit(self._renew, attempt)
+        return wait
+
+    def _renew(self, attempt: Attempt) -> None:
+        try:
+            attempt.renew_if_idle()
+        except OncetaskError as error:
+            # The attempt itself learns of a lost lease at its next write; the run limit ends the rest.
+            LOGGER.warning("renewing %s failed: %s", attempt.context.document, error)
+        except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
+            LOGGER.exception("renewing %s failed", attempt.context.document)
+
+
+def renewal_interval(lease: float) -> float:
+    """
+    Seconds between two renewals of a lease of *lease* seconds.
+    """
+    return lease / _SHARE

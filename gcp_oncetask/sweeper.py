@@ -1,0 +1,250 @@
+"""
+The periodic pass over what is due: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
+any number of sweeps at once is harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from gcp_oncetask import courier, lease, models, recovery
+from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
+from gcp_oncetask.delivery import Delivery, Outcome, instant, task_id
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import DispatchError, OncetaskError, StoreError
+from gcp_oncetask.locker import Locker
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.store.codec import Document, encode, get_timestamp
+from gcp_oncetask.store.queries import overdue
+from gcp_oncetask.store.store import Snapshot, snapshot_of
+
+BATCH = 50
+"""Expired leases that are judged with one query of the logs."""
+_LATER = timedelta(hours=1)
+_MOVED = Refused(Outcome.BUSY, "it has moved meanwhile")
+
+
+@dataclass(slots=True)
+class Swept:
+    """
+    What a sweep did, in numbers.
+
+    Attributes:
+        looked: Documents that were due.
+        dispatched: Cloud Tasks made again.
+        queued: Tasks that are still in their queue; only their due time was moved.
+        taken_over: Expired leases released, completed from the evidence, or given up.
+        unknown: Expired leases left alone for now.
+        quarantined: Expired leases handed to a person.
+        alerted: Alerts sent.
+        damaged: Documents that could not be decoded.
+        failed: Documents at which something went wrong; they stay due.
+    """
+
+    looked: int = 0
+    dispatched: int = 0
+    queued: int = 0
+    taken_over: int = 0
+    unknown: int = 0
+    quarantined: int = 0
+    alerted: int = 0
+    damaged: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self))
+
+
+def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
+    """
+    Look at every document that is due.
+
+    Args:
+        locker: Whose environment and database.
+        collections: Paths or templates; None: those of the models known to this process and those configured.
+        limit: Documents at most; the rest is left to the next sweep.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused the query.
+    """
+    swept = Swept()
+    expired: list[Snapshot] = []
+    for document, read in _all_due(locker.engine, collections or collections_of(locker)):
+        if swept.looked >= limit:
+            break
+        swept.looked += 1
+        _guarded(locker.engine, swept, document, read, expired)
+        if len(expired) >= BATCH:
+            _judge(locker.engine, swept, expired)
+    _judge(locker.engine, swept, expired)
+    return swept
+
+
+def collections_of(locker: Locker) -> tuple[str, ...]:
+    """
+    The collections that a sweep visits.
+    """
+    return tuple(sorted({*models.MODELS, *locker.config.collections}))
+
+
+def _all_due(engine: Engine, collections: tuple[str, ...]) -> Iterator[tuple[Document, datetime]]:
+    for collection in collections:
+        yield from overdue(engine.store, collection, engine.config.env)
+
+
+def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, expired: list[Snapshot]) -> None:
+    """
+    Deal with one document; whatever goes wrong there holds up nobody else.
+    """
+    path = engine.wire.path(document.name)
+    try:
+        snapshot = snapshot_of(path, document, read)
+    except StoreError as error:
+        swept.damaged += 1
+        _set_aside(engine, path, document, str(error))
+        return
+    try:
+        _one(engine, swept, snapshot, expired)
+    except OncetaskError as error:
+        swept.failed += 1
+        LOGGER.error("sweeping %s failed: %s", path, error)
+    except Exception as error:  # noqa: BLE001 - a document that upsets the rules holds up nobody else
+        swept.damaged += 1
+        LOGGER.exception("sweeping %s failed", path)
+        _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
+
+
+def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot]) -> None:
+    lock = snapshot.lock
+    if lock is None or lock.env != engine.config.env:
+        return
+    found = lease.look(lock, engine.moment(snapshot))
+    match found.action:
+        case "put":
+            assert found.put is not None
+            _put(engine, snapshot, found.put)
+        case "alert":
+            swept.alerted += courier.take_and_send(engine, snapshot, found.owed)
+        case "dispatch":
+            _dispatch(engine, swept, snapshot, lock)
+        case "judge":
+            expired.append(snapshot)
+
+
+def _put(engine: Engine, snapshot: Snapshot, put: Put) -> Snapshot | None:
+    """
+    Commit *put* if the record is still the one it was decided on; the document after it, or None.
+    """
+    before = snapshot.lock
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        return put if seen.lock == before else _MOVED
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    return changed.snapshot if isinstance(changed.decision, Put) else None
+
+
+# --- dispatch again ---------------------------------------------------------------------------------------------------
+
+
+def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> None:
+    try:
+        queued = _is_queued(engine, snapshot, lock)
+    except DispatchError as error:
+        swept.failed += 1
+        LOGGER.error("sweeping %s: %s", snapshot.path, error)
+        _put(engine, snapshot, lease.redispatch(lock, engine.moment(snapshot), queued=True))
+        return
+    put = lease.redispatch(lock, engine.moment(snapshot), queued=queued)
+    committed = _put(engine, snapshot, put)
+    if committed is None:
+        return
+    swept.alerted += courier.send_owed(engine, committed, courier.newly_owed(lock, committed.lock), engine.clock.mark())
+    if queued:
+        swept.queued += 1
+    elif engine.dispatch(committed):
+        swept.dispatched += 1
+        engine.decided("task.redispatched", None, f"{snapshot.path}: dispatch {put.lock.dispatches} of {lock.sequence}")
+    else:
+        swept.failed += 1
+
+
+def _is_queued(engine: Engine, snapshot: Snapshot, lock: Lock) -> bool:
+    present = Delivery(
+        env=lock.env,
+        document=snapshot.path,
+        sequence=lock.sequence,
+        dispatch=lock.dispatches,
+        scheduled_by=lock.scheduled_by or "-",
+    )
+    return engine.tasks.queued(lock.queue or "", task_id(present))
+
+
+# --- judge ------------------------------------------------------------------------------------------------------------
+
+
+def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
+    batch, expired[:] = list(expired), []
+    if not batch:
+        return
+    for judged in recovery.judge_all(engine, batch):
+        try:
+            _take_over(engine, swept, judged)
+        except OncetaskError as error:
+            swept.failed += 1
+            LOGGER.error("sweeping %s failed: %s", judged.snapshot.path, error)
+
+
+def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
+    before = recovery.lock_of(judged.snapshot)
+    changed = recovery.take_over(engine, judged, None)
+    decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
+    if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
+        swept.unknown += before.status is Status.LEASED
+        _put(engine, judged.snapshot, lease.later(before, engine.moment(judged.snapshot)))
+        return
+    if not isinstance(decision, Put):
+        return
+    engine.decided(
+        "lease.taken_over",
+        None,
+        f"{judged.snapshot.path}: {judged.verdict.finding}: {judged.verdict.reason}",
+        logging.WARNING,
+        document=judged.snapshot.path,
+        verdict=str(judged.verdict.finding),
+        outcome=str(decision.outcome),
+    )
+    if decision.outcome is Outcome.QUARANTINED:
+        swept.quarantined += 1
+    else:
+        swept.taken_over += 1
+    if decision.dispatch:
+        swept.dispatched += engine.dispatch(changed.snapshot)
+    owed = courier.newly_owed(before, changed.snapshot.lock)
+    swept.alerted += courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+
+
+# --- damaged documents ------------------------------------------------------------------------------------------------
+
+
+def _set_aside(engine: Engine, path: str, document: Document, reason: str) -> None:
+    """
+    Move the due time of a document that can't be dealt with, and tell a person; it holds up nothing behind it.
+    """
+    due: Any = document.fields["lock"].map_value.fields["due"].string_value
+    when = engine.store.estimate() + _LATER
+    try:
+        moved = engine.store.write_raw(
+            path, document.update_time, {"lock.due": encode(f"{due.rsplit('/', 1)[0]}/{instant(when)}")}
+        )
+    except StoreError as error:
+        LOGGER.error("%s can't be decoded, and its due time can't be moved: %s", path, error)
+        return
+    if moved:
+        LOGGER.error("%s can't be dealt with: %s", path, reason)
+        at = instant(get_timestamp(document.update_time))
+        courier.send_directly(engine, Snapshot(path, None, None, None), f"damaged-{at}", reason)
