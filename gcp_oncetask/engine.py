@@ -169,6 +169,22 @@ class Engine:
             )
         return f"projects/{self.project()}/locations/{self._location}/queues/{queue}"
 
+    def account(self) -> str | None:
+        """
+        The account whose identity token deliveries carry; None where callers are not verified.
+
+        Raises:
+            ConfigError: It is not configured.
+        """
+        if self.config.verify == "off":
+            return None
+        if self.config.service_account is None:
+            raise ConfigError(
+                "Deliveries need an identity token: set ONCETASK_SERVICE_ACCOUNT to the account that calls the "
+                "handlers (for local work without tokens: ONCETASK_VERIFY=off)."
+            )
+        return self.config.service_account
+
     def url(self, url: str) -> str:
         """
         *url* made absolute.
@@ -177,11 +193,7 @@ class Engine:
             ConfigError: It is a path and no base URL is configured; or tokens are verified and nobody's is configured.
             UsageError: It is neither a path nor an http(s) URL.
         """
-        if self.config.service_account is None and self.config.verify != "off":
-            raise ConfigError(
-                "Deliveries need an identity token: set ONCETASK_SERVICE_ACCOUNT to the account that calls the handlers "
-                "(for local work without tokens: ONCETASK_VERIFY=off)."
-            )
+        self.account()
         if url.startswith(("http://", "https://")):
             return url
         if not url.startswith("/"):
@@ -273,7 +285,7 @@ class Engine:
             headers=lock.headers or {},
             at=at,
             deadline=self.config.dispatch_deadline,
-            service_account=self.config.service_account if self.config.verify != "off" else None,
+            service_account=self.account(),
             audience=self.config.audience[0] if self.config.audience else f"{parts.scheme}://{parts.netloc}",
         )
 

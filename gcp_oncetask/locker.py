@@ -439,6 +439,7 @@ class Locker:
         """
         ``reset`` by the document's path.
         """
+        self.engine.account()
         nonce = self.engine.clock.nonce()
         decision, snapshot = self._by_hand(
             path, lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors)
@@ -453,6 +454,7 @@ class Locker:
         """
         if how not in ("run", "complete", "fail"):
             raise UsageError(f"resolve() takes 'run', 'complete' or 'fail', not {how!r}.")
+        self.engine.account()
         nonce, kept = self.engine.clock.nonce(), storable(result)
         decision, snapshot = self._by_hand(
             path, lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept)

@@ -1,0 +1,152 @@
+"""
+The command line: sweep, and what a person on call does. Configured by the environment, like the library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from gcp_oncetask import ConfigError, Locker, OncetaskError, sweep
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.record import Lock
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Returns:
+        Exit code: 0 done, 1 it could not be done (the reason is on standard error), 2 wrong use.
+    """
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(Locker.from_env(), chosen))
+    except ConfigError as error:
+        print(f"gcp_oncetask: {error}", file=sys.stderr)
+        return 2
+    except OncetaskError as error:
+        print(f"gcp_oncetask: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gcp_oncetask",
+        description="Look after locked documents. Configured by the environment (ONCE_TASK_ENV, GOOGLE_CLOUD_PROJECT, ...).",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("sweep", help="dispatch again, judge expired leases, send owed alerts")
+    one.add_argument(
+        "--collection",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a collection to look at, like orders or customers/{customer}/orders (repeatable; else ONCETASK_COLLECTIONS)",
+    )
+    one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
+    one.set_defaults(run=_sweep)
+    one = _on_document(commands, "show", "print the lock of a document", _show)
+    one.add_argument("--json", action="store_true", help="as JSON, params and result included")
+    _on_document(
+        commands, "cancel", "stop a chain: at once while it waits, at its next settling while it runs", _cancel
+    )
+    one = _on_document(commands, "reset", "run an ended step again, as a new sequence", _reset)
+    one.add_argument("--keep-errors", action="store_true", help="keep the record of failed attempts")
+    one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve)
+    one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
+    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
+    return parser
+
+
+def _on_document(commands: Any, name: str, help_: str, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
+    parser.add_argument("document", help="path of the document, like orders/42")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
+    collections = tuple(chosen.collection) or locker.config.collections
+    if not collections:
+        raise ConfigError("No collection to sweep: give --collection, or set ONCETASK_COLLECTIONS.")
+    swept = sweep(locker, collections=collections, limit=chosen.limit)
+    print(swept)
+    return 1 if swept.failed or swept.damaged else 0
+
+
+def _show(locker: Locker, chosen: argparse.Namespace) -> int:
+    lock = locker.show(chosen.document)
+    if chosen.json:
+        print(json.dumps(lock.__dict__, default=_plain, indent=2))
+    else:
+        print("\n".join(described(chosen.document, lock)))
+    return 0
+
+
+def described(document: str, lock: Lock) -> list[str]:
+    """
+    A lock in lines for a person; params and result left out.
+    """
+    rows: list[tuple[str, Any]] = [
+        ("document", document),
+        ("environment", lock.env),
+        ("status", lock.status.value),
+        ("sequence", f"{lock.sequence} (step {lock.step} of its chain)"),
+        ("attempts", f"{lock.attempts}" + (f" of {lock.max_attempts}" if lock.max_attempts else "")),
+        ("token", lock.token),
+        ("granted at", lock.granted_at),
+        ("leased at", lock.leased_at),
+        ("waits until", lock.wait_until),
+        ("due", lock.due),
+        ("target", lock.url),
+        ("queue", lock.queue),
+        ("dispatches", lock.dispatches),
+        ("holder", None if lock.holder is None else f"{lock.holder} on {lock.instance}"),
+        ("trace", lock.trace),
+        ("cancelled", lock.cancel_requested_at),
+    ]
+    lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
+    lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)
+    lines.extend(
+        f"{'owed:':<13}{o.event} alert of {instant(o.at)}, tried {o.tries} times: {o.reason}" for o in lock.owed
+    )
+    return lines
+
+
+def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:
+    if not locker.cancel_path(chosen.document):
+        print(f"{chosen.document}: nothing to cancel; it is {locker.show(chosen.document).status}")
+        return 0
+    print(f"{chosen.document}: {locker.show(chosen.document).status}, cancellation recorded")
+    return 0
+
+
+def _reset(locker: Locker, chosen: argparse.Namespace) -> int:
+    made = locker.reset_path(chosen.document, keep_errors=chosen.keep_errors)
+    _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
+    return 0
+
+
+def _resolve(locker: Locker, chosen: argparse.Namespace) -> int:
+    made = locker.resolve_path(chosen.document, chosen.how, result=chosen.result)
+    if made is None:
+        print(f"{chosen.document}: {locker.show(chosen.document).status}")
+    else:
+        _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
+    return 0
+
+
+def _say_scheduled(document: str, sequence: int, *, dispatched: bool) -> None:
+    how = "dispatched" if dispatched else "the sweeper will dispatch it"
+    print(f"{document}: scheduled as sequence {sequence}, {how}")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return str(value)
