@@ -1,0 +1,399 @@
+"""
+The rules, tried in every combination, against the tables of ``docs/rules.md``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import (
+    Claimant,
+    Expired,
+    Fence,
+    Kind,
+    Lost,
+    Moment,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+)
+from gcp_oncetask.delivery import Delivery, Outcome
+from gcp_oncetask.record import SERVER_TIME, Event, Lock, Status
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+POLICY = Policy(lease=60, timeout=630, run_limit=600, max_attempts=3)
+PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
+
+
+def table(heading: str) -> list[dict[str, str]]:
+    """
+    The rows of the table under the heading that names *heading*.
+    """
+    section = PAGE.read_text().split(f"(`{heading}`)")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def first_match(rows: list[dict[str, str]], case: dict[str, str]) -> int:
+    """
+    Index of the row that decides *case*.
+    """
+    for index, row in enumerate(rows):
+        if all(row[name] in ("*", value) for name, value in case.items()):
+            return index
+    raise AssertionError(f"no row for {case}")
+
+
+def combinations(**values: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """
+    Every combination of column values.
+    """
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
+
+
+def moment(read: datetime | None = NOW, now: datetime = NOW, env: str = "E") -> Moment:
+    """
+    A moment.
+    """
+    return Moment(now=now, read=read, place=f"{env}/push/000", env=env)
+
+
+def leased(**changes: object) -> Lock:
+    """
+    A lease granted and last renewed at NOW.
+    """
+    lock = Lock(
+        env="E",
+        sequence=5,
+        status=Status.LEASED,
+        token=7,
+        holder="h",
+        granted_at=NOW,
+        leased_at=NOW,
+        lease_seconds=60,
+        timeout_seconds=630,
+        run_limit_seconds=600,
+        max_attempts=3,
+        on_unknown="takeover",
+        attempts=1,
+        url="https://x",
+        queue="q",
+        scheduled_by="s",
+        dispatches=1,
+    )
+    return lock.but(**changes)
+
+
+STATUSES = ("none", "scheduled", "leased", "completed", "failed", "cancelled", "quarantined")
+TIMES = ("before its end", "exactly at its end", "after its end", "after the run limit", "unknown")
+
+
+def claim_case(case: dict[str, str]) -> str:
+    """
+    The decision that ``lease.claim`` makes in *case*.
+    """
+    at = {
+        "before its end": NOW + 60 * SECOND - timedelta(microseconds=1),
+        "exactly at its end": NOW + 60 * SECOND,
+        "after its end": NOW + 61 * SECOND,
+        "after the run limit": NOW + 601 * SECOND,
+        "unknown": None,
+    }[case["time"]]
+    lock: Lock | None = None
+    if case["record"] != "none":
+        lock = leased(
+            status=Status(case["record"]),
+            env="E" if case["environment"] == "ours" else "OTHER",
+            attempts=3 if case["attempts"] == "used up" else 1,
+            cancel_requested_at=NOW if case["cancelled"] == "yes" else None,
+        )
+        if case["time"] == "after the run limit":
+            lock = lock.but(leased_at=NOW + 590 * SECOND)
+        if case["record"] == "scheduled":
+            lock = lock.but(wait_until=NOW + 60 * SECOND)
+    sequence = {"older": 4, "same": 5, "newer": 6}[case["delivery's sequence"]]
+    delivery = Delivery(env="E", document="orders/1", sequence=sequence, dispatch=1, scheduled_by="s")
+    # The estimate lags behind the server's clock, so that it never decides here.
+    decision = lease.claim(lock, delivery, POLICY, Claimant("n"), moment(at, NOW))
+    match decision:
+        case Refused():
+            return decision.outcome.value
+        case Expired():
+            return "expired: judge its holder"
+        case NeedTime():
+            return "read again with the server's time"
+        case Put(outcome=None):
+            assert decision.lock.token == 8
+            assert decision.lock.holder == "n"
+            assert decision.lock.attempts == 2
+            assert decision.lock.leased_at is SERVER_TIME
+            return "granted"
+        case _:
+            assert isinstance(decision, Put)
+            assert decision.outcome is not None
+            return decision.outcome.value
+
+
+def test_claim_decides_as_the_table_says() -> None:
+    """
+    Each of the 840 combinations of record, environment, sequence, time, cancellation and attempts is decided by its row.
+    """
+    rows = table("lease.claim")
+    used = set()
+    for case in combinations(
+        record=STATUSES,
+        environment=("ours", "other"),
+        **{"delivery's sequence": ("older", "same", "newer")},
+        time=TIMES,
+        cancelled=("yes", "no"),
+        attempts=("left", "used up"),
+    ):
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == claim_case(case), case
+    assert set(range(len(rows))) == used
+
+
+def test_fence_holds_as_the_table_says() -> None:
+    """
+    Each combination of record, holder, token and sequence is decided by its row; only the attempt's own lease holds.
+    """
+    rows = table("lease.fenced")
+    used = set()
+    for case in combinations(
+        record=STATUSES, holder=("ours", "other"), token=("ours", "other"), sequence=("before", "same", "beyond")
+    ):
+        lock = None
+        if case["record"] != "none":
+            lock = leased(
+                status=Status(case["record"]),
+                holder="h" if case["holder"] == "ours" else "x",
+                token=7 if case["token"] == "ours" else 8,
+                sequence={"before": 4, "same": 5, "beyond": 6}[case["sequence"]],
+            )
+        found = lease.fenced(lock, Fence(5, 7, "h"))
+        said = "holds" if found is None else "lost, finished" if found.finished else "lost"
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == said, case
+    assert set(range(len(rows))) == used
+
+
+def test_take_over_decides_as_the_table_says() -> None:
+    """
+    Each combination of finding, kind, time, attempts and who asks is decided by its row.
+    """
+    rows = table("lease.take_over")
+    used = set()
+    fence = Fence(5, 7, "h")
+    settlement = Settlement(kind=Kind.COMPLETE, nonce="s", result=1)
+    for case in combinations(
+        finding=("recorded", "finished", "died", "never-started", "unknown"),
+        on_unknown=("takeover", "quarantine"),
+        time=("before its end", "until the timeout", "after the timeout"),
+        attempts=("left", "used up"),
+        by=("delivery", "sweeper"),
+    ):
+        at = {
+            "before its end": NOW + 59 * SECOND,
+            "until the timeout": NOW + 630 * SECOND,
+            "after the timeout": NOW + 630 * SECOND + timedelta(microseconds=1),
+        }[case["time"]]
+        lock = leased(on_unknown=case["on_unknown"], attempts=3 if case["attempts"] == "used up" else 1)
+        decision = lease.take_over(
+            lock,
+            fence,
+            finding=case["finding"],
+            reason="why",
+            evidence=("line",),
+            settlement=settlement if case["finding"] == "recorded" else None,
+            at=moment(at, at),
+            grant_to=(POLICY, Claimant("n")) if case["by"] == "delivery" else None,
+        )
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == _took(decision), case
+    assert set(range(len(rows))) == used
+
+
+def _took(decision: object) -> str:
+    match decision:
+        case Refused():
+            return decision.outcome.value
+        case Put(outcome=Outcome.RECOVERED):
+            return "settled from the evidence"
+        case Put(outcome=None):
+            return "granted"
+        case Put(outcome=Outcome.RETRYING, dispatch=True):
+            return "released and dispatched"
+        case Put():
+            return str(decision.outcome)
+    raise AssertionError(decision)
+
+
+@pytest.mark.parametrize(
+    ("finding", "owed"),
+    [
+        ("died", {Event.TAKEOVER}),
+        ("unknown", {Event.TAKEOVER}),
+        ("never-started", set()),
+        ("recorded", {Event.TAKEOVER}),
+    ],
+)
+def test_takeovers_owe_an_alert(finding: str, owed: set[Event]) -> None:
+    """
+    A takeover owes its alert in the same record; a claim that was never used is not worth one.
+    """
+    at = NOW + 1000 * SECOND
+    put = lease.take_over(
+        leased(),
+        Fence(5, 7, "h"),
+        finding=finding,
+        reason="why",
+        evidence=(),
+        settlement=Settlement(kind=Kind.COMPLETE, nonce="s") if finding == "recorded" else None,
+        at=moment(at, at),
+        grant_to=None,
+    )
+
+    assert isinstance(put, Put)
+    assert owed == {o.event for o in put.lock.owed}
+    assert owed == set() or put.lock.due is not None
+
+
+def test_alerts_that_are_switched_off_are_not_owed() -> None:
+    """
+    The record says which events its kind wants to be told of.
+    """
+    put = lease.settle(
+        leased(alert_on=("takeover",)), Fence(5, 7, "h"), Settlement(kind=Kind.FAIL, nonce="s", message="no"), moment()
+    )
+
+    assert isinstance(put, Put)
+    assert (put.lock.status, put.lock.owed) == (Status.FAILED, ())
+    assert put.lock.due is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "attempts"),
+    [
+        (Kind.RETRY, Status.SCHEDULED, 1),
+        (Kind.SNOOZE, Status.SCHEDULED, 0),
+        (Kind.RELEASE, Status.SCHEDULED, 0),
+        (Kind.FAIL, Status.FAILED, 1),
+        (Kind.COMPLETE, Status.COMPLETED, 1),
+    ],
+)
+def test_settling_counts_attempts(kind: Kind, status: Status, attempts: int) -> None:
+    """
+    Snoozing and giving back burn no attempt; failing does.
+    """
+    put = lease.settle(leased(), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment())
+
+    assert isinstance(put, Put)
+    assert (status, attempts, "s") == (put.lock.status, put.lock.attempts, put.lock.settled_by)
+    assert (put.lock.due is None) == (status is Status.COMPLETED)
+
+
+@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.SNOOZE, Kind.RELEASE, Kind.CONTINUE])
+def test_cancellation_ends_what_would_go_on(kind: Kind) -> None:
+    """
+    A cancellation that came while the lease was held ends the chain where it would have gone on.
+    """
+    how = Settlement(kind=kind, nonce="s", next_nonce="t", target=lease.Target(url="https://x", queue="q"), message="m")
+    put = lease.settle(leased(cancel_requested_at=NOW), Fence(5, 7, "h"), how, moment())
+
+    assert isinstance(put, Put)
+    assert (put.lock.status, put.dispatch) == (Status.CANCELLED, False)
+
+
+def test_completed_never_becomes_cancelled() -> None:
+    """
+    A cancellation loses against a success.
+    """
+    put = lease.settle(
+        leased(cancel_requested_at=NOW), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
+    )
+    assert isinstance(put, Put)
+    assert put.lock.status is Status.COMPLETED
+
+    assert isinstance(lease.cancel(put.lock, moment()), Refused)
+
+
+def test_reset_keeps_key_step_and_token() -> None:
+    """
+    A failed step that is reset is a new sequence with the old key; a completed one gets a new key.
+    """
+    failed = leased(status=Status.FAILED, base=3, keyed=5)
+    put = lease.reset(failed, "n", moment())
+    assert isinstance(put, Put)
+    assert (6, failed.step, 5, 7, 0) == (
+        put.lock.sequence,
+        put.lock.step,
+        put.lock.keyed,
+        put.lock.token,
+        put.lock.attempts,
+    )
+
+    again = lease.reset(failed.but(status=Status.COMPLETED), "n", moment())
+    assert isinstance(again, Put)
+    assert again.lock.keyed == 6
+
+
+def test_every_document_that_is_not_finished_is_due() -> None:
+    """
+    Nothing is lost: whatever a rule writes is due, unless it is terminal and owes nothing.
+    """
+    at = moment()
+    fence = Fence(5, 7, "h")
+    target = lease.Target(url="https://x", queue="q", wait_until=NOW + timedelta(days=3))
+    first = lease.schedule(None, None, target, "n", at)
+    assert isinstance(first, Put)
+    written = [first.lock]
+    for kind in Kind:
+        how = Settlement(kind=kind, nonce="s", next_nonce="t", target=target, message="m", wait_until=NOW)
+        put = lease.settle(leased(due="E/push/000/x"), fence, how, at)
+        assert isinstance(put, Put)
+        written.append(put.lock)
+    renewed = lease.renew(leased(), fence, at)
+    assert isinstance(renewed, Put)
+    written.append(renewed.lock)
+
+    for lock in written:
+        assert (lock.due is None) == (lock.finished and not lock.owed), lock
+    assert first.lock.due is not None
+    assert first.lock.due > f"E/push/000/{(NOW + timedelta(days=3)).isoformat()[:10]}"
+
+
+def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
+    """
+    A settling is applied if its nonce is there, or if the document is beyond it and nobody else can have moved it.
+    """
+    before = leased()
+    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=lease.Target(url="https://x", queue="q"))
+    put = lease.settle(before, Fence(5, 7, "h"), how, moment())
+    assert isinstance(put, Put)
+    meant = put.lock
+
+    assert lease.was_applied(meant, before, meant, alive=False)
+    claimed = meant.but(status=Status.LEASED, token=8, holder="next")
+    assert lease.was_applied(meant, before, claimed, alive=False)
+    done = claimed.but(status=Status.COMPLETED, settled_by="other", scheduled_by="other")
+    assert lease.was_applied(meant, before, done, alive=False)
+    taken = before.but(token=8, holder="thief", settled_by=None)
+    assert not lease.was_applied(meant, before, taken, alive=False)
+    beyond = taken.but(sequence=6, scheduled_token=8, settled_by="thief's", scheduled_by="thief's")
+    assert not lease.was_applied(meant, before, beyond, alive=False)
+    assert not lease.was_applied(meant, before, before, alive=True)
+    assert not lease.was_applied(meant, before, None, alive=True)
+    assert isinstance(lease.settle(taken, Fence(5, 7, "h"), how, moment()), Lost)
