@@ -119,6 +119,13 @@ class Locker:
         """
         return self.engine.config
 
+    @property
+    def client(self) -> Client:
+        """
+        The Firestore client of this process, for reads and writes of your own.
+        """
+        return self.engine.wire.client
+
     # --- schedule and complete ---
 
     def schedule(

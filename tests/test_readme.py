@@ -1,0 +1,129 @@
+"""
+The README is true: its code blocks run, its tables are those of the code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcp_oncetask.config import FIELDS
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.flask import OUTCOME_STATUS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+CONSOLE = [line for language, code in BLOCKS if language == "console" for line in code.splitlines()]
+
+
+def test_python_blocks_run_in_order_as_one_program(
+    oncetask_cloud: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The application of the README works as printed, and its test passes.
+    """
+    for name in [name for name in os.environ if name.startswith("ONCE")]:
+        monkeypatch.delenv(name)
+    names: dict[str, object] = {"__name__": "readme"}
+    for code in PYTHON:
+        exec(compile(code, "README.md", "exec"), names)  # the README's own words
+    test = names["test_charged_once"]
+    assert callable(test)
+    test(oncetask_cloud)
+
+    assert capsys.readouterr().out.count("charge 1999 with key otk_") == 1
+
+
+def test_transaction_block_ships_once(oncetask_cloud: object) -> None:
+    """
+    The transaction of the README takes one from the stock and completes the order, together.
+    """
+    from gcp_oncetask.testing.cloud import OncetaskCloud
+
+    assert isinstance(oncetask_cloud, OncetaskCloud)
+    names: dict[str, object] = {"__name__": "readme"}
+    for code in PYTHON:
+        exec(
+            compile(
+                code.replace('print("receipt to", order.email)', "return ship(order, attempt)"), "README.md", "exec"
+            ),
+            names,
+        )
+    locker, app, order_type = names["locker"], names["app"], names["Order"]
+    oncetask_cloud.use(locker)  # type: ignore[arg-type]  # names out of exec have no types
+    oncetask_cloud.mount("https://orders.test", app)
+    locker.client.document("stock/blue").set({"left": 3})  # type: ignore[attr-defined]  # as above
+    locker.schedule(order_type(id="1", amount=1, email="x"), "/tasks/order")  # type: ignore[attr-defined,operator]  # as above
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.duplicate_last()
+
+    assert locker.client.document("stock/blue").get().get("left") == 2  # type: ignore[attr-defined]  # as above
+    assert locker.get(order_type, "1").lock.status == "completed"  # type: ignore[attr-defined]  # as above
+
+
+@pytest.mark.parametrize("line", CONSOLE)
+def test_console_lines_run(line: str) -> None:
+    """
+    Each command of the README runs; make's targets are looked up, since this very test is run by one.
+    """
+    command = line.replace("make ", "make -n ") if line.startswith("make ") else line
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_configuration_table_is_the_code() -> None:
+    """
+    The README's configuration table lists every setting with its default; `python -m tests.test_readme` writes it.
+    """
+    assert configuration_table() in README
+
+
+def test_every_outcome_has_a_status() -> None:
+    """
+    OUTCOME_STATUS has exactly the outcomes as keys, and neither 429 nor 503, which would slow the whole queue.
+    """
+    assert set(Outcome) == set(OUTCOME_STATUS)
+    assert not {429, 503} & set(OUTCOME_STATUS.values())
+
+
+def test_bad_input_table_has_the_codes_statuses() -> None:
+    """
+    Where the bad-input table names an outcome, its status is that of the code.
+    """
+    rows = re.findall(r"^\| [^|]+ \| `([a-z-]+)`[^|]*\| (\d+)", README, re.MULTILINE)
+
+    assert len(rows) >= 8
+    for outcome, status in rows:
+        assert OUTCOME_STATUS[Outcome(outcome)] == int(status), outcome
+
+
+def configuration_table() -> str:
+    """
+    The table, made of the code.
+    """
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for env, _, default, meaning in FIELDS:
+        shown = "" if default in (None, ()) else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        lines.append(f"| `{env}` | {shown} | {meaning} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    text = re.sub(
+        r"<!-- configuration -->.*<!-- /configuration -->",
+        lambda _: f"<!-- configuration -->\n{configuration_table()}\n<!-- /configuration -->",
+        README,
+        flags=re.DOTALL,
+    )
+    (ROOT / "README.md").write_text(text)
