@@ -8,15 +8,15 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
-_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
+_NONCES: Final = random.Random()  # a generator of our own: an application may seed the common one
+os.register_at_fork(after_in_child=_NONCES.seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """
     One instant on three clocks, in seconds, to measure elapsed time from.
     """
@@ -91,10 +91,10 @@ class SystemClock:
         return event.wait(max(0.0, timeout))
 
     def random(self) -> float:
-        return random.random()
+        return _NONCES.random()
 
     def nonce(self) -> str:
-        return os.urandom(12).hex()
+        return f"{_NONCES.getrandbits(96):024x}"
 
 
 def pause(clock: Clock, seconds: float) -> None:

@@ -4,11 +4,11 @@ Cloud Logging: the only importer of its client. Reading what became of holders, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.evidence import Holder, Line
@@ -165,7 +165,7 @@ class CloudRequestLog:
             raise RequestLogError(f"Cloud Logging did not take the end line: {error}.") from error
 
     def _open(self) -> Any:
-        if self._client is not None and self._client[0] == os.getpid():
+        if self._client is not None and self._client[0] == forks.generation():
             return self._client[1]
         from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
         from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
@@ -177,7 +177,7 @@ class CloudRequestLog:
 
             channel = grpc.insecure_channel(self._emulator)
             client = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
-        self._client = (os.getpid(), client)
+        self._client = (forks.generation(), client)
         return client
 
 

@@ -4,7 +4,6 @@ Cloud Tasks: the only importer of its client. Creating named tasks, and asking w
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 import grpc
 
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, pause
 from gcp_oncetask.errors import DispatchError
 
@@ -65,7 +65,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    pid: int
+    forks: int
     create: Any
     get: Any
 
@@ -163,7 +163,7 @@ class CloudTasks:
 
     def _open(self) -> _Calls:
         calls = self._calls
-        if calls is not None and calls.pid == os.getpid():
+        if calls is not None and calls.forks == forks.generation():
             return calls
         from google.cloud.tasks_v2.types import CreateTaskRequest, GetTaskRequest, Task
 
@@ -171,7 +171,7 @@ class CloudTasks:
         task = Task.pb()
         create, get = CreateTaskRequest.pb(), GetTaskRequest.pb()
         calls = _Calls(
-            os.getpid(),
+            forks.generation(),
             channel.unary_unary(_SERVICE + "CreateTask", create.SerializeToString, task.FromString),
             channel.unary_unary(_SERVICE + "GetTask", get.SerializeToString, task.FromString),
         )

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import identity
+from gcp_oncetask import forks, identity
 from gcp_oncetask.alerts import AlertChannel, channel_from
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
@@ -29,6 +29,7 @@ from gcp_oncetask.store.store import Snapshot, Store, contents_of, version_of
 from gcp_oncetask.store.wire import Wire
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
+_MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
 HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
 
@@ -336,4 +337,4 @@ class Engine:
         """
         Where this process runs, for a person who reads the lock.
         """
-        return f"{os.environ.get('K_REVISION', os.uname().nodename)}/{os.getpid()}"
+        return f"{_MACHINE}/{forks.pid()}"

@@ -28,7 +28,7 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
-from gcp_oncetask.logs import LogContext, current, trace_of
+from gcp_oncetask.logs import LogContext, current
 from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.retry import RetryPolicy
@@ -94,11 +94,21 @@ def execute(
     renewals: Renewals,
     job: Job,
     body: bytes,
-    headers: Any,
+    headers: TaskHeaders,
+    trace: str | None,
     arguments: Mapping[str, Any],
 ) -> Ended:
     """
-    Execute one delivery; *headers* is a mapping that does not care about case.
+    Execute one delivery.
+
+    Args:
+        engine: Shared parts.
+        renewals: Renews the lease while the handler runs.
+        job: The handler.
+        body: The delivery as it came.
+        headers: What Cloud Tasks says about it.
+        trace: Trace id of the request, by which the platform's log knows it.
+        arguments: Route variables for the handler.
 
     Returns:
         How it ended; failures of services included, so that the caller only translates.
@@ -111,13 +121,12 @@ def execute(
         return Ended(
             Outcome.FOREIGN, f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
         )
-    trace = trace_of(headers)
     run = _Run(
         engine,
         renewals,
         job,
         delivery,
-        TaskHeaders.of(headers),
+        headers,
         Claimant(engine.clock.nonce(), trace, engine.instance()),
         engine.clock.mark(),
         arguments,

@@ -23,6 +23,7 @@ from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageErr
 from gcp_oncetask.execution import Ended, Job, execute
 from gcp_oncetask.identity import Denied
 from gcp_oncetask.locker import Locker
+from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Event
 from gcp_oncetask.retry import RetryPolicy, to_data
@@ -128,11 +129,12 @@ def locked_handler(
 
         @functools.wraps(fn)
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
-            denied = _denied(locker)
-            if denied is not None:
-                return _answer(locker, denied)
-            ended = execute(locker.engine, locker.renewals, job, _body(), request.headers, arguments)
-            return _answer(locker, ended)
+            headers = TaskHeaders.of(request.headers)
+            ended = _denied(locker)
+            if ended is None:
+                trace = trace_of(request.headers)
+                ended = execute(locker.engine, locker.renewals, job, _body(), headers, trace, arguments)
+            return _answer(locker, ended, headers)
 
         # Flask names the endpoint after the function; its signature is not that of a view.
         del view.__wrapped__
@@ -217,8 +219,7 @@ def status_of(outcome: Outcome, retry_count: int) -> int:
     return OUTCOME_STATUS[outcome]
 
 
-def _answer(locker: Locker, ended: Ended) -> ResponseReturnValue:
-    headers = TaskHeaders.of(request.headers)
+def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseReturnValue:
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
         severity = logging.WARNING
@@ -246,7 +247,7 @@ def blueprint(locker: Locker, *, url_prefix: str = "/oncetask") -> Blueprint:
     def sweep_route() -> ResponseReturnValue:
         denied = _denied(locker)
         if denied is not None:
-            return _answer(locker, denied)
+            return _answer(locker, denied, TaskHeaders())
         try:
             swept = sweep(locker)
         except StoreError as error:

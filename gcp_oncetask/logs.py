@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.delivery import instant
 
@@ -102,7 +102,7 @@ class CloudFormatter(logging.Formatter):
         project = self._project() if callable(self._project) else self._project
         if trace and project:
             line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
-        return json.dumps(line, default=_plain, separators=(",", ":"))
+        return _LINES.encode(line)
 
 
 def _plain(value: Any) -> str:
@@ -110,6 +110,9 @@ def _plain(value: Any) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - a log line is never worth an error
         return f"<{type(value).__name__}>"
+
+
+_LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
 
 
 class ContextFilter(logging.Filter):
@@ -165,7 +168,7 @@ class Trail:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
             token, holder, env, pid, **fields}}
         """
-        own = {"event": event, **context.fields(), "pid": str(os.getpid()), **fields}
+        own = {"event": event, **context.fields(), "pid": str(forks.pid()), **fields}
         payload = {"message": f"{context.document}: {message}", "oncetask": own}
         line = {"severity": severity, "time": instant(self._clock.now()), **payload}
         project = self._project()
@@ -174,7 +177,7 @@ class Trail:
         stream = self._stream or sys.stdout
         try:
             # One write per line: lines of several threads do not mix.
-            stream.write(json.dumps(line, default=_plain, separators=(",", ":")) + "\n")
+            stream.write(_LINES.encode(line) + "\n")
             stream.flush()
         except (OSError, ValueError) as error:
             if not self._complained:

@@ -4,10 +4,10 @@ Leases are renewed while their handlers run: one thread per process watches all 
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from gcp_oncetask import forks
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.engine import LOGGER
@@ -27,11 +27,11 @@ class Renewals:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pid = 0
+        self._forks = -1
         self._start()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._forks = forks.generation()
         self._guard = threading.Lock()
         self._wake = threading.Event()
         self._next: dict[Attempt, tuple[Mark, float]] = {}
@@ -42,7 +42,7 @@ class Renewals:
         """
         Renew *attempt* each *every* seconds from now on.
         """
-        if self._pid != os.getpid():
+        if self._forks != forks.generation():
             self._start()
         with self._guard:
             self._next[attempt] = (self._clock.mark(), every)

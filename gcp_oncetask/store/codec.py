@@ -352,7 +352,8 @@ def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[
     changed, stamped = [], []
     old = before.__dict__
     for name, value in after.__dict__.items():
-        if value is old[name] or value == old[name]:
+        was = old[name]
+        if value is was or value == was:
             continue
         stored = STORED_NAMES[name]
         if value is SERVER_TIME:

@@ -6,7 +6,6 @@ Every failure is classified here and nowhere else.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import firestore as _api
 from google.protobuf.empty_pb2 import Empty
 
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, at_least
 from gcp_oncetask.errors import StoreError
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
@@ -120,7 +120,7 @@ def classify(error: grpc.RpcError) -> WireError:
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    pid: int
+    forks: int
     client: firestore.Client
     prefix: str
     database: str
@@ -280,7 +280,7 @@ class Wire:
 
     def _open(self) -> _Calls:
         calls = self._calls
-        if calls is not None and calls.pid == os.getpid():
+        if calls is not None and calls.forks == forks.generation():
             return calls
         client = self._connect(calls is not None)
         api = client._firestore_api  # noqa: SLF001 - the client's only way to its channel
@@ -302,7 +302,7 @@ class Wire:
             )
 
         calls = _Calls(
-            pid=os.getpid(),
+            forks=forks.generation(),
             client=client,
             prefix=f"{database}/documents/",
             database=database,

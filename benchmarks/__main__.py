@@ -1,0 +1,167 @@
+"""
+``make bench``: ratios within one run, a table and a JSON file.
+
+Interleaved rounds (a b c .. c b a) on a fresh, warmed Firestore; medians. Times differ between machines and by what else
+runs; the ratios are what is compared with the targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.cloud import firestore
+
+from benchmarks import latency, own_share
+from benchmarks.variants import NUMBERS, VARIANTS, Variant
+from gcp_emulator.firestore import GoogleFirestore
+from gcp_emulator.firestore.google import find
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def main() -> int:
+    """
+    Measure, print, write.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--tasks", type=int, default=300, help="tasks per run and variant (default: %(default)s)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 32], help="client threads (default: 1 8 32)")
+    parser.add_argument(
+        "--firestore", choices=("google", "embedded"), help="default: Google's emulator if it is installed"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a target is missed")
+    chosen = parser.parse_args()
+    kind = chosen.firestore or ("google" if find() is not None else "embedded")
+    report: dict[str, Any] = {"firestore": kind, "tasks": chosen.tasks, "rounds": chosen.rounds, "threads": {}}
+    with fresh_firestore(kind) as client:
+        variants = [make(client) for make in VARIANTS]
+        say(f"warming {kind} Firestore ...")
+        for variant in variants:
+            measure(variant, chosen.tasks, 4)
+        for threads in chosen.threads:
+            report["threads"][threads] = compare(variants, chosen.tasks, chosen.rounds, threads)
+    say("schedule to handler ...")
+    report["latency"] = latency.measure()
+    say("own share of one push ...")
+    report["own_share"] = own_share.measure()
+    report["targets"] = targets(report)
+    show(report)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(report, indent=2))
+    print(f"\nwritten to {RESULTS.name}/latest.json")
+    return int(chosen.strict and not all(t["met"] for t in report["targets"]))
+
+
+def say(text: str) -> None:
+    """
+    Progress.
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def fresh_firestore(kind: str) -> Iterator[firestore.Client]:
+    """
+    A Firestore in a process of its own, so that its CPU is not counted.
+    """
+    if kind == "google":
+        server = GoogleFirestore()
+        os.environ["FIRESTORE_EMULATOR_HOST"] = server.start()
+        try:
+            yield firestore.Client(project="bench")
+        finally:
+            server.stop()
+            del os.environ["FIRESTORE_EMULATOR_HOST"]
+        return
+    with latency.emulator() as environment:
+        os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
+        try:
+            yield firestore.Client(project="bench")
+        finally:
+            del os.environ["FIRESTORE_EMULATOR_HOST"]
+
+
+def measure(variant: Variant, tasks: int, threads: int) -> tuple[float, float]:
+    """
+    Tasks per second, and client CPU milliseconds per task.
+    """
+    names = [hashlib.sha256(str(next(NUMBERS)).encode()).hexdigest()[:20] for _ in range(tasks)]
+    cpu, wall = time.process_time(), time.perf_counter()
+    if threads == 1:
+        for name in names:
+            variant.run(name)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(variant.run, names))
+    return tasks / (time.perf_counter() - wall), (time.process_time() - cpu) * 1000 / tasks
+
+
+def compare(variants: list[Variant], tasks: int, rounds: int, threads: int) -> dict[str, Any]:
+    """
+    Medians over interleaved rounds.
+    """
+    rates: dict[str, list[float]] = {v.name: [] for v in variants}
+    cpus: dict[str, list[float]] = {v.name: [] for v in variants}
+    for number in range(rounds):
+        say(f"{threads} threads, round {number + 1} of {rounds} ...")
+        for variant in variants if number % 2 == 0 else reversed(variants):
+            rate, cpu = measure(variant, tasks, threads)
+            rates[variant.name].append(rate)
+            cpus[variant.name].append(cpu)
+    return {
+        v.name: {"tasks_per_s": statistics.median(rates[v.name]), "cpu_ms": statistics.median(cpus[v.name])}
+        for v in variants
+    }
+
+
+def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """
+    The ratios that are promised, and what was measured.
+    """
+    a, b, c = (make.name for make in VARIANTS)
+    found: list[tuple[str, float, float, bool]] = []
+    one, eight = report["threads"].get(1), report["threads"].get(8)
+    if one:
+        found.append(("client CPU, 1 thread, c/a", one[c]["cpu_ms"] / one[a]["cpu_ms"], 0.45, True))
+        found.append(("client CPU, 1 thread, c/b", one[c]["cpu_ms"] / one[b]["cpu_ms"], 1.25, True))
+    if eight:
+        found.append(("tasks/s, 8 threads, c/a", eight[c]["tasks_per_s"] / eight[a]["tasks_per_s"], 2.0, False))
+    found.append(("own share of one push, ms CPU", report["own_share"]["library_ms"], 0.1, True))
+    found.append(("verification, ms CPU", report["own_share"]["verification_ms"], 0.25, True))
+    return [
+        {"target": name, "measured": value, "limit": limit, "met": value <= limit if at_most else value >= limit}
+        for name, value, limit, at_most in found
+    ]
+
+
+def show(report: dict[str, Any]) -> None:
+    """
+    The tables.
+    """
+    print(f"\n{'threads':>7}  {'variant':<28}{'tasks/s':>9}{'CPU ms/task':>13}")
+    for threads, rows in report["threads"].items():
+        for name, row in rows.items():
+            print(f"{threads:>7}  {name:<28}{row['tasks_per_s']:>9.0f}{row['cpu_ms']:>13.2f}")
+    late = report["latency"]
+    print(
+        f"\nschedule() to handler, paced: p50 {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms ({late['tasks']} tasks)"
+    )
+    print(f"\n{'target':<34}{'measured':>10}{'limit':>8}")
+    for row in report["targets"]:
+        print(f"{row['target']:<34}{row['measured']:>10.3f}{row['limit']:>8.2f}  {'met' if row['met'] else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
