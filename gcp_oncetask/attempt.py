@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -118,6 +118,10 @@ class Attempt:
         params: What ``schedule`` was given; JSON.
         delivery: Headers of the Cloud Task, typed; information, never identity.
         lost: Set as soon as the lease is known to be somebody else's.
+        granted: The lock as it was granted.
+        settled: How the attempt has ended; None: it has not.
+        pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
+        context: The attempt, for log lines.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class Attempt:
         self.lost = threading.Event()
         self.granted: Final = lock
         self.settled: Outcome | None = None
+        self.pending: tuple[Settlement, Changes] | None = None
         self.context: Final = context
         self._engine = engine
         self._policy = policy
@@ -273,10 +278,14 @@ class Attempt:
                 return self._settle_in_transaction(how, changes, transaction)
             if transaction is not None:
                 raise UsageError("transaction= must be the one of attempt.transaction() or attempt.run_transaction().")
+            if self.pending is not None and self.pending[0].kind is how.kind:
+                # The same settling again: with its nonces, so that the first try is recognised if it lands after all.
+                how = replace(how, nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             payload = self.announce(how, changes)
             try:
                 changed = self._commit(how, changes)
             except StoreError:
+                self.pending = how, changes
                 self._write_through(payload)
                 raise
             return self._ended(self._took(changed))

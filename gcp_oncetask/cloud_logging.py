@@ -10,14 +10,31 @@ from typing import Any, Final, Protocol
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.delivery import instant
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.evidence import Holder, Line
+from gcp_oncetask.evidence import CRASH_TEXTS, EVENTS, WORKER_TEXTS, Holder, Line
 
 MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 5
-_LEAD: Final = timedelta(minutes=61)
-"""A request may have begun this long before its grant: the longest request of the platform, and a minute."""
+_LEAD: Final = timedelta(minutes=1)
+"""How much older than the grant a line may be, by clocks that disagree."""
+_REQUEST_LEAD: Final = timedelta(minutes=6)
+"""A request's entry is dated at its beginning; a container may take minutes to start before it gets the lease."""
+_FRESH: Final = 10.0
+"""Seconds that an answer is good for; far below any sensible grace for late lines."""
+_INFO: Final = 200
+_SEVERITIES: Final = {
+    0: "DEFAULT",
+    100: "DEBUG",
+    _INFO: "INFO",
+    300: "NOTICE",
+    400: "WARNING",
+    500: "ERROR",
+    600: "CRITICAL",
+    700: "ALERT",
+    800: "EMERGENCY",
+}
 
 
 class RequestLog(Protocol):
@@ -46,21 +63,26 @@ def filter_for(project: str, holders: Sequence[Holder]) -> str:
     """
     The filter that finds own lines, request logs and crash lines of *holders*, with an explicit bound in time.
     """
-    since = min(holder.granted_at for holder in holders) - _LEAD
-    nonces = " OR ".join(_quoted(holder.nonce) for holder in holders)
-    wanted = [f"jsonPayload.oncetask.holder=({nonces})"]
-    traces = [f"projects/{project}/traces/{holder.trace}" for holder in holders if holder.trace]
+    granted = min(holder.granted_at for holder in holders)
     logs = f"projects/{project}/logs/run.googleapis.com%2F"
+    # The user's own lines within an attempt name the holder too; there may be thousands of them.
+    own = f"jsonPayload.oncetask.event={_either(EVENTS)} AND timestamp>={_instant(granted - _LEAD)}"
+    wanted = [f"(jsonPayload.oncetask.holder={_either(holder.nonce for holder in holders)} AND {own})"]
+    traces = [f"projects/{project}/traces/{holder.trace}" for holder in holders if holder.trace]
     if traces:
-        either = " OR ".join(_quoted(trace) for trace in traces)
-        wanted.append(f'(logName="{logs}requests" AND trace=({either}))')
-    texts = " OR ".join(
-        _quoted(t) for t in ("Container called exit", "Container terminated", "emory limit", "much memory")
-    )
-    wanted.append(f'(logName="{logs}varlog%2Fsystem" AND textPayload:({texts}))')
-    workers = " OR ".join(_quoted(t) for t in ("Worker (pid:", "WORKER TIMEOUT"))
-    wanted.append(f'(logName="{logs}stderr" AND textPayload:({workers}))')
-    return f'timestamp>="{since.astimezone(UTC).isoformat()}" AND ({" OR ".join(wanted)})'
+        wanted.append(f"(logName={_quoted(logs + 'requests')} AND trace={_either(traces)})")
+    names = _either([f"{logs}varlog%2Fsystem", f"{logs}stderr"])
+    texts = _either([*CRASH_TEXTS, *WORKER_TEXTS])
+    wanted.append(f"(logName={names} AND textPayload:{texts} AND timestamp>={_instant(granted - _LEAD)})")
+    return f"timestamp>={_instant(granted - _REQUEST_LEAD)} AND ({' OR '.join(wanted)})"
+
+
+def _either(texts: Iterable[str]) -> str:
+    return f"({' OR '.join(_quoted(text) for text in texts)})"
+
+
+def _instant(at: datetime) -> str:
+    return _quoted(instant(at))
 
 
 def _quoted(text: str) -> str:
@@ -68,19 +90,34 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+@dataclass(slots=True)
+class _Process:
+    """
+    What one process has opened and asked; a child of a fork begins anew, with a mutex that nobody holds.
+    """
+
+    pid: int
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+    client: Any = None
+    asked: Mark | None = None
+    calls: deque[Mark] = field(default_factory=deque)
+    known: tuple[Mark, frozenset[Holder], list[Line]] | None = None
+
+
 class CloudRequestLog:
     """
     Cloud Logging, asked rarely.
 
-    ``entries.list`` allows 60 requests a minute for the whole project, so a process asks at most once per *interval* and
-    *per_minute* times a minute; what it learnt of the same holders meanwhile is answered from memory.
+    ``entries.list`` allows 60 calls a minute for the whole project, so a process asks at most once per *interval*, and
+    makes at most *per_minute* calls a minute, further pages included; what it has just learnt of the same holders is
+    answered from memory. Nothing is opened before the first use.
 
     Args:
         project: Finds the project id.
         emulator: host:port of a local server, or None.
         clock: For the budget.
         interval: Seconds between two queries.
-        per_minute: Queries per minute.
+        per_minute: Calls per minute.
         timeout: Deadline of one call, in seconds.
     """
 
@@ -100,92 +137,125 @@ class CloudRequestLog:
         self._interval = interval
         self._per_minute = per_minute
         self._timeout = timeout
-        self._client: tuple[int, Any] | None = None
-        self._asked: list[Mark] = []
-        self._known: tuple[frozenset[str], list[Line]] = (frozenset(), [])
+        self._process = _Process(os.getpid())
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         if not holders:
             return []
-        names = frozenset(holder.nonce for holder in holders)
-        if not self._may_ask():
-            if names <= self._known[0]:
-                return self._known[1]
-            raise RequestLogError(
-                "Cloud Logging was asked moments ago; its budget is kept for the sweeper.", budget=True
-            )
-        found: list[Line] = []
-        for batch in _batches(self._project(), holders):
-            found.extend(self._list(filter_for(self._project(), batch)))
-        self._known = (names, found)
-        return found
-
-    def _may_ask(self) -> bool:
+        process = self._here()
+        wanted = frozenset(holders)
         now = self._clock.mark()
-        self._asked = [mark for mark in self._asked if elapsed(mark, now) < 60]
-        if self._asked and elapsed(self._asked[-1], now) < self._interval:
-            return False
-        if len(self._asked) >= self._per_minute:
-            return False
-        self._asked.append(now)
-        return True
+        with process.mutex:
+            if process.known is not None:
+                learnt, about, found = process.known
+                if wanted <= about and elapsed(learnt, now) < min(self._interval, _FRESH):
+                    return list(found)
+            if process.asked is not None and elapsed(process.asked, now) < self._interval:
+                raise _over_budget(f"it was asked less than {self._interval:g} s ago")
+            process.asked = now
+        found = []
+        project = self._project()
+        for batch in batches(project, holders):
+            found.extend(self._list(process, project, filter_for(project, batch)))
+        with process.mutex:
+            process.known = (now, wanted, found)
+        return list(found)
 
-    def _list(self, filter_: str) -> list[Line]:
-        from google.api_core.exceptions import GoogleAPICallError, RetryError
-        from google.cloud.logging_v2.types import ListLogEntriesRequest
-
-        request = ListLogEntriesRequest(
-            resource_names=[f"projects/{self._project()}"], filter=filter_, order_by="timestamp desc", page_size=_PAGE
-        )
+    def _list(self, process: _Process, project: str, wanted: str) -> list[Line]:
         found: list[Line] = []
-        try:
-            pager = self._open().list_log_entries(request=request, retry=None, timeout=self._timeout)
-            for number, page in enumerate(pager.pages):
+        token = ""
+        for _ in range(_MOST_PAGES):
+            self._spend(process)
+            request = {
+                "resource_names": [f"projects/{project}"],
+                "filter": wanted,
+                "order_by": "timestamp asc",
+                "page_size": _PAGE,
+                "page_token": token,
+            }
+            with _saying("could not be read"):
+                client = self._open(process)
+                pager = client.list_log_entries(request=request, retry=None, timeout=self._timeout)
+                page = next(pager.pages)
                 found.extend(line_of(type(entry).pb(entry)) for entry in page.entries)
-                if number + 1 >= _MOST_PAGES:
-                    break
-        except (GoogleAPICallError, RetryError) as error:
-            raise RequestLogError(f"Cloud Logging could not be read: {error}.") from error
-        return found
+                token = page.next_page_token
+            if not token:
+                return found
+        # Judging by a part of the lines could take a finished attempt for a dead one.
+        raise RequestLogError(
+            f"Cloud Logging has more than {_MOST_PAGES * _PAGE} lines that could matter; none was used."
+        )
+
+    def _spend(self, process: _Process) -> None:
+        """
+        Count one call against the minute's budget.
+        """
+        with process.mutex:
+            now = self._clock.mark()
+            while process.calls and elapsed(process.calls[0], now) >= 60:
+                process.calls.popleft()
+            if len(process.calls) >= self._per_minute:
+                raise _over_budget(f"{self._per_minute} calls were made within a minute")
+            process.calls.append(now)
 
     def write(self, payload: dict[str, Any], *, insert_id: str, at: datetime) -> None:
-        from google.api_core.exceptions import GoogleAPICallError, RetryError
-        from google.cloud.logging_v2.types import LogEntry
+        project = self._project()
+        with _saying("did not take the line"):
+            from google.cloud.logging_v2.types import LogEntry
 
-        entry = LogEntry(
-            log_name=f"projects/{self._project()}/logs/oncetask",
-            resource={"type": "global", "labels": {"project_id": self._project()}},
-            json_payload=payload,
-            insert_id=insert_id,
-            timestamp=at,
-        )
-        try:
-            self._open().write_log_entries(entries=[entry], retry=None, timeout=self._timeout)
-        except (GoogleAPICallError, RetryError) as error:
-            raise RequestLogError(f"Cloud Logging did not take the end line: {error}.") from error
+            entry = LogEntry(
+                log_name=f"projects/{project}/logs/oncetask",
+                resource={"type": "global", "labels": {"project_id": project}},
+                json_payload=json.loads(json.dumps(payload, default=str)),
+                severity=_INFO,
+                insert_id=insert_id,
+                timestamp=at,
+            )
+            self._open(self._here()).write_log_entries(entries=[entry], retry=None, timeout=self._timeout)
 
-    def _open(self) -> Any:
-        if self._client is not None and self._client[0] == forks.generation():
-            return self._client[1]
-        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
-        from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+    def _here(self) -> _Process:
+        if self._process.pid != os.getpid():
+            self._process = _Process(os.getpid())
+        return self._process
 
-        if self._emulator is None:
-            client = LoggingServiceV2Client()
-        else:
-            import grpc
-
-            channel = grpc.insecure_channel(self._emulator)
-            client = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
-        self._client = (forks.generation(), client)
-        return client
+    def _open(self, process: _Process) -> Any:
+        with process.mutex:
+            if process.client is None:
+                process.client = _client(self._emulator)
+            return process.client
 
 
-def _batches(project: str, holders: Sequence[Holder]) -> list[Sequence[Holder]]:
+def _client(emulator: str | None) -> Any:
+    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+
+    if emulator is None:
+        return LoggingServiceV2Client()
+    import grpc
+
+    return LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=grpc.insecure_channel(emulator)))
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # credentials, channel, service, an odd entry: whatever it is, nothing is known
+        raise RequestLogError(f"Cloud Logging {what}: {error}") from error
+
+
+def _over_budget(why: str) -> RequestLogError:
+    return RequestLogError(f"The budget for reading Cloud Logging is used up: {why}. Ask again later.", budget=True)
+
+
+def batches(project: str, holders: Sequence[Holder]) -> list[Sequence[Holder]]:
+    """
+    *holders* in as few parts as keep each filter within the service's limit.
+    """
     if len(holders) == 1 or len(filter_for(project, holders)) <= MAX_FILTER:
         return [holders]
     half = len(holders) // 2
-    return [*_batches(project, holders[:half]), *_batches(project, holders[half:])]
+    return [*batches(project, holders[:half]), *batches(project, holders[half:])]
 
 
 def line_of(entry: Any) -> Line:
@@ -199,19 +269,14 @@ def line_of(entry: Any) -> Line:
     name = entry.log_name.rsplit("/", 1)[-1].removeprefix("run.googleapis.com%2F")
     return Line(
         at=entry.timestamp.ToDatetime(tzinfo=UTC),
-        log={"varlog%2Fsystem": "system"}.get(name, name),
-        severity=_severity(entry.severity),
+        log="system" if name == "varlog%2Fsystem" else name,
+        severity=_SEVERITIES.get(entry.severity, "DEFAULT"),
         text=entry.text_payload or str(payload.get("message", "")),
         payload=payload,
         trace=entry.trace.rsplit("/", 1)[-1] or None,
         instance=entry.labels.get("instanceId") or None,
-        status=None if http is None else http.status,
-        url=None if http is None else http.request_url,
+        status=None if http is None else http.status or None,
+        url=None if http is None else http.request_url or None,
         latency=None if http is None else http.latency.seconds + http.latency.nanos / 1e9,
         insert_id=entry.insert_id,
     )
-
-
-def _severity(number: int) -> str:
-    names = {0: "DEFAULT", 100: "DEBUG", 200: "INFO", 300: "NOTICE", 400: "WARNING", 500: "ERROR", 600: "CRITICAL"}
-    return names.get(number, "CRITICAL")

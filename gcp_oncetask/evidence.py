@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 MAX_EVIDENCE: Final = 5
 MAX_LINE: Final = 300
@@ -176,11 +176,11 @@ def _finished(returned: Sequence[Line], settled: Sequence[Line]) -> Verdict:
 def _by_request(requests: Sequence[Line], started: Sequence[Line], now: datetime, log_grace: timedelta) -> Verdict:
     evidence = _shown([*started, *requests])
     statuses = {line.status for line in requests}
-    cut = sorted(str(status or "without a status") for status in statuses & _STILL_RUNNING)
+    cut = statuses & _STILL_RUNNING
     if cut:
-        return Verdict(
-            Finding.UNKNOWN, f"Its request was cut off (HTTP {cut[0]}); its code may still be running.", None, evidence
-        )
+        said = ", ".join(sorted(f"HTTP {status}" if status else "no status" for status in cut))
+        reason = f"Its request was cut off ({said}); its code may still be running."
+        return Verdict(Finding.UNKNOWN, reason, None, evidence)
     broken = sorted(status for status in statuses if status is not None and status >= 500)
     if broken:
         return Verdict(Finding.DIED, f"Its request ended with HTTP {broken[0]}.", None, evidence)
@@ -229,7 +229,7 @@ def _may_be_for(holder: Holder, url: str | None) -> bool:
     """
     False if *url* names another delivery; that it names this one proves nothing: refused copies share it.
     """
-    named = parse_qs(urlsplit(url or "").query)
+    named = parse_qs((url or "").partition("?")[2])
     document = named.get("oncetask_document", [holder.document])[0]
     sequence = named.get("oncetask_sequence", [str(holder.sequence)])[0]
     return document == holder.document and sequence == str(holder.sequence)

@@ -367,16 +367,11 @@ def _settle(run: _Run, attempt: Attempt, entity: models.LockedModel | None, valu
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
     engine = run.engine
-    changes = NO_CHANGES
-    try:
-        if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(run, attempt, value)
-        how = _settlement(engine, attempt, value)
-        if how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None:
-            changes = models.changes_of(entity)
-    except (UsageError, StoreError) as error:
-        LOGGER.error("%s: %s", run.delivery.document, error)
-        how = _settlement(engine, attempt, _failure(run, attempt, error))
+    if attempt.pending is not None:
+        # The handler has said how the step ends, and only the commit failed: that word stands.
+        how, changes = attempt.pending
+    else:
+        how, changes = _decided(run, attempt, entity, value)
     try:
         put = _try_settle(run, attempt, how, changes)
     except LeaseLostError as error:
@@ -385,6 +380,21 @@ def _settle(run: _Run, attempt: Attempt, entity: models.LockedModel | None, valu
         return Ended(Outcome.UNDISPATCHED, "the next delivery could not be made; the queue shall try this one again")
     assert put.outcome is not None
     return Ended(put.outcome, how.message or f"{run.delivery.document}: {put.outcome}")
+
+
+def _decided(run: _Run, attempt: Attempt, entity: models.LockedModel | None, value: Any) -> tuple[Settlement, Changes]:
+    """
+    The settlement that *value* asks for, and the fields it saves.
+    """
+    try:
+        if isinstance(value, Retry) and value.after is None:
+            value = _by_policy(run, attempt, value)
+        how = _settlement(run.engine, attempt, value)
+        saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
+        return how, models.changes_of(entity) if saves and entity is not None else NO_CHANGES
+    except UsageError as error:
+        LOGGER.error("%s: %s", run.delivery.document, error)
+        return _settlement(run.engine, attempt, _failure(run, attempt, error)), NO_CHANGES
 
 
 def _try_settle(run: _Run, attempt: Attempt, how: Settlement, changes: Changes) -> Put:

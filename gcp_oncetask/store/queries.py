@@ -77,7 +77,7 @@ def _query_due(
 ) -> tuple[list[Document], datetime | None]:
     parent, name, group = where
     query: Any = _QueryType()
-    query.__getattribute__("from").add(collection_id=name, all_descendants=group)
+    query.from_.add(collection_id=name, all_descendants=group)
     both = query.where.composite_filter
     both.op = _AND
     for op, value in ((_GREATER_OR_EQUAL, floor), (_LESS_OR_EQUAL, ceiling)):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.cloud.firestore import Client
+from google.cloud.tasks_v2.types import DeleteTaskRequest
 
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.cloud import LocalCloud
@@ -122,6 +123,15 @@ class OncetaskCloud:
         self.local = LocalCloud(clock=self.clock, auto=False, transport=self._wsgi, smtp=False)
         self.faults: Faults = self.local.faults
         self.alerts = Alerts()
+        self._logs = RunLogs(
+            self.local.logging,
+            self.clock,
+            project=self.local.project,
+            service="test",
+            revision="test-00001",
+            region=self.local.location,
+            delay=None,
+        )
         self._base_url: str | None = None
         self._used: list[tuple[Locker, dict[str, Any], Renewals]] = []
         self._delivering = False
@@ -166,19 +176,10 @@ class OncetaskCloud:
             firestore_emulator=self.local.firestore.address,
             log_interval=0.0,
         )
-        logs = RunLogs(
-            self.local.logging,
-            self.clock,
-            project=self.local.project,
-            service="test",
-            revision="test-00001",
-            region=self.local.location,
-            delay=None,
-        )
         engine = locker.engine
         clock = TestClock(self.clock)
         engine.attach(settings, clock, firestore=self._client(settings.database), alerts=self.alerts)
-        engine.trail = Trail(engine.project, _Stdout(logs), clock)  # type: ignore[arg-type]  # a stream of two methods
+        engine.trail = Trail(engine.project, _Stdout(self._logs), clock)  # type: ignore[arg-type]  # a stream of two methods
         locker.renewals = Renewals(clock)
 
     def _client(self, database: str) -> Client:
@@ -243,6 +244,18 @@ class OncetaskCloud:
         Sweep with the locker used first.
         """
         return sweep(self._used[0][0])
+
+    def write_system(self, text: str) -> None:
+        """
+        Write what the platform says when it ends an instance, such as ``Container terminated on signal 9.``
+        """
+        self._logs.system(text, _INSTANCE)
+
+    def drop(self, task_name: str) -> None:
+        """
+        Lose a queued task, as if it had never been made.
+        """
+        self.local.tasks.service.call("DeleteTask", DeleteTaskRequest.pb()(name=task_name))
 
     @property
     def deliveries(self) -> list[DispatchRecord]:

@@ -8,15 +8,7 @@ import pytest
 
 from gcp_oncetask import AlreadyFinishedError, AlreadyScheduledError, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
-from tests.support.orders import URL, Order, Shop, make_shop
-
-
-@pytest.fixture
-def shop(oncetask_cloud: OncetaskCloud) -> Shop:
-    made = make_shop()
-    oncetask_cloud.use(made.locker)
-    oncetask_cloud.mount(URL, made.app)
-    return made
+from tests.support.orders import Order, Shop
 
 
 def test_chain_runs_each_step_once_in_order(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:

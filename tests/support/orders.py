@@ -16,6 +16,28 @@ from gcp_oncetask.flask import blueprint, locked_handler
 URL = "https://orders.test"
 
 
+class Killed(BaseException):
+    """
+    The process dies while a handler runs: the caller sees a broken connection.
+    """
+
+
+class _Mortal:
+    """
+    A WSGI app whose handlers may die.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        try:
+            return self.app(environ, start_response)
+        except Killed:
+            start_response("503 Service Unavailable", [])
+            return [b"The request failed because the connection to the instance had an error."]
+
+
 class Order(LockedModel, collection="orders"):
     amount: int = 0
     email: str = ""
@@ -43,6 +65,7 @@ def make_shop(config: Config | None = None, **options: Any) -> Shop:
     """
     locker = Locker(config=config or Config())
     app = Flask(__name__)
+    app.wsgi_app = _Mortal(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap an app
     app.register_blueprint(blueprint(locker))
     shop = Shop(locker, app)
 

@@ -1,0 +1,36 @@
+"""
+Fixtures of the integration tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.orders import URL, Shop, make_shop
+
+
+@pytest.fixture
+def open_shop(oncetask_cloud: OncetaskCloud) -> Callable[..., Shop]:
+    """
+    Opens the shop on the test's cloud; options are those of ``locked_handler``.
+    """
+
+    def make(**options: Any) -> Shop:
+        shop = make_shop(**options)
+        oncetask_cloud.use(shop.locker)
+        oncetask_cloud.mount(URL, shop.app)
+        return shop
+
+    return make
+
+
+@pytest.fixture
+def shop(open_shop: Callable[..., Shop]) -> Shop:
+    """
+    The shop with the library's defaults.
+    """
+    return open_shop()
