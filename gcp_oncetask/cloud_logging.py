@@ -4,7 +4,12 @@ Cloud Logging: the only importer of its client. Reading what became of holders, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -96,7 +101,7 @@ class _Process:
     What one process has opened and asked; a child of a fork begins anew, with a mutex that nobody holds.
     """
 
-    pid: int
+    generation: int
     mutex: threading.Lock = field(default_factory=threading.Lock)
     client: Any = None
     asked: Mark | None = None
@@ -137,7 +142,7 @@ class CloudRequestLog:
         self._interval = interval
         self._per_minute = per_minute
         self._timeout = timeout
-        self._process = _Process(os.getpid())
+        self._process = _Process(forks.generation())
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         if not holders:
@@ -214,8 +219,8 @@ class CloudRequestLog:
             self._open(self._here()).write_log_entries(entries=[entry], retry=None, timeout=self._timeout)
 
     def _here(self) -> _Process:
-        if self._process.pid != os.getpid():
-            self._process = _Process(os.getpid())
+        if self._process.generation != forks.generation():
+            self._process = _Process(forks.generation())
         return self._process
 
     def _open(self, process: _Process) -> Any:

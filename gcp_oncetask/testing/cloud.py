@@ -233,6 +233,12 @@ class OncetaskCloud:
         self.clock.advance(max(0, end - self.clock.micros()) / 1_000_000)
         return delivered
 
+    def clock_now(self) -> datetime:
+        """
+        The virtual time, aware UTC.
+        """
+        return datetime_of(self.clock.micros())
+
     def duplicate_last(self) -> int | None:
         """
         Deliver the task that was delivered last once more, late; returns its HTTP status.

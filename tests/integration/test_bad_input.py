@@ -1,0 +1,318 @@
+"""
+Bad input: each row of the README's table has a clear error, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from gcp_oncetask import (
+    Attempt,
+    Config,
+    ConfigError,
+    LockedModel,
+    Locker,
+    Status,
+    StoreError,
+    TaskConflictError,
+    UsageError,
+)
+from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from tests.support.orders import URL, Order, Shop, make_shop
+
+AUDIENCE = "https://oncetask.test"
+
+
+class Caller:
+    """
+    Posts deliveries of its own making, with or without a good token.
+    """
+
+    def __init__(self, cloud: OncetaskCloud, shop: Shop) -> None:
+        self.cloud = cloud
+        self.client = shop.app.test_client()
+        shop.locker.schedule(Order(id="42", amount=1), "/tasks/order")
+        [task] = cloud.local.tasks.tasks()
+        self.body: bytes = task.http_request.body
+        self.good = f"Bearer {cloud.local.oidc.token(AUDIENCE, ACCOUNT)}"
+
+    def post(self, body: bytes | None = None, authorization: str | None = "good", **headers: str) -> Any:
+        """
+        The answer to a delivery.
+        """
+        token = self.good if authorization == "good" else authorization
+        if token is not None:
+            headers["Authorization"] = token
+        return self.client.post("/tasks/order", data=self.body if body is None else body, headers=headers)
+
+    def changed(self, **changes: Any) -> bytes:
+        """
+        The body with some fields changed.
+        """
+        return json.dumps({**json.loads(self.body), **changes}).encode()
+
+
+@pytest.fixture
+def caller(oncetask_cloud: OncetaskCloud, shop: Shop) -> Caller:
+    """
+    A caller who knows the shop's one delivery.
+    """
+    return Caller(oncetask_cloud, shop)
+
+
+def untouched(shop: Shop) -> bool:
+    """
+    Whether the order still waits for its first attempt, and nothing ran.
+    """
+    lock = shop.locker.show("orders/42")
+    return (lock.status, lock.token, shop.charges) == (Status.SCHEDULED, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("make", "status"),
+    [
+        (lambda oidc: None, 401),
+        (lambda oidc: "Basic dXNlcjpwYXNz", 401),
+        (lambda oidc: "Bearer garbage", 401),
+        (lambda oidc: "Bearer a.b.c", 401),
+        (lambda oidc: f"Bearer {oidc.forged(AUDIENCE, ACCOUNT)}", 401),
+        (lambda oidc: f"Bearer {oidc.token(AUDIENCE, ACCOUNT, lifetime=-60)}", 401),
+        (lambda oidc: f"Bearer {oidc.token('https://else.where', ACCOUNT)}", 401),
+        (lambda oidc: f"Bearer {oidc.token(AUDIENCE, ACCOUNT, iss='https://evil.test')}", 401),
+        (lambda oidc: f"Bearer {oidc.token(AUDIENCE, 'somebody@else.test')}", 403),
+        (lambda oidc: f"Bearer {oidc.token(AUDIENCE, None)}", 403),
+    ],
+)
+def test_caller_without_good_identity_is_refused(shop: Shop, caller: Caller, make: Any, status: int) -> None:
+    """
+    No token, garbage, forged, expired, wrong audience or issuer: 401; another account: 403; nothing runs.
+    """
+    answer = caller.post(authorization=make(caller.cloud.local.oidc), **{"X-CloudTasks-QueueName": "default"})
+
+    assert status == answer.status_code, answer.json
+    assert untouched(shop)
+
+
+def test_certificates_out_of_reach_are_no_refusal(shop: Shop, caller: Caller) -> None:
+    """
+    Where the certificates can't be fetched nobody's identity can be told: 500, and the task runs when they are back.
+    """
+    caller.cloud.local.oidc.fail(None)
+    assert caller.post().status_code == 500
+    assert untouched(shop)
+
+    caller.cloud.local.oidc.heal()
+    caller.cloud.advance(seconds=30)
+    assert Status.COMPLETED is shop.locker.show("orders/42").status
+
+
+def test_rotated_key_is_fetched(shop: Shop, caller: Caller) -> None:
+    """
+    A token signed with a new key is accepted once the certificates are fetched again.
+    """
+    caller.cloud.run_until_idle()
+    caller.cloud.local.oidc.rotate(keep_old=False)
+    caller.cloud.advance(seconds=30)
+    shop.locker.schedule(Order(id="43"), "/tasks/order")
+    caller.cloud.run_until_idle()
+
+    assert Status.COMPLETED is shop.locker.show("orders/43").status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"{}",
+        b'{"env": "DEFAULT"',
+        b"\xff\xfe",
+        b"x" * 300_000,
+        b"[" * 100_000,
+    ],
+)
+def test_malformed_body_is_rejected_once_and_alerted(shop: Shop, caller: Caller, body: bytes) -> None:
+    """
+    An authorised body that is not one of ours is acknowledged, since retrying can't mend it, and a person is told.
+    """
+    answer = caller.post(body, **{"X-CloudTasks-TaskName": "t1"})
+
+    assert (answer.status_code, answer.json["outcome"]) == (200, "rejected")
+    assert ["t1" in alert.reason for alert in caller.cloud.alerts.sent] == [True]
+    assert untouched(shop)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"document": "orders"}, "rejected"),
+        ({"document": "orders/__x__"}, "rejected"),
+        ({"sequence": 0}, "rejected"),
+        ({"sequence": "1"}, "rejected"),
+        ({"sequence": True}, "rejected"),
+        ({"version": "soon", "contents": base64.b64encode(b"\xff").decode()}, "unavailable"),
+        ({"contents": "***"}, "rejected"),
+        ({"waitUntil": "tomorrow"}, "rejected"),
+        ({"env": "OTHER"}, "foreign"),
+        ({"document": "orders/43", "contents": None}, "gone"),
+        ({"sequence": 2, "contents": None}, "newer"),
+    ],
+)
+def test_odd_delivery_has_its_outcome(shop: Shop, caller: Caller, changes: dict[str, Any], outcome: str) -> None:
+    """
+    A delivery that does not fit its document is refused by name, and the document is untouched.
+    """
+    answer = caller.post(caller.changed(**changes))
+
+    assert outcome == answer.json["outcome"], answer.json
+    assert untouched(shop)
+
+
+def test_contents_that_were_tampered_with_do_not_outlive_the_precondition(shop: Shop, caller: Caller) -> None:
+    """
+    Contents are a hint: with an old version the claim reads the document, and the handler gets what is stored.
+    """
+    shop.locker.client.document("orders/42").update({"amount": 7})
+    caller.post()
+
+    assert [json.loads(json.dumps(a.snapshot.document.fields["amount"].integer_value)) for a in shop.seen] == [7]
+
+
+def test_stored_fields_that_do_not_fit_are_a_failed_attempt(shop: Shop, caller: Caller) -> None:
+    """
+    A document that its model can't read is a failed attempt with the field's name, bounded like any other.
+    """
+    shop.locker.client.document("orders/42").update({"amount": "many"})
+    assert caller.post().status_code == 500
+
+    lock = shop.locker.show("orders/42")
+    assert (lock.status, lock.attempts) == (Status.SCHEDULED, 1)
+    assert "amount" in lock.errors[-1].message
+
+
+def test_set_over_a_locked_document_is_told_and_alerted(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    A set() without merge removes the lock: the handler's settling raises, the delivery ends, a person is told.
+    """
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        shop.locker.client.document("orders/42").set({"amount": 5})
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+
+    assert [d.status for d in oncetask_cloud.deliveries] == [200]
+    [alert] = oncetask_cloud.alerts.sent
+    assert "set()" in alert.reason
+    assert shop.locker.client.document("orders/42").get().to_dict() == {"amount": 5}
+
+
+def test_other_environment_is_refused_by_name(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    An entity locked by one environment can't be scheduled, cancelled or reset by another.
+    """
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    other = make_shop(Config(env="staging"))
+    oncetask_cloud.use(other.locker)
+    order = other.locker.get(Order, "42")
+    assert order is not None
+    with pytest.raises(TaskConflictError, match="'DEFAULT', not 'staging'"):
+        other.locker.schedule(order, f"{URL}/tasks/order")
+    with pytest.raises(TaskConflictError, match="'DEFAULT', not 'staging'"):
+        other.locker.cancel(Order, "42")
+
+
+def test_unreachable_firestore_is_an_error_that_says_so(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    While Firestore is down schedule() raises StoreError within its patience, and a delivery is answered 500.
+    """
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.faults.fail("*", times=None, message="down")
+    with pytest.raises(StoreError, match="down"):
+        shop.locker.schedule(Order(id="43"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    assert [d.status for d in oncetask_cloud.deliveries] == [500]
+
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(minutes=2)
+    assert Status.COMPLETED is shop.locker.show("orders/42").status
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"ONCETASK_QUEU": "x"}, "Did you mean ONCETASK_QUEUE"),
+        ({"ONCE_TASK_ENV": "a b"}, "letters, digits"),
+        ({"ONCETASK_VERIFY": "maybe"}, "token, platform or off"),
+        ({"ONCETASK_DISPATCH_DEADLINE_SECONDS": "5"}, "15 to 1800"),
+        ({"ONCETASK_DISPATCH_DEADLINE_SECONDS": "soon"}, "a number of seconds"),
+        ({"ONCETASK_LOG_CONTENTS": "perhaps"}, "true or false"),
+        ({"ONCETASK_BASE_URL": "orders.test"}, "https://"),
+        ({"ONCETASK_ALERT_TO": "ann@example.com"}, "ONCETASK_SMTP_URL is not"),
+        ({"ONCETASK_SHARDS": "0"}, "1 to 1000"),
+        ({"ONCETASK_QUEUE": "a b"}, "queue id"),
+    ],
+)
+def test_wrong_setting_is_named(environ: dict[str, str], sentence: str) -> None:
+    """
+    Each wrong setting is refused when the configuration is read, in a sentence that names it.
+    """
+    with pytest.raises(ConfigError, match=sentence):
+        Config.from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"lease_duration": 0}, "lease_duration"),
+        ({"lease_duration": 1000, "lease_timeout": 700}, "lease_timeout"),
+        ({"lease_timeout": 120}, "ONCETASK_REQUEST_TIMEOUT_SECONDS"),
+        ({"run_limit": 10}, "run_limit"),
+        ({"max_attempts": 0}, "at least 1"),
+        ({"on_unknown": "shrug"}, "quarantine"),
+        ({"alert_on": ("everything",)}, "events are"),
+    ],
+)
+def test_contradicting_durations_are_refused_at_decoration(options: dict[str, Any], sentence: str) -> None:
+    """
+    Relations between durations are checked before anything is served, one sentence each.
+    """
+    with pytest.raises(ConfigError, match=sentence):
+        locked_handler(Locker(config=Config()), Order, **options)
+
+
+def test_wrong_use_is_refused_where_it_is_written(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    Coroutines, models without collection, naive times, two times and paths without base URL are refused in words.
+    """
+
+    async def later(order: Order, attempt: Attempt) -> None:
+        """
+        A coroutine.
+        """
+
+    class Bare(LockedModel):
+        """
+        A model without a collection.
+        """
+
+    with pytest.raises(UsageError, match="async"):
+        locked_handler(shop.locker, Order)(later)
+    with pytest.raises(UsageError, match="collection"):
+        locked_handler(shop.locker, Bare)
+    with pytest.raises(UsageError, match="not both"):
+        shop.locker.schedule(Order(id="1"), "/x", delay=1, at=oncetask_cloud.clock_now())
+    with pytest.raises(UsageError, match="time zone"):
+        shop.locker.schedule(Order(id="1"), "/x", at=oncetask_cloud.clock_now().replace(tzinfo=None))
+    with pytest.raises(UsageError, match="needs a url"):
+        shop.locker.schedule(Order(id="1"))
+    with pytest.raises(ConfigError, match="gcloud run services describe"):
+        Locker(config=Config(verify="off", project="p", location="l")).schedule(Order(id="1"), "/x")
+    assert shop.locker.get(Order, "1") is None
