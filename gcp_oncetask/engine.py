@@ -123,6 +123,12 @@ class Engine:
             )
         return self._verifier
 
+    def trail_to(self, stream: Any) -> None:
+        """
+        Write the trail of attempts to *stream* instead of standard output.
+        """
+        self.trail = Trail(self._known_project, stream, self.clock)
+
     # --- where we are ---
 
     def project(self) -> str:

@@ -21,7 +21,6 @@ from gcp_emulator.tasks import DispatchRecord, WsgiTransport
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.logs import Trail
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
 
@@ -179,7 +178,7 @@ class OncetaskCloud:
         engine = locker.engine
         clock = TestClock(self.clock)
         engine.attach(settings, clock, firestore=self._client(settings.database), alerts=self.alerts)
-        engine.trail = Trail(engine.project, _Stdout(self._logs), clock)  # type: ignore[arg-type]  # a stream of two methods
+        engine.trail_to(_Stdout(self._logs))
         locker.renewals = Renewals(clock)
 
     def _client(self, database: str) -> Client:

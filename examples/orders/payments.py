@@ -1,0 +1,80 @@
+"""
+The outside world: a payment service that records every call, and charges once per idempotency key.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Payments:
+    """
+    What the service has seen.
+
+    Attributes:
+        calls: Keys of the calls, by order.
+        charges: Charge id by key.
+        running: Process ids of callers whose call has just been answered: victims.
+    """
+
+    calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    charges: dict[str, str] = field(default_factory=dict)
+    running: list[int] = field(default_factory=list)
+    url: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _server: ThreadingHTTPServer | None = None
+
+    def charge(self, order: str, key: str, pid: int) -> str:
+        """
+        The charge of *key*; a new one only for a new key.
+        """
+        with self._lock:
+            self.calls[order].append(key)
+            self.running.append(pid)
+            return self.charges.setdefault(key, f"ch_{len(self.charges) + 1}")
+
+    def start(self) -> str:
+        """
+        Serve on a free loopback port; returns the URL.
+        """
+        payments = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.dumps({"charge": payments.charge(data["order"], data["key"], data["pid"])}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/charges"
+        return self.url
+
+    def stop(self) -> None:
+        """
+        Stop serving.
+        """
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def repeated(self) -> int:
+        """
+        Calls beyond the first of their key.
+        """
+        return sum(len(keys) - len(set(keys)) for keys in self.calls.values())

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, Finding, Holder, Line, judge
+
+GRANTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+GRACE = timedelta(seconds=120)
+LATE = 10_000.0
+TRACE = "0123456789abcdef0123456789abcdef"
+SETTLEMENT = {"kind": "complete", "nonce": "n1"}
+HOLDER = Holder("onceTasks/a", 3, 7, "cafe01", TRACE, None, GRANTED)
+
+
+def line(after, log, text="", **fields):
+    """A line *after* seconds from the grant."""
+    given = {"severity": "INFO", "payload": {}, "trace": None, "instance": "i1", "status": None, "url": None}
+    given |= {"latency": None, "insert_id": "x"} | fields
+    return Line(at=GRANTED + timedelta(seconds=after), log=log, text=text, **given)
+
+
+def own(event, after=1.0, *, instance="i1", **fields):
+    payload = {
+        "event": event,
+        "document": "onceTasks/a",
+        "sequence": "3",
+        "token": "7",
+        "holder": "cafe01",
+        "pid": "42",
+    }
+    return line(after, "stdout", event, payload={"oncetask": payload | fields}, instance=instance)
+
+
+def request(status, start=-1.0, latency=31.0, **fields):
+    return line(start, "requests", status=status, latency=latency, trace=fields.pop("trace", TRACE), **fields)
+
+
+def system(after=30.0, text="Container terminated on signal 9.", **fields):
+    return line(after, "system", text, **fields)
+
+
+def stderr(text, after=30.0, **fields):
+    return line(after, "stderr", text, **fields)
+
+
+def verdict(*lines, now=LATE, holder=HOLDER):
+    return judge(holder, lines, now=GRANTED + timedelta(seconds=now), log_grace=GRACE)
+
+
+STARTED = own("started")
+OTHERS = [
+    own("returned", settlement=SETTLEMENT, holder="beef02"),
+    own("returned", settlement=SETTLEMENT, token="8"),
+    own("returned", settlement=SETTLEMENT, sequence="4"),
+    own("returned", settlement=SETTLEMENT, document="onceTasks/b"),
+    own("never-started", holder="beef02"),
+    request(500, trace="f" * 32),
+    request(500, url="https://x/run?oncetask_document=onceTasks%2Fa&oncetask_sequence=3", trace="e" * 32),
+    system(instance="i2"),
+    stderr("Worker (pid:42) was sent SIGKILL! Perhaps out of memory?", instance="i2"),
+]
+
+TABLE = {
+    # Its own word.
+    "returned with settlement": ([STARTED, own("returned", 20, settlement=SETTLEMENT)], "recorded"),
+    "counters as floats": ([own("returned", sequence=3.0, token=7.0, settlement=SETTLEMENT)], "recorded"),
+    "returned without": ([STARTED, own("returned", 20)], "finished"),
+    "settlement that is no map": ([own("returned", settlement="gone")], "finished"),
+    "settled only": ([own("settled", 20)], "finished"),
+    "returned and settled": ([own("returned", 20, settlement=SETTLEMENT), own("settled", 21)], "recorded"),
+    "returned, then a crash": ([STARTED, own("returned", 20, settlement=SETTLEMENT), system(25)], "recorded"),
+    "returned, then a 500": ([own("returned", 20), request(500)], "finished"),
+    "returned by a skewed clock": ([own("returned", -900, settlement=SETTLEMENT)], "recorded"),
+    "never started": ([own("never-started")], "never-started"),
+    "never started, token unknown": ([own("never-started", token="4")], "never-started"),
+    "never started, and a crash": ([own("never-started"), system()], "never-started"),
+    "never started, but started": ([STARTED, own("never-started", 2)], "unknown"),
+    "an event of another sort": ([own("lease.granted")], "unknown"),
+    # Its instance.
+    "signal": ([STARTED, system()], "died"),
+    "exit 1": ([STARTED, system(text="Container called exit(1).")], "died"),
+    "exit 0": ([STARTED, system(text="Container called exit(0).")], "died"),
+    "memory": ([STARTED, system(text="Memory limit of 512 MiB exceeded with 530 MiB used.")], "died"),
+    "too much memory": (
+        [
+            STARTED,
+            system(
+                text="While handling this request, the container instance was found to be using too much memory and "
+                "was terminated."
+            ),
+        ],
+        "died",
+    ),
+    "crash after a 504": ([STARTED, request(504), system(40)], "died"),
+    "other words of the platform": ([STARTED, system(text="Default STARTUP TCP probe succeeded")], "unknown"),
+    "the app prints such words": ([STARTED, stderr("Container called exit(1).")], "unknown"),
+    "instance not known": ([system()], "unknown"),
+    "instance without label": ([own("started", instance=None), system(instance=None)], "unknown"),
+    "crash before the start": ([system(0.5), STARTED], "unknown"),
+    "restart after a crash, and a crash": ([system(0.5), STARTED, system(30)], "died"),
+    # Its worker.
+    "worker killed": (
+        [STARTED, stderr("[9] [ERROR] Worker (pid:42) was sent SIGKILL! Perhaps out of memory?")],
+        "died",
+    ),
+    "worker timeout": ([STARTED, stderr("[9] [CRITICAL] WORKER TIMEOUT (pid:42)")], "died"),
+    "worker exited": ([STARTED, stderr("[9] [ERROR] Worker (pid:42) exited with code 1.")], "died"),
+    "sandbox saw a signal": ([STARTED, system(text="Uncaught signal: 11, pid=42, tid=42, fault_addr=0.")], "died"),
+    "worker killed, pid as float": (
+        [own("started", pid=42.0), stderr("Worker (pid:42) was sent SIGKILL!")],
+        "died",
+    ),
+    "another worker": ([STARTED, stderr("Worker (pid:421) was sent SIGKILL!")], "unknown"),
+    "worker of another instance": ([STARTED, stderr("WORKER TIMEOUT (pid:42)", instance="i2")], "unknown"),
+    "worker before the start": ([STARTED, stderr("WORKER TIMEOUT (pid:42)", 0.5)], "unknown"),
+    "worker, start not seen": ([stderr("WORKER TIMEOUT (pid:42)")], "unknown"),
+    "worker without a platform": (
+        [own("started", instance=None), stderr("WORKER TIMEOUT (pid:42)", instance=None)],
+        "unknown",
+    ),
+    # Its request.
+    "500": ([STARTED, request(500)], "died"),
+    "503, start not seen": ([request(503)], "died"),
+    "504": ([STARTED, request(504)], "unknown"),
+    "client gone": ([STARTED, request(499)], "unknown"),
+    "no status": ([STARTED, request(None)], "unknown"),
+    "200 long ago": ([STARTED, request(200)], "died"),
+    "409 long ago": ([STARTED, request(409)], "died"),
+    "500 and 504 of one trace": ([STARTED, request(500), request(504)], "unknown"),
+    "request of another instance": ([STARTED, request(500, instance="i2")], "unknown"),
+    "request made by its code": ([STARTED, request(500, start=2.0, latency=1.0)], "unknown"),
+    "request over before the grant": ([STARTED, request(500, start=-60.0, latency=30.0)], "unknown"),
+    "request that names another": ([request(500, url="https://x/?oncetask_document=onceTasks%2Fz")], "unknown"),
+    "request that names this": (
+        [request(500, url="https://x/?oncetask_document=onceTasks%2Fa&oncetask_sequence=3")],
+        "died",
+    ),
+    # Nothing.
+    "no lines": ([], "unknown"),
+    "started only": ([STARTED], "unknown"),
+    "lines of others": (OTHERS, "unknown"),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_judge_finds(name):
+    """Each row of the table gives its finding, in whatever order the lines come, with lines of others among them."""
+    lines, finding = TABLE[name]
+    assert verdict(*lines).finding == finding
+    assert verdict(*reversed(lines)).finding == finding
+    assert verdict(*OTHERS, *lines).finding == finding
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 409, 429])
+@pytest.mark.parametrize(("seconds", "finding"), [(149.9, "unknown"), (150.0, "died")])
+def test_judge_waits_for_the_grace_after_a_request(status, seconds, finding):
+    """A request that ended at +30 s means death only 120 s later: until then its end line may come."""
+    assert verdict(STARTED, request(status), now=seconds).finding == finding
+
+
+def test_judge_returns_the_settlement_and_names_the_outcome():
+    """The settlement is handed on untouched; the reason names the outcome."""
+    found = verdict(STARTED, own("returned", 20, settlement=SETTLEMENT, outcome="completed"))
+    assert found.settlement == SETTLEMENT
+    assert "completed" in found.reason
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+def test_judge_takes_the_last_announced_end(order):
+    """An end whose commit failed, followed by another: what was announced last counts."""
+    lines = [own("returned", 10, settlement={"kind": "complete"}), own("returned", 11, settlement={"kind": "retry"})]
+    assert verdict(*(lines[n] for n in order)).settlement == {"kind": "retry"}
+    lines[1] = own("returned", 11)
+    assert verdict(*(lines[n] for n in order)).finding is Finding.FINISHED
+
+
+def test_judge_uses_the_instance_that_the_holder_names():
+    """Without a started line, the instance of the holder itself leads to its crash, from the grant on."""
+    known = replace(HOLDER, instance="i1")
+    assert verdict(system(), holder=known).finding is Finding.DIED
+    assert verdict(system(-1), holder=known).finding is Finding.UNKNOWN
+
+
+def test_judge_never_matches_an_empty_nonce():
+    """A record without a nonce has no lines of its own."""
+    blank = replace(HOLDER, nonce="", trace=None)
+    assert verdict(own("returned", settlement=SETTLEMENT, holder=""), holder=blank).finding is Finding.UNKNOWN
+
+
+def test_judge_without_a_trace_ignores_requests():
+    """Entries without a trace are not those of a holder without one."""
+    assert verdict(request(500, trace=None), holder=replace(HOLDER, trace=None)).finding is Finding.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "junk", [None, "x", 1, [], {}, {"holder": "cafe01", "event": "returned", "token": float("inf")}]
+)
+def test_judge_survives_damaged_payloads(junk):
+    """Whatever stands where the attempt's fields should be, it is nobody's line."""
+    assert verdict(line(1, "stdout", payload={"oncetask": junk})).finding is Finding.UNKNOWN
+
+
+def test_judge_survives_damaged_pids_and_urls():
+    """A pid that is no number matches no worker; a URL that is none names no delivery."""
+    lines = [own("started", pid=None), stderr("WORKER TIMEOUT (pid:42)")]
+    assert verdict(*lines).finding is Finding.UNKNOWN
+    assert verdict(request(500, url="http://[::1?%zz&oncetask_sequence")).finding is Finding.DIED
+
+
+def test_verdict_bounds_its_evidence():
+    """At most five lines, each of one line and at most 300 characters; they show time, log and status."""
+    long = [replace(request(500), text="a\nb " + "c" * 1000, insert_id=str(n)) for n in range(9)]
+    evidence = verdict(STARTED, *long).evidence
+    assert len(evidence) == MAX_EVIDENCE
+    assert all(len(text) <= MAX_LINE and "\n" not in text for text in evidence)
+    assert evidence[1].startswith("2026-03-01T11:59:59+00:00 requests HTTP 500 a b ccc")
+
+
+def test_verdict_on_nothing_rests_on_nothing():
+    """No evidence, but a reason."""
+    found = verdict()
+    assert (found.evidence, found.settlement) == ((), None)
+    assert found.reason
+
+
+def test_findings_are_the_words_of_the_rules():
+    """The rules about leases compare with exactly these words."""
+    assert [str(finding) for finding in Finding] == ["recorded", "finished", "died", "never-started", "unknown"]
