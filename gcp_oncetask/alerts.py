@@ -186,13 +186,16 @@ class LogChannel:
     """
 
     def send(self, alert: Alert) -> None:
+        # Counters are texts: Cloud Logging would make floats of them.
         fields = asdict(alert) | {
             "event": f"alert.{alert.event.value}",
-            "target": _target(alert.url),
+            "sequence": str(alert.sequence),
+            "attempt": str(alert.attempt),
+            "max_attempts": str(alert.max_attempts or ""),
+            "url": _target(alert.url),
             "at": alert.at.isoformat(),
-            "errors": [asdict(e) | {"at": e.at.isoformat()} for e in alert.errors],
+            "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],
         }
-        del fields["url"]
         text = f"{subject_of(alert, '')}: {_line(alert.reason)} Resolve: {' | '.join(alert.commands)}"
         LOGGER.error("%s", text, extra={"oncetask": fields})
 
@@ -261,10 +264,13 @@ class SmtpChannel:
         thread = threading.Thread(target=talk.run, name="oncetask-mail", daemon=True)
         thread.start()
         thread.join(self._timeout)
-        if thread.is_alive():
+        late = thread.is_alive()
+        if late:
             talk.cut()
         if talk.refused is None:
-            error = talk.error or TimeoutError(f"it did not answer within {self._timeout:g} s")
+            # What the cut itself brings about in the other thread is no explanation.
+            error = None if late else talk.error
+            error = error or TimeoutError(f"it did not answer within {self._timeout:g} s")
             raise _alert_error(self._server, error) from error
         for recipient, (code, answer) in talk.refused.items():
             LOGGER.warning(
@@ -290,7 +296,7 @@ class _Conversation:
 
     Attributes:
         refused: Recipients that were refused, with the answers; None: the message was not taken.
-        error: Why not.
+        error: What ended the talk, if anything went wrong.
     """
 
     def __init__(
@@ -348,9 +354,8 @@ class _Conversation:
                 smtp.login(self._server.user, self._server.password)
             sender = self._message["From"].addresses[0].addr_spec
             self.refused = smtp.send_message(self._message, sender, self._to)
-            # It is taken: however the farewell ends, it is not sent again.
-            with contextlib.suppress(smtplib.SMTPException, OSError):
-                smtp.quit()
+            # It is taken: however the farewell ends, that is no failure to send.
+            smtp.quit()
         finally:
             smtp.close()
 
