@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from gcp_oncetask.errors import DeliveryError
 
@@ -245,12 +245,9 @@ def delivery_url(delivery: Delivery, url: str) -> str:
     *url* with the delivery named in its query: Cloud Run's request log keeps the query, and no other trace of the task.
     """
     scheme, host, path, query, _ = urlsplit(url)
-    named = urlencode(
-        {
-            "oncetask_document": delivery.document,
-            "oncetask_sequence": delivery.sequence,
-            "oncetask_dispatch": delivery.dispatch,
-        }
+    named = (
+        f"oncetask_document={quote(delivery.document, safe='')}"
+        f"&oncetask_sequence={delivery.sequence}&oncetask_dispatch={delivery.dispatch}"
     )
     return urlunsplit((scheme, host, path, f"{query}&{named}" if query else named, ""))
 

@@ -314,12 +314,13 @@ class Engine:
             contents=contents,
         )
 
-    def dispatch(self, snapshot: Snapshot) -> bool:
+    def dispatch(self, snapshot: Snapshot, push: Push | None = None) -> bool:
         """
-        Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper.
+        Make the Cloud Task of the present sequence (*push*, if it is made up already); a failure is logged and left to
+        the sweeper.
         """
         try:
-            self.tasks.create(self.push_of(snapshot))
+            self.tasks.create(push or self.push_of(snapshot))
         except DispatchError as error:
             self.decided("task.undispatched", None, f"{snapshot.path}: {error} The sweeper will.", logging.WARNING)
             return False

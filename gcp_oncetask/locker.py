@@ -191,17 +191,18 @@ class Locker:
         if isinstance(changed.decision, Refused):
             raise _refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
-        return self._scheduled(changed.snapshot, engine.dispatch(changed.snapshot))
+        return self._dispatched(changed.snapshot)
 
-    def _scheduled(self, snapshot: Snapshot, dispatched: bool) -> Scheduled:
+    def _dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
         lock = snapshot.lock
         assert lock is not None
-        return Scheduled(
-            lock.sequence,
-            self.engine.push_of(snapshot).name,
-            dispatched,
-            _dispatch=lambda: self.engine.dispatch(snapshot),
+        push = self.engine.push_of(snapshot)
+        made = Scheduled(
+            lock.sequence, push.name, dispatched=False, _dispatch=lambda: self.engine.dispatch(snapshot, push)
         )
+        if now:
+            made.dispatch()
+        return made
 
     def _continue(
         self,
@@ -227,7 +228,7 @@ class Locker:
             attempt.after_commit(made.dispatch, transaction)
             return made
         models.remember(entity, attempt.snapshot)
-        return self._scheduled(attempt.snapshot, self.engine.dispatch(attempt.snapshot))
+        return self._dispatched(attempt.snapshot)
 
     def _join(
         self,
@@ -246,7 +247,7 @@ class Locker:
             raise _refusal(path, decision)
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
-        made = self._scheduled(later, dispatched=False)
+        made = self._dispatched(later, now=False)
         attempt = _running_in(transaction)
         if attempt is not None and decision.dispatch:
             attempt.after_commit(made.dispatch, transaction)
@@ -453,7 +454,7 @@ class Locker:
         )
         if isinstance(decision, Refused):
             raise _refusal(path, decision)
-        return self._scheduled(snapshot, self.engine.dispatch(snapshot))
+        return self._dispatched(snapshot)
 
     def resolve_path(self, path: str, how: str, *, result: Any = None) -> Scheduled | None:
         """
@@ -468,7 +469,7 @@ class Locker:
         )
         if isinstance(decision, Refused):
             raise _refusal(path, decision)
-        return self._scheduled(snapshot, self.engine.dispatch(snapshot)) if decision.dispatch else None
+        return self._dispatched(snapshot) if decision.dispatch else None
 
     def _by_hand(self, path: str, rule: Callable[[Lock, Snapshot], Put | Refused]) -> tuple[Put | Refused, Snapshot]:
         env = self.config.env

@@ -22,7 +22,7 @@ class Renewals:
     """
     Renews the leases of the attempts that are running in this process.
 
-    The thread starts with the first attempt that lives long enough to need it, and anew in a forked child.
+    The thread starts with the first attempt, ends when it finds none, and starts anew in a forked child.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class Renewals:
         self._wake = threading.Event()
         self._next: dict[Attempt, tuple[Mark, float]] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._thread: threading.Thread | None = None
+        self._patience: float | None = None
 
     def add(self, attempt: Attempt, every: float) -> None:
         """
@@ -46,10 +46,12 @@ class Renewals:
             self._start()
         with self._guard:
             self._next[attempt] = (self._clock.mark(), every)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="oncetask-renewals", daemon=True)
-                self._thread.start()
-            elif len(self._next) == 1:
+            if self._patience is None:
+                self._patience = every
+                threading.Thread(target=self._run, name="oncetask-renewals", daemon=True).start()
+            elif every < self._patience:
+                # The thread looks at least this often, so it need not be woken for each attempt.
+                self._patience = every
                 self._wake.set()
 
     def remove(self, attempt: Attempt) -> None:
@@ -60,18 +62,21 @@ class Renewals:
             self._next.pop(attempt, None)
 
     def _run(self) -> None:
-        while True:
-            wait = self._due()
+        while (wait := self._due()) is not None:
             self._clock.wait(self._wake, wait)
             self._wake.clear()
 
-    def _due(self) -> float:
+    def _due(self) -> float | None:
         """
-        Start what is due; returns the seconds until the next one is.
+        Start what is due; returns the seconds until the next look, or None if there is nothing to look at.
         """
         now = self._clock.mark()
-        ripe, wait = [], 3600.0
+        ripe = []
         with self._guard:
+            if not self._next:
+                self._patience = None
+                return None
+            wait = self._patience or 0.0
             for attempt, (mark, every) in list(self._next.items()):
                 left = every - elapsed(mark, now)
                 if left <= 0:
