@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.delivery import instant
 
-_TRACE: Final = re.compile(r"[0-9a-f]{32}")
+_TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_MAX_DEPTH: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message",
     "asctime",
@@ -79,30 +82,52 @@ class CloudFormatter(logging.Formatter):
         self._project = project
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        if record.exc_info:
-            message = f"{message}\n{self.formatException(record.exc_info)}"
-        if record.stack_info:
-            message = f"{message}\n{self.formatStack(record.stack_info)}"
         line: dict[str, Any] = {
             key: value for key, value in record.__dict__.items() if key not in _STANDARD and not key.startswith("_")
         }
         context = current.get()
         if context is not None:
-            line["oncetask"] = {**context.fields(), **line.get("oncetask", {})}
-        line["severity"] = record.levelname
-        line["message"] = message
+            given = line.get("oncetask", {})
+            line["oncetask"] = {**context.fields(), **(given if isinstance(given, dict) else {"given": given})}
+        line["severity"] = _severity(record.levelno)
+        line["message"] = self._message(record)
+        line["time"] = instant(datetime.fromtimestamp(record.created, UTC))
         line["logger"] = record.name
         line["logging.googleapis.com/sourceLocation"] = {
             "file": record.pathname,
             "line": str(record.lineno),
             "function": record.funcName,
         }
-        trace = None if context is None else context.trace
-        project = self._project() if callable(self._project) else self._project
-        if trace and project:
-            line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
-        return _LINES.encode(line)
+        if context is not None and context.trace:
+            project = self._known_project()
+            if project:
+                line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{context.trace}"
+        return _encoded(line)
+
+    def _message(self, record: logging.LogRecord) -> str:
+        # The traceback belongs to the message: Error Reporting looks for it there.
+        parts = [record.getMessage()]
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            parts.append(record.exc_text)
+        if record.stack_info:
+            parts.append(self.formatStack(record.stack_info))
+        return "\n".join(parts)
+
+    def _known_project(self) -> str | None:
+        try:
+            return self._project() if callable(self._project) else self._project
+        except Exception:  # noqa: BLE001 - a line without its trace is better than none
+            return None
+
+
+def _severity(level: int) -> str:
+    # Cloud Logging knows these only; a level of somebody's own counts as the next one below.
+    for least in (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO):
+        if level >= least:
+            return logging.getLevelName(least)
+    return "DEBUG"
 
 
 def _plain(value: Any) -> str:
@@ -112,19 +137,41 @@ def _plain(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-_LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
+_LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False)
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        return _LINES.encode(line)
+    except (TypeError, ValueError, RecursionError):
+        return _LINES.encode(_tame(line, 0))
+
+
+def _tame(value: Any, depth: int) -> Any:
+    # What JSON has no word for (odd keys, circles, infinities) becomes text.
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        return {_plain(key): _tame(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple) and depth < _MAX_DEPTH:
+        return [_tame(item, depth + 1) for item in value]
+    if isinstance(value, dict | list | tuple):
+        return "..."
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else _plain(value)
 
 
 class ContextFilter(logging.Filter):
     """
     Adds the current attempt to each record, for people who keep a format of their own: ``oncetask_document``,
-    ``oncetask_sequence``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_trace``; empty outside an attempt.
+    ``oncetask_sequence``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_holder``, ``oncetask_env``,
+    ``oncetask_trace``; empty outside an attempt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = current.get()
-        for name in ("document", "sequence", "attempt", "token", "trace"):
-            setattr(record, f"oncetask_{name}", "" if context is None else getattr(context, name) or "")
+        for name in ("document", "sequence", "attempt", "token", "holder", "env", "trace"):
+            value = None if context is None else getattr(context, name)
+            setattr(record, f"oncetask_{name}", "" if value is None else value)
         return True
 
 
@@ -135,11 +182,11 @@ def trace_of(headers: Any) -> str | None:
     Args:
         headers: A mapping that does not care about case.
     """
-    own = (headers.get("X-Cloud-Trace-Context") or "").split("/", 1)[0].lower()
+    own = (headers.get("X-Cloud-Trace-Context") or "").split("/", 1)[0].strip().lower()
     if _TRACE.fullmatch(own):
         return str(own)
-    parts = (headers.get("traceparent") or "").lower().split("-")
-    return parts[1] if len(parts) >= 4 and _TRACE.fullmatch(parts[1]) and parts[1] != "0" * 32 else None
+    parts = (headers.get("traceparent") or "").strip().lower().split("-")
+    return parts[1] if len(parts) >= 4 and parts[0] != "ff" and _TRACE.fullmatch(parts[1]) else None
 
 
 class Trail:
@@ -177,12 +224,18 @@ class Trail:
         stream = self._stream or sys.stdout
         try:
             # One write per line: lines of several threads do not mix.
-            stream.write(_LINES.encode(line) + "\n")
+            stream.write(_encoded(line) + "\n")
             stream.flush()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
+            # AttributeError: a process without standard output has None there.
             if not self._complained:
                 self._complained = True
-                logging.getLogger("gcp_oncetask").warning("evidence can't be written to %r: %s", stream, error)
+                logging.getLogger("gcp_oncetask").warning(
+                    "Evidence can't be written to %r (%s); if this process dies, its attempts are only taken over "
+                    "after their time-outs. Keep standard output open.",
+                    stream,
+                    error,
+                )
         return payload
 
 
@@ -191,7 +244,11 @@ def log_decision(
 ) -> None:
     """
     Log a decision with its event name, attempt and facts as structured fields.
+
+    The source location is that of the caller's caller: the engine's method passes decisions on.
     """
     own = {"event": event, **(context.fields() if context is not None else {})}
-    own.update({key: value if isinstance(value, bool) else str(value) for key, value in fields.items()})
-    logger.log(level, "%s", message, extra={"oncetask": own})
+    own.update(
+        {key: value if value is None or isinstance(value, bool) else _plain(value) for key, value in fields.items()}
+    )
+    logger.log(level, "%s", message, extra={"oncetask": own}, stacklevel=3)

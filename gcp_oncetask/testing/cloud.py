@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.cloud.firestore import Client
+from google.cloud.logging_v2.types import DeleteLogRequest
 from google.cloud.tasks_v2.types import DeleteTaskRequest
 
 from gcp_emulator.clock import VirtualClock, datetime_of
@@ -255,6 +256,13 @@ class OncetaskCloud:
         Write what the platform says when it ends an instance, such as ``Container terminated on signal 9.``
         """
         self._logs.system(text, _INSTANCE)
+
+    def forget_logs(self) -> None:
+        """
+        Lose what was written to standard output, as a sink that excludes it does.
+        """
+        name = f"projects/{self.local.project}/logs/run.googleapis.com%2Fstdout"
+        self.local.logging.service.call("DeleteLog", DeleteLogRequest.pb()(log_name=name))
 
     def drop(self, task_name: str) -> None:
         """

@@ -1,0 +1,54 @@
+"""
+``make scenarios``: row, result, test, deviation.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPECTED = [f"DL-{number:02}" for number in range(1, 46)]
+
+
+class Results:
+    """
+    Collects the outcome of each test.
+    """
+
+    def __init__(self) -> None:
+        self.by_row: dict[str, list[tuple[str, str]]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """
+        Note a result; a failed set-up counts.
+        """
+        if report.when == "call" or report.failed:
+            name = report.nodeid.split("::")[-1]
+            id_ = "-".join(name.split("_")[1:3]).upper()
+            self.by_row.setdefault(id_, []).append((name, report.outcome))
+
+
+def main() -> int:
+    """
+    Run and print.
+    """
+    results = Results()
+    code = pytest.main(["-q", "--no-header", str(Path(__file__).parent)], plugins=[results])
+    from tests.scenarios import ROWS
+
+    missing = [id_ for id_ in EXPECTED if id_ not in results.by_row]
+    print(f"\n{'row':<7}{'result':<8}test\n{'-' * 100}")
+    for id_ in EXPECTED:
+        for name, outcome in results.by_row.get(id_, [("no test", "MISSING")]):
+            print(f"{id_:<7}{outcome:<8}{name}")
+        if id_ in ROWS:
+            print(f"{'':<15}ancestor: {ROWS[id_].then}")
+            if ROWS[id_].deviation:
+                print(f"{'':<15}here:     {ROWS[id_].deviation}")
+    return int(code) or int(bool(missing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
