@@ -161,6 +161,12 @@ class Attempt:
         self._mutex = threading.RLock()
         self._open: _Open | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Attempt:
+        """
+        A copied entity is still of the same attempt.
+        """
+        return self
+
     # --- time ---
 
     def held_for(self) -> float:

@@ -10,10 +10,12 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.config import Verify
 from gcp_oncetask.errors import IdentityError
@@ -23,10 +25,18 @@ ISSUERS: Final = frozenset({"accounts.google.com", "https://accounts.google.com"
 _REMOVED: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
 _MAX_TOKEN: Final = 16_384
 _FETCH_TIMEOUT: Final = 3.0
+_FETCH_PATIENCE: Final = 10.0
+"""Seconds that a request waits for another one's fetch."""
 _LEAST_FETCH: Final = 10.0
 """Seconds between two fetches for an unknown key: a flood of forged ones must not become a flood of fetches."""
+_LEAST_RETRY: Final = 1.0
+"""Seconds between two fetches after one that failed."""
 _DEFAULT_AGE: Final = 3600.0
-_MAX_AGE: Final = re.compile(r"max-age=(\d+)")
+_LONGEST_AGE: Final = 86_400.0
+_MAX_AGE: Final = re.compile(r"max-age=(\d{1,12})")
+_LAST_TIME: Final = 1e11
+_METADATA_TIMEOUT: Final = 1.0
+_REGION: Final = re.compile(r"projects/[^/]+/regions/([a-z0-9-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,7 @@ class Verifier:
                 "alone, set ONCETASK_VERIFY=platform."
             )
         if header.get("alg") != "RS256":
-            return f"The identity token is signed with {str(header.get('alg'))[:20]!r}; only RS256 is accepted."
+            return f"The identity token is signed with {_shown(header.get('alg'))}; only RS256 is accepted."
         kid = header.get("kid")
         if not isinstance(kid, str):
             return "The identity token names no key."
@@ -139,37 +149,45 @@ class Verifier:
 
     def _claims(self, claims: dict[str, Any]) -> Identity | Denied:
         now = self._clock.now().timestamp()
-        expires, issued = claims.get("exp"), claims.get("iat")
-        if not _is_time(expires) or not _is_time(issued):
-            return Denied(forbidden=False, reason="The identity token says not when it was issued and expires.")
-        assert isinstance(expires, int | float)
-        assert isinstance(issued, int | float)
+        expires, issued = _time(claims.get("exp")), _time(claims.get("iat"))
+        if expires is None or issued is None:
+            return Denied(
+                forbidden=False, reason="The identity token doesn't say when it was issued and when it expires."
+            )
         if now > expires + self._skew:
             return Denied(forbidden=False, reason=f"The identity token expired {now - expires:.0f} s ago.")
         if issued > now + self._skew:
             return Denied(
                 forbidden=False, reason="The identity token is from the future; is this machine's clock right?"
             )
-        if claims.get("iss") not in ISSUERS:
-            return Denied(forbidden=False, reason=f"The identity token's issuer is {str(claims.get('iss'))[:100]!r}.")
-        if claims.get("aud") not in self._audiences:
+        issuer, audience, email = claims.get("iss"), claims.get("aud"), claims.get("email")
+        if not isinstance(issuer, str) or issuer not in ISSUERS:
+            return Denied(forbidden=False, reason=f"The identity token's issuer is {_shown(issuer)}, not Google.")
+        if not isinstance(audience, str) or audience not in self._audiences:
             accepted = ", ".join(sorted(self._audiences))
             return Denied(
                 forbidden=False,
-                reason=f"The identity token's audience is {str(claims.get('aud'))[:200]!r}; accepted: {accepted}.",
+                reason=f"The identity token's audience is {_shown(audience)}; ONCETASK_AUDIENCE accepts: {accepted}.",
             )
-        email = claims.get("email")
         if not isinstance(email, str) or claims.get("email_verified") is not True:
             return Denied(forbidden=True, reason="The identity token has no verified account.")
         if email not in self._callers:
             return Denied(
-                forbidden=True, reason=f"{email[:200]} may not call: set ONCETASK_CALLERS or ONCETASK_SERVICE_ACCOUNT."
+                forbidden=True,
+                reason=f"{_shown(email)} may not call: set ONCETASK_CALLERS or ONCETASK_SERVICE_ACCOUNT.",
             )
-        return Identity(email, str(claims["aud"]), str(claims["iss"]), float(expires))
+        return Identity(email, audience, issuer, expires)
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _time(value: Any) -> float | None:
+    # Seconds since 1970; what is no number, not finite or absurd is none. bool is an int to Python, not to us.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_TIME:
+        return None
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:200]
 
 
 def _split(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, str] | None:
@@ -204,7 +222,8 @@ class _Keys:
     """
     The issuer's public keys by id, parsed once.
 
-    A key that is not known is fetched, at most once in ten seconds; if that fails, the known ones go on working.
+    A key that is not known is fetched, at most once in ten seconds; if that fails, the known ones go on working. One
+    thread fetches at a time; those whose key is known don't wait for it.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -213,54 +232,91 @@ class _Keys:
         self._keys: dict[str, Any] = {}
         self._fetched: Mark | None = None
         self._tried: Mark | None = None
+        self._trouble: IdentityError | None = None
         self._age = _DEFAULT_AGE
+        self._lock = threading.Lock()
+        self._forks = forks.generation()
 
     def get(self, kid: str) -> Any | None:
-        now = self._clock.mark()
         key = self._keys.get(kid)
-        fresh = self._fetched is not None and elapsed(self._fetched, now) < self._age
-        if key is not None and fresh:
+        if key is not None and self._fresh():
             return key
-        if self._tried is not None and elapsed(self._tried, now) < _LEAST_FETCH and (key is not None or fresh):
-            return key
-        try:
-            self._fetch(now)
-        except IdentityError:
+        lock = self._own_lock()
+        if not lock.acquire(timeout=_FETCH_PATIENCE if key is None else 0):
             if key is not None:
                 return key
-            raise
-        return self._keys.get(kid)
+            raise IdentityError(f"Another request still fetches the identity certificates from {self._url}.")
+        try:
+            # While this thread waited, another one may have fetched.
+            if (kid not in self._keys or not self._fresh()) and self._due():
+                self._fetch()
+        finally:
+            lock.release()
+        key = self._keys.get(kid)
+        if key is None and self._trouble is not None:
+            raise IdentityError(str(self._trouble)) from self._trouble
+        return key
 
-    def _fetch(self, now: Mark) -> None:
+    def _fresh(self) -> bool:
+        return self._fetched is not None and elapsed(self._fetched, self._clock.mark()) < self._age
+
+    def _due(self) -> bool:
+        pause = _LEAST_FETCH if self._trouble is None else _LEAST_RETRY
+        return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause
+
+    def _own_lock(self) -> threading.Lock:
+        # A lock that another thread held at the fork would never be released in the child.
+        if self._forks != forks.generation():
+            self._lock, self._forks = threading.Lock(), forks.generation()
+        return self._lock
+
+    def _fetch(self) -> None:
         import requests
         from google.auth.crypt import RSAVerifier
 
-        self._tried = now
+        start = self._clock.mark()
         try:
             response = requests.get(self._url, timeout=_FETCH_TIMEOUT)
             response.raise_for_status()
             parse: Any = RSAVerifier.from_string
             keys = {kid: parse(pem) for kid, pem in response.json().items()}
+            if not keys:
+                raise ValueError("the answer has no keys")
         except (requests.RequestException, ValueError, AttributeError, TypeError) as error:
-            raise IdentityError(
-                f"The identity certificates could not be fetched from {self._url}: {error}. Nobody's identity can be told."
-            ) from error
+            trouble = IdentityError(
+                f"The identity certificates could not be fetched from {self._url}: {error}. Nobody's identity can be "
+                "told until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
+            )
+            trouble.__cause__ = error
+            self._trouble, self._tried = trouble, self._clock.mark()
+            return
         age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+        self._age = min(float(age[1]), _LONGEST_AGE) if age else _DEFAULT_AGE
         # Replaced in one step, so that no thread sees half of it.
-        self._keys, self._age, self._fetched = keys, float(age[1]) if age else _DEFAULT_AGE, now
+        self._keys, self._fetched, self._tried, self._trouble = keys, start, start, None
 
 
 def default_project() -> str | None:
     """
     The project of the environment, of the credentials, or of the machine; None if there is none to be had.
     """
+    for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+        if os.environ.get(name):
+            return os.environ[name]
     import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport import requests as transport
+
+    carry = transport.Request()
+
+    def hasty(*args: Any, timeout: float = _METADATA_TIMEOUT, **options: Any) -> Any:
+        return carry(*args, timeout=min(timeout, _METADATA_TIMEOUT), **options)
 
     try:
-        return google.auth.default()[1]
-    except DefaultCredentialsError:
-        return os.environ.get("GCLOUD_PROJECT")
+        project: str | None = google.auth.default(request=hasty)[1]
+    except (GoogleAuthError, OSError):
+        return None
+    return project
 
 
 def default_region() -> str | None:
@@ -270,11 +326,14 @@ def default_region() -> str | None:
     import requests
 
     host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    flavor = {"Metadata-Flavor": "Google"}
     try:
         response = requests.get(
-            f"http://{host}/computeMetadata/v1/instance/region", headers={"Metadata-Flavor": "Google"}, timeout=1.0
+            f"http://{host}/computeMetadata/v1/instance/region", headers=flavor, timeout=_METADATA_TIMEOUT
         )
         response.raise_for_status()
-    except requests.RequestException:
+    except (requests.RequestException, ValueError):
         return None
-    return response.text.rsplit("/", 1)[-1] or None
+    # A provider's search page answers for any name; only the real server says who it is.
+    region = _REGION.fullmatch(response.text.strip()) if response.headers.get("Metadata-Flavor") == "Google" else None
+    return region[1] if region else None

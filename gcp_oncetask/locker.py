@@ -25,6 +25,7 @@ from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     AlreadyFinishedError,
     AlreadyScheduledError,
+    LockBusyError,
     NotFinishedError,
     OncetaskError,
     TaskConflictError,
@@ -295,6 +296,8 @@ class Locker:
             return
         changed = engine.store.change(path, decide, start=known, changes=changes)
         if isinstance(changed.decision, Refused):
+            if changed.decision.outcome is Outcome.BUSY:
+                raise LockBusyError(f"{path}: {changed.decision.reason}. Nothing was written.", document=path)
             raise _refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
 

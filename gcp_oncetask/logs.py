@@ -122,12 +122,17 @@ class CloudFormatter(logging.Formatter):
             return None
 
 
+_SEVERITIES: Final = (
+    (logging.CRITICAL, "CRITICAL"),
+    (logging.ERROR, "ERROR"),
+    (logging.WARNING, "WARNING"),
+    (logging.INFO, "INFO"),
+)
+
+
 def _severity(level: int) -> str:
-    # Cloud Logging knows these only; a level of somebody's own counts as the next one below.
-    for least in (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO):
-        if level >= least:
-            return logging.getLevelName(least)
-    return "DEBUG"
+    # Cloud Logging knows few names; a level of somebody's own counts as the next one below.
+    return next((name for least, name in _SEVERITIES if level >= least), "DEBUG")
 
 
 def _plain(value: Any) -> str:

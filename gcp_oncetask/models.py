@@ -46,6 +46,7 @@ class LockedModel(BaseModel):
 
     _snapshot: Any = PrivateAttr(default=None)
     _loaded: dict[str, Any] | None = PrivateAttr(default=None)
+    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
     _attempt: Any = PrivateAttr(default=None)
 
     @classmethod
@@ -154,15 +155,20 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems}.") from error
     remember(entity, snapshot)
+    entity._seen = dict(snapshot.document.fields)  # noqa: SLF001 - this module's own
     return entity
 
 
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     """
-    Note that *entity* is now as stored in *snapshot*: what differs later is a change.
+    Note that the changes of *entity* are stored, in *snapshot*: what differs later is a change.
     """
-    entity._snapshot = snapshot  # noqa: SLF001 - this module's own
-    entity._loaded = {key: encode(value) for key, value in entity.stored().items()}  # noqa: SLF001
+    now = {key: encode(value) for key, value in entity.stored().items()}
+    before = entity._loaded or {}  # noqa: SLF001 - this module's own
+    # What was not written may have been changed by others: it is still seen as it was loaded.
+    entity._seen.update({key: value for key, value in now.items() if before.get(key) != value})  # noqa: SLF001
+    entity._snapshot = snapshot  # noqa: SLF001
+    entity._loaded = now  # noqa: SLF001
 
 
 def changes_of(entity: LockedModel) -> Changes:
@@ -175,9 +181,9 @@ def changes_of(entity: LockedModel) -> Changes:
     if loaded is None:
         return new_fields_of(entity, exists=False)
     now = {key: encode(value) for key, value in entity.stored().items()}
-    document = entity._snapshot.document  # noqa: SLF001
+    seen = entity._seen  # noqa: SLF001
     values = {key: value for key, value in now.items() if loaded.get(key) != value}
-    return Changes(values, {key: document.fields.get(key) for key in values})
+    return Changes(values, {key: seen.get(key) for key in values})
 
 
 def new_fields_of(entity: LockedModel, exists: bool) -> Changes:

@@ -2,7 +2,7 @@
 The container of the Cloud Run tests: a server whose paths misbehave on purpose.
 """
 
-# ruff: noqa: N815, T201 - http.server's names; a container's output is its print
+# ruff: noqa: N815 - http.server's names
 import json
 import os
 import signal
