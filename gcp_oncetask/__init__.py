@@ -1,41 +1,100 @@
 """
 Tasks that run once, on Firestore and Cloud Tasks.
+
+Names are imported when they are first used: the pytest plugin, which every test run loads, must cost nothing.
 """
 
-from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze
-from gcp_oncetask.config import Config
-from gcp_oncetask.errors import (
-    AlertError,
-    AlreadyFinishedError,
-    AlreadyScheduledError,
-    AlreadySettledError,
-    BackendError,
-    ConfigError,
-    ConflictError,
-    ContentionError,
-    DeliveryError,
-    DispatchError,
-    DuplicateKindError,
-    IdentityError,
-    LeaseLostError,
-    LockBusyError,
-    NoAttemptError,
-    NotFinishedError,
-    OncetaskError,
-    RequestLogError,
-    StoreError,
-    TaskConflictError,
-    TaskError,
-    TaskFailedError,
-    TaskNotFoundError,
-    UnknownKindError,
-    UsageError,
-)
-from gcp_oncetask.locker import Locker, Scheduled
-from gcp_oncetask.models import LockedModel
-from gcp_oncetask.record import Lock, Status
-from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
-from gcp_oncetask.sweeper import Swept, sweep
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze
+    from gcp_oncetask.config import Config
+    from gcp_oncetask.errors import (
+        AlertError,
+        AlreadyFinishedError,
+        AlreadyScheduledError,
+        AlreadySettledError,
+        BackendError,
+        ConfigError,
+        ConflictError,
+        ContentionError,
+        DeliveryError,
+        DispatchError,
+        DuplicateKindError,
+        IdentityError,
+        LeaseLostError,
+        LockBusyError,
+        NoAttemptError,
+        NotFinishedError,
+        OncetaskError,
+        RequestLogError,
+        StoreError,
+        TaskConflictError,
+        TaskError,
+        TaskFailedError,
+        TaskNotFoundError,
+        UnknownKindError,
+        UsageError,
+    )
+    from gcp_oncetask.locker import Locker, Scheduled
+    from gcp_oncetask.models import LockedModel
+    from gcp_oncetask.record import Lock, Status
+    from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
+    from gcp_oncetask.sweeper import Swept, sweep
+
+_HOMES = {
+    "attempt": ("Attempt", "Continue", "Fail", "Retry", "Snooze"),
+    "config": ("Config",),
+    "errors": (
+        "AlertError",
+        "AlreadyFinishedError",
+        "AlreadyScheduledError",
+        "AlreadySettledError",
+        "BackendError",
+        "ConfigError",
+        "ConflictError",
+        "ContentionError",
+        "DeliveryError",
+        "DispatchError",
+        "DuplicateKindError",
+        "IdentityError",
+        "LeaseLostError",
+        "LockBusyError",
+        "NoAttemptError",
+        "NotFinishedError",
+        "OncetaskError",
+        "RequestLogError",
+        "StoreError",
+        "TaskConflictError",
+        "TaskError",
+        "TaskFailedError",
+        "TaskNotFoundError",
+        "UnknownKindError",
+        "UsageError",
+    ),
+    "locker": ("Locker", "Scheduled"),
+    "models": ("LockedModel",),
+    "record": ("Lock", "Status"),
+    "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
+    "sweeper": ("Swept", "sweep"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AlertError",

@@ -232,7 +232,7 @@ class _Keys:
         self._keys: dict[str, Any] = {}
         self._fetched: Mark | None = None
         self._tried: Mark | None = None
-        self._trouble: IdentityError | None = None
+        self._trouble: tuple[str, Exception] | None = None
         self._age = _DEFAULT_AGE
         self._lock = threading.Lock()
         self._forks = forks.generation()
@@ -248,20 +248,22 @@ class _Keys:
             raise IdentityError(f"Another request still fetches the identity certificates from {self._url}.")
         try:
             # While this thread waited, another one may have fetched.
-            if (kid not in self._keys or not self._fresh()) and self._due():
+            if (kid not in self._keys or not self._fresh()) and self._due(kid):
                 self._fetch()
         finally:
             lock.release()
         key = self._keys.get(kid)
         if key is None and self._trouble is not None:
-            raise IdentityError(str(self._trouble)) from self._trouble
+            sentence, cause = self._trouble
+            raise IdentityError(sentence) from cause
         return key
 
     def _fresh(self) -> bool:
         return self._fetched is not None and elapsed(self._fetched, self._clock.mark()) < self._age
 
-    def _due(self) -> bool:
-        pause = _LEAST_FETCH if self._trouble is None else _LEAST_RETRY
+    def _due(self, kid: str) -> bool:
+        # Where nothing can be told until a fetch succeeds, the next one is soon; a known key bears waiting.
+        pause = _LEAST_RETRY if self._trouble is not None and kid not in self._keys else _LEAST_FETCH
         return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause
 
     def _own_lock(self) -> threading.Lock:
@@ -283,12 +285,11 @@ class _Keys:
             if not keys:
                 raise ValueError("the answer has no keys")
         except (requests.RequestException, ValueError, AttributeError, TypeError) as error:
-            trouble = IdentityError(
+            sentence = (
                 f"The identity certificates could not be fetched from {self._url}: {error}. Nobody's identity can be "
                 "told until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
             )
-            trouble.__cause__ = error
-            self._trouble, self._tried = trouble, self._clock.mark()
+            self._trouble, self._tried = (sentence, error), self._clock.mark()
             return
         age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
         self._age = min(float(age[1]), _LONGEST_AGE) if age else _DEFAULT_AGE
@@ -307,13 +308,13 @@ def default_project() -> str | None:
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport import requests as transport
 
-    carry = transport.Request()
-
-    def hasty(*args: Any, timeout: float = _METADATA_TIMEOUT, **options: Any) -> Any:
-        return carry(*args, timeout=min(timeout, _METADATA_TIMEOUT), **options)
+    class Hasty(transport.Request):  # off Google's machines, the library's own patience is tens of seconds
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            call: Any = super().__call__  # without types in google.auth
+            return call(*args, **{**options, "timeout": _METADATA_TIMEOUT})
 
     try:
-        project: str | None = google.auth.default(request=hasty)[1]
+        project: str | None = google.auth.default(request=Hasty())[1]
     except (GoogleAuthError, OSError):
         return None
     return project

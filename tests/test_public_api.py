@@ -1,0 +1,101 @@
+"""
+The public surface: what is exported, what it costs to import, how it is packaged.
+"""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import gcp_oncetask
+from gcp_oncetask import errors
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.record import STORED_NAMES
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_all_is_sorted_and_complete() -> None:
+    """
+    __all__ names everything that the package imports for its users, in order.
+    """
+    tree = ast.parse((ROOT / "gcp_oncetask" / "__init__.py").read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and "gcp" in str(node.module)
+        for alias in node.names
+    }
+
+    assert sorted(gcp_oncetask.__all__) == gcp_oncetask.__all__
+    assert imported == set(gcp_oncetask.__all__)
+    assert all(getattr(gcp_oncetask, name).__name__ == name for name in gcp_oncetask.__all__)
+    assert set(gcp_oncetask.__all__) <= set(dir(gcp_oncetask))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = gcp_oncetask.Nothing
+
+
+def test_every_error_is_public_and_in_the_drawn_tree() -> None:
+    """
+    Each exception ends in Error, is exported, stands in the tree of the module's docstring, and survives pickling.
+    """
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 20
+    for kind in kinds:
+        assert kind.__name__.endswith("Error")
+        assert kind.__name__ in gcp_oncetask.__all__
+        assert kind.__name__ in (errors.__doc__ or "")
+        copy = pickle.loads(pickle.dumps(kind("why", document="orders/1")))
+        assert (type(copy), str(copy), copy.document) == (kind, "why", "orders/1")
+
+
+def test_outcomes_and_stored_names_are_stable() -> None:
+    """
+    Names that logs and documents carry are lower case with hyphens, and camel case.
+    """
+    assert all(outcome.value == outcome.value.lower().replace("_", "-") for outcome in Outcome)
+    assert STORED_NAMES["scheduled_by"] == "scheduledBy"
+    assert all(name[0].islower() and "_" not in name for name in STORED_NAMES.values())
+
+
+def test_pytest_plugin_imports_grpc_only_when_its_fixture_is_used() -> None:
+    """
+    The plugin is loaded into every pytest run of its users: it must cost them nothing.
+    """
+    code = "import sys, gcp_oncetask.testing.plugin; sys.exit('grpc' in sys.modules or 'gcp_emulator' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_importing_the_library_opens_nothing_and_skips_cloud_logging() -> None:
+    """
+    Cloud Logging's client is imported when evidence is needed, not before; a locker is made without any call.
+    """
+    code = (
+        "import sys, gcp_oncetask, gcp_oncetask.flask;"
+        "gcp_oncetask.Locker(config=gcp_oncetask.Config());"
+        "sys.exit('google.cloud.logging_v2' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(("folder", "package"), [(".", "gcp_oncetask"), ("emulator", "gcp_emulator")])
+def test_wheels_build_and_hold_their_package(tmp_path: Path, folder: str, package: str) -> None:
+    """
+    Both distributions build; each wheel holds its package with the type marker, and nothing of the other.
+    """
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), folder]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert built.returncode == 0, built.stdout + built.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert f"{package}/py.typed" in names
+    assert {package} == {name.split("/")[0] for name in names if ".dist-info" not in name}
+    code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import {package}; sys.exit({str(wheel)!r} not in {package}.__file__)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
