@@ -252,9 +252,9 @@ class _Keys:
                 self._fetch()
         finally:
             lock.release()
-        key = self._keys.get(kid)
-        if key is None and self._trouble is not None:
-            sentence, cause = self._trouble
+        key, trouble = self._keys.get(kid), self._trouble
+        if key is None and trouble is not None:
+            sentence, cause = trouble
             raise IdentityError(sentence) from cause
         return key
 

@@ -319,6 +319,7 @@ def test_sweep_costs_what_is_overdue(oncetask_cloud: OncetaskCloud, shop: Shop) 
     for number in range(30):
         shop.locker.schedule(Order(id=str(number)), "/tasks/order")
     oncetask_cloud.run_until_idle()
+    assert [(d.status, d.body) for d in oncetask_cloud.deliveries if d.status != 200] == []
     firestore = oncetask_cloud.local.firestore
     firestore.reset_counts()
 
