@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ import requests
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.oidc import OidcIssuer
 from gcp_oncetask.errors import IdentityError
-from gcp_oncetask.identity import Denied, Identity, Verifier, default_project, default_region
+from gcp_oncetask.identity import Denied, Identity, Verifier, default_region
 from gcp_oncetask.testing.cloud import TestClock
 
 AUDIENCE = "https://orders.test"
@@ -327,7 +330,7 @@ def served() -> Iterator[Any]:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name.replace("_", "-"), value)
-                self.send_header("X-Asked", str(self.headers.get("Metadata-Flavor")))
+                self.send_header("Content-Type", "application/text")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -375,21 +378,62 @@ def test_region_is_none_without_a_metadata_server(monkeypatch):
     assert default_region() is None
 
 
-def test_hanging_metadata_server_is_given_up(monkeypatch, world):
+@pytest.fixture
+def silent() -> Iterator[str]:
     """
-    A server that never answers costs seconds, not minutes, for region and project alike.
+    The address of a server that takes connections and never answers.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_silent_metadata_server_has_no_region(silent, monkeypatch):
+    """
+    A server that never answers is given up after the time-out.
     """
     monkeypatch.setattr("gcp_oncetask.identity._METADATA_TIMEOUT", 0.2)
-    world.issuer.hang()
-    address = world.issuer.url.removeprefix("http://")
-    silent = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # listens and never accepts
-    host = f"127.0.0.1:{silent.server_address[1]}"
-    for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CLOUDSDK_CONFIG", "/does/not/exist")
-    monkeypatch.setenv("GCE_METADATA_HOST", host)
-    monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host, raising=False)
+    monkeypatch.setenv("GCE_METADATA_HOST", silent)
     start = time.monotonic()
+
     assert default_region() is None
     assert time.monotonic() - start < 2
-    silent.server_close()
+
+
+def project_found(host: str) -> tuple[str, float]:
+    """
+    What a process of its own, without any setting, finds as its project, and in how many seconds.
+
+    A process of its own: google.auth reads the metadata server's address when it is imported.
+    """
+    code = (
+        "import time; from gcp_oncetask import identity; import google.auth.transport.requests; "
+        "start = time.monotonic(); print(identity.default_project(), time.monotonic() - start)"
+    )
+    unset = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK")
+    environ = {name: value for name, value in os.environ.items() if name not in unset}
+    environ |= {"GCE_METADATA_HOST": host, "GCE_METADATA_IP": host, "CLOUDSDK_CONFIG": "/does/not/exist"}
+    environ |= {"GCE_METADATA_DETECT_RETRIES": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True, timeout=30
+    )
+    project, seconds = done.stdout.split()
+    return project, float(seconds)
+
+
+def test_project_is_the_metadata_server_s(served):
+    """
+    On Google's machines the project is the machine's.
+    """
+    project, _ = project_found(served(b"orders-prod", Metadata_Flavor="Google").removeprefix("http://"))
+
+    assert project == "orders-prod"
+
+
+def test_silent_metadata_server_has_no_project(silent):
+    """
+    Each look for a machine's project is given up after a second, where google.auth itself would wait three.
+    """
+    project, seconds = project_found(silent)
+
+    assert project == "None"
+    assert seconds < 2.5

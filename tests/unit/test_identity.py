@@ -31,7 +31,14 @@ GOOD: dict[str, Any] = {
     "iat": SECONDS,
     "exp": SECONDS + 3600,
 }
-LEFT_OUT = object()
+
+
+class _LeftOut:
+    def __repr__(self) -> str:
+        return "left out"
+
+
+LEFT_OUT = _LeftOut()
 
 
 class FixedClock(SystemClock):
