@@ -4,6 +4,7 @@ One granted lease, as user code holds it, and the words by which user code ends 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -347,8 +348,10 @@ class Attempt:
         )
         if alone and (self._engine.config.log_contents or not private):
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
-            if len(str(data)) <= MAX_SETTLEMENT:
-                fields["settlement"] = data
+            # As text: in a map Cloud Logging would make floats of the numbers.
+            text = json.dumps(data, separators=(",", ":"))
+            if len(text) <= MAX_SETTLEMENT:
+                fields["settlement"] = text
         payload: dict[str, Any] = self._engine.trail.write(
             "returned", self.context, message=f"returned: {how.kind}", **fields
         )

@@ -4,6 +4,7 @@ Pure: log lines -> verdict on the holder of an expired lease. No line is "unknow
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,9 +162,9 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
 def _finished(returned: Sequence[Line], settled: Sequence[Line]) -> Verdict:
     # An attempt may announce an end that could not be committed, and then another: the last one counts.
     own = returned[-1].payload["oncetask"] if returned else {}
-    settlement = own.get("settlement")
+    settlement = _settlement(own.get("settlement"))
     evidence = _shown([*returned[-1:], *settled[-1:]])
-    if isinstance(settlement, dict):
+    if settlement is not None:
         reason = (
             f"It had finished ({own.get('outcome', 'no outcome named')}); what it was about to write is in its log."
         )
@@ -171,6 +172,15 @@ def _finished(returned: Sequence[Line], settled: Sequence[Line]) -> Verdict:
     return Verdict(
         Finding.FINISHED, "It had finished, but what it was about to write is not in its log.", None, evidence
     )
+
+
+def _settlement(text: Any) -> dict[str, Any] | None:
+    # Text only: in a map Cloud Logging would have made floats of the numbers.
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _by_request(requests: Sequence[Line], started: Sequence[Line], now: datetime, log_grace: timedelta) -> Verdict:

@@ -247,8 +247,8 @@ class _Keys:
                 return key
             raise IdentityError(f"Another request still fetches the identity certificates from {self._url}.")
         try:
-            # While this thread waited, another one may have fetched.
-            if (kid not in self._keys or not self._fresh()) and self._due(kid):
+            # While this thread waited, another one may have fetched: then it is not due.
+            if self._due(kid):
                 self._fetch()
         finally:
             lock.release()

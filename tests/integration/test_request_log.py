@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import subprocess
@@ -15,10 +17,11 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Mark
+from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.cloud_logging import MAX_FILTER, CloudRequestLog, batches, filter_for
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.evidence import Finding, Holder, judge
+from gcp_oncetask.logs import LogContext, Trail
 
 PROJECT = "p"
 TRACE = "0123456789abcdef0123456789abcdef"
@@ -176,7 +179,8 @@ def test_filter_quotes_what_it_is_given(server, log, holder, granted):
 
 def test_a_written_line_is_found_and_counts_once(server, log, holder):
     """A line written twice with one id and instant is one line; it is evidence like one from standard output."""
-    payload = own(holder, "returned", settlement={"kind": "complete", "n": None, "fields": {"a": ["b", True]}})
+    settlement = {"kind": "complete", "n": None, "fields": {"a": ["b", True]}}
+    payload = own(holder, "returned", settlement=json.dumps(settlement))
     at = datetime.now(UTC)
     for _ in range(2):
         log.write(payload, insert_id="cafe01", at=at)
@@ -186,7 +190,28 @@ def test_a_written_line_is_found_and_counts_once(server, log, holder):
     }
     verdict = judge(holder, found, now=at, log_grace=GRACE)
     assert verdict.finding is Finding.RECORDED
-    assert verdict.settlement == payload["oncetask"]["settlement"]
+    assert verdict.settlement == settlement
+
+
+def test_a_settlement_comes_back_exactly(server, log, holder):
+    """Numbers are floats in Cloud Logging; what recovery commits still has the holder's own, whole and large ones too."""
+    context = LogContext(holder.document, holder.sequence, 1, holder.token, holder.nonce, "DEFAULT", TRACE)
+    settlement = {
+        "kind": "complete",
+        "result": {"whole": 3, "large": 2**60 + 1, "float": 3.0, "ä": [None, True, 1e300]},
+    }
+    line = io.StringIO()
+    payload = Trail(lambda: PROJECT, line, SystemClock()).write(
+        "returned", context, message="done", settlement=json.dumps(settlement)
+    )
+    at = datetime.now(UTC)
+    put(server, at, "stdout", payload={"oncetask": json.loads(line.getvalue())["oncetask"]})
+    log.write(payload, insert_id="cafe01", at=at)
+    found = log.lines([holder])
+    assert sorted(line.log for line in found) == ["oncetask", "stdout"]
+    for one in found:
+        verdict = judge(holder, [one], now=at, log_grace=GRACE)
+        assert repr(verdict.settlement) == repr(settlement)
 
 
 def test_an_unserialisable_value_is_written_as_text(server, log, holder):

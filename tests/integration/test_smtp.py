@@ -68,7 +68,7 @@ class Script(socketserver.StreamRequestHandler):
         while line := self.rfile.readline():
             self.server.heard.append(line)
             verb = line[:4].upper().decode()
-            answer = self.server.answers.get(line.strip(), self.server.answers.get(verb, "250 OK"))
+            answer = self.server.answers.get(line.strip().lower(), self.server.answers.get(verb, "250 OK"))
             if answer is None:
                 # Reads on, and never answers: the client must leave.
                 continue
@@ -302,7 +302,7 @@ def test_smtp_farewell_does_not_matter(scripted, farewell):
 
 def test_smtp_some_recipients_refused_counts_as_sent(scripted, caplog):
     """If one recipient got it, it is sent; who didn't is logged."""
-    server = scripted({b"rcpt TO:<bob@example.com>": "550 no such user"})
+    server = scripted({b"rcpt to:<bob@example.com>": "550 no such user"})
     channel(f"smtp://127.0.0.1:{server.port}", to=("ann@example.com", "bob@example.com")).send(ALERT)
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert "refused the recipient bob@example.com (550 no such user)" in record.getMessage()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +33,8 @@ def own(event, after=1.0, *, instance="i1", **fields):
         "holder": "cafe01",
         "pid": "42",
     }
+    if isinstance(fields.get("settlement"), dict):
+        fields["settlement"] = json.dumps(fields["settlement"])
     return line(after, "stdout", event, payload={"oncetask": payload | fields}, instance=instance)
 
 
@@ -69,7 +72,10 @@ TABLE = {
     "returned with settlement": ([STARTED, own("returned", 20, settlement=SETTLEMENT)], "recorded"),
     "counters as floats": ([own("returned", sequence=3.0, token=7.0, settlement=SETTLEMENT)], "recorded"),
     "returned without": ([STARTED, own("returned", 20)], "finished"),
-    "settlement that is no map": ([own("returned", settlement="gone")], "finished"),
+    "settlement that is no JSON": ([own("returned", settlement='{"kind": "compl')], "finished"),
+    "settlement that is no map": ([own("returned", settlement="[1]")], "finished"),
+    "settlement that is no text": ([own("returned", settlement=[SETTLEMENT])], "finished"),
+    "settlement nested too deeply": ([own("returned", settlement='{"a":' * 100_000)], "finished"),
     "settled only": ([own("settled", 20)], "finished"),
     "returned and settled": ([own("returned", 20, settlement=SETTLEMENT), own("settled", 21)], "recorded"),
     "returned, then a crash": ([STARTED, own("returned", 20, settlement=SETTLEMENT), system(25)], "recorded"),

@@ -212,6 +212,12 @@ def circle() -> list[Any]:
     return made
 
 
+def ring() -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    made["made"] = made
+    return made
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -226,6 +232,7 @@ def circle() -> list[Any]:
         float("inf"),
         [float("-inf"), {"x": float("nan")}],
         circle(),
+        ring(),
         "\ud800",
         ValueError("x"),
     ],
@@ -347,7 +354,7 @@ def test_trail_line_is_one_write_and_flushed():
     A line is written whole with its line break in one call and flushed: a kill right after it loses nothing.
     """
     stream = Counting()
-    payload = trail(stream).write("returned", CONTEXT, message="done", outcome="complete", settlement={"a": ["1"]})
+    payload = trail(stream).write("returned", CONTEXT, message="done", outcome="complete", settlement='{"a": 1}')
 
     [text, flush] = stream.calls
     assert (flush, text[-1], text.count("\n")) == ("flush", "\n", 1)
@@ -362,7 +369,7 @@ def test_trail_line_is_one_write_and_flushed():
             **CONTEXT.fields(),
             "pid": str(os.getpid()),
             "outcome": "complete",
-            "settlement": {"a": ["1"]},
+            "settlement": '{"a": 1}',
         },
     }
     assert payload == {"message": line["message"], "oncetask": line["oncetask"]}
