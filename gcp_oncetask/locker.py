@@ -175,14 +175,10 @@ class Locker:
         engine = self.engine
         target = engine.target(url, queue=queue, params=storable(params), headers=headers, delay=delay, at=at)
         nonce = engine.clock.nonce()
-        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
-        loaded = None if known is None or known.lock is None else known.lock.sequence
+        known, loaded, changes = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | Refused:
             return lease.schedule(seen.lock, loaded, target, nonce, engine.moment(seen))
-
-        def changes(seen: Snapshot) -> Changes:
-            return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
 
         path = entity.document_path
         if transaction is not None:
@@ -281,14 +277,10 @@ class Locker:
             return
         engine = self.engine
         nonce = engine.clock.nonce()
-        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
-        loaded = None if known is None or known.lock is None else known.lock.sequence
+        known, loaded, changes = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | Refused:
             return lease.finish(seen.lock, loaded, kept, nonce, engine.moment(seen))
-
-        def changes(seen: Snapshot) -> Changes:
-            return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
 
         path = entity.document_path
         if transaction is not None:
@@ -489,6 +481,19 @@ class Locker:
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise _refusal(path, decision)
         return decision, changed.snapshot
+
+
+def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:
+    """
+    What *entity* was loaded from, with which sequence, and what is to be saved of it; None if it was made in Python.
+    """
+    known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+    loaded = None if known is None or known.lock is None else known.lock.sequence
+
+    def changes(seen: Snapshot) -> Changes:
+        return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
+
+    return known, loaded, changes
 
 
 def _checked(path: str) -> str:
