@@ -31,7 +31,8 @@ from gcp_oncetask.logs import LogContext
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
-from gcp_oncetask.store.store import NO_CHANGES, Changed, Changes, Snapshot, check_conflicts
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
+from gcp_oncetask.store.store import Changed
 
 T = TypeVar("T")
 MAX_SETTLEMENT: Final = 32_768

@@ -16,7 +16,7 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.record import Event, Lock, Owed, Status
-from gcp_oncetask.store.store import Snapshot
+from gcp_oncetask.store.snapshot import Snapshot
 
 _NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
 

@@ -25,7 +25,8 @@ from gcp_oncetask.delivery import Delivery, delivery_url, task_id
 from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
 from gcp_oncetask.logs import LogContext, Trail
 from gcp_oncetask.record import Lock
-from gcp_oncetask.store.store import Snapshot, Store, contents_of, version_of
+from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
+from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")

@@ -33,7 +33,7 @@ from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.retry import RetryPolicy
 from gcp_oncetask.store.codec import encode
-from gcp_oncetask.store.store import NO_CHANGES, Changes, Snapshot, trusted
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, trusted
 
 MAX_RESULT: Final = 65_536
 """Bytes of a stored result, as JSON."""

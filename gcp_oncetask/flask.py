@@ -27,7 +27,7 @@ from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Event
 from gcp_oncetask.retry import RetryPolicy, to_data
-from gcp_oncetask.store.store import Snapshot
+from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.sweeper import sweep
 
 M = TypeVar("M", bound=LockedModel)

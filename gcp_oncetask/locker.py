@@ -38,7 +38,7 @@ from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.store import transaction as transactions
-from gcp_oncetask.store.store import Changes, Snapshot
+from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")

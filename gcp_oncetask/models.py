@@ -14,7 +14,7 @@ from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import decode, encode
-from gcp_oncetask.store.store import Changes, Snapshot
+from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 M = TypeVar("M", bound="LockedModel")
 

@@ -184,8 +184,8 @@ class Lock:
         """
         A record of stored *values*, the rest by default; the attributes are not checked.
         """
+        # What is not given is left to the class, which has each default as an attribute.
         lock = object.__new__(cls)
-        lock.__dict__.update(DEFAULTS)
         lock.__dict__.update(values)
         return lock
 
@@ -195,8 +195,7 @@ class Lock:
         """
         # dataclasses.replace() costs 15 times as much with this many fields, and this is called on every delivery.
         lock = object.__new__(Lock)
-        lock.__dict__.update(self.__dict__)
-        lock.__dict__.update(changes)
+        lock.__dict__.update(self.__dict__, **changes)
         return lock
 
 

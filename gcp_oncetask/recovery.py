@@ -16,7 +16,8 @@ from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.evidence import Finding, Holder, Verdict, judge
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import unpack
-from gcp_oncetask.store.store import NO_CHANGES, Changed, Changes, Snapshot
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.store.store import Changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Document, encode, get_timestamp
 from gcp_oncetask.store.queries import overdue
-from gcp_oncetask.store.store import Snapshot, snapshot_of
+from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""

@@ -32,7 +32,6 @@ ValueType: Final = _document.Value.pb()
 DocumentType: Final = _document.Document.pb()
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -209,16 +208,16 @@ def set_timestamp(target: Timestamp, at: datetime) -> None:
     """
     Set *target* to an aware instant.
     """
-    micros = (at - _EPOCH) // _MICROSECOND
-    target.seconds, rest = divmod(micros, 1_000_000)
-    target.nanos = rest * 1000
+    passed = at - _EPOCH
+    target.seconds = passed.days * 86_400 + passed.seconds
+    target.nanos = passed.microseconds * 1000
 
 
 def get_timestamp(stamp: Timestamp) -> datetime:
     """
     *stamp* as an aware instant, cut to microseconds.
     """
-    return datetime.fromtimestamp(stamp.seconds, UTC) + timedelta(microseconds=stamp.nanos // 1000)
+    return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000)
 
 
 # --- the lock ---------------------------------------------------------------------------------------------------------
@@ -278,7 +277,8 @@ _LOCK_GETTERS: Final[dict[str, Callable[[Any], Any]]] = {
     "owed": _owed,
     "alert_on": tuple,
 }
-_ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
+ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
+"""Name inside the stored map -> attribute of ``Lock``."""
 _REQUIRED: Final = ("env", "sequence", "status")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "int": (int,),
@@ -286,9 +286,15 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "datetime": (datetime,),
     "float": (int, float),
 }
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    field.name: _KINDS[kind] for field in fields(Lock) if (kind := str(field.type).removesuffix(" | None")) in _KINDS
+_FIELDS: Final[dict[str, tuple[str, Callable[[Any], Any] | None, tuple[type, ...] | None]]] = {
+    STORED_NAMES[field.name]: (
+        field.name,
+        _LOCK_GETTERS.get(field.name),
+        _KINDS.get(str(field.type).removesuffix(" | None")),
+    )
+    for field in fields(Lock)
 }
+"""Name inside the stored map -> (attribute, what makes it of a decoded value, types that it must have)."""
 
 
 def decode_lock(document: Document) -> Lock | None:
@@ -300,17 +306,17 @@ def decode_lock(document: Document) -> Lock | None:
     """
     if "lock" not in document.fields:
         return None
-    stored = document.fields["lock"].map_value.fields
     values: dict[str, Any] = {}
     try:
-        for key, item in stored.items():
-            name = _ATTRIBUTES.get(key)
-            if name is not None:
-                getter = _LOCK_GETTERS.get(name)
-                value = decode(item)
-                values[name] = value if getter is None else getter(value)
-                if name in _TYPES and not isinstance(value, _TYPES[name]):
-                    raise TypeError(f"{key} is {value!r}")
+        for key, item in document.fields["lock"].map_value.fields.items():
+            field = _FIELDS.get(key)
+            if field is None:
+                continue
+            name, getter, kinds = field
+            value = decode(item)
+            if kinds is not None and type(value) not in kinds:
+                raise TypeError(f"{key} is {value!r}")
+            values[name] = value if getter is None else getter(value)
         for name in _REQUIRED:
             if name not in values:
                 raise KeyError(name)
@@ -330,12 +336,10 @@ def encode_lock(target: Value, lock: Lock) -> list[str]:
     inner = target.map_value.fields
     stamped = []
     for name, value in lock.__dict__.items():
-        if value == DEFAULTS.get(name):
-            continue
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
-            continue
-        _LOCK_SETTERS.get(name, put)(inner[STORED_NAMES[name]], value)
+        elif name in _REQUIRED or value != DEFAULTS[name]:
+            _put_field(inner[STORED_NAMES[name]], name, value)
     return stamped
 
 
@@ -350,9 +354,11 @@ def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[
     target.map_value.SetInParent()
     inner = target.map_value.fields
     changed, stamped = [], []
-    old = before.__dict__
-    for name, value in after.__dict__.items():
-        was = old[name]
+    old, new = before.__dict__, after.__dict__
+    if not old.keys() <= new.keys():
+        new = {**DEFAULTS, **new}
+    for name, value in new.items():
+        was = old[name] if name in old else DEFAULTS[name]
         if value is was or value == was:
             continue
         stored = STORED_NAMES[name]
@@ -360,6 +366,10 @@ def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[
             stamped.append(stored)
             continue
         changed.append(stored)
-        if value != DEFAULTS.get(name):
-            _LOCK_SETTERS.get(name, put)(inner[stored], value)
+        if name in _REQUIRED or value != DEFAULTS[name]:
+            _put_field(inner[stored], name, value)
     return changed, stamped
+
+
+def _put_field(target: Value, name: str, value: Any) -> None:
+    (_LOCK_SETTERS.get(name) or _SETTERS.get(type(value)) or put)(target, value)

@@ -16,7 +16,8 @@ from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
-from gcp_oncetask.store.store import NO_CHANGES, Changes, Snapshot, Store, after, make_write, snapshot_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
+from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Fate, WireError
 
 _WRAP: Final = _write.Write.wrap
@@ -85,8 +86,8 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
     """
-    write, _ = make_write(store.wire.name(snapshot.path), snapshot, put.lock, changes, precondition=False)
-    transaction._add_write_pbs([_WRAP(write)])  # noqa: SLF001 - the only way to add a write with transforms
+    update = Update(store.wire.name(snapshot.path), snapshot, put.lock, changes, precondition=False)
+    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
 
 
 def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
@@ -125,10 +126,10 @@ def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending
         ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
     """
-    write, stamped = make_write(
+    update = Update(
         store.wire.name(snapshot.path), snapshot, ending.put.lock, ending.changes, precondition=False
     )
-    transaction._add_write_pbs([_WRAP(write)])  # noqa: SLF001 - the only way to add a write with transforms
+    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
     alone = len(transaction) == 1
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
@@ -138,7 +139,7 @@ def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending
         if applied is None:
             raise _translated(error, f"the transaction on {snapshot.path}") from error
         return applied
-    done = after(snapshot, results[-1], ending.put.lock, ending.changes, stamped)
+    done = update.applied(results[-1])
     # The user's own writes may have touched this document too: then its contents are not known.
     return done if alone else replace(done, whole=False)
 

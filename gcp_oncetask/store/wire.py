@@ -148,7 +148,7 @@ class Wire:
         self._clock = clock
         self._timeout = timeout
         self._calls: _Calls | None = None
-        self._seen: tuple[datetime, Mark] | None = None
+        self._seen: tuple[Any, Mark] | None = None
 
     # --- names ---
 
@@ -260,21 +260,21 @@ class Wire:
 
     # --- time ---
 
-    def estimate(self) -> datetime:
+    def estimate(self) -> datetime | None:
         """
-        An instant that the server's clock has reached already: its latest answer plus what has passed since.
-
-        The first one of a process costs an empty Commit.
+        An instant that the server's clock has reached already: its latest answer plus what has passed since; None before
+        the first answer.
         """
-        if self._seen is None:
-            self.commit(())
-        assert self._seen is not None
-        instant, mark = self._seen
-        return instant + timedelta(seconds=max(0.0, at_least(mark, self._clock.mark())))
+        seen = self._seen
+        if seen is None:
+            return None
+        stamp, mark = seen
+        passed = max(0.0, at_least(mark, self._clock.mark()))
+        return get_timestamp(stamp) + timedelta(seconds=passed)
 
     def _saw(self, stamp: Any) -> None:
         # Anchored at the answer's arrival, so that the estimate is never later than the server's clock.
-        self._seen = (get_timestamp(stamp), self._clock.mark())
+        self._seen = (stamp, self._clock.mark())
 
     # --- plumbing ---
 
