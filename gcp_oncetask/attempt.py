@@ -4,7 +4,6 @@ One granted lease, as user code holds it, and the words by which user code ends 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from google.cloud.firestore import Transaction
+from pydantic_core import to_json
 
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Mark, elapsed, pause
@@ -350,7 +350,7 @@ class Attempt:
         if alone and (self._engine.config.log_contents or not private):
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
             # As text: in a map Cloud Logging would make floats of the numbers.
-            text = json.dumps(data, separators=(",", ":"))
+            text = to_json(data).decode()
             if len(text) <= MAX_SETTLEMENT:
                 fields["settlement"] = text
         payload: dict[str, Any] = self._engine.trail.write(

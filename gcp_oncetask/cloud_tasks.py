@@ -42,7 +42,7 @@ class Push:
         at: Not before this instant; None: at once.
         deadline: Seconds that Cloud Tasks waits for the answer.
         service_account: Whose identity token it carries; None: none.
-        audience: Audience of that token.
+        audience: Audience of that token; empty without one.
     """
 
     queue: str

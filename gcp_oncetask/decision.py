@@ -41,16 +41,16 @@ class Moment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """
-    How a handler wants its leases, in seconds; stored with each grant.
+    How a handler wants its leases, in seconds; stored with each grant where it differs from the record's defaults.
     """
 
-    lease: float = 60.0
-    timeout: float = 630.0
-    run_limit: float = 630.0
-    max_attempts: int = 11
-    on_unknown: str = "takeover"
-    alert_on: tuple[str, ...] = (Event.TAKEOVER, Event.FAILURE, Event.QUARANTINE)
-    retry: dict[str, Any] | None = None
+    lease: float = Lock.lease_seconds
+    timeout: float = Lock.timeout_seconds
+    run_limit: float = Lock.run_limit_seconds
+    max_attempts: int = Lock.max_attempts
+    on_unknown: str = Lock.on_unknown
+    alert_on: tuple[str, ...] = Lock.alert_on
+    retry: dict[str, Any] | None = Lock.retry
 
 
 @dataclass(frozen=True, slots=True)

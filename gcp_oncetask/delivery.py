@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
+
+from pydantic_core import from_json, to_json
 
 from gcp_oncetask.errors import DeliveryError
 
@@ -103,7 +105,7 @@ class Delivery:
             data["waitUntil"] = instant(self.wait_until)
         if self.contents is not None:
             data["contents"] = base64.b64encode(self.contents).decode()
-        return json.dumps(data, separators=(",", ":")).encode()
+        return to_json(data)
 
     @classmethod
     def from_json(cls, body: bytes) -> Delivery:
@@ -116,8 +118,8 @@ class Delivery:
         if len(body) > MAX_BODY:
             raise DeliveryError(f"The body has {len(body)} bytes; a delivery has at most {MAX_BODY}.")
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError) as error:
+            data = from_json(body)
+        except ValueError as error:
             raise DeliveryError(f"The body is not JSON ({error}).") from None
         if not isinstance(data, dict):
             raise DeliveryError("The body is not a JSON object.")
@@ -166,19 +168,18 @@ class TaskHeaders:
     previous_response: int | None = None
 
     @classmethod
-    def of(cls, headers: Any) -> TaskHeaders:
+    def of(cls, environ: Mapping[str, Any]) -> TaskHeaders:
         """
-        Read *headers*, a mapping that does not care about case, tolerantly: what is missing or odd is left at its default.
+        Read the headers of a WSGI *environ*, tolerantly: what is missing or odd is left at its default.
         """
-        eta = headers.get("X-CloudTasks-TaskETA")
-        previous = _count(headers.get("X-CloudTasks-TaskPreviousResponse"))
+        eta = environ.get("HTTP_X_CLOUDTASKS_TASKETA")
         return cls(
-            queue=headers.get("X-CloudTasks-QueueName", ""),
-            task=headers.get("X-CloudTasks-TaskName", ""),
-            retry_count=_count(headers.get("X-CloudTasks-TaskRetryCount")) or 0,
-            execution_count=_count(headers.get("X-CloudTasks-TaskExecutionCount")) or 0,
+            queue=environ.get("HTTP_X_CLOUDTASKS_QUEUENAME", ""),
+            task=environ.get("HTTP_X_CLOUDTASKS_TASKNAME", ""),
+            retry_count=_count(environ.get("HTTP_X_CLOUDTASKS_TASKRETRYCOUNT")) or 0,
+            execution_count=_count(environ.get("HTTP_X_CLOUDTASKS_TASKEXECUTIONCOUNT")) or 0,
             eta=_eta(eta) if eta else None,
-            previous_response=previous or None,
+            previous_response=_count(environ.get("HTTP_X_CLOUDTASKS_TASKPREVIOUSRESPONSE")) or None,
         )
 
 
@@ -212,13 +213,12 @@ def valid_path(path: str) -> bool:
     Whether *path* can name a document: an even number of parts, none empty, reserved or too long.
     """
     parts = path.split("/")
-    return len(parts) % 2 == 0 and all(
-        part and part not in (".", "..") and not (part.startswith("__") and part.endswith("__")) and _short(part)
-        for part in parts
-    )
+    return len(parts) % 2 == 0 and all(map(_valid_part, parts))
 
 
-def _short(part: str) -> bool:
+def _valid_part(part: str) -> bool:
+    if not part or part in (".", "..") or (part.startswith("__") and part.endswith("__")):
+        return False
     try:
         return len(part.encode()) <= 1500
     except UnicodeEncodeError:
@@ -244,19 +244,20 @@ def delivery_url(delivery: Delivery, url: str) -> str:
     """
     *url* with the delivery named in its query: Cloud Run's request log keeps the query, and no other trace of the task.
     """
-    scheme, host, path, query, _ = urlsplit(url)
-    named = (
-        f"oncetask_document={quote(delivery.document, safe='')}"
+    target = url.partition("#")[0]
+    mark = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    return (
+        f"{target}{mark}oncetask_document={quote(delivery.document, safe='')}"
         f"&oncetask_sequence={delivery.sequence}&oncetask_dispatch={delivery.dispatch}"
     )
-    return urlunsplit((scheme, host, path, f"{query}&{named}" if query else named, ""))
 
 
 def instant(at: datetime) -> str:
     """
     *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
     """
-    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:26]}Z"
+    text = at.astimezone(UTC).isoformat()
+    return f"{text[:26]}Z" if at.microsecond else f"{text[:19]}.000000Z"
 
 
 def parse_instant(text: str) -> datetime:

@@ -218,7 +218,7 @@ class Engine:
         Now, for a decision on *snapshot*.
         """
         config = self.config
-        shard = zlib.crc32(snapshot.path.encode()) % config.shards
+        shard = zlib.crc32(snapshot.path.encode()) % config.shards if config.shards > 1 else 0
         return Moment(
             now=self.store.estimate(),
             read=snapshot.read,
@@ -284,7 +284,11 @@ class Engine:
         at = lock.wait_until
         if at is not None:
             at = min(at, self.store.estimate() + HORIZON)
-        parts = urlsplit(lock.url)
+        account = self.account()
+        audience = ""
+        if account is not None:
+            parts = urlsplit(lock.url)
+            audience = self.config.audience[0] if self.config.audience else f"{parts.scheme}://{parts.netloc}"
         return Push(
             queue=lock.queue,
             task_id=task_id(delivery),
@@ -293,8 +297,8 @@ class Engine:
             headers=lock.headers or {},
             at=at,
             deadline=self.config.dispatch_deadline,
-            service_account=self.account(),
-            audience=self.config.audience[0] if self.config.audience else f"{parts.scheme}://{parts.netloc}",
+            service_account=account,
+            audience=audience,
         )
 
     def _delivery_of(self, snapshot: Snapshot, lock: Lock) -> Delivery:

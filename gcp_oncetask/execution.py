@@ -291,7 +291,7 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
     entity: models.LockedModel | None = None
     try:
         entity = models.load(run.job.model, attempt.snapshot, run.engine.store.reference)
-        entity._attempt = attempt  # noqa: SLF001 - how schedule() and complete() know their attempt
+        models.bind(entity, attempt)
         value = run.job.run(entity, attempt, **run.arguments)
     except LeaseLostError as error:
         return _lost(run, attempt, error)

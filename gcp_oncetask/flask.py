@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
@@ -129,10 +129,11 @@ def locked_handler(
 
         @functools.wraps(fn)
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
-            headers = TaskHeaders.of(request.headers)
-            ended = _denied(locker)
+            environ = request.environ
+            headers = TaskHeaders.of(environ)
+            ended = _denied(locker, environ)
             if ended is None:
-                trace = trace_of(request.headers)
+                trace = trace_of(environ)
                 ended = execute(locker.engine, locker.renewals, job, _body(), headers, trace, arguments)
             return _answer(locker, ended, headers)
 
@@ -189,9 +190,9 @@ def _data_only(fn: Callable[..., Any]) -> Callable[..., Any]:
 # --- who calls --------------------------------------------------------------------------------------------------------
 
 
-def _denied(locker: Locker) -> Ended | None:
+def _denied(locker: Locker, environ: Mapping[str, Any]) -> Ended | None:
     try:
-        identity = locker.engine.verifier().check(request.headers.get("Authorization"))
+        identity = locker.engine.verifier().check(environ.get("HTTP_AUTHORIZATION"))
     except (IdentityError, ConfigError) as error:
         return Ended(Outcome.UNAVAILABLE, str(error))
     if isinstance(identity, Denied):
@@ -245,7 +246,7 @@ def blueprint(locker: Locker, *, url_prefix: str = "/oncetask") -> Blueprint:
 
     @made.post("/sweep")
     def sweep_route() -> ResponseReturnValue:
-        denied = _denied(locker)
+        denied = _denied(locker, request.environ)
         if denied is not None:
             return _answer(locker, denied, TaskHeaders())
         try:

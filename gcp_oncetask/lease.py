@@ -83,8 +83,12 @@ def expires_at(lock: Lock) -> datetime:
     """
     assert lock.leased_at is not None
     assert lock.granted_at is not None
-    lease_end = lock.leased_at + timedelta(seconds=lock.lease_seconds or 0)
-    run_end = lock.granted_at + timedelta(seconds=lock.run_limit_seconds or 0)
+    return _expiry(lock, lock.leased_at, lock.granted_at)
+
+
+def _expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
+    lease_end = leased_at + timedelta(seconds=lock.lease_seconds)
+    run_end = granted_at + timedelta(seconds=lock.run_limit_seconds)
     return min(lease_end, run_end)
 
 
@@ -93,7 +97,7 @@ def timeout_at(lock: Lock) -> datetime:
     Last instant at which an expired lease without evidence is still left alone.
     """
     assert lock.granted_at is not None
-    return lock.granted_at + timedelta(seconds=lock.timeout_seconds or 0)
+    return lock.granted_at + timedelta(seconds=lock.timeout_seconds)
 
 
 def _with_due(lock: Lock, at: Moment) -> Lock:
@@ -107,12 +111,12 @@ def _with_due(lock: Lock, at: Moment) -> Lock:
             patience = min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
             times.append(start + timedelta(seconds=patience))
         case Status.LEASED:
-            fresh = lock.but(
-                leased_at=at.now if lock.leased_at == SERVER_TIME else lock.leased_at,
-                granted_at=at.now if lock.granted_at == SERVER_TIME else lock.granted_at,
-            )
+            assert lock.leased_at is not None
+            assert lock.granted_at is not None
+            leased_at = at.now if lock.leased_at is SERVER_TIME else lock.leased_at
+            granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
             # The estimate is never late, so the sweeper would come a little early: give it a second.
-            times.append(expires_at(fresh) + timedelta(seconds=1))
+            times.append(_expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
         case Status.QUARANTINED if at.now < timeout_at(lock) + LATE_EVIDENCE:
             times.append(at.now + timedelta(minutes=5))
         case _:
@@ -144,7 +148,8 @@ def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, 
         (it ended and needs a person's word), DUPLICATE (it has finished).
     """
     if lock is None:
-        return _scheduled(Lock(env=at.env, sequence=0, status=Status.SCHEDULED), target, nonce, at, base=0)
+        new = Lock.of({"env": at.env, "sequence": 0, "status": Status.SCHEDULED})
+        return _scheduled(new, target, nonce, at, base=0)
     if lock.env != at.env:
         return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
     if lock.status in (Status.SCHEDULED, Status.LEASED):
@@ -341,7 +346,7 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
     """
     The attempt failed; another follows unless they are used up.
     """
-    if lock.max_attempts is not None and lock.attempts >= lock.max_attempts:
+    if lock.attempts >= lock.max_attempts:
         return fail(lock, message, at)
     noted = _noted(lock, message, at)
     if not by_queue:
@@ -393,7 +398,7 @@ def _noted(lock: Lock, message: str, at: Moment) -> Lock:
 
 
 def _owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
-    if event not in (lock.alert_on if lock.alert_on is not None else tuple(Event)):
+    if event not in lock.alert_on:
         return lock
     owed = Owed(
         id=f"{lock.sequence}-{lock.token}-{event}",
@@ -462,7 +467,7 @@ def take_over(
     noted = _noted(lock, f"lease expired: {reason}", at)
     # 4. The limit of attempts, then the takeover.
     limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
-    if limit is not None and lock.attempts >= limit:
+    if lock.attempts >= limit:
         return _give_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
     owing = noted if finding == "never-started" else _owe(noted, Event.TAKEOVER, reason, evidence, at)
     if grant_to is not None:

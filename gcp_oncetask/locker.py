@@ -166,7 +166,7 @@ class Locker:
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        attempt: Attempt | None = models.attempt_of(entity)
         if attempt is not None:
             how = Continue(url, delay=delay, params=params, queue=queue)
             return self._continue(entity, attempt, how, at, headers, transaction)
@@ -267,7 +267,7 @@ class Locker:
             TaskNotFoundError: It was never scheduled.
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
-        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        attempt: Attempt | None = models.attempt_of(entity)
         kept = storable(result)
         if attempt is not None:
             how = Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=kept)
@@ -321,12 +321,12 @@ class Locker:
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             StoreError: Firestore was unreachable or refused.
         """
-        attempt: Attempt | None = entity._attempt  # noqa: SLF001 - set by execution
+        attempt: Attempt | None = models.attempt_of(entity)
         if attempt is not None:
             attempt.checkpoint(models.changes_of(entity))
             models.remember(entity, attempt.snapshot)
             return
-        known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+        known = models.snapshot_behind(entity)
         if known is None:
             raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
         snapshot = self.engine.store.save(known, models.changes_of(entity))
@@ -487,7 +487,7 @@ def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callab
     """
     What *entity* was loaded from, with which sequence, and what is to be saved of it; None if it was made in Python.
     """
-    known: Snapshot | None = entity._snapshot  # noqa: SLF001 - set by models
+    known = models.snapshot_behind(entity)
     loaded = None if known is None or known.lock is None else known.lock.sequence
 
     def changes(seen: Snapshot) -> Changes:

@@ -9,11 +9,13 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
+
+from pydantic_core import to_json
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
@@ -180,18 +182,16 @@ class ContextFilter(logging.Filter):
         return True
 
 
-def trace_of(headers: Any) -> str | None:
+def trace_of(environ: Mapping[str, Any]) -> str | None:
     """
-    The trace id of a request, by the header that Cloud Run's request log goes by; None if there is none.
-
-    Args:
-        headers: A mapping that does not care about case.
+    The trace id of a request with this WSGI *environ*, by the header that Cloud Run's request log goes by; None if there
+    is none.
     """
-    own = (headers.get("X-Cloud-Trace-Context") or "").split("/", 1)[0].strip().lower()
+    own = environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", "").split("/", 1)[0].strip().lower()
     if _TRACE.fullmatch(own):
         return str(own)
-    parts = (headers.get("traceparent") or "").strip().lower().split("-")
-    return parts[1] if len(parts) >= 4 and parts[0] != "ff" and _TRACE.fullmatch(parts[1]) else None
+    parts = environ.get("HTTP_TRACEPARENT", "").strip().lower().split("-")
+    return str(parts[1]) if len(parts) >= 4 and parts[0] != "ff" and _TRACE.fullmatch(parts[1]) else None
 
 
 class Trail:
@@ -229,7 +229,7 @@ class Trail:
         stream = self._stream or sys.stdout
         try:
             # One write per line: lines of several threads do not mix.
-            stream.write(_encoded(line) + "\n")
+            stream.write(f"{_line(line)}\n")
             stream.flush()
         except (OSError, ValueError, AttributeError) as error:
             # AttributeError: a process without standard output has None there.
@@ -242,6 +242,13 @@ class Trail:
                     error,
                 )
         return payload
+
+
+def _line(line: dict[str, Any]) -> str:
+    try:
+        return to_json(line).decode()
+    except (ValueError, TypeError):
+        return _encoded(line)
 
 
 def log_decision(

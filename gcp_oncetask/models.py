@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
@@ -13,8 +14,8 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Lock
-from gcp_oncetask.store.codec import decode, encode
-from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 M = TypeVar("M", bound="LockedModel")
 
@@ -22,6 +23,27 @@ _HOLE: Final = re.compile(r"\{(\w+)\}")
 
 MODELS: Final[dict[str, type[LockedModel]]] = {}
 """Models by collection template; filled when a class is made."""
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+
+@dataclass(slots=True)
+class Binding:
+    """
+    What an entity knows of its document.
+
+    Attributes:
+        snapshot: The document as of the last load or write.
+        saved: Fields as they are stored, by stored name: Python values where they are plain, else encoded.
+        seen: The stored fields by which somebody else's change is noticed; None: those that were saved.
+        attempt: The attempt whose entity it is; None outside a handler.
+    """
+
+    snapshot: Snapshot
+    saved: dict[str, Any]
+    seen: dict[str, Value] | None
+    attempt: Any = None
 
 
 class LockedModel(BaseModel):
@@ -41,13 +63,11 @@ class LockedModel(BaseModel):
 
     __collection__: ClassVar[str] = ""
     __holes__: ClassVar[tuple[str, ...]] = ()
+    __pattern__: ClassVar[re.Pattern[str]]
 
     id: str = Field(min_length=1)
 
-    _snapshot: Any = PrivateAttr(default=None)
-    _loaded: dict[str, Any] | None = PrivateAttr(default=None)
-    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _attempt: Any = PrivateAttr(default=None)
+    _binding: Any = PrivateAttr(default=None)
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, collection: str | None = None, **kwargs: Any) -> None:
@@ -72,6 +92,7 @@ class LockedModel(BaseModel):
             raise UsageError(f"{cls.__name__} has no field {missing[0]!r}, which its collection {collection!r} names.")
         cls.__collection__ = collection
         cls.__holes__ = holes
+        cls.__pattern__ = re.compile("/".join(_pattern(part) for part in [*parts, "{id}"]))
         MODELS[collection] = cls
 
     @classmethod
@@ -86,8 +107,8 @@ class LockedModel(BaseModel):
         """
         The lock as of the last load, schedule or complete; read-only.
         """
-        snapshot = self._snapshot
-        return None if snapshot is None else snapshot.lock
+        binding: Binding | None = self._binding
+        return None if binding is None else binding.snapshot.lock
 
     @property
     def document_path(self) -> str:
@@ -127,8 +148,7 @@ def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:
     """
     The id and the collection's fields in *path*; None if it is no document of *model*.
     """
-    pattern = "/".join(_pattern(part) for part in f"{model.__collection__}/{{id}}".split("/"))
-    match = re.fullmatch(pattern, path)
+    match = model.__pattern__.fullmatch(path)
     return None if match is None else match.groupdict()
 
 
@@ -144,31 +164,81 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
     Raises:
         UsageError: The path or the stored fields do not fit the model; the message lists them.
     """
-    assert snapshot.document is not None
+    fields = snapshot.fields
     parts = parts_of(model, snapshot.path)
     if parts is None:
         raise UsageError(f"{snapshot.path} is not a document of {model.__name__} ({model.__collection__!r}).")
-    data = {key: decode(value, reference) for key, value in snapshot.document.fields.items() if key != "lock"}
+    data = {key: decode(value, reference) for key, value in fields.items()}
     try:
-        entity = model.model_validate({**data, **parts})
+        entity = model.model_validate(data | parts)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems}.") from error
-    remember(entity, snapshot)
-    entity._seen = dict(snapshot.document.fields)  # noqa: SLF001 - this module's own
+    entity._binding = Binding(  # noqa: SLF001 - this module's own
+        snapshot, {key: _kept(value) for key, value in entity.stored().items()}, fields
+    )
     return entity
+
+
+def attempt_of(entity: LockedModel) -> Any:
+    """
+    The attempt whose entity it is; None outside its handler.
+    """
+    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    return None if binding is None else binding.attempt
+
+
+def snapshot_behind(entity: LockedModel) -> Snapshot | None:
+    """
+    The document as of the last load or write of *entity*; None if it was made in Python.
+    """
+    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    return None if binding is None else binding.snapshot
+
+
+def bind(entity: LockedModel, attempt: Any) -> None:
+    """
+    Let the loaded *entity* be that of *attempt*: this is how schedule() and complete() know their attempt.
+    """
+    entity._binding.attempt = attempt  # noqa: SLF001 - this module's own
 
 
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     """
     Note that the changes of *entity* are stored, in *snapshot*: what differs later is a change.
     """
-    now = {key: encode(value) for key, value in entity.stored().items()}
-    before = entity._loaded or {}  # noqa: SLF001 - this module's own
-    # What was not written may have been changed by others: it is still seen as it was loaded.
-    entity._seen.update({key: value for key, value in now.items() if before.get(key) != value})  # noqa: SLF001
-    entity._snapshot = snapshot  # noqa: SLF001
-    entity._loaded = now  # noqa: SLF001
+    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    stored = entity.stored()
+    if binding is None:
+        kept = {key: _kept(value) for key, value in stored.items()}
+        entity._binding = Binding(snapshot, kept, None)  # noqa: SLF001 - this module's own
+        return
+    binding.snapshot = snapshot
+    for key, value in stored.items():
+        # What was not written may have been changed by others: it is still seen as it was loaded.
+        if not _same(binding.saved, key, value):
+            binding.saved[key] = _kept(value)
+            if binding.seen is not None:
+                binding.seen[key] = encode(value)
+
+
+def _kept(value: Any) -> Any:
+    # Lists, maps and the like are the entity's own and may be changed in place: their encoding can't be.
+    return value if type(value) in _PLAIN else encode(value)
+
+
+def _encoded(kept: Any) -> Value:
+    return encode(kept) if type(kept) in _PLAIN else kept
+
+
+def _same(saved: Mapping[str, Any], key: str, value: Any) -> bool:
+    if key not in saved:
+        return False
+    was = saved[key]
+    # True == 1 == 1.0 in Python, and NaN differs from itself; in Firestore it is the other way around.
+    if type(value) in _PLAIN:
+        return type(value) is type(was) and (value == was or (value != value and was != was))
+    return bool(encode(value) == was)
 
 
 def changes_of(entity: LockedModel) -> Changes:
@@ -177,12 +247,15 @@ def changes_of(entity: LockedModel) -> Changes:
 
     For an entity made in Python: all of them.
     """
-    loaded = entity._loaded  # noqa: SLF001
-    if loaded is None:
+    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    if binding is None:
         return new_fields_of(entity, exists=False)
-    now = {key: encode(value) for key, value in entity.stored().items()}
-    seen = entity._seen  # noqa: SLF001
-    values = {key: value for key, value in now.items() if loaded.get(key) != value}
+    values = {key: encode(value) for key, value in entity.stored().items() if not _same(binding.saved, key, value)}
+    if not values:
+        return NO_CHANGES
+    seen = binding.seen
+    if seen is None:
+        seen = {key: _encoded(binding.saved[key]) for key in values if key in binding.saved}
     return Changes(values, {key: seen.get(key) for key in values})
 
 

@@ -143,12 +143,13 @@ class Lock:
     settled_by: str | None = None
     granted_at: datetime | None = None
     leased_at: datetime | None = None
-    lease_seconds: float | None = None
-    timeout_seconds: float | None = None
-    run_limit_seconds: float | None = None
-    max_attempts: int | None = None
-    on_unknown: str | None = None
-    alert_on: tuple[str, ...] | None = None
+    # What a document does not have is as it says here: these defaults hold for stored records, and never change.
+    lease_seconds: float = 60.0
+    timeout_seconds: float = 630.0
+    run_limit_seconds: float = 630.0
+    max_attempts: int = 11
+    on_unknown: str = "takeover"
+    alert_on: tuple[str, ...] = tuple(Event)
     retry: dict[str, Any] | None = None
     attempts: int = 0
     errors: tuple[Failure, ...] = ()

@@ -97,7 +97,7 @@ def described(document: str, lock: Lock) -> list[str]:
         ("environment", lock.env),
         ("status", lock.status.value),
         ("sequence", f"{lock.sequence} (step {lock.step} of its chain)"),
-        ("attempts", f"{lock.attempts}" + (f" of {lock.max_attempts}" if lock.max_attempts else "")),
+        ("attempts", f"{lock.attempts} of {lock.max_attempts}"),
         ("token", lock.token),
         ("granted at", lock.granted_at),
         ("leased at", lock.leased_at),

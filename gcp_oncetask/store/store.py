@@ -18,7 +18,7 @@ from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.decision import NeedTime, Put
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.store.codec import Value
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, WriteType, check_conflicts, snapshot_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Fate, Wire, WireError
 
 _FIRST_PAUSE: Final = 0.02
@@ -95,7 +95,7 @@ class Store:
         """
         known = self.wire.estimate()
         if known is None:
-            self._patiently(lambda: self.wire.commit(()), "asking for the time")
+            self._patiently(lambda: self.wire.commit(self.wire.request()), "asking for the time")
             known = self.wire.estimate()
             assert known is not None
         return known
@@ -166,9 +166,10 @@ class Store:
                 return Changed(decision, snapshot)
             extra = changes(snapshot) if callable(changes) else changes
             check_conflicts(snapshot, extra)
-            update = Update(self.wire.name(path), snapshot, decision.lock, extra)
+            request = self.wire.request()
+            update = Update(request.writes.add(), self.wire.name(path), snapshot, decision.lock, extra)
             try:
-                response = self.wire.commit((update.message,))
+                response = self.wire.commit(request)
             except WireError as error_:
                 error = error_
             else:
@@ -204,9 +205,10 @@ class Store:
         snapshot, tries = known, 0
         while snapshot.exists:
             check_conflicts(snapshot, changes)
-            update = Update(self.wire.name(known.path), snapshot, snapshot.lock, changes)
+            request = self.wire.request()
+            update = Update(request.writes.add(), self.wire.name(known.path), snapshot, snapshot.lock, changes)
             try:
-                response = self.wire.commit((update.message,))
+                response = self.wire.commit(request)
             except WireError as error:
                 tries += 1
                 now = self._clock.mark()
@@ -244,7 +246,8 @@ class Store:
             version: Its update time.
             fields: Dotted field path -> value; each name must be a plain identifier.
         """
-        write = WriteType()
+        request = self.wire.request()
+        write = request.writes.add()
         write.update.name = self.wire.name(path)
         write.current_document.update_time.CopyFrom(version)
         for dotted, value in fields.items():
@@ -252,7 +255,7 @@ class Store:
             outer, inner = dotted.split(".")
             write.update.fields[outer].map_value.fields[inner].CopyFrom(value)
         try:
-            self.wire.commit((write,))
+            self.wire.commit(request)
         except WireError as error:
             if error.fate is Fate.MOVED:
                 return False

@@ -16,7 +16,7 @@ from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, WriteType, snapshot_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Fate, WireError
 
@@ -41,7 +41,10 @@ class OwnTransaction(firestore.Transaction):
         self._id = self._wire.begin(retry_id)  # type: ignore[assignment]  # typed None by the client
 
     def _commit(self) -> list[Any]:
-        response = self._wire.commit([_UNWRAP(w) for w in self._write_pbs], transaction=self._id)
+        request = self._wire.request()
+        request.transaction = self._id
+        request.writes.extend(_UNWRAP(write) for write in self._write_pbs)
+        response = self._wire.commit(request)
         self._clean_up()
         self.write_results = list(response.write_results)
         return self.write_results
@@ -86,7 +89,8 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
     """
-    update = Update(store.wire.name(snapshot.path), snapshot, put.lock, changes, precondition=False)
+    name = store.wire.name(snapshot.path)
+    update = Update(WriteType(), name, snapshot, put.lock, changes, precondition=False)
     transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
 
 
@@ -126,9 +130,8 @@ def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending
         ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
     """
-    update = Update(
-        store.wire.name(snapshot.path), snapshot, ending.put.lock, ending.changes, precondition=False
-    )
+    name = store.wire.name(snapshot.path)
+    update = Update(WriteType(), name, snapshot, ending.put.lock, ending.changes, precondition=False)
     transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
     alone = len(transaction) == 1
     try:

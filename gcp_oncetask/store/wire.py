@@ -180,17 +180,20 @@ class Wire:
 
     # --- calls ---
 
-    def commit(self, writes: Sequence[Any], *, transaction: bytes | None = None, timeout: float | None = None) -> Any:
+    def request(self) -> Any:
         """
-        Commit plain ``Write`` messages together.
+        A plain ``CommitRequest`` without writes, to be filled and handed to ``commit``.
+        """
+        return CommitRequest(database=self._open().database)
+
+    def commit(self, request: Any, *, timeout: float | None = None) -> Any:
+        """
+        Commit the writes of *request* together; none at all tells the time.
 
         Raises:
             WireError: It failed.
         """
         calls = self._open()
-        request = CommitRequest(database=calls.database, writes=writes)
-        if transaction is not None:
-            request.transaction = transaction
         response = self._unary(calls.commit, calls, request, timeout)
         self._saw(response.commit_time)
         return response

@@ -322,7 +322,8 @@ def test_trace_is_taken_from_the_platform_s_header_first(headers, trace):
     """
     X-Cloud-Trace-Context, by which Cloud Run's request log goes, comes before traceparent; only 32 hexadecimal digits pass.
     """
-    assert trace_of(headers) == trace
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+    assert trace_of(environ) == trace
 
 
 # --- Trail ------------------------------------------------------------------------------------------------------------
