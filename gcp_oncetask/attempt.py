@@ -115,7 +115,6 @@ class Attempt:
         step: Step within the chain, 1-based.
         sequence: Sequence of the document, 1-based, never repeated.
         number: Which attempt of this sequence, 1-based.
-        key: Idempotency key, the same for every attempt of this sequence: hand it to remote services.
         token: Fencing token of this lease.
         params: What ``schedule`` was given; JSON.
         delivery: Headers of the Cloud Task, typed; information, never identity.
@@ -143,7 +142,6 @@ class Attempt:
         self.step = lock.step
         self.sequence = lock.sequence
         self.number = lock.attempts
-        self.key = idempotency_key(lock.env, snapshot.path, lock.keyed)
         self.token = lock.token
         self.params = lock.params
         self.delivery = delivery
@@ -168,6 +166,13 @@ class Attempt:
         A copied entity is still of the same attempt.
         """
         return self
+
+    @property
+    def key(self) -> str:
+        """
+        Idempotency key, the same for every attempt of this sequence: hand it to remote services.
+        """
+        return idempotency_key(self.granted.env, self.context.document, self.granted.keyed)
 
     # --- time ---
 

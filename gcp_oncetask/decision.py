@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from gcp_oncetask.delivery import Outcome, instant, parse_instant
-from gcp_oncetask.record import Event, Lock
+from gcp_oncetask.record import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import zlib
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
 
 from google.cloud.firestore import Client
 
@@ -30,6 +30,7 @@ from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
+_ORIGIN: Final = re.compile(r"https?://[^/?#]+")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
 HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
@@ -106,8 +107,7 @@ class Engine:
             config = self.config
             audiences = config.audience
             if not audiences and config.base_url is not None:
-                parts = urlsplit(config.base_url)
-                audiences = (f"{parts.scheme}://{parts.netloc}",)
+                audiences = (_origin(config.base_url),)
             callers = config.callers or ((config.service_account,) if config.service_account else ())
             if config.verify != "off" and not audiences:
                 raise ConfigError(
@@ -211,7 +211,7 @@ class Engine:
                 f"{url!r} is a path, and ONCETASK_BASE_URL is not set. The service's URL is printed by: "
                 f"gcloud run services describe {os.environ.get('K_SERVICE', 'SERVICE')} --format='value(status.url)'"
             )
-        return urljoin(self.config.base_url, url)
+        return _origin(self.config.base_url) + url
 
     def moment(self, snapshot: Snapshot) -> Moment:
         """
@@ -287,8 +287,7 @@ class Engine:
         account = self.account()
         audience = ""
         if account is not None:
-            parts = urlsplit(lock.url)
-            audience = self.config.audience[0] if self.config.audience else f"{parts.scheme}://{parts.netloc}"
+            audience = self.config.audience[0] if self.config.audience else _origin(lock.url)
         return Push(
             queue=lock.queue,
             task_id=task_id(delivery),
@@ -350,3 +349,12 @@ class Engine:
         Where this process runs, for a person who reads the lock.
         """
         return f"{_MACHINE}/{forks.pid()}"
+
+
+def _origin(url: str) -> str:
+    """
+    Scheme and host of *url*.
+    """
+    found = _ORIGIN.match(url)
+    assert found is not None
+    return found[0]

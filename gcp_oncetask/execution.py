@@ -263,7 +263,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
     engine.trail.write("started", context, message=f"attempt {lock.attempts} of {snapshot.path} started")
     token = current.set(context)
     if job.renew:
-        run.renewals.add(attempt, renewal_interval(job.policy.lease))
+        run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
     try:
         return _run(run, attempt)
     finally:

@@ -25,7 +25,7 @@ MODELS: Final[dict[str, type[LockedModel]]] = {}
 """Models by collection template; filled when a class is made."""
 
 
-_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class LockedModel(BaseModel):
         """
         The lock as of the last load, schedule or complete; read-only.
         """
-        binding: Binding | None = self._binding
+        binding = _binding_of(self)
         return None if binding is None else binding.snapshot.lock
 
     @property
@@ -135,10 +135,13 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
         raise UsageError(
             f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
         )
-    missing = [hole for hole in model.__holes__ if holes.get(hole) in (None, "")]
-    if missing:
-        raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
-    path = f"{_HOLE.sub(lambda m: str(holes[m[1]]), model.__collection__)}/{id_}"
+    collection = model.__collection__
+    if model.__holes__:
+        missing = [hole for hole in model.__holes__ if holes.get(hole) in (None, "")]
+        if missing:
+            raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
+        collection = _HOLE.sub(lambda m: str(holes[m[1]]), collection)
+    path = f"{collection}/{id_}"
     if path.count("/") != model.__collection__.count("/") + 1 or not valid_path(path):
         raise UsageError(f"{path!r} can't name a document: ids are texts without '/', not '.', '..' or '__x__'.")
     return path
@@ -180,11 +183,17 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
     return entity
 
 
+def _binding_of(entity: LockedModel) -> Binding | None:
+    # Where pydantic keeps private attributes: asking for them by name costs ten times as much.
+    private = entity.__pydantic_private__
+    return None if private is None else private["_binding"]
+
+
 def attempt_of(entity: LockedModel) -> Any:
     """
     The attempt whose entity it is; None outside its handler.
     """
-    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    binding = _binding_of(entity)
     return None if binding is None else binding.attempt
 
 
@@ -192,7 +201,7 @@ def snapshot_behind(entity: LockedModel) -> Snapshot | None:
     """
     The document as of the last load or write of *entity*; None if it was made in Python.
     """
-    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    binding = _binding_of(entity)
     return None if binding is None else binding.snapshot
 
 
@@ -200,14 +209,16 @@ def bind(entity: LockedModel, attempt: Any) -> None:
     """
     Let the loaded *entity* be that of *attempt*: this is how schedule() and complete() know their attempt.
     """
-    entity._binding.attempt = attempt  # noqa: SLF001 - this module's own
+    binding = _binding_of(entity)
+    assert binding is not None
+    binding.attempt = attempt
 
 
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     """
     Note that the changes of *entity* are stored, in *snapshot*: what differs later is a change.
     """
-    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    binding = _binding_of(entity)
     stored = entity.stored()
     if binding is None:
         kept = {key: _kept(value) for key, value in stored.items()}
@@ -235,9 +246,9 @@ def _same(saved: Mapping[str, Any], key: str, value: Any) -> bool:
     if key not in saved:
         return False
     was = saved[key]
-    # True == 1 == 1.0 in Python, and NaN differs from itself; in Firestore it is the other way around.
+    # True == 1 in Python, not in Firestore.
     if type(value) in _PLAIN:
-        return type(value) is type(was) and (value == was or (value != value and was != was))
+        return type(value) is type(was) and bool(value == was)
     return bool(encode(value) == was)
 
 
@@ -247,7 +258,7 @@ def changes_of(entity: LockedModel) -> Changes:
 
     For an entity made in Python: all of them.
     """
-    binding: Binding | None = entity._binding  # noqa: SLF001 - this module's own
+    binding = _binding_of(entity)
     if binding is None:
         return new_fields_of(entity, exists=False)
     values = {key: encode(value) for key, value in entity.stored().items() if not _same(binding.saved, key, value)}

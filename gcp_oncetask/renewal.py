@@ -38,14 +38,14 @@ class Renewals:
         self._pool: ThreadPoolExecutor | None = None
         self._patience: float | None = None
 
-    def add(self, attempt: Attempt, every: float) -> None:
+    def add(self, attempt: Attempt, every: float, since: Mark) -> None:
         """
-        Renew *attempt* each *every* seconds from now on.
+        Renew *attempt* each *every* seconds from *since* on.
         """
         if self._forks != forks.generation():
             self._start()
         with self._guard:
-            self._next[attempt] = (self._clock.mark(), every)
+            self._next[attempt] = (since, every)
             if self._patience is None:
                 self._patience = every
                 threading.Thread(target=self._run, name="oncetask-renewals", daemon=True).start()

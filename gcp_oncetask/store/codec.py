@@ -171,7 +171,8 @@ def decode(value: Value, reference: Callable[[str], Any] | None = None) -> Any: 
         case "boolean_value":
             return value.boolean_value
         case "map_value":
-            return {key: decode(item, reference) for key, item in value.map_value.fields.items()}
+            inner = value.map_value.fields
+            return {key: decode(inner[key], reference) for key in inner}
         case "array_value":
             return [decode(item, reference) for item in value.array_value.values]
         case "bytes_value":
@@ -280,6 +281,7 @@ _LOCK_GETTERS: Final[dict[str, Callable[[Any], Any]]] = {
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""
 _REQUIRED: Final = ("env", "sequence", "status")
+_ABSENT: Final = object()
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "int": (int,),
     "str": (str,),
@@ -308,12 +310,13 @@ def decode_lock(document: Document) -> Lock | None:
         return None
     values: dict[str, Any] = {}
     try:
-        for key, item in document.fields["lock"].map_value.fields.items():
+        stored = document.fields["lock"].map_value.fields
+        for key in stored:
             field = _FIELDS.get(key)
             if field is None:
                 continue
             name, getter, kinds = field
-            value = decode(item)
+            value = decode(stored[key])
             if kinds is not None and type(value) not in kinds:
                 raise TypeError(f"{key} is {value!r}")
             values[name] = value if getter is None else getter(value)
@@ -338,7 +341,7 @@ def encode_lock(target: Value, lock: Lock) -> list[str]:
     for name, value in lock.__dict__.items():
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
-        elif name in _REQUIRED or value != DEFAULTS[name]:
+        elif value != DEFAULTS.get(name, _ABSENT):
             _put_field(inner[STORED_NAMES[name]], name, value)
     return stamped
 
@@ -358,15 +361,18 @@ def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[
     if not old.keys() <= new.keys():
         new = {**DEFAULTS, **new}
     for name, value in new.items():
-        was = old[name] if name in old else DEFAULTS[name]
-        if value is was or value == was:
+        was = old.get(name, _ABSENT)
+        if value is was:
+            continue
+        default = DEFAULTS.get(name, _ABSENT)
+        if value == (default if was is _ABSENT else was):
             continue
         stored = STORED_NAMES[name]
         if value is SERVER_TIME:
             stamped.append(stored)
             continue
         changed.append(stored)
-        if name in _REQUIRED or value != DEFAULTS[name]:
+        if value != default:
             _put_field(inner[stored], name, value)
     return changed, stamped
 
