@@ -82,7 +82,7 @@ class Raw:
     def _commit(self, write: Any) -> Any:
         request = self.request(database=self.database, writes=[write])
         wrapped = CommitRequest.wrap(request)
-        response = self.api.commit(request=wrapped, metadata=self.metadata, timeout=10, retry=None)
+        response = self.api.commit(request=wrapped, metadata=self.metadata, timeout=10)
         return type(response).pb(response).write_results[0]
 
     def run(self, id_: str) -> None:

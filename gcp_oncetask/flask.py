@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from gcp_oncetask import courier
 from gcp_oncetask.attempt import Attempt
@@ -201,11 +202,13 @@ def _denied(locker: Locker, environ: Mapping[str, Any]) -> Ended | None:
 
 
 def _body() -> bytes:
-    # One byte more than a delivery can have is enough to refuse it.
-    length = request.content_length
-    if length is not None and length > MAX_BODY:
+    request.max_content_length = MAX_BODY
+    try:
+        # Not from the stream: a hook of the app may have read it, and then Flask has kept what was there.
+        return request.get_data()
+    except RequestEntityTooLarge:
+        # One byte more than a delivery can have is enough to refuse it.
         return b" " * (MAX_BODY + 1)
-    return request.stream.read(MAX_BODY + 1)
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def expires_at(lock: Lock) -> datetime:
 
 
 def _expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
-    lease_end = leased_at + timedelta(seconds=lock.lease_seconds)
-    run_end = granted_at + timedelta(seconds=lock.run_limit_seconds)
+    lease_end = leased_at + timedelta(0, lock.lease_seconds)
+    run_end = granted_at + timedelta(0, lock.run_limit_seconds)
     return min(lease_end, run_end)
 
 

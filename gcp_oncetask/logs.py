@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, TextIO
 
 from pydantic_core import to_json
@@ -30,7 +31,7 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogContext:
     """
     The attempt that a line belongs to.
@@ -53,7 +54,8 @@ class LogContext:
     env: str
     trace: str | None = None
 
-    def fields(self) -> dict[str, Any]:
+    @cached_property
+    def fields(self) -> dict[str, str]:
         """
         As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
         """
@@ -90,7 +92,7 @@ class CloudFormatter(logging.Formatter):
         context = current.get()
         if context is not None:
             given = line.get("oncetask", {})
-            line["oncetask"] = {**context.fields(), **(given if isinstance(given, dict) else {"given": given})}
+            line["oncetask"] = {**context.fields, **(given if isinstance(given, dict) else {"given": given})}
         line["severity"] = _severity(record.levelno)
         line["message"] = self._message(record)
         line["time"] = instant(datetime.fromtimestamp(record.created, UTC))
@@ -220,11 +222,10 @@ class Trail:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
             token, holder, env, pid, **fields}}
         """
-        own = {"event": event, **context.fields(), "pid": str(forks.pid()), **fields}
-        payload = {"message": f"{context.document}: {message}", "oncetask": own}
+        own = {"event": event, **context.fields, "pid": str(forks.pid()), **fields}
+        payload: dict[str, Any] = {"message": f"{context.document}: {message}", "oncetask": own}
         line = {"severity": severity, "time": instant(self._clock.now()), **payload}
-        project = self._project()
-        if context.trace and project:
+        if context.trace and (project := self._project()):
             line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{context.trace}"
         stream = self._stream or sys.stdout
         try:
@@ -259,7 +260,7 @@ def log_decision(
 
     The source location is that of the caller's caller: the engine's method passes decisions on.
     """
-    own = {"event": event, **(context.fields() if context is not None else {})}
+    own: dict[str, Any] = {"event": event, **(context.fields if context is not None else {})}
     own.update(
         {key: value if value is None or isinstance(value, bool) else _plain(value) for key, value in fields.items()}
     )

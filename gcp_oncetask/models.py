@@ -63,6 +63,7 @@ class LockedModel(BaseModel):
 
     __collection__: ClassVar[str] = ""
     __holes__: ClassVar[tuple[str, ...]] = ()
+    __parts__: ClassVar[set[str]] = {"id"}
     __pattern__: ClassVar[re.Pattern[str]]
 
     id: str = Field(min_length=1)
@@ -92,6 +93,7 @@ class LockedModel(BaseModel):
             raise UsageError(f"{cls.__name__} has no field {missing[0]!r}, which its collection {collection!r} names.")
         cls.__collection__ = collection
         cls.__holes__ = holes
+        cls.__parts__ = {"id", *holes}
         cls.__pattern__ = re.compile("/".join(_pattern(part) for part in [*parts, "{id}"]))
         MODELS[collection] = cls
 
@@ -121,7 +123,7 @@ class LockedModel(BaseModel):
         """
         What is stored besides the lock: by alias, without the parts of the path.
         """
-        return self.model_dump(by_alias=True, exclude={"id", *self.__holes__})
+        return self.model_dump(by_alias=True, exclude=self.__parts__)
 
 
 def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str:
@@ -151,6 +153,9 @@ def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:
     """
     The id and the collection's fields in *path*; None if it is no document of *model*.
     """
+    if not model.__holes__:
+        collection, _, id_ = path.rpartition("/")
+        return {"id": id_} if collection == model.__collection__ else None
     match = model.__pattern__.fullmatch(path)
     return None if match is None else match.groupdict()
 
@@ -276,5 +281,5 @@ def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
     """
     if not exists:
         return Changes({key: encode(value) for key, value in entity.stored().items()})
-    given = entity.model_dump(by_alias=True, include=entity.model_fields_set - {"id", *entity.__holes__})
+    given = entity.model_dump(by_alias=True, include=entity.model_fields_set - entity.__parts__)
     return Changes({key: encode(value) for key, value in given.items()}, None)

@@ -48,7 +48,7 @@ class Renewals:
             self._next[attempt] = (since, every)
             if self._patience is None:
                 self._patience = every
-                threading.Thread(target=self._run, name="oncetask-renewals", daemon=True).start()
+                threading.Thread(target=self._run, args=(every,), name="oncetask-renewals", daemon=True).start()
             elif every < self._patience:
                 # The thread looks at least this often, so it need not be woken for each attempt.
                 self._patience = every
@@ -61,10 +61,12 @@ class Renewals:
         with self._guard:
             self._next.pop(attempt, None)
 
-    def _run(self) -> None:
-        while (wait := self._due()) is not None:
+    def _run(self, wait: float | None) -> None:
+        # Waiting comes first: most attempts are over by then, and a thread for each of them would cost more than they do.
+        while wait is not None:
             self._clock.wait(self._wake, wait)
             self._wake.clear()
+            wait = self._due()
 
     def _due(self) -> float | None:
         """

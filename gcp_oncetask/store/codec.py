@@ -280,6 +280,8 @@ _LOCK_GETTERS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""
+FIELD_PATHS: Final = {stored: f"lock.{stored}" for stored in ATTRIBUTES}
+"""Name inside the stored map -> its path in the document."""
 _REQUIRED: Final = ("env", "sequence", "status")
 _ABSENT: Final = object()
 _KINDS: Final[dict[str, tuple[type, ...]]] = {

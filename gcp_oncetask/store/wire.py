@@ -148,7 +148,7 @@ class Wire:
         self._clock = clock
         self._timeout = timeout
         self._calls: _Calls | None = None
-        self._seen: tuple[Any, Mark] | None = None
+        self._seen: tuple[datetime, Mark] | None = None
 
     # --- names ---
 
@@ -271,13 +271,12 @@ class Wire:
         seen = self._seen
         if seen is None:
             return None
-        stamp, mark = seen
-        passed = max(0.0, at_least(mark, self._clock.mark()))
-        return get_timestamp(stamp) + timedelta(seconds=passed)
+        instant, mark = seen
+        return instant + timedelta(0, max(0.0, at_least(mark, self._clock.mark())))
 
     def _saw(self, stamp: Any) -> None:
         # Anchored at the answer's arrival, so that the estimate is never later than the server's clock.
-        self._seen = (stamp, self._clock.mark())
+        self._seen = (get_timestamp(stamp), self._clock.mark())
 
     # --- plumbing ---
 

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pytest
+from flask import request
 
 from gcp_oncetask import (
     Attempt,
@@ -146,6 +147,17 @@ def test_malformed_body_is_rejected_once_and_alerted(shop: Shop, caller: Caller,
     assert (answer.status_code, answer.json["outcome"]) == (200, "rejected")
     assert ["t1" in alert.reason for alert in caller.cloud.alerts.sent] == [True]
     assert untouched(shop)
+
+
+def test_body_that_a_hook_has_read_is_still_there(shop: Shop, caller: Caller) -> None:
+    """
+    An app whose hooks read the request's body before the handler loses no delivery.
+    """
+    seen = []
+    shop.app.before_request(lambda: seen.append(len(request.get_data())))
+
+    assert caller.post().json["outcome"] == "continued"
+    assert seen[0] > 100
 
 
 @pytest.mark.parametrize(

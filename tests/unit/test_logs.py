@@ -367,7 +367,7 @@ def test_trail_line_is_one_write_and_flushed():
         "logging.googleapis.com/trace": f"projects/p/traces/{TRACE}",
         "oncetask": {
             "event": "returned",
-            **CONTEXT.fields(),
+            **CONTEXT.fields,
             "pid": str(os.getpid()),
             "outcome": "complete",
             "settlement": '{"a": 1}',
@@ -518,7 +518,7 @@ def test_decision_is_logged_with_event_and_facts(logger, lines):
 
     line = one(lines)
     assert line["message"] == "100% %s"
-    assert line["oncetask"] == {"event": "lease.granted", **CONTEXT.fields(), "until": "7", "fast": True, "why": None}
+    assert line["oncetask"] == {"event": "lease.granted", **CONTEXT.fields, "until": "7", "fast": True, "why": None}
     where = line["logging.googleapis.com/sourceLocation"]["function"]
     assert where == "test_decision_is_logged_with_event_and_facts"
 
