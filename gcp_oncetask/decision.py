@@ -1,5 +1,5 @@
 """
-The words in which the rules of ``lease.py`` are asked and answer. Data only.
+The words in which the rules of ``lease`` are asked and answer. Data only.
 """
 
 from __future__ import annotations

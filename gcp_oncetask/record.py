@@ -1,7 +1,7 @@
 """
 The lock: one record, embedded as the map field ``lock`` in every document that takes part.
 
-Data only. What may happen to it is decided in ``lease.py``; how it is stored, in ``store/codec.py``.
+Data only. What may happen to it is decided in ``lease``; how it is stored, in ``store/codec.py``.
 """
 
 from __future__ import annotations

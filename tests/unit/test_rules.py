@@ -24,6 +24,7 @@ from gcp_oncetask.decision import (
     Put,
     Refused,
     Settlement,
+    Target,
 )
 from gcp_oncetask.delivery import Delivery, Outcome
 from gcp_oncetask.record import SERVER_TIME, Event, Lock, Status
@@ -310,7 +311,7 @@ def test_cancellation_ends_what_would_go_on(kind: Kind) -> None:
     """
     A cancellation that came while the lease was held ends the chain where it would have gone on.
     """
-    how = Settlement(kind=kind, nonce="s", next_nonce="t", target=lease.Target(url="https://x", queue="q"), message="m")
+    how = Settlement(kind=kind, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"), message="m")
     put = lease.settle(leased(cancel_requested_at=NOW), Fence(5, 7, "h"), how, moment())
 
     assert isinstance(put, Put)
@@ -356,7 +357,7 @@ def test_every_document_that_is_not_finished_is_due() -> None:
     """
     at = moment()
     fence = Fence(5, 7, "h")
-    target = lease.Target(url="https://x", queue="q", wait_until=NOW + timedelta(days=3))
+    target = Target(url="https://x", queue="q", wait_until=NOW + timedelta(days=3))
     first = lease.schedule(None, None, target, "n", at)
     assert isinstance(first, Put)
     written = [first.lock]
@@ -380,7 +381,7 @@ def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
     A settling is applied if its nonce is there, or if the document is beyond it and nobody else can have moved it.
     """
     before = leased()
-    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=lease.Target(url="https://x", queue="q"))
+    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"))
     put = lease.settle(before, Fence(5, 7, "h"), how, moment())
     assert isinstance(put, Put)
     meant = put.lock

@@ -1,0 +1,188 @@
+"""
+An expired lease, an overdue task, an alert that is owed: what recovery and the sweeper may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from gcp_oncetask.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.lease import writes
+from gcp_oncetask.lease.attempts import fenced, settle
+from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, UNCLAIMED, expires_at, timeout_at
+from gcp_oncetask.record import Event, Lock, Owed, Status
+from gcp_oncetask.retry import delay_of
+
+
+def take_over(
+    lock: Lock | None,
+    fence: Fence,
+    *,
+    finding: str,
+    reason: str,
+    evidence: Sequence[str],
+    settlement: Settlement | None,
+    at: Moment,
+    grant_to: tuple[Policy, Claimant] | None,
+) -> Put | Refused | Lost | NeedTime:
+    """
+    Decide about an expired lease, once its holder was judged.
+
+    Args:
+        lock: The record as it is now.
+        fence: The holder that was judged.
+        finding: ``recorded``, ``finished``, ``died``, ``never-started`` or ``unknown``.
+        reason: The verdict as a sentence.
+        evidence: Log lines it rests on.
+        settlement: What the holder was about to commit (``recorded``).
+        at: Moment of the read that showed *lock*.
+        grant_to: Grant the lease anew (a delivery), or None: only release it (the sweeper).
+
+    Returns:
+        Put with outcome RECOVERED, QUARANTINED, FAILED, CANCELLED, or None (taken over); Refused UNKNOWN before the
+        timeout; Lost if it is no longer that holder's expired lease.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    if lock.status is Status.QUARANTINED:
+        return _late(lock, fence, finding, settlement, at)
+    if at.read is None:
+        return NeedTime()
+    if at.read < expires_at(lock):
+        return Refused(Outcome.BUSY, "the lease was renewed", expires_at(lock))
+    # 1. The holder had finished and said what it would write: write exactly that.
+    if finding == "recorded" and settlement is not None:
+        return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)
+    # 2. Nothing is known: leave it alone until the timeout.
+    if finding == "unknown" and at.read <= timeout_at(lock):
+        return Refused(Outcome.UNKNOWN, reason, timeout_at(lock))
+    # 3. A person decides where the kind says so.
+    if finding in ("unknown", "finished", "recorded") and lock.on_unknown == "quarantine":
+        owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
+        return Put(writes.with_due(owing.but(status=Status.QUARANTINED), at), Outcome.QUARANTINED)
+    noted = writes.noted(lock, f"lease expired: {reason}", at)
+    # 4. The limit of attempts, then the takeover.
+    limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
+    if lock.attempts >= limit:
+        return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
+    owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
+    if grant_to is not None:
+        return writes.granted(owing, *grant_to, at)
+    wait = None
+    if lock.retry is not None:
+        wait = at.now + timedelta(seconds=delay_of(lock.retry, lock.attempts, at.chance))
+    return writes.again(owing, wait, Outcome.RETRYING, at)
+
+
+def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: Moment) -> Put:
+    put = settle(lock, fence, settlement, at)
+    assert isinstance(put, Put)
+    # What the queue would have redelivered, had it heard of the failure, must now be dispatched.
+    if put.outcome is Outcome.FAILED_ATTEMPT:
+        again = writes.again(put.lock, None, Outcome.RETRYING, at)
+        return Put(again.lock, Outcome.RECOVERED, dispatch=again.dispatch)
+    return Put(put.lock, Outcome.RECOVERED, dispatch=put.dispatch)
+
+
+def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None, at: Moment) -> Put | Refused:
+    if finding == "recorded" and settlement is not None:
+        return _recovered(lock, fence, settlement, at)
+    return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it")
+
+
+def look(lock: Lock, at: Moment) -> Look:
+    """
+    What is to be done with a document whose due time has come; the sweeper's table.
+
+    Returns:
+        ``leave`` (not due after all), ``put`` (a write settles it), ``alert`` (send what is owed), ``dispatch`` (ask
+        the queue, then dispatch again), ``judge`` (an expired or quarantined lease).
+    """
+    assert at.read is not None
+    if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
+        return Look("leave")
+    ripe = tuple(owed.id for owed in lock.owed if owed.until <= at.read)
+    if ripe:
+        return Look("alert", owed=ripe)
+    match lock.status:
+        case Status.SCHEDULED:
+            return Look("dispatch")
+        case Status.LEASED if at.read < expires_at(lock):
+            return Look("put", Put(writes.with_due(lock, at)))
+        case Status.LEASED:
+            return Look("judge")
+        case Status.QUARANTINED if at.read < timeout_at(lock) + LATE_EVIDENCE:
+            return Look("judge")
+        case _:
+            return Look("put", Put(writes.with_due(lock, at)))
+
+
+def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:
+    """
+    An unclaimed task is overdue.
+
+    Args:
+        lock: The record.
+        at: Moment.
+        queued: Its present task is still in the queue: then only ``due`` moves, so a paused queue is not flooded.
+    """
+    if queued:
+        return Put(writes.with_due(lock, at))
+    again = lock.but(dispatches=lock.dispatches + 1)
+    if again.dispatches == UNCLAIMED and lock.attempts == 0:
+        reason = f"it was dispatched {lock.dispatches} times and never claimed: is {lock.url} served, by this version?"
+        again = writes.owe(again, Event.FAILURE, reason, (), at)
+    return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+
+
+def postpone(lock: Lock, at: Moment) -> Put:
+    """
+    Its delivery came far too early: make one that comes when it is due.
+    """
+    return Put(writes.with_due(lock.but(dispatches=lock.dispatches + 1), at), Outcome.POSTPONED, dispatch=True)
+
+
+def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
+    """
+    Look at it again after *by*; an unknown holder at its timeout at the latest.
+    """
+    when = at.now + by
+    if lock.status is Status.LEASED and at.now < timeout_at(lock):
+        when = min(when, timeout_at(lock) + timedelta(seconds=1))
+    return Put(writes.look_again(lock, at, when))
+
+
+def sending(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
+    """
+    Make this process the trusted sender of those alerts among *ids* that nobody sends; None if there are none.
+    """
+    assert at.read is not None
+    owed = tuple(_lent(o, at) if o.id in ids and o.until <= at.read else o for o in lock.owed)
+    return None if owed == lock.owed else Put(writes.with_due(lock.but(owed=owed), at))
+
+
+def _lent(owed: Owed, at: Moment) -> Owed:
+    wait = min(at.alert_retry * 2 ** min(owed.tries, 10), MAX_GRACE)
+    return Owed(
+        owed.id,
+        owed.event,
+        owed.at,
+        at.now + timedelta(seconds=wait),
+        owed.sequence,
+        owed.attempt,
+        owed.reason,
+        owed.tries + 1,
+        owed.evidence,
+    )
+
+
+def sent(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
+    """
+    Those alerts are sent; None if none of them is owed any more.
+    """
+    owed = tuple(o for o in lock.owed if o.id not in ids)
+    return None if owed == lock.owed else Put(writes.with_due(lock.but(owed=owed), at))

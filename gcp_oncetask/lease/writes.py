@@ -1,0 +1,193 @@
+"""
+What the rules are made of: when a document is due, and the records that a decision can lead to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
+from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status
+
+MAX_ERRORS: Final = 10
+MAX_MESSAGE: Final = 500
+MAX_OWED: Final = 10
+MAX_GRACE: Final = 3600.0
+"""Longest time between two dispatches of a task that nobody claims, in seconds."""
+UNCLAIMED: Final = 5
+"""After this many dispatches without a claim, a person is told."""
+LATE_EVIDENCE: Final = timedelta(hours=1)
+"""For how long after its timeout a quarantined attempt is looked up in the logs."""
+RECHECK: Final = timedelta(seconds=30)
+"""How often an expired lease without evidence is looked at again."""
+EARLY: Final = timedelta(seconds=60)
+"""A delivery earlier than this is replaced by one that comes at the right time."""
+
+
+def expires_at(lock: Lock) -> datetime:
+    """
+    First instant at which the lease has expired, by the server's clock.
+    """
+    assert lock.leased_at is not None
+    assert lock.granted_at is not None
+    return expiry(lock, lock.leased_at, lock.granted_at)
+
+
+def expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
+    """
+    ``expires_at`` for times that the record does not hold yet.
+    """
+    lease_end = leased_at + timedelta(0, lock.lease_seconds)
+    run_end = granted_at + timedelta(0, lock.run_limit_seconds)
+    return min(lease_end, run_end)
+
+
+def timeout_at(lock: Lock) -> datetime:
+    """
+    Last instant at which an expired lease without evidence is still left alone.
+    """
+    assert lock.granted_at is not None
+    return lock.granted_at + timedelta(seconds=lock.timeout_seconds)
+
+
+def with_due(lock: Lock, at: Moment) -> Lock:
+    """
+    *lock* with its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
+    """
+    times = [owed.until for owed in lock.owed]
+    match lock.status:
+        case Status.SCHEDULED:
+            start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
+            patience = min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
+            times.append(start + timedelta(seconds=patience))
+        case Status.LEASED:
+            assert lock.leased_at is not None
+            assert lock.granted_at is not None
+            leased_at = at.now if lock.leased_at is SERVER_TIME else lock.leased_at
+            granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
+            # The estimate is never late, so the sweeper would come a little early: give it a second.
+            times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
+        case Status.QUARANTINED if at.now < timeout_at(lock) + LATE_EVIDENCE:
+            times.append(at.now + timedelta(minutes=5))
+        case _:
+            pass
+    return lock.but(due=f"{at.place}/{instant(min(times))}" if times else None)
+
+
+def look_again(lock: Lock, at: Moment, when: datetime) -> Lock:
+    """
+    *lock*, to be looked at again at *when*, or earlier for an alert that is owed.
+    """
+    times = [when, *(owed.until for owed in lock.owed)]
+    return lock.but(due=f"{at.place}/{instant(min(times))}")
+
+
+def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) -> Put:
+    """
+    The next sequence, dispatched to *target*; its steps count from *base*.
+    """
+    made = lock.but(
+        env=at.env,
+        sequence=lock.sequence + 1,
+        base=base,
+        keyed=lock.sequence + 1,
+        status=Status.SCHEDULED,
+        scheduled_token=lock.token,
+        scheduled_by=nonce,
+        attempts=0,
+        errors=(),
+        wait_until=target.wait_until,
+        dispatches=1,
+        url=target.url,
+        queue=target.queue,
+        params=target.params,
+        headers=target.headers,
+        result=None,
+        cancel_requested_at=None,
+    )
+    return Put(with_due(made, at), Outcome.CONTINUED, dispatch=True)
+
+
+def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
+    """
+    A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, and so does
+    one whose attempts are used up.
+    """
+    if lock.cancel_requested_at is not None:
+        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    if lock.attempts >= policy.max_attempts:
+        return given_up(lock, at, f"its {lock.attempts} attempts are used up")
+    granted = lock.but(
+        status=Status.LEASED,
+        token=lock.token + 1,
+        holder=claimant.nonce,
+        granted_at=SERVER_TIME,
+        leased_at=SERVER_TIME,
+        lease_seconds=policy.lease,
+        timeout_seconds=policy.timeout,
+        run_limit_seconds=policy.run_limit,
+        max_attempts=policy.max_attempts,
+        on_unknown=policy.on_unknown,
+        alert_on=policy.alert_on,
+        retry=policy.retry,
+        attempts=lock.attempts + 1,
+        wait_until=None,
+        trace=claimant.trace,
+        instance=claimant.instance,
+    )
+    return Put(with_due(granted, at))
+
+
+def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment) -> Put:
+    """
+    The same sequence once more, by a new dispatch; a cancelled chain ends here instead.
+    """
+    if lock.cancel_requested_at is not None:
+        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    waiting = lock.but(status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
+    return Put(with_due(waiting, at), outcome, dispatch=True)
+
+
+def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome) -> Put:
+    """
+    The chain is over, or stands still, as *status*.
+    """
+    return Put(with_due(lock.but(status=status, wait_until=None), at), outcome)
+
+
+def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) -> Put:
+    """
+    The chain has failed, and a person is told.
+    """
+    owing = owe(lock, Event.FAILURE, reason, evidence, at)
+    return ended(owing, Status.FAILED, at, Outcome.FAILED)
+
+
+def noted(lock: Lock, message: str, at: Moment) -> Lock:
+    """
+    *lock* with one more failure of its present attempt.
+    """
+    failure = Failure(at.now, lock.attempts, lock.sequence, message[:MAX_MESSAGE])
+    return lock.but(errors=(*lock.errors, failure)[-MAX_ERRORS:])
+
+
+def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
+    """
+    *lock* with an alert owed, if its handler wants to be told of *event*.
+    """
+    if event not in lock.alert_on:
+        return lock
+    owed = Owed(
+        id=f"{lock.sequence}-{lock.token}-{event}",
+        event=event,
+        at=at.now,
+        until=at.now + timedelta(seconds=at.alert_retry),
+        sequence=lock.sequence,
+        attempt=lock.attempts,
+        reason=reason[:MAX_MESSAGE],
+        evidence=tuple(line[:300] for line in evidence[:5]),
+    )
+    return lock.but(owed=(*(old for old in lock.owed if old.id != owed.id), owed)[-MAX_OWED:])

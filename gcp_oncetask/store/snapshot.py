@@ -1,0 +1,325 @@
+"""
+A document as it is known, and the one conditional write that takes it from there to where a rule wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from google.cloud.firestore_v1.types import write as _write
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gcp_oncetask.errors import ConflictError, StoreError
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.codec import (
+    ATTRIBUTES,
+    FIELD_PATHS,
+    Document,
+    DocumentType,
+    Value,
+    decode_lock,
+    encode_lock,
+    encode_lock_changes,
+    get_timestamp,
+)
+
+WriteType: Final = _write.Write.pb()
+_REQUEST_TIME: Final = 1
+_MAX_DEPTH: Final = 8
+"""Of an attempt that writes often, no more writes than this are kept."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """
+    A document as it was read, or as it is known to be after our commit. Never changed.
+
+    Attributes:
+        path: Path below the database.
+        version: Update time; None if the document is missing (or unknown after a transaction).
+        source: Its fields, or the commit that they follow from; None if missing.
+        lock: Its lock; None if it has none.
+        read: Server time of the read; None if the read did not tell.
+        whole: Whether ``document`` is all that is stored at ``version``.
+    """
+
+    path: str
+    version: Any
+    source: Document | Applied | None
+    lock: Lock | None
+    read: datetime | None = None
+    whole: bool = True
+
+    @property
+    def exists(self) -> bool:
+        """
+        Whether there is a document.
+        """
+        return self.source is not None
+
+    @property
+    def fields(self) -> dict[str, Value]:
+        """
+        The user's fields.
+        """
+        source = self.source
+        if isinstance(source, Applied):
+            return source.fields()
+        return {} if source is None else {key: source.fields[key] for key in source.fields if key != "lock"}
+
+    @property
+    def document(self) -> Document | None:
+        """
+        Its fields, lock included; None if missing.
+        """
+        # After a commit most callers never look: the fields are put together for the first one that does.
+        if isinstance(self.source, Applied):
+            self.source = self.source.document()
+        return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """
+    User fields to write along, by stored name.
+
+    Attributes:
+        values: New values; None deletes the field.
+        seen: The stored values they were loaded with (None where there was none); None instead of a mapping: nothing
+            was loaded, so nobody's change can be overlooked.
+    """
+
+    values: Mapping[str, Value | None] = field(default_factory=dict)
+    seen: Mapping[str, Value | None] | None = None
+
+    def conflicts(self, fields: Mapping[str, Value]) -> list[str]:
+        """
+        Fields that somebody else has changed since they were loaded, to something other than we would.
+        """
+        found: list[str] = []
+        if self.seen is None:
+            return found
+        for name, new in self.values.items():
+            now = fields.get(name)
+            if now not in (self.seen.get(name), new):
+                found.append(name)
+        return found
+
+
+NO_CHANGES: Final = Changes()
+
+
+def check_conflicts(snapshot: Snapshot, changes: Changes) -> None:
+    """
+    Raises:
+        ConflictError: One of *changes* was changed by somebody else.
+    """
+    if not changes.values or not snapshot.exists:
+        return
+    clash = changes.conflicts(snapshot.fields)
+    if clash:
+        raise ConflictError(
+            f"{snapshot.path}: {', '.join(clash)} changed while the handler ran; nothing was saved.",
+            document=snapshot.path,
+            fields=clash,
+        )
+
+
+class Update:
+    """
+    The write that takes *snapshot* to *lock*, on condition that the document has not moved.
+
+    Args:
+        message: An empty ``Write``, to be filled.
+        name: Full name of the document.
+        snapshot: What the decision was made on.
+        lock: The record as it shall be; None: the document has none, and gets none.
+        changes: User fields to write along.
+        precondition: False inside a transaction that has read the document: that is the stronger check.
+
+    Attributes:
+        message: The plain ``Write``.
+        before: The snapshot.
+        lock: The record.
+        changes: The user fields.
+        changed: Stored names of the lock's fields that it sets or deletes; None: the whole lock.
+        stamped: Stored names of those that the server's clock fills, in their order.
+    """
+
+    __slots__ = ("before", "changed", "changes", "lock", "message", "stamped")
+
+    def __init__(
+        self,
+        message: Any,
+        name: str,
+        snapshot: Snapshot,
+        lock: Lock | None,
+        changes: Changes,
+        *,
+        precondition: bool = True,
+    ) -> None:
+        self.message = message
+        self.before, self.lock, self.changes = snapshot, lock, changes
+        self.changed: list[str] | None = []
+        self.stamped: list[str] = []
+        update = message.update
+        update.name = name
+        mask: list[str] = []
+        if snapshot.lock is not None and lock is not None:
+            self.changed, self.stamped = encode_lock_changes(update.fields["lock"], snapshot.lock, lock)
+            mask = [FIELD_PATHS[stored] for stored in self.changed]
+        elif lock is not None:
+            self.changed, self.stamped = None, encode_lock(update.fields["lock"], lock)
+            mask = ["lock"]
+        for key, value in changes.values.items():
+            mask.append(quoted(key))
+            if value is not None:
+                update.fields[key].CopyFrom(value)
+        if snapshot.exists:
+            message.update_mask.field_paths.extend(mask)
+            if precondition:
+                message.current_document.update_time.CopyFrom(snapshot.version)
+        elif precondition:
+            message.current_document.exists = False
+        for stored in self.stamped:
+            message.update_transforms.add(field_path=FIELD_PATHS[stored], set_to_server_value=_REQUEST_TIME)
+
+    def applied(self, result: Any) -> Snapshot:
+        """
+        The document after a commit that gave *result* for this write.
+        """
+        lock = self.lock
+        if self.stamped and lock is not None:
+            # One commit has one request time.
+            at = get_timestamp(result.transform_results[0].timestamp_value)
+            lock = lock.but(**{ATTRIBUTES[stored]: at for stored in self.stamped})
+        before = self.before
+        depth = before.source.depth + 1 if isinstance(before.source, Applied) else 1
+        if depth > _MAX_DEPTH:
+            _, depth = before.document, 1
+        return Snapshot(before.path, result.update_time, Applied(self, result, depth), lock, None, before.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """
+    A write that was committed, with what the server said, as the *depth*-th since the document was last put together.
+    """
+
+    update: Update
+    result: Any
+    depth: int
+
+    def fields(self) -> dict[str, Value]:
+        """
+        The user's fields after it.
+        """
+        fields = self.update.before.fields
+        written = self.update.message.update.fields
+        for name, value in self.update.changes.values.items():
+            if value is None:
+                fields.pop(name, None)
+            else:
+                fields[name] = written[name]
+        return fields
+
+    def document(self) -> Document:
+        """
+        The fields after it, lock included.
+        """
+        done = DocumentType()
+        update, written = self.update, self.update.message.update.fields
+        before = update.before.document
+        if before is None and not update.stamped:
+            done.fields.MergeFrom(written)
+            return done
+        if before is not None:
+            done.fields.MergeFrom(before.fields)
+        if update.changed is None:
+            done.fields["lock"].CopyFrom(written["lock"])
+        elif update.changed or update.stamped:
+            _move(done.fields["lock"].map_value.fields, written["lock"].map_value.fields, update.changed)
+        _move(done.fields, written, update.changes.values)
+        for stored, value in zip(update.stamped, self.result.transform_results, strict=True):
+            done.fields["lock"].map_value.fields[stored].CopyFrom(value)
+        return done
+
+
+def _move(target: Any, source: Any, names: Any) -> None:
+    for name in names:
+        if name in source:
+            target[name].CopyFrom(source[name])
+        else:
+            target.pop(name, None)
+
+
+def snapshot_of(path: str, document: Document | None, read: datetime | None) -> Snapshot:
+    """
+    The snapshot of a document as read.
+
+    Raises:
+        StoreError: Its lock can't be decoded.
+    """
+    if document is None:
+        return Snapshot(path, None, None, None, read)
+    return Snapshot(path, document.update_time, document, decode_lock(document), read)
+
+
+def trusted(path: str, version: str, contents: bytes) -> Snapshot:
+    """
+    The snapshot that travelled in a delivery.
+
+    Raises:
+        StoreError: It can't be decoded.
+    """
+    try:
+        document = DocumentType.FromString(contents)
+        stamp = parse_version(version)
+    except Exception as error:
+        raise StoreError(f"The contents in the delivery are damaged: {error}.", unknown=False) from error
+    return Snapshot(path, stamp, document, decode_lock(document))
+
+
+def contents_of(snapshot: Snapshot) -> bytes:
+    """
+    All that is stored, serialized, lock included.
+    """
+    document = snapshot.document
+    assert document is not None
+    if document.name:
+        # As read from the server: name and times are not contents.
+        bare = DocumentType()
+        bare.fields.MergeFrom(document.fields)
+        document = bare
+    return bytes(document.SerializeToString())
+
+
+def version_of(stamp: Any) -> str:
+    """
+    An update time as text.
+    """
+    return f"{stamp.seconds}.{stamp.nanos}"
+
+
+def parse_version(text: str) -> Any:
+    """
+    The inverse of ``version_of``.
+
+    Raises:
+        ValueError: *text* has another form.
+    """
+    seconds, nanos = text.split(".")
+    return Timestamp(seconds=int(seconds), nanos=int(nanos))
+
+
+def quoted(name: str) -> str:
+    """
+    A field's name as a field path.
+    """
+    if name.isascii() and name.isidentifier():
+        return name
+    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
