@@ -6,9 +6,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SEEDS ?= 2000
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench scenarios wheels clean
+.PHONY: help demo test check bench scenarios simulate mutants wheels clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +42,12 @@ scenarios: $(STAMP) ## what each ancestor's users expect: row, test, deviation
 
 bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks
+
+simulate: $(STAMP) ## the promise in as many simulated histories as wanted: make simulate SEEDS=20000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
+	@$(BIN)/python -m tests.simulation.mutants
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator

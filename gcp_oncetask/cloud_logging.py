@@ -124,6 +124,7 @@ class CloudRequestLog:
         interval: Seconds between two queries.
         per_minute: Calls per minute.
         timeout: Deadline of one call, in seconds.
+        client: A ``LoggingServiceV2Client``; None makes one.
     """
 
     def __init__(
@@ -135,7 +136,9 @@ class CloudRequestLog:
         interval: float = 10.0,
         per_minute: int = 30,
         timeout: float = 10.0,
+        client: Any | None = None,
     ) -> None:
+        self._given = client
         self._project = project
         self._emulator = emulator
         self._clock = clock
@@ -226,7 +229,8 @@ class CloudRequestLog:
     def _open(self, process: _Process) -> Any:
         with process.mutex:
             if process.client is None:
-                process.client = _client(self._emulator)
+                given = self._given if process.generation == 0 else None
+                process.client = given or _client(self._emulator)
             return process.client
 
 

@@ -5,7 +5,9 @@ Leases are renewed while their handlers run: one thread per process watches all 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from gcp_oncetask import forks
 from gcp_oncetask.attempt import Attempt
@@ -23,10 +25,15 @@ class Renewals:
     Renews the leases of the attempts that are running in this process.
 
     The thread starts with the first attempt, ends when it finds none, and starts anew in a forked child.
+
+    Args:
+        clock: When a renewal is due.
+        spawn: Starts a function beside the caller; None: threads.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, spawn: Callable[..., Any] | None = None) -> None:
         self._clock = clock
+        self._spawn = spawn
         self._forks = -1
         self._start()
 
@@ -48,7 +55,8 @@ class Renewals:
             self._next[attempt] = (since, every)
             if self._patience is None:
                 self._patience = every
-                threading.Thread(target=self._run, args=(every,), name="oncetask-renewals", daemon=True).start()
+                start = self._spawn or _thread
+                start(self._run, every)
             elif every < self._patience:
                 # The thread looks at least this often, so it need not be woken for each attempt.
                 self._patience = every
@@ -86,11 +94,12 @@ class Renewals:
                     self._next[attempt] = (now, every)
                     left = every
                 wait = min(wait, left)
-            if ripe and self._pool is None:
+            if ripe and self._pool is None and self._spawn is None:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="oncetask-renewal")
+            start = self._spawn if self._pool is None else self._pool.submit
         for attempt in ripe:
-            assert self._pool is not None
-            self._pool.submit(self._renew, attempt)
+            assert start is not None
+            start(self._renew, attempt)
         return wait
 
     def _renew(self, attempt: Attempt) -> None:
@@ -101,6 +110,10 @@ class Renewals:
             LOGGER.warning("renewing %s failed: %s", attempt.context.document, error)
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
             LOGGER.exception("renewing %s failed", attempt.context.document)
+
+
+def _thread(run: Callable[..., Any], *arguments: Any) -> None:
+    threading.Thread(target=run, args=arguments, name="oncetask-renewals", daemon=True).start()
 
 
 def renewal_interval(lease: float) -> float:

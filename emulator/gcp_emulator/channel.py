@@ -98,7 +98,7 @@ class _Ended(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic for t
         fn(self)
 
 
-class InProcessError(_Ended, grpc.RpcError):  # type: ignore[misc]  # grpc says the same in two ways
+class InProcessError(_Ended, grpc.RpcError):
     """
     A refused call, as grpc's own errors are: error, call and finished future in one.
     """

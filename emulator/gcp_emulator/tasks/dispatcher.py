@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gcp_emulator.clock import Clock
 from gcp_emulator.faults import Faults
@@ -190,6 +191,16 @@ class Dispatcher:
                 # An exception keeps the copies from being made.
                 with self.changed:
                     self.running -= sum(1 for _ in left)
+
+    def take_due(self) -> list[Callable[[], DispatchRecord]]:
+        """
+        Begin everything that is due; returns what makes each delivery.
+        """
+        begun: list[_Delivery] = []
+        with self.changed:
+            while deliveries := self._take():
+                begun.extend(deliveries)
+        return [partial(self._deliver, delivery) for delivery in begun]
 
     def redeliver(self, which: DispatchRecord | str) -> int | None:
         """

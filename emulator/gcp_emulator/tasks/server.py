@@ -5,6 +5,7 @@ Cloud Tasks on this machine: the gRPC service, the queues behind it, and the dis
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 
 from google.protobuf import field_mask_pb2
@@ -181,6 +182,16 @@ class TasksServer:
         if self._auto:
             raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
         return self._dispatcher.run_due()
+
+    def take_due(self) -> list[Callable[[], DispatchRecord]]:
+        """
+        Begin what is due now: each function returned makes one delivery, in whatever thread and order it is called.
+
+        For schedulers of their own; ``run_due`` makes the deliveries one after the other.
+        """
+        if self._auto:
+            raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
+        return self._dispatcher.take_due()
 
     def next_due(self) -> Micros | None:
         """

@@ -1,0 +1,51 @@
+"""
+``make simulate SEEDS=5000``: as many histories as wanted; ``python -m tests.simulation --story 42`` tells one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tests.simulation.history import play
+from tests.simulation.plan import plan_of
+from tests.simulation.runner import report, run_many, story_of
+
+
+def main() -> int:
+    """
+    Play, print what was exercised; exit 1 if a history failed, or if something was never exercised.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2000, help="how many histories (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="processes (default: %(default)s)")
+    parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
+    parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
+    chosen = parser.parse_args()
+    if chosen.story is not None:
+        plan = plan_of(chosen.story)
+        told = play(plan)
+        print(story_of(plan, told))
+        return int(bool(told.violations))
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    summary = run_many(seeds, chosen.jobs, progress=None if chosen.quiet else _progress)
+    if summary.failed:
+        print(summary.failed[0] if chosen.quiet else report(summary.failed[0]))
+        return 1
+    if chosen.quiet:
+        return 0
+    print(f"\n{summary.table()}")
+    for name in summary.missing:
+        print(f"NEVER EXERCISED: {name}")
+    return int(bool(summary.missing))
+
+
+def _progress(done: int, of: int) -> None:
+    if done % 100 == 0 or done == of:
+        print(f"{done} of {of} histories", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

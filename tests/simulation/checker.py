@@ -1,0 +1,276 @@
+"""
+The promise, checked after every commit and at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from google.cloud.firestore_v1.types import GetDocumentRequest
+
+from gcp_emulator.clock import micros_of
+from gcp_emulator.rpc import RpcError
+from gcp_oncetask import Attempt, Status
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.codec import decode, decode_lock
+from tests.simulation.plan import Plan
+from tests.simulation.world import PROJECT, Process, World
+
+ROOT = f"projects/{PROJECT}/databases/(default)/documents/"
+MOST_DISPATCHES = 80
+"""Cloud Tasks of one sequence, more than hours of a paused queue and lost calls can need."""
+_Get = GetDocumentRequest.pb()
+
+
+@dataclass(eq=False)
+class Running:
+    """
+    A handler that has been entered and not left.
+    """
+
+    process: Process
+    attempt: Attempt
+
+
+@dataclass
+class Checker:
+    """
+    Watches one world.
+
+    Attributes:
+        violations: What broke the promise, in sentences.
+        effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
+        by_hand: Documents that a person has resolved.
+        locks: Every lock as it was last seen.
+        granted: Every lease that was ever granted: (document, token, holder).
+        owed: Every alert that was ever owed: (document, event, sequence).
+        expected: Leases that their process must have heard of: (document, token) -> process.
+        started: Every lease whose handler was entered.
+    """
+
+    plan: Plan
+    world: World = field(init=False)
+    violations: list[str] = field(default_factory=list)
+    effects: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    running: list[Running] = field(default_factory=list)
+    by_hand: set[str] = field(default_factory=set)
+    locks: dict[str, Lock] = field(default_factory=dict)
+    granted: set[tuple[str, int, str | None]] = field(default_factory=set)
+    owed: set[tuple[str, str, int]] = field(default_factory=set)
+    expected: dict[tuple[str, int], Process] = field(default_factory=dict)
+    started: set[tuple[str, int, str | None]] = field(default_factory=set)
+
+    def broken(self, path: str, sentence: str) -> None:
+        """
+        Note a violation.
+        """
+        self.world.tell("CHECKER", f"{path}: {sentence}")
+        self.violations.append(f"{path}: {sentence}")
+
+    # --- after each call ---
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        Look at every document that a commit has touched.
+        """
+        if name != "Commit":
+            return
+        for write in request.writes:
+            path = (write.update.name or write.delete).removeprefix(ROOT)
+            if path.startswith("jobs/"):
+                self._changed(process, path)
+
+    def read(self, path: str) -> tuple[Lock | None, dict[str, Any]]:
+        """
+        Lock and user fields as they are stored now.
+        """
+        try:
+            document = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+        except RpcError:
+            return None, {}
+        return decode_lock(document), {k: decode(v) for k, v in document.fields.items() if k != "lock"}
+
+    def _changed(self, process: Process | None, path: str) -> None:
+        lock, fields = self.read(path)
+        before = self.locks.get(path)
+        if lock is None:
+            if before is not None:
+                self.broken(path, "its lock is gone")
+            return
+        self.locks[path] = lock
+        self.owed |= {(path, str(owed.event), owed.sequence) for owed in lock.owed}
+        if before is None or lock.sequence != before.sequence or lock.status is not before.status:
+            who = "a user" if process is None else process.name
+            self.world.tell(
+                who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, due {lock.due}"
+            )
+        if before is not None:
+            self._step(process, path, before, lock)
+        self._state(path, lock, fields)
+
+    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+        if lock.token not in (before.token, before.token + 1):
+            self.broken(path, f"the token went from {before.token} to {lock.token}")
+        if lock.sequence not in (before.sequence, before.sequence + 1):
+            self.broken(path, f"the sequence went from {before.sequence} to {lock.sequence}")
+        if before.finished and (lock.sequence, lock.status) != (before.sequence, before.status):
+            self.broken(path, f"{before.status} did not stay: {lock.status}, sequence {lock.sequence}")
+        if lock.token > before.token:
+            self._granted(process, path, before, lock)
+        held = before.status is Status.LEASED
+        moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
+        if held and moved and (process is None or process.name != before.instance):
+            self._ended_by_others(path, before, lock)
+        again = lock.status is Status.SCHEDULED and (
+            lock.sequence > before.sequence or lock.dispatches > before.dispatches
+        )
+        if before.cancel_requested_at is not None and again and held:
+            self.broken(path, "it was cancelled, and goes on")
+        if lock.status is Status.FAILED and moved and path not in self.by_hand:
+            self._must_owe(path, "failure", lock.sequence)
+
+    def _ended_by_others(self, path: str, before: Lock, lock: Lock) -> None:
+        """
+        Only after its end, by the server's clock; before its timeout only if its code is over; and a person is told.
+        """
+        assert before.leased_at is not None
+        assert before.granted_at is not None
+        now = self.world.hub.time()
+        ends = before.leased_at + timedelta(seconds=60), before.granted_at + timedelta(seconds=630)
+        if now < min(ends):
+            self.broken(path, f"the lease of token {before.token} was ended before its end")
+        for other in self.running:
+            attempt = other.attempt
+            ours = attempt.context.document == path and attempt.token == before.token
+            over = other.process.dead or attempt.settled is not None or before.holder in self.world.returned
+            if ours and not over and now <= ends[1]:
+                self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
+        heard = self.expected.get((path, before.token))
+        unhurt = heard is not None and not heard.dead and heard.hurt_until < micros_of(before.granted_at)
+        if unhurt and not self._has_started(before):
+            self.broken(path, f"token {before.token} was granted, and its process never began")
+        if lock.settled_by == before.settled_by and lock.status is not Status.QUARANTINED and self._has_started(before):
+            self._must_owe(path, "failure" if lock.status is Status.FAILED else "takeover", lock.sequence)
+        self.world.counts["leases ended by others"] += 1
+
+    def _has_started(self, lock: Lock) -> bool:
+        return any(who == lock.holder for _, _, who in self.started)
+
+    def _must_owe(self, path: str, event: str, sequence: int) -> None:
+        if (path, event, sequence) not in self.owed:
+            self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
+
+    def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+        if lock.status is not Status.LEASED:
+            self.broken(path, f"token {lock.token} was granted to nobody")
+        if lock.attempts != before.attempts + 1:
+            self.broken(path, f"a grant took the attempts from {before.attempts} to {lock.attempts}")
+        if before.wait_until is not None and self.world.hub.time() < before.wait_until:
+            self.broken(path, f"token {lock.token} was granted before its time, {before.wait_until}")
+        self.granted.add((path, lock.token, lock.holder))
+        if process is not None and not self.world.landing and process.hurt_until < self.world.hub.now:
+            self.expected[path, lock.token] = process
+        for other in self.running:
+            attempt = other.attempt
+            if other.process.frozen and attempt.context.document == path:
+                # The worst moment to come back: while a successor runs.
+                world = self.world
+                world.hub.spawn(world.cloud, world.thaw, other.process, after=world.hub.rng.random() * 20)
+            if other.process.dead or attempt.context.document != path or attempt.token == lock.token:
+                continue
+            if attempt.settled is None and not attempt.lost.is_set() and attempt.held_for() > 0:
+                self.broken(path, f"token {lock.token} is granted while {attempt.token} still believes in its lease")
+
+    def _state(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
+        live = lock.status in (Status.SCHEDULED, Status.LEASED)
+        if live and lock.due is None:
+            self.broken(path, f"{lock.status} with nobody to look at it")
+        if lock.finished and not lock.owed and lock.due is not None:
+            self.broken(path, f"{lock.status}, and still due")
+        if lock.owed and lock.due is None:
+            self.broken(path, "an alert is owed, and nobody is to send it")
+        if lock.attempts > self.plan.max_attempts:
+            self.broken(path, f"attempt {lock.attempts} of {self.plan.max_attempts}")
+        if lock.dispatches > MOST_DISPATCHES:
+            self.broken(path, f"{lock.dispatches} dispatches of one sequence")
+        self._fields(path, lock, fields)
+
+    def _fields(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
+        """
+        What handlers saved came with the settling of their step, once.
+        """
+        if path in self.by_hand:
+            return
+        done = {Status.COMPLETED: (lock.step,), Status.CANCELLED: (lock.step - 1, lock.step)}
+        if fields.get("count") not in done.get(lock.status, (lock.step - 1,)):
+            self.broken(path, f"{lock.status} at step {lock.step}, and its handlers saved {fields.get('count')} steps")
+        moved = self.read(f"moves/{path.removeprefix('jobs/')}")[1].get("n", 0)
+        if fields.get("moved") != moved:
+            self.broken(path, f"{fields.get('moved')} transactions were recorded, and {moved} took effect")
+
+    # --- handlers ---
+
+    def starts(self, running: Running, count: int, note: str) -> None:
+        """
+        A handler is entered, with an entity that has *count* and *note*.
+        """
+        attempt = running.attempt
+        path, lock = attempt.context.document, attempt.granted
+        self.running.append(running)
+        self.started.add((path, attempt.token, lock.holder))
+        if (path, attempt.token, lock.holder) not in self.granted:
+            self.broken(path, f"token {attempt.token} runs, and was never granted")
+        if attempt.held_for() <= 0:
+            self.broken(path, f"token {attempt.token} starts when its lease is over")
+        now = self.locks[path]
+        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
+        if (
+            now.token == attempt.token
+            and now.leased_at is not None
+            and believed > now.leased_at + timedelta(seconds=60)
+        ):
+            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
+        stored = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+        if stored.update_time == attempt.snapshot.version:
+            found = (decode(stored.fields["count"]), decode(stored.fields["note"]))
+            if found != (count, note):
+                self.broken(path, f"token {attempt.token} was given {(count, note)}, and {found} is stored")
+
+    def effect(self, attempt: Attempt) -> None:
+        """
+        A handler does something to the outside.
+        """
+        path = attempt.context.document
+        self.effects.setdefault((path, attempt.sequence), []).append(attempt.key)
+        if self.world.trouble is False and self.locks[path].finished and self.locks[path].token > attempt.token:
+            self.world.counts["effects of zombies"] += 1
+
+    # --- the end ---
+
+    def ended(self, chains: list[str]) -> bool:
+        """
+        Whether nothing is left to do.
+        """
+        return all(path in self.locks and self.locks[path].finished and not self.locks[path].owed for path in chains)
+
+    def at_the_end(self, chains: list[str]) -> None:
+        """
+        Once troubles have stopped and time has passed: everything ended, once, and was told.
+        """
+        for path in chains:
+            lock = self.locks.get(path)
+            if lock is None:
+                self.broken(path, "it was never scheduled")
+            elif not lock.finished or lock.owed or lock.due is not None:
+                self.broken(path, f"it never ended: {lock.status}, due {lock.due}, {len(lock.owed)} alerts owed")
+        for (path, sequence), keys in self.effects.items():
+            if len(set(keys)) != 1:
+                self.broken(path, f"sequence {sequence} used {len(set(keys))} idempotency keys")
+            self.world.counts["effects repeated with their key"] += len(keys) - 1
+        told = Counter((alert.document, str(alert.event), alert.sequence) for alert in self.world.alerts)
+        for path, event, sequence in sorted(self.owed):
+            if not told[path, event, sequence]:
+                self.broken(path, f"the {event} of sequence {sequence} was owed and never sent")

@@ -1,0 +1,375 @@
+"""
+One history: the app, the people around it, the troubles, and the end that must come.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask
+from google.cloud import firestore
+
+from gcp_emulator.faults import DeliveryFaults
+from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
+from gcp_oncetask import (
+    Attempt,
+    Continue,
+    Fail,
+    LockedModel,
+    OncetaskError,
+    Retry,
+    Snooze,
+    Status,
+)
+from gcp_oncetask import attempt as attempt_module
+from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.sweeper import sweep
+from tests.simulation.checker import Checker, Running
+from tests.simulation.hub import SECOND, Promise
+from tests.simulation.plan import Plan
+from tests.simulation.world import QUEUE, Heard, Process, World, cooperative
+
+BOUND = 6 * 3600
+"""Virtual seconds after the troubles within which everything must have ended."""
+LOGGER = logging.getLogger("gcp_oncetask")
+HEARD = Heard()
+
+
+class Job(LockedModel, collection="jobs"):
+    """
+    A chain. ``count`` and ``moved`` are saved by its handlers, ``note`` by users.
+    """
+
+    steps: int
+    count: int = 0
+    moved: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """
+    How a history went.
+
+    Attributes:
+        violations: None are right.
+        counts: What was exercised.
+        story: (micros, who, what).
+        steps: Times that somebody ran.
+    """
+
+    violations: list[str]
+    counts: Counter[str]
+    story: list[tuple[int, str, str]]
+    steps: int
+
+
+class History:
+    """
+    Plays one plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.checker = Checker(plan)
+        self.world = World(plan, self.app, self.observe)
+        self.checker.world = self.world
+        self.hub = self.world.hub
+        self.draw = self.hub.rng
+        self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
+        self._pump_at: int | None = None
+        self.over = False
+
+    def play(self) -> Told:
+        """
+        From the first process to the last check.
+        """
+        world, hub, plan = self.world, self.hub, self.plan
+        real = attempt_module.threading
+        attempt_module.threading = cooperative(hub)  # type: ignore[assignment]
+        HEARD.world = world
+        try:
+            self._set_up()
+            hub.run(lambda: bool(self.checker.violations) or self.over)
+            if not self.checker.violations:
+                self._late_duplicates()
+            if not self.checker.violations:
+                self.checker.at_the_end(self.chains)
+        finally:
+            attempt_module.threading = real
+            HEARD.world = None
+        world.counts["histories"] += 1
+        world.counts["chains"] += plan.chains
+        return Told(self.checker.violations, world.counts, world.story, hub.steps)
+
+    def _set_up(self) -> None:
+        plan, hub, world = self.plan, self.hub, self.world
+        rates = {
+            "duplicate": 0.2 if plan.has("duplicates") else 0.0,
+            "delay": 0.2 if plan.has("delays") else 0.0,
+            "delay_seconds": 120.0,
+            "lose": 0.15 if plan.has("lost_deliveries") else 0.0,
+            "lose_answer": 0.15 if plan.has("lost_deliveries") else 0.0,
+        }
+        world.faults.deliveries = DeliveryFaults(**rates)
+        for path in self.chains:
+            hub.spawn(world.cloud, self._produce, path, after=self.draw.random() * plan.minutes * 15)
+            if plan.has("user_writes"):
+                hub.spawn(world.cloud, self._write_notes, path)
+            if plan.has("cancels") and self.draw.random() < 0.5:
+                hub.spawn(world.cloud, self._cancel, path, after=self.draw.random() * plan.minutes * 60)
+        for _ in range(plan.sweepers):
+            hub.spawn(world.cloud, self._sweeper, after=self.draw.random() * 60)
+        hub.spawn(world.cloud, self._chaos)
+        hub.spawn(world.cloud, self._peace, after=plan.minutes * 60)
+
+    # --- the app ---
+
+    def app(self, world: World, process: Process) -> Flask:
+        """
+        The Flask app of one process.
+        """
+        app = Flask("simulated")
+        plan = self.plan
+
+        @app.post("/run")
+        @locked_handler(
+            process.locker,
+            Job,
+            max_attempts=plan.max_attempts,
+            on_unknown="quarantine" if plan.quarantine else "takeover",
+        )
+        def run(job: Job, attempt: Attempt) -> Any:
+            running = Running(process, attempt)
+            self.checker.starts(running, job.count, job.note)
+            try:
+                return self._work(process, job, attempt)
+            finally:
+                self.checker.running.remove(running)
+
+        return app
+
+    def _work(self, process: Process, job: Job, attempt: Attempt) -> Any:
+        world, draw, locker = self.world, self.draw, process.locker
+        world.tell(
+            process.name,
+            f"runs {job.document_path} step {attempt.step}, attempt {attempt.number}, token {attempt.token}",
+        )
+        for _ in range(draw.randint(0, 2)):
+            self.hub.sleep(draw.expovariate(1))
+            self.checker.effect(attempt)
+        if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 700.0)))
+            self.checker.effect(attempt)
+        if world.hit("hangs", 0.05):
+            self.hub.sleep(10 * BOUND)
+        if world.hit("failing_handlers", 0.2):
+            self._give_up()
+        job.count += 1
+        if draw.random() < 0.3:
+            return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+        if attempt.step < job.steps:
+            if draw.random() < 0.3:
+                return Continue(delay=draw.choice((None, 20.0)))
+            locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
+        elif draw.random() < 0.5:
+            locker.complete(job, result={"count": job.count})
+        return None
+
+    def _give_up(self) -> None:
+        match self.draw.randrange(12):
+            case 0:
+                raise Fail("it can't be done")
+            case 1 | 2 | 3:
+                raise Snooze(15.0)
+            case 4 | 5 | 6:
+                raise Retry("not now", after=10.0)
+            case 7 | 8:
+                raise Retry("the queue shall decide")
+            case _:
+                raise ValueError("a bug of the app's")
+
+    def _in_transaction(self, process: Process, job: Job, attempt: Attempt, txn: Any) -> None:
+        moves = process.locker.client.document(f"moves/{job.id}")
+        job.moved = attempt_moves(attempt) + 1
+        txn.set(moves, {"n": firestore.Increment(1)}, merge=True)
+        if self.draw.random() < 0.3:
+            txn.update(process.locker.client.document(job.document_path), {"note": f"moved {job.moved}"})
+        if attempt.step < job.steps:
+            process.locker.schedule(job, "/run", transaction=txn)
+        else:
+            process.locker.complete(job, transaction=txn)
+        self.world.counts["transactions"] += 1
+
+    # --- people ---
+
+    def _on(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
+        """
+        Run something in some process; None if it fails, or the process dies or sleeps over it.
+        """
+        process, promise = self.world.some_process(), Promise(self.hub)
+
+        def attempt() -> None:
+            try:
+                promise.give(run(process))
+            except OncetaskError as error:
+                promise.give(error)
+
+        self.hub.spawn(process, attempt)
+        return promise.value if promise.wait(timeout) else None
+
+    def _produce(self, path: str) -> None:
+        while path not in self.checker.locks:
+            job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
+            self._on(lambda process, job=job: process.locker.schedule(job, "/run"))
+            self.hub.sleep(5)
+
+    def _write_notes(self, path: str) -> None:
+        while self.world.trouble:
+            self.hub.sleep(self.draw.expovariate(1 / 60))
+            if path in self.checker.locks:
+                self.world.user.document(path).update({"note": f"{self.hub.now}"})
+                self.world.counts["user_writes"] += 1
+
+    def _cancel(self, path: str) -> None:
+        for _ in range(5):
+            done = self._on(lambda process: process.locker.cancel_path(path))
+            if isinstance(done, bool):
+                self.world.counts["cancelled" if done else "cancelled in vain"] += 1
+                return
+            self.hub.sleep(30)
+
+    def _sweeper(self) -> None:
+        while True:
+            self._on(lambda process: sweep(process.locker))
+            self.world.counts["sweeps"] += 1
+            self.hub.sleep(60)
+
+    def _resolve(self) -> None:
+        for path, lock in list(self.checker.locks.items()):
+            if lock.status is Status.QUARANTINED:
+                how = self.draw.choice(("run", "complete", "fail"))
+                self.checker.by_hand.add(path)
+                self.world.tell("a person", f"resolves {path}: {how}")
+                self.world.counts[f"resolved: {how}"] += 1
+                self._on(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
+
+    # --- the queue ---
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        After every call that took effect.
+        """
+        self.checker.observe(process, name, request)
+        if name == "CreateTask":
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        due = self.world.tasks.next_due()
+        if due is None:
+            return
+        due = max(due, self.hub.now)
+        if self._pump_at is None or due < self._pump_at:
+            self._pump_at = due
+            self.hub.spawn(self.world.cloud, self._pump, after=(due - self.hub.now) / SECOND)
+
+    def _pump(self) -> None:
+        self._pump_at = None
+        for deliver in self.world.tasks.take_due():
+            self.hub.spawn(self.world.cloud, self._deliver, deliver)
+        self._pump_soon()
+
+    def _deliver(self, deliver: Callable[[], Any]) -> None:
+        deliver()
+        self._pump_soon()
+
+    # --- troubles ---
+
+    def _chaos(self) -> None:
+        world, draw = self.world, self.draw
+        while world.trouble:
+            self.hub.sleep(draw.expovariate(1 / 45))
+            if world.processes and world.hit("crashes", 0.1):
+                world.kill(draw.choice(world.processes))
+            if world.processes and world.hit("freezes", 0.1):
+                world.freeze(draw.choice(world.processes), draw.choice((30, 90, 400, 800)))
+            if world.processes and world.hit("outages", 0.15):
+                process = draw.choice(world.processes)
+                process.cut_off = self.hub.now + draw.choice((10, 45, 120)) * SECOND
+                process.hurt_until = max(process.hurt_until, process.cut_off)
+                world.tell(process.name, "has no network")
+            if world.processes and world.hit("skews", 0.25):
+                process = draw.choice(world.processes)
+                process.skew = timedelta(days=draw.choice((-1, 0, 1)))
+                world.tell(process.name, f"has its wall clock {process.skew} off")
+            if world.hit("paused_queue", 0.1):
+                world.tasks.service.call("PauseQueue", PauseQueueRequest(name=QUEUE))
+                self.hub.sleep(draw.choice((60, 600)))
+                self._resume()
+            world.mail_down = world.hit("mail_down", 0.5)
+
+    def _resume(self) -> None:
+        self.world.tasks.service.call("ResumeQueue", ResumeQueueRequest(name=QUEUE))
+        self._pump_soon()
+
+    def _peace(self) -> None:
+        world = self.world
+        world.trouble = False
+        world.mail_down = False
+        world.faults.clear()
+        for process in world.processes:
+            world.thaw(process)
+            process.cut_off, process.skew = 0, timedelta(0)
+        world.tell("the world", "has no more troubles")
+        self._resume()
+        end = self.hub.now + BOUND * SECOND
+        while self.hub.now < end and not self.checker.ended(self.chains):
+            self.hub.sleep(60)
+            self._resolve()
+        self.hub.sleep(1200)
+        self.over = True
+
+    def _late_duplicates(self) -> None:
+        ran = {path: lock.token for path, lock in self.checker.locks.items()}
+        records = {record.task: record for record in self.world.tasks.dispatches}
+        done = Promise(self.hub)
+
+        def again() -> None:
+            for record in records.values():
+                self.world.tasks.redeliver(record)
+            done.give(True)
+
+        self.hub.spawn(self.world.cloud, again)
+        self.hub.run(lambda: done.given or bool(self.checker.violations))
+        self.world.counts["late duplicates"] += len(records)
+        for path, lock in self.checker.locks.items():
+            if lock.token != ran[path]:
+                self.checker.broken(path, "a late duplicate was granted a lease")
+
+
+def attempt_moves(attempt: Attempt) -> int:
+    """
+    How many transactions the record of the chain knew of when the lease was granted.
+    """
+    fields = attempt.snapshot.fields
+    return int(fields["moved"].integer_value) if "moved" in fields else 0
+
+
+def play(plan: Plan) -> Told:
+    """
+    Play *plan*; the same plan plays the same way.
+    """
+    if HEARD not in LOGGER.handlers:
+        LOGGER.addHandler(HEARD)
+    before = LOGGER.propagate, LOGGER.level
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO)
+    try:
+        return History(plan).play()
+    finally:
+        LOGGER.propagate, LOGGER.level = before

@@ -1,0 +1,226 @@
+"""
+Cooperative tasks on a virtual clock: one runs at a time, until it waits; who runs next follows from the seed alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from greenlet import getcurrent, greenlet
+
+from gcp_emulator.clock import datetime_of, micros_of
+
+SECOND = 1_000_000
+
+
+@dataclass(eq=False)
+class Owner:
+    """
+    What tasks belong to: a process, or the world outside of them.
+
+    Attributes:
+        name: For the story.
+        dead: Its tasks never run again.
+        frozen: None of its tasks runs; those that would are *parked*.
+        parked: See there.
+    """
+
+    name: str
+    dead: bool = False
+    frozen: bool = False
+    parked: list[Task] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Task:
+    """
+    One line of execution.
+
+    Attributes:
+        ticket: Goes up whenever it runs: of several appointments to wake it the first counts.
+    """
+
+    owner: Owner
+    greenlet: greenlet
+    ticket: int = 0
+
+
+@dataclass(eq=False)
+class Hub:
+    """
+    The scheduler.
+
+    Attributes:
+        seed: Decides every draw.
+        now: Virtual time, micros since the epoch.
+    """
+
+    seed: int
+    start: datetime
+    rng: random.Random = field(init=False)
+    now: int = field(init=False)
+    steps: int = 0
+    task: Task | None = None
+    _heap: list[tuple[int, float, int, Task, int]] = field(default_factory=list)
+    _order: int = 0
+    _left_behind: list[Task] = field(default_factory=list)
+    _main: Any = None
+
+    def __post_init__(self) -> None:
+        self._main = getcurrent()
+        self.rng = random.Random(self.seed)
+        self.now = micros_of(self.start)
+
+    def micros(self) -> int:
+        """
+        The clock of the servers.
+        """
+        return self.now
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """
+        The servers' clock is never waited on here: nothing of theirs runs by itself.
+        """
+        raise AssertionError("a server waits")
+
+    def time(self) -> datetime:
+        return datetime_of(self.now)
+
+    def spawn(self, owner: Owner, run: Callable[..., Any], *arguments: Any, after: float = 0.0) -> Task:
+        """
+        Start *run* beside what runs now.
+        """
+        # Whoever ends hands over to the scheduler, not to whoever started it.
+        task = Task(owner, greenlet(lambda: run(*arguments), parent=self._main))
+        self._push(task, after)
+        return task
+
+    def sleep(self, seconds: float) -> None:
+        """
+        Let others run for *seconds* of virtual time.
+        """
+        task = self.task
+        if task is None:
+            # Outside of the simulation (setting up, looking at the end) time stands still.
+            return
+        self._push(task, seconds)
+        self._main.switch()
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """
+        Run tasks until *until* holds between two of them, or none is left.
+        """
+        assert getcurrent() is self._main
+        while self._heap and not until():
+            at, _, _, task, ticket = heapq.heappop(self._heap)
+            if ticket != task.ticket:
+                continue
+            self.now = max(self.now, at)
+            owner = task.owner
+            if owner.dead:
+                # Never resumed, and kept: ending it would run its clean-up, which a killed process does not.
+                self._left_behind.append(task)
+                continue
+            if owner.frozen:
+                owner.parked.append(task)
+                continue
+            self.steps += 1
+            task.ticket += 1
+            self.task = task
+            try:
+                task.greenlet.switch()
+            finally:
+                self.task = None
+
+    def _push(self, task: Task, seconds: float) -> None:
+        self._order += 1
+        at = self.now + max(0, round(seconds * SECOND))
+        heapq.heappush(self._heap, (at, self.rng.random(), self._order, task, task.ticket))
+
+    def thaw(self, owner: Owner) -> None:
+        """
+        Let a frozen *owner* go on.
+        """
+        owner.frozen = False
+        while owner.parked:
+            self._push(owner.parked.pop(0), 0)
+
+    def wake(self, task: Task) -> None:
+        """
+        Let a sleeping *task* run at once.
+        """
+        self._push(task, 0)
+
+
+class Promise:
+    """
+    A value that somebody else will give.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._waiting: Task | None = None
+        self.value: Any = None
+        self.given = False
+
+    def give(self, value: Any) -> None:
+        """
+        The first value counts.
+        """
+        if self.given:
+            return
+        self.value, self.given = value, True
+        if self._waiting is not None:
+            self._hub.wake(self._waiting)
+
+    def wait(self, timeout: float) -> bool:
+        """
+        Wait for the value; returns whether it came in time.
+        """
+        if not self.given:
+            self._waiting = self._hub.task
+            self._hub.sleep(timeout)
+            self._waiting = None
+        return self.given
+
+
+class Mutex:
+    """
+    A re-entrant lock between tasks, in place of one between threads.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._owner: Any = None
+        self._count = 0
+
+    def acquire(self, blocking: bool = True) -> bool:
+        me = getcurrent()
+        while self._owner not in (None, me):
+            if not blocking:
+                return False
+            self._hub.sleep(0.05)
+        self._owner = me
+        self._count += 1
+        return True
+
+    def release(self) -> None:
+        assert self._owner is getcurrent()
+        self._count -= 1
+        if self._count == 0:
+            self._owner = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A task that is thrown away with its world leaves its locks behind.
+        if self._owner is getcurrent():
+            self.release()

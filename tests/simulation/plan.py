@@ -1,0 +1,105 @@
+"""
+What a history is made of: everything that is drawn before it begins, so that a failing one can be made smaller.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields, replace
+
+TROUBLES = (
+    "refused_calls",
+    "lost_answers",
+    "late_calls",
+    "crashes",
+    "freezes",
+    "outages",
+    "skews",
+    "lost_deliveries",
+    "duplicates",
+    "delays",
+    "paused_queue",
+    "lost_lines",
+    "late_lines",
+    "mail_down",
+    "cancels",
+    "user_writes",
+    "long_runs",
+    "hangs",
+    "failing_handlers",
+)
+"""Kinds of trouble; each is on or off in one history."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    One history.
+
+    Attributes:
+        seed: Every further draw.
+        chains: Documents.
+        steps: Steps of each chain.
+        instances: App processes at once.
+        minutes: Virtual minutes of trouble.
+        quarantine: Whether unknown holders wait for a person.
+        log_contents: Whether settlements in the log may hold saved fields.
+        max_attempts: Per sequence.
+        sweepers: Copies of the sweeper.
+        inline: Whether documents travel in their deliveries.
+        troubles: Kinds of trouble that are on.
+    """
+
+    seed: int
+    chains: int = 3
+    steps: int = 2
+    instances: int = 3
+    minutes: int = 30
+    quarantine: bool = False
+    log_contents: bool = True
+    max_attempts: int = 6
+    sweepers: int = 2
+    inline: bool = True
+    troubles: frozenset[str] = frozenset(TROUBLES)
+
+    def has(self, trouble: str) -> bool:
+        """
+        Whether *trouble* is on.
+        """
+        assert trouble in TROUBLES, trouble
+        return trouble in self.troubles
+
+    def smaller(self) -> list[Plan]:
+        """
+        The same history with one thing less, the greatest relief first.
+        """
+        found = [replace(self, troubles=self.troubles - {trouble}) for trouble in sorted(self.troubles)]
+        for name, least in (("chains", 1), ("steps", 1), ("sweepers", 1), ("instances", 1), ("minutes", 5)):
+            value = getattr(self, name)
+            if value > least:
+                found.insert(0, replace(self, **{name: max(least, value // 2)}))
+        return found
+
+    def __str__(self) -> str:
+        given = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "troubles"]
+        return f"{', '.join(given)}, troubles: {', '.join(sorted(self.troubles)) or 'none'}"
+
+
+def plan_of(seed: int) -> Plan:
+    """
+    The history of *seed*.
+    """
+    draw = random.Random(f"plan {seed}")
+    return Plan(
+        seed=seed,
+        chains=draw.randint(1, 4),
+        steps=draw.randint(1, 3),
+        instances=draw.randint(1, 3),
+        minutes=draw.choice((5, 10, 20)),
+        quarantine=draw.random() < 0.3,
+        log_contents=draw.random() < 0.6,
+        max_attempts=draw.choice((3, 6, 11)),
+        sweepers=draw.randint(1, 2),
+        inline=draw.random() < 0.8,
+        troubles=frozenset(trouble for trouble in TROUBLES if draw.random() < 0.5),
+    )

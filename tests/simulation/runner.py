@@ -1,0 +1,181 @@
+"""
+Many histories on several cores; what they exercised; and the first failing one, made small and told as a story.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.simulation.history import Told, play
+from tests.simulation.plan import Plan, plan_of
+
+BATCH = 10
+MOST_SHRINKS = 150
+
+EXERCISED = (
+    "lease.taken_over died",
+    "lease.taken_over unknown",
+    "lease.taken_over finished",
+    "lease.taken_over recorded",
+    "lease.taken_over never-started",
+    "delivery.completed",
+    "delivery.continued",
+    "delivery.duplicate",
+    "delivery.busy",
+    "delivery.unknown",
+    "delivery.early",
+    "delivery.lost-to-later",
+    "delivery.recovered",
+    "delivery.retrying",
+    "delivery.snoozed",
+    "delivery.failed-attempt",
+    "delivery.cancelled",
+    "delivery.short-lease",
+    "delivery.unavailable",
+    "late Commit applied",
+    "late Commit refused",
+    "late CreateTask applied",
+    "late duplicates",
+    "leases ended by others",
+    "requests timed out",
+    "effects of zombies",
+    "effects repeated with their key",
+    "evidence.unwritten",
+    "task.redispatched",
+    "task.undispatched",
+    "transactions",
+    "cancelled",
+    "cancelled in vain",
+    "mails refused",
+    "crashes",
+    "freezes",
+    "skews",
+    "outages",
+    "lost_answers",
+    "refused_calls",
+    "late_calls",
+    "lost_lines",
+    "late_lines",
+    "paused_queue",
+    "long_runs",
+    "hangs",
+    "failing_handlers",
+    "user_writes",
+    "resolved: run",
+    "resolved: complete",
+    "resolved: fail",
+)
+"""What a large number of histories must have met; a zero in one of these proves nothing and fails."""
+
+
+@dataclass
+class Summary:
+    """
+    How many histories went.
+
+    Attributes:
+        counts: What was exercised, summed.
+        failed: Seeds whose histories broke the promise.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[int] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        """
+        What should have been met and was not.
+        """
+        return [name for name in EXERCISED if not self.counts[name]]
+
+    def table(self) -> str:
+        """
+        Name and count, one a line.
+        """
+        return "\n".join(f"  {name:<36}{count:>10}" for name, count in sorted(self.counts.items()))
+
+
+def run_many(
+    seeds: Sequence[int], jobs: int, *, stop: bool = True, progress: Callable[[int, int], None] | None = None
+) -> Summary:
+    """
+    Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails.
+    """
+    summary = Summary()
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
+    done = 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        for counts, failed in pool.map(_play_batch, batches):
+            summary.counts.update(counts)
+            summary.failed.extend(failed)
+            done += BATCH
+            if progress is not None:
+                progress(min(done, len(seeds)), len(seeds))
+            if stop and summary.failed:
+                pool.shutdown(wait=True, cancel_futures=True)
+                break
+    return summary
+
+
+def _play_batch(seeds: Sequence[int]) -> tuple[Counter[str], list[int]]:
+    counts: Counter[str] = Counter()
+    failed = []
+    for seed in seeds:
+        told = play(plan_of(seed))
+        counts.update(told.counts)
+        if told.violations:
+            failed.append(seed)
+    return counts, failed
+
+
+def shrunk(plan: Plan) -> Plan:
+    """
+    The smallest plan found that still fails.
+    """
+    left = MOST_SHRINKS
+    found = True
+    while found and left > 0:
+        found = False
+        for smaller in plan.smaller():
+            left -= 1
+            if left <= 0:
+                break
+            if play(smaller).violations:
+                plan, found = smaller, True
+                break
+    return plan
+
+
+def story_of(plan: Plan, told: Told) -> str:
+    """
+    Who did what, when: the lines about the document that broke the promise, and about the processes that touched it.
+    """
+    lines = [f"seed {plan.seed}: {plan}", ""]
+    start = told.story[0][0] if told.story else 0
+    paths = {violation.partition(":")[0] for violation in told.violations}
+    names = {path.rpartition("/")[2] for path in paths}
+    about = [
+        (at, who, what)
+        for at, who, what in told.story
+        if who in ("CHECKER", "the world")
+        or not paths
+        or any(f"jobs/{n}" in what or f"jobs%2F{n}" in what for n in names)
+        or not ("jobs/" in what or "jobs%2F" in what)
+    ]
+    for at, who, what in about[-120:]:
+        lines.append(f"{(at - start) / 1_000_000:10.3f} s  {who:<9} {what}")
+    lines += ["", *told.violations]
+    return "\n".join(lines)
+
+
+def report(seed: int) -> str:
+    """
+    The failing history of *seed*, made small, as a story.
+    """
+    plan = shrunk(plan_of(seed))
+    return story_of(plan, play(plan))

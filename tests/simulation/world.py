@@ -1,0 +1,446 @@
+"""
+The world of one history: the in-process cloud, app processes that live and die on it, and everything that goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+from google.cloud.tasks_v2 import CloudTasksClient
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+from gcp_emulator.channel import InProcessChannel, firestore_client
+from gcp_emulator.faults import Faults
+from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.logging import LoggingServer
+from gcp_emulator.rpc import RpcError, Service
+from gcp_emulator.run.logs import RequestRecord, RunLogs
+from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.alerts import Alert
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.errors import AlertError
+from gcp_oncetask.renewal import Renewals
+from tests.simulation.hub import SECOND, Hub, Mutex, Owner, Promise
+from tests.simulation.plan import Plan
+
+PROJECT = "sim"
+QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
+ORIGIN = "https://app.test"
+REQUEST_TIMEOUT = 300.0
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
+_REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+
+class ProcessClock:
+    """
+    The library's clock in one process: virtual time, and a wall clock that may be wrong.
+    """
+
+    def __init__(self, hub: Hub, process: Process) -> None:
+        self._hub = hub
+        self._process = process
+
+    def now(self) -> datetime:
+        return self._hub.time() + self._process.skew
+
+    def mark(self) -> Mark:
+        seconds = self._hub.now / SECOND
+        return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
+
+    def wait(self, event: threading.Event, timeout: float) -> bool:
+        self._hub.sleep(timeout)
+        return event.is_set()
+
+    def random(self) -> float:
+        return self._hub.rng.random()
+
+    def nonce(self) -> str:
+        return f"{self._hub.rng.getrandbits(96):024x}"
+
+
+@dataclass(eq=False)
+class Process(Owner):
+    """
+    One app process.
+
+    Attributes:
+        skew: How wrong its wall clock is.
+        cut_off: Until then (micros) its network is down.
+        hurt_until: Until then it may be frozen or cut off.
+        locker: Its locker.
+        app: Its Flask app.
+        requests: Those it has not answered.
+    """
+
+    skew: timedelta = timedelta(0)
+    cut_off: int = 0
+    hurt_until: int = 0
+    locker: Any = None
+    app: Any = None
+    requests: list[Promise] = field(default_factory=list)
+
+
+class World:
+    """
+    Everything that one history has.
+
+    Args:
+        plan: What it is made of.
+        make_app: Makes the Flask app of a process.
+        observe: Told of every call that took effect: process, name, request.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        make_app: Callable[[World, Process], Any],
+        observe: Callable[[Process | None, str, Any], None],
+    ) -> None:
+        self.plan = plan
+        self.hub = Hub(plan.seed, datetime(2026, 1, 1, tzinfo=UTC))
+        self.faults = Faults(plan.seed)
+        self.firestore = FirestoreServer(self.hub, self.faults)
+        self.tasks = TasksServer(self.hub, self.faults, None, self.deliver, auto=False)
+        self.logging = LoggingServer(self.hub, self.faults)
+        self.tasks.create_queue(QUEUE)
+        self.cloud = Owner("cloud")
+        self.processes: list[Process] = []
+        self.alerts: list[Alert] = []
+        self.mail_down = False
+        self.returned: set[str] = set()
+        self.landing = False
+        self.trouble = True
+        self.counts: Counter[str] = Counter()
+        self.story: list[tuple[int, str, str]] = []
+        self._make_app = make_app
+        self._observe = observe
+        self._made = 0
+        self.user = firestore_client(InProcessChannel(self._services, self.hub, via=self._user_call), PROJECT)
+
+    @property
+    def _services(self) -> Sequence[Service]:
+        return (self.firestore.service, self.tasks.service, self.logging.service)
+
+    def tell(self, who: str, what: str) -> None:
+        """
+        Add a line to the story.
+        """
+        self.story.append((self.hub.now, who, what))
+
+    def hit(self, trouble: str, chance: float) -> bool:
+        """
+        Whether *trouble* strikes now.
+        """
+        struck = self.trouble and self.plan.has(trouble) and self.hub.rng.random() < chance
+        if struck:
+            self.counts[trouble] += 1
+        return struck
+
+    # --- processes ---
+
+    def start_process(self) -> Process:
+        """
+        Start an app process, with a locker and an app of its own.
+        """
+        self._made += 1
+        process = Process(f"app-{self._made}")
+        channel = InProcessChannel(self._services, self.hub, via=self._call_of(process))
+        nobody = AnonymousCredentials()
+        clock = ProcessClock(self.hub, process)
+        config = Config(
+            project=PROJECT,
+            location="here",
+            verify="off",
+            base_url=ORIGIN,
+            log_contents=self.plan.log_contents,
+            inline_limit=16_384 if self.plan.inline else 0,
+            collections=("jobs",),
+        )
+        log_client = LoggingServiceV2Client(
+            transport=LoggingServiceV2GrpcTransport(channel=channel, credentials=nobody)
+        )
+        process.locker = Locker(
+            firestore_client(channel, PROJECT),
+            config=config,
+            tasks=CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel, credentials=nobody)),
+            request_log=CloudRequestLog(project=lambda: PROJECT, emulator=None, clock=clock, client=log_client),
+            alerts=_Mail(self, process),
+            clock=clock,
+        )
+        process.locker.engine.trail_to(_Stdout(self, process))
+        process.locker.engine.instance = lambda: process.name
+        process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
+        process.app = self._make_app(self, process)
+        self.processes.append(process)
+        self.tell(process.name, "starts")
+        return process
+
+    def freeze(self, process: Process, seconds: float, when: str = "") -> None:
+        """
+        SIGSTOP, and SIGCONT after *seconds*.
+        """
+        process.frozen = True
+        process.hurt_until = max(process.hurt_until, self.hub.now + round(seconds * SECOND))
+        self.tell(process.name, f"is frozen for {seconds:g} s {when}")
+        self.hub.spawn(self.cloud, self.thaw, process, after=seconds)
+
+    def thaw(self, process: Process) -> None:
+        """
+        Let it go on, if it is frozen.
+        """
+        if process.frozen:
+            self.tell(process.name, "goes on")
+            self.hub.thaw(process)
+
+    def kill(self, process: Process, when: str = "") -> None:
+        """
+        SIGKILL: nothing of it runs again, its requests are broken off.
+        """
+        process.dead = True
+        self.processes.remove(process)
+        self.tell(process.name, f"is killed {when} with {len(process.requests)} requests")
+        if self.hub.rng.random() < 0.5:
+            self.run_logs(process).system("Container terminated on signal 9.", process.name)
+        for promise in process.requests:
+            promise.give(Answer(503, b"connection error"))
+
+    def some_process(self) -> Process:
+        """
+        Any process that is alive; a new one if there is none.
+        """
+        alive = self.processes
+        if len(alive) < self.plan.instances and (not alive or self.hub.rng.random() < 0.3):
+            return self.start_process()
+        return self.hub.rng.choice(alive)
+
+    # --- remote calls ---
+
+    def _call_of(self, process: Process) -> Callable[..., Any]:
+        def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
+            draw = self.hub.rng
+            self.hub.sleep(draw.expovariate(50))
+            self._struck(process, f"before its {name}")
+            if self.hub.now < process.cut_off:
+                self._cut(process, service, name, request, timeout)
+            if self.hit("refused_calls", 0.05):
+                code = draw.choice(_REFUSED)
+                self.tell(process.name, f"{name} fails before its effect: {code.name}")
+                raise RpcError(code, "refused by the simulation")
+            if self.hit("late_calls", 0.04):
+                self._lands_late(process, service, name, request, timeout)
+            if name == "ListLogEntries" and self.trouble and draw.random() < 0.5:
+                # The worst moment to come back: while somebody asks whether one is still alive.
+                for other in self.processes:
+                    self.thaw(other)
+            answer = self._applied(process, service, name, request)
+            self._struck(process, f"after its {name}")
+            if self.hit("lost_answers", 0.06):
+                code = draw.choice(_LOST)
+                self.tell(process.name, f"the answer of {name} is lost: {code.name}")
+                self.hub.sleep(draw.expovariate(1))
+                raise RpcError(code, "the answer was lost")
+            self.hub.sleep(draw.expovariate(50))
+            return answer
+
+        return call
+
+    def _struck(self, process: Process, when: str) -> None:
+        """
+        The process may die, or stop for a while, right here.
+        """
+        if self.hit("crashes", 0.015):
+            self.kill(process, when)
+            self.hub.sleep(0)
+        if self.hit("freezes", 0.01):
+            self.freeze(process, self.hub.rng.choice((30, 90, 400, 800)), when)
+            self.hub.sleep(0)
+
+    def _cut(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
+        """
+        The network of the process is down: nothing is answered, and what it sent may have got through.
+        """
+        self.counts["calls into an outage"] += 1
+        if self.hub.rng.random() < 0.3:
+            self._lands_late(process, service, name, request, timeout)
+        self.hub.sleep(1)
+        raise RpcError(grpc.StatusCode.UNAVAILABLE, "the network is down")
+
+    def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
+        after = self.hub.rng.choice((1.0, 15.0, 90.0, 700.0))
+        self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
+
+        def land() -> None:
+            self.tell("network", f"the {name} of {process.name} lands")
+            self.landing = True
+            try:
+                self._applied(process, service, name, request)
+            except RpcError as error:
+                self.counts[f"late {name} refused"] += 1
+                self.tell("network", f"and is refused: {error.code.name}")
+            else:
+                self.counts[f"late {name} applied"] += 1
+            finally:
+                self.landing = False
+
+        self.hub.spawn(self.cloud, land, after=after)
+        self.hub.sleep(timeout or 10.0)
+        raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _applied(self, process: Process | None, service: Service, name: str, request: Any) -> Any:
+        answer = service.call(name, request)
+        self._observe(process, name, request)
+        return answer
+
+    def _user_call(self, service: Service, name: str, request: Any, _: float | None) -> Any:
+        return self._applied(None, service, name, request)
+
+    # --- deliveries ---
+
+    def deliver(self, dispatch: Dispatch) -> Answer:
+        """
+        One push: to some process, through its WSGI app, as Cloud Run would.
+        """
+        process = self.some_process()
+        trace = f"{self.hub.rng.getrandbits(128):032x}"
+        promise = Promise(self.hub)
+        process.requests.append(promise)
+        named = dispatch.url.partition("?")[2].replace("oncetask_", "")
+        self.tell(process.name, f"gets {named}, retry {dispatch.headers['X-CloudTasks-TaskRetryCount']}")
+        sent = replace(dispatch, headers={**dispatch.headers, "X-Cloud-Trace-Context": f"{trace}/1"})
+        self.hub.spawn(process, self._serve, process, sent, promise)
+        begun = self.hub.now
+        if not promise.wait(REQUEST_TIMEOUT):
+            promise.give(Answer(504, b"upstream request timeout"))
+            self.counts["requests timed out"] += 1
+        if promise in process.requests:
+            process.requests.remove(promise)
+        answer: Answer = promise.value
+        self._log_request(process, dispatch, trace, begun, answer)
+        self.tell(process.name, f"answers {answer.status} to {named}")
+        return answer
+
+    def _serve(self, process: Process, dispatch: Dispatch, promise: Promise) -> None:
+        answer = WsgiTransport({ORIGIN: process.app})(dispatch)
+        if answer.status == 500 and b"Traceback" in answer.body:
+            raise AssertionError(answer.body.decode())
+        promise.give(answer)
+
+    def _log_request(self, process: Process, dispatch: Dispatch, trace: str, begun: int, answer: Answer) -> None:
+        if self.hit("lost_lines", 0.1):
+            return
+        record = RequestRecord(
+            method="POST",
+            url=dispatch.url,
+            # A proxy may have sent the head of an answer before the process behind it died.
+            status=200 if process.dead and self.hit("lost_lines", 0.3) else answer.status or 0,
+            started=begun,
+            ended=self.hub.now,
+            request_size=0,
+            response_size=0,
+            user_agent="",
+            remote_ip="",
+            referer="",
+            trace=trace,
+            span_id="",
+            instance_id=process.name,
+        )
+        self.run_logs(process).request(record)
+
+    def run_logs(self, process: Process) -> RunLogs:
+        """
+        The platform's log writer, as slow as this moment is.
+        """
+        delay = self.hub.rng.choice((5.0, 60.0, 400.0)) if self.hit("late_lines", 0.1) else 0.3
+        return RunLogs(
+            self.logging,
+            self.hub,
+            project=PROJECT,
+            region="here",
+            service="app",
+            revision=f"app-{process.name}",
+            delay=delay,
+        )
+
+
+class _Stdout:
+    """
+    Standard output of a process: its lines reach Cloud Logging late, or not at all.
+    """
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def write(self, text: str) -> int:
+        own = json.loads(text)["oncetask"]
+        if own["event"] == "returned":
+            self._world.returned.add(own["holder"])
+        if not self._world.hit("lost_lines", 0.15):
+            self._world.run_logs(self._process).line("stdout", text.rstrip("\n"), self._process.name)
+        return len(text)
+
+    def flush(self) -> None:
+        """
+        Nothing is held back.
+        """
+
+
+class _Mail:
+    """
+    The alert channel of a process; sending takes time, and fails while the mail server is down.
+    """
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def send(self, alert: Alert) -> None:
+        world = self._world
+        world.hub.sleep(world.hub.rng.expovariate(2))
+        if world.mail_down:
+            world.counts["mails refused"] += 1
+            raise AlertError("the mail server of the simulation is down")
+        world.alerts.append(alert)
+        world.tell(self._process.name, f"mails {alert.event} of {alert.document}")
+        world.hub.sleep(world.hub.rng.expovariate(2))
+
+
+def cooperative(hub: Hub) -> SimpleNamespace:
+    """
+    What ``gcp_oncetask.attempt`` needs of ``threading``, between tasks instead of threads.
+    """
+    return SimpleNamespace(Event=threading.Event, RLock=lambda: Mutex(hub))
+
+
+class Heard(logging.Handler):
+    """
+    Counts the library's decisions, and keeps them for the story.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.world: World | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        world, own = self.world, getattr(record, "oncetask", None)
+        if world is None:
+            return
+        if isinstance(own, dict):
+            event = str(own.get("event"))
+            world.counts[event + (f" {own['verdict']}" if "verdict" in own else "")] += 1
+        elif record.levelno >= logging.WARNING and "ONCETASK_VERIFY" not in record.getMessage():
+            world.tell("log", record.getMessage()[:200])
