@@ -64,8 +64,6 @@ DIFFERENCES = {
         grpc.StatusCode.FAILED_PRECONDITION,
         "no old versions are kept",
     ),
-    "ranges on two fields": (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OK, "not done yet"),
-    "not equal": (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OK, "not done yet"),
     "kindless query": (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OK, "not done yet"),
     "write while a transaction has read the document": (
         grpc.StatusCode.OK,
@@ -324,11 +322,32 @@ class Wire:
         responses = self.call("RunAggregationQuery", made, pb("RunAggregationQueryResponse"), stream=True)
         return int(responses[-1].result.aggregate_fields["n"].integer_value)
 
+    def aggregate(self, collection: str, *aggregations: Any, request: Any = None, **query: Any) -> dict[str, Any]:
+        """
+        Values by alias.
+        """
+        made = pb("RunAggregationQueryRequest")(
+            parent=self.root,
+            structured_aggregation_query={
+                "structured_query": self.query_message(collection, **query),
+                "aggregations": list(aggregations),
+            },
+            **(request or {}),
+        )
+        responses = self.call("RunAggregationQuery", made, pb("RunAggregationQueryResponse"), stream=True)
+        return dict(responses[-1].result.aggregate_fields)
+
     def filter(self, path: str, operator: str, operand: Any) -> Any:
         made = pb("StructuredQuery").Filter()
         made.field_filter.field.field_path = path
         made.field_filter.op = pb("StructuredQuery").FieldFilter.Operator.Value(operator)
         made.field_filter.value.CopyFrom(value(operand))
+        return made
+
+    def unary(self, path: str, operator: str) -> Any:
+        made = pb("StructuredQuery").Filter()
+        made.unary_filter.field.field_path = path
+        made.unary_filter.op = pb("StructuredQuery").UnaryFilter.Operator.Value(operator)
         return made
 
     def both(self, *filters: Any) -> Any:

@@ -292,10 +292,4 @@ class TestQueries:
             assert w.outcome(w.query, "q", **query) == INVALID, query
         assert w.outcome(w.query, "a/b") == INVALID
         assert w.outcome(w.query, "q", parent="odd") == INVALID
-        two = w.both(w.filter("n", "GREATER_THAN", 3), w.filter("e", "GREATER_THAN", 0))
-        for difference, code in (
-            ("ranges on two fields", w.outcome(w.query, "q", where=two)),
-            ("not equal", w.outcome(w.query, "q", where=w.filter("n", "NOT_EQUAL", 3))),
-            ("kindless query", w.outcome(w.query, "")),
-        ):
-            assert code == firestore_server.expected(difference), difference
+        assert w.outcome(w.query, "") == firestore_server.expected("kindless query")

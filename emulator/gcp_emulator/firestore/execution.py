@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from gcp_emulator.firestore.paths import NAME
-from gcp_emulator.firestore.query import Cursor, Order, Position, Query, Range
+from gcp_emulator.firestore.filters import Conjunct, Position, Range
+from gcp_emulator.firestore.paths import NAME, Segments
+from gcp_emulator.firestore.query import Cursor, Order, Query
 from gcp_emulator.firestore.sorted_keys import TOP
-from gcp_emulator.firestore.store import Store, field_key
+from gcp_emulator.firestore.store import Store, element_keys, field_key
 from gcp_emulator.firestore.values import Key
 from gcp_emulator.firestore.writes import Stored
 
@@ -52,39 +53,53 @@ def run(store: Store, query: Query) -> Answer:
     """
     The results of *query* on *store* as it is.
     """
-    if query.limit == 0:
-        return Answer([], 0, 0)
-    plan = _plan(store, query)
     answer = Answer([], 0, 0)
-    rows = _rows(store, query, plan, answer)
-    if not plan.ordered:
-        rows = iter(_sorted(list(rows), query.orders))
-    rows = _between_cursors(rows, query)
+    if query.limit == 0:
+        return answer
+    most = None if query.limit is None else query.offset + query.limit
+    if len(query.conjuncts) == 1:
+        rows = _of_one(store, query, query.conjuncts[0], answer)
+    else:
+        found: dict[Segments, Row] = {}
+        for conjunct in query.conjuncts:
+            found.update((row[1].segments, row) for row in islice(_of_one(store, query, conjunct, answer), most))
+        rows = iter(_sorted(list(found.values()), query.orders))
     answer.skipped = sum(1 for _ in islice(rows, query.offset))
     answer.documents = [stored for _, stored in islice(rows, query.limit)]
     return answer
 
 
-def _plan(store: Store, query: Query) -> _Plan:
+def _of_one(store: Store, query: Query, conjunct: Conjunct, answer: Answer) -> Iterator[Row]:
+    """
+    What satisfies *conjunct*, in order, between the cursors.
+    """
+    plan = _plan(store, query, conjunct)
+    rows = _rows(store, query, conjunct, plan, answer)
+    if not plan.ordered:
+        rows = iter(_sorted(list(rows), query.orders))
+    return _between_cursors(rows, query)
+
+
+def _plan(store: Store, query: Query, conjunct: Conjunct) -> _Plan:
     whole = Range(query.orders[0].path, (), (TOP,))
-    candidates = list(query.ranges)
-    if all(each.path != whole.path for each in candidates):
+    candidates = list(conjunct.ranges)
+    if all(each.path != whole.path or each.array for each in candidates):
         candidates.append(whole)
-    plans = [_priced(store, query, candidate) for candidate in candidates]
+    plans = [_priced(store, query, conjunct, candidate) for candidate in candidates]
     return min(plans, key=lambda plan: (plan.cost, not plan.ordered))
 
 
-def _priced(store: Store, query: Query, candidate: Range) -> _Plan:
+def _priced(store: Store, query: Query, conjunct: Conjunct, candidate: Range) -> _Plan:
     # What has one value in all results doesn't order them.
-    orders = [order for order in query.orders if order.path not in query.equal]
-    constant = candidate.path in query.equal or candidate.path == NAME
-    alone = all(each is candidate for each in query.ranges)
+    orders = [order for order in query.orders if order.path not in conjunct.equal]
+    constant = candidate.array or candidate.path in conjunct.equal or candidate.path == NAME
+    alone = all(each is candidate for each in conjunct.ranges) and not conjunct.excluded
     walked = [NAME] if constant else [candidate.path, NAME]
     descending = query.orders[-1].descending
     ordered = [order.path for order in orders] == walked and all(o.descending is descending for o in orders)
-    if ordered and len(orders) == len(query.orders):
+    if ordered and len(orders) == len(query.orders) and not candidate.array:
         candidate = _narrowed(candidate, query, descending=descending)
-    cost = store.index(query.scope, candidate.path).count(candidate.low, candidate.high)
+    cost = store.index(query.scope, candidate.path, array=candidate.array).count(candidate.low, candidate.high)
     # What other filters leave out may make an ordered walk longer than the limit says.
     if ordered and query.limit is not None and alone and not (query.scope.group and query.parent):
         cost = min(cost, query.offset + query.limit)
@@ -113,19 +128,20 @@ def _position(cursor: Cursor, *, behind: bool) -> Position:
     return (*cursor.keys, TOP) if behind else cursor.keys
 
 
-def _rows(store: Store, query: Query, plan: _Plan, answer: Answer) -> Iterator[Row]:
-    index = store.index(query.scope, plan.range.path)
-    others = [each for each in query.ranges if each is not plan.range]
+def _rows(store: Store, query: Query, conjunct: Conjunct, plan: _Plan, answer: Answer) -> Iterator[Row]:
+    index = store.index(query.scope, plan.range.path, array=plan.range.array)
+    used = plan.range
+    others = [each for each in conjunct.ranges if each != used]
     descending = query.orders[-1].descending and plan.ordered
     depth = len(query.parent)
-    for entry in index.between(plan.range.low, plan.range.high, descending=descending):
+    for entry in index.between(used.low, used.high, descending=descending):
         answer.examined += 1
         segments = entry[1]
         if depth and segments[:depth] != query.parent:
             continue
         stored = store.get("/".join(segments))
         assert stored is not None
-        if not all(_lies_in(stored, each) for each in others):
+        if not all(_lies_in(stored, each) for each in others) or _is_excluded(stored, conjunct):
             continue
         keys = _order_keys(stored, query.orders)
         if keys is not None:
@@ -133,8 +149,14 @@ def _rows(store: Store, query: Query, plan: _Plan, answer: Answer) -> Iterator[R
 
 
 def _lies_in(stored: Stored, filtered: Range) -> bool:
+    if filtered.array:
+        return filtered.low[0] in element_keys(stored, filtered.path)
     key = field_key(stored, filtered.path)
     return key is not None and filtered.low <= (key, stored.segments) < filtered.high
+
+
+def _is_excluded(stored: Stored, conjunct: Conjunct) -> bool:
+    return any(field_key(stored, path) in keys for path, keys in conjunct.excluded)
 
 
 def _order_keys(stored: Stored, orders: tuple[Order, ...]) -> tuple[Key, ...] | None:

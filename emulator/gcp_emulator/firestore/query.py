@@ -4,32 +4,28 @@ Structured queries: read into plain data, and what isn't done rightly refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import grpc
 
-from gcp_emulator.firestore.messages import AnyQuery, AnyValue, StructuredQuery
+from gcp_emulator.firestore.filters import Conjunct, Filters, Range, name_key, read_filters
+from gcp_emulator.firestore.messages import AnyQuery, StructuredQuery
 from gcp_emulator.firestore.paths import (
     NAME,
     FieldPath,
     Segments,
     check_collection,
     database_of,
-    document_segments,
     field_path,
     invalid,
     parent_segments,
 )
 from gcp_emulator.firestore.sorted_keys import TOP
 from gcp_emulator.firestore.store import Scope
-from gcp_emulator.firestore.values import NAN, NULL, Key, sort_key, type_range
+from gcp_emulator.firestore.values import Key, sort_key
 from gcp_emulator.rpc import RpcError, unimplemented
 
-Position = tuple[Any, ...]
-
-_OPERATORS = StructuredQuery.FieldFilter.Operator
-_UNARY = StructuredQuery.UnaryFilter.Operator
 _DESCENDING = StructuredQuery.Direction.Value("DESCENDING")
 
 
@@ -50,17 +46,6 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """
-    Filters on one field as positions in its index.
-    """
-
-    path: FieldPath
-    low: Position
-    high: Position
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
     """
     A query that this server answers.
@@ -68,8 +53,7 @@ class Query:
     Attributes:
         scope: Collection or group.
         parent: Ids of the document that the results descend from.
-        ranges: What each filtered field must lie in; equalities are ranges of one key.
-        equal: The fields with an equality.
+        conjuncts: Filters; a result satisfies at least one.
         orders: Every order, implied ones included; the last one is by name.
         limit: At most so many results; None for all.
         projection: Fields to return; None for all.
@@ -77,14 +61,20 @@ class Query:
 
     scope: Scope
     parent: Segments
-    ranges: tuple[Range, ...]
-    equal: frozenset[FieldPath]
+    conjuncts: tuple[Conjunct, ...]
     orders: tuple[Order, ...]
     start: Cursor | None
     end: Cursor | None
     offset: int
     limit: int | None
     projection: list[FieldPath] | None
+
+    def having(self, paths: Iterable[FieldPath]) -> Query:
+        """
+        The same among documents that have all fields at *paths*.
+        """
+        there = tuple(Range(path, (), (TOP,)) for path in paths)
+        return replace(self, conjuncts=tuple(replace(each, ranges=(*each.ranges, *there)) for each in self.conjuncts))
 
 
 def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
@@ -99,9 +89,7 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
     if message.HasField("find_nearest"):
         raise unimplemented("find_nearest")
     scope = _scope(message, segments)
-    filters = _Filters(database)
-    if message.HasField("where"):
-        filters.add(message.where)
+    filters = read_filters(message.where, database) if message.HasField("where") else Filters()
     orders = _orders(message, filters)
     if message.offset < 0:
         raise invalid("offset is negative")
@@ -114,8 +102,7 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
     return database, Query(
         scope=scope,
         parent=segments,
-        ranges=tuple(filters.ranges()),
-        equal=frozenset(path for path, _ in filters.equalities),
+        conjuncts=filters.conjuncts,
         orders=orders,
         start=_cursor(message, "start_at", orders, database),
         end=_cursor(message, "end_at", orders, database),
@@ -137,89 +124,7 @@ def _scope(message: AnyQuery, parent: Segments) -> Scope:
     return Scope("/".join((*parent, selector.collection_id)), group=False)
 
 
-class _Filters:
-    def __init__(self, database: str) -> None:
-        self._database = database
-        self.equalities: list[tuple[FieldPath, Key]] = []
-        self.bounded: FieldPath | None = None
-        self._lows: list[Position] = []
-        self._highs: list[Position] = []
-
-    def add(self, message: AnyQuery) -> None:
-        match message.WhichOneof("filter_type"):
-            case "composite_filter":
-                composite = message.composite_filter
-                if composite.op != StructuredQuery.CompositeFilter.AND:
-                    raise unimplemented("A composite filter other than AND")
-                for inner in composite.filters:
-                    self.add(inner)
-            case "field_filter":
-                self._add_field(message.field_filter)
-            case "unary_filter":
-                self._add_unary(message.unary_filter)
-            case _:
-                raise invalid("A filter must be a composite, field or unary filter.")
-
-    def ranges(self) -> list[Range]:
-        ranges = [Range(path, (key,), (key, TOP)) for path, key in self.equalities]
-        if self.bounded is not None:
-            ranges.append(Range(self.bounded, max(self._lows), min(self._highs)))
-        return ranges
-
-    def _add_field(self, message: AnyQuery) -> None:
-        operator = _name(_OPERATORS, message.op)
-        if operator in ("OPERATOR_UNSPECIFIED", ""):
-            raise invalid("Unknown FieldFilter operator.")
-        if operator not in ("EQUAL", "LESS_THAN", "LESS_THAN_OR_EQUAL", "GREATER_THAN", "GREATER_THAN_OR_EQUAL"):
-            raise unimplemented(f"The filter operator {operator}")
-        path = field_path(message.field.field_path)
-        key = name_key(message.value, self._database) if path == NAME else _filter_key(message.value)
-        if operator == "EQUAL":
-            self.equalities.append((path, key))
-            return
-        if self.bounded not in (None, path):
-            raise unimplemented("A query with range filters on more than one field")
-        self.bounded = path
-        if path == NAME:
-            first: Position = ()
-            after: Position = (TOP,)
-        else:
-            lowest, behind = type_range(key)
-            first, after = (lowest,), (behind,)
-        self._lows.append({"GREATER_THAN": (key, TOP), "GREATER_THAN_OR_EQUAL": (key,)}.get(operator, first))
-        self._highs.append({"LESS_THAN": (key,), "LESS_THAN_OR_EQUAL": (key, TOP)}.get(operator, after))
-
-    def _add_unary(self, message: AnyQuery) -> None:
-        operator = _name(_UNARY, message.op)
-        path = field_path(message.field.field_path)
-        if operator not in ("IS_NULL", "IS_NAN"):
-            raise unimplemented(f"The filter operator {operator}")
-        self.equalities.append((path, NULL if operator == "IS_NULL" else NAN))
-
-
-def _name(enum: Any, number: int) -> str:
-    return str(enum.Name(number)) if number in enum.values() else ""
-
-
-def _filter_key(value: AnyValue) -> Key:
-    if value.WhichOneof("value_type") is None:
-        raise invalid("A filter's value must be set.")
-    key = sort_key(value)
-    if key in (NULL, NAN):
-        raise unimplemented("A field filter on null or NaN (use IS_NULL or IS_NAN)")
-    return key
-
-
-def name_key(value: AnyValue, database: str) -> Key:
-    """
-    What a document with the name *value* sorts by.
-    """
-    if value.WhichOneof("value_type") != "reference_value":
-        raise invalid("__key__ filter value must be a Key")
-    return document_segments(value.reference_value, database, "Resource")
-
-
-def _orders(message: AnyQuery, filters: _Filters) -> tuple[Order, ...]:
+def _orders(message: AnyQuery, filters: Filters) -> tuple[Order, ...]:
     orders: list[Order] = []
     for order in message.order_by:
         path = field_path(order.field.field_path)
@@ -230,10 +135,10 @@ def _orders(message: AnyQuery, filters: _Filters) -> tuple[Order, ...]:
         orders.append(Order(path, order.direction == _DESCENDING))
     descending = orders[-1].descending if orders else False
     paths = [order.path for order in orders]
-    if filters.bounded is not None and filters.bounded not in paths and filters.bounded != NAME:
-        if NAME in paths:
-            raise invalid("order by clause cannot contain more fields after the key")
-        orders.append(Order(filters.bounded, descending))
+    implied = [path for path in filters.inequalities if path not in paths and path != NAME]
+    if implied and NAME in paths:
+        raise invalid("order by clause cannot contain more fields after the key")
+    orders.extend(Order(path, descending) for path in implied)
     if NAME not in paths:
         orders.append(Order(NAME, descending))
     elif len(orders) == 1 and descending and not message.HasField("where"):

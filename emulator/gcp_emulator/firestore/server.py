@@ -13,6 +13,7 @@ import grpc
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import messages as m
+from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import Database
 from gcp_emulator.firestore.paths import (
     NAME,
@@ -237,8 +238,11 @@ class FirestoreServer:
     def _run_aggregation(self, request: m.AnyRequest) -> list[m.AnyResponse]:
         _check_selector(request)
         aggregated = request.structured_aggregation_query
-        aliases = _count_aliases(aggregated.aggregations)
+        aggregations = read_aggregations(aggregated.aggregations)
+        counted = all(each.kind == "count" for each in aggregations.values())
         name, query = read_query(aggregated.structured_query, request.parent)
+        # A number is made of an index of its field: documents without the field are no part of the query.
+        query = query.having({each.path for each in aggregations.values() if each.path is not None})
         responses = []
         with self._lock:
             database = self._database(name)
@@ -247,14 +251,13 @@ class FirestoreServer:
                 key = _begun(database, request.new_transaction)
                 responses.append(m.RunAggregationQueryResponse(transaction=key))
             transaction, read_time = database.reader(key)
-            answer = database.run(query, transaction, counted=True)
+            answer = database.run(query, transaction, counted=counted)
             self.reads += max(1, -(-answer.examined // AGGREGATED_PER_READ))
             self.examined += answer.examined
         response = m.RunAggregationQueryResponse()
         m.set_time(response.read_time, read_time)
-        for alias, most in aliases.items():
-            number = len(answer.documents) if most is None else min(most, len(answer.documents))
-            response.result.aggregate_fields[alias].integer_value = number
+        for alias, aggregation in aggregations.items():
+            response.result.aggregate_fields[alias].CopyFrom(aggregation.over(answer.documents))
         return [*responses, response]
 
 
@@ -285,26 +288,3 @@ def _mask(request: m.AnyRequest) -> list[FieldPath] | None:
     if not request.HasField("mask"):
         return None
     return [path for text in request.mask.field_paths if (path := field_path(text)) != NAME]
-
-
-def _count_aliases(aggregations: Any) -> dict[str, int | None]:
-    """
-    Alias of each count, and the number it stops at.
-    """
-    if not aggregations:
-        raise invalid("An aggregation query needs at least one aggregation.")
-    aliases: dict[str, int | None] = {}
-    for aggregation in aggregations:
-        operator = aggregation.WhichOneof("operator")
-        if operator is None:
-            raise invalid("Operator field in Aggregation is not set.")
-        if operator != "count":
-            raise unimplemented(f"The aggregation {operator}")
-        most = aggregation.count.up_to.value if aggregation.count.HasField("up_to") else None
-        if most is not None and most <= 0:
-            raise invalid("up_to must be greater than zero.")
-        alias = aggregation.alias or f"field_{len(aliases) + 1}"
-        if alias in aliases:
-            raise invalid(f'The alias "{alias}" is used twice.')
-        aliases[alias] = most
-    return aliases

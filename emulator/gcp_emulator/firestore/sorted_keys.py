@@ -22,6 +22,12 @@ class _Top:
     def __gt__(self, _: object) -> bool:
         return True
 
+    def __le__(self, other: object) -> bool:
+        return self is other
+
+    def __ge__(self, _: object) -> bool:
+        return True
+
 
 TOP = _Top()
 

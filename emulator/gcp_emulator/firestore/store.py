@@ -41,12 +41,12 @@ class Store:
     """
     Documents by collection, and an index per scope and field, built when a query first asks for it.
 
-    An index holds ``(key, segments)`` of every document that has the field.
+    An index holds ``(key, segments)`` of every document that has the field; one of a field's elements, of every element.
     """
 
     def __init__(self) -> None:
         self._collections: dict[str, dict[str, Stored]] = {}
-        self._indexes: dict[Scope, dict[FieldPath, SortedKeys]] = {}
+        self._indexes: dict[Scope, dict[tuple[FieldPath, bool], SortedKeys]] = {}
 
     def get(self, path: str) -> Stored | None:
         """
@@ -92,25 +92,43 @@ class Store:
             if path.rpartition("/")[2] == scope.collection:
                 yield from collection.values()
 
-    def index(self, scope: Scope, field: FieldPath) -> SortedKeys:
+    def index(self, scope: Scope, field: FieldPath, *, array: bool = False) -> SortedKeys:
         """
-        The index of *field* over *scope*.
+        The index of *field*, or of its elements, over *scope*.
         """
         fields = self._indexes.setdefault(scope, {})
-        index = fields.get(field)
+        index = fields.get((field, array))
         if index is None:
-            index = fields[field] = SortedKeys(
-                (key, stored.segments) for stored in self.within(scope) if (key := field_key(stored, field)) is not None
+            index = fields[field, array] = SortedKeys(
+                (key, stored.segments) for stored in self.within(scope) for key in _keys(stored, field, array)
             )
         return index
 
 
-def _move(index: SortedKeys, field: FieldPath, before: Stored | None, after: Stored | None) -> None:
-    old = None if before is None else field_key(before, field)
-    new = None if after is None else field_key(after, field)
-    if old == new:
-        return
-    if before is not None and old is not None:
-        index.remove((old, before.segments))
-    if after is not None and new is not None:
-        index.add((new, after.segments))
+def element_keys(stored: Stored, path: FieldPath) -> set[Key]:
+    """
+    What the elements of the array at *path* sort by; nothing if it is no array.
+    """
+    value = find(stored.document.fields, path)
+    if value is None or value.WhichOneof("value_type") != "array_value":
+        return set()
+    return {sort_key(element) for element in value.array_value.values}
+
+
+def _keys(stored: Stored | None, field: FieldPath, array: bool) -> set[Key]:
+    if stored is None:
+        return set()
+    if array:
+        return element_keys(stored, field)
+    key = field_key(stored, field)
+    return set() if key is None else {key}
+
+
+def _move(index: SortedKeys, field: tuple[FieldPath, bool], before: Stored | None, after: Stored | None) -> None:
+    old, new = _keys(before, *field), _keys(after, *field)
+    for key in old - new:
+        assert before is not None
+        index.remove((key, before.segments))
+    for key in new - old:
+        assert after is not None
+        index.add((key, after.segments))
