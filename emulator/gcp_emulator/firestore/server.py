@@ -12,16 +12,14 @@ import grpc
 
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
+from gcp_emulator.firestore import documents
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import Database
 from gcp_emulator.firestore.paths import (
-    NAME,
-    FieldPath,
     check_database,
     database_of,
     document_segments,
-    field_path,
     invalid,
 )
 from gcp_emulator.firestore.query import read_query
@@ -121,6 +119,14 @@ class FirestoreServer:
             ),
             "BeginTransaction": Method(self._begin, m.BeginTransactionRequest, m.BeginTransactionResponse),
             "Commit": Method(self._commit, m.CommitRequest, m.CommitResponse),
+            "CreateDocument": Method(self._create, m.CreateDocumentRequest, m.Document),
+            "UpdateDocument": Method(self._update, m.UpdateDocumentRequest, m.Document),
+            "DeleteDocument": Method(self._delete, m.DeleteDocumentRequest, m.Empty),
+            "BatchWrite": Method(self._batch_write, m.BatchWriteRequest, m.BatchWriteResponse),
+            "ListDocuments": Method(self._list_documents, m.ListDocumentsRequest, m.ListDocumentsResponse),
+            "ListCollectionIds": Method(
+                self._list_collection_ids, m.ListCollectionIdsRequest, m.ListCollectionIdsResponse
+            ),
             "Rollback": Method(self._rollback, m.RollbackRequest, m.Empty),
             "RunQuery": Method(self._run_query, m.RunQueryRequest, m.RunQueryResponse, stream=True),
             "RunAggregationQuery": Method(
@@ -166,10 +172,50 @@ class FirestoreServer:
                 result.transform_results.extend(results)
         return response
 
+    def _create(self, request: m.AnyRequest) -> m.AnyResponse:
+        arrived = self._clock.micros()
+        with self._lock:
+            database = self._database(documents.parent_database(request.parent))
+            self.writes += 1
+            return documents.create(database, request, arrived)
+
+    def _update(self, request: m.AnyRequest) -> m.AnyResponse:
+        arrived = self._clock.micros()
+        with self._lock:
+            database = self._database(documents.document_database(request.document.name))
+            self.writes += 1
+            return documents.update(database, request, arrived)
+
+    def _delete(self, request: m.AnyRequest) -> m.AnyResponse:
+        arrived = self._clock.micros()
+        with self._lock:
+            self.writes += 1
+            documents.delete(self._database(documents.document_database(request.name)), request, arrived)
+        return m.Empty()
+
+    def _batch_write(self, request: m.AnyRequest) -> m.AnyResponse:
+        arrived = self._clock.micros()
+        with self._lock:
+            self.writes += len(request.writes)
+            return documents.batch_write(self._database(request.database), request, arrived)
+
+    def _list_documents(self, request: m.AnyRequest) -> m.AnyResponse:
+        with self._lock:
+            response, read = documents.list_documents(
+                self._database(documents.parent_database(request.parent)), request
+            )
+            self.reads += read
+        return response
+
+    def _list_collection_ids(self, request: m.AnyRequest) -> m.AnyResponse:
+        with self._lock:
+            self.reads += 1
+            return documents.list_collection_ids(self._database(documents.parent_database(request.parent)), request)
+
     def _get(self, request: m.AnyRequest) -> m.AnyResponse:
         if request.HasField("read_time"):
             raise unimplemented("Reading at a past read_time")
-        mask = _mask(request)
+        mask = documents.mask_of(request)
         name = database_of(request.name, "Document")
         segments = document_segments(request.name, name)
         with self._lock:
@@ -183,7 +229,7 @@ class FirestoreServer:
 
     def _batch_get(self, request: m.AnyRequest) -> list[m.AnyResponse]:
         _check_selector(request)
-        mask = _mask(request)
+        mask = documents.mask_of(request)
         paths = {name: "/".join(document_segments(name, request.database)) for name in request.documents}
         responses = []
         with self._lock:
@@ -282,9 +328,3 @@ def _check_selector(request: m.AnyRequest) -> None:
         raise unimplemented("Reading at a past read_time")
     if "explain_options" in request.DESCRIPTOR.fields_by_name and request.HasField("explain_options"):
         raise unimplemented("Query explain")
-
-
-def _mask(request: m.AnyRequest) -> list[FieldPath] | None:
-    if not request.HasField("mask"):
-        return None
-    return [path for text in request.mask.field_paths if (path := field_path(text)) != NAME]

@@ -81,6 +81,18 @@ class Store:
         for collection in self._collections.values():
             yield from collection.values()
 
+    def collections(self) -> Iterator[str]:
+        """
+        Paths of the collections that have documents.
+        """
+        yield from self._collections
+
+    def in_collection(self, path: str) -> Iterator[Stored]:
+        """
+        The documents of the collection at *path*, in no particular order.
+        """
+        yield from self._collections.get(path, {}).values()
+
     def within(self, scope: Scope) -> Iterator[Stored]:
         """
         Every document of *scope*, in no particular order.

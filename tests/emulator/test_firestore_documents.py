@@ -1,0 +1,155 @@
+"""
+The RPCs on single documents, on lists of them, and on batches, on both servers.
+"""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+
+OK, INVALID = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT
+EXISTS, MISSING = grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND
+FAILED = grpc.StatusCode.FAILED_PRECONDITION
+
+
+def call(wire, method, answer, **request):
+    return wire.call(method, wire.pb(f"{method}Request")(**request), answer)
+
+
+def document(wire, data, path=""):
+    made = wire.pb("Document")(fields=wire.value(data).map_value.fields)
+    made.name = wire.name(path) if path else ""
+    return made
+
+
+def create(wire, collection, id_="", data=None, **request):
+    made = document(wire, data or {"x": 1})
+    answer = wire.pb("Document")
+    return call(
+        wire,
+        "CreateDocument",
+        answer,
+        parent=wire.root,
+        collection_id=collection,
+        document_id=id_,
+        document=made,
+        **request,
+    )
+
+
+def test_create(firestore_wire):
+    """A given id is taken once; without one the server chooses; the answer has the masked fields."""
+    w = firestore_wire
+    made = create(w, "c", "a", {"x": 1, "y": 2}, mask={"field_paths": ["y"]})
+    assert (made.name, dict(made.fields)) == (w.name("c/a"), {"y": w.value(2)})
+    assert w.outcome(create, w, "c", "a") == EXISTS
+    chosen = {create(w, "c").name for _ in range(2)}
+    assert len(chosen) == 2
+    assert all(len(name.rpartition("/")[2]) == 20 for name in chosen)
+
+
+def test_update(firestore_wire):
+    """Without a mask it replaces, with one it changes; it creates, unless the precondition says otherwise."""
+    w = firestore_wire
+    answer = w.pb("Document")
+    call(w, "UpdateDocument", answer, document=document(w, {"x": 1, "y": 2}, "c/a"))
+    call(w, "UpdateDocument", answer, document=document(w, {"x": 5}, "c/a"), update_mask={"field_paths": ["x"]})
+    assert w.get("c/a").fields == w.value({"x": 5, "y": 2}).map_value.fields
+    call(w, "UpdateDocument", answer, document=document(w, {"z": 1}, "c/a"))
+    assert list(w.get("c/a").fields) == ["z"]
+    only = {"document": document(w, {"x": 1}, "c/b"), "current_document": {"exists": True}}
+    assert w.outcome(call, w, "UpdateDocument", answer, **only) == MISSING
+
+
+def test_delete(firestore_wire):
+    """A missing document is deleted as well, unless the precondition says otherwise."""
+    w = firestore_wire
+    w.commit(w.write("c/a", {"x": 1}))
+    for _ in range(2):
+        call(w, "DeleteDocument", empty_pb2.Empty, name=w.name("c/a"))
+    assert w.outcome(w.get, "c/a") == MISSING
+    only = {"name": w.name("c/a"), "current_document": {"exists": True}}
+    assert w.outcome(call, w, "DeleteDocument", empty_pb2.Empty, **only) == MISSING
+
+
+def test_batch_write_is_not_atomic(firestore_wire):
+    """Each write has its own status and result; a document may be in it once."""
+    w = firestore_wire
+    w.commit(w.write("c/a", {"x": 1}))
+    old = w.get("c/a").update_time
+    w.commit(w.write("c/a", {"x": 2}))
+    writes = [
+        w.write("c/new", {"x": 1}, exists=False),
+        w.write("c/a", {"x": 3}, update_time=old),
+        w.delete("c/none", exists=True),
+        w.transform("c/t", w.field_transform("n", "increment", 2)),
+    ]
+    answer = w.pb("BatchWriteResponse")
+    done = call(w, "BatchWrite", answer, database=w.database, writes=writes)
+    assert [status.code for status in done.status] == [0, FAILED.value[0], MISSING.value[0], 0]
+    assert [result.HasField("update_time") for result in done.write_results] == [True, False, False, True]
+    assert list(done.write_results[3].transform_results) == [w.value(2)]
+    assert w.get("c/a").fields["x"] == w.value(2)
+    twice = {"database": w.database, "writes": [w.write("c/a", {"x": 1}), w.delete("c/a")]}
+    assert w.outcome(call, w, "BatchWrite", answer, **twice) == INVALID
+
+
+def test_bulk_writer_of_the_client(firestore_client):
+    """The ordinary client's bulk writer."""
+    writer = firestore_client.bulk_writer()
+    for number in range(30):
+        writer.set(firestore_client.document(f"c/d{number:02d}"), {"n": number})
+    writer.close()
+    assert len(list(firestore_client.collection("c").stream())) == 30
+
+
+def test_lists_in_pages(firestore_wire):
+    """By name, page by page, with the masked fields."""
+    w = firestore_wire
+    w.commit(*[w.write(f"c/d{number}", {"x": number, "y": 0}) for number in range(5)], w.write("other/z", {"x": 1}))
+    answer, names, token = w.pb("ListDocumentsResponse"), [], ""
+    while True:
+        page = call(
+            w, "ListDocuments", answer, parent=w.root, collection_id="c", page_size=2, page_token=token,
+            mask={"field_paths": ["x"]},
+        )  # fmt: skip
+        names.append([each.name.rpartition("/")[2] for each in page.documents])
+        assert all(list(each.fields) == ["x"] for each in page.documents)
+        token = page.next_page_token
+        if not token:
+            break
+    assert [name for page in names for name in page] == ["d0", "d1", "d2", "d3", "d4"]
+    assert [len(page) for page in names[:2]] == [2, 2]
+
+
+def test_missing_parents_are_listed_on_demand(firestore_wire):
+    """A document that only has something below it has a name and nothing else."""
+    w = firestore_wire
+    w.commit(w.write("c/a", {"x": 1}), w.write("c/ghost/sub/s", {"x": 1}), w.write("c/a/sub/s", {"x": 1}))
+    answer = w.pb("ListDocumentsResponse")
+    request = {"parent": w.root, "collection_id": "c", "mask": {"field_paths": []}}
+    plain = call(w, "ListDocuments", answer, **request)
+    assert [each.name for each in plain.documents] == [w.name("c/a")]
+    shown = call(w, "ListDocuments", answer, show_missing=True, **request)
+    assert [(each.name, each.HasField("create_time")) for each in shown.documents] == [
+        (w.name("c/a"), True),
+        (w.name("c/ghost"), False),
+    ]
+
+
+def test_collections_are_listed(firestore_client):
+    """Of the root and of a document, existing or not."""
+    client = firestore_client
+    for path in ("b/x", "a/x/sub1/s", "a/x/sub2/s", "a/ghost/sub3/s"):
+        client.document(path).set({"x": 1})
+    assert [each.id for each in client.collections()] == ["a", "b"]
+    assert [each.id for each in client.document("a/x").collections()] == ["sub1", "sub2"]
+    assert [each.id for each in client.document("a/ghost").collections()] == ["sub3"]
+    assert [each.id for each in client.collection("a").list_documents()] == ["ghost", "x"]
+
+
+@pytest.mark.parametrize("collection", ["a/b", "__x__"])
+def test_bad_collection_ids_are_refused(firestore_wire, collection):
+    """What can't be a collection's id is INVALID_ARGUMENT."""
+    assert firestore_wire.outcome(create, firestore_wire, collection, "a") == INVALID
