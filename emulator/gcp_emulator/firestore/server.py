@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -16,13 +17,9 @@ from gcp_emulator.firestore import documents
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import Database
-from gcp_emulator.firestore.paths import (
-    check_database,
-    database_of,
-    document_segments,
-    invalid,
-)
-from gcp_emulator.firestore.query import read_query
+from gcp_emulator.firestore.indexes import IndexCheck
+from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, invalid
+from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
 from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
 
@@ -37,6 +34,11 @@ class FirestoreServer:
     Projects and databases exist as soon as they are named. Where an answer could be wrong the call is refused with
     UNIMPLEMENTED. Safe to call from any thread.
 
+    Args:
+        clock: Time of everything; the machine's by default.
+        faults: What goes wrong; nothing by default.
+        indexes: Refuse queries that production would refuse for want of an index; by default none is refused.
+
     Attributes:
         service: To put behind a port or to call directly.
         address: ``127.0.0.1:port`` while started.
@@ -46,7 +48,10 @@ class FirestoreServer:
         examined: Index entries that queries have looked at so far.
     """
 
-    def __init__(self, clock: Clock | None = None, faults: Faults | None = None) -> None:
+    def __init__(
+        self, clock: Clock | None = None, faults: Faults | None = None, *, indexes: IndexCheck | None = None
+    ) -> None:
+        self._indexes = indexes
         self._clock = SystemClock() if clock is None else clock
         self._lock = threading.Lock()
         self._databases: dict[str, Database] = {}
@@ -251,11 +256,19 @@ class FirestoreServer:
             responses.append(response)
         return responses
 
+    def _read_query(self, message: m.AnyQuery, parent: str, having: Iterable[FieldPath] = ()) -> tuple[str, Query]:
+        name, query = read_query(message, parent)
+        if having:
+            query = query.having(having)
+        if self._indexes is not None:
+            self._indexes.check(query)
+        return name, query
+
     def _run_query(self, request: m.AnyRequest) -> list[m.AnyResponse]:
         _check_selector(request)
         if request.WhichOneof("query_type") != "structured_query":
             raise invalid("A query must be a structured query.")
-        name, query = read_query(request.structured_query, request.parent)
+        name, query = self._read_query(request.structured_query, request.parent)
         responses = []
         with self._lock:
             database = self._database(name)
@@ -286,9 +299,12 @@ class FirestoreServer:
         aggregated = request.structured_aggregation_query
         aggregations = read_aggregations(aggregated.aggregations)
         counted = all(each.kind == "count" for each in aggregations.values())
-        name, query = read_query(aggregated.structured_query, request.parent)
-        # A number is made of an index of its field: documents without the field are no part of the query.
-        query = query.having({each.path for each in aggregations.values() if each.path is not None})
+        name, query = self._read_query(
+            aggregated.structured_query,
+            request.parent,
+            # A number is made of an index of its field: documents without the field are no part of the query.
+            having={each.path for each in aggregations.values() if each.path is not None},
+        )
         responses = []
         with self._lock:
             database = self._database(name)
