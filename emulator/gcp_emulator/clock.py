@@ -85,6 +85,17 @@ class VirtualClock:
                 self._waiting.discard(condition)
 
 
+class LoneClock(VirtualClock):
+    """
+    A virtual clock of one thread: nobody else could move it while that thread waits, so waiting moves it.
+    """
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        if timeout is None:
+            raise RuntimeError("This would wait for ever: nothing else runs on this clock.")
+        self._micros += max(0, round(timeout * 1_000_000))
+
+
 def datetime_of(micros: int) -> datetime:
     """
     Aware UTC instant of *micros* since the epoch.

@@ -1,0 +1,109 @@
+"""
+The pytest fixture for anybody's app, as a user of the installed package meets it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.api_core.exceptions import FailedPrecondition, ServiceUnavailable
+
+from gcp_emulator.testing import InProcessCloud
+
+README = Path(__file__).parents[2] / "emulator" / "README.md"
+
+
+def test_readme_s_example_passes_as_it_stands(tmp_path: Path) -> None:
+    """
+    The README's test, in an empty folder, with nothing but the installed plugin.
+    """
+    [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "test_app.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_plugin_costs_nothing_where_it_is_not_used() -> None:
+    """
+    It is loaded into every pytest run of its users: no grpc before a test asks.
+    """
+    code = "import sys, gcp_emulator.pytest_plugin; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_starts_without_threads_and_in_milliseconds(gcp_emulator: InProcessCloud) -> None:
+    """
+    A cloud per test is affordable.
+    """
+    before = threading.active_count()
+    begun = time.perf_counter()
+    clouds = [InProcessCloud() for _ in range(20)]
+    assert (time.perf_counter() - begun) / len(clouds) < 0.05
+    assert threading.active_count() == before
+
+
+def test_each_test_has_its_own(gcp_emulator: InProcessCloud) -> None:
+    """
+    What one cloud stores no other one sees.
+    """
+    gcp_emulator.firestore_client().document("c/a").set({"x": 1})
+    assert InProcessCloud().firestore_client().document("c/a").get().exists is False
+
+
+def test_waiting_moves_the_clock(gcp_emulator: InProcessCloud) -> None:
+    """
+    A fault that holds an answer back takes virtual time, and no real one.
+    """
+    gcp_emulator.faults.fail("Commit", when="after", code=None, delay=3600)
+    before = gcp_emulator.clock.micros()
+    gcp_emulator.firestore_client().document("c/a").set({"x": 1}, timeout=7200)
+    assert gcp_emulator.clock.micros() - before == 3_600_000_000
+
+
+def test_answer_lost_after_the_effect(gcp_emulator: InProcessCloud) -> None:
+    """
+    The caller sees an error, the document is there.
+    """
+    gcp_emulator.faults.fail("Commit", when="after", code=grpc.StatusCode.UNAVAILABLE)
+    with pytest.raises(ServiceUnavailable):
+        gcp_emulator.firestore_client().document("c/a").set({"x": 1}, retry=None)
+    assert list(gcp_emulator.firestore.documents(gcp_emulator.project)) == ["c/a"]
+
+
+def test_index_file_is_kept_to() -> None:
+    """
+    With an index file, a query without its index is refused.
+    """
+    cloud = InProcessCloud(indexes="{}")
+    things = cloud.firestore_client().collection("c")
+    with pytest.raises(FailedPrecondition):
+        list(things.order_by("a").order_by("b").stream())
+
+
+def test_deliveries_carry_identity_tokens(gcp_emulator: InProcessCloud) -> None:
+    """
+    A task that asks for one gets one, as the service's do.
+    """
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(environ.get("HTTP_AUTHORIZATION", ""))
+        start_response("200 OK", [])
+        return [b""]
+
+    gcp_emulator.mount("https://app.test", app)
+    request = {"url": "https://app.test/", "oidc_token": {"service_account_email": "a@b.iam.gserviceaccount.com"}}
+    gcp_emulator.tasks_client().create_task(parent=gcp_emulator.queue, task={"http_request": request})
+    assert gcp_emulator.run_until_idle() == 1
+    assert seen[0].startswith("Bearer ey")
