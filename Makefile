@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 2000
+FUZZ_SEEDS ?= 200
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench scenarios simulate mutants wheels clean
+.PHONY: help demo test check bench scenarios simulate mutants fuzz wheels clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +49,9 @@ simulate: $(STAMP) ## the promise in as many simulated histories as wanted: make
 
 mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 	@$(BIN)/python -m tests.simulation.mutants
+
+fuzz: $(STAMP) ## the embedded Firestore against Google's emulator: make fuzz FUZZ_SEEDS=1000
+	@FUZZ_SEEDS=$(FUZZ_SEEDS) $(BIN)/python -m pytest -n auto tests/emulator/test_firestore_fuzz.py
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator

@@ -10,11 +10,13 @@ import grpc
 
 from gcp_emulator.clock import Clock
 from gcp_emulator.firestore.execution import Answer, run
-from gcp_emulator.firestore.messages import AnyValue, AnyWrite
-from gcp_emulator.firestore.paths import document_segments, invalid
+from gcp_emulator.firestore.messages import AnyValue, AnyWrite, Write
+from gcp_emulator.firestore.paths import FieldPath, document_segments, invalid
 from gcp_emulator.firestore.query import Query
-from gcp_emulator.firestore.store import Store
+from gcp_emulator.firestore.sorted_keys import TOP
+from gcp_emulator.firestore.store import Scope, Store
 from gcp_emulator.firestore.transactions import Transaction, print_of
+from gcp_emulator.firestore.values import FIRST_TIME, time_key
 from gcp_emulator.firestore.writes import Change, Stored
 from gcp_emulator.rpc import RpcError
 
@@ -56,6 +58,18 @@ class Database:
         """
         self.store = Store()
         self._transactions.clear()
+
+    def expire(self, ttl: dict[str, FieldPath], before: int) -> None:
+        """
+        Delete what has expired by the field of its collection group, at a time up to *before* (microseconds).
+        """
+        end = (time_key(before), TOP)
+        for group, field in ttl.items():
+            index = self.store.index(Scope(group, group=True), field)
+            for _, segments in list(index.between((FIRST_TIME,), end)):
+                write = Write()
+                setattr(write, "delete", f"{self.name}/documents/{'/'.join(segments)}")  # noqa: B010 - its name there
+                self.commit([write], b"", before)
 
     def begin(self, *, read_only: bool) -> bytes:
         """

@@ -47,13 +47,20 @@ class IndexCheck:
     The indexes of one ``firestore.indexes.json``, and the automatic ones that it does not switch off.
 
     Source: Firestore's documentation: index types, index merging, exemptions (an exempted map exempts what is in it).
+
+    Attributes:
+        ttl: Collection group -> field at whose time its documents expire.
     """
 
     def __init__(
-        self, composites: tuple[Composite, ...], overrides: dict[tuple[str, FieldPath], frozenset[tuple[str, str]]]
+        self,
+        composites: tuple[Composite, ...],
+        overrides: dict[tuple[str, FieldPath], frozenset[tuple[str, str]]],
+        ttl: dict[str, FieldPath],
     ) -> None:
         self._composites = composites
         self._overrides = overrides
+        self.ttl = ttl
 
     @classmethod
     def from_json(cls, text: str) -> IndexCheck:
@@ -72,9 +79,14 @@ class IndexCheck:
                 )
                 for each in data.get("fieldOverrides", [])
             }
+            ttl = {
+                each["collectionGroup"]: _path(each["fieldPath"])
+                for each in data.get("fieldOverrides", [])
+                if each.get("ttl")
+            }
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"This is no firestore.indexes.json: {error!r}.") from None
-        return cls(composites, overrides)
+        return cls(composites, overrides, ttl)
 
     def check(self, query: Query) -> None:
         """

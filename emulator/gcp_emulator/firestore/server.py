@@ -18,7 +18,7 @@ from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import Database
 from gcp_emulator.firestore.indexes import IndexCheck
-from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, invalid
+from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
 from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
@@ -37,7 +37,9 @@ class FirestoreServer:
     Args:
         clock: Time of everything; the machine's by default.
         faults: What goes wrong; nothing by default.
-        indexes: Refuse queries that production would refuse for want of an index; by default none is refused.
+        indexes: Refuse queries that production would refuse for want of an index, and keep its TTL fields; by default
+            none is refused and nothing expires.
+        ttl_lag: Seconds after its time that an expired document is deleted; the service says typically within a day.
 
     Attributes:
         service: To put behind a port or to call directly.
@@ -49,9 +51,16 @@ class FirestoreServer:
     """
 
     def __init__(
-        self, clock: Clock | None = None, faults: Faults | None = None, *, indexes: IndexCheck | None = None
+        self,
+        clock: Clock | None = None,
+        faults: Faults | None = None,
+        *,
+        indexes: IndexCheck | None = None,
+        ttl_lag: float = 86_400.0,
     ) -> None:
         self._indexes = indexes
+        self._ttl = {} if indexes is None else dict(indexes.ttl)
+        self._ttl_lag = round(ttl_lag * 1_000_000)
         self._clock = SystemClock() if clock is None else clock
         self._lock = threading.Lock()
         self._databases: dict[str, Database] = {}
@@ -98,6 +107,13 @@ class FirestoreServer:
             self.reads = self.writes = self.examined = 0
             self.service.counts.clear()
 
+    def set_ttl(self, collection_group: str, field: str) -> None:
+        """
+        Let documents of *collection_group* expire at the time in their *field*, such as ``expireAt``.
+        """
+        with self._lock:
+            self._ttl[collection_group] = field_path(field)
+
     def wipe(self, project: str | None = None) -> None:
         """
         Forget the documents of every database, or of one project's, and close its transactions.
@@ -111,9 +127,9 @@ class FirestoreServer:
         """
         Copies of all documents by path, such as ``orders/42``; counts as no read.
         """
+        name = f"projects/{project}/databases/{database}"
         with self._lock:
-            found = self._databases.get(f"projects/{project}/databases/{database}")
-            stored = [] if found is None else list(found.store.all())
+            stored = list(self._database(name).store.all()) if name in self._databases else []
         return {each.path: _copy(each.document) for each in sorted(stored, key=lambda each: each.segments)}
 
     def _methods(self) -> dict[str, Method]:
@@ -147,6 +163,8 @@ class FirestoreServer:
         if database is None:
             check_database(name)
             database = self._databases[name] = Database(name, self._clock)
+        if self._ttl:
+            database.expire(self._ttl, self._clock.micros() - self._ttl_lag)
         return database
 
     def _begin(self, request: m.AnyRequest) -> m.AnyResponse:

@@ -24,6 +24,7 @@ VECTOR = "__vector__"
 _NULL, _BOOLEAN, _NUMBER, _TIME, _STRING, _BYTES, _REFERENCE, _GEO, _ARRAY, _VECTOR, _MAP = range(11)
 NAN: Key = (_NUMBER, 0)
 NULL: Key = (_NULL, False)
+FIRST_TIME: Key = (_TIME,)
 
 
 def sort_key(value: AnyValue) -> Key:
@@ -31,6 +32,14 @@ def sort_key(value: AnyValue) -> Key:
     The key that compares as *value* does; equal keys are equal values (3 and 3.0 are).
     """
     return _KEYS[value.WhichOneof("value_type")](value)
+
+
+def time_key(micros: int) -> Key:
+    """
+    The key of a timestamp, *micros* since the epoch.
+    """
+    seconds, rest = divmod(micros, 1_000_000)
+    return (_TIME, seconds, rest * 1000)
 
 
 def type_range(key: Key) -> tuple[Key, Key]:
