@@ -156,15 +156,18 @@ class Pair:
             query["limit"] = {"value": rng.randrange(4)}
         if rng.random() < 0.3:
             query["offset"] = rng.randrange(3)
+        self.compared += 1
         found = [self.answer(wire.ids, "c", **query) for wire in self.wires]
         assert found[0] == found[1], query
         if isinstance(found[0], list):
             counted = [wire.count("c", **query) for wire in self.wires]
             assert counted[0] == counted[1] == len(found[0]), query
+            if not orders and ("limit" in query or "offset" in query):
+                # Refused here: which documents a limit leaves is not documented then.
+                return
             field = {"field": {"field_path": rng.choice(["n", "m.a", "s"])}}
             numbers = [self.numbers(wire, field, query) for wire in self.wires]
             assert numbers[0] == numbers[1], query
-        self.compared += 1
 
     @staticmethod
     def numbers(wire, field, query):

@@ -99,7 +99,7 @@ def read_filters(message: AnyQuery, database: str) -> Filters:
     _check_together(used)
     if len(normal) > MAX_DISJUNCTIONS:
         raise invalid(f"The query has {len(normal)} disjunctions; at most {MAX_DISJUNCTIONS} are supported.")
-    if any(sum(condition.range.array for condition in each) > 1 for each in normal):
+    if any(len({condition.range for condition in each if condition.range.array}) > 1 for each in normal):
         raise invalid("A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.")
     inequalities = {condition.range.path for each in normal for condition in each if condition.inequality}
     return Filters(tuple(_conjunct(each) for each in normal), tuple(sorted(inequalities)))
