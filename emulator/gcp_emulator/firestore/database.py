@@ -40,12 +40,18 @@ class Database:
     """
     Not thread-safe: whoever serves it holds a lock.
 
+    Attributes:
+        locks: Whether transactions lock what they read, instead of being checked when they commit.
+        waits: Transactions that wait to commit, and those that each waits for.
+
     Times are microseconds. A commit's time is later than that of every commit and read before it, so a read shows
     exactly the commits up to its own time.
     """
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, *, locks: bool = False) -> None:
         self.name = name
+        self.locks = locks
+        self.waits: dict[bytes, set[bytes]] = {}
         self.store = Store()
         self._clock = clock
         self._time = 0
@@ -98,6 +104,8 @@ class Database:
         if not key:
             return None, self._read_time()
         transaction = self._open(key)
+        if self.locks and not transaction.read_only:
+            return transaction, self._read_time()
         if transaction.snapshot is None:
             transaction.snapshot = self._read_time()
         return transaction, transaction.snapshot
@@ -122,6 +130,42 @@ class Database:
         answer = run(transaction.view(self.store, query), query)
         transaction.saw(query, print_of(answer.documents, counted=counted), counted=counted)
         return answer
+
+    def holders(self, writes: list[AnyWrite], key: bytes) -> set[bytes]:
+        """
+        Other transactions that have read what *writes* change; none where nothing is locked.
+        """
+        if not self.locks or not self._transactions:
+            return set()
+        self._drop_expired(self._clock.micros())
+        prefix = f"{self.name}/documents/"
+        paths = {(w.update.name or w.delete or w.transform.document).removeprefix(prefix) for w in writes}
+        return {
+            other
+            for other, transaction in self._transactions.items()
+            if other != key and not transaction.read_only and any(transaction.holds(path) for path in paths)
+        }
+
+    def deadlocked(self, key: bytes, holders: set[bytes]) -> bool:
+        """
+        Whether one of *holders* waits, itself or through others, for the transaction *key*.
+        """
+        seen: set[bytes] = set()
+        ahead = set(holders)
+        while ahead:
+            other = ahead.pop()
+            if other == key:
+                return True
+            if other not in seen:
+                seen.add(other)
+                ahead |= self.waits.get(other, set())
+        return False
+
+    def abort(self, key: bytes) -> None:
+        """
+        Close the transaction *key*, which could not commit.
+        """
+        self._transactions.pop(key, None)
 
     def commit(self, writes: list[AnyWrite], key: bytes, arrived: int) -> Committed:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 
@@ -16,13 +16,18 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import documents
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
-from gcp_emulator.firestore.database import Database
+from gcp_emulator.firestore.database import CONTENTION, Database
 from gcp_emulator.firestore.indexes import IndexCheck
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
 from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
 
+Conflicts = Literal["optimistic", "pessimistic", "emulator"]
+LOCK_TIMEOUT: dict[str, int] = {"pessimistic": 20_000_000, "emulator": 2_000_000}
+"""
+Microseconds that a commit waits for the readers of what it changes.
+"""
 REQUEST_BYTES = 10 * 1024 * 1024
 AGGREGATED_PER_READ = 1000
 
@@ -39,6 +44,10 @@ class FirestoreServer:
         faults: What goes wrong; nothing by default.
         indexes: Refuse queries that production would refuse for want of an index, and keep its TTL fields; by default
             none is refused and nothing expires.
+        conflicts: ``optimistic``: a transaction whose reads have changed is aborted when it commits. ``pessimistic``, as
+            production documents its default: a commit waits until nobody else has read what it changes; of transactions
+            that wait for each other the last one is aborted. ``emulator``, as Google's: the same for two seconds, then
+            ABORTED.
         ttl_lag: Seconds after its time that an expired document is deleted; the service says typically within a day.
 
     Attributes:
@@ -57,12 +66,14 @@ class FirestoreServer:
         *,
         indexes: IndexCheck | None = None,
         ttl_lag: float = 86_400.0,
+        conflicts: Conflicts = "optimistic",
     ) -> None:
+        self._conflicts = conflicts
         self._indexes = indexes
         self._ttl = {} if indexes is None else dict(indexes.ttl)
         self._ttl_lag = round(ttl_lag * 1_000_000)
         self._clock = SystemClock() if clock is None else clock
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._databases: dict[str, Database] = {}
         self._port: Port | None = None
         self.reads = self.writes = self.examined = 0
@@ -162,7 +173,7 @@ class FirestoreServer:
         database = self._databases.get(name)
         if database is None:
             check_database(name)
-            database = self._databases[name] = Database(name, self._clock)
+            database = self._databases[name] = Database(name, self._clock, locks=self._conflicts != "optimistic")
         if self._ttl:
             database.expire(self._ttl, self._clock.micros() - self._ttl_lag)
         return database
@@ -175,6 +186,7 @@ class FirestoreServer:
     def _rollback(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
             self._database(request.database).rollback(request.transaction)
+            self._lock.notify_all()
         return m.Empty()
 
     def _commit(self, request: m.AnyRequest) -> m.AnyResponse:
@@ -183,7 +195,11 @@ class FirestoreServer:
             raise invalid(f"Request payload size exceeds the limit: {REQUEST_BYTES} bytes ({size} were sent).")
         with self._lock:
             database = self._database(request.database)
-            committed = database.commit(request.writes, request.transaction, arrived)
+            self._wait_for_readers(database, request, arrived)
+            try:
+                committed = database.commit(request.writes, request.transaction, arrived)
+            finally:
+                self._lock.notify_all()
             self.writes += len(request.writes)
         response = m.CommitResponse()
         m.set_time(response.commit_time, committed.time)
@@ -194,6 +210,27 @@ class FirestoreServer:
             if results:
                 result.transform_results.extend(results)
         return response
+
+    def _wait_for_readers(self, database: Database, request: m.AnyRequest, arrived: int) -> None:
+        """
+        Wait until no other transaction has read what is to be changed. Lock held.
+        """
+        key = request.transaction
+        limit = arrived + LOCK_TIMEOUT.get(self._conflicts, 0)
+        while holders := database.holders(request.writes, key):
+            left = limit - self._clock.micros()
+            deadlocked = self._conflicts == "pessimistic" and bool(key) and database.deadlocked(key, holders)
+            if left <= 0 or deadlocked:
+                database.abort(key)
+                self._lock.notify_all()
+                sentence = CONTENTION if self._conflicts == "pessimistic" else "Transaction lock timeout."
+                raise RpcError(grpc.StatusCode.ABORTED, sentence)
+            if key:
+                database.waits[key] = holders
+            try:
+                self._clock.wait(self._lock, left / 1_000_000)
+            finally:
+                database.waits.pop(key, None)
 
     def _create(self, request: m.AnyRequest) -> m.AnyResponse:
         arrived = self._clock.micros()

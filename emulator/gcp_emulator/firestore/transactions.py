@@ -1,8 +1,9 @@
 """
 Transactions: a snapshot to read from, and what to check before they may write.
 
-No locks. A transaction reads as of its first read (a read-only one as of its begin); when it commits, everything
-it has read must still be so, else it is aborted.
+Optimistic: a transaction reads as of its first read (a read-only one as of its begin); when it commits, everything it
+has read must still be so, else it is aborted. With locks: it reads what is stored, and others wait before they change
+what it has read.
 """
 
 from __future__ import annotations
@@ -93,6 +94,16 @@ class Transaction:
         """
         if not self.read_only:
             self._queries.append((query, shown, counted))
+
+    def holds(self, path: str) -> bool:
+        """
+        Whether it has read the document at *path*, or a query that ranges over it.
+        """
+        if path in self._documents:
+            return True
+        parent = path.rpartition("/")[0]
+        last = parent.rpartition("/")[2]
+        return any(query.scope.collection == (last if query.scope.group else parent) for query, _, _ in self._queries)
 
     def conflicts(self, store: Store) -> bool:
         """
