@@ -15,7 +15,7 @@ import grpc
 
 from gcp_emulator.clock import rng
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "late"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,11 @@ class Fault:
     What happens to one call.
 
     Attributes:
-        when: ``before`` the effect (nothing happens) or ``after`` it (applied, and the answer lost).
+        when: ``before`` the effect (nothing happens), ``after`` it (applied, and the answer lost), or ``late``: the caller
+            sees the failure at once, and the call takes effect *delay* seconds later.
         code: The status the caller sees.
         message: Its text.
-        delay: Seconds that the answer is held back.
+        delay: Seconds that the answer, or with ``late`` the effect, is held back.
     """
 
     when: When = "before"
@@ -103,10 +104,10 @@ class Faults:
         Args:
             method: Name of the RPC, such as ``Commit`` or ``CreateTask``; ``*`` for every one. A delivery fault's
                 name makes it strike whatever its rate; only *skip*, *times* and *probability* count then.
-            when: Fail before or after the effect.
+            when: Fail before or after the effect, or with an effect that comes late.
             code: Status of the failure; None only delays.
             message: Its text.
-            delay: Seconds before the answer goes out.
+            delay: Seconds before the answer goes out; with ``late``, before the effect.
             skip: Calls that pass unharmed first.
             times: Calls that are hurt, then the rule is spent; None for ever.
             probability: Chance that a call the rule applies to is hurt.

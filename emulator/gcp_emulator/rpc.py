@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Lock
 from typing import Any
@@ -84,6 +85,7 @@ class Service:
     clock: Clock = field(default_factory=SystemClock)
     counts: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock, repr=False)
+    _late: list[tuple[int, Method, Message]] = field(default_factory=list, repr=False)
 
     def call(self, name: str, request: Message) -> Any:
         """
@@ -92,6 +94,7 @@ class Service:
         Raises:
             RpcError: The service's refusal, or the injected one.
         """
+        self.land()
         with self._lock:
             self.counts[name] += 1
         method = self.methods.get(name)
@@ -102,6 +105,10 @@ class Service:
             self._hold(fault.delay)
             if fault.code is not None:
                 raise RpcError(fault.code, fault.message)
+        if fault is not None and fault.when == "late":
+            with self._lock:
+                self._late.append((self.clock.micros() + round(fault.delay * 1_000_000), method, request))
+            raise RpcError(fault.code or grpc.StatusCode.DEADLINE_EXCEEDED, fault.message)
         answer = method.run(request)
         if method.stream:
             answer = list(answer)
@@ -110,6 +117,24 @@ class Service:
             if fault.code is not None:
                 raise RpcError(fault.code, fault.message)
         return answer
+
+    def land(self, *, all_: bool = False) -> int:
+        """
+        Let calls take effect that were made to come late and are due, or all of them; returns how many.
+
+        Every call does this first, so that nobody sees a time at which a due one has not landed.
+        """
+        if not self._late:
+            return 0
+        with self._lock:
+            now = self.clock.micros()
+            due = [each for each in self._late if all_ or each[0] <= now]
+            self._late = [each for each in self._late if each not in due]
+        for _, method, request in sorted(due, key=lambda each: each[0]):
+            # Nobody is left to hear of a refusal.
+            with suppress(RpcError):
+                method.run(request)
+        return len(due)
 
     def _hold(self, seconds: float) -> None:
         until = self.clock.micros() + round(seconds * 1_000_000)

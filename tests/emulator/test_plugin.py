@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.api_core.exceptions import FailedPrecondition, ServiceUnavailable
+from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, ServiceUnavailable
 
 from gcp_emulator.testing import InProcessCloud
 
@@ -79,6 +79,26 @@ def test_answer_lost_after_the_effect(gcp_emulator: InProcessCloud) -> None:
     with pytest.raises(ServiceUnavailable):
         gcp_emulator.firestore_client().document("c/a").set({"x": 1}, retry=None)
     assert list(gcp_emulator.firestore.documents(gcp_emulator.project)) == ["c/a"]
+
+
+def test_call_given_up_takes_effect_late(gcp_emulator: InProcessCloud) -> None:
+    """
+    The caller has its error at once; the write comes when its time has passed, and meets the document of then.
+    """
+    client = gcp_emulator.firestore_client()
+    gcp_emulator.faults.fail("Commit", when="late", code=grpc.StatusCode.DEADLINE_EXCEEDED, delay=30)
+    with pytest.raises(DeadlineExceeded):
+        client.document("c/a").create({"x": 1}, retry=None)
+    assert not client.document("c/a").get().exists
+    gcp_emulator.advance(30)
+    assert client.document("c/a").get().to_dict() == {"x": 1}
+
+    gcp_emulator.faults.fail("Commit", when="late", code=grpc.StatusCode.DEADLINE_EXCEEDED, delay=30)
+    with pytest.raises(DeadlineExceeded):
+        client.document("c/b").create({"x": 1}, retry=None)
+    client.document("c/b").set({"x": 2})
+    gcp_emulator.advance(30)
+    assert client.document("c/b").get().to_dict() == {"x": 2}
 
 
 def test_index_file_is_kept_to() -> None:

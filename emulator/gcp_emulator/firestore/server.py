@@ -7,13 +7,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import grpc
 
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
-from gcp_emulator.firestore import documents
+from gcp_emulator.firestore import documents, files
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
@@ -30,6 +31,7 @@ Microseconds that a commit waits for the readers of what it changes.
 """
 REQUEST_BYTES = 10 * 1024 * 1024
 AGGREGATED_PER_READ = 1000
+IMPORTED_AT_ONCE = 500
 
 
 class FirestoreServer:
@@ -118,6 +120,35 @@ class FirestoreServer:
             self.reads = self.writes = self.examined = 0
             self.service.counts.clear()
 
+    def export(self, path: str | Path, project: str, database: str = "(default)") -> int:
+        """
+        Write all documents of one database to a file, whole or not at all; returns how many.
+        """
+        found = self.documents(project, database)
+        files.write(Path(path), list(found.values()))
+        return len(found)
+
+    def import_(self, path: str | Path, project: str, database: str = "(default)") -> int:
+        """
+        Write the documents of an exported file into a database, in place of what has their names; returns how many.
+
+        Raises:
+            ValueError: It is no such file, or it is damaged; nothing is written.
+        """
+        name = f"projects/{project}/databases/{database}"
+        read = files.read(Path(path))
+        with self._lock:
+            target = self._database(name)
+            for first in range(0, len(read), IMPORTED_AT_ONCE):
+                writes = []
+                for document in read[first : first + IMPORTED_AT_ONCE]:
+                    write = m.Write()
+                    write.update.name = f"{name}/documents/{document.name.split('/documents/', 1)[1]}"
+                    write.update.fields.MergeFrom(document.fields)
+                    writes.append(write)
+                target.commit(writes, b"", self._clock.micros())
+        return len(read)
+
     def set_ttl(self, collection_group: str, field: str) -> None:
         """
         Let documents of *collection_group* expire at the time in their *field*, such as ``expireAt``.
@@ -125,14 +156,15 @@ class FirestoreServer:
         with self._lock:
             self._ttl[collection_group] = field_path(field)
 
-    def wipe(self, project: str | None = None) -> None:
+    def wipe(self, project: str | None = None, database: str | None = None) -> None:
         """
-        Forget the documents of every database, or of one project's, and close its transactions.
+        Forget the documents of every database, of one project's, or of one of these, and close its transactions.
         """
         with self._lock:
-            for database in self._databases.values():
-                if project is None or database.name.startswith(f"projects/{project}/"):
-                    database.wipe()
+            for each in self._databases.values():
+                _, owner, _, name = each.name.split("/")
+                if project in (None, owner) and database in (None, name):
+                    each.wipe()
 
     def documents(self, project: str, database: str = "(default)") -> dict[str, m.AnyDocument]:
         """
