@@ -209,6 +209,8 @@ class InProcessChannel(grpc.Channel):
         method = None if service is None else service.methods.get(name)
         if service is None or method is None:
             raise unimplemented(path)
+        if method.bidi:
+            raise unimplemented(f"{path} in process (a stream of requests needs a port)")
         begun = self._clock.micros()
         answer = self._via(service, name, method.request.FromString(request), timeout)
         if timeout is not None and self._clock.micros() - begun > timeout * _MICROS:

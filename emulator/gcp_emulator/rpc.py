@@ -59,12 +59,14 @@ class Method:
         request: Plain protobuf class of the request.
         response: Plain protobuf class of the response.
         stream: Whether the answer is a stream.
+        bidi: Whether the requests are a stream as well; ``run`` then takes an iterator, and needs a port.
     """
 
     run: Callable[[Any], Any]
     request: type[Message]
     response: type[Message]
     stream: bool = False
+    bidi: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Service:
     _lock: Lock = field(default_factory=Lock, repr=False)
     _late: list[tuple[int, Method, Message]] = field(default_factory=list, repr=False)
 
-    def call(self, name: str, request: Message) -> Any:
+    def call(self, name: str, request: Any) -> Any:
         """
         Run one unary call, or start one streamed call, with its faults.
 
@@ -163,6 +165,10 @@ class _Handler(grpc.GenericRpcHandler):
         return self._known.get(name) or self._refusal(name)
 
     def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        if method.bidi:
+            return grpc.stream_stream_rpc_method_handler(
+                self._talking(name), method.request.FromString, method.response.SerializeToString
+            )
         if method.stream:
             return grpc.unary_stream_rpc_method_handler(
                 self._streamed(name), method.request.FromString, method.response.SerializeToString
@@ -181,6 +187,15 @@ class _Handler(grpc.GenericRpcHandler):
         def run(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 return self._service.call(name, request)
+            except RpcError as error:
+                abort(context, error)
+
+        return run
+
+    def _talking(self, name: str) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
+        def run(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            try:
+                yield from self._service.call(name, requests)
             except RpcError as error:
                 abort(context, error)
 

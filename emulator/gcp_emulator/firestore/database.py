@@ -4,6 +4,7 @@ One database: its documents, its time, its transactions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -42,6 +43,7 @@ class Database:
 
     Attributes:
         locks: Whether transactions lock what they read, instead of being checked when they commit.
+        observers: Called after every commit that has changed something.
         waits: Transactions that wait to commit, and those that each waits for.
 
     Times are microseconds. A commit's time is later than that of every commit and read before it, so a read shows
@@ -52,6 +54,7 @@ class Database:
         self.name = name
         self.locks = locks
         self.waits: dict[bytes, set[bytes]] = {}
+        self.observers: set[Callable[[], None]] = set()
         self.store = Store()
         self._clock = clock
         self._time = 0
@@ -198,6 +201,8 @@ class Database:
         finished = {path: change.finish(time) for path, change in changes.items()}
         self._time = time
         self._put(changes, finished)
+        for observer in self.observers:
+            observer()
         return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
 
     def _change(self, changes: dict[str, Change], write: AnyWrite) -> Change:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,11 @@ from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
 from gcp_emulator.firestore.indexes import IndexCheck
+from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
+from gcp_emulator.firestore.writes import Stored
 from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
 
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
@@ -192,6 +194,7 @@ class FirestoreServer:
                 self._list_collection_ids, m.ListCollectionIdsRequest, m.ListCollectionIdsResponse
             ),
             "Rollback": Method(self._rollback, m.RollbackRequest, m.Empty),
+            "Listen": Method(self._listen, m.ListenRequest, m.ListenResponse, bidi=True),
             "RunQuery": Method(self._run_query, m.RunQueryRequest, m.RunQueryResponse, stream=True),
             "RunAggregationQuery": Method(
                 self._run_aggregation,
@@ -342,6 +345,38 @@ class FirestoreServer:
                 response.found.CopyFrom(stored.document if mask is None else masked(stored.document, mask))
             responses.append(response)
         return responses
+
+    def _listen(self, requests: Iterator[m.AnyRequest]) -> Iterator[m.AnyResponse]:
+        first = next(requests, None)
+        if first is None:
+            return
+        with self._lock:
+            database = self._database(first.database)
+
+        def read(look: Callable[[], Any]) -> tuple[Any, int]:
+            with self._lock:
+                return look(), database.reader(b"")[1]
+
+        def query(target: Any) -> Callable[[], dict[str, Stored | None]]:
+            name, wanted = self._read_query(target.structured_query, target.parent)
+            if name != database.name:
+                raise invalid(f'The query is not in database "{database.name}".')
+            return lambda: {each.path: each for each in database.run(wanted, None).documents}
+
+        def observe(call: Callable[[], None]) -> Callable[[], None]:
+            with self._lock:
+                database.observers.add(call)
+
+            def done() -> None:
+                with self._lock:
+                    database.observers.discard(call)
+
+            return done
+
+        listener = Listener(
+            database.name, read=read, query=query, get=lambda path: database.get(path, None), observe=observe
+        )
+        yield from listener.run(first, requests)
 
     def _read_query(self, message: m.AnyQuery, parent: str, having: Iterable[FieldPath] = ()) -> tuple[str, Query]:
         name, query = read_query(message, parent)

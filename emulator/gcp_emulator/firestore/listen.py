@@ -1,0 +1,169 @@
+"""
+Listen: what queries and documents show, told again whenever a commit changes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+from gcp_emulator.firestore import messages as m
+from gcp_emulator.firestore.paths import document_segments, invalid
+from gcp_emulator.firestore.writes import Stored
+from gcp_emulator.rpc import RpcError, unimplemented
+
+_ADD, _REMOVE, _CURRENT = 1, 2, 3
+_CHANGED = object()
+_OVER = object()
+
+
+@dataclass(slots=True)
+class Target:
+    """
+    One thing that is listened to.
+
+    Attributes:
+        look: What it shows now, by path; None where a watched document is missing.
+        shown: Versions as they were told last.
+    """
+
+    look: Callable[[], dict[str, Stored | None]]
+    shown: dict[str, int] = field(default_factory=dict)
+
+
+class Listener:
+    """
+    One Listen call.
+
+    Args:
+        database: Name of the database.
+        read: Runs a function while nothing changes; returns its value and the time of the read (microseconds).
+        query: Makes a function that runs a query target.
+        get: Reads one document by path.
+        observe: Has a function called after every commit to the database; returns what ends that.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        read: Callable[[Callable[[], Any]], tuple[Any, int]],
+        query: Callable[[Any], Callable[[], dict[str, Stored | None]]],
+        get: Callable[[str], Stored | None],
+        observe: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self._database = database
+        self._read = read
+        self._query = query
+        self._get = get
+        self._observe = observe
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._targets: dict[int, Target] = {}
+
+    def run(self, first: Any, requests: Iterator[Any]) -> Iterator[Any]:
+        """
+        Answer *first* and then *requests*, until they end.
+        """
+        self._inbox.put(first)
+        threading.Thread(target=self._receive, args=(requests,), name="firestore-listen", daemon=True).start()
+        done = self._observe(lambda: self._inbox.put(_CHANGED))
+        try:
+            while (item := self._inbox.get()) is not _OVER:
+                if item is _CHANGED:
+                    yield from self._changed()
+                else:
+                    yield from self._asked(item)
+        finally:
+            done()
+
+    def _receive(self, requests: Iterator[Any]) -> None:
+        # grpc raises a bare Exception when the caller has gone.
+        with suppress(Exception):
+            for request in requests:
+                self._inbox.put(request)
+        self._inbox.put(_OVER)
+
+    def _asked(self, request: Any) -> Iterator[Any]:
+        if request.WhichOneof("target_change") == "remove_target":
+            self._targets.pop(request.remove_target, None)
+            yield _told(_REMOVE, request.remove_target)
+            return
+        target = request.add_target
+        if target.target_id in self._targets:
+            raise invalid(f"Target id {target.target_id} is in use already.")
+        try:
+            made = Target(self._look(target))
+        except RpcError as error:
+            refused = _told(_REMOVE, target.target_id)
+            refused.target_change.cause.code = error.code.value[0]
+            refused.target_change.cause.message = error.message
+            yield refused
+            return
+        self._targets[target.target_id] = made
+        yield _told(_ADD, target.target_id)
+        changes, time = self._read(lambda: self._differences(target.target_id, made))
+        yield from changes
+        yield _told(_CURRENT, target.target_id, time)
+        yield _told(0, None, time)
+
+    def _look(self, target: Any) -> Callable[[], dict[str, Stored | None]]:
+        if target.WhichOneof("resume_type") is not None:
+            raise unimplemented("Resuming a listen target (leave resume_token and read_time out)")
+        match target.WhichOneof("target_type"):
+            case "query":
+                return self._query(target.query)
+            case "documents":
+                paths = ["/".join(document_segments(name, self._database)) for name in target.documents.documents]
+                return lambda: {path: self._get(path) for path in paths}
+            case _:
+                raise invalid("A target must be a query or documents.")
+
+    def _changed(self) -> Iterator[Any]:
+        def all_differences() -> list[Any]:
+            return [each for id_, target in self._targets.items() for each in self._differences(id_, target)]
+
+        changes, time = self._read(all_differences)
+        if changes:
+            yield from changes
+            yield _told(0, None, time)
+
+    def _differences(self, id_: int, target: Target) -> list[Any]:
+        now = target.look()
+        found = []
+        for path, stored in now.items():
+            if stored is not None and target.shown.get(path) != stored.version:
+                response = m.ListenResponse()
+                response.document_change.document.CopyFrom(stored.document)
+                response.document_change.target_ids.append(id_)
+                found.append(response)
+        for path in (p for p in target.shown if now.get(p) is None):
+            response = m.ListenResponse()
+            gone = response.document_delete if self._get(path) is None else response.document_remove
+            gone.document = f"{self._database}/documents/{path}"
+            gone.removed_target_ids.append(id_)
+            found.append(response)
+        if not target.shown and not any(now.values()):
+            found += [self._missing(path, id_) for path, stored in now.items() if stored is None]
+        target.shown = {path: stored.version for path, stored in now.items() if stored is not None}
+        return found
+
+    def _missing(self, path: str, id_: int) -> Any:
+        response = m.ListenResponse()
+        response.document_delete.document = f"{self._database}/documents/{path}"
+        response.document_delete.removed_target_ids.append(id_)
+        return response
+
+
+def _told(change: int, id_: int | None, time: int | None = None) -> Any:
+    response = m.ListenResponse()
+    response.target_change.target_change_type = change
+    if id_ is not None:
+        response.target_change.target_ids.append(id_)
+    if time is not None:
+        m.set_time(response.target_change.read_time, time)
+        response.target_change.resume_token = time.to_bytes(8, "big")
+    return response
