@@ -59,11 +59,6 @@ DIFFERENCES = {
         grpc.StatusCode.OK,
         "reserved; Google's emulator ignores it",
     ),
-    "reads at a past time": (
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "no old versions are kept",
-    ),
     "kindless query": (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OK, "not done yet"),
     "write while a transaction has read the document": (
         grpc.StatusCode.OK,

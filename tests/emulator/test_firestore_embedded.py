@@ -342,17 +342,15 @@ class TestRefusals:
         for query, named in (
             ({"where": wire.filter("a", "EQUAL", None)}, "null"),
             ({"find_nearest": {"limit": {"value": 1}}}, "find_nearest"),
-            ({"request": {"read_time": {"seconds": 5}}}, "past read_time"),
             ({"request": {"explain_options": {"analyze": True}}}, "explain"),
         ):
             code, sentence = refusal(wire.query, "c", **query)
             assert (code, named in sentence) == (UNIMPLEMENTED, True), sentence
 
-    def test_past(self, wire):
-        """Reads at a past time, alone or in a transaction, are refused."""
-        past = Timestamp(seconds=5)
-        assert refusal(wire.get, "c/a", read_time=past)[0] == UNIMPLEMENTED
-        assert refusal(wire.begin, read_only={"read_time": past})[0] == UNIMPLEMENTED
+    def test_future(self, wire):
+        """A time that has not come can't be read, nor one finer than a microsecond."""
+        assert refusal(wire.get, "c/a", read_time=Timestamp(seconds=9_000_000_000))[0] == INVALID
+        assert refusal(wire.get, "c/a", read_time=Timestamp(seconds=5, nanos=1))[0] == INVALID
 
     def test_request_size(self, wire, server):
         """A request over 10 MiB is refused, one below is not."""

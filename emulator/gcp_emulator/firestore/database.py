@@ -4,6 +4,7 @@ One database: its documents, its time, its transactions.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,14 @@ from gcp_emulator.firestore.values import FIRST_TIME, time_key
 from gcp_emulator.firestore.writes import Change, Stored
 from gcp_emulator.rpc import RpcError
 
+WINDOW = 3600 * 1_000_000
+"""
+Microseconds for which the past can be read; the service keeps an hour as well.
+"""
+HISTORY = 20_000
+"""
+Changes that are kept for that.
+"""
 CONTENTION = "Too much contention on these documents. Please try again."
 CLOSED = "Transaction is invalid or closed."
 
@@ -54,6 +63,8 @@ class Database:
         self.name = name
         self.locks = locks
         self.waits: dict[bytes, set[bytes]] = {}
+        self._history: deque[tuple[int, str, Stored | None]] = deque(maxlen=HISTORY)
+        self._forgotten = 0
         self.observers: set[Callable[[], None]] = set()
         self.store = Store()
         self._clock = clock
@@ -67,6 +78,8 @@ class Database:
         """
         self.store = Store()
         self._transactions.clear()
+        self._history.clear()
+        self._forgotten = self._time
 
     def expire(self, ttl: dict[str, FieldPath], before: int) -> None:
         """
@@ -80,18 +93,37 @@ class Database:
                 setattr(write, "delete", f"{self.name}/documents/{'/'.join(segments)}")  # noqa: B010 - its name there
                 self.commit([write], b"", before)
 
-    def begin(self, *, read_only: bool) -> bytes:
+    def begin(self, *, read_only: bool, at: int | None = None) -> bytes:
         """
-        Open a transaction; returns its id.
+        Open a transaction, a read-only one perhaps *at* a past time; returns its id.
         """
         now = self._clock.micros()
         self._drop_expired(now)
+        transaction = Transaction(read_only, now, now) if at is None else self._past(at)
+        if read_only and at is None:
+            transaction.snapshot = self._read_time()
         self._begun += 1
         key = self._begun.to_bytes(8, "big")
-        self._transactions[key] = transaction = Transaction(read_only, now, now)
-        if read_only:
-            transaction.snapshot = self._read_time()
+        self._transactions[key] = transaction
         return key
+
+    def _past(self, at: int) -> Transaction:
+        """
+        A reader of what was stored at the time *at*.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT: it has not come yet; FAILED_PRECONDITION: what was there then is forgotten.
+        """
+        now = self._read_time()
+        if at > now:
+            raise invalid("read_time is in the future.")
+        if at < max(self._forgotten, now - WINDOW):
+            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "read_time is too old: what was stored then is gone.")
+        transaction = Transaction(read_only=True, begun=now, used=now, snapshot=at)
+        for time, path, before in self._history:
+            if time > at:
+                transaction.remember(path, before)
+        return transaction
 
     def rollback(self, key: bytes) -> None:
         """
@@ -100,10 +132,13 @@ class Database:
         self.check_known(key)
         self._transactions.pop(key, None)
 
-    def reader(self, key: bytes) -> tuple[Transaction | None, int]:
+    def reader(self, key: bytes, at: int | None = None) -> tuple[Transaction | None, int]:
         """
-        The open transaction with this id (none for an empty one), and the time that a read happens at.
+        The open transaction with this id (none for an empty one), and the time that a read happens at; or a reader of
+        the time *at*.
         """
+        if at is not None:
+            return self._past(at), at
         if not key:
             return None, self._read_time()
         transaction = self._open(key)
@@ -200,7 +235,7 @@ class Database:
         time = max(self._clock.micros(), self._time + 1)
         finished = {path: change.finish(time) for path, change in changes.items()}
         self._time = time
-        self._put(changes, finished)
+        self._put(changes, finished, time)
         for observer in self.observers:
             observer()
         return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
@@ -222,7 +257,7 @@ class Database:
             change = changes[path] = Change(name, segments, self.store.get(path))
         return change
 
-    def _put(self, changes: dict[str, Change], finished: dict[str, Stored | None]) -> None:
+    def _put(self, changes: dict[str, Change], finished: dict[str, Stored | None], time: int) -> None:
         if self._transactions:
             self._drop_expired(self._clock.micros())
         for path, change in changes.items():
@@ -232,6 +267,9 @@ class Database:
             for transaction in self._transactions.values():
                 transaction.remember(path, change.before)
             self.store.put(path, stored)
+            if len(self._history) == HISTORY:
+                self._forgotten = self._history[0][0]
+            self._history.append((time, path, change.before))
 
     def _open(self, key: bytes) -> Transaction:
         self.check_known(key)

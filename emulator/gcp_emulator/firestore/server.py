@@ -308,14 +308,12 @@ class FirestoreServer:
             return documents.list_collection_ids(self._database(documents.parent_database(request.parent)), request)
 
     def _get(self, request: m.AnyRequest) -> m.AnyResponse:
-        if request.HasField("read_time"):
-            raise unimplemented("Reading at a past read_time")
         mask = documents.mask_of(request)
         name = database_of(request.name, "Document")
         segments = document_segments(request.name, name)
         with self._lock:
             database = self._database(name)
-            transaction, _ = database.reader(request.transaction)
+            transaction, _ = database.reader(request.transaction, _past(request))
             stored = database.get("/".join(segments), transaction)
             self.reads += 1
         if stored is None:
@@ -333,7 +331,7 @@ class FirestoreServer:
             if request.HasField("new_transaction"):
                 key = _begun(database, request.new_transaction)
                 responses.append(m.BatchGetDocumentsResponse(transaction=key))
-            transaction, read_time = database.reader(key)
+            transaction, read_time = database.reader(key, _past(request))
             found = [(name, database.get(path, transaction)) for name, path in paths.items()]
             self.reads += len(found)
         for name, stored in found:
@@ -398,7 +396,7 @@ class FirestoreServer:
             if request.HasField("new_transaction"):
                 key = _begun(database, request.new_transaction)
                 responses.append(m.RunQueryResponse(transaction=key))
-            transaction, read_time = database.reader(key)
+            transaction, read_time = database.reader(key, _past(request))
             answer = database.run(query, transaction)
             self.reads += max(1, len(answer.documents))
             self.examined += answer.examined
@@ -439,7 +437,7 @@ class FirestoreServer:
             if request.HasField("new_transaction"):
                 key = _begun(database, request.new_transaction)
                 responses.append(m.RunAggregationQueryResponse(transaction=key))
-            transaction, read_time = database.reader(key)
+            transaction, read_time = database.reader(key, _past(request))
             answer = database.run(query, transaction, counted=counted)
             self.reads += max(1, -(-answer.examined // AGGREGATED_PER_READ))
             self.examined += answer.examined
@@ -458,16 +456,23 @@ def _copy(document: m.AnyDocument) -> m.AnyDocument:
 
 def _begun(database: Database, options: Any) -> bytes:
     if options.HasField("read_only"):
-        if options.read_only.HasField("read_time"):
-            raise unimplemented("A transaction at a past read_time")
-        return database.begin(read_only=True)
+        return database.begin(read_only=True, at=_past(options.read_only))
     if options.read_write.retry_transaction:
         database.check_known(options.read_write.retry_transaction)
     return database.begin(read_only=False)
 
 
 def _check_selector(request: m.AnyRequest) -> None:
-    if request.HasField("read_time"):
-        raise unimplemented("Reading at a past read_time")
     if "explain_options" in request.DESCRIPTOR.fields_by_name and request.HasField("explain_options"):
         raise unimplemented("Query explain")
+
+
+def _past(message: Any) -> int | None:
+    """
+    The ``read_time`` that is asked for, in microseconds; None for now.
+    """
+    if not message.HasField("read_time"):
+        return None
+    if message.read_time.nanos % 1000:
+        raise invalid("read_time must be a whole number of microseconds.")
+    return int(message.read_time.seconds * 1_000_000 + message.read_time.nanos // 1000)
