@@ -4,6 +4,7 @@ The pytest fixture ``gcp_emulator``. Nothing of the clouds is imported before a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def gcp_emulator() -> InProcessCloud:
+def gcp_emulator() -> Iterator[InProcessCloud]:
     """
     A Google Cloud of this test alone, in its own process, on a virtual clock.
     """
     from gcp_emulator.testing import InProcessCloud
 
-    return InProcessCloud()
+    cloud = InProcessCloud()
+    try:
+        yield cloud
+    finally:
+        cloud.close()

@@ -12,6 +12,7 @@ from gcp_emulator.clock import LoneClock, VirtualClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer, IndexCheck
 from gcp_emulator.logging import LoggingServer
+from gcp_emulator.mail import MailSink
 from gcp_emulator.oidc import OidcIssuer
 from gcp_emulator.tasks import TasksServer, WsgiTransport
 
@@ -37,6 +38,7 @@ class InProcessCloud:
         oidc: Issues the identity tokens of deliveries.
         channel: A ``grpc.Channel`` to all of them, for any other client.
         queue: Full name of a queue that is there.
+        mail: ``MailSink``; ``smtp_url()`` opens its port, ``.messages`` shows what has come.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class InProcessCloud:
         indexes: str | None = None,
     ) -> None:
         self.project = project
+        self._mailing = False
         self.clock: VirtualClock = LoneClock()
         self.faults = Faults(seed)
         check = None if indexes is None else IndexCheck.from_json(indexes)
@@ -56,6 +59,7 @@ class InProcessCloud:
         self._wsgi = WsgiTransport({})
         self.tasks = TasksServer(self.clock, self.faults, self.oidc, self._wsgi, auto=False)
         self.logging = LoggingServer(self.clock, self.faults)
+        self.mail = MailSink(clock=self.clock)
         services = (self.firestore.service, self.tasks.service, self.logging.service)
         self.channel = InProcessChannel(services, self.clock)
         self.queue = self.tasks.create_queue(f"projects/{project}/locations/{location}/queues/default").name
@@ -84,6 +88,23 @@ class InProcessCloud:
 
         nobody: Any = credentials.AnonymousCredentials
         return CloudTasksClient(transport=CloudTasksGrpcTransport(channel=self.channel, credentials=nobody()))
+
+    def smtp_url(self) -> str:
+        """
+        Where mail can be sent: the one part that needs a port, opened now if it isn't yet.
+        """
+        if not self._mailing:
+            self.mail.start()
+            self._mailing = True
+        return self.mail.url
+
+    def close(self) -> None:
+        """
+        Close the mail port, if it was opened; nothing else is open.
+        """
+        if self._mailing:
+            self.mail.stop()
+            self._mailing = False
 
     # --- running ---
 

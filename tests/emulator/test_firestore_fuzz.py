@@ -10,6 +10,8 @@ import random
 import grpc
 import pytest
 
+from gcp_emulator.firestore import FirestoreServer
+
 pytestmark = pytest.mark.google
 
 PATHS = ["c/a", "c/b", "c/d", "c/e", "c/a/sub/x", "other/a"]
@@ -201,3 +203,64 @@ def test_fuzz_agrees(seed, firestore_embedded, firestore_google, firestore_wire_
             for _ in range(4):
                 pair.query()
     assert pair.compared == 12 * (3 + 1 + 4)
+
+
+class Meeting:
+    """
+    Two clients' transactions, step by step, on one server.
+    """
+
+    def __init__(self, wire):
+        self.wire = wire
+        self.open = [None, None]
+        self.writes = [[], []]
+
+    def step(self, who, what, path, number):
+        """
+        What the client sees of it.
+        """
+        w = self.wire
+        if what == "plain":
+            return w.outcome(w.commit, w.write(path, {"n": number}))
+        if self.open[who] is None:
+            self.open[who], self.writes[who] = w.begin(), []
+        if what == "read":
+            try:
+                [found] = w.batch_get(path, transaction=self.open[who])
+            except grpc.RpcError as error:
+                return error.code()
+            return found.found.fields["n"].integer_value if found.HasField("found") else None
+        if what == "query":
+            return Pair.answer(w.ids, "m", request={"transaction": self.open[who]})
+        if what == "write":
+            self.writes[who].append(w.write(path, {"n": number}))
+            return None
+        transaction, self.open[who] = self.open[who], None
+        if what == "rollback":
+            return w.outcome(w.rollback, transaction)
+        return w.outcome(w.commit, *self.writes[who], transaction=transaction)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", range(int(os.environ.get("FUZZ_SEEDS", "20")) // 4))
+def test_meeting_transactions_agree(seed, firestore_google, firestore_wire_to, firestore_project):
+    """
+    Reads, writes, commits and rollbacks of two clients and plain writes between them: the same answers, and the same
+    one is aborted. The embedded server locks as Google's does; each conflict takes both two seconds.
+    """
+    rng = random.Random(f"meeting {seed}")
+    embedded = FirestoreServer(conflicts="emulator")
+    with (
+        grpc.insecure_channel(embedded.start()) as ours,
+        grpc.insecure_channel(firestore_google.address) as theirs,
+    ):
+        meetings = [Meeting(firestore_wire_to(channel, firestore_project)) for channel in (ours, theirs)]
+        aborted = compared = 0
+        while aborted < 3 and compared < 60:
+            what = rng.choice(["read"] * 4 + ["query", "write", "write", "commit", "commit", "rollback", "plain"])
+            who, path, number = rng.randrange(2), f"m/{rng.choice('abc')}", rng.randrange(100)
+            seen = [meeting.step(who, what, path, number) for meeting in meetings]
+            assert seen[0] == seen[1], (compared, who, what, path)
+            aborted += seen[0] is grpc.StatusCode.ABORTED
+            compared += 1
+    embedded.stop()

@@ -5,12 +5,14 @@ The pytest fixture for anybody's app, as a user of the installed package meets i
 from __future__ import annotations
 
 import re
+import smtplib
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
@@ -127,3 +129,14 @@ def test_deliveries_carry_identity_tokens(gcp_emulator: InProcessCloud) -> None:
     gcp_emulator.tasks_client().create_task(parent=gcp_emulator.queue, task={"http_request": request})
     assert gcp_emulator.run_until_idle() == 1
     assert seen[0].startswith("Bearer ey")
+
+
+def test_mail_is_kept(gcp_emulator: InProcessCloud) -> None:
+    """
+    The one real socket, opened when a test asks for it.
+    """
+    url = urlsplit(gcp_emulator.smtp_url())
+    with smtplib.SMTP(str(url.hostname), int(url.port or 0), timeout=10) as sender:
+        sender.sendmail("a@example.com", ["b@example.com"], "Subject: hello\n\ntext")
+    [mail] = gcp_emulator.mail.wait_for(1)
+    assert (mail.recipients, mail.message["Subject"]) == (("b@example.com",), "hello")
