@@ -49,7 +49,7 @@ MUTANTS = (
         "a takeover does not look whether the judged holder is still there",
         "lease/expiry.py",
         "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n",
-        "",
+        '    if lock is None or lock.granted_at is None:\n        return Lost("gone", finished=True)\n',
     ),
     Mutant(
         "expiry judged by the local clock",
@@ -221,8 +221,8 @@ def caught(mutant: Mutant | None, seeds: int) -> int | None:
         return None
     said = done.stdout.split()
     if not said or not said[-1].isdigit():
-        # A mistake that makes the library raise where nothing can is caught as well; the history could not be played.
-        if "AssertionError" in done.stderr or "Error" in done.stderr:
+        # An assertion of the library itself was quicker than the checker.
+        if "AssertionError" in done.stderr:
             return -1
         raise RuntimeError(done.stderr[-2000:])
     return int(said[-1])
@@ -245,9 +245,9 @@ def main() -> int:
     rows = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
         for mutant, seed in zip(chosen_ones, pool.map(lambda m: caught(m, chosen.seeds), chosen_ones), strict=True):
-            found = "SURVIVED" if seed is None else "could not be played" if seed < 0 else f"seed {seed}"
+            found = "SURVIVED" if seed is None else "an assertion of the library" if seed < 0 else f"seed {seed}"
             rows.append((mutant, found))
-            print(f"{found:>20}  {mutant.mistake}", flush=True)
+            print(f"{found:>28}  {mutant.mistake}", flush=True)
     survived = sum(found == "SURVIVED" for _, found in rows)
     if chosen.only is None:
         TABLE.write_text(_table(rows, chosen.seeds))
