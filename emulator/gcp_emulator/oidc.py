@@ -66,10 +66,17 @@ class OidcIssuer:
         self._changed = threading.Condition()
         self._failing: int | None = 0
         self._hanging = False
-        self._signing = _Key.generate(clock)
-        self._published = {self._signing.kid: self._signing}
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
+
+    # Made when first asked for: a key takes longer than everything else that a test's cloud is made of.
+    @cached_property
+    def _signing(self) -> _Key:
+        return _Key.generate(self._clock)
+
+    @cached_property
+    def _published(self) -> dict[str, _Key]:
+        return {self._signing.kid: self._signing}
 
     def token(
         self, audience: str, email: str | None, *, subject: str | None = None, lifetime: int = 3600, **overrides: Any
@@ -110,6 +117,8 @@ class OidcIssuer:
         """
         Serve on *port* (0: a free one); returns ``certs_url``.
         """
+        # Before several threads can ask for it.
+        assert self._published
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="oidc", daemon=True).start()

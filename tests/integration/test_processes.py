@@ -97,7 +97,7 @@ class Service:
         found = self.locker.get(Job, id_)
         return None if found is None or found.lock is None else found.lock.status
 
-    def until(self, true: Callable[[], bool], timeout: float = 40) -> None:
+    def until(self, true: Callable[[], bool], timeout: float = 80) -> None:
         """
         Sweep until *true*.
         """
@@ -261,7 +261,7 @@ def test_killed_worker_is_replaced_and_its_task_runs_again_with_the_same_key() -
         assert one["pid"] != two["pid"]
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_locker_that_was_used_before_the_fork_works_in_the_children() -> None:
     """
     gunicorn --preload: the master has scheduled at import; its children open channels of their own and serve.
