@@ -16,8 +16,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.decision import Policy
-from gcp_oncetask.delivery import Outcome, TaskHeaders
-from gcp_oncetask.execution import Job, execute
+from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.execution import execute, parse
+from gcp_oncetask.job import Entities, Job
 from gcp_oncetask.logs import Trail
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
@@ -148,12 +149,14 @@ class Library:
         self.tasks = _Captured()
         self.locker.engine.tasks = self.tasks
         self.locker.engine.trail = Trail(lambda: None, _Nowhere(), SystemClock())
-        self.job = Job(BenchOrder, _handle, Policy(), None, renew=True)
+        self.job = Job(Entities(BenchOrder), _handle, Policy(), None, renew=True)
 
     def run(self, id_: str) -> None:
         self.locker.schedule(BenchOrder(id=id_, **TASK), "/task")
         body = self.tasks.bodies.pop(id_)
-        ended = execute(self.locker.engine, self.locker.renewals, self.job, body, TaskHeaders(), None, {})
+        delivery = parse(self.locker.engine, body)
+        assert isinstance(delivery, Delivery), delivery
+        ended = execute(self.locker.engine, self.locker.renewals, self.job, delivery, TaskHeaders(), None, {})
         assert ended.outcome is Outcome.COMPLETED, ended
 
 

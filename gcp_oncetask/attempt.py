@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from google.cloud.firestore import Transaction
 from pydantic_core import to_json
 
-from gcp_oncetask import lease
+from gcp_oncetask import keys, lease
 from gcp_oncetask.clock import Mark, elapsed, pause
 from gcp_oncetask.decision import Fence, Kind, Lost, Policy, Put, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders, idempotency_key
@@ -28,7 +28,7 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.logs import LogContext
-from gcp_oncetask.record import Lock
+from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
@@ -76,19 +76,21 @@ class Fail(Verdict):
 
 class Continue(Verdict):
     """
-    The step is done; the next one follows, at the same URL unless told otherwise.
+    The step is done; the next one follows, at the same URL unless told otherwise; a once-task's with the payload *data*.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
+        data: Any = None,
         delay: timedelta | float | None = None,
         params: Any = None,
         queue: str | None = None,
     ) -> None:
         super().__init__("continued")
         self.url = url
+        self.data = data
         self.delay = delay
         self.params = params
         self.queue = queue
@@ -172,7 +174,8 @@ class Attempt:
         """
         Idempotency key, the same for every attempt of this sequence: hand it to remote services.
         """
-        return idempotency_key(self.granted.env, self.context.document, self.granted.keyed)
+        lock = self.granted
+        return idempotency_key(lock.env, self.context.document, lock.keyed, lock.granted)
 
     # --- time ---
 
@@ -301,7 +304,9 @@ class Attempt:
                 self.pending = how, changes
                 self._write_through(payload)
                 raise
-            return self._ended(self._took(changed))
+            put = self._ended(self._took(changed))
+            keys.hand_over(self._engine, changed.freed)
+            return put
 
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
         opened = self._open
@@ -339,7 +344,7 @@ class Attempt:
             self._snapshot.path,
             lambda seen: lease.settle(seen.lock, self._fence, how, self._engine.moment(seen)),
             start=self._snapshot,
-            changes=changes,
+            changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,
             alive=self._alive,
         )
 
@@ -459,9 +464,10 @@ class Attempt:
         ending = opened.ending or self._checkpoint(snapshot)
         if opened.how is not None:
             self.announce(opened.how, NO_CHANGES, alone=False)
-        self._snapshot = transactions.commit(store, txn, snapshot, ending)
+        self._snapshot, freed = transactions.commit(store, txn, snapshot, ending)
         if opened.ending is not None:
             self._ended(opened.ending.put)
+            keys.hand_over(self._engine, freed)
         for call in opened.after:
             call()
 

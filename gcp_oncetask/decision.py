@@ -51,6 +51,7 @@ class Policy:
     on_unknown: str = Lock.on_unknown
     alert_on: tuple[str, ...] = Lock.alert_on
     retry: dict[str, Any] | None = Lock.retry
+    cleanup: bool = Lock.cleanup
 
 
 @dataclass(frozen=True, slots=True)

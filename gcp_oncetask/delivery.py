@@ -49,6 +49,7 @@ class Outcome(StrEnum):
     BUSY = "busy"
     UNKNOWN = "unknown"
     EARLY = "early"
+    PARKED = "parked"
     POSTPONED = "postponed"
     SHORT_LEASE = "short-lease"
     LOST = "lost"
@@ -233,11 +234,13 @@ def task_id(delivery: Delivery) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
-def idempotency_key(env: str, document: str, keyed: int) -> str:
+def idempotency_key(env: str, document: str, keyed: int, revision: int = 0) -> str:
     """
-    The key of one sequence of one document: the same for each of its attempts, and for nothing else.
+    The key of one sequence of one document: the same for each of its attempts, and for nothing else; a newer payload,
+    another *revision*, has a key of its own.
     """
-    return "otk_" + hashlib.sha256(f"{env}\n{document}\n{keyed}".encode()).hexdigest()[:40]
+    revised = f"\n{revision}" if revision else ""
+    return "otk_" + hashlib.sha256(f"{env}\n{document}\n{keyed}{revised}".encode()).hexdigest()[:40]
 
 
 def delivery_url(delivery: Delivery, url: str) -> str:

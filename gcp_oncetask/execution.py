@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,10 +14,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from gcp_oncetask import courier, lease, models, recovery
+from gcp_oncetask import courier, keys, lease, recovery
 from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze, Verdict
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import (
@@ -28,35 +28,17 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
+from gcp_oncetask.job import Job
 from gcp_oncetask.logs import LogContext, current
 from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
-from gcp_oncetask.retry import RetryPolicy
 from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, trusted
 
 MAX_RESULT: Final = 65_536
 """Bytes of a stored result, as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """
-    A handler with what its deliveries need.
-
-    Attributes:
-        model: The entity's model.
-        run: User code: (entity, attempt, **route variables) -> result or verdict.
-        policy: How it wants its leases.
-        retry: Retry policy; None: the queue retries.
-        renew: Whether leases are renewed while it runs.
-    """
-
-    model: type[models.LockedModel]
-    run: Callable[..., Any]
-    policy: Policy
-    retry: RetryPolicy | None
-    renew: bool
+_CONTESTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +59,9 @@ class Ended:
 class _Run:
     """
     What is known of one delivery on its way.
+
+    Attributes:
+        undecided: Nonce of an expired holder of the resource key of which nothing is known yet.
     """
 
     engine: Engine
@@ -87,13 +72,29 @@ class _Run:
     claimant: Claimant
     mark: Mark
     arguments: Mapping[str, Any]
+    undecided: str | None = None
+
+
+def parse(engine: Engine, body: bytes) -> Delivery | Ended:
+    """
+    The delivery in *body*, if it is one, and one for this environment.
+    """
+    try:
+        delivery = Delivery.from_json(body)
+    except DeliveryError as error:
+        return Ended(Outcome.REJECTED, str(error))
+    if delivery.env != engine.config.env:
+        return Ended(
+            Outcome.FOREIGN, f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
+        )
+    return delivery
 
 
 def execute(
     engine: Engine,
     renewals: Renewals,
     job: Job,
-    body: bytes,
+    delivery: Delivery,
     headers: TaskHeaders,
     trace: str | None,
     arguments: Mapping[str, Any],
@@ -105,7 +106,7 @@ def execute(
         engine: Shared parts.
         renewals: Renews the lease while the handler runs.
         job: The handler.
-        body: The delivery as it came.
+        delivery: The delivery, of this environment.
         headers: What Cloud Tasks says about it.
         trace: Trace id of the request, by which the platform's log knows it.
         arguments: Route variables for the handler.
@@ -113,14 +114,6 @@ def execute(
     Returns:
         How it ended; failures of services included, so that the caller only translates.
     """
-    try:
-        delivery = Delivery.from_json(body)
-    except DeliveryError as error:
-        return Ended(Outcome.REJECTED, str(error))
-    if delivery.env != engine.config.env:
-        return Ended(
-            Outcome.FOREIGN, f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
-        )
     run = _Run(
         engine,
         renewals,
@@ -132,7 +125,7 @@ def execute(
         arguments,
     )
     try:
-        return _claim(run)
+        return claim(run)
     except StoreError as error:
         if error.facts.get("unknown"):
             context = _context(run, run.delivery.token + 1, 0)
@@ -157,28 +150,79 @@ def _context(run: _Run, token: int, attempt: int) -> LogContext:
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-def _claim(run: _Run) -> Ended:
+def claim(run: _Run) -> Ended:
+    """
+    Ask for the lease, and go on as the rules decide.
+    """
     engine, delivery = run.engine, run.delivery
     start = None
     # Blind on the first try only: whatever is redelivered has most likely moved.
     if delivery.contents is not None and delivery.version is not None and run.headers.retry_count == 0:
         start = trusted(delivery.document, delivery.version, delivery.contents)
+    for _ in range(_CONTESTS):
+        gate = None
+        if run.job.keyed:
+            start = start or engine.store.read(delivery.document)
+            gate = _gate(run, start)
+        ended = _try_claim(run, start, gate)
+        if not isinstance(ended, keys.Contested):
+            return ended
+        _contest(run, ended.holder)
+        start = None
+    return Ended(Outcome.BUSY, "others kept taking its resource key")
+
+
+def _gate(run: _Run, start: Snapshot) -> keys.Gate | None:
+    key = None if start.lock is None else start.lock.key
+    return None if key is None else keys.Gate(run.engine, start.path, key, undecided=run.undecided)
+
+
+def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
+    engine, delivery = run.engine, run.delivery
     before: list[Lock | None] = []
 
-    def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime:
+    def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
         before[:] = [seen.lock]
-        return lease.claim(seen.lock, delivery, run.job.policy, run.claimant, engine.moment(seen))
+        at = engine.moment(seen)
+        decision = lease.claim(seen.lock, delivery, run.job.of(seen.lock).policy, run.claimant, at)
+        wants_key = gate is not None and isinstance(decision, Put) and decision.outcome is None
+        return (
+            gate.admit(seen, decision, at) if gate is not None and isinstance(decision, Put) and wants_key else decision
+        )
 
-    changed = engine.store.change(delivery.document, decide, start=start)
+    changed = engine.store.change(delivery.document, decide, start=start, along=gate)
     decision = changed.decision
+    if isinstance(decision, keys.Contested):
+        return decision
     if isinstance(decision, Expired):
         return _recover(run, changed.snapshot)
+    if gate is not None and gate.free:
+        keys.hand_over(engine, Freed(gate.key))
     if isinstance(decision, Refused):
         return _refuse(run, changed.snapshot, decision)
     assert isinstance(decision, Put)
     if decision.outcome is not None:
+        if decision.outcome is not Outcome.PARKED:
+            keys.give_up_reservation(engine, changed.snapshot)
         return _closed(run, before[0], changed.snapshot, decision.outcome, "")
     return _granted(run, changed.snapshot)
+
+
+def _contest(run: _Run, holder: Snapshot) -> None:
+    """
+    The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
+    """
+    engine = run.engine
+    [judged] = recovery.judge_all(engine, [holder])
+    changed = recovery.take_over(engine, judged, None)
+    decision = changed.decision
+    if isinstance(decision, Put):
+        if decision.dispatch:
+            engine.dispatch(changed.snapshot)
+        courier.send_owed(engine, changed.snapshot, courier.newly_owed(holder.lock, changed.snapshot.lock), run.mark)
+    if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
+        # Nothing is known of it yet: wait for the key like everybody else.
+        run.undecided = judged.fence.holder
 
 
 def _refuse(run: _Run, snapshot: Snapshot, refused: Refused) -> Ended:
@@ -208,7 +252,10 @@ def _postpone(run: _Run, snapshot: Snapshot) -> Ended:
 def _recover(run: _Run, snapshot: Snapshot) -> Ended:
     engine = run.engine
     [judged] = recovery.judge_all(engine, [snapshot])
-    changed = recovery.take_over(engine, judged, (run.job.policy, run.claimant))
+    lock = recovery.lock_of(snapshot)
+    # One that rode in the batch of another has no key of its own: it is released, and claims anew.
+    grant_to = None if lock.rides else (run.job.of(lock).policy, run.claimant)
+    changed = recovery.take_over(engine, judged, grant_to)
     decision = changed.decision
     if isinstance(decision, Refused):
         return Ended(decision.outcome, decision.reason)
@@ -243,9 +290,9 @@ def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome
 
 
 def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ended:
-    engine, job = run.engine, run.job
-    lock = snapshot.lock
+    engine, lock = run.engine, snapshot.lock
     assert lock is not None
+    job = run.job.of(lock)
     context = _context(run, lock.token, lock.attempts)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
@@ -278,21 +325,24 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
 def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
     fence = Fence(context.sequence, context.token, context.holder)
     how = Settlement(kind=Kind.RELEASE, nonce=run.engine.clock.nonce())
-    run.engine.store.change(
+    changed = run.engine.store.change(
         snapshot.path,
         lambda seen: lease.settle(seen.lock, fence, how, run.engine.moment(seen)),
         start=snapshot,
     )
+    keys.hand_over(run.engine, changed.freed)
+    if isinstance(changed.decision, Put) and changed.decision.dispatch:
+        run.engine.dispatch(changed.snapshot)
     run.engine.trail.write("never-started", context, message="the claim took half the lease; it was given back")
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 
 def _run(run: _Run, attempt: Attempt) -> Ended:
-    entity: models.LockedModel | None = None
+    job = run.job.of(attempt.granted)
+    entity: Any = None
     try:
-        entity = models.load(run.job.model, attempt.snapshot, run.engine.store.reference)
-        models.bind(entity, attempt)
-        value = run.job.run(entity, attempt, **run.arguments)
+        entity = job.subject.load(run.engine, attempt)
+        value = job.run(entity, attempt, **run.arguments)
     except LeaseLostError as error:
         return _lost(run, attempt, error)
     except Verdict as verdict:
@@ -353,7 +403,7 @@ def _failure(run: _Run, attempt: Attempt, error: Exception) -> Verdict:
 
 
 def _by_policy(run: _Run, attempt: Attempt, error: Exception, message: str | None = None) -> Verdict:
-    policy = run.job.retry
+    policy = run.job.of(attempt.granted).retry
     message = message or str(error)
     if policy is None:
         return Retry(message)
@@ -362,7 +412,7 @@ def _by_policy(run: _Run, attempt: Attempt, error: Exception, message: str | Non
     return Retry(message, after=policy.next_delay(attempt.number, error, run.engine.clock.random()))
 
 
-def _settle(run: _Run, attempt: Attempt, entity: models.LockedModel | None, value: Any) -> Ended:
+def _settle(run: _Run, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
@@ -382,7 +432,7 @@ def _settle(run: _Run, attempt: Attempt, entity: models.LockedModel | None, valu
     return Ended(put.outcome, how.message or f"{run.delivery.document}: {put.outcome}")
 
 
-def _decided(run: _Run, attempt: Attempt, entity: models.LockedModel | None, value: Any) -> tuple[Settlement, Changes]:
+def _decided(run: _Run, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
     """
     The settlement that *value* asks for, and the fields it saves.
     """
@@ -391,7 +441,7 @@ def _decided(run: _Run, attempt: Attempt, entity: models.LockedModel | None, val
             value = _by_policy(run, attempt, value)
         how = _settlement(run.engine, attempt, value)
         saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
-        return how, models.changes_of(entity) if saves and entity is not None else NO_CHANGES
+        return how, run.job.of(attempt.granted).subject.changes(entity, value) if saves else NO_CHANGES
     except UsageError as error:
         LOGGER.error("%s: %s", run.delivery.document, error)
         return _settlement(run.engine, attempt, _failure(run, attempt, error)), NO_CHANGES

@@ -21,8 +21,9 @@ from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
-from gcp_oncetask.execution import Ended, Job, execute
+from gcp_oncetask.execution import Ended, execute, parse
 from gcp_oncetask.identity import Denied
+from gcp_oncetask.job import Entities, Job
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
@@ -55,6 +56,7 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.UNKNOWN: 409,
     Outcome.EARLY: 409,
     Outcome.POSTPONED: 200,
+    Outcome.PARKED: 200,
     Outcome.SHORT_LEASE: 409,
     Outcome.LOST: 409,
     Outcome.LOST_TO_LATER: 200,
@@ -126,16 +128,17 @@ def locked_handler(
     def decorate(fn: Callable[Concatenate[M, Attempt, P], Any]) -> Callable[P, ResponseReturnValue]:
         if inspect.iscoroutinefunction(fn):
             raise UsageError(f"{fn.__name__} is async; handlers are plain functions for now.")
-        job = Job(model, _data_only(fn), policy, retry, renew)
+        job = Job(Entities(model), _data_only(fn), policy, retry, renew)
 
         @functools.wraps(fn)
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
             environ = request.environ
             headers = TaskHeaders.of(environ)
-            ended = _denied(locker, environ)
-            if ended is None:
-                trace = trace_of(environ)
-                ended = execute(locker.engine, locker.renewals, job, _body(), headers, trace, arguments)
+            found = _denied(locker, environ) or parse(locker.engine, _body())
+            if isinstance(found, Ended):
+                return _answer(locker, found, headers)
+            trace = trace_of(environ)
+            ended = execute(locker.engine, locker.renewals, job, found, headers, trace, arguments)
             return _answer(locker, ended, headers)
 
         # Flask names the endpoint after the function; its signature is not that of a view.

@@ -128,7 +128,15 @@ class Lock:
         instance: Where the holder runs.
         result: What the last completed run returned; JSON.
         owed: Alerts not yet sent.
-        cancel_requested_at: A cancellation arrived while it was leased.
+        cancel_requested_at: A cancellation arrived while it was leased, or is to be handled by a delivery.
+        cleanup: A cancelled one is delivered once more, for its cancellation handler.
+        cancelling: Its present attempts are those of the cancellation handler.
+        wanted: Revision of the payload that was asked for last (newest-wins kinds).
+        granted: Revision that the last grant ran.
+        key: The resource key that it needs; while it is leased, that key's document names it.
+        rides: Leased as part of the batch of another task, which holds the key.
+        parked: ``"{env}/{key}/{not before}/{created}"`` while it waits for its resource key; nothing is due then: the key's
+            document is, until it is handed over.
     """
 
     env: str
@@ -165,6 +173,13 @@ class Lock:
     result: Any = None
     owed: tuple[Owed, ...] = ()
     cancel_requested_at: datetime | None = None
+    cleanup: bool = False
+    cancelling: bool = False
+    wanted: int = 0
+    granted: int = 0
+    key: str | None = None
+    rides: bool = False
+    parked: str | None = None
 
     @property
     def step(self) -> int:
@@ -198,6 +213,13 @@ class Lock:
         lock = object.__new__(Lock)
         lock.__dict__.update(self.__dict__, **changes)
         return lock
+
+
+def superseded(lock: Lock | None) -> bool:
+    """
+    Whether a newer payload was stored while the attempt runs: what the attempt says of the payload is out of date.
+    """
+    return lock is not None and lock.wanted > lock.granted
 
 
 def _camel(name: str) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gcp_oncetask import lease
+from gcp_oncetask import keys, lease
 from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.evidence import Finding, Holder, Verdict, judge
-from gcp_oncetask.record import Lock
+from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store.codec import unpack
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import Changed
@@ -114,8 +114,13 @@ def take_over(
             grant_to=grant_to,
         )
 
+    def changes(seen: Snapshot) -> Changes:
+        return NO_CHANGES if superseded(seen.lock) else judged.changes
+
     # The verdict's fields ride along only with its settlement.
-    return engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=judged.changes)
+    changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes)
+    keys.hand_over(engine, changed.freed)
+    return changed
 
 
 def lock_of(snapshot: Snapshot) -> Lock:

@@ -55,7 +55,7 @@ from gcp_oncetask.lease.attempts import (
     was_applied,
 )
 from gcp_oncetask.lease.expiry import later, look, postpone, redispatch, sending, sent, take_over
-from gcp_oncetask.lease.people import cancel, finish, reset, resolve
+from gcp_oncetask.lease.people import cancel, finish, replace, reset, resolve
 from gcp_oncetask.lease.writes import (
     EARLY,
     LATE_EVIDENCE,
@@ -92,6 +92,7 @@ __all__ = [
     "redispatch",
     "release",
     "renew",
+    "replace",
     "reset",
     "resolve",
     "retry",

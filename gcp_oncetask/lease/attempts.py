@@ -24,7 +24,7 @@ from gcp_oncetask.decision import (
 from gcp_oncetask.delivery import Delivery, Outcome, instant
 from gcp_oncetask.lease import writes
 from gcp_oncetask.lease.writes import expires_at
-from gcp_oncetask.record import SERVER_TIME, Lock, Status
+from gcp_oncetask.record import SERVER_TIME, Lock, Status, superseded
 
 
 def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: Moment) -> Put | Refused:
@@ -151,8 +151,10 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put 
 
 def complete(lock: Lock, result: Any, at: Moment) -> Put:
     """
-    The chain is done. A cancellation that came too late is forgotten.
+    The chain is done. A cancellation that came too late is forgotten; one that was attended to is done.
     """
+    if lock.cancelling:
+        return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
     return writes.ended(lock.but(result=result, cancel_requested_at=None), Status.COMPLETED, at, Outcome.COMPLETED)
 
 
@@ -160,9 +162,16 @@ def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
     """
     The step is done and the next one scheduled; a cancelled chain ends here instead.
     """
-    if lock.cancel_requested_at is not None:
-        return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
-    return writes.scheduled(lock, target, nonce, at, base=lock.base)
+    if writes.stopped(lock):
+        return writes.cancelled(lock, at)
+    if superseded(lock):
+        return writes.following(lock, at)
+    made = writes.scheduled(lock, target, nonce, at, base=lock.base)
+    if lock.cancelling:
+        return Put(
+            made.lock.but(cancel_requested_at=lock.cancel_requested_at, cancelling=True), made.outcome, dispatch=True
+        )
+    return made
 
 
 def snooze(lock: Lock, wait_until: datetime | None, at: Moment) -> Put:
@@ -176,8 +185,8 @@ def release(lock: Lock, at: Moment) -> Put:
     """
     The lease is given back unused; the queue delivers again, no attempt is burned.
     """
-    if lock.cancel_requested_at is not None:
-        return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    if writes.stopped(lock):
+        return writes.cancelled(lock, at)
     back = lock.but(status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))
     return Put(writes.with_due(back, at), Outcome.SHORT_LEASE)
 
@@ -191,8 +200,8 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
     noted = writes.noted(lock, message, at)
     if not by_queue:
         return writes.again(noted, wait_until, Outcome.RETRYING, at)
-    if noted.cancel_requested_at is not None:
-        return writes.ended(noted, Status.CANCELLED, at, Outcome.CANCELLED)
+    if writes.stopped(noted):
+        return writes.cancelled(noted, at)
     return Put(writes.with_due(noted.but(status=Status.SCHEDULED), at), Outcome.FAILED_ATTEMPT)
 
 

@@ -15,15 +15,16 @@ from gcp_oncetask.record import Lock, Status
 
 def cancel(lock: Lock, at: Moment) -> Put | Refused:
     """
-    Stop a chain: at once if it waits, at its next settling if it runs.
+    Stop a chain: at once if it waits (by a delivery, if there may be a cancellation handler), at its next settling if it
+    runs.
     """
     if lock.finished:
         return Refused(Outcome.DUPLICATE, f"sequence {lock.sequence} is {lock.status} already")
-    if lock.status is Status.LEASED:
-        if lock.cancel_requested_at is not None:
-            return Refused(Outcome.DUPLICATE, "its cancellation is under way")
-        return Put(lock.but(cancel_requested_at=at.now), Outcome.CANCELLED)
-    return writes.ended(lock.but(cancel_requested_at=at.now), Status.CANCELLED, at, Outcome.CANCELLED)
+    if lock.cancel_requested_at is not None:
+        return Refused(Outcome.DUPLICATE, "its cancellation is under way")
+    # What was asked for until now is cancelled with it; what is asked for later is not.
+    marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
+    return Put(marked, Outcome.CANCELLED) if lock.status is Status.LEASED else writes.cancelled(marked, at)
 
 
 def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> Put | Refused:
@@ -39,6 +40,36 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
     errors = lock.errors if keep_errors else ()
     return Put(again.lock.but(keyed=kept, errors=errors), Outcome.CONTINUED, dispatch=True)
+
+
+def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
+    """
+    A newer payload for a task that exists: the newest one always runs.
+
+    One that waits runs with it instead, as if new. One that runs is followed by one more run, however often this is
+    called meanwhile; so is a quarantined one, once it is resolved. One that has ended runs again.
+
+    Source:
+        esync's README and its first tests: of several requests with one key only the newest runs, and finishing an older
+        one never swallows it.
+    """
+    newer = lock.but(wanted=lock.wanted + 1)
+    if lock.finished:
+        return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
+    if lock.status is not Status.SCHEDULED:
+        return Put(newer, Outcome.CONTINUED)
+    moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
+    fresh = newer.but(
+        granted=newer.wanted,
+        attempts=0,
+        errors=(),
+        wait_until=target.wait_until,
+        cancel_requested_at=None,
+        cancelling=False,
+        dispatches=lock.dispatches + moved,
+        parked=None if moved else lock.parked,
+    )
+    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
 
 
 def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Any = None) -> Put | Refused:

@@ -10,7 +10,7 @@ from typing import Final
 
 from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
 from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status
+from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
 
 MAX_ERRORS: Final = 10
 MAX_MESSAGE: Final = 500
@@ -59,6 +59,8 @@ def with_due(lock: Lock, at: Moment) -> Lock:
     """
     times = [owed.until for owed in lock.owed]
     match lock.status:
+        case Status.SCHEDULED if lock.parked is not None:
+            pass
         case Status.SCHEDULED:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
             patience = min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
@@ -107,17 +109,22 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         headers=target.headers,
         result=None,
         cancel_requested_at=None,
+        cancelling=False,
+        parked=None,
     )
     return Put(with_due(made, at), Outcome.CONTINUED, dispatch=True)
 
 
 def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
     """
-    A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, and so does
-    one whose attempts are used up.
+    A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, unless
+    the policy is that of a cancellation handler; and so does one whose attempts are used up.
     """
     if lock.cancel_requested_at is not None:
-        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+        if not policy.cleanup:
+            return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+        if not lock.cancelling:
+            lock = lock.but(cancelling=True, attempts=0)
     if lock.attempts >= policy.max_attempts:
         return given_up(lock, at, f"its {lock.attempts} attempts are used up")
     granted = lock.but(
@@ -133,8 +140,12 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         on_unknown=policy.on_unknown,
         alert_on=policy.alert_on,
         retry=policy.retry,
+        cleanup=policy.cleanup,
+        granted=lock.wanted,
         attempts=lock.attempts + 1,
         wait_until=None,
+        parked=None,
+        rides=False,
         trace=claimant.trace,
         instance=claimant.instance,
     )
@@ -145,17 +156,53 @@ def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment)
     """
     The same sequence once more, by a new dispatch; a cancelled chain ends here instead.
     """
-    if lock.cancel_requested_at is not None:
-        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    if stopped(lock):
+        return cancelled(lock, at)
     waiting = lock.but(status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
     return Put(with_due(waiting, at), outcome, dispatch=True)
 
 
+def stopped(lock: Lock) -> bool:
+    """
+    Whether a cancellation was asked for that its cancellation handler does not attend to yet.
+    """
+    return lock.cancel_requested_at is not None and not lock.cancelling
+
+
+def cancelled(lock: Lock, at: Moment) -> Put:
+    """
+    The chain is cancelled: at once, or by one more delivery if there may be a cancellation handler.
+    """
+    if not lock.cleanup:
+        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    waiting = lock.but(
+        status=Status.SCHEDULED,
+        wait_until=None,
+        parked=None,
+        cancelling=True,
+        attempts=0,
+        dispatches=lock.dispatches + 1,
+    )
+    return Put(with_due(waiting, at), Outcome.CANCELLED, dispatch=True)
+
+
 def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome) -> Put:
     """
-    The chain is over, or stands still, as *status*.
+    The chain is over, or stands still, as *status*; where a newer payload was asked for meanwhile, that one follows.
     """
-    return Put(with_due(lock.but(status=status, wait_until=None), at), outcome)
+    if superseded(lock):
+        return following(lock, at)
+    return Put(with_due(lock.but(status=status, wait_until=None, parked=None), at), outcome)
+
+
+def following(lock: Lock, at: Moment) -> Put:
+    """
+    The next sequence, at the same target, for a payload that came while this one ran.
+    """
+    assert lock.url is not None
+    assert lock.queue is not None
+    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
+    return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 
 
 def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) -> Put:
@@ -163,6 +210,8 @@ def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) 
     The chain has failed, and a person is told.
     """
     owing = owe(lock, Event.FAILURE, reason, evidence, at)
+    if lock.cancelling:
+        return ended(owing, Status.CANCELLED, at, Outcome.CANCELLED)
     return ended(owing, Status.FAILED, at, Outcome.FAILED)
 
 

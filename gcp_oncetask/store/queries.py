@@ -1,5 +1,6 @@
 """
-What the sweeper looks for: documents whose ``due`` has passed. One indexed string field, ranges and a skip scan.
+What is looked for: documents whose ``due`` has passed, tasks that wait for a key, tasks of a kind. Each time a range of one
+indexed string, so that no composite index is needed.
 """
 
 from __future__ import annotations
@@ -11,15 +12,66 @@ from typing import Any, Final
 from google.cloud.firestore_v1.types import query as _query
 
 from gcp_oncetask.delivery import instant
+from gcp_oncetask.documents import AFTER, TASKS
 from gcp_oncetask.store.codec import Document
+from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import WireError
 
 _QueryType: Final = _query.StructuredQuery.pb()
 _GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _ASCENDING = 4, 2, 1, 1
 _DUE: Final = "lock.due"
-_AFTER: Final = "0"
-"""The character after "/": sorts behind everything that begins with a prefix and a slash."""
+_PARKED: Final = "lock.parked"
+
+
+def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
+    """
+    The once-tasks that wait for a resource key, the one that has waited longest first.
+
+    Args:
+        store: Where.
+        prefix: What their ``parked`` strings begin with, before the slash.
+        limit: At most so many.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    found, read = _range(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", limit)
+    return [snapshot_of(store.wire.path(document.name), document, read) for document in found]
+
+
+def in_range(store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000) -> list[Snapshot]:
+    """
+    Once-tasks whose *field* lies between two texts, in its order; all of them, page by page.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    seen: dict[str, Snapshot] = {}
+    while True:
+        found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
+        before = len(seen)
+        for document in found:
+            path = store.wire.path(document.name)
+            seen.setdefault(path, snapshot_of(path, document, read))
+        if len(found) < limit:
+            return list(seen.values())
+        floor = str(found[-1].fields[field].string_value)
+        if len(seen) == before:
+            limit *= 2
+
+
+def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
+    """
+    How many once-tasks have a *field* between two texts, by an aggregation.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    try:
+        return store.wire.count(_range_query(TASKS, False, field, floor, ceiling, 0))
+    except WireError as error:
+        raise error.translated(f"counting in {TASKS}", unknown=False) from error
 
 
 def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
@@ -41,11 +93,11 @@ def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iter
     floor = f"{env}/"
     while (place := _next_place(store, where, floor, env)) is not None:
         yield from _due_in(store, where, place, page)
-        floor = place + _AFTER
+        floor = place + AFTER
 
 
 def _next_place(store: Store, where: tuple[str, str, bool], floor: str, env: str) -> str | None:
-    found, _ = _query_due(store, where, floor, f"{env}{_AFTER}", 1)
+    found, _ = _query_due(store, where, floor, f"{env}{AFTER}", 1)
     return None if not found else _due_of(found[0]).rsplit("/", 1)[0]
 
 
@@ -75,21 +127,32 @@ def _due_of(document: Document) -> str:
 def _query_due(
     store: Store, where: tuple[str, str, bool], floor: str, ceiling: str, limit: int
 ) -> tuple[list[Document], datetime | None]:
+    return _range(store, where, _DUE, floor, ceiling, limit)
+
+
+def _range(
+    store: Store, where: tuple[str, str, bool], field: str, floor: str, ceiling: str, limit: int
+) -> tuple[list[Document], datetime | None]:
     parent, name, group = where
+    try:
+        return store.wire.run_query(_range_query(name, group, field, floor, ceiling, limit), parent)
+    except WireError as error:
+        raise error.translated(f"looking at {field} in {name}", unknown=False) from error
+
+
+def _range_query(name: str, group: bool, field: str, floor: str, ceiling: str, limit: int) -> Any:
     query: Any = _QueryType()
     query.from_.add(collection_id=name, all_descendants=group)
     both = query.where.composite_filter
     both.op = _AND
     for op, value in ((_GREATER_OR_EQUAL, floor), (_LESS_OR_EQUAL, ceiling)):
         one = both.filters.add().field_filter
-        one.field.field_path = _DUE
+        one.field.field_path = field
         one.op = op
         one.value.string_value = value
-    order = query.order_by.add()
-    order.field.field_path = _DUE
-    order.direction = _ASCENDING
-    query.limit.value = limit
-    try:
-        return store.wire.run_query(query, parent)
-    except WireError as error:
-        raise error.translated(f"looking for what is due in {name}", unknown=False) from error
+    if limit:
+        order = query.order_by.add()
+        order.field.field_path = field
+        order.direction = _ASCENDING
+        query.limit.value = limit
+    return query

@@ -95,6 +95,12 @@ class Changes:
     values: Mapping[str, Value | None] = field(default_factory=dict)
     seen: Mapping[str, Value | None] | None = None
 
+    def with_(self, more: Mapping[str, Value | None]) -> Changes:
+        """
+        These and *more*, which nobody but the library writes.
+        """
+        return Changes({**self.values, **more}, self.seen) if more else self
+
     def conflicts(self, fields: Mapping[str, Value]) -> list[str]:
         """
         Fields that somebody else has changed since they were loaded, to something other than we would.

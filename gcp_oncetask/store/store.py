@@ -8,21 +8,25 @@ fence: it is part of what the deciding function judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.decision import NeedTime, Put
+from gcp_oncetask.documents import TASKS
 from gcp_oncetask.errors import ContentionError, StoreError
+from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value
+from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Fate, Wire, WireError
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+_TASKS: Final = f"{TASKS}/"
 
 T = TypeVar("T")
 
@@ -35,10 +39,28 @@ class Changed(Generic[T]):
     Attributes:
         decision: What the rule decided last; a ``Put`` has been committed.
         snapshot: The document after the commit, or as it was when the rule refused.
+        freed: A resource key that was given back and that somebody waits for; None: there is none.
     """
 
     decision: T
     snapshot: Snapshot
+    freed: Freed | None = None
+
+
+class Along(Protocol):
+    """
+    Other documents that are written in the same commit, on conditions of their own.
+    """
+
+    def writes(self, put: Put) -> Sequence[Any]:
+        """
+        Plain writes for the decision *put*.
+        """
+
+    def again(self) -> None:
+        """
+        The commit was refused, or its fate is unknown: read again what was decided on.
+        """
 
 
 class Store:
@@ -77,6 +99,30 @@ class Store:
         """
         document, read = self._patiently(lambda: self.wire.batch_get([path])[path], f"reading {path}")
         return snapshot_of(path, document, read)
+
+    def read_all(self, paths: Sequence[str]) -> dict[str, Snapshot]:
+        """
+        Read several documents by one call, each with the server's time.
+
+        Raises:
+            StoreError: As ``get``.
+        """
+        found = self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
+        return {path: snapshot_of(path, document, read) for path, (document, read) in found.items()}
+
+    def commit_both(self, request: Any) -> Any | None:
+        """
+        Commit writes with conditions of their own; None if one of the conditions does not hold, or may not.
+
+        Raises:
+            StoreError: Firestore refused.
+        """
+        try:
+            return self.wire.commit(request)
+        except WireError as error:
+            if error.fate is Fate.REFUSED:
+                raise error.translated("writing", unknown=False) from error
+            return None
 
     def reference(self, name: str) -> Any:
         """
@@ -133,6 +179,7 @@ class Store:
         start: Snapshot | None = None,
         changes: Changes | Callable[[Snapshot], Changes] = NO_CHANGES,
         alive: Callable[[], bool] = lambda: False,
+        along: Along | None = None,
     ) -> Changed[T]:
         """
         Decide, and commit the decision on the very document it was decided on.
@@ -144,6 +191,7 @@ class Store:
             start: What to decide on first; None reads.
             changes: User fields to write along with a ``Put``.
             alive: Whether the caller's own lease surely still holds; decides about lost answers.
+            along: Other documents to write in the same commit.
 
         Returns:
             The last decision. If it is a ``Put``, it is applied, once, though errors may have been seen on the way.
@@ -167,13 +215,21 @@ class Store:
             extra = changes(snapshot) if callable(changes) else changes
             check_conflicts(snapshot, extra)
             request = self.wire.request()
-            update = Update(request.writes.add(), self.wire.name(path), snapshot, decision.lock, extra)
+            more = self.consequences(snapshot, decision.lock)
+            update = Update(
+                request.writes.add(), self.wire.name(path), snapshot, decision.lock, extra.with_(more.fields)
+            )
+            request.writes.extend(more.writes)
+            if along is not None:
+                request.writes.extend(along.writes(decision))
             try:
                 response = self.wire.commit(request)
             except WireError as error_:
                 error = error_
             else:
-                return Changed(decision, update.applied(response.write_results[0]))
+                results = response.write_results
+                freed = more.freed(results[1]) if more.writes else None
+                return Changed(decision, update.applied(results[0]), freed)
             tries += 1
             failed = failed or self._clock.mark()
             if error.fate is Fate.AMBIGUOUS:
@@ -182,7 +238,7 @@ class Store:
                 snapshot = self._read_back(path, unsure=unsure is not None)
                 if unsure is not None:
                     if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
-                        return Changed(decision, snapshot)
+                        return Changed(decision, snapshot, more.freed(None))
                     # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
                     unsure = unsure if snapshot.version == unsure[1].version else None
             elif error.fate is Fate.REFUSED:
@@ -191,6 +247,16 @@ class Store:
                 raise self._gave_up(path, error, unsure=unsure is not None) from error
             if error.fate is not Fate.MOVED or tries > 1:
                 self._pause(tries)
+            if along is not None:
+                along.again()
+
+    def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
+        """
+        What a commit that takes *snapshot* to the record *lock* writes along.
+        """
+        if not snapshot.path.startswith(_TASKS):
+            return NOTHING
+        return consequences(snapshot, lock, self.wire.name, self.estimate())
 
     def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:
         """

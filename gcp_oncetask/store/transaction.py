@@ -16,6 +16,7 @@ from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
+from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, WriteType, snapshot_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Fate, WireError
@@ -90,8 +91,9 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
     """
     name = store.wire.name(snapshot.path)
-    update = Update(WriteType(), name, snapshot, put.lock, changes, precondition=False)
-    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
+    more = store.consequences(snapshot, put.lock)
+    update = Update(WriteType(), name, snapshot, put.lock, changes.with_(more.fields), precondition=False)
+    transaction._add_write_pbs([_WRAP(write) for write in (update.message, *more.writes)])  # noqa: SLF001 - with transforms
 
 
 def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
@@ -119,21 +121,25 @@ def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTran
         raise
 
 
-def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending) -> Snapshot:
+def commit(
+    store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending
+) -> tuple[Snapshot, Freed | None]:
     """
     Commit *transaction* with the lock of *snapshot* as *ending* says; its ``settled_by`` recognises the commit.
 
     Returns:
-        The document after it.
+        The document after it, and the resource key that was given back and that somebody waits for.
 
     Raises:
         ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
     """
     name = store.wire.name(snapshot.path)
-    update = Update(WriteType(), name, snapshot, ending.put.lock, ending.changes, precondition=False)
-    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - the only way to add a write with transforms
-    alone = len(transaction) == 1
+    more = store.consequences(snapshot, ending.put.lock)
+    update = Update(WriteType(), name, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
+    alone = len(transaction) == 0
+    # Ours is the last of the task's own document; what it has for consequence comes before it.
+    transaction._add_write_pbs([_WRAP(write) for write in (*more.writes, update.message)])  # noqa: SLF001 - with transforms
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
     except WireError as error:
@@ -141,10 +147,11 @@ def commit(store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending
         applied = _after_error(store, transaction, snapshot.path, nonce, error)
         if applied is None:
             raise _translated(error, f"the transaction on {snapshot.path}") from error
-        return applied
+        return applied, more.freed(None)
     done = update.applied(results[-1])
+    freed = more.freed(results[-2]) if more.writes else None
     # The user's own writes may have touched this document too: then its contents are not known.
-    return done if alone else replace(done, whole=False)
+    return done if alone else replace(done, whole=False), freed
 
 
 def _after_error(

@@ -33,6 +33,10 @@ _BeginResponse: Final = _api.BeginTransactionResponse.pb()
 _RollbackRequest: Final = _api.RollbackRequest.pb()
 _RunQueryRequest: Final = _api.RunQueryRequest.pb()
 _RunQueryResponse: Final = _api.RunQueryResponse.pb()
+_AggregationRequest: Final = _api.RunAggregationQueryRequest.pb()
+_AggregationResponse: Final = _api.RunAggregationQueryResponse.pb()
+_BatchWriteRequest: Final = _api.BatchWriteRequest.pb()
+_BatchWriteResponse: Final = _api.BatchWriteResponse.pb()
 
 T = TypeVar("T")
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
@@ -131,6 +135,8 @@ class _Calls:
     begin: Any
     rollback: Any
     run_query: Any
+    aggregate: Any
+    batch_write: Any
 
 
 class Wire:
@@ -244,6 +250,31 @@ class Wire:
                 self._saw(answer.read_time)
         return found, read
 
+    def count(self, query: Any) -> int:
+        """
+        How many documents match a plain ``StructuredQuery``, by an aggregation.
+        """
+        calls = self._open()
+        request = _AggregationRequest(parent=calls.prefix.removesuffix("/"))
+        request.structured_aggregation_query.structured_query.CopyFrom(query)
+        one = request.structured_aggregation_query.aggregations.add(alias="n")
+        one.count.SetInParent()
+        counted = 0
+        for answer in self._stream(calls.aggregate, calls, request):
+            if answer.HasField("result"):
+                counted = answer.result.aggregate_fields["n"].integer_value
+            self._saw(answer.read_time)
+        return counted
+
+    def batch_write(self, writes: Sequence[Any], *, timeout: float | None = None) -> list[tuple[Any, int]]:
+        """
+        Writes that do not depend on each other: of each, its result and its status (0: applied).
+        """
+        calls = self._open()
+        request = _BatchWriteRequest(database=calls.database, writes=writes)
+        response = self._unary(calls.batch_write, calls, request, timeout)
+        return [(result, status.code) for result, status in zip(response.write_results, response.status, strict=True)]
+
     def begin(self, retry: bytes | None = None) -> bytes:
         """
         Begin a read-write transaction; *retry* names the failed one that it repeats.
@@ -318,6 +349,8 @@ class Wire:
             begin=unary("BeginTransaction", _BeginRequest, _BeginResponse),
             rollback=unary("Rollback", _RollbackRequest, Empty),
             run_query=stream("RunQuery", _RunQueryRequest, _RunQueryResponse),
+            aggregate=stream("RunAggregationQuery", _AggregationRequest, _AggregationResponse),
+            batch_write=unary("BatchWrite", _BatchWriteRequest, _BatchWriteResponse),
         )
         self._calls, self._seen = calls, None
         return calls

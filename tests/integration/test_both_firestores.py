@@ -19,8 +19,9 @@ from gcp_emulator.firestore.google import find
 from gcp_emulator.tasks import WsgiTransport
 from gcp_oncetask import Attempt, Config, LeaseLostError, Status, sweep
 from gcp_oncetask.decision import Policy
-from gcp_oncetask.delivery import Outcome, TaskHeaders
-from gcp_oncetask.execution import Job, execute
+from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.execution import execute
+from gcp_oncetask.job import Entities, Job
 from tests.support.orders import URL, Order, Shop, make_shop
 
 KINDS = [
@@ -153,12 +154,13 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
     [task] = [t for t in local.tasks.tasks() if shop.locker.engine.project() in t.name]
     ran: list[int] = []
     gate = threading.Barrier(16)
-    job = Job(Order, lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
+    job = Job(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
 
     def deliver(_: int) -> Outcome:
         gate.wait(10)
         body = task.http_request.body
-        return execute(shop.locker.engine, shop.locker.renewals, job, body, TaskHeaders(), None, {}).outcome
+        delivery = Delivery.from_json(body)
+        return execute(shop.locker.engine, shop.locker.renewals, job, delivery, TaskHeaders(), None, {}).outcome
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(deliver, range(16)))

@@ -1,0 +1,258 @@
+"""
+Resource keys at work: a claim takes the key in its own commit, or parks the task; whoever gives the key back hands it to the
+task that has waited longest.
+
+Shape:
+    onceLocks/{..}:{env}:key:{key}: ``lock`` (``status`` leased or completed, ``holder`` the path of the task that has it,
+    ``token`` that of its attempt, ``due`` only while somebody waits), ``key``, ``waiting`` (0 or 1).
+
+A crash between giving back and handing over loses nothing: the key's document is due, and the sweeper hands over.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gcp_oncetask.decision import Moment, Put, Refused
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.documents import key_path, parked_place, parked_prefix
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.lease import keys as rules
+from gcp_oncetask.lease.keys import Standing
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.consequences import Freed, key_write
+from gcp_oncetask.store.queries import parked
+from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update
+
+_TRIES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """
+    The key's holder has let its lease expire: judge it by the evidence, then claim again.
+    """
+
+    holder: Snapshot
+
+
+class Gate:
+    """
+    The resource key of one claim.
+
+    Args:
+        engine: Shared parts.
+        path: Document of the task.
+        key: The key that it needs.
+        undecided: Nonce of an expired holder that was judged already, of which nothing is known.
+
+    Attributes:
+        free: The task was parked although nobody has the key, behind others that wait: hand it over.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+
+    def __init__(self, engine: Engine, path: str, key: str, *, undecided: str | None = None) -> None:
+        self._engine = engine
+        self._path = path
+        self.key = key
+        self._undecided = undecided
+        self._write: Any | None = None
+        self.free = False
+        self.again()
+
+    def again(self) -> None:
+        """
+        Read the key, and whoever holds it.
+        """
+        self._record, self._holder = read_key(self._engine, self.key, but=self._path)
+
+    def admit(self, seen: Snapshot, put: Put, at: Moment) -> Put | Refused | Contested:
+        """
+        Let the grant *put* pass if the key can be had with it; else let the task wait for it.
+        """
+        key, holder = self._record.lock, self._holder
+        read = self._record.read if holder is None else holder.read
+        assert read is not None
+        found = rules.standing(key, self._path, put.lock.token, None if holder is None else holder.lock, read)
+        self._write = None
+        self.free = found is Standing.FREE and _waiting(self._record)
+        if found is Standing.OURS:
+            return put
+        if found is Standing.EXPIRED and holder is not None and not self._is_undecided(holder):
+            return Contested(holder)
+        if found is not Standing.FREE or self.free:
+            return self._park(seen, at)
+        self._write = self._written(rules.taken(key, at.env, self._path, put.lock.token), waiting=False)
+        return put
+
+    def _is_undecided(self, holder: Snapshot) -> bool:
+        return holder.lock is not None and holder.lock.holder == self._undecided
+
+    def _park(self, seen: Snapshot, at: Moment) -> Put | Refused:
+        lock, key = seen.lock, self._record.lock
+        assert lock is not None
+        assert key is not None
+        reason = f"it waits for the resource key {self.key!r}, which {key.holder or 'another one that waits'} has"
+        if lock.parked is not None:
+            return Refused(Outcome.PARKED, reason)
+        created = decode(seen.fields["createdAt"])
+        waited = rules.look_at_key(key, _place(self._engine, self._record.path), at)
+        self._write = self._written(waited, waiting=True)
+        return rules.park(lock, parked_place(at.env, self.key, lock.wait_until, created), at)
+
+    def _written(self, after: Lock, *, waiting: bool) -> Any:
+        name = self._engine.wire.name(self._record.path)
+        return key_write(name, self.key, self._record.version, after, waiting=waiting)
+
+    def writes(self, put: Put) -> Sequence[Any]:
+        """
+        The key's write, if the decision needs one.
+        """
+        return () if self._write is None else (self._write,)
+
+
+def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
+    """
+    The key's document, and that of its holder unless nobody or *but* has it; each with the server's time.
+    """
+    path = key_path(engine.config.env, key)
+    record = engine.store.read_all([path])[path]
+    lock = record.lock
+    if lock is None or lock.status is not Status.LEASED or lock.holder in (None, but):
+        return record, None
+    assert lock.holder is not None
+    return record, engine.store.read_all([lock.holder])[lock.holder]
+
+
+def _waiting(record: Snapshot) -> bool:
+    return record.exists and bool(decode(record.fields["waiting"]))
+
+
+def _place(engine: Engine, path: str) -> str:
+    shards = engine.config.shards
+    return f"{engine.config.env}/key/{zlib.crc32(path.encode()) % shards:03d}"
+
+
+# --- handing over -----------------------------------------------------------------------------------------------------
+
+
+def hand_over(engine: Engine, freed: Freed | None) -> None:
+    """
+    Give a key that was given back to the task that has waited longest. A failure is logged and left to the sweeper.
+    """
+    if freed is None:
+        return
+    try:
+        pass_on(engine, freed.key, freed.version)
+    except OncetaskError as error:
+        LOGGER.warning("the resource key %r was not handed over: %s The sweeper will.", freed.key, error)
+
+
+def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
+    """
+    Hand *key* to the task that has waited longest, if nobody has it.
+
+    Args:
+        engine: Shared parts.
+        key: The key.
+        version: Update time at which it is known to be free; None reads.
+
+    Returns:
+        Whether a task has got it.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    path = key_path(engine.config.env, key)
+    for _ in range(_TRIES):
+        if version is None:
+            record, holder = read_key(engine, key)
+            found = _standing(record, holder)
+            if found is not Standing.FREE:
+                return False
+        else:
+            free = Lock.of({"env": engine.config.env, "sequence": 1, "status": Status.COMPLETED})
+            record, version = Snapshot(path, version, None, free), None
+        waiters = parked(engine.store, parked_prefix(engine.config.env, key), limit=2)
+        done = _give(engine, key, record, waiters)
+        if done is not None:
+            return done
+    return False
+
+
+def _standing(record: Snapshot, holder: Snapshot | None) -> Standing:
+    if record.lock is None:
+        return Standing.BUSY
+    read = record.read if holder is None else holder.read
+    assert read is not None
+    return rules.standing(record.lock, "", 0, None if holder is None else holder.lock, read)
+
+
+def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot]) -> bool | None:
+    """
+    Commit the hand-over to the first of *waiters*; None if somebody was quicker.
+    """
+    store, lock = engine.store, record.lock
+    assert lock is not None
+    first = waiters[0] if waiters else None
+    at = engine.moment(first or record)
+    request = engine.wire.request()
+    after = lock.but(status=Status.COMPLETED, holder=None, due=None)
+    update = None
+    put = None
+    if first is not None:
+        assert first.lock is not None
+        put = rules.unpark(first.lock, at)
+        more = store.consequences(first, put.lock)
+        name = engine.wire.name(first.path)
+        update = Update(request.writes.add(), name, first, put.lock, NO_CHANGES.with_(more.fields))
+        after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
+        if len(waiters) > 1:
+            after = rules.look_at_key(after, _place(engine, record.path), at)
+    request.writes.append(
+        key_write(engine.wire.name(record.path), key, record.version, after, waiting=len(waiters) > 1)
+    )
+    response = store.commit_both(request)
+    if response is None:
+        return None
+    if update is not None and put is not None:
+        engine.dispatch(update.applied(response.write_results[0]))
+        engine.decided("key.handed_over", None, f"{key}: {update.before.path} has it next")
+    return first is not None
+
+
+def attend(engine: Engine, snapshot: Snapshot) -> bool:
+    """
+    What the sweeper does with a key's document that is due: hand over, or look again later; returns whether a task got it.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    key = str(decode(snapshot.fields["key"]))
+    if pass_on(engine, key):
+        return True
+    record, _ = read_key(engine, key)
+    lock = record.lock
+    if lock is not None and lock.due is not None and lock.due == (snapshot.lock or lock).due:
+        request = engine.wire.request()
+        later = rules.look_at_key(lock, _place(engine, record.path), engine.moment(record))
+        name = engine.wire.name(record.path)
+        request.writes.append(key_write(name, key, record.version, later, waiting=_waiting(record)))
+        engine.store.commit_both(request)
+    return False
+
+
+def give_up_reservation(engine: Engine, snapshot: Snapshot) -> None:
+    """
+    The task of *snapshot* will not be run now: if its key was handed over to it, the next one gets it.
+    """
+    lock = snapshot.lock
+    if lock is not None and lock.key is not None:
+        hand_over(engine, Freed(lock.key))
