@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -37,6 +38,10 @@ from gcp_oncetask.store.store import Changed
 T = TypeVar("T")
 MAX_SETTLEMENT: Final = 32_768
 """Bytes of a settlement in a log line; larger ones are left out of it."""
+
+
+running: ContextVar[Attempt | None] = ContextVar("oncetask_running", default=None)
+"""The attempt whose handler runs in this context."""
 
 
 class Verdict(Exception):  # noqa: N818 - a word of user code, not an error

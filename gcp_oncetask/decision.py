@@ -79,11 +79,11 @@ class Fence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """
-    Where a sequence goes, with what, and when.
+    Where a sequence goes (without a URL: to the workers that pull its kind), with what, and when.
     """
 
-    url: str
-    queue: str
+    url: str | None
+    queue: str | None
     params: Any = None
     headers: dict[str, str] | None = None
     wait_until: datetime | None = None
@@ -170,8 +170,8 @@ class Settlement:
             target=None
             if target is None
             else Target(
-                url=str(target["url"]),
-                queue=str(target["queue"]),
+                url=target["url"],
+                queue=target["queue"],
                 params=target.get("params"),
                 headers=target.get("headers"),
                 wait_until=None if target.get("waitUntil") is None else parse_instant(target["waitUntil"]),

@@ -22,6 +22,8 @@ LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
 AFTER: Final = "0"
 """The character after "/": sorts behind everything that begins with a prefix and a slash."""
+PUSH: Final = "push"
+"""Lane of what Cloud Tasks delivers."""
 _SAFE: Final = " !$&'()*+,;=@"
 
 
@@ -69,6 +71,13 @@ def key_path(env: str, key: str) -> str:
     return _checked(f"{LOCKS}/{digest}:{env}:key:{_escaped(key)}", "resource key", key)
 
 
+def pull_lane(kind: str) -> str:
+    """
+    Lane of what the workers of a kind claim.
+    """
+    return f"pull.{kind}"
+
+
 def _escaped(text: str) -> str:
     return quote(text, safe=_SAFE)
 
@@ -82,11 +91,20 @@ def _checked(path: str, what: str, text: str) -> str:
     return path
 
 
-def resource_of(env: str, kind: str, key: str) -> str:
+def resource_prefix(env: str, kind: str, key: str, *, live: bool | None = None) -> str:
     """
-    The stored string by which the tasks of a kind and a resource key are found.
+    What the ``resource`` strings of a kind and a resource key (that have not ended; that have) begin with, before the slash.
     """
-    return f"{env}/{kind}/{_escaped(key)}"
+    prefix = f"{env}/{kind}/{_escaped(key)}"
+    return prefix if live is None else f"{prefix}/{'live' if live else 'done'}"
+
+
+def resource_of(kind: str, lock: Lock, key: str) -> str:
+    """
+    The stored string by which the tasks of a resource key are found: those that have not ended by their due time.
+    """
+    since = "0" if lock.wait_until is None else instant(lock.wait_until)
+    return f"{resource_prefix(lock.env, kind, key, live=not lock.finished)}/{since}"
 
 
 def parked_prefix(env: str, key: str) -> str:

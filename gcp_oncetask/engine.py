@@ -22,6 +22,7 @@ from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.config import Config, level
 from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id
+from gcp_oncetask.documents import PUSH, pull_lane, task_name
 from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
 from gcp_oncetask.logs import LogContext, Trail
 from gcp_oncetask.record import Lock
@@ -213,16 +214,18 @@ class Engine:
             )
         return _origin(self.config.base_url) + url
 
-    def moment(self, snapshot: Snapshot) -> Moment:
+    def moment(self, snapshot: Snapshot, lane: str | None = None) -> Moment:
         """
-        Now, for a decision on *snapshot*.
+        Now, for a decision on *snapshot*; *lane* says by whom a document without a record is looked at.
         """
         config = self.config
+        if lane is None:
+            lane = _lane(snapshot)
         shard = zlib.crc32(snapshot.path.encode()) % config.shards if config.shards > 1 else 0
         return Moment(
             now=self.store.estimate(),
             read=snapshot.read,
-            place=f"{config.env}/push/{shard:03d}",
+            place=f"{config.env}/{lane}/{shard:03d}",
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
@@ -321,8 +324,10 @@ class Engine:
     def dispatch(self, snapshot: Snapshot, push: Push | None = None) -> bool:
         """
         Make the Cloud Task of the present sequence (*push*, if it is made up already); a failure is logged and left to
-        the sweeper.
+        the sweeper. A task that workers pull needs none.
         """
+        if snapshot.lock is not None and snapshot.lock.url is None:
+            return True
         try:
             self.tasks.create(push or self.push_of(snapshot))
         except DispatchError as error:
@@ -349,6 +354,14 @@ class Engine:
         Where this process runs, for a person who reads the lock.
         """
         return f"{_MACHINE}/{forks.pid()}"
+
+
+def _lane(snapshot: Snapshot) -> str:
+    lock = snapshot.lock
+    if lock is None or lock.url is not None:
+        return PUSH
+    name = task_name(snapshot.path)
+    return PUSH if name is None else pull_lane(name.kind)
 
 
 def _origin(url: str) -> str:

@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from gcp_oncetask import courier, keys, lease, recovery
-from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze, Verdict
+from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze, Verdict, running
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
+from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import (
     ConflictError,
@@ -135,15 +136,29 @@ def execute(
         return Ended(Outcome.UNAVAILABLE, str(error))
 
 
-def _context(run: _Run, token: int, attempt: int) -> LogContext:
+def _context(run: _Run, token: int, attempt: int, key: str | None = None) -> LogContext:
+    delivery = run.delivery
+    return context_of(delivery.document, delivery.env, delivery.sequence, token, attempt, run.claimant, key)
+
+
+def context_of(
+    path: str, env: str, sequence: int, token: int, attempt: int, claimant: Claimant, key: str | None
+) -> LogContext:
+    """
+    The attempt as log lines name it.
+    """
+    task = task_name(path)
     return LogContext(
-        document=run.delivery.document,
-        sequence=run.delivery.sequence,
+        document=path,
+        sequence=sequence,
         attempt=attempt,
         token=token,
-        holder=run.claimant.nonce,
-        env=run.delivery.env,
-        trace=run.claimant.trace,
+        holder=claimant.nonce,
+        env=env,
+        trace=claimant.trace,
+        task=None if task is None else task.id,
+        kind=None if task is None else task.kind,
+        key=key,
     )
 
 
@@ -199,7 +214,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
     if gate is not None and gate.free:
         keys.hand_over(engine, Freed(gate.key))
     if isinstance(decision, Refused):
-        return _refuse(run, changed.snapshot, decision)
+        return postpone(engine, changed.snapshot, decision)
     assert isinstance(decision, Put)
     if decision.outcome is not None:
         if decision.outcome is not Outcome.PARKED:
@@ -225,26 +240,24 @@ def _contest(run: _Run, holder: Snapshot) -> None:
         run.undecided = judged.fence.holder
 
 
-def _refuse(run: _Run, snapshot: Snapshot, refused: Refused) -> Ended:
-    if refused.outcome is Outcome.EARLY and refused.until is not None:
-        now = snapshot.read or run.engine.store.estimate()
-        if refused.until - now > lease.EARLY:
-            return _postpone(run, snapshot)
-    return Ended(refused.outcome, refused.reason)
-
-
-def _postpone(run: _Run, snapshot: Snapshot) -> Ended:
-    fence = snapshot.lock
+def postpone(engine: Engine, snapshot: Snapshot, refused: Refused) -> Ended:
+    """
+    The answer to a refused delivery; one that came far too early is replaced by one that comes at the right time.
+    """
+    early = refused.outcome is Outcome.EARLY and refused.until is not None
+    if not early or refused.until is None or refused.until - (snapshot.read or engine.store.estimate()) <= lease.EARLY:
+        return Ended(refused.outcome, refused.reason)
+    before = snapshot.lock
 
     def decide(seen: Snapshot) -> Put | Refused:
-        if seen.lock is None or seen.lock != fence:
+        if seen.lock is None or seen.lock != before:
             return Refused(Outcome.EARLY, "it has moved meanwhile")
-        return lease.postpone(seen.lock, run.engine.moment(seen))
+        return lease.postpone(seen.lock, engine.moment(seen))
 
-    changed = run.engine.store.change(snapshot.path, decide, start=snapshot)
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
     if isinstance(changed.decision, Refused):
         return Ended(Outcome.EARLY, changed.decision.reason)
-    if not run.engine.dispatch(changed.snapshot):
+    if not engine.dispatch(changed.snapshot):
         return Ended(Outcome.EARLY, "the delivery for the right time could not be made")
     return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
 
@@ -293,7 +306,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
     engine, lock = run.engine, snapshot.lock
     assert lock is not None
     job = run.job.of(lock)
-    context = _context(run, lock.token, lock.attempts)
+    context = _context(run, lock.token, lock.attempts, lock.key)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
     if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:
@@ -308,7 +321,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         renewing=job.renew,
     )
     engine.trail.write("started", context, message=f"attempt {lock.attempts} of {snapshot.path} started")
-    token = current.set(context)
+    token, outer = current.set(context), running.set(attempt)
     if job.renew:
         run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
     try:
@@ -317,6 +330,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         if job.renew:
             run.renewals.remove(attempt)
         current.reset(token)
+        running.reset(outer)
         now = attempt.snapshot
         newly += courier.newly_owed(lock, now.lock)
         courier.send_owed(engine, now, newly, run.mark)
@@ -344,17 +358,22 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
         entity = job.subject.load(run.engine, attempt)
         value = job.run(entity, attempt, **run.arguments)
     except LeaseLostError as error:
-        return _lost(run, attempt, error)
+        return lost(run.engine, attempt, error)
     except Verdict as verdict:
         value = verdict
+    except (SystemExit, KeyboardInterrupt) as error:
+        # The process is to end: that is a failed attempt, and the lease is not left to run out.
+        if attempt.settled is None:
+            settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
+        raise
     except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
         if attempt.settled is not None:
             return _raised_after(run, attempt, error)
         LOGGER.exception("attempt %d of %s failed", attempt.number, run.delivery.document)
-        return _settle(run, attempt, entity, _failure(run, attempt, error))
+        return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
     if attempt.settled is not None:
         return _already(run, attempt, value)
-    return _settle(run, attempt, entity, value)
+    return settle(run.engine, job, attempt, entity, value)
 
 
 def _already(run: _Run, attempt: Attempt, value: Any) -> Ended:
@@ -383,11 +402,14 @@ def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
     return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}")
 
 
-def _lost(run: _Run, attempt: Attempt, error: LeaseLostError) -> Ended:
+def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
+    """
+    How a delivery ends whose lease is somebody else's.
+    """
     LOGGER.warning("%s", error)
     if error.facts.get("removed"):
         courier.send_directly(
-            run.engine,
+            engine,
             attempt.snapshot,
             f"{attempt.sequence}-{attempt.token}-removed",
             "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",
@@ -398,61 +420,63 @@ def _lost(run: _Run, attempt: Attempt, error: LeaseLostError) -> Ended:
 # --- settle -----------------------------------------------------------------------------------------------------------
 
 
-def _failure(run: _Run, attempt: Attempt, error: Exception) -> Verdict:
-    return _by_policy(run, attempt, error, f"{type(error).__name__}: {error}")
+def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) -> Verdict:
+    """
+    The verdict of the retry policy on an attempt that raised.
+    """
+    return _by_policy(engine, job, attempt, error, f"{type(error).__name__}: {error}")
 
 
-def _by_policy(run: _Run, attempt: Attempt, error: Exception, message: str | None = None) -> Verdict:
-    policy = run.job.of(attempt.granted).retry
+def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str | None = None) -> Verdict:
+    policy = job.retry
     message = message or str(error)
     if policy is None:
         return Retry(message)
     if not policy.should_retry(attempt.number, error):
         return Fail(message)
-    return Retry(message, after=policy.next_delay(attempt.number, error, run.engine.clock.random()))
+    return Retry(message, after=policy.next_delay(attempt.number, error, engine.clock.random()))
 
 
-def _settle(run: _Run, attempt: Attempt, entity: Any, value: Any) -> Ended:
+def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
-    engine = run.engine
     if attempt.pending is not None:
         # The handler has said how the step ends, and only the commit failed: that word stands.
         how, changes = attempt.pending
     else:
-        how, changes = _decided(run, attempt, entity, value)
+        how, changes = _decided(engine, job, attempt, entity, value)
     try:
-        put = _try_settle(run, attempt, how, changes)
+        put = _try_settle(engine, job, attempt, how, changes)
     except LeaseLostError as error:
-        return _lost(run, attempt, error)
+        return lost(engine, attempt, error)
     if put.dispatch and not engine.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         return Ended(Outcome.UNDISPATCHED, "the next delivery could not be made; the queue shall try this one again")
     assert put.outcome is not None
-    return Ended(put.outcome, how.message or f"{run.delivery.document}: {put.outcome}")
+    return Ended(put.outcome, how.message or f"{attempt.context.document}: {put.outcome}")
 
 
-def _decided(run: _Run, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
+def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
     """
     The settlement that *value* asks for, and the fields it saves.
     """
     try:
         if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(run, attempt, value)
-        how = _settlement(run.engine, attempt, value)
+            value = _by_policy(engine, job, attempt, value)
+        how = _settlement(engine, attempt, value)
         saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
-        return how, run.job.of(attempt.granted).subject.changes(entity, value) if saves else NO_CHANGES
+        return how, job.subject.changes(entity, value) if saves else NO_CHANGES
     except UsageError as error:
-        LOGGER.error("%s: %s", run.delivery.document, error)
-        return _settlement(run.engine, attempt, _failure(run, attempt, error)), NO_CHANGES
+        LOGGER.error("%s: %s", attempt.context.document, error)
+        return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
 
 
-def _try_settle(run: _Run, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
+def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
     try:
         return attempt.settle(how, changes)
     except (ConflictError, ContentionError) as error:
-        LOGGER.error("%s: %s", run.delivery.document, error)
-        failed = _settlement(run.engine, attempt, _failure(run, attempt, error))
+        LOGGER.error("%s: %s", attempt.context.document, error)
+        failed = _settlement(engine, attempt, failure(engine, job, attempt, error))
         return attempt.settle(failed)
 
 
@@ -486,8 +510,12 @@ def continuing(
     otherwise.
     """
     lock = attempt.granted
+    if lock.url is None:
+        wait = engine.wait_until(how.delay, at)
+        target = Target(url=None, queue=None, params=storable(how.params), headers=headers, wait_until=wait)
+        return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
     target = engine.target(
-        how.url or lock.url or "",
+        how.url or lock.url,
         queue=how.queue or lock.queue,
         params=storable(how.params),
         headers=headers if headers is not None else lock.headers,

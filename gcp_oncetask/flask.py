@@ -8,7 +8,6 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -17,24 +16,22 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from gcp_oncetask import courier
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
 from gcp_oncetask.execution import Ended, execute, parse
 from gcp_oncetask.identity import Denied
-from gcp_oncetask.job import Entities, Job
+from gcp_oncetask.job import Duration, Entities, Job, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
-from gcp_oncetask.record import Event
-from gcp_oncetask.retry import RetryPolicy, to_data
+from gcp_oncetask.retry import RetryPolicy
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.sweeper import sweep
+from gcp_oncetask.tasks.manager import TaskManager
 
 M = TypeVar("M", bound=LockedModel)
 P = ParamSpec("P")
-Duration = timedelta | float
 
 OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.COMPLETED: 200,
@@ -109,17 +106,16 @@ def locked_handler(
         ConfigError: The durations contradict each other.
         UsageError: The function is a coroutine, or the model has no collection.
     """
-    timeout = _seconds(lease_timeout)
-    policy = Policy(
-        lease=_seconds(lease_duration),
-        timeout=timeout,
-        run_limit=timeout if run_limit is None else _seconds(run_limit),
-        max_attempts=max_attempts if retry is None else retry.max_attempts,
+    policy = policy_of(
+        locker.config,
+        retry=retry,
+        max_attempts=max_attempts,
+        lease_duration=lease_duration,
+        lease_timeout=lease_timeout,
+        run_limit=run_limit,
         on_unknown=on_unknown,
-        alert_on=tuple(alert_on),
-        retry=to_data(retry),
+        alert_on=alert_on,
     )
-    _check(policy, locker)
     if not model.__collection__:
         raise UsageError(
             f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
@@ -146,38 +142,6 @@ def locked_handler(
         return view
 
     return decorate
-
-
-def _seconds(length: Duration) -> float:
-    return length.total_seconds() if isinstance(length, timedelta) else float(length)
-
-
-def _check(policy: Policy, locker: Locker) -> None:
-    config = locker.config
-    if not 0 < policy.lease <= policy.timeout:
-        raise ConfigError(f"0 < lease_duration ({policy.lease:g} s) <= lease_timeout ({policy.timeout:g} s) must hold.")
-    if policy.lease <= 2 * config.margin:
-        raise ConfigError(
-            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s)."
-        )
-    if not policy.lease <= policy.run_limit <= policy.timeout:
-        raise ConfigError(
-            f"lease_duration ({policy.lease:g} s) <= run_limit ({policy.run_limit:g} s) <= lease_timeout "
-            f"({policy.timeout:g} s) must hold."
-        )
-    # A takeover without evidence must only follow a request that the platform has ended.
-    if config.request_timeout + config.margin >= policy.timeout:
-        raise ConfigError(
-            f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS ({config.request_timeout:g} s) "
-            f"plus the margin ({config.margin:g} s), or a running request could be taken over."
-        )
-    if policy.max_attempts < 1:
-        raise ConfigError("max_attempts counts executions and must be at least 1.")
-    if policy.on_unknown not in ("takeover", "quarantine"):
-        raise ConfigError(f"on_unknown is {policy.on_unknown!r}; it must be 'takeover' or 'quarantine'.")
-    unknown = set(policy.alert_on) - set(Event)
-    if unknown:
-        raise ConfigError(f"alert_on has {min(unknown)!r}; events are takeover, failure and quarantine.")
 
 
 def _data_only(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -242,13 +206,25 @@ def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseRetur
     return {"outcome": str(ended.outcome), "reason": ended.reason}, status_of(ended.outcome, headers.retry_count)
 
 
-def blueprint(locker: Locker, *, url_prefix: str = "/oncetask") -> Blueprint:
+def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") -> Blueprint:
     """
-    ``POST /oncetask/sweep``, for Cloud Scheduler: sweeps and answers with what was done.
+    ``POST /oncetask/sweep``, for Cloud Scheduler: sweeps and answers with what was done. Of a manager also ``POST
+    /oncetask/deliver``, where Cloud Tasks delivers its once-tasks.
 
     The caller must be one of ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
     """
+    locker = serves if isinstance(serves, Locker) else serves.locker
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
+
+    if isinstance(serves, TaskManager):
+        manager = serves
+
+        @made.post("/deliver")
+        def deliver_route() -> ResponseReturnValue:
+            environ = request.environ
+            headers = TaskHeaders.of(environ)
+            ended = _denied(locker, environ) or manager.deliver(_body(), headers, trace_of(environ))
+            return _answer(locker, ended, headers)
 
     @made.post("/sweep")
     def sweep_route() -> ResponseReturnValue:

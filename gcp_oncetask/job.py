@@ -4,18 +4,22 @@ What a delivery runs: a handler, what it is given, and how it wants its leases a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from gcp_oncetask import models
 from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import UsageError
-from gcp_oncetask.record import Lock
-from gcp_oncetask.retry import RetryPolicy
+from gcp_oncetask.errors import ConfigError, UsageError
+from gcp_oncetask.record import Event, Lock
+from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes
+
+Duration = timedelta | float
 
 
 class Subject(Protocol):
@@ -99,3 +103,67 @@ class Entities:
                 "Continue(data=...) is for once-tasks; an entity's changed fields are saved by themselves."
             )
         return models.changes_of(subject)
+
+
+def policy_of(
+    config: Config,
+    *,
+    retry: RetryPolicy | None,
+    max_attempts: int,
+    lease_duration: Duration,
+    lease_timeout: Duration,
+    run_limit: Duration | None,
+    on_unknown: str,
+    alert_on: Sequence[str],
+    cleanup: bool = False,
+) -> Policy:
+    """
+    A handler's wishes as the rules know them; ``max_attempts`` counts only without a retry policy.
+
+    Raises:
+        ConfigError: They contradict each other, or the configuration.
+    """
+    timeout = _seconds(lease_timeout)
+    policy = Policy(
+        lease=_seconds(lease_duration),
+        timeout=timeout,
+        run_limit=timeout if run_limit is None else _seconds(run_limit),
+        max_attempts=max_attempts if retry is None else retry.max_attempts,
+        on_unknown=on_unknown,
+        alert_on=tuple(alert_on),
+        retry=to_data(retry),
+        cleanup=cleanup,
+    )
+    _check(policy, config)
+    return policy
+
+
+def _seconds(length: Duration) -> float:
+    return length.total_seconds() if isinstance(length, timedelta) else float(length)
+
+
+def _check(policy: Policy, config: Config) -> None:
+    if not 0 < policy.lease <= policy.timeout:
+        raise ConfigError(f"0 < lease_duration ({policy.lease:g} s) <= lease_timeout ({policy.timeout:g} s) must hold.")
+    if policy.lease <= 2 * config.margin:
+        raise ConfigError(
+            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s)."
+        )
+    if not policy.lease <= policy.run_limit <= policy.timeout:
+        raise ConfigError(
+            f"lease_duration ({policy.lease:g} s) <= run_limit ({policy.run_limit:g} s) <= lease_timeout "
+            f"({policy.timeout:g} s) must hold."
+        )
+    # A takeover without evidence must only follow a request that the platform has ended.
+    if config.request_timeout + config.margin >= policy.timeout:
+        raise ConfigError(
+            f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS ({config.request_timeout:g} s) "
+            f"plus the margin ({config.margin:g} s), or a running request could be taken over."
+        )
+    if policy.max_attempts < 1:
+        raise ConfigError("max_attempts counts executions and must be at least 1.")
+    if policy.on_unknown not in ("takeover", "quarantine"):
+        raise ConfigError(f"on_unknown is {policy.on_unknown!r}; it must be 'takeover' or 'quarantine'.")
+    unknown = set(policy.alert_on) - set(Event)
+    if unknown:
+        raise ConfigError(f"alert_on has {min(unknown)!r}; events are takeover, failure and quarantine.")

@@ -117,6 +117,11 @@ class Gate:
         """
         return () if self._write is None else (self._write,)
 
+    def done(self, results: Sequence[Any] | None) -> None:
+        """
+        Nothing is to be kept of it.
+        """
+
 
 def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
     """

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, overload
 from google.cloud.firestore import Client, Transaction
 from pydantic import BaseModel, TypeAdapter
 
-from gcp_oncetask import lease, models
+from gcp_oncetask import keys, lease, models
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.attempt import Attempt, Continue
 from gcp_oncetask.clock import Clock
@@ -182,17 +182,22 @@ class Locker:
 
         path = entity.document_path
         if transaction is not None:
-            return self._join(transaction, path, decide, changes)
+            return self.join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
         changed = engine.store.change(path, decide, start=start, changes=changes)
         if isinstance(changed.decision, Refused):
             raise _refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
-        return self._dispatched(changed.snapshot)
+        return self.dispatched(changed.snapshot)
 
-    def _dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
+    def dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
+        """
+        Make the Cloud Task of what was scheduled in *snapshot*, *now* or when ``dispatch()`` is called on the answer.
+        """
         lock = snapshot.lock
         assert lock is not None
+        if lock.url is None:
+            return Scheduled(lock.sequence, None, dispatched=True)
         push = self.engine.push_of(snapshot)
         made = Scheduled(
             lock.sequence, push.name, dispatched=False, _dispatch=lambda: self.engine.dispatch(snapshot, push)
@@ -225,9 +230,9 @@ class Locker:
             attempt.after_commit(made.dispatch, transaction)
             return made
         models.remember(entity, attempt.snapshot)
-        return self._dispatched(attempt.snapshot)
+        return self.dispatched(attempt.snapshot)
 
-    def _join(
+    def join(
         self,
         transaction: Transaction,
         path: str,
@@ -244,7 +249,7 @@ class Locker:
             raise _refusal(path, decision)
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
-        made = self._dispatched(later, now=False)
+        made = self.dispatched(later, now=False)
         attempt = _running_in(transaction)
         if attempt is not None and decision.dispatch:
             attempt.after_commit(made.dispatch, transaction)
@@ -284,7 +289,7 @@ class Locker:
 
         path = entity.document_path
         if transaction is not None:
-            self._join(transaction, path, decide, changes)
+            self.join(transaction, path, decide, changes)
             return
         changed = engine.store.change(path, decide, start=known, changes=changes)
         if isinstance(changed.decision, Refused):
@@ -354,17 +359,7 @@ class Locker:
             TaskFailedError: It failed, was cancelled or is quarantined.
         """
         path = models.path_of(model, id, parts)
-        lock = self.show(path)
-        if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
-            last = f": {lock.errors[-1].message}" if lock.errors else ""
-            raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
-        if lock.status is not Status.COMPLETED:
-            raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
-        if as_ is None:
-            return lock.result
-        if isinstance(as_, type) and issubclass(as_, BaseModel):
-            return as_.model_validate(lock.result)
-        return TypeAdapter(as_).validate_python(lock.result)
+        return result_of(path, self.show(path), as_)
 
     def show(self, path: str) -> Lock:
         """
@@ -435,8 +430,14 @@ class Locker:
         """
         ``cancel`` by the document's path.
         """
-        decision = self._by_hand(path, lambda lock, seen: lease.cancel(lock, self.engine.moment(seen)))[0]
-        return isinstance(decision, Put)
+        decision, snapshot = self._by_hand(path, lambda lock, seen: lease.cancel(lock, self.engine.moment(seen)))
+        if not isinstance(decision, Put):
+            return False
+        if decision.dispatch:
+            self.engine.dispatch(snapshot)
+        if decision.lock.status is not Status.LEASED:
+            keys.give_up_reservation(self.engine, snapshot)
+        return True
 
     def reset_path(self, path: str, *, keep_errors: bool = False) -> Scheduled:
         """
@@ -449,7 +450,17 @@ class Locker:
         )
         if isinstance(decision, Refused):
             raise _refusal(path, decision)
-        return self._dispatched(snapshot)
+        return self.dispatched(snapshot)
+
+    def try_reset(self, path: str, *, keep_errors: bool = False) -> bool:
+        """
+        ``reset_path``; one that has not ended is left alone, and False returned.
+        """
+        try:
+            self.reset_path(path, keep_errors=keep_errors)
+        except AlreadyScheduledError:
+            return False
+        return True
 
     def resolve_path(self, path: str, how: str, *, result: Any = None) -> Scheduled | None:
         """
@@ -464,7 +475,7 @@ class Locker:
         )
         if isinstance(decision, Refused):
             raise _refusal(path, decision)
-        return self._dispatched(snapshot) if decision.dispatch else None
+        return self.dispatched(snapshot) if decision.dispatch else None
 
     def _by_hand(self, path: str, rule: Callable[[Lock, Snapshot], Put | Refused]) -> tuple[Put | Refused, Snapshot]:
         env = self.config.env
@@ -481,6 +492,26 @@ class Locker:
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise _refusal(path, decision)
         return decision, changed.snapshot
+
+
+def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
+    """
+    The result in a record: JSON data, or *as_* a pydantic model or any type.
+
+    Raises:
+        NotFinishedError: It has not completed yet.
+        TaskFailedError: It failed, was cancelled or is quarantined.
+    """
+    if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
+        last = f": {lock.errors[-1].message}" if lock.errors else ""
+        raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
+    if lock.status is not Status.COMPLETED:
+        raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
+    if as_ is None:
+        return lock.result
+    if isinstance(as_, type) and issubclass(as_, BaseModel):
+        return as_.model_validate(lock.result)
+    return TypeAdapter(as_).validate_python(lock.result)
 
 
 def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:

@@ -44,6 +44,9 @@ class LogContext:
         holder: Nonce of the attempt.
         env: Environment.
         trace: Trace id of its request, 32 hexadecimal digits.
+        task: Id of the once-task; None: it is none, or a batch of several.
+        kind: Its kind.
+        key: The resource key that it holds.
     """
 
     document: str
@@ -53,13 +56,16 @@ class LogContext:
     holder: str
     env: str
     trace: str | None = None
+    task: str | None = None
+    kind: str | None = None
+    key: str | None = None
 
     @cached_property
     def fields(self) -> dict[str, str]:
         """
         As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
         """
-        return {
+        found = {
             "document": self.document,
             "sequence": str(self.sequence),
             "attempt": str(self.attempt),
@@ -67,6 +73,8 @@ class LogContext:
             "holder": self.holder,
             "env": self.env,
         }
+        more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
+        return found | {name: value for name, value in more.items() if value is not None}
 
 
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)

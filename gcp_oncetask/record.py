@@ -137,6 +137,9 @@ class Lock:
         rides: Leased as part of the batch of another task, which holds the key.
         parked: ``"{env}/{key}/{not before}/{created}"`` while it waits for its resource key; nothing is due then: the key's
             document is, until it is handed over.
+        erase_seconds: So long after its end the payload is erased and a tombstone stays; None: it is not.
+        erased: The payload is gone.
+        paused: A generator that makes no occurrences until it is resumed; nothing is due then.
     """
 
     env: str
@@ -180,6 +183,9 @@ class Lock:
     key: str | None = None
     rides: bool = False
     parked: str | None = None
+    erase_seconds: float | None = None
+    erased: bool = False
+    paused: bool = False
 
     @property
     def step(self) -> int:

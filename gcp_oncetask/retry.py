@@ -16,12 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 class RetryPolicy(Protocol):
     """
     Decides after a failed attempt.
-
-    Attributes:
-        max_attempts: Executions in all, the first one included.
     """
 
-    max_attempts: int
+    @property
+    def max_attempts(self) -> int:
+        """
+        Executions in all, the first one included.
+        """
 
     def should_retry(self, attempt: int, error: BaseException | None) -> bool:
         """

@@ -11,16 +11,17 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from gcp_oncetask import courier, lease, models, recovery
+from gcp_oncetask import courier, keys, lease, models, recovery
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Delivery, Outcome, instant, task_id
+from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import DispatchError, OncetaskError, StoreError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Document, encode, get_timestamp
 from gcp_oncetask.store.queries import overdue
-from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""
@@ -40,6 +41,7 @@ class Swept:
         taken_over: Expired leases released, completed from the evidence, or given up.
         unknown: Expired leases left alone for now.
         quarantined: Expired leases handed to a person.
+        handed_over: Resource keys given to a task that waited.
         alerted: Alerts sent.
         damaged: Documents that could not be decoded.
         failed: Documents at which something went wrong; they stay due.
@@ -51,6 +53,7 @@ class Swept:
     taken_over: int = 0
     unknown: int = 0
     quarantined: int = 0
+    handed_over: int = 0
     alerted: int = 0
     damaged: int = 0
     failed: int = 0
@@ -88,7 +91,7 @@ def collections_of(locker: Locker) -> tuple[str, ...]:
     """
     The collections that a sweep visits.
     """
-    return tuple(sorted({*models.MODELS, *locker.config.collections}))
+    return tuple(sorted({TASKS, LOCKS, *models.MODELS, *locker.config.collections}))
 
 
 def _all_due(engine: Engine, collections: tuple[str, ...]) -> Iterator[tuple[Document, datetime]]:
@@ -122,11 +125,17 @@ def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapsho
     lock = snapshot.lock
     if lock is None or lock.env != engine.config.env:
         return
+    if snapshot.path.startswith(f"{LOCKS}/"):
+        swept.handed_over += keys.attend(engine, snapshot)
+        return
     found = lease.look(lock, engine.moment(snapshot))
     match found.action:
         case "put":
             assert found.put is not None
             _put(engine, snapshot, found.put)
+        case "erase":
+            assert found.put is not None
+            _put(engine, snapshot, found.put, Changes({"data": None}))
         case "alert":
             swept.alerted += courier.take_and_send(engine, snapshot, found.owed)
         case "dispatch":
@@ -135,7 +144,7 @@ def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapsho
             expired.append(snapshot)
 
 
-def _put(engine: Engine, snapshot: Snapshot, put: Put) -> Snapshot | None:
+def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
     """
     Commit *put* if the record is still the one it was decided on; the document after it, or None.
     """
@@ -144,7 +153,7 @@ def _put(engine: Engine, snapshot: Snapshot, put: Put) -> Snapshot | None:
     def decide(seen: Snapshot) -> Put | Refused:
         return put if seen.lock == before else _MOVED
 
-    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    changed = engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
     return changed.snapshot if isinstance(changed.decision, Put) else None
 
 

@@ -46,6 +46,8 @@ from gcp_oncetask.lease.attempts import (
     continue_,
     fail,
     fenced,
+    ready,
+    recur,
     release,
     renew,
     retry,
@@ -54,8 +56,8 @@ from gcp_oncetask.lease.attempts import (
     snooze,
     was_applied,
 )
-from gcp_oncetask.lease.expiry import later, look, postpone, redispatch, sending, sent, take_over
-from gcp_oncetask.lease.people import cancel, finish, replace, reset, resolve
+from gcp_oncetask.lease.expiry import erased, later, look, postpone, redispatch, sending, sent, take_over
+from gcp_oncetask.lease.people import cancel, finish, pause, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
     EARLY,
     LATE_EVIDENCE,
@@ -66,6 +68,7 @@ from gcp_oncetask.lease.writes import (
     RECHECK,
     UNCLAIMED,
     expires_at,
+    ridden,
     timeout_at,
 )
 
@@ -82,20 +85,26 @@ __all__ = [
     "claim",
     "complete",
     "continue_",
+    "erased",
     "expires_at",
     "fail",
     "fenced",
     "finish",
     "later",
     "look",
+    "pause",
     "postpone",
+    "ready",
+    "recur",
     "redispatch",
     "release",
     "renew",
     "replace",
     "reset",
     "resolve",
+    "resume",
     "retry",
+    "ridden",
     "schedule",
     "sending",
     "sent",

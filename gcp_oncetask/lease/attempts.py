@@ -83,13 +83,43 @@ def claim(
         if at.read < expires_at(lock):
             return Refused(Outcome.BUSY, f"attempt {lock.attempts} holds the lease", expires_at(lock))
         return Expired(lock)
+    return _early(lock, at) or writes.granted(lock, policy, claimant, at)
+
+
+def _early(lock: Lock, at: Moment) -> Refused | NeedTime | None:
     # The estimate is never later than the server's clock: if it says due, it is due.
-    if lock.wait_until is not None and at.now < lock.wait_until:
-        if at.read is None:
-            return NeedTime()
-        if at.read < lock.wait_until:
-            return Refused(Outcome.EARLY, f"it is not due before {instant(lock.wait_until)}", lock.wait_until)
-    return writes.granted(lock, policy, claimant, at)
+    if lock.wait_until is None or at.now >= lock.wait_until:
+        return None
+    if at.read is None:
+        return NeedTime()
+    if at.read >= lock.wait_until:
+        return None
+    return Refused(Outcome.EARLY, f"it is not due before {instant(lock.wait_until)}", lock.wait_until)
+
+
+def ready(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | NeedTime | None:
+    """
+    Why the generator that *delivery* is for makes no occurrences now; None: it is due. It needs no lease: what it makes and
+    its own next time are one commit.
+    """
+    refusal = _not_ours(lock, delivery, at)
+    if refusal is not None:
+        return refusal
+    assert lock is not None
+    if lock.paused:
+        return Refused(Outcome.PARKED, "it is paused")
+    return _early(lock, at)
+
+
+def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: Moment) -> Put:
+    """
+    The generator made what was due; it is due again at *upcoming*, or has ended (None).
+    """
+    signed = lock.but(settled_by=nonce)
+    if upcoming is None:
+        return writes.ended(signed, Status.COMPLETED, at, Outcome.COMPLETED)
+    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers, wait_until=upcoming)
+    return writes.scheduled(signed, target, nonce, at, base=lock.base)
 
 
 def _not_ours(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | None:

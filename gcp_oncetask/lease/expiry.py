@@ -100,7 +100,7 @@ def look(lock: Lock, at: Moment) -> Look:
 
     Returns:
         ``leave`` (not due after all), ``put`` (a write settles it), ``alert`` (send what is owed), ``dispatch`` (ask
-        the queue, then dispatch again), ``judge`` (an expired or quarantined lease).
+        the queue, then dispatch again), ``judge`` (an expired or quarantined lease), ``erase`` (its retention is over).
     """
     assert at.read is not None
     if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
@@ -117,8 +117,18 @@ def look(lock: Lock, at: Moment) -> Look:
             return Look("judge")
         case Status.QUARANTINED if at.read < timeout_at(lock) + LATE_EVIDENCE:
             return Look("judge")
+        case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
+            return Look("erase", erased(lock, at))
         case _:
             return Look("put", Put(writes.with_due(lock, at)))
+
+
+def erased(lock: Lock, at: Moment) -> Put:
+    """
+    The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
+    """
+    bare = lock.but(erased=True, result=None, params=None, errors=())
+    return Put(writes.with_due(bare, at))
 
 
 def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:

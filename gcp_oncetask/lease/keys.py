@@ -93,7 +93,7 @@ def park(lock: Lock, place: str, at: Moment) -> Put:
     """
     Let the task wait for its key, at *place* in the queue of those that wait.
     """
-    return Put(with_due(lock.but(parked=place, wait_until=None), at), Outcome.PARKED)
+    return Put(with_due(lock.but(parked=place), at), Outcome.PARKED)
 
 
 def unpark(lock: Lock, at: Moment) -> Put:

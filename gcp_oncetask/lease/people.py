@@ -33,8 +33,8 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
     """
     if not lock.finished and lock.status is not Status.QUARANTINED:
         return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
-    assert lock.url is not None
-    assert lock.queue is not None
+    if lock.erased:
+        return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
     target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
@@ -70,6 +70,27 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
         parked=None if moved else lock.parked,
     )
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
+
+
+def pause(lock: Lock, at: Moment) -> Put | Refused:
+    """
+    Let a generator make no occurrences until it is resumed.
+    """
+    if lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}; only what recurs can be paused")
+    if lock.paused:
+        return Refused(Outcome.DUPLICATE, "it is paused already")
+    return Put(writes.with_due(lock.but(paused=True), at), Outcome.PARKED)
+
+
+def resume(lock: Lock, at: Moment) -> Put | Refused:
+    """
+    Let a generator go on; its misfire policy says what becomes of what was due meanwhile.
+    """
+    if not lock.paused:
+        return Refused(Outcome.DUPLICATE, "it is not paused")
+    again = lock.but(paused=False, dispatches=lock.dispatches + 1)
+    return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
 
 
 def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Any = None) -> Put | Refused:

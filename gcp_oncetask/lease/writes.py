@@ -59,11 +59,12 @@ def with_due(lock: Lock, at: Moment) -> Lock:
     """
     times = [owed.until for owed in lock.owed]
     match lock.status:
-        case Status.SCHEDULED if lock.parked is not None:
+        case Status.SCHEDULED if lock.parked is not None or lock.paused:
             pass
         case Status.SCHEDULED:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
-            patience = min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
+            # Workers look when it is due; a delivery gets time to arrive before it is made again.
+            patience = 0.0 if lock.url is None else min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
             times.append(start + timedelta(seconds=patience))
         case Status.LEASED:
             assert lock.leased_at is not None
@@ -74,6 +75,8 @@ def with_due(lock: Lock, at: Moment) -> Lock:
             times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
         case Status.QUARANTINED if at.now < timeout_at(lock) + LATE_EVIDENCE:
             times.append(at.now + timedelta(minutes=5))
+        case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
+            times.append(at.now + timedelta(seconds=lock.erase_seconds))
         case _:
             pass
     return lock.but(due=f"{at.place}/{instant(min(times))}" if times else None)
@@ -111,6 +114,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         cancel_requested_at=None,
         cancelling=False,
         parked=None,
+        erased=False,
     )
     return Put(with_due(made, at), Outcome.CONTINUED, dispatch=True)
 
@@ -150,6 +154,17 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         instance=claimant.instance,
     )
     return Put(with_due(granted, at))
+
+
+def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | None:
+    """
+    A lease for one more task of the batch of a resource key that *claimant* has; None: this one goes alone, or not now.
+    """
+    early = lock.wait_until is not None and at.now < lock.wait_until
+    if lock.status is not Status.SCHEDULED or early or lock.cancel_requested_at is not None:
+        return None
+    put = granted(lock, policy, claimant, at)
+    return Put(put.lock.but(rides=True)) if put.outcome is None else None
 
 
 def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment) -> Put:
@@ -199,8 +214,6 @@ def following(lock: Lock, at: Moment) -> Put:
     """
     The next sequence, at the same target, for a payload that came while this one ran.
     """
-    assert lock.url is not None
-    assert lock.queue is not None
     target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
     return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 

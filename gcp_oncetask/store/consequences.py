@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gcp_oncetask.documents import key_path, state_of, task_name
+from gcp_oncetask.documents import key_path, resource_of, state_of, task_name
 from gcp_oncetask.lease.keys import Effect, effect
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode, encode_lock
@@ -81,6 +81,10 @@ def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], no
     state = state_of(task.kind, after)
     if before is None or state_of(task.kind, before) != state:
         fields["state"] = encode(state)
+    if after.key is not None:
+        place = resource_of(task.kind, after, after.key)
+        if before is None or resource_of(task.kind, before, after.key) != place:
+            fields["resource"] = encode(place)
     if before is not None and before.finished != after.finished:
         _end(fields, snapshot, now, ended=after.finished)
     done = effect(before, after)

@@ -57,6 +57,11 @@ class Along(Protocol):
         Plain writes for the decision *put*.
         """
 
+    def done(self, results: Sequence[Any] | None) -> None:
+        """
+        The commit is applied; *results* of these writes, None: it was, but its answer was lost.
+        """
+
     def again(self) -> None:
         """
         The commit was refused, or its fate is unknown: read again what was decided on.
@@ -229,6 +234,8 @@ class Store:
             else:
                 results = response.write_results
                 freed = more.freed(results[1]) if more.writes else None
+                if along is not None:
+                    along.done(results[1 + len(more.writes) :])
                 return Changed(decision, update.applied(results[0]), freed)
             tries += 1
             failed = failed or self._clock.mark()
@@ -238,6 +245,8 @@ class Store:
                 snapshot = self._read_back(path, unsure=unsure is not None)
                 if unsure is not None:
                     if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
+                        if along is not None:
+                            along.done(None)
                         return Changed(decision, snapshot, more.freed(None))
                     # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
                     unsure = unsure if snapshot.version == unsure[1].version else None

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import grpc
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import firestore as _api
+from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
@@ -24,6 +25,7 @@ from gcp_oncetask.errors import StoreError
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
 
 CommitRequest: Final = _api.CommitRequest.pb()
+WriteType: Final = _write.Write.pb()
 _CommitResponse: Final = _api.CommitResponse.pb()
 _GetDocumentRequest: Final = _api.GetDocumentRequest.pb()
 _BatchGetRequest: Final = _api.BatchGetDocumentsRequest.pb()
@@ -191,6 +193,12 @@ class Wire:
         A plain ``CommitRequest`` without writes, to be filled and handed to ``commit``.
         """
         return CommitRequest(database=self._open().database)
+
+    def write(self) -> Any:
+        """
+        An empty plain ``Write``, to be filled.
+        """
+        return WriteType()
 
     def commit(self, request: Any, *, timeout: float | None = None) -> Any:
         """

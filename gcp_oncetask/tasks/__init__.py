@@ -1,3 +1,34 @@
 """
 Once-tasks: typed payloads with an id, each run once, on the locker's leases.
+
+``data``: payloads and kinds. ``task``: a task as stored and read. ``manager``: the public face. ``creation``, ``bulk``:
+creating. ``handlers``: deliveries. ``batch``: all tasks of a resource key in one call. ``generator``, ``recurrence``: tasks
+that recur. ``reads``: reading.
 """
+
+from __future__ import annotations
+
+from gcp_oncetask.tasks.batch import PerTask
+from gcp_oncetask.tasks.bulk import CreatedMany
+from gcp_oncetask.tasks.context import current_attempt, current_resource_key, current_task_id
+from gcp_oncetask.tasks.data import TaskData
+from gcp_oncetask.tasks.manager import Created, TaskManager
+from gcp_oncetask.tasks.recurrence import Recurrence, cron, every, explain
+from gcp_oncetask.tasks.task import OnceTask, TaskStatus
+
+__all__ = [
+    "Created",
+    "CreatedMany",
+    "OnceTask",
+    "PerTask",
+    "Recurrence",
+    "TaskData",
+    "TaskManager",
+    "TaskStatus",
+    "cron",
+    "current_attempt",
+    "current_resource_key",
+    "current_task_id",
+    "every",
+    "explain",
+]

@@ -1,0 +1,186 @@
+"""
+All due tasks of a resource key in one call: the task that was delivered holds the key, the others ride with it.
+
+Each has a lease, an attempt and an outcome of its own. The one that holds the key is settled last, so that the key is not given
+back before the work is done; if the process dies, each is judged by its own trail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gcp_oncetask import courier, lease
+from gcp_oncetask.attempt import Attempt, Verdict
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.decision import Claimant, Put, Refused
+from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.documents import resource_prefix, task_name
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import OncetaskError, UsageError
+from gcp_oncetask.execution import context_of, failure, settle
+from gcp_oncetask.job import Job
+from gcp_oncetask.logs import current
+from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.store.queries import in_range
+from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks.task import OnceTask
+
+MAX_BATCH: Final = 100
+"""Tasks of one call; the rest follow in the next."""
+_NOT_NOW: Final = Refused(Outcome.BUSY, "it does not ride along")
+
+
+class PerTask:
+    """
+    What a batch handler returns when its tasks end differently.
+
+    Args:
+        outcomes: Task id -> result or verdict (``Retry``, ``Snooze``, ``Fail``); those left out end as *otherwise*.
+        otherwise: Result or verdict of the others.
+    """
+
+    def __init__(self, outcomes: Mapping[str, Any], *, otherwise: Any = None) -> None:
+        self.outcomes = dict(outcomes)
+        self.otherwise = otherwise
+
+    def of(self, task: OnceTask[Any]) -> Any:
+        """
+        How *task* ends.
+        """
+        return self.outcomes.get(task.id, self.otherwise)
+
+
+class Batch:
+    """
+    Runs ``fn(tasks, attempts)`` for a task and those that ride with it.
+
+    Args:
+        engine: Finds the shared parts when it is called, since a test may exchange them.
+        renewals: Likewise.
+        fn: User code.
+    """
+
+    def __init__(self, engine: Callable[[], Engine], renewals: Callable[[], Renewals], fn: Callable[..., Any]) -> None:
+        self._engine = engine
+        self._renewals = renewals
+        self._fn = fn
+        self.job: Job | None = None
+
+    def __call__(self, task: OnceTask[Any], attempt: Attempt) -> Any:
+        """
+        The job's user code: gathers, runs, settles the others, and returns how *task* ends.
+        """
+        engine, job = self._engine(), self.job
+        assert job is not None
+        riders = self._gather(engine, job, task, attempt)
+        everybody = sorted(
+            [(task, attempt), *riders], key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at)
+        )
+        token = None
+        if riders:
+            token = current.set(replace(attempt.context, task=None))
+        try:
+            value = self._run(everybody)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            self._settle(engine, job, riders, error)
+            raise
+        else:
+            self._settle(engine, job, riders, value)
+            return value.of(task) if isinstance(value, PerTask) else value
+        finally:
+            if token is not None:
+                current.reset(token)
+
+    def _run(self, everybody: Sequence[tuple[OnceTask[Any], Attempt]]) -> Any:
+        tasks, attempts = [task for task, _ in everybody], [attempt for _, attempt in everybody]
+        value = self._fn(tasks, attempts)
+        if isinstance(value, PerTask):
+            unknown = sorted(set(value.outcomes) - {task.id for task in tasks})
+            if unknown:
+                raise UsageError(f"The batch handler gave an outcome for {unknown[0]!r}, which is not in its batch.")
+        return value
+
+    # --- gathering ----------------------------------------------------------------------------------------------------
+
+    def _gather(
+        self, engine: Engine, job: Job, task: OnceTask[Any], attempt: Attempt
+    ) -> list[tuple[OnceTask[Any], Attempt]]:
+        """
+        Lease the other due tasks of the key; one that can't be is left for later.
+        """
+        key = attempt.granted.key
+        if key is None or attempt.granted.cancel_requested_at is not None:
+            return []
+        prefix = resource_prefix(task.env, task.kind, key, live=True)
+        now = instant(engine.store.estimate())
+        found = in_range(engine.store, "resource", f"{prefix}/", f"{prefix}/{now}", limit=MAX_BATCH + 1)
+        riders: list[tuple[OnceTask[Any], Attempt]] = []
+        for snapshot in found[: MAX_BATCH + 1]:
+            if snapshot.path != attempt.context.document and len(riders) < MAX_BATCH - 1:
+                rider = self._lease(engine, job, snapshot, attempt)
+                if rider is not None:
+                    riders.append(rider)
+        return riders
+
+    def _lease(
+        self, engine: Engine, job: Job, snapshot: Snapshot, leader: Attempt
+    ) -> tuple[OnceTask[Any], Attempt] | None:
+        mark: Mark = engine.clock.mark()
+        claimant = Claimant(engine.clock.nonce(), leader.context.trace, engine.instance())
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            if seen.lock is None:
+                return _NOT_NOW
+            return lease.ridden(seen.lock, job.policy, claimant, engine.moment(seen)) or _NOT_NOW
+
+        try:
+            changed = engine.store.change(snapshot.path, decide, start=snapshot)
+        except OncetaskError as error:
+            LOGGER.warning("%s does not ride along: %s", snapshot.path, error)
+            return None
+        lock = changed.snapshot.lock
+        if not isinstance(changed.decision, Put) or lock is None or lock.holder != claimant.nonce:
+            return None
+        context = context_of(snapshot.path, lock.env, lock.sequence, lock.token, lock.attempts, claimant, lock.key)
+        attempt = Attempt(
+            engine, changed.snapshot, policy=job.policy, mark=mark, context=context, delivery=None, renewing=job.renew
+        )
+        engine.trail.write(
+            "started", context, message=f"attempt {lock.attempts} of {snapshot.path} started, in a batch"
+        )
+        if job.renew:
+            self._renewals().add(attempt, renewal_interval(job.policy.lease), mark)
+        try:
+            return job.subject.load(engine, attempt), attempt
+        except UsageError as error:
+            self._end(engine, job, None, attempt, error)
+            return None
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def _settle(self, engine: Engine, job: Job, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any) -> None:
+        """
+        End each rider; one that was deleted or lost meanwhile spoils nothing for the others.
+        """
+        for task, attempt in riders:
+            self._end(engine, job, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
+
+    def _end(self, engine: Engine, job: Job, task: OnceTask[Any] | None, attempt: Attempt, value: Any) -> None:
+        if job.renew:
+            self._renewals().remove(attempt)
+        if attempt.settled is not None:
+            return
+        if isinstance(value, BaseException) and not isinstance(value, Verdict):
+            value = failure(engine, job, attempt, value)
+        try:
+            ended = settle(engine, job, attempt, task, value)
+        except OncetaskError as error:
+            LOGGER.error("%s could not be settled: %s", attempt.context.document, error)
+            return
+        newly = courier.newly_owed(attempt.granted, attempt.snapshot.lock)
+        courier.send_owed(engine, attempt.snapshot, newly, engine.clock.mark())
+        name = task_name(attempt.context.document)
+        engine.decided(f"delivery.{ended.outcome}", attempt.context, ended.reason, logging.DEBUG, task=name and name.id)

@@ -1,0 +1,185 @@
+"""
+Many once-tasks at once: batched writes, each write on its own condition, so that one that exists spoils nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gcp_oncetask import keys
+from gcp_oncetask.decision import Put
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import OncetaskError, StoreError
+from gcp_oncetask.store.codec import Value
+from gcp_oncetask.store.consequences import Freed
+from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
+from gcp_oncetask.store.wire import WireError
+from gcp_oncetask.tasks import creation
+from gcp_oncetask.tasks.creation import Draft
+from gcp_oncetask.tasks.data import TaskData, difference
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.manager import Created, TaskManager
+
+T = TypeVar("T")
+BATCH: Final = 50
+"""Writes of one call: 1,000 tasks are 20 calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedMany:
+    """
+    What became of each payload of ``create_tasks``, in order.
+
+    Attributes:
+        items: ``Created``, or the error that kept it from being created.
+    """
+
+    items: tuple[Created | OncetaskError, ...]
+
+    @property
+    def created(self) -> int:
+        """
+        How many are new.
+        """
+        return sum(not isinstance(item, OncetaskError) and item.created for item in self.items)
+
+    @property
+    def errors(self) -> tuple[OncetaskError, ...]:
+        """
+        What went wrong; calling again with the same payloads creates the rest.
+        """
+        return tuple(item for item in self.items if isinstance(item, OncetaskError))
+
+    def __iter__(self) -> Iterator[Created | OncetaskError]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def create_many(
+    manager: TaskManager,
+    tasks: Sequence[TaskData],
+    *,
+    parallel: int,
+    progress: Callable[[int, int], None] | None,
+) -> CreatedMany:
+    """
+    See ``TaskManager.create_tasks``.
+    """
+    engine = manager.locker.engine
+    drafts = [creation.draft(engine, data, manager.path) for data in tasks]
+    # The first of those with one id counts, as if they had been created one after the other.
+    first = {made.name: index for index, made in reversed(list(enumerate(drafts)))}
+    chosen = sorted(first.values())
+    batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+    engine.store.estimate()
+    outcome: dict[int, Created | OncetaskError] = {}
+    done = 0
+    for batch, found in zip(
+        batches, _each(parallel, lambda b: _create(manager, drafts, b), batches), strict=True
+    ):
+        outcome |= found
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(chosen))
+    return CreatedMany(tuple(_item(drafts, outcome, index, first) for index in range(len(drafts))))
+
+
+def _item(
+    drafts: Sequence[Draft],
+    outcome: dict[int, Created | OncetaskError],
+    index: int,
+    first: dict[Any, int],
+) -> Created | OncetaskError:
+    from gcp_oncetask.tasks.manager import Created
+
+    if index in outcome:
+        return outcome[index]
+    made, earlier = drafts[index], drafts[first[drafts[index].name]]
+    found = difference(earlier.payload, made.payload)
+    return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
+
+
+def _each(parallel: int, call: Callable[[Any], T], batches: Sequence[Any]) -> Iterator[T]:
+    if parallel <= 1 or len(batches) <= 1:
+        yield from map(call, batches)
+        return
+    with ThreadPoolExecutor(parallel, thread_name_prefix="oncetask-bulk") as pool:
+        yield from pool.map(call, batches)
+
+
+def _create(
+    manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int]
+) -> dict[int, Created | OncetaskError]:
+    """
+    Create one batch and dispatch it; what the batch could not do is done one by one.
+    """
+    from gcp_oncetask.tasks.manager import Created
+
+    engine = manager.locker.engine
+    updates = [_update(engine, drafts[index]) for index in batch]
+    answers: list[tuple[Any, int]] = []
+    try:
+        answers = engine.wire.batch_write([update.message for update in updates])
+    except WireError:
+        # What was applied of it shows when each is created again: by our nonce, as after any lost answer.
+        answers = [(None, -1)] * len(batch)
+    found: dict[int, Created | OncetaskError] = {}
+    for index, update, (result, code) in zip(batch, updates, answers, strict=True):
+        made = drafts[index]
+        if code == 0:
+            dispatched = engine.dispatch(update.applied(result))
+            found[index] = Created(made.name.id, created=True, dispatched=dispatched)
+            continue
+        try:
+            found[index] = manager.create(made)
+        except OncetaskError as error:
+            found[index] = error
+    return found
+
+
+def _update(engine: Engine, made: Draft) -> Update:
+    missing = Snapshot(made.name.path, None, None, None)
+    put = creation.decide(engine, made, missing)
+    assert isinstance(put, Put)
+    more: dict[str, Value | None] = dict(engine.store.consequences(missing, put.lock).fields)
+    changes = Changes(made.fields(engine)).with_(more)
+    return Update(engine.wire.write(), engine.wire.name(missing.path), missing, put.lock, changes)
+
+
+def delete_many(engine: Engine, paths: Sequence[str]) -> int:
+    """
+    Delete documents; returns how many there were. The keys that they held go to those that wait.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+    """
+    deleted = 0
+    for start in range(0, len(paths), BATCH):
+        found = [s for s in engine.store.read_all(paths[start : start + BATCH]).values() if s.exists]
+        deleted += len(found)
+        for snapshot, code in zip(found, _deleted(engine, found), strict=True):
+            if code:
+                raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
+        for key in sorted({s.lock.key for s in found if s.lock is not None and s.lock.key is not None}):
+            keys.hand_over(engine, Freed(key))
+    return deleted
+
+
+def _deleted(engine: Engine, found: Sequence[Snapshot]) -> list[int]:
+    writes = []
+    for snapshot in found:
+        write = engine.wire.write()
+        write.delete = engine.wire.name(snapshot.path)
+        writes.append(write)
+    if not writes:
+        return []
+    try:
+        return [code for _, code in engine.wire.batch_write(writes)]
+    except WireError as error:
+        raise error.translated("deleting tasks", unknown=True) from error

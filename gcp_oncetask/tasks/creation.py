@@ -1,0 +1,206 @@
+"""
+Creating once-tasks: what is stored, and what happens when the id exists already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Put, Refused, Target
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.documents import PUSH, TaskName, pull_lane
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import TaskConflictError, UsageError
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.consequences import RETENTION
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, kind_of
+from gcp_oncetask.tasks.recurrence import Recurrence
+from gcp_oncetask.tasks.task import SCHEMA
+
+MAX_PAYLOAD = 900_000
+"""Bytes of a payload as JSON; Firestore's documents end at 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """
+    A task about to be created.
+
+    Attributes:
+        name: What tells it from all others.
+        kind: Its kind.
+        target: Where it goes, and when.
+        payload: The payload as JSON data.
+        digest: Its hash.
+        nonce: Recognises this creation.
+        resource_key: The key that it needs.
+        recurrence: Its rule, if it is a generator.
+        extra: More stored fields: an occurrence's parent and nominal time.
+    """
+
+    name: TaskName
+    kind: Kind
+    target: Target
+    payload: dict[str, Any]
+    digest: str
+    nonce: str
+    resource_key: str | None = None
+    recurrence: Recurrence | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lane(self) -> str:
+        """
+        By whom it is looked at.
+        """
+        return pull_lane(self.kind.name) if self.kind.pull else PUSH
+
+    def fields(self, engine: Engine) -> dict[str, Value | None]:
+        """
+        What is stored beside the record.
+        """
+        values: dict[str, Any] = {
+            "id": self.name.id,
+            "kind": self.name.kind,
+            "env": self.name.env,
+            "data": self.payload,
+            "dataHash": self.digest,
+            "createdAt": engine.store.estimate(),
+            "schema": SCHEMA,
+            **self.extra,
+        }
+        if self.resource_key is not None:
+            values["resourceKey"] = self.resource_key
+        if self.kind.retention is not None and not self.kind.tombstone:
+            values[RETENTION] = self.kind.retention.total_seconds()
+        if self.recurrence is not None:
+            values["recurrence"] = self.recurrence.to_data()
+        return {name: encode(value) for name, value in values.items()}
+
+    def lock(self, made: Lock) -> Lock:
+        """
+        *made*, with what the kind and the payload say.
+        """
+        erase = self.kind.retention if self.kind.tombstone else None
+        return made.but(
+            # A generator makes tasks that need the key; it needs none itself.
+            key=None if self.recurrence is not None else self.resource_key,
+            cleanup=self.recurrence is None,
+            erase_seconds=None if erase is None else erase.total_seconds(),
+        )
+
+
+def draft(engine: Engine, data: TaskData, url: str) -> Draft:
+    """
+    The task that *data* asks for, delivered to *url*.
+
+    Raises:
+        UsageError: The payload, its id, time or recurrence can't be.
+        ConfigError: The URL, queue or account is not configured.
+    """
+    kind = kind_of(data)
+    at, recurrence = data.scheduled_at(), data.recurrence()
+    if recurrence is not None and at is not None:
+        raise UsageError(f"{type(data).__name__}: give scheduled_at() or recurrence(), not both.")
+    if recurrence is not None:
+        at = recurrence.first()
+    payload = data.payload()
+    digest = hash_of(payload)
+    return Draft(
+        name=TaskName(engine.config.env, kind.name, _id_of(data)),
+        kind=kind,
+        target=_target(engine, kind, url, at),
+        payload=_bounded(kind, payload),
+        digest=digest,
+        nonce=engine.clock.nonce(),
+        resource_key=data.resource_key() or None,
+        recurrence=recurrence,
+    )
+
+
+def _id_of(data: TaskData) -> str:
+    found: Any = data.task_id()
+    if not isinstance(found, str) or not found:
+        raise UsageError(f"{type(data).__name__}.task_id() returned {found!r}; an id is a text that is not empty.")
+    return found
+
+
+def _bounded(kind: Kind, payload: dict[str, Any]) -> dict[str, Any]:
+    size = encode(payload).ByteSize()
+    if size > MAX_PAYLOAD:
+        raise UsageError(
+            f"The payload of this {kind.name!r} task has {size} bytes; at most {MAX_PAYLOAD} are stored. "
+            "Keep large contents elsewhere (Cloud Storage) and their name in the payload."
+        )
+    return payload
+
+
+def _target(engine: Engine, kind: Kind, url: str, at: Any) -> Target:
+    wait = engine.wait_until(None, at)
+    if kind.pull:
+        return Target(url=None, queue=None, wait_until=wait)
+    return engine.target(url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
+
+
+# --- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
+    """
+    Create the task, or do with the one that is there what its kind says.
+    """
+    at = engine.moment(seen, None if seen.exists else made.lane)
+    if not seen.exists:
+        put = lease.schedule(None, None, made.target, made.nonce, at)
+        assert isinstance(put, Put)
+        return Put(made.lock(put.lock), put.outcome, dispatch=put.dispatch)
+    lock = seen.lock
+    if lock is None:
+        return Refused(Outcome.GONE, "its field 'lock' was removed")
+    if made.kind.on_conflict != "replace" or made.recurrence is not None:
+        return Refused(Outcome.DUPLICATE, "it exists")
+    if lock.key != made.resource_key:
+        raise TaskConflictError(
+            f"{seen.path}: the newer payload needs the resource key {made.resource_key!r}, the stored one {lock.key!r}; "
+            "the key of a task that is replaced must stay. Nothing was written.",
+            document=seen.path,
+        )
+    # Given None: at once, as for a task that is created. A server-time estimate a moment later is no later date.
+    return lease.replace(lock, made.target, made.nonce, at)
+
+
+def changes(engine: Engine, made: Draft, seen: Snapshot) -> Changes:
+    """
+    What is stored with the decision.
+    """
+    if not seen.exists:
+        return Changes(made.fields(engine))
+    return Changes({"data": encode(made.payload), "dataHash": encode(made.digest)})
+
+
+def differences(made: Draft, stored: Snapshot) -> list[str]:
+    """
+    Where the payload of *made* differs from the stored one.
+    """
+    fields = stored.fields
+    if "dataHash" in fields and decode(fields["dataHash"]) == made.digest:
+        return []
+    if "data" not in fields:
+        return ["data: (erased) -> another payload"]
+    return difference(decode(fields["data"]), made.payload) or ["data: differs in its types"]
+
+
+def conflict(made: Draft, stored: Snapshot, found: list[str]) -> TaskConflictError:
+    """
+    The error for an id that exists with another payload.
+    """
+    return TaskConflictError(
+        f"A {made.name.kind!r} task {made.name.id!r} exists with another payload ({'; '.join(found)}). Nothing was written; "
+        "give it another task_id(), or let its kind keep or replace (on_conflict=).",
+        document=stored.path,
+        differences=found,
+    )

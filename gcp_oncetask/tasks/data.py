@@ -1,0 +1,189 @@
+"""
+Payloads of once-tasks: what a producer must know of a kind is said on its class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gcp_oncetask.errors import UsageError
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence
+
+OnConflict = Literal["keep", "raise", "replace"]
+KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_METHODS: Final = ("task_id", "resource_key", "scheduled_at", "recurrence")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """
+    What every process that creates tasks of a kind must know of it.
+
+    Attributes:
+        name: Stored with each task.
+        queue: Queue id or full name; None: the configured one.
+        pull: Claimed by workers instead of pushed by Cloud Tasks.
+        on_conflict: What happens when an id exists with another payload: ``keep`` the first, ``raise``, or ``replace`` it by
+            the newest.
+        retention: Ended tasks are deleted after so long, by Firestore's TTL; None: kept.
+        tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
+            id can't be used again.
+    """
+
+    name: str
+    queue: str | None = None
+    pull: bool = False
+    on_conflict: OnConflict = "keep"
+    retention: timedelta | None = None
+    tombstone: bool = False
+
+
+class TaskData(BaseModel):
+    """
+    The payload of a once-task, and its kind: ``class ChargeCard(TaskData, kind="charge-card")``.
+
+    Class arguments are those of ``Kind``. Four methods may be overridden: ``task_id()``, ``resource_key()``,
+    ``scheduled_at()`` and ``recurrence()``; no field may have one of these names.
+
+    Raises:
+        UsageError: When the class is made: a field has a method's name, the kind is malformed, or its arguments
+            contradict each other.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    __kind__: ClassVar[Kind | None] = None
+
+    @classmethod
+    def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
+        """
+        Accept the kind's arguments as class arguments.
+        """
+        for name in ("queue", "pull", "on_conflict", "retention", "tombstone"):
+            kwargs.pop(name, None)
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
+        """
+        Check the kind.
+        """
+        ours = {name: kwargs.pop(name) for name in Kind.__slots__ if name in kwargs}
+        super().__pydantic_init_subclass__(**kwargs)
+        taken = [name for name in _METHODS if name in cls.model_fields or name in cls.__annotations__]
+        if taken:
+            raise UsageError(
+                f"{cls.__name__} has a field named {taken[0]!r}; that name is a method of every TaskData. Rename the field."
+            )
+        if kind is None:
+            return
+        cls.__kind__ = _checked(cls.__name__, Kind(kind, **ours))
+
+    def task_id(self) -> str:
+        """
+        What makes the task the same task: by default a canonical hash of the payload.
+        """
+        return self.payload_hash()[:40]
+
+    def resource_key(self) -> str | None:
+        """
+        Tasks with the same key, of whatever kind, run one at a time; None: it needs none.
+        """
+        return None
+
+    def scheduled_at(self) -> datetime | None:
+        """
+        Not before this instant, aware; None: at once.
+        """
+        return None
+
+    def recurrence(self) -> Recurrence | None:
+        """
+        Run again and again; None: once.
+        """
+        return None
+
+    def payload(self) -> dict[str, Any]:
+        """
+        The payload as JSON data, by alias.
+        """
+        return self.model_dump(mode="json", by_alias=True)
+
+    def payload_hash(self) -> str:
+        """
+        SHA-256 of the canonical JSON of the payload, hexadecimal.
+        """
+        return hash_of(self.payload())
+
+    @classmethod
+    def of(cls, payload: dict[str, Any], path: str) -> Self:
+        """
+        The payload stored at *path*.
+
+        Raises:
+            UsageError: It does not fit; the message lists where.
+        """
+        try:
+            return cls.model_validate(payload)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'data'}: {e['msg']}" for e in error.errors()[:5])
+            raise UsageError(f"The payload of {path} does not fit {cls.__name__}: {problems}.") from error
+
+
+def _checked(name: str, kind: Kind) -> Kind:
+    if not KIND.fullmatch(kind.name):
+        raise UsageError(f"{kind.name!r} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are.")
+    if kind.on_conflict not in ("keep", "raise", "replace"):
+        raise UsageError(f"{name}: on_conflict is {kind.on_conflict!r}; it must be 'keep', 'raise' or 'replace'.")
+    if kind.retention is not None and kind.retention < timedelta(0):
+        raise UsageError(f"{name}: retention must not be negative.")
+    if kind.tombstone and kind.retention is None:
+        raise UsageError(f"{name}: a tombstone needs retention=, after which the payload is erased.")
+    return kind
+
+
+def kind_of(data: TaskData | type[TaskData]) -> Kind:
+    """
+    The kind of a payload.
+
+    Raises:
+        UsageError: Its class declares none.
+    """
+    cls = data if isinstance(data, type) else type(data)
+    if cls.__kind__ is None:
+        raise UsageError(f'{cls.__name__} has no kind; declare it: class {cls.__name__}(TaskData, kind="...").')
+    return cls.__kind__
+
+
+def hash_of(payload: Any) -> str:
+    """
+    SHA-256 of the canonical JSON of *payload*: keys sorted, no spaces.
+    """
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def difference(stored: Any, given: Any, at: str = "") -> list[str]:
+    """
+    Where two payloads differ, field by field, as ``field: stored -> given``; at most ten.
+    """
+    if isinstance(stored, dict) and isinstance(given, dict):
+        found: list[str] = []
+        for name in sorted({*stored, *given}):
+            found += difference(stored.get(name), given.get(name), f"{at}.{name}" if at else name)
+        return found[:10]
+    return [] if stored == given else [f"{at or 'data'}: {_short(stored)} -> {_short(given)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,189 @@
+"""
+Generators: tasks that recur. When one is due, its occurrences are created and its own next time is set in one commit, so
+neither can be without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import NeedTime, Put, Refused, Target
+from gcp_oncetask.delivery import Delivery, TaskHeaders
+from gcp_oncetask.documents import TaskName
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.execution import Ended, postpone
+from gcp_oncetask.record import Status
+from gcp_oncetask.store.codec import decode, encode
+from gcp_oncetask.store.snapshot import Changes, Snapshot, Update, trusted
+from gcp_oncetask.store.store import Store
+from gcp_oncetask.tasks.creation import Draft
+from gcp_oncetask.tasks.data import TaskData, kind_of
+from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
+
+LAST: Final = "lastOccurrence"
+"""Field of a generator: the document of the occurrence it made last."""
+
+
+def recurs(model: type[TaskData]) -> bool:
+    """
+    Whether tasks of this model may be generators.
+    """
+    return model.recurrence is not TaskData.recurrence
+
+
+def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, headers: TaskHeaders) -> Ended | None:
+    """
+    Make what is due of the generator that *delivery* is for; None: it is no generator, but an ordinary task.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    if delivery.contents is not None and delivery.version is not None and headers.retry_count == 0:
+        start = trusted(delivery.document, delivery.version, delivery.contents)
+    else:
+        start = engine.store.read(delivery.document)
+    if "recurrence" not in start.fields:
+        return None
+    step = _Step(engine, model, delivery)
+    changed = engine.store.change(delivery.document, step.decide, start=start, changes=step.changes, along=step)
+    decision = changed.decision
+    if isinstance(decision, Refused):
+        return postpone(engine, changed.snapshot, decision)
+    assert isinstance(decision, Put)
+    failed = sum(not engine.dispatch(made) for made in step.made)
+    failed += decision.dispatch and not engine.dispatch(changed.snapshot)
+    assert decision.outcome is not None
+    left = f"; {failed} deliveries could not be made, the sweeper will" if failed else ""
+    return Ended(decision.outcome, f"{delivery.document}: {len(step.made)} occurrences made{left}")
+
+
+@dataclass(slots=True)
+class _Occurrence:
+    snapshot: Snapshot
+    draft: Draft
+    update: Update | None = None
+
+
+class _Step:
+    """
+    One step of a generator: what it decides, and the occurrences that are created in the same commit.
+    """
+
+    def __init__(self, engine: Engine, model: type[TaskData], delivery: Delivery) -> None:
+        self._engine = engine
+        self._kind = kind_of(model)
+        self._delivery = delivery
+        self._nonce = engine.clock.nonce()
+        self._planned: list[_Occurrence] = []
+        self._there: set[str] = set()
+        self.made: list[Snapshot] = []
+
+    def decide(self, seen: Snapshot) -> Put | Refused | NeedTime:
+        """
+        What is due, and when the generator is due again.
+        """
+        at = self._engine.moment(seen)
+        refusal = lease.ready(seen.lock, self._delivery, at)
+        if refusal is not None:
+            return refusal
+        lock = seen.lock
+        assert lock is not None
+        recurrence = Recurrence.from_data(decode(seen.fields["recurrence"]))
+        due = lock.wait_until or at.now
+        step = advance(recurrence, due, max(at.now, due))
+        spawn = step.spawn
+        if spawn and recurrence.overlap == "skip" and self._last_runs(seen):
+            spawn = ()
+        self._planned = [
+            self._occurrence(seen, recurrence, nominal)
+            for nominal in spawn
+            if self._path(seen, nominal) not in self._there
+        ]
+        return lease.recur(lock, step.next, self._nonce, at)
+
+    def _last_runs(self, seen: Snapshot) -> bool:
+        """
+        Whether the occurrence made last has not ended.
+        """
+        if LAST not in seen.fields:
+            return False
+        last = self._engine.store.get(decode(seen.fields[LAST]))
+        return last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)
+
+    def _name(self, seen: Snapshot, nominal: datetime) -> TaskName:
+        generator = decode(seen.fields["id"])
+        return TaskName(self._engine.config.env, self._kind.name, occurrence_id(generator, nominal))
+
+    def _path(self, seen: Snapshot, nominal: datetime) -> str:
+        return self._name(seen, nominal).path
+
+    def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime) -> _Occurrence:
+        fields, lock = seen.fields, seen.lock
+        assert lock is not None
+        generator = decode(fields["id"])
+        key = decode(fields["resourceKey"]) if "resourceKey" in fields else None
+        if key is None and recurrence.overlap == "queue":
+            key = f"recurrence/{self._kind.name}/{generator}"
+        name = self._name(seen, nominal)
+        made = Draft(
+            name=name,
+            kind=self._kind,
+            target=Target(url=lock.url, queue=lock.queue, wait_until=nominal),
+            payload=decode(fields["data"]),
+            digest=decode(fields["dataHash"]),
+            nonce=self._engine.clock.nonce(),
+            resource_key=key,
+            extra={"parentRecurrenceId": generator, "occurrenceAt": nominal},
+        )
+        return _Occurrence(Snapshot(name.path, None, None, None), made)
+
+    def changes(self, seen: Snapshot) -> Changes:
+        """
+        The occurrence made last, noted on the generator.
+        """
+        return Changes({LAST: encode(self._planned[-1].snapshot.path)}) if self._planned else Changes()
+
+    # --- along --------------------------------------------------------------------------------------------------------
+
+    def writes(self, put: Put) -> Sequence[Any]:
+        """
+        The creation of each occurrence.
+        """
+        return [self._creation(occurrence) for occurrence in self._planned]
+
+    def _creation(self, occurrence: _Occurrence) -> Any:
+        store: Store = self._engine.store
+        made, snapshot = occurrence.draft, occurrence.snapshot
+        put = lease.schedule(None, None, made.target, made.nonce, self._engine.moment(snapshot, made.lane))
+        assert isinstance(put, Put)
+        lock = made.lock(put.lock)
+        fields = Changes(made.fields(self._engine)).with_(store.consequences(snapshot, lock).fields)
+        occurrence.update = Update(
+            self._engine.wire.write(), self._engine.wire.name(snapshot.path), snapshot, lock, fields
+        )
+        return occurrence.update.message
+
+    def done(self, results: Sequence[Any] | None) -> None:
+        """
+        The occurrences are there.
+        """
+        for number, occurrence in enumerate(self._planned):
+            update = occurrence.update
+            assert update is not None
+            if results is None:
+                self.made.append(Snapshot(occurrence.snapshot.path, None, None, update.lock, whole=False))
+            else:
+                self.made.append(update.applied(results[number]))
+
+    def again(self) -> None:
+        """
+        Look which occurrences are there already: then the generator advances alone.
+        """
+        paths = [occurrence.snapshot.path for occurrence in self._planned]
+        if paths:
+            found = self._engine.store.read_all(paths)
+            self._there |= {path for path, snapshot in found.items() if snapshot.exists}

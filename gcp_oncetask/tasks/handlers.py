@@ -1,0 +1,155 @@
+"""
+Handlers of once-tasks, and the delivery that finds the right one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from gcp_oncetask import courier
+from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.documents import task_name
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import DuplicateKindError, UsageError
+from gcp_oncetask.execution import Ended, execute, parse
+from gcp_oncetask.job import Job
+from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.tasks import generator
+from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
+from gcp_oncetask.tasks.task import OnceTask, task_of
+
+D = TypeVar("D", bound=TaskData)
+UNHANDLED_ALERT: Final = 10
+"""At this retry of a delivery for which there is no handler, a person is told: some minutes after the first."""
+
+
+class Tasks(Generic[D]):
+    """
+    What the handler of a kind is given: the task of the attempt.
+    """
+
+    def __init__(self, model: type[D]) -> None:
+        self.model = model
+
+    def load(self, engine: Engine, attempt: Attempt) -> OnceTask[D]:
+        """
+        The task, its payload validated.
+        """
+        return task_of(attempt.snapshot, self.model)
+
+    def changes(self, subject: OnceTask[D], value: Any) -> Changes:
+        """
+        The payload of the next sequence, if the run ended in a ``Continue`` with data.
+
+        Raises:
+            UsageError: The data is no payload of this kind, or a URL is given.
+        """
+        if not isinstance(value, Continue):
+            return NO_CHANGES
+        if value.url is not None:
+            raise UsageError("Continue(url=...) is for entities; a once-task goes on where its kind is delivered.")
+        if value.data is None:
+            return NO_CHANGES
+        given = value.data if isinstance(value.data, self.model) else self.model.of(value.data, subject.path)
+        payload = given.payload()
+        return Changes({"data": encode(payload), "dataHash": encode(hash_of(payload))})
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """
+    What is registered for a kind.
+
+    Attributes:
+        model: The payload's model.
+        job: How its tasks are run.
+    """
+
+    model: type[TaskData]
+    job: Job
+
+
+class Registry:
+    """
+    The handlers of one manager, by kind.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, handler: Handler) -> None:
+        """
+        Register *handler*.
+
+        Raises:
+            DuplicateKindError: Its kind has a handler.
+            UsageError: It is a coroutine.
+        """
+        name = kind_of(handler.model).name
+        if name in self._handlers:
+            raise DuplicateKindError(f"The kind {name!r} has a handler already; one kind, one handler.")
+        self._handlers[name] = handler
+
+    def get(self, kind: str) -> Handler | None:
+        """
+        The handler of a kind; None: this deployment has none.
+        """
+        return self._handlers.get(kind)
+
+    def kinds(self) -> tuple[str, ...]:
+        """
+        The kinds that have a handler.
+        """
+        return tuple(self._handlers)
+
+
+def plain(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    *fn*, if it is no coroutine.
+
+    Raises:
+        UsageError: It is.
+    """
+    if inspect.iscoroutinefunction(fn):
+        raise UsageError(f"{fn.__name__} is async; handlers are plain functions for now.")
+    return fn
+
+
+def deliver(
+    engine: Engine, renewals: Renewals, registry: Registry, body: bytes, headers: TaskHeaders, trace: str | None
+) -> Ended:
+    """
+    Execute one delivery of a once-task.
+
+    Returns:
+        How it ended; UNHANDLED if this deployment has no handler for its kind: the task stays and is delivered again.
+    """
+    delivery = parse(engine, body)
+    if isinstance(delivery, Ended):
+        return delivery
+    name = task_name(delivery.document)
+    if name is None:
+        return Ended(Outcome.REJECTED, f"{delivery.document} is not a once-task")
+    handler = registry.get(name.kind)
+    if handler is None:
+        return _unhandled(engine, delivery, headers, name.kind)
+    if generator.recurs(handler.model):
+        ended = generator.deliver(engine, handler.model, delivery, headers)
+        if ended is not None:
+            return ended
+    return execute(engine, renewals, handler.job, delivery, headers, trace, {})
+
+
+def _unhandled(engine: Engine, delivery: Delivery, headers: TaskHeaders, kind: str) -> Ended:
+    reason = f"there is no handler for the kind {kind!r} here; the task stays until there is one"
+    LOGGER.error("%s: %s", delivery.document, reason)
+    if headers.retry_count == UNHANDLED_ALERT:
+        snapshot = Snapshot(delivery.document, None, None, None)
+        courier.send_directly(engine, snapshot, f"{delivery.sequence}-unhandled", reason)
+    return Ended(Outcome.UNHANDLED, reason)

@@ -1,0 +1,446 @@
+"""
+The public face of once-tasks: create, handle, read, and what a person may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeVar
+
+from google.cloud.firestore import Transaction
+
+from gcp_oncetask import keys, lease
+from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.delivery import TaskHeaders
+from gcp_oncetask.documents import TaskName
+from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.execution import Ended
+from gcp_oncetask.job import Duration, Job, policy_of
+from gcp_oncetask.locker import Locker, result_of
+from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks import bulk, creation, reads
+from gcp_oncetask.tasks.batch import Batch
+from gcp_oncetask.tasks.creation import Draft
+from gcp_oncetask.tasks.data import TaskData, kind_of
+from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain
+from gcp_oncetask.tasks.task import OnceTask, TaskStatus
+
+D = TypeVar("D", bound=TaskData)
+
+LEASE: Final = timedelta(minutes=10)
+RETRY: Final = ExponentialBackoff()
+"""The ancestor's: 3 attempts, 1 s, doubled, at most 5 minutes."""
+CANCEL_RETRY: Final = ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10))
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """
+    What ``create_task`` did; true only if the task is new.
+
+    Attributes:
+        id: Id of the task.
+        created: Whether this call created it.
+        dispatched: Whether its Cloud Task was made; if not, the sweeper makes it. False too for a task that existed.
+        replaced: Its payload was replaced by this one (``on_conflict="replace"``).
+        differences: Where the stored payload, which was kept, differs from this one.
+    """
+
+    id: str
+    created: bool
+    dispatched: bool
+    replaced: bool = False
+    differences: tuple[str, ...] = ()
+    _dispatch: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.created
+
+    def dispatch(self) -> bool:
+        """
+        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        """
+        return self.dispatched or (self._dispatch is not None and self._dispatch())
+
+
+class TaskManager:
+    """
+    Once-tasks of one deployment. A manager without handlers creates tasks.
+
+    Args:
+        locker: On whose leases, in whose environment and database.
+        path: Where the blueprint takes deliveries: a path joined to the base URL, or an absolute URL.
+    """
+
+    def __init__(self, locker: Locker, *, path: str = "/oncetask/deliver") -> None:
+        self.locker = locker
+        self.path = path
+        self.registry = Registry()
+
+    # --- creating -----------------------------------------------------------------------------------------------------
+
+    def create_task(self, data: TaskData, *, transaction: Transaction | None = None) -> Created:
+        """
+        Create the task of *data*: one commit, then one Cloud Task. An id that exists is left alone, or treated as its kind
+        says (``on_conflict``).
+
+        Args:
+            data: The payload.
+            transaction: Join this transaction; call ``dispatch()`` on what is returned after its commit, or leave it to the
+                sweeper.
+
+        Raises:
+            TaskConflictError: The id exists with another payload, and the kind says ``raise``.
+            UsageError: The payload, its id, time or recurrence can't be.
+            ConfigError: The URL, queue or account is not configured.
+            StoreError: Firestore was unreachable or refused.
+        """
+        made = creation.draft(self.locker.engine, data, self.path)
+        return self.create(made) if transaction is None else self._join(made, made.name.path, transaction)
+
+    def create(self, made: Draft) -> Created:
+        """
+        Create the task of a draft, or deal with the one that is there; a draft that was created already by a call whose answer
+        was lost is recognised by its nonce.
+        """
+        engine, path = self.locker.engine, made.name.path
+        fresh: list[bool] = []
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return creation.decide(engine, made, seen)
+
+        def changes(seen: Snapshot) -> Any:
+            fresh[:] = [not seen.exists]
+            return creation.changes(engine, made, seen)
+
+        start = Snapshot(path, None, None, None)
+        changed = engine.store.change(path, decide, start=start, changes=changes)
+        if isinstance(changed.decision, Refused):
+            lock = changed.snapshot.lock
+            if lock is not None and lock.scheduled_by == made.nonce:
+                return Created(made.name.id, created=True, dispatched=engine.dispatch(changed.snapshot))
+            return self._existing(made, changed.snapshot)
+        dispatched = changed.decision.dispatch and engine.dispatch(changed.snapshot)
+        if not fresh[0]:
+            keys.give_up_reservation(engine, changed.snapshot)
+        return Created(made.name.id, created=fresh[0], dispatched=dispatched, replaced=not fresh[0])
+
+    def _existing(self, made: Draft, stored: Snapshot) -> Created:
+        found = creation.differences(made, stored)
+        if found and made.kind.on_conflict == "raise":
+            raise creation.conflict(made, stored, found)
+        if found:
+            message = f"{stored.path} exists with another payload, which was kept: {'; '.join(found)}"
+            self.locker.engine.decided("task.kept", None, message)
+        return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
+
+    def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
+        engine = self.locker.engine
+        snapshot = transactions.read_in(engine.store, transaction, path)
+        decision = creation.decide(engine, made, snapshot)
+        if isinstance(decision, Refused):
+            return self._existing(made, snapshot)
+        changes = creation.changes(engine, made, snapshot)
+        transactions.add_write(engine.store, transaction, snapshot, decision, changes)
+        later = Snapshot(path, None, None, decision.lock, whole=False)
+
+        def dispatch() -> bool:
+            return not decision.dispatch or engine.dispatch(later)
+
+        attempt: Attempt | None = getattr(transaction, "oncetask_attempt", None)
+        if attempt is not None:
+            attempt.after_commit(dispatch, transaction)
+        return Created(
+            made.name.id,
+            created=not snapshot.exists,
+            dispatched=False,
+            replaced=snapshot.exists,
+            _dispatch=dispatch,
+        )
+
+    def create_tasks(
+        self,
+        tasks: Iterable[TaskData],
+        *,
+        parallel: int = 8,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bulk.CreatedMany:
+        """
+        Create many tasks, by batched writes; safe to repeat, since those that exist are left alone.
+
+        Args:
+            tasks: The payloads; one that comes twice is created once.
+            parallel: Calls under way at once.
+            progress: Called as ``progress(done, total)`` after each batch, from the calling thread.
+
+        Returns:
+            Of each payload, in order, what became of it: ``Created``, or the error.
+
+        Raises:
+            UsageError: A payload can't be a task; nothing was written.
+        """
+        return bulk.create_many(self, list(tasks), parallel=parallel, progress=progress)
+
+    # --- handling -----------------------------------------------------------------------------------------------------
+
+    def handler(
+        self, model: type[D], **options: Any
+    ) -> Callable[[Callable[[OnceTask[D], Attempt], Any]], Callable[[OnceTask[D], Attempt], Any]]:
+        """
+        Register ``fn(task, attempt)`` as the handler of a kind; options as in ``register_task_handler``.
+        """
+
+        def decorate(fn: Callable[[OnceTask[D], Attempt], Any]) -> Callable[[OnceTask[D], Attempt], Any]:
+            self.register_task_handler(model, fn, **options)
+            return fn
+
+        return decorate
+
+    def register_task_handler(
+        self,
+        model: type[D],
+        fn: Callable[[OnceTask[D], Attempt], Any],
+        *,
+        retry: RetryPolicy = RETRY,
+        lease_duration: Duration = LEASE,
+        lease_timeout: Duration = 630.0,
+        run_limit: Duration | None = None,
+        renew: bool = True,
+        on_unknown: Literal["takeover", "quarantine"] = "takeover",
+        alert_on: Sequence[str] = ("takeover", "failure", "quarantine"),
+        on_cancel: Callable[[OnceTask[D], Attempt], Any] | None = None,
+        cancel_retry: RetryPolicy = CANCEL_RETRY,
+    ) -> None:
+        """
+        Let ``fn(task, attempt)`` run the tasks of a kind.
+
+        Returning settles: None, JSON data or a pydantic model is the result; a ``Retry``, ``Snooze``, ``Fail`` or
+        ``Continue`` (raised or returned) does what it says. Raising is a failed attempt.
+
+        Args:
+            model: The payload's model.
+            fn: The handler.
+            retry: When a failed attempt is tried again, and how often.
+            lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
+            lease_timeout: After this it is taken over whatever the logs say.
+            run_limit: Renewals end here; None: the lease timeout.
+            renew: Whether the lease is renewed while it runs.
+            on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine.
+            alert_on: Events a person is alerted of.
+            on_cancel: Runs once for a task that was cancelled before it ended; None: it just ends.
+            cancel_retry: Retry policy of *on_cancel*, with an attempt count of its own.
+
+        Raises:
+            DuplicateKindError: The kind has a handler.
+            ConfigError: The durations contradict each other.
+            UsageError: A function is a coroutine, or the model has no kind.
+        """
+        engine = self.locker.engine
+
+        def job(run: Callable[..., Any], policy: RetryPolicy, cleanup: Job | None = None, *, cleans: bool) -> Job:
+            wishes = policy_of(
+                engine.config,
+                retry=policy,
+                max_attempts=1,
+                lease_duration=lease_duration,
+                lease_timeout=lease_timeout,
+                run_limit=run_limit,
+                on_unknown=on_unknown,
+                alert_on=alert_on,
+                cleanup=cleans,
+            )
+            return Job(Tasks(model), run, wishes, policy, renew, keyed=True, cleanup=cleanup)
+
+        cleanup = None if on_cancel is None else job(plain(on_cancel), cancel_retry, cleans=True)
+        done = job(plain(fn), retry, cleanup, cleans=cleanup is not None)
+        if isinstance(fn, Batch):
+            fn.job = done
+        self.registry.add(Handler(model, done))
+
+    def register_resource_key_handler(
+        self, model: type[D], fn: Callable[[list[OnceTask[D]], list[Attempt]], Any], **options: Any
+    ) -> None:
+        """
+        Let ``fn(tasks, attempts)`` run all due tasks of a kind and a resource key in one call, in due order.
+
+        What it returns is stored on every task, unless it is a ``PerTask``. Raising is a failed attempt of each. A task that
+        is deleted meanwhile spoils nothing for the rest; cancelled ones go alone. Options as in ``register_task_handler``.
+
+        Raises:
+            As ``register_task_handler``.
+        """
+        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
+        self.register_task_handler(model, batch, **options)
+
+    def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
+        """
+        Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
+        """
+        return deliver(self.locker.engine, self.locker.renewals, self.registry, body, headers, trace)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
+        """
+        What tells the task of that kind and id from all others.
+        """
+        return TaskName(self.locker.config.env, kind_of(model).name, id)
+
+    def get_task(self, model: type[D], id: str) -> OnceTask[D] | None:  # noqa: A002
+        """
+        One task; None if there is none.
+
+        Raises:
+            UsageError: Its payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.one(self.locker.engine, model, self.name_of(model, id))
+
+    def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
+        """
+        Those of the tasks that exist, in the order of their ids as given; duplicates are left out.
+        """
+        return reads.many(self.locker.engine, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
+
+    def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
+        """
+        The tasks of a kind and a resource key, ordered by creation.
+        """
+        return reads.by_resource_key(self.locker.engine, model, key)
+
+    def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
+        """
+        How many tasks of a kind have each status, by aggregations; an expired lease counts as leased.
+        """
+        return reads.count(self.locker.engine, kind_of(model).name)
+
+    def get_pending_count(self, model: type[TaskData]) -> int:
+        """
+        How many tasks of a kind are due and not running.
+        """
+        return reads.pending(self.locker.engine, kind_of(model).name)
+
+    def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any:  # noqa: A002
+        """
+        What the completed run returned: JSON data, or *as_* a pydantic model or any type.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            NotFinishedError: It has not completed yet.
+            TaskFailedError: It failed, was cancelled or is quarantined.
+        """
+        path = self.name_of(model, id).path
+        return result_of(path, self.locker.show(path), as_)
+
+    # --- what a person may do -----------------------------------------------------------------------------------------
+
+    def cancel_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Cancel a task: before it runs, while it waits, or, if its handler heeds ``attempt.cancelled``, while it runs.
+
+        Returns:
+            Whether this call asked for it; False: there is none, it has ended, or its cancellation is under way.
+
+        Raises:
+            TaskConflictError: It belongs to another environment.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self.cancel_tasks_by_ids(model, [id]) == 1
+
+    def cancel_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
+        """
+        Cancel several; returns of how many this call asked for the cancellation. Duplicates and missing ones are harmless.
+        """
+        return sum(self._one(model, id_, self.locker.cancel_path, default=False) for id_ in dict.fromkeys(ids))
+
+    def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
+        """
+        Cancel all tasks of a kind and a resource key that have not ended; returns of how many.
+        """
+        paths = reads.live_paths(self.locker.engine, kind_of(model).name, key)
+        return sum(self.locker.cancel_path(path) for path in paths)
+
+    def reset_task(self, model: type[TaskData], id: str, *, keep_errors: bool = False) -> bool:  # noqa: A002
+        """
+        Run an ended task again from the start; one that did not complete keeps its ``attempt.key``.
+
+        Returns:
+            Whether it was reset; False: there is none, or it has not ended.
+
+        Raises:
+            AlreadyFinishedError: Its payload was erased.
+        """
+        return self.reset_tasks_by_ids(model, [id], keep_errors=keep_errors) == 1
+
+    def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
+        """
+        Reset several; returns how many. Duplicates, missing ones and those that have not ended are left alone.
+        """
+
+        def reset(path: str) -> bool:
+            return self.locker.try_reset(path, keep_errors=keep_errors)
+
+        return sum(self._one(model, id_, reset, default=False) for id_ in dict.fromkeys(ids))
+
+    def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Delete a task, running or not; a handler that runs is not heard any more. Returns whether there was one.
+        """
+        return self.delete_tasks_by_ids(model, [id]) == 1
+
+    def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
+        """
+        Delete several; returns how many there were.
+        """
+        names = [self.name_of(model, id_) for id_ in dict.fromkeys(ids)]
+        return bulk.delete_many(self.locker.engine, [name.path for name in names])
+
+    def clear(self, model: type[TaskData]) -> int:
+        """
+        Delete all tasks of a kind in this environment; returns how many there were.
+        """
+        return bulk.delete_many(self.locker.engine, reads.all_paths(self.locker.engine, kind_of(model).name))
+
+    def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Let a recurring task make no occurrences until ``resume``; returns whether this call paused it.
+
+        Raises:
+            TaskNotFoundError: There is no such task, or it does not recur.
+        """
+        return self._recurring(model, id, lease.pause)
+
+    def resume(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Let a paused task recur again; its misfire policy says what becomes of what was due meanwhile.
+
+        Raises:
+            TaskNotFoundError: There is no such task, or it does not recur.
+        """
+        return self._recurring(model, id, lease.resume)
+
+    def _recurring(self, model: type[TaskData], id_: str, rule: Callable[..., Put | Refused]) -> bool:
+        engine, path = self.locker.engine, self.name_of(model, id_).path
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            if seen.lock is None or "recurrence" not in seen.fields:
+                raise TaskNotFoundError(f"{path} does not exist, or does not recur.", document=path)
+            return rule(seen.lock, engine.moment(seen))
+
+        changed = engine.store.change(path, decide)
+        if not isinstance(changed.decision, Put):
+            return False
+        if changed.decision.dispatch:
+            engine.dispatch(changed.snapshot)
+        return True
+
+    def _one(self, model: type[TaskData], id_: str, act: Callable[[str], bool], *, default: bool) -> bool:
+        try:
+            return act(self.name_of(model, id_).path)
+        except TaskNotFoundError:
+            return default

@@ -1,0 +1,100 @@
+"""
+Reading once-tasks: by id, by resource key, and in numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.record import Status
+from gcp_oncetask.store.queries import count_range, in_range
+from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks.data import TaskData
+from gcp_oncetask.tasks.task import OnceTask, TaskStatus, task_of
+
+D = TypeVar("D", bound=TaskData)
+PAGE: Final = 100
+"""Documents of one read."""
+
+
+def one(engine: Engine, model: type[D], name: TaskName) -> OnceTask[D] | None:
+    """
+    One task; None if there is none.
+    """
+    snapshot = engine.store.get(name.path)
+    return task_of(snapshot, model) if snapshot.lock is not None else None
+
+
+def many(engine: Engine, model: type[D], names: Sequence[TaskName]) -> list[OnceTask[D]]:
+    """
+    Those that exist, in the given order.
+    """
+    found: dict[str, Snapshot] = {}
+    paths = [name.path for name in names]
+    for start in range(0, len(paths), PAGE):
+        found |= engine.store.read_all(paths[start : start + PAGE])
+    return [task_of(found[path], model) for path in paths if found[path].lock is not None]
+
+
+def by_resource_key(engine: Engine, model: type[D], key: str) -> list[OnceTask[D]]:
+    """
+    The tasks of a resource key, ordered by creation.
+    """
+    kind = model.__kind__
+    assert kind is not None
+    prefix = resource_prefix(engine.config.env, kind.name, key)
+    found = in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
+    return sorted((task_of(snapshot, model) for snapshot in found), key=lambda task: (task.created_at, task.id))
+
+
+def live_paths(engine: Engine, kind: str, key: str) -> list[str]:
+    """
+    Documents of the tasks of a resource key that have not ended.
+    """
+    prefix = resource_prefix(engine.config.env, kind, key, live=True)
+    return [found.path for found in in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")]
+
+
+def all_paths(engine: Engine, kind: str) -> list[str]:
+    """
+    Documents of all tasks of a kind.
+    """
+    prefix = state_prefix(engine.config.env, kind)
+    return [found.path for found in in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")]
+
+
+def pending(engine: Engine, kind: str) -> int:
+    """
+    How many are due and not running.
+    """
+    prefix = state_prefix(engine.config.env, kind, Status.SCHEDULED)
+    return count_range(engine.store, "state", f"{prefix}/", f"{prefix}/{instant(engine.store.estimate())}")
+
+
+_STATES: Final = {
+    TaskStatus.LEASED: Status.LEASED,
+    TaskStatus.COMPLETED: Status.COMPLETED,
+    TaskStatus.FAILED: Status.FAILED,
+    TaskStatus.CANCELLED: Status.CANCELLED,
+    TaskStatus.QUARANTINED: Status.QUARANTINED,
+    TaskStatus.CANCELLATION_PENDING: CANCELLING,
+}
+
+
+def count(engine: Engine, kind: str) -> dict[TaskStatus, int]:
+    """
+    How many there are of each status: one aggregation each.
+    """
+    env = engine.config.env
+
+    def within(state: str) -> int:
+        prefix = state_prefix(env, kind, state)
+        return count_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
+
+    due = pending(engine, kind)
+    found = {TaskStatus.PENDING: due, TaskStatus.WAITING: within(Status.SCHEDULED) - due}
+    return found | {status: within(state) for status, state in _STATES.items()}
