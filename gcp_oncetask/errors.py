@@ -6,6 +6,7 @@ Every exception of the library, grouped by what the catcher does.
     OncetaskError
     |-- UsageError              your program is wrong: fix it; never retried
     |   |-- ConfigError         (also ValueError)
+    |   |-- RecurrenceError     (also ValueError)
     |   |-- UnknownKindError    (also LookupError)
     |   |-- DuplicateKindError
     |   |-- AlreadySettledError
@@ -73,6 +74,12 @@ class UsageError(OncetaskError):
 class ConfigError(UsageError, ValueError):
     """
     The configuration is incomplete or contradicts itself.
+    """
+
+
+class RecurrenceError(UsageError, ValueError):
+    """
+    A recurrence can't be read, contradicts itself or never fires; ``field`` names what to change.
     """
 
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gcp_oncetask import ConfigError, Locker, OncetaskError, sweep
+from gcp_oncetask import ConfigError, Locker, OncetaskError, RecurrenceError, sweep
+from gcp_oncetask.cli import explain
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.record import Lock
 
@@ -25,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.run is explain.run:
+            return int(explain.run(chosen))
         return int(chosen.run(Locker.from_env(), chosen))
-    except ConfigError as error:
+    except (ConfigError, RecurrenceError) as error:
         print(f"gcp_oncetask: {error}", file=sys.stderr)
         return 2
     except OncetaskError as error:
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
+    explain.add_to(commands)
     return parser
 
 

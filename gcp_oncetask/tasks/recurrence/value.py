@@ -1,0 +1,223 @@
+"""
+What a producer writes down: the rule, its start, its exceptions, and what happens to missed and overlapping runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import cached_property
+from typing import Any, Final, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask.tasks.recurrence.rule import parse
+from gcp_oncetask.tasks.recurrence.schedule import Schedule
+from gcp_oncetask.tasks.recurrence.zones import (
+    Candidate,
+    at_instant,
+    offset_of,
+    place,
+    read_time,
+    require_aware,
+    written,
+    zone_named,
+)
+
+Misfire = Literal["skip", "latest", "all"]
+Overlap = Literal["allow", "skip", "queue"]
+MAX_MISFIRE_LIMIT: Final = 500
+MAX_EXCEPTIONS: Final = 10_000
+_NAMES: Final = ("rrule", "dtstart", "exdates", "rdates", "tz", "misfire", "misfire_limit", "overlap", "since_creation")
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """
+    When a task recurs, as RFC 5545 says it. Comparable, hashable, kept as it was given.
+
+    Local times are those of the zone ``tz``. A run of a rule that falls into a gap of the clock (clocks go forward) does not
+    take place and is not counted; one that falls into a fold (clocks go back) takes place once, the first time. DTSTART, an
+    RDATE or an EXDATE that is itself in a gap means the time as far after the gap. Hourly, minutely and secondly rules count
+    elapsed time: they run in both passes of a fold. DTSTART is a run only if the rule matches it.
+
+    Attributes:
+        rrule: The rule, like ``FREQ=WEEKLY;BYDAY=MO``; several stand on lines of their own. COUNT counts excluded runs too.
+        dtstart: Start: a local time with ``tz``, or an instant (``...Z``, an offset, an aware datetime). What the rule does
+            not say (hour, weekday, ...) is taken from it. Kept as text; fractions of a second don't count.
+        exdates: Runs that don't take place, in the same forms; matched by instant.
+        rdates: Runs beside those of the rule, before DTSTART too, in the same forms.
+        tz: IANA name; None takes the zone of an aware ``dtstart``: a ``ZoneInfo``, or the fixed offset it was written with.
+        misfire: What a generator does about runs that it could not start on time, see ``advance``.
+        misfire_limit: How many runs ``misfire="all"`` starts at most in one advance, the newest.
+        overlap: A run falls due while an earlier one of this generator has not ended: ``allow`` starts it beside the other,
+            ``skip`` leaves it out, ``queue`` starts it afterwards.
+        since_creation: Runs before the generator was created don't exist; DTSTART only says what time is counted from. Made
+            so by ``cron`` and ``every``; see ``first_due``.
+
+    Raises:
+        RecurrenceError: Something of this can't be read, contradicts itself, or never fires; ``field`` names it.
+
+    Shape:
+        ``to_data``: a map {rrule, dtstart, exdates[], rdates[], tz, misfire, misfireLimit, overlap, sinceCreation}.
+    """
+
+    rrule: str
+    dtstart: str | datetime
+    exdates: Sequence[str | datetime] = ()
+    rdates: Sequence[str | datetime] = ()
+    tz: str | ZoneInfo | None = None
+    misfire: Misfire = "latest"
+    misfire_limit: int = 100
+    overlap: Overlap = "allow"
+    since_creation: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.rrule:
+            parse(self.rrule)
+        if not self.dtstart:
+            raise RecurrenceError("dtstart is missing; a rule needs a DTSTART to count from.", field="dtstart")
+        zone = getattr(self.dtstart, "tzinfo", None)
+        if isinstance(self.tz, ZoneInfo):
+            object.__setattr__(self, "tz", self.tz.key)
+        elif self.tz is None and isinstance(zone, ZoneInfo):
+            object.__setattr__(self, "tz", zone.key)
+        object.__setattr__(self, "dtstart", written(self.dtstart))
+        for name in ("exdates", "rdates"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        _one_of("misfire", self.misfire, get_args(Misfire))
+        _one_of("overlap", self.overlap, get_args(Overlap))
+        if type(self.misfire_limit) is not int or not 1 <= self.misfire_limit <= MAX_MISFIRE_LIMIT:
+            raise RecurrenceError(
+                f"misfire_limit is {self.misfire_limit!r}; it is a number of runs from 1 to {MAX_MISFIRE_LIMIT}.",
+                field="misfire_limit",
+            )
+        if self.first() is None:
+            raise RecurrenceError(
+                f"rrule {self.rrule!r} never fires from {self.dtstart} on: its parts exclude each other, it ends before "
+                "it starts, or exdates leave nothing of it.",
+                field="rrule",
+            )
+
+    @cached_property
+    def zone(self) -> tzinfo:
+        """
+        Of the local times: ``tz``, else UTC or the offset of ``dtstart``.
+        """
+        start = read_time(str(self.dtstart), "dtstart")
+        if self.tz is not None:
+            return zone_named(str(self.tz))
+        if start.utcoffset() is None:
+            raise RecurrenceError(
+                f"dtstart is {self.dtstart!r}, a local time without a zone; give tz= (like Europe/Berlin), or Z for UTC.",
+                field="dtstart",
+            )
+        return offset_of(start)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """
+        The recurrence, ready to compute with.
+        """
+        excluded = frozenset(self._time(text, "exdates").instant for text in self.exdates)
+        extra = sorted((self._time(text, "rdates") for text in self.rdates), key=lambda one: one.instant)
+        return Schedule(
+            self._time(self.dtstart, "dtstart"),
+            self.zone,
+            tuple(dict.fromkeys(parse(self.rrule))),
+            tuple(extra),
+            excluded,
+        )
+
+    def _time(self, text: str | datetime, field: str) -> Candidate:
+        time = read_time(str(text), field)
+        try:
+            if time.utcoffset() is None:
+                return place(time, self.zone)
+            return at_instant(time.astimezone(UTC), self.zone)
+        except OverflowError:
+            raise RecurrenceError(f"{field} is {text!r}, beyond the calendar.", field=field) from None
+
+    def first(self, at_or_after: datetime | None = None) -> datetime | None:
+        """
+        The first run, or the first at or after an instant.
+
+        Returns:
+            Its nominal time, aware UTC; None if there is none.
+
+        Raises:
+            RecurrenceError: The instant is naive.
+        """
+        return next(self.runs(at_or_after), None)
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """
+        The first run strictly after *instant*: nominal time in aware UTC, or None if the recurrence has ended.
+
+        Raises:
+            RecurrenceError: The instant is naive.
+        """
+        for found in self.runs(instant):
+            if found > instant:
+                return found
+        return None
+
+    def runs(self, at_or_after: datetime | None = None) -> Iterator[datetime]:
+        """
+        The runs in order, as nominal times in aware UTC; possibly without end.
+        """
+        if at_or_after is None:
+            earliest = [found.instant for found in self.schedule.extra[:1]]
+            return self.schedule.runs(min([*earliest, self.schedule.start.instant]))
+        return self.schedule.runs(require_aware(at_or_after, "at_or_after"))
+
+    def first_due(self, created_at: datetime) -> datetime | None:
+        """
+        What a new generator waits for: its first run, in the past too, or with ``since_creation`` the first at or after
+        *created_at*. None: it has none left.
+        """
+        return self.first(created_at if self.since_creation else None)
+
+    def local(self, nominal: datetime) -> datetime:
+        """
+        *nominal* as the recurrence's zone shows it.
+        """
+        return require_aware(nominal, "nominal").astimezone(self.zone)
+
+    def to_data(self) -> dict[str, Any]:
+        """
+        The recurrence as JSON-able data; equal recurrences give equal data.
+        """
+        return {_camel(name): _plain(getattr(self, name)) for name in _NAMES}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Recurrence:
+        """
+        The inverse of ``to_data``; what is missing has its default, what is unknown is left alone.
+
+        Raises:
+            RecurrenceError: It is no recurrence.
+        """
+        given = {name: data[_camel(name)] for name in _NAMES if _camel(name) in data}
+        return cls(**({"rrule": "", "dtstart": ""} | given))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def _texts(field: str, times: Sequence[str | datetime]) -> tuple[str, ...]:
+    if isinstance(times, (str, datetime)) or len(times) > MAX_EXCEPTIONS:
+        raise RecurrenceError(f"{field} is a list of at most {MAX_EXCEPTIONS} times.", field=field)
+    return tuple(written(time) for time in times)
+
+
+def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise RecurrenceError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}.", field=field)
