@@ -80,9 +80,7 @@ def create_many(
     engine.store.estimate()
     outcome: dict[int, Created | OncetaskError] = {}
     done = 0
-    for batch, found in zip(
-        batches, _each(parallel, lambda b: _create(manager, drafts, b), batches), strict=True
-    ):
+    for batch, found in zip(batches, _each(parallel, lambda b: _create(manager, drafts, b), batches), strict=True):
         outcome |= found
         done += len(batch)
         if progress is not None:
@@ -113,9 +111,7 @@ def _each(parallel: int, call: Callable[[Any], T], batches: Sequence[Any]) -> It
         yield from pool.map(call, batches)
 
 
-def _create(
-    manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int]
-) -> dict[int, Created | OncetaskError]:
+def _create(manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int]) -> dict[int, Created | OncetaskError]:
     """
     Create one batch and dispatch it; what the batch could not do is done one by one.
     """

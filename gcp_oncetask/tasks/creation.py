@@ -107,7 +107,9 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
     if recurrence is not None and at is not None:
         raise UsageError(f"{type(data).__name__}: give scheduled_at() or recurrence(), not both.")
     if recurrence is not None:
-        at = recurrence.first()
+        at = recurrence.first_due(engine.store.estimate())
+        if at is None:
+            raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
     payload = data.payload()
     digest = hash_of(payload)
     return Draft(
