@@ -102,7 +102,7 @@ def test_a_recurring_task_makes_one_occurrence_per_run(oncetask_cloud):
 
     manager.create_task(Report(name="r"))
     oncetask_cloud.advance(hours=3)
-    assert ran == [(f"r_occ_2026-01-01T0{hour}:00:00Z", "r") for hour in (1, 2, 3)]
+    assert ran == [(f"r_occ_2026-01-01T0{hour}:00:00Z", "r") for hour in range(4)]
 
 
 def test_many_are_created_at_once_and_cleared(oncetask_cloud):
