@@ -88,6 +88,8 @@ class Engine:
         self._project = config.project
         self._location = config.location
         self._verifier: identity.Verifier | None = None
+        # What runs in this process, by document: attempts, which are built on this module.
+        self.attempts: dict[str, Any] = {}
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
@@ -159,6 +161,13 @@ class Engine:
         # A channel does not survive a fork: the child opens its own with the same identity.
         return Client(project=given.project, credentials=given._credentials, database=given._database)  # noqa: SLF001
 
+    def use_client(self, firestore: Client) -> None:
+        """
+        Let this process work with another Firestore client from now on.
+        """
+        self._given_firestore = firestore
+        self.wire.reopen()
+
     def queue_name(self, queue: str | None) -> str:
         """
         Full name of *queue* (None: the configured one).
@@ -221,7 +230,8 @@ class Engine:
         config = self.config
         if lane is None:
             lane = _lane(snapshot)
-        shard = zlib.crc32(snapshot.path.encode()) % config.shards if config.shards > 1 else 0
+        shards = config.shards if lane == PUSH else config.pull_shards
+        shard = zlib.crc32(snapshot.path.encode()) % shards if shards > 1 else 0
         return Moment(
             now=self.store.estimate(),
             read=snapshot.read,

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 from google.cloud.firestore import Transaction
 
 from gcp_oncetask import keys, lease
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import TaskHeaders
 from gcp_oncetask.documents import TaskName
-from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.engine import LOGGER
+from gcp_oncetask.errors import OncetaskError, TaskNotFoundError
 from gcp_oncetask.execution import Ended
 from gcp_oncetask.job import Duration, Job, policy_of
 from gcp_oncetask.locker import Locker, result_of
@@ -27,7 +28,7 @@ from gcp_oncetask.tasks import bulk, creation, reads
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
-from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain
+from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain, pull
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
 
 D = TypeVar("D", bound=TaskData)
@@ -282,6 +283,35 @@ class TaskManager:
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
         return deliver(self.locker.engine, self.locker.renewals, self.registry, body, headers, trace)
+
+    def pull(self, snapshot: Snapshot) -> Ended:
+        """
+        Run a task that a worker has found to be due; what ``Worker`` does.
+        """
+        return pull(self.locker.engine, self.locker.renewals, self.registry, snapshot)
+
+    def hand_back(self, paths: Iterable[str]) -> int:
+        """
+        Release the leases of tasks that run in this process, without burning an attempt; their handlers can write nothing more.
+        Returns how many were released.
+        """
+        released = 0
+        for path in paths:
+            attempt: Attempt | None = self.locker.engine.attempts.get(path)
+            if attempt is None:
+                continue
+            try:
+                attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
+                released += 1
+            except OncetaskError as error:
+                LOGGER.warning("%s could not be handed back: %s", path, error)
+        return released
+
+    def next_due(self, kinds: Sequence[str]) -> datetime | None:
+        """
+        When the first task of some pull kinds is due; None: there is none.
+        """
+        return reads.first_due(self.locker.engine, kinds)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
