@@ -300,6 +300,8 @@ CALENDAR: list[tuple[str, str, str, dict[str, Any], str]] = [
         {},
         "0130 0131 0330 end",
     ),
+    ("each day of a month", "FREQ=DAILY;BYMONTH=3", "20260101", {}, "0301 0302 0303"),
+    ("every other day of a month", "FREQ=DAILY;INTERVAL=2;BYMONTH=3", "20260101", {}, "0302 0304"),
     ("a filter of daily ones", "FREQ=DAILY;BYMONTH=3;BYDAY=TU", "20260101", {}, "0303 0310 0317"),
     ("hours on chosen days of the year", "FREQ=HOURLY;INTERVAL=24;BYYEARDAY=-1,60", "20260101", {}, "0301 1231"),
     (
