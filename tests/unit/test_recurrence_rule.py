@@ -61,6 +61,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"rrule": "FREQ=SECONDLY;INTERVAL=2;BYSECOND=1"}, "rrule", "never fires"),
     ({"rrule": "FREQ=YEARLY;INTERVAL=4;BYMONTH=2;BYMONTHDAY=29"}, "rrule", "never fires"),
     ({"rrule": "FREQ=HOURLY;INTERVAL=24;BYHOUR=5"}, "rrule", "never fires"),
+    ({"rrule": "FREQ=DAILY;INTERVAL=7;BYDAY=MO"}, "rrule", "never fires"),
+    ({"rrule": "FREQ=MINUTELY;BYSETPOS=2;BYSECOND=0"}, "rrule", "never fires"),
     ({"rrule": "FREQ=DAILY;UNTIL=20251231T000000Z"}, "rrule", "it ends before it starts"),
     ({"rrule": "FREQ=DAILY;COUNT=1", "exdates": [START]}, "rrule", "exdates leave nothing"),
     (

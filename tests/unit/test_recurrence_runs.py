@@ -121,6 +121,21 @@ CLOCKS: list[tuple[str, str, str, str, dict[str, Any], list[str]]] = [
         ],
     ),
     (
+        "a chosen minute of a chosen hour comes in both passes of the fold",
+        "FREQ=MINUTELY;BYHOUR=2;BYMINUTE=10", "20261025T020000", "Europe/Berlin", {},
+        ["2026-10-25T02:10:00+02:00", "2026-10-25T02:10:00+01:00", "2026-10-26T02:10:00+01:00"],
+    ),
+    (
+        "a chosen hour right after the gap is not missed",
+        "FREQ=HOURLY;BYHOUR=3", "20260328T233000", "Europe/Berlin", {},
+        ["2026-03-29T03:30:00+02:00", "2026-03-30T03:30:00+02:00"],
+    ),
+    (
+        "half an hour's fold: whole hours stay whole hours",
+        "FREQ=HOURLY;BYHOUR=5;BYMINUTE=0", "20260404T000000", "Australia/Lord_Howe", {},
+        ["2026-04-04T05:00:00+11:00", "2026-04-05T05:00:00+10:30", "2026-04-06T05:00:00+10:30"],
+    ),
+    (
         "two hours are two hours, so the local hour shifts with the clock",
         "FREQ=HOURLY;INTERVAL=2", "20260329T010000", "Europe/Berlin", {},
         ["2026-03-29T01:00:00+01:00", "2026-03-29T04:00:00+02:00", "2026-03-29T06:00:00+02:00"],
