@@ -235,6 +235,11 @@ def test_explain_ends_with_the_rule_although_a_gap_follows() -> None:
         assert explain(made, 9) == ["2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)", "then it ends"]
         assert explain(made, 9, DUE) == ["2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)", "then it ends"]
         assert explain(made, 9, datetime(2026, 3, 28, 2, tzinfo=UTC)) == ["it has ended"]
+    two = Recurrence("FREQ=DAILY;COUNT=2", "20260327T023000", tz="Europe/Berlin")
+    assert explain(two, 9, datetime(2026, 3, 27, 12, tzinfo=UTC)) == [
+        "2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)",
+        "then it ends",
+    ]
 
 
 def test_command_explains_without_any_configuration(capsys: pytest.CaptureFixture[str]) -> None:
