@@ -42,9 +42,11 @@ def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
     return [snapshot_of(store.wire.path(document.name), document, read) for document in found]
 
 
-def in_range(store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000) -> list[Snapshot]:
+def in_range(
+    store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000, pages: int | None = None
+) -> list[Snapshot]:
     """
-    Once-tasks whose *field* lies between two texts, in its order; all of them, page by page.
+    Once-tasks whose *field* lies between two texts, in its order; all of them, or the first *pages* of *limit*.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -56,7 +58,8 @@ def in_range(store: Store, field: str, floor: str, ceiling: str, *, limit: int =
         for document in found:
             path = store.wire.path(document.name)
             seen.setdefault(path, snapshot_of(path, document, read))
-        if len(found) < limit:
+        pages = None if pages is None else pages - 1
+        if len(found) < limit or pages == 0:
             return list(seen.values())
         floor = str(found[-1].fields[field].string_value)
         if len(seen) == before:

@@ -17,7 +17,7 @@ from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import LOGGER
-from gcp_oncetask.errors import LeaseLostError, OncetaskError, TaskNotFoundError
+from gcp_oncetask.errors import LeaseLostError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.execution import Ended
 from gcp_oncetask.job import Duration, Job, policy_of
 from gcp_oncetask.locker import Locker, result_of
@@ -25,7 +25,7 @@ from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, reads
-from gcp_oncetask.tasks.batch import Batch
+from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain, pull
@@ -340,6 +340,28 @@ class TaskManager:
             As ``register_task_handler``.
         """
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
+        self.register_task_handler(model, batch, **options)
+
+    def register_batch_handler(
+        self,
+        model: type[D],
+        fn: Callable[[list[OnceTask[D]], list[Attempt]], Any],
+        *,
+        size: int = MAX_BATCH,
+        **options: Any,
+    ) -> None:
+        """
+        Let ``fn(tasks, attempts)`` run up to *size* tasks of a kind that are due, in one call; for kinds without resource keys.
+
+        What it returns is stored on every task, unless it is a ``PerTask``, such as ``PerTask.finished(tasks)``. Options as in
+        ``register_task_handler``.
+
+        Raises:
+            As ``register_task_handler``.
+        """
+        if size < 1:
+            raise UsageError("size= counts the tasks of a batch and must be at least 1.")
+        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
     def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:

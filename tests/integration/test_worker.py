@@ -191,3 +191,32 @@ def test_a_batch_of_a_key_is_pulled_together(make_manager):
     assert Worker(manager).drain() == 1
     assert calls == [["0", "1", "2", "3"]]
     assert manager.result(Resize, "2") == {"n": 2}
+
+
+class Mail(TaskData, kind="mail", pull=True):
+    number: int
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+
+def test_a_batch_handler_says_what_it_has_finished(make_manager):
+    manager, calls = make_manager(), []
+
+    def mail(tasks, attempts):
+        calls.append(sorted(task.id for task in tasks))
+        return PerTask.finished(tasks[:2], again=0.2)
+
+    manager.register_batch_handler(Mail, mail, size=3)
+    manager.create_tasks([Mail(number=number) for number in range(3)])
+    worker = Worker(manager)
+    assert worker.drain() == 1
+    assert calls == [["0", "1", "2"]]
+    assert manager.count(Mail)[TaskStatus.COMPLETED] == 2
+    [left] = [task for number in range(3) if (task := manager.get_task(Mail, str(number))).is_queued]
+    assert left.lock.attempts == 0
+    with at_work(worker):
+        deadline = threading.Event()
+        while manager.count(Mail)[TaskStatus.COMPLETED] < 3:
+            assert not deadline.wait(0.05)
+    assert calls[1:] == [[left.id]]
