@@ -1,5 +1,7 @@
 """
 The words in which the rules of ``lease`` are asked and answer. Data only.
+
+What is made anew for every decision is a named tuple: a frozen dataclass takes twice as long to make.
 """
 
 from __future__ import annotations
@@ -7,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from gcp_oncetask.delivery import Outcome, instant, parse_instant
 from gcp_oncetask.record import Lock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(NamedTuple):
     """
     When and where a rule is applied.
 
@@ -53,8 +54,7 @@ class Policy:
     retry: dict[str, Any] | None = Lock.retry
 
 
-@dataclass(frozen=True, slots=True)
-class Claimant:
+class Claimant(NamedTuple):
     """
     Who asks for a lease: a fresh nonce, and where to look for evidence about its bearer.
     """
@@ -64,8 +64,7 @@ class Claimant:
     instance: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(NamedTuple):
     """
     What a holder must still find in the record for any of its writes to count.
     """
@@ -75,8 +74,7 @@ class Fence:
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """
     Where a sequence goes, with what, and when.
     """
@@ -182,8 +180,7 @@ class Settlement:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """
     Write this record.
 
@@ -198,8 +195,7 @@ class Put:
     dispatch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """
     Write nothing.
 

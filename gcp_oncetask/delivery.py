@@ -10,10 +10,9 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
@@ -60,8 +59,7 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(NamedTuple):
     """
     One push of one sequence of one document; it may repeat and may be late.
 
@@ -146,8 +144,7 @@ class Delivery:
         return delivery
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskHeaders:
+class TaskHeaders(NamedTuple):
     """
     What Cloud Tasks says about a delivery: information, never identity.
 

@@ -11,9 +11,8 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Final, TextIO
 
 from pydantic_core import to_json
@@ -31,10 +30,10 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LogContext:
     """
-    The attempt that a line belongs to.
+    The attempt that a line belongs to. Never changed.
 
     Attributes:
         document: Path of the document.
@@ -44,6 +43,7 @@ class LogContext:
         holder: Nonce of the attempt.
         env: Environment.
         trace: Trace id of its request, 32 hexadecimal digits.
+        fields: As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
     """
 
     document: str
@@ -53,13 +53,10 @@ class LogContext:
     holder: str
     env: str
     trace: str | None = None
+    fields: dict[str, str] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def fields(self) -> dict[str, str]:
-        """
-        As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
-        """
-        return {
+    def __post_init__(self) -> None:
+        self.fields = {
             "document": self.document,
             "sequence": str(self.sequence),
             "attempt": str(self.attempt),

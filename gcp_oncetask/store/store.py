@@ -9,9 +9,8 @@ fence: it is part of what the deciding function judges.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
@@ -27,8 +26,7 @@ _LONGEST_PAUSE: Final = 1.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Changed(Generic[T]):
+class Changed(NamedTuple, Generic[T]):
     """
     What became of a change.
 
