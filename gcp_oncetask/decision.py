@@ -27,7 +27,7 @@ class Moment(NamedTuple):
         env: Environment of the process.
         grace: Seconds that an unclaimed task may be overdue before it is dispatched again.
         alert_retry: Seconds for which the sender of an alert is trusted.
-        chance: A number in [0, 1) for jitter.
+        chance: A number in [0, 1) for jitter, where a rule needs one (takeover).
     """
 
     now: datetime
@@ -129,7 +129,7 @@ class Settlement:
         """
         JSON data, texts and numbers only.
         """
-        data: dict[str, Any] = {"kind": self.kind.value, "nonce": self.nonce}
+        data: dict[str, Any] = {"kind": str(self.kind), "nonce": self.nonce}
         if self.next_nonce is not None:
             data["nextNonce"] = self.next_nonce
         if self.target is not None:

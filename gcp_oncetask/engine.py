@@ -226,7 +226,6 @@ class Engine:
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
-            chance=self.clock.random(),
         )
 
     def target(
