@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -350,6 +351,7 @@ class Engine:
         return f"{_MACHINE}/{forks.pid()}"
 
 
+@lru_cache
 def _origin(url: str) -> str:
     """
     Scheme and host of *url*.
