@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -239,7 +240,6 @@ class Engine:
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
-            chance=self.clock.random(),
         )
 
     def target(
@@ -374,6 +374,7 @@ def _lane(snapshot: Snapshot) -> str:
     return PUSH if name is None else pull_lane(name.kind)
 
 
+@lru_cache
 def _origin(url: str) -> str:
     """
     Scheme and host of *url*.

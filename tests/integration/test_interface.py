@@ -254,6 +254,34 @@ class Parcel(LockedModel, collection="customers/{customer_id}/parcels"):
     label: str = Field(default="", alias="labelText")
 
 
+def test_scheduled_entity_saves_what_changed_since(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    What schedule() wrote is what save() compares with, changes in place included; others' changes clash as ever.
+    """
+    locker = Locker()
+    oncetask_cloud.use(locker)
+    parcel = Parcel(id="p1", customer_id="c1", weight=1, sent=date(2026, 1, 2), tags=["a"])
+    locker.schedule(parcel, f"{URL}/parcels/big")
+    reference = locker.client.document("customers/c1/parcels/p1")
+    reference.update({"weight": 5.0, "colour": "blue"})
+    parcel.tags.append("b")
+    parcel.label = "L"
+    locker.save(parcel)
+
+    stored = reference.get().to_dict()
+    assert stored is not None
+    assert tuple(stored[name] for name in ("weight", "colour", "tags", "labelText", "sent")) == (
+        5.0,
+        "blue",
+        ["a", "b"],
+        "L",
+        "2026-01-02",
+    )
+    parcel.weight = 7
+    with pytest.raises(ConflictError, match="weight"):
+        locker.save(parcel)
+
+
 def test_models_in_subcollections_keep_their_values(oncetask_cloud: OncetaskCloud) -> None:
     """
     A collection may hold fields; values of many types survive the way through Firestore and the delivery, unchanged ones
