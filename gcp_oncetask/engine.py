@@ -76,9 +76,10 @@ class Engine:
         tasks: Any | None = None,
         request_log: RequestLog | None = None,
         alerts: AlertChannel | None = None,
+        certificates: identity.Certificates | None = None,
     ) -> None:
         """
-        Build everything anew; nothing is opened yet.
+        Build everything anew; nothing is opened yet. Without *certificates* they are fetched.
         """
         self.config = config
         self.clock = clock
@@ -87,6 +88,7 @@ class Engine:
         self._project = config.project
         self._location = config.location
         self._verifier: identity.Verifier | None = None
+        self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
@@ -121,6 +123,7 @@ class Engine:
                 callers=callers,
                 certs_url=config.oidc_certs_url,
                 clock=self.clock,
+                certificates=self._certificates,
             )
         return self._verifier
 
