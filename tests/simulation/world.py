@@ -129,6 +129,8 @@ class World:
         self._make_app = make_app
         self._observe = observe
         self._made = 0
+        self.made: dict[str, int] = {}
+        self._newest = -1
         self.user = firestore_client(InProcessChannel(self._services, self.hub, via=self._user_call), PROJECT)
 
     @property
@@ -203,6 +205,7 @@ class World:
         Let it go on, if it is frozen.
         """
         if process.frozen:
+            self.counts["thaws"] += 1
             self.tell(process.name, "goes on")
             self.hub.thaw(process)
 
@@ -251,6 +254,9 @@ class World:
             if self.hit("lost_answers", 0.06):
                 code = draw.choice(_LOST)
                 self.tell(process.name, f"the answer of {name} is lost: {code.name}")
+                if name == "Commit":
+                    self.counts[f"ambiguous commit: {code.name}"] += 1
+                    self.counts[f"ambiguous commit: {_kind(request)}"] += 1
                 self.hub.sleep(draw.expovariate(1))
                 raise RpcError(code, "the answer was lost")
             self.hub.sleep(draw.expovariate(50))
@@ -302,6 +308,9 @@ class World:
 
     def _applied(self, process: Process | None, service: Service, name: str, request: Any) -> Any:
         answer = service.call(name, request)
+        if name == "CreateTask":
+            self.made[request.task.name.rpartition("/")[2]] = self.counts["tasks made"]
+            self.counts["tasks made"] += 1
         self._observe(process, name, request)
         return answer
 
@@ -315,6 +324,7 @@ class World:
         One push: to some process, through its WSGI app, as Cloud Run would.
         """
         process = self.some_process()
+        self._note_order(dispatch)
         trace = f"{self.hub.rng.getrandbits(128):032x}"
         promise = Promise(self.hub)
         process.requests.append(promise)
@@ -332,6 +342,16 @@ class World:
         self._log_request(process, dispatch, trace, begun, answer)
         self.tell(process.name, f"answers {answer.status} to {named}")
         return answer
+
+    def _note_order(self, dispatch: Dispatch) -> None:
+        """
+        Count a first delivery that comes after that of a task made later.
+        """
+        name = dispatch.headers["X-CloudTasks-TaskName"]
+        number = self.made.pop(name, None)
+        if number is not None:
+            self.counts["deliveries out of order"] += number < self._newest
+            self._newest = max(self._newest, number)
 
     def _serve(self, process: Process, dispatch: Dispatch, promise: Promise) -> None:
         answer = WsgiTransport({ORIGIN: process.app})(dispatch)
@@ -374,6 +394,17 @@ class World:
             revision=f"app-{process.name}",
             delay=delay,
         )
+
+
+def _kind(commit: Any) -> str:
+    """
+    What a commit of the library's makes of its lock.
+    """
+    for write in commit.writes:
+        lock = write.update.fields.get("lock")
+        if lock is not None and "status" in lock.map_value.fields:
+            return f"to {lock.map_value.fields['status'].string_value}"
+    return "others"
 
 
 class _Stdout:
