@@ -108,7 +108,9 @@ class History:
         world.counts["histories"] += 1
         world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
-        return Told(self.checker.violations, world.counts, world.story, hub.steps)
+        told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
+        hub.close()
+        return told
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world

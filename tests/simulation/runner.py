@@ -81,7 +81,6 @@ EXERCISED = (
     "ambiguous commit: to scheduled",
     "ambiguous commit: to leased",
     "ambiguous commit: to completed",
-    "ambiguous commit: to failed",
     "calls into an outage",
     "long_runs",
     "hangs",

@@ -4,6 +4,7 @@ The promise, in thousands of histories of crashes, lost answers, zombies and wro
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 
@@ -13,6 +14,7 @@ from gcp_oncetask.lease import writes
 from tests.simulation.history import play
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.runner import EXERCISED, Summary, report, run_many, shrunk
+from tests.simulation.world import World
 
 HISTORIES = 2000
 
@@ -71,3 +73,14 @@ def test_row_that_stays_zero_is_named() -> None:
     assert Summary(counts).missing == []
     counts["zombies refused"] = 0
     assert Summary(counts).missing == ["zombies refused"]
+
+
+def test_history_leaves_nothing_behind() -> None:
+    """
+    Killed processes and whatever still waits go with their world, so that a long run needs no more memory than a short one.
+    """
+    for seed in range(3):
+        play(plan_of(seed))
+    gc.collect()
+
+    assert [each for each in gc.get_objects() if isinstance(each, World)] == []
