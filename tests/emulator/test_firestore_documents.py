@@ -256,6 +256,19 @@ def test_pages_by_a_field(ranked, firestore_server, order, found):
         assert pages() == [found[at : at + 2] for at in (0, 2, 4)]
 
 
+def test_missing_documents_come_in_pages(ranked):
+    """Those that are there and those that are missing, each once."""
+    w, names, token = ranked, [], ""
+    while True:
+        request = {"collection_id": "c", "page_size": 3, "page_token": token, "show_missing": True}
+        page = call(w, "ListDocuments", w.pb("ListDocumentsResponse"), parent=w.root, **request)
+        names.append([each.name.rpartition("/")[2] for each in page.documents])
+        token = page.next_page_token
+        if not token:
+            break
+    assert names == [["d0", "d1", "d2"], ["d3", "d4", "d5"], ["ghost"]]
+
+
 def test_large_lists_come_in_pages(firestore_wire):
     """30 documents unless asked, 150 at most: who does not ask for the next page misses some."""
     w = firestore_wire

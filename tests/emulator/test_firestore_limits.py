@@ -116,6 +116,17 @@ def all_of(count: int, operator: str = "EQUAL", **query: Any) -> Play:
     return where(lambda w: w.both(*[w.filter(f"f{n}", operator, 1) for n in range(count)]), **query)
 
 
+def mixed(operator: str, values: int, others: int) -> Play:
+    """
+    A filter with several values, each of which counts, and others with one.
+    """
+    return where(
+        lambda w: w.both(
+            w.filter("n", operator, list(range(values))), *[w.filter(f"f{n}", "EQUAL", 1) for n in range(others)]
+        )
+    )
+
+
 def either(count: int) -> Play:
     def make(w: Any) -> Any:
         made = w.both(*[w.filter("n", "EQUAL", n) for n in range(count)])
@@ -290,8 +301,15 @@ LIMITS = [
     Limit("10 fields with inequalities", (all_of(10, "LESS_THAN"),), (all_of(11, "LESS_THAN"),)),
     Limit(
         "100 filters, orders and a parent",
-        (all_of(100), all_of(99, parent="c/a"), ordered(*[f"f{n}" for n in range(100)])),
-        (all_of(101), all_of(100, parent="c/a"), ordered(*[f"f{n}" for n in range(101)])),
+        (all_of(100), all_of(99, parent="c/a"), ordered(*[f"f{n}" for n in range(100)]), mixed("NOT_IN", 10, 90)),
+        (
+            all_of(101),
+            all_of(100, parent="c/a"),
+            all_of(100, order_by=[{"field": {"field_path": "a"}}]),
+            ordered(*[f"f{n}" for n in range(101)]),
+            mixed("NOT_IN", 10, 91),
+            mixed("IN", 30, 71),
+        ),
     ),
     Limit(
         "orders: each field once, the name last",

@@ -204,8 +204,8 @@ def test_everything_between_names(places):
     end = {"values": [reference(w, f"a\0/{least}")]}
     ordered = w.order("__name__")
     then = w.batch_get("b/z")[0].read_time
-    w.commit(w.delete("a/1"), w.write("a/3", {"k": 1}))
-    assert everything(w, order_by=ordered, start_at=start, end_at=end) == [*PLACES[1:4], "a/3"]
+    w.commit(w.delete("a/1"), w.write("a/3", {"k": 1}), w.write("a/!", {"k": 1}))
+    assert everything(w, order_by=ordered, start_at=start, end_at=end) == ["a/!", *PLACES[1:4], "a/3"]
     past = {"read_time": then}
     assert everything(w, order_by=ordered, start_at=start, end_at=end, request=past) == PLACES[:4]
 
