@@ -138,6 +138,18 @@ def test_missing_parents_are_listed_on_demand(firestore_wire):
     ]
 
 
+def test_deleted_parents_are_missing_too(firestore_wire, firestore_server):
+    """A document that is deleted before what lies below it is listed as missing."""
+    w = firestore_wire
+    w.commit(w.write("c/gone", {"x": 1}), w.write("c/gone/sub/s", {"x": 1}))
+    w.commit(w.delete("c/gone"))
+    request = {"parent": w.root, "collection_id": "c", "show_missing": True}
+    [shown] = call(w, "ListDocuments", w.pb("ListDocumentsResponse"), **request).documents
+    assert (shown.name, shown.HasField("create_time"), dict(shown.fields)) == (w.name("c/gone"), False, {})
+    has = firestore_server.expected("a deleted document that is listed as missing has an update_time")
+    assert shown.HasField("update_time") is has
+
+
 def test_collections_are_listed(firestore_client):
     """Of the root and of a document, existing or not."""
     client = firestore_client

@@ -2,7 +2,7 @@
 Histories that have broken the promise, made small and kept by name: each must hold for ever.
 
 They come from ``report()``, which ends with the line to be pasted here. Up to now the library has broken it with the mistakes
-of ``mutants.py`` alone; the name says with which.
+of ``mutants.py`` alone, of which the name says which; the first one was a mistake of the checker's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,32 @@ from tests.simulation.history import play
 from tests.simulation.plan import Plan
 
 FOUND = {
+    "a claim that its process could not read back is left to others": Plan(
+        seed=9618,
+        chains=3,
+        steps=3,
+        instances=3,
+        minutes=20,
+        quarantine=True,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=2,
+        inline=True,
+        troubles=frozenset(
+            {
+                "cancels",
+                "duplicates",
+                "freezes",
+                "hangs",
+                "late_calls",
+                "late_lines",
+                "lost_answers",
+                "lost_deliveries",
+                "paused_queue",
+                "refused_calls",
+            }
+        ),
+    ),
     "settling without the fence": Plan(
         seed=3,
         chains=3,

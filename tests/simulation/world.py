@@ -41,6 +41,8 @@ PROJECT = "sim"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
+MOST_READS = 3
+"""Tries of one read, as many as the library makes."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 _REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
@@ -80,7 +82,8 @@ class Process(Owner):
     Attributes:
         skew: How wrong its wall clock is.
         cut_off: Until then (micros) its network is down.
-        hurt_until: Until then it may be frozen or cut off.
+        hurt_until: Until then it may be frozen, cut off, or unable to read.
+        unread: How often it has failed to read a document since it last wrote it.
         locker: Its locker.
         app: Its Flask app.
         requests: Those it has not answered.
@@ -89,6 +92,7 @@ class Process(Owner):
     skew: timedelta = timedelta(0)
     cut_off: int = 0
     hurt_until: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)
@@ -234,6 +238,17 @@ class World:
 
     def _call_of(self, process: Process) -> Callable[..., Any]:
         def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
+            if name == "Commit":
+                for write in request.writes:
+                    process.unread.pop(write.update.name, None)
+            try:
+                return hurt(service, name, request, timeout)
+            except RpcError:
+                if name == "GetDocument":
+                    self._unread(process, request.name)
+                raise
+
+        def hurt(service: Service, name: str, request: Any, timeout: float | None) -> Any:
             draw = self.hub.rng
             self.hub.sleep(draw.expovariate(50))
             self._struck(process, f"before its {name}")
@@ -263,6 +278,15 @@ class World:
             return answer
 
         return call
+
+    def _unread(self, process: Process, name: str) -> None:
+        """
+        A library that can't read back what became of its commit leaves that to others, after a few tries.
+        """
+        process.unread[name] += 1
+        if process.unread[name] >= MOST_READS:
+            self.counts["claims never heard of"] += 1
+            process.hurt_until = max(process.hurt_until, self.hub.now)
 
     def _struck(self, process: Process, when: str) -> None:
         """
