@@ -78,9 +78,10 @@ class Engine:
         tasks: Any | None = None,
         request_log: RequestLog | None = None,
         alerts: AlertChannel | None = None,
+        certificates: identity.Certificates | None = None,
     ) -> None:
         """
-        Build everything anew; nothing is opened yet.
+        Build everything anew; nothing is opened yet. Without *certificates* they are fetched.
         """
         self.config = config
         self.clock = clock
@@ -91,6 +92,7 @@ class Engine:
         self._verifier: identity.Verifier | None = None
         # What runs in this process, by document: attempts, which are built on this module.
         self.attempts: dict[str, Any] = {}
+        self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
@@ -125,6 +127,7 @@ class Engine:
                 callers=callers,
                 certs_url=config.oidc_certs_url,
                 clock=self.clock,
+                certificates=self._certificates,
             )
         return self._verifier
 

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from tests.simulation.history import Told, play
 from tests.simulation.plan import Plan, plan_of
@@ -30,6 +30,10 @@ EXERCISED = (
     "delivery.unknown",
     "delivery.early",
     "delivery.lost-to-later",
+    "delivery.lost",
+    "delivery.failed",
+    "delivery.quarantined",
+    "delivery.undispatched",
     "delivery.recovered",
     "delivery.retrying",
     "delivery.snoozed",
@@ -43,6 +47,7 @@ EXERCISED = (
     "late duplicates",
     "leases ended by others",
     "requests timed out",
+    "zombies refused",
     "effects of zombies",
     "effects repeated with their key",
     "evidence.unwritten",
@@ -54,7 +59,9 @@ EXERCISED = (
     "mails refused",
     "crashes",
     "freezes",
-    "skews",
+    "thaws",
+    "wall clock off by +1 days",
+    "wall clock off by -1 days",
     "outages",
     "lost_answers",
     "refused_calls",
@@ -62,6 +69,19 @@ EXERCISED = (
     "lost_lines",
     "late_lines",
     "paused_queue",
+    "queue: duplicate",
+    "queue: delay",
+    "queue: lose",
+    "queue: lose_answer",
+    "deliveries out of order",
+    "sweeps beside another",
+    "ambiguous commit: UNAVAILABLE",
+    "ambiguous commit: DEADLINE_EXCEEDED",
+    "ambiguous commit: INTERNAL",
+    "ambiguous commit: to scheduled",
+    "ambiguous commit: to leased",
+    "ambiguous commit: to completed",
+    "calls into an outage",
     "long_runs",
     "hangs",
     "failing_handlers",
@@ -180,4 +200,13 @@ def report(seed: int) -> str:
     The failing history of *seed*, made small, as a story.
     """
     plan = shrunk(plan_of(seed))
-    return story_of(plan, play(plan))
+    kept = f"To keep it, once it is mended, give it a name among FOUND in test_found.py: {kept_of(plan)}"
+    return f"{story_of(plan, play(plan))}\n\n{kept}"
+
+
+def kept_of(plan: Plan) -> str:
+    """
+    *plan* as the source text that makes it.
+    """
+    given = [f"{each.name}={getattr(plan, each.name)!r}" for each in fields(plan) if each.name != "troubles"]
+    return f"Plan({', '.join(given)}, troubles=frozenset({sorted(plan.troubles)!r}))"
