@@ -56,7 +56,18 @@ from gcp_oncetask.lease.attempts import (
     snooze,
     was_applied,
 )
-from gcp_oncetask.lease.expiry import erased, later, look, postpone, redispatch, sending, sent, take_over
+from gcp_oncetask.lease.expiry import (
+    erased,
+    is_overdue,
+    later,
+    look,
+    newly_scheduled,
+    postpone,
+    redispatch,
+    sending,
+    sent,
+    take_over,
+)
 from gcp_oncetask.lease.people import cancel, finish, pause, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
     EARLY,
@@ -90,8 +101,10 @@ __all__ = [
     "fail",
     "fenced",
     "finish",
+    "is_overdue",
     "later",
     "look",
+    "newly_scheduled",
     "pause",
     "postpone",
     "ready",
