@@ -56,14 +56,15 @@ def locker() -> Locker:
 @cache
 def app() -> Flask:
     """
-    What ``deliver`` serves: register your ``locked_handler`` views here.
+    What ``deliver`` serves: register your handlers of once-tasks and your ``locked_handler`` views here.
     """
     from flask import Flask
 
     from gcp_oncetask.flask import blueprint
+    from gcp_oncetask.tasks import TaskManager
 
     made = Flask(__name__)
-    made.register_blueprint(blueprint(locker()))
+    made.register_blueprint(blueprint(TaskManager(locker())))
     return made
 
 
@@ -72,11 +73,8 @@ def sweep(_: scheduler_fn.ScheduledEvent) -> None:
     """
     Dispatch again, judge expired leases, send owed alerts.
     """
-    from gcp_oncetask import ConfigError
-    from gcp_oncetask.sweeper import collections_of, sweep
+    from gcp_oncetask.sweeper import sweep
 
-    if not collections_of(locker()):
-        raise ConfigError("No collection to sweep: set ONCETASK_COLLECTIONS in functions/.env.")
     print(f"swept: {sweep(locker())}")
 
 

@@ -22,6 +22,7 @@ _COLLECTION: Final = "COLLECTION"
 _GROUP: Final = "COLLECTION_GROUP"
 _LOCK: Final = "lock"
 _DUE: Final = "lock.due"
+_SESSIONS: Final = "onceSessions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +33,11 @@ class Kept:
     Attributes:
         exempt: Fields that no query uses by themselves.
         single: Fields that are queried by ranges, ascending.
-        composite: Fields of each composite index, in order, ascending; a document without one of them has no entry.
         ttl: The time after which Firestore deletes a document; None: never.
     """
 
     exempt: tuple[str, ...] = ()
     single: tuple[str, ...] = ()
-    composite: tuple[tuple[str, ...], ...] = ()
     ttl: str | None = None
 
 
@@ -54,21 +53,18 @@ LIBRARY: Final[dict[str, Kept]] = {
             "createdAt",
             "doneAt",
             "recurrence",
+            "lastOccurrence",
             "parentRecurrenceId",
             "occurrenceAt",
-            "cancelRequestedAt",
+            "retentionSeconds",
             "schema",
         ),
-        single=("lock.parked",),
-        composite=(
-            # The tasks of a resource key, in the order of their creation. Sequential within one key only.
-            ("env", "kind", "resourceKey", "createdAt"),
-            # Counts of a kind by status: one entry, where merging three single-field indexes would take three.
-            ("env", "kind", "lock.status"),
-        ),
+        # Each begins with environment and kind (or key), so ranges of them stand for composite indexes.
+        single=("lock.parked", "resource", "state"),
         ttl="expireAt",
     ),
-    "onceLocks": Kept(exempt=("id", "env", "createdAt", "waiting", "schema"), ttl="expireAt"),
+    "onceLocks": Kept(exempt=("key", "waiting", "name", "result", "dataHash", "createdAt", "schema"), ttl="expireAt"),
+    "onceSessions": Kept(exempt=("id", "kinds", "host", "ttlSeconds", "beatAt"), single=("env",), ttl="expireAt"),
 }
 """The library's own collections."""
 
@@ -91,18 +87,16 @@ def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
     for collection in collections:
         group, scope = _queried(collection)
         scopes.setdefault(group, set()).add(scope)
-    indexes: list[dict[str, Any]] = []
     overrides: list[dict[str, Any]] = []
     for group in sorted(scopes):
         kept = LIBRARY.get(group, Kept())
-        settings: dict[str, set[str]] = {_LOCK: set(), _DUE: scopes[group]}
+        settings: dict[str, set[str]] = {_LOCK: set(), _DUE: scopes[group]} if group != _SESSIONS else {}
         settings.update((field, {_COLLECTION}) for field in kept.single)
         settings.update((field, set()) for field in kept.exempt)
         if kept.ttl is not None:
             settings[kept.ttl] = set()
         overrides.extend(_override(group, field, settings[field], ttl=field == kept.ttl) for field in sorted(settings))
-        indexes.extend(_composite(group, fields) for fields in kept.composite)
-    return {"indexes": indexes, "fieldOverrides": overrides}
+    return {"indexes": [], "fieldOverrides": overrides}
 
 
 def _queried(collection: str) -> tuple[str, str]:
@@ -119,14 +113,6 @@ def _override(group: str, field: str, scopes: set[str], *, ttl: bool) -> dict[st
         made["ttl"] = True
     made["indexes"] = [{"order": "ASCENDING", "queryScope": scope} for scope in sorted(scopes)]
     return made
-
-
-def _composite(group: str, fields: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "collectionGroup": group,
-        "queryScope": _COLLECTION,
-        "fields": [{"fieldPath": field, "order": "ASCENDING"} for field in fields],
-    }
 
 
 def merged(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import FailedPrecondition
-from google.cloud.firestore import And, Client, FieldFilter
 from google.cloud.firestore_v1 import _helpers
 from google.cloud.firestore_v1.types import Document
 
@@ -23,6 +22,10 @@ from gcp_oncetask import Attempt, Config, Locker, StoreError, UsageError, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.indexes import LIBRARY, definition, merged, to_text
 from gcp_oncetask.record import STORED_NAMES
+from gcp_oncetask.store.queries import due_for_workers, parked
+from gcp_oncetask.store.sessions import all_of
+from gcp_oncetask.store.store import Store
+from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.orders import Order, make_shop
 
@@ -49,41 +52,23 @@ def made(cloud: InProcessCloud, *collections: str, database: str = "(default)") 
     return Locker(cloud.firestore_client(database), config=config, tasks=cloud.tasks_client(), clock=clock)
 
 
-def equal(**fields: Any) -> And:
-    """
-    Equalities; ``__`` stands for a dot.
-    """
-    return And([FieldFilter(name.replace("__", "."), "==", value) for name, value in fields.items()])
+class Mail(TaskData, kind="mail", pull=True):
+    number: int = 0
 
-
-def of_key(client: Client) -> Any:
-    query = client.collection("onceTasks").where(filter=equal(env="E", kind="mail", resourceKey="ann"))
-    return list(query.order_by("createdAt").stream())
-
-
-def waiting_for_key(client: Client) -> Any:
-    tasks = client.collection("onceTasks")
-    floor, ceiling = FieldFilter("lock.parked", ">=", "E/ann/"), FieldFilter("lock.parked", "<", "E/ann0")
-    return list(tasks.where(filter=And([floor, ceiling])).order_by("lock.parked").limit(1).stream())
-
-
-def count_of_status(client: Client) -> Any:
-    tasks = client.collection("onceTasks")
-    return tasks.where(filter=equal(env="E", kind="mail", lock__status="scheduled")).count().get()
-
-
-def count_of_pending(client: Client) -> Any:
-    pending = FieldFilter("lock.status", "in", ["scheduled", "leased", "quarantined"])
-    tasks = client.collection("onceTasks").where(filter=And([*equal(env="E", kind="mail").filters, pending]))
-    return tasks.count().get()
+    def resource_key(self) -> str:
+        return "ann"
 
 
 def swept(*collections: str) -> Callable[[InProcessCloud], Any]:
     return lambda cloud: sweep(made(cloud), collections=collections)
 
 
-def asked(query: Callable[[Client], Any]) -> Callable[[InProcessCloud], Any]:
-    return lambda cloud: query(cloud.firestore_client())
+def asked(query: Callable[[TaskManager], Any]) -> Callable[[InProcessCloud], Any]:
+    return lambda cloud: query(TaskManager(made(cloud)))
+
+
+def of_store(query: Callable[[Store], Any]) -> Callable[[InProcessCloud], Any]:
+    return lambda cloud: query(made(cloud).engine.store)
 
 
 # Query -> (how it is asked, the definition without what serves it)
@@ -93,10 +78,24 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "what is due of a collection": (swept("orders"), ("orders", "lock.due")),
     "what is due of a subcollection": (swept("shops/berlin/orders"), ("orders", "lock.due")),
     "what is due of a template": (swept("customers/{customer_id}/invoices"), ("invoices", "lock.due")),
-    "tasks of a resource key": (asked(of_key), ("onceTasks", "createdAt")),
-    "tasks that wait for a resource key": (asked(waiting_for_key), ("onceTasks", "lock.parked")),
-    "how many tasks have a status": (asked(count_of_status), ("onceTasks", "lock.status")),
-    "how many tasks are pending": (asked(count_of_pending), ("onceTasks", "lock.status")),
+    "tasks of a resource key": (asked(lambda m: m.get_tasks_by_resource_key(Mail, "ann")), ("onceTasks", "resource")),
+    "tasks of a key that have not ended": (
+        asked(lambda m: m.cancel_tasks_by_resource_key(Mail, "ann")),
+        ("onceTasks", "resource"),
+    ),
+    "tasks that wait for a resource key": (
+        of_store(lambda s: parked(s, "E/ann", limit=2)),
+        ("onceTasks", "lock.parked"),
+    ),
+    "how many tasks have a status": (asked(lambda m: m.count(Mail)), ("onceTasks", "state")),
+    "how many tasks are pending": (asked(lambda m: m.get_pending_count(Mail)), ("onceTasks", "state")),
+    "all tasks of a kind": (asked(lambda m: m.clear(Mail)), ("onceTasks", "state")),
+    "what is due for workers": (
+        of_store(lambda s: due_for_workers(s, "E", "mail", range(20), 10)),
+        ("onceTasks", "lock.due"),
+    ),
+    "what is due for workers first": (asked(lambda m: m.next_due(["mail"])), ("onceTasks", "lock.due")),
+    "sessions of the workers": (of_store(lambda s: all_of(s, "E")), ("onceSessions", "env")),
 }
 
 
@@ -108,11 +107,6 @@ def without(group: str, field: str) -> dict[str, Any]:
     for each in data["fieldOverrides"]:
         if (each["collectionGroup"], each["fieldPath"]) == (group, field):
             each["indexes"] = []
-    data["indexes"] = [
-        each
-        for each in data["indexes"]
-        if each["collectionGroup"] != group or field not in [part["fieldPath"] for part in each["fields"]]
-    ]
     return data
 
 
@@ -140,10 +134,9 @@ def test_every_index_of_the_definition_is_needed() -> None:
     """
     data = definition(COLLECTIONS)
     kept = {(each["collectionGroup"], each["fieldPath"]) for each in data["fieldOverrides"] if each["indexes"]}
-    composites = [(each["collectionGroup"], each["fields"][-1]["fieldPath"]) for each in data["indexes"]]
 
-    assert kept | set(composites) == {index for _, index in QUERIES.values()}
-    assert len(composites) == len(set(composites))
+    assert kept == {index for _, index in QUERIES.values()}
+    assert data["indexes"] == []
 
 
 def test_a_whole_life_runs_on_the_definition() -> None:
@@ -163,11 +156,11 @@ def test_a_whole_life_runs_on_the_definition() -> None:
 # --- entries ----------------------------------------------------------------------------------------------------------
 
 
-def stored(**fields: Any) -> Any:
+def stored(group: str = "onceTasks", /, **fields: Any) -> Any:
     """
     A document as stored.
     """
-    document = Document()
+    document = Document(name=f"projects/p/databases/(default)/documents/{group}/x")
     document.fields = _helpers.encode_dict(fields)
     return Document.pb(document)
 
@@ -189,9 +182,12 @@ TASK = {
     "createdAt": NOW,
     "doneAt": NOW,
     "recurrence": {"rrule": "FREQ=DAILY", "exdates": [NOW]},
+    "lastOccurrence": "onceTasks/x",
+    "retentionSeconds": 60.0,
+    "state": "E/mail/scheduled/0",
+    "resource": "E/mail/ann/live/0",
     "parentRecurrenceId": "7",
     "occurrenceAt": NOW,
-    "cancelRequestedAt": NOW,
     "expireAt": NOW,
     "schema": 1,
     "lock": {**FULL_LOCK, "parked": "E/ann/x"},
@@ -210,16 +206,16 @@ def test_fullest_task_has_at_most_six_entries(check: IndexCheck) -> None:
     """
     A once-task with every field there is: due, parked, its key's and its kind's index; payloads of any size cost none.
     """
-    assert check.entries("onceTasks", stored(**TASK)) == 4 <= MOST
+    assert check.entries(stored(**TASK))[0] == 4 <= MOST
 
 
 @pytest.mark.parametrize(
     ("gone", "entries"),
     [
         pytest.param({"lock.parked"}, 3, id="scheduled"),
-        pytest.param({"lock.parked", "resourceKey"}, 2, id="scheduled, without a resource key"),
+        pytest.param({"lock.parked", "resource"}, 2, id="scheduled, without a resource key"),
         pytest.param({"lock.parked", "lock.due"}, 2, id="finished"),
-        pytest.param({"lock.parked", "lock.due", "resourceKey"}, 1, id="finished, without a resource key"),
+        pytest.param({"lock.parked", "lock.due", "resource"}, 1, id="finished, without a resource key"),
     ],
 )
 def test_task_has_few_entries(check: IndexCheck, gone: set[str], entries: int) -> None:
@@ -229,16 +225,16 @@ def test_task_has_few_entries(check: IndexCheck, gone: set[str], entries: int) -
     lock = {key: value for key, value in TASK["lock"].items() if f"lock.{key}" not in gone}
     task = {key: value for key, value in {**TASK, "lock": lock}.items() if key not in gone}
 
-    assert check.entries("onceTasks", stored(**task)) == entries
+    assert check.entries(stored(**task))[0] == entries
 
 
 def test_lock_costs_a_users_document_one_entry(check: IndexCheck) -> None:
     """
     However much is in the lock; the user's own fields are indexed as they were.
     """
-    plain = check.entries("orders", stored(amount=1, email="x"))
+    plain = check.entries(stored("orders", amount=1, email="x"))[0]
 
-    assert check.entries("orders", stored(amount=1, email="x", lock=FULL_LOCK)) == plain + 1
+    assert check.entries(stored("orders", amount=1, email="x", lock=FULL_LOCK))[0] == plain + 1
 
 
 def test_a_life_writes_four_entries(check: IndexCheck) -> None:
@@ -263,8 +259,8 @@ def test_a_life_writes_four_entries(check: IndexCheck) -> None:
 
     assert after["lock"]["status"] == "completed"
     assert sum(len({old, new} - {None}) for old, new in itertools.pairwise(dues) if old != new) == 4 <= MOST
-    plain = check.entries("orders", stored(**{name: value for name, value in after.items() if name != "lock"}))
-    assert check.entries("orders", stored(**after)) == plain
+    plain = check.entries(stored("orders", **{name: value for name, value in after.items() if name != "lock"}))[0]
+    assert check.entries(stored("orders", **after))[0] == plain
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -295,10 +291,8 @@ def test_write_keeps_what_the_user_has(tmp_path: Path, monkeypatch: pytest.Monke
     }
     own_override = {"collectionGroup": "orders", "fieldPath": "note", "indexes": []}
     stale = {"collectionGroup": "orders", "fieldPath": "lock", "indexes": [{"order": "ASCENDING"}]}
-    exported = {**definition()["indexes"][0], "density": "SPARSE_ALL"}
-    exported["fields"] = [*exported["fields"], {"fieldPath": "__name__", "order": "ASCENDING"}]
     path = tmp_path / "firestore.indexes.json"
-    path.write_text(json.dumps({"indexes": [own_index, exported], "fieldOverrides": [own_override, stale]}))
+    path.write_text(json.dumps({"indexes": [own_index], "fieldOverrides": [own_override, stale]}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONCETASK_COLLECTIONS", "orders")
     assert main(["indexes", "write"]) == 0
@@ -307,7 +301,7 @@ def test_write_keeps_what_the_user_has(tmp_path: Path, monkeypatch: pytest.Monke
 
     data = json.loads(once)
     assert path.read_text() == once
-    assert data["indexes"] == [own_index, *definition()["indexes"]]
+    assert data["indexes"] == [own_index]
     assert data["fieldOverrides"] == [own_override, *definition(["orders"])["fieldOverrides"]]
 
 
