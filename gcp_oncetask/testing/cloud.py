@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from google.cloud.logging_v2.types import DeleteLogRequest
 from google.cloud.tasks_v2.types import DeleteTaskRequest
 
-from gcp_emulator.clock import VirtualClock, datetime_of
+from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import CERTS_PATH
 from gcp_emulator.run.logs import RunLogs
@@ -26,6 +27,7 @@ from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
+from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
 _INSTANCE = "in-process"
@@ -136,6 +138,7 @@ class OncetaskCloud:
         self._base_url: str | None = None
         self._used: list[tuple[Locker, dict[str, Any], Renewals]] = []
         self._delivering = False
+        self._workers: list[Worker] = []
 
     def stop(self) -> None:
         """
@@ -204,9 +207,22 @@ class OncetaskCloud:
 
     def run_until_idle(self) -> int:
         """
-        Deliver every task whose time has come, and those that follow, until none is left; returns how many.
+        Deliver every task whose time has come, let the workers run what they pull, and what follows, until none is left;
+        returns how many.
         """
-        return self._deliver(self.local.run_until_idle)
+        ran = self._deliver(self.local.run_until_idle)
+        while pulled := self._pull():
+            ran += pulled + self._deliver(self.local.run_until_idle)
+        return ran
+
+    def work(self, worker: Worker) -> None:
+        """
+        Let *worker* run what it pulls, on the test's own thread, whenever ``run_until_idle`` and ``advance`` do.
+        """
+        self._workers.append(worker)
+
+    def _pull(self) -> int:
+        return self._deliver(lambda: sum(worker.drain() for worker in self._workers))
 
     def _deliver(self, run: Callable[[], int]) -> int:
         self._delivering = True
@@ -223,7 +239,24 @@ class OncetaskCloud:
         if self._delivering:
             self.clock.advance(length)
             return 0
-        return self._deliver(lambda: self.local.advance(length))
+        end = self.clock.micros() + round(length * 1_000_000)
+        ran = 0
+        while (due := self._next_pull(end)) is not None:
+            left = max(0, due - self.clock.micros()) / 1_000_000
+            ran += self._deliver(partial(self.local.advance, left))
+            pulled = self._pull()
+            if not pulled:
+                break
+            ran += pulled
+        return ran + self._deliver(lambda: self.local.advance(max(0, end - self.clock.micros()) / 1_000_000))
+
+    def _next_pull(self, end: int) -> int | None:
+        """
+        When a worker has something to run, if that is not after *end*, in microseconds.
+        """
+        dues = [due for worker in self._workers if (due := worker.next_due()) is not None]
+        first = micros_of(min(dues)) if dues else None
+        return first if first is not None and first <= end else None
 
     def clock_now(self) -> datetime:
         """
