@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcp_oncetask import ConfigError, Locker, OncetaskError, sweep
+from gcp_oncetask.cli import indexes
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.record import Lock
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
+    indexes.add_to(commands)
     return parser
 
 
