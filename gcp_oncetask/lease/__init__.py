@@ -54,7 +54,17 @@ from gcp_oncetask.lease.attempts import (
     snooze,
     was_applied,
 )
-from gcp_oncetask.lease.expiry import later, look, postpone, redispatch, sending, sent, take_over
+from gcp_oncetask.lease.expiry import (
+    is_overdue,
+    later,
+    look,
+    newly_scheduled,
+    postpone,
+    redispatch,
+    sending,
+    sent,
+    take_over,
+)
 from gcp_oncetask.lease.people import cancel, finish, reset, resolve
 from gcp_oncetask.lease.writes import (
     EARLY,
@@ -86,8 +96,10 @@ __all__ = [
     "fail",
     "fenced",
     "finish",
+    "is_overdue",
     "later",
     "look",
+    "newly_scheduled",
     "postpone",
     "redispatch",
     "release",
