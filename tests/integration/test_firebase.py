@@ -118,6 +118,7 @@ class Emulators:
                     "HOME": str(self.folder),
                     "TMPDIR": str(self.folder),
                     "CI": "1",
+                    "METADATA_SERVER_DETECTION": "none",
                     "FIRESTORE_EMULATOR_BINARY_PATH": str(startable(self.folder)),
                 },
                 stdin=subprocess.DEVNULL,

@@ -149,7 +149,7 @@ def test_a_whole_life_runs_on_the_definition() -> None:
         cloud.faults.fail("CreateTask", times=2)
         locker.schedule(Order(id="1"), "/tasks/order")
         cloud.clock.advance(120)
-        assert sweep(locker).dispatched == 1
+        assert sweep(locker, collections=("orders",)).dispatched == 1
         assert [task.name for task in cloud.tasks.tasks()]
 
 
