@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         UnknownKindError,
         UsageError,
     )
+    from gcp_oncetask.functions import locked, once
     from gcp_oncetask.locker import Locker, Scheduled
+    from gcp_oncetask.locks import NamedLock
     from gcp_oncetask.models import LockedModel
     from gcp_oncetask.record import Lock, Status
     from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
@@ -75,7 +77,9 @@ _HOMES = {
         "UnknownKindError",
         "UsageError",
     ),
+    "functions": ("locked", "once"),
     "locker": ("Locker", "Scheduled"),
+    "locks": ("NamedLock",),
     "models": ("LockedModel",),
     "record": ("Lock", "Status"),
     "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
@@ -120,6 +124,7 @@ __all__ = [
     "LockBusyError",
     "LockedModel",
     "Locker",
+    "NamedLock",
     "NoAttemptError",
     "NoRetry",
     "NotFinishedError",
@@ -138,5 +143,7 @@ __all__ = [
     "TaskNotFoundError",
     "UnknownKindError",
     "UsageError",
+    "locked",
+    "once",
     "sweep",
 ]
