@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put
+from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.lease import named
@@ -21,7 +21,7 @@ from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 Duration = timedelta | float
-Rule = Callable[[Lock | None, Fence, Moment], Put | Lost]
+Rule = Callable[[Lock | None, Fence, Moment], Put | Refused | Lost]
 COLLECTION: Final = "onceLocks"
 
 
@@ -106,6 +106,12 @@ class Holding:
             return 0.0
         return self._left()
 
+    def alive(self) -> bool:
+        """
+        Whether the lease surely goes on, its end sent or not: nobody can have taken it over.
+        """
+        return self._left() > 0
+
     def _left(self) -> float:
         policy = self._policy
         if policy.lease >= named.UNLIMITED:
@@ -163,8 +169,8 @@ class Holding:
 
     def end(self, rule: Rule, fields: dict[str, Any]) -> Snapshot:
         """
-        Commit the end that *rule* decides on, with these fields beside it; the document after it. Safe to repeat with the
-        same nonce.
+        Commit the end that *rule* decides on, with these fields beside it; the document after it. A rule that refuses has found
+        it ended already.
 
         Raises:
             LeaseLostError: It is somebody else's; nothing was written.
@@ -204,7 +210,7 @@ class Holding:
             lambda seen: rule(seen.lock, self._fence, engine.moment(seen)),
             start=self._snapshot,
             changes=Changes(fields, None),
-            alive=lambda: self._left() > 0,
+            alive=self.alive,
         )
         if isinstance(changed.decision, Lost):
             self.lost.set()

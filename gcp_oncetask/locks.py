@@ -105,7 +105,6 @@ class NamedLock:
         self._known: tuple[Snapshot, Mark] | None = None
         self._nonce: str | None = None
         self._unsure = False
-        self._release_nonce = ""
 
     def _look(self) -> Holding | None:
         """
@@ -312,12 +311,13 @@ class NamedLock:
             self._abandon()
             return None
         holding = self._mine("is released")
-        nonce = self._release_nonce = self._release_nonce or self._engine.clock.nonce()
+        nonce = self._engine.clock.nonce()
         if self._renews:
             self._renewals().remove(holding)
         try:
             ended = holding.end(
-                lambda lock, fence, _: named.free(lock, fence, nonce), expiring(self._engine, _RETENTION)
+                lambda lock, fence, _: named.free(lock, fence, nonce, alive=holding.alive()),
+                expiring(self._engine, _RETENTION),
             )
         except LeaseLostError as error:
             self._drop()
@@ -338,7 +338,7 @@ class NamedLock:
     def _drop(self) -> None:
         if self._holding is not None and self._renews:
             self._renewals().remove(self._holding)
-        self._holding, self._release_nonce = None, ""
+        self._holding = None
 
     def _abandon(self) -> None:
         holder, nonce = self._nonce or "", self._engine.clock.nonce()

@@ -81,10 +81,23 @@ def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
     return Put(lock.but(leased_at=SERVER_TIME))
 
 
-def free(lock: Lock | None, fence: Fence, nonce: str) -> Put | Lost:
+def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | Refused | Lost:
     """
-    Give a named lock back, if the fence holds; *nonce* recognises this release.
+    Give a named lock back, if the fence holds.
+
+    Args:
+        lock: The record.
+        fence: The holding that ends.
+        nonce: Recognises this release.
+        alive: Its lease can't have ended, so nobody can have taken it over.
+
+    Returns:
+        Put; Lost; or Refused DUPLICATE: an earlier try has freed it, whatever others did since.
     """
+    if lock is not None and lock.sequence > fence.sequence:
+        ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
+        if ours or alive:
+            return Refused(Outcome.DUPLICATE, "it was freed before")
     lost = fenced(lock, fence)
     if lost is not None:
         return lost
@@ -106,7 +119,7 @@ def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | Refused:
     """
     if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
         return Refused(Outcome.GONE, "it was not granted")
-    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce)
+    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, alive=False)
     assert isinstance(put, Put)
     return put
 

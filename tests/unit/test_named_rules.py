@@ -81,7 +81,10 @@ def test_begin_decides_as_the_table_says() -> None:
 
 
 @pytest.mark.parametrize("status", [Status(name) for name in STATUSES[1:]])
-@pytest.mark.parametrize("changes", [{}, {"token": 8, "holder": "x"}, {"sequence": 6}, {"holder": "x"}, {"token": 8}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"token": 8, "holder": "x"}, {"sequence": 6, "token": 9, "scheduled_token": 8}, {"holder": "x"}, {"token": 8}],
+)
 def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[str, object]) -> None:
     """
     Refresh, release and give-up are refused exactly where ``fenced`` says lost.
@@ -91,11 +94,11 @@ def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[s
 
     for decision in (
         named.refresh(lock, FENCE),
-        named.free(lock, FENCE, "r"),
+        named.free(lock, FENCE, "r", alive=False),
         named.give_up(lock, FENCE, "why", "r", moment()),
     ):
         assert isinstance(decision, Put if lost is None else Lost), (status, changes)
-    assert isinstance(named.free(None, FENCE, "r"), Lost)
+    assert isinstance(named.free(None, FENCE, "r", alive=False), Lost)
     assert isinstance(named.refresh(None, FENCE), Lost)
 
 
@@ -103,7 +106,7 @@ def test_release_leaves_the_next_sequence_and_the_token_that_was_freed() -> None
     """
     Status scheduled, sequence + 1, token unchanged: the next grant's token is greater.
     """
-    put = named.free(leased(), FENCE, "r")
+    put = named.free(leased(), FENCE, "r", alive=False)
     assert isinstance(put, Put)
     lock = put.lock
     assert (lock.status, lock.sequence, lock.token, lock.scheduled_token) == (Status.SCHEDULED, 6, 7, 7)
@@ -120,7 +123,7 @@ def released(before: Lock, token: int, times: int) -> Lock:
     """
     lock = before.but(token=token, holder="x")
     for _ in range(times):
-        freed = named.free(lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y")
+        freed = named.free(lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", alive=False)
         assert isinstance(freed, Put)
         granted = named.acquire(freed.lock, POLICY, Claimant("x"), moment())
         assert isinstance(granted, Put)
@@ -133,7 +136,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     As ours by its nonce; after one later holding by the token that it freed; later only while our lease can't have ended.
     """
     before = leased()
-    put = named.free(before, FENCE, "r")
+    put = named.free(before, FENCE, "r", alive=False)
     assert isinstance(put, Put)
     mine = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(mine, Put)
@@ -146,10 +149,28 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     assert not applied(before)
     # Taken over from us, and then freed by them: ours was not applied.
     assert not applied(released(before, 8, 1))
-    two_later = named.free(mine.lock, Fence(6, 8, "x"), "y")
+    two_later = named.free(mine.lock, Fence(6, 8, "x"), "y", alive=False)
     assert isinstance(two_later, Put)
     assert applied(two_later.lock, alive=True)
     assert not applied(two_later.lock.but(scheduled_token=8))
+
+
+def test_release_that_is_repeated_finds_what_it_did() -> None:
+    """
+    A second call knows nothing of the first one's commit but what the record tells: the token that was freed.
+    """
+    put = named.free(leased(), FENCE, "r", alive=False)
+    assert isinstance(put, Put)
+    again = named.acquire(put.lock, POLICY, Claimant("x"), moment())
+    assert isinstance(again, Put)
+    freed_again = named.free(again.lock, Fence(6, 8, "x"), "y", alive=False)
+    assert isinstance(freed_again, Put)
+
+    for lock in (put.lock, again.lock):
+        assert isinstance(named.free(lock, FENCE, "s", alive=False), Refused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=True), Refused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=False), Lost)
+    assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", alive=False), Lost)
 
 
 def test_lease_without_ttl_has_no_end() -> None:
