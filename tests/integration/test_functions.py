@@ -593,26 +593,3 @@ def test_senseless_durations_are_refused_at_decoration(locker: Locker, options: 
     """
     with pytest.raises(UsageError, match=message):
         once(locker, **options)
-
-
-def test_types_survive_the_decorators(locker: Locker) -> None:
-    """
-    A typing sample: mypy checks these calls with their declared results.
-    """
-
-    @locked(locker, on_busy="skip")
-    def skipped(n: int) -> str:
-        return str(n)
-
-    @locked(locker)
-    def raised(n: int) -> str:
-        return str(n)
-
-    @once(locker, result=Receipt)
-    def paid(n: int) -> dict[str, int]:
-        return {"amount": n}
-
-    maybe: str | None = skipped(1)
-    surely: str = raised(1)
-    receipt: Receipt = paid(1)
-    assert (maybe, surely, receipt.amount) == ("1", "1", 1)
