@@ -231,8 +231,8 @@ def once(
         LockBusyError: When called: the key is being run.
         TaskConflictError: When called: the key was used with another payload.
         LeaseLostError: When called: the function was over too late, and another call had taken over; nothing was recorded.
-        StoreError: When called: Firestore was unreachable or refused. If the function had run by then, ``unknown`` tells
-            whether its result may be stored.
+        StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run by then,
+            ``unknown`` tells whether its result may be stored; if it is not, it can be run again when the lease has ended.
     """
     lease, limit = checked_lease(locker.engine, "ttl", ttl), seconds(run_limit)
     if limit < lease:

@@ -94,7 +94,7 @@ class NamedLock:
         self._renewals = renewals
         self._policy = Policy(lease=lease, timeout=lease, run_limit=named.UNLIMITED)
         self._renews = bool(keep_alive)
-        self._timeout = math.inf if timeout is None else seconds(timeout)
+        self._timeout = _waiting(timeout)
         self._listen = listen
         self._start()
 
@@ -178,14 +178,14 @@ class NamedLock:
             raise UsageError(f"Another thread is acquiring {self.name!r} by this object; each holder takes its own.")
         try:
             self._drop()
-            limit = self._timeout if timeout is None else seconds(timeout)
+            limit = self._timeout if timeout is None else _waiting(timeout)
             refused = self._wait(limit)
         finally:
             self._guard.release()
         if refused is None:
             return None
         return LockBusyError(
-            f"The lock {self.name!r} is busy: {refused.reason}; waited {max(limit, 0.0):g} s.",
+            f"The lock {self.name!r} is busy: {refused.reason}; waited {limit:g} s.",
             document=self.document,
             name=self.name,
             until=refused.until,
@@ -280,20 +280,20 @@ class NamedLock:
         Raises:
             LeaseLostError: It was taken over; the later holder's lease is untouched.
             UsageError: It was not acquired.
-            StoreError: Firestore was unreachable or refused; the lease goes on until its end.
+            StoreError, ContentionError: Firestore was unreachable or refused; the lease goes on until its end.
         """
         self._mine("is refreshed").refresh()
 
     def release(self) -> None:
         """
-        Give the lock back: one commit. Safe to repeat after a ``StoreError``.
+        Give the lock back: one commit. Safe to repeat if Firestore did not let it through.
 
         If the lease had run out but nobody had taken it, it is given back all the same, with a warning in the log.
 
         Raises:
             LeaseLostError: It was taken over; the later holder's lock is untouched.
             UsageError: It was not acquired.
-            StoreError: Firestore was unreachable or refused.
+            StoreError, ContentionError: Firestore was unreachable or refused.
         """
         lost = self.end()
         if lost is None:
@@ -383,3 +383,10 @@ class NamedLock:
 
     def __repr__(self) -> str:
         return f"<NamedLock {self.name!r} {'held' if self.held else 'not held'}>"
+
+
+def _waiting(timeout: Duration | None) -> float:
+    limit = math.inf if timeout is None else seconds(timeout)
+    if not limit >= 0:
+        raise UsageError(f"timeout is {limit:g} s; it must not be negative, and None waits for ever.")
+    return limit

@@ -12,9 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import Any
 
 from google.cloud.firestore import Client
 
@@ -43,9 +41,26 @@ def main() -> int:
             os.environ["GOOGLE_CLOUD_PROJECT"] = cloud.project
         command = [sys.executable, "-m", "examples.graph_lock", "--lines", str(chosen.lines)]
         command += ["--unlocked"] if chosen.unlocked else []
-        workers = [subprocess.Popen([*command, "--worker", str(n)]) for n in range(chosen.processes)]
+        workers = [
+            subprocess.Popen([*command, "--worker", str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for n in range(chosen.processes)
+        ]
+        begin_together(workers)
         failed = sum(process.wait() != 0 for process in workers)
         return report(Locker.from_env().client, chosen.processes * chosen.lines) or failed
+
+
+def begin_together(workers: list[subprocess.Popen[str]]) -> None:
+    """
+    Wait until every process is there, then let them go.
+    """
+    for process in workers:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in workers:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 def worker(number: int, lines: int, *, locked: bool) -> int:
@@ -55,6 +70,8 @@ def worker(number: int, lines: int, *, locked: bool) -> int:
     locker = Locker(config=Config.from_env(os.environ))
     # Renewed while this process lives; if it is killed, the others go on ten seconds later.
     lock = locker.lock("network-graph", keep_alive=10)
+    print("ready", flush=True)
+    sys.stdin.readline()
     for line in range(lines):
         with lock if locked else nullcontext():
             add_line(locker.client, f"{number}-{line}", token=lock.token if locked else 0)
@@ -67,18 +84,15 @@ def add_line(client: Client, name: str, *, token: int) -> None:
     """
     where = hash_of(name)
     here, there = STATIONS[where % 6], STATIONS[(where + 1 + where % 5) % 6]
+    stations = {station: client.document("stations", station) for station in (here, there)}
+    network = client.document("networks/rail")
+    lines = {station: reference.get().to_dict() or {} for station, reference in stations.items()}
+    count = (network.get().to_dict() or {}).get("lines", 0)
+    # Whatever is changed by others between these reads and the writes below is lost: nobody else may be here.
     for station, other in ((here, there), (there, here)):
-        change(client, f"stations/{station}", lambda was, other=other: {"lines": {**was.get("lines", {}), name: other}})
+        stations[station].set({**lines[station], name: other})
     # The token goes up with each holder: who looks at the graph can tell which holder changed it last.
-    change(client, "networks/rail", lambda was: {"lines": was.get("lines", 0) + 1, "token": token})
-
-
-def change(client: Client, path: str, make: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """
-    Read, change, write: safe only while nobody else does.
-    """
-    reference = client.document(path)
-    reference.set(make(reference.get().to_dict() or {}))
+    network.set({"lines": count + 1, "token": token})
 
 
 def hash_of(name: str) -> int:
@@ -92,7 +106,7 @@ def report(client: Client, expected: int) -> int:
     """
     Whether every line is there, from both ends; returns the exit code.
     """
-    stations = {each.id: (each.to_dict() or {}).get("lines", {}) for each in client.collection("stations").stream()}
+    stations = {each.id: each.to_dict() or {} for each in client.collection("stations").stream()}
     ends = [(name, here, there) for here, lines in stations.items() for name, there in lines.items()]
     one_sided = [name for name, here, there in ends if stations.get(there, {}).get(name) != here]
     network = client.document("networks/rail").get().to_dict() or {}

@@ -32,8 +32,8 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
     """
     if not lock.finished and lock.status is not Status.QUARANTINED:
         return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
-    assert lock.url is not None
-    assert lock.queue is not None
+    if lock.url is None or lock.queue is None:
+        return Refused(Outcome.GONE, "it was never scheduled: there is nobody to deliver it to")
     target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed

@@ -15,7 +15,18 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import Config, LeaseLostError, LockBusyError, Locker, NamedLock, Status, StoreError, UsageError, sweep
+from gcp_oncetask import (
+    Config,
+    LeaseLostError,
+    LockBusyError,
+    Locker,
+    NamedLock,
+    Status,
+    StoreError,
+    TaskNotFoundError,
+    UsageError,
+    sweep,
+)
 from gcp_oncetask.record import Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
 
@@ -326,6 +337,7 @@ def test_collections_do_not_meet(locker: Locker) -> None:
         ({"keep_alive": timedelta(seconds=1)}, "keep_alive is 1 s"),
         ({"ttl": 10, "keep_alive": 10}, "not both"),
         ({"ttl": math.nan}, "ttl is nan s"),
+        ({"timeout": -1}, "timeout is -1 s; it must not be negative"),
         ({"ttl": math.inf}, "ttl is inf s"),
     ],
 )
@@ -476,6 +488,18 @@ def test_person_who_removes_a_held_lock_frees_it(oncetask_cloud: OncetaskCloud, 
     with pytest.raises(LeaseLostError):
         lock.release()
     assert other.locked()
+
+
+def test_person_can_not_reset_or_resolve_a_named_lock(locker: Locker) -> None:
+    """
+    There is nobody to deliver it to: a clear error, and the lock can be acquired as before; also after a cancel.
+    """
+    with locker.lock("graph", ttl=60) as lock:
+        pass
+    locker.cancel_path(lock.document)
+    with pytest.raises(TaskNotFoundError, match="never scheduled"):
+        locker.reset_path(lock.document)
+    assert locker.lock("graph", ttl=60).acquire(blocking=False)
 
 
 def test_sweeper_has_nothing_to_do_for_named_locks(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
