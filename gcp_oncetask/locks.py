@@ -312,8 +312,6 @@ class NamedLock:
             return None
         holding = self._mine("is released")
         nonce = self._engine.clock.nonce()
-        if self._renews:
-            self._renewals().remove(holding)
         try:
             ended = holding.end(
                 lambda lock, fence, _: named.free(lock, fence, nonce, alive=holding.alive()),

@@ -116,6 +116,12 @@ def test_costs_on_the_wire(oncetask_cloud: OncetaskCloud, locker: Locker) -> Non
     assert not locker.lock("graph", ttl=10).acquire(blocking=False)
     assert dict(firestore.counts) == {"BatchGetDocuments": 1}
 
+    oncetask_cloud.advance(hours=1.1)
+    firestore.reset_counts()
+    assert lock.acquire(blocking=False)
+    # What was known an hour ago is not trusted, in case this machine slept and its idea of the server's time is old.
+    assert dict(firestore.counts) == {"BatchGetDocuments": 1, "Commit": 1}
+
 
 def test_busy_error_tells_who_and_until_when(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
     """
@@ -591,6 +597,36 @@ def test_release_of_unknown_fate_is_repeated(oncetask_cloud: OncetaskCloud, lock
     lock.release()
     assert other.held == (when == "after")
     assert other.acquire(blocking=False) if when == "before" else other.locked()
+
+
+def test_lock_that_is_known_to_be_lost_is_not_believed(locker: Locker) -> None:
+    """
+    Its lease would go on by the holder's clock, but its document is gone: not held from then on, and free to be acquired.
+    """
+    lock = locker.lock("graph", ttl=1000)
+    lock.acquire()
+    locker.client.document(lock.document).delete()
+    assert lock.held
+    with pytest.raises(LeaseLostError):
+        lock.refresh()
+    assert (lock.held, lock.remaining()) == (False, 0)
+    assert lock.acquire(blocking=False)
+    lock.release()
+
+
+def test_renewal_that_comes_during_the_release_writes_nothing(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+    """
+    A background refresh that was under way when the release began does not revive the lease.
+    """
+    lock = locker.lock("graph", keep_alive=60)
+    lock.acquire()
+    unknown(oncetask_cloud, "before")
+    with pytest.raises(StoreError):
+        lock.release()
+    oncetask_cloud.faults.clear()
+    before = document(locker, lock)
+    assert lock._mine("").renew_if_idle()
+    assert before == document(locker, lock)
 
 
 @pytest.mark.parametrize("call", ["refresh", "release"])
