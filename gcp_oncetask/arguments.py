@@ -93,13 +93,17 @@ class Calls:
         name: What it is called in keys; None: its module and qualified name.
 
     Raises:
-        UsageError: It is asynchronous or a generator: what it does would happen after the lock is given back.
+        UsageError: It is asynchronous or a generator: what it does would happen after the lock is given back. Or it has no
+            name of its own.
     """
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
         if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise UsageError(f"{fn.__qualname__} is async or a generator; only plain functions can be locked for now.")
-        self.name: Final = name or f"{fn.__module__}.{fn.__qualname__}"
+        own = getattr(fn, "__qualname__", "<lambda>")
+        if name is None and own.endswith("<lambda>"):
+            raise UsageError(f"{fn!r} has no name of its own to make keys of; give name=.")
+        self.name: Final = name or f"{fn.__module__}.{own}"
         self._signature = inspect.signature(fn)
 
     def text(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], instead: str = "key") -> str:

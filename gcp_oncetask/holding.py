@@ -130,9 +130,6 @@ class Holding:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        lock = self._snapshot.lock
-        if lock is None or lock.holder != self._fence.holder:
-            return False
         if elapsed(self._leased_mark, self._engine.clock.mark()) <= self._policy.lease / 2:
             return True
         try:

@@ -208,7 +208,7 @@ class NamedLock:
                     and stack.enter_context(listening(engine.store, self.document, freed))
                 ):
                     longest = _LONGEST_WITH_LISTENER
-                pause = min(_FIRST_PAUSE * 2**tries, longest) * (0.5 + engine.clock.random() / 2)
+                pause = min(_FIRST_PAUSE * 2 ** min(tries, 16), longest) * (0.5 + engine.clock.random() / 2)
                 if refused.until is not None:
                     # Its end by the server's clock is worth a look at that very moment.
                     pause = min(pause, max(0.0, (refused.until - engine.store.estimate()).total_seconds()) + 0.01)
@@ -232,37 +232,40 @@ class NamedLock:
         mark = engine.clock.mark()
         # As we left it ourselves it is probably still; whatever else was known is out of date by now.
         start, self._known = self._as_left(mark), None
+        start = start or engine.store.read(self.document)
+        unsure, self._unsure = self._unsure, True
         try:
-            start = start or engine.store.read(self.document)
             changed = engine.store.change(self.document, decide, start=start, changes=self._fields)
         except ContentionError as error:
+            self._unsure = unsure
             return Refused(Outcome.BUSY, str(error))
         except StoreError as error:
-            self._unsure = self._unsure or bool(error.facts.get("unknown"))
+            self._unsure = unsure or bool(error.facts.get("unknown"))
             raise
         if isinstance(changed.decision, Refused):
             # Whatever an earlier try may have got is over, or can't land any more.
             self._unsure = False
             return changed.decision
         holding = Holding(engine, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
-        return self._granted(holding, before[0])
+        if not holding.long_enough():
+            self._unsure = False
+            return Refused(Outcome.BUSY, "it was granted and taken over before the answer came")
+        self._granted(holding, before[0])
+        return None
 
     def _as_left(self, now: Mark) -> Snapshot | None:
         if self._known is None or elapsed(self._known[1], now) > _TRUSTED:
             return None
         return self._known[0]
 
-    def _granted(self, holding: Holding, before: Lock | None) -> Refused | None:
-        engine, lease = self._engine, self._policy.lease
-        if not holding.long_enough():
-            return Refused(Outcome.BUSY, "it was granted and taken over before the answer came")
-        if before is not None and before.status is Status.LEASED and before.holder != holding.context.holder:
-            message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
-            engine.decided("lease.taken_over", holding.context, message, logging.WARNING)
+    def _granted(self, holding: Holding, before: Lock | None) -> None:
+        engine, mine = self._engine, holding.context
         self._holding, self._nonce, self._unsure = holding, None, False
         if self._renews:
-            self._renewals().add(holding, renewal_interval(lease), engine.clock.mark())
-        return None
+            self._renewals().add(holding, renewal_interval(self._policy.lease), engine.clock.mark())
+        if before is not None and before.status is Status.LEASED and before.holder != mine.holder:
+            message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
+            engine.decided("lease.taken_over", mine, message, logging.WARNING)
 
     def _fields(self, seen: Snapshot) -> Changes:
         finite = self._policy.lease < named.UNLIMITED

@@ -35,7 +35,8 @@ Source:
 
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``people``: cancel, reset,
-    resolve. ``writes``: the records that these lead to, and when each must be looked at again.
+    resolve. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named locks, and
+    functions that run once.
 """
 
 from __future__ import annotations

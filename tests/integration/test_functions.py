@@ -85,7 +85,7 @@ def test_locked_costs(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
     """
     One read and two commits around a call.
     """
-    work = locked(locker, ttl=60)(lambda: None)
+    work = locked(locker, ttl=60, name="work")(lambda: None)
     firestore = oncetask_cloud.local.firestore
     firestore.reset_counts()
     work()
@@ -130,6 +130,21 @@ def test_locks_collection_ttl_and_name_are_the_users(locker: Locker) -> None:
     assert name.startswith(f"{__name__}.")
     assert seconds == 12 * 3600
     assert documents(locker) == {}
+
+
+def test_lock_is_in_the_lockers_own_database(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+    """
+    Another client, another database, another lock.
+    """
+    other = Locker(config=Config(database="locks"))
+    oncetask_cloud.use(other)
+    seen: list[int] = []
+
+    def work() -> None:
+        seen.extend(len(documents(each)) for each in (locker, other))
+
+    locked(other, key="graph", ttl=60)(work)()
+    assert seen == [0, 1]
 
 
 def test_busy_lock_is_skipped_waited_for_or_called_back(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
@@ -215,7 +230,7 @@ def test_lost_lock_is_logged_by_default(
     """
     An error that names the document.
     """
-    locked(locker, key="graph", ttl=10)(lambda: oncetask_cloud.advance(seconds=11))()
+    locked(locker, key="graph", ttl=10, name="work")(lambda: oncetask_cloud.advance(seconds=11))()
 
     [record] = [each for each in caplog.records if each.name == "gcp_oncetask"]
     assert record.levelno == logging.ERROR
@@ -510,7 +525,7 @@ def test_untyped_results_are_json_both_times(locker: Locker) -> None:
     """
     The first call returns what the second one will.
     """
-    run = once(locker)(lambda n: (n, {"at": datetime(2026, 1, 1, tzinfo=UTC)}))
+    run = once(locker, name="f")(lambda n: (n, {"at": datetime(2026, 1, 1, tzinfo=UTC)}))
 
     assert run(1) == run(1) == [1, {"at": "2026-01-01T00:00:00Z"}]
     assert run(2) != run(1)

@@ -4,6 +4,7 @@ Calls as canonical texts, and names as ids of documents.
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -140,6 +141,16 @@ def test_functions_that_run_later_are_refused(fn: Any) -> None:
     """
     with pytest.raises(UsageError, match="only plain functions"):
         Calls(fn, None)
+
+
+@pytest.mark.parametrize("fn", [lambda: None, functools.partial(job, 1)])
+def test_functions_without_a_name_need_one(fn: Any) -> None:
+    """
+    All lambdas of a scope have the same one: their keys would meet.
+    """
+    with pytest.raises(UsageError, match="has no name of its own to make keys of; give name="):
+        Calls(fn, None)
+    assert Calls(fn, "mine").name == "mine"
 
 
 NAMES = [
