@@ -201,10 +201,14 @@ class Holding:
         engine = self._engine
         if self.lost.is_set():
             raise self._lost(Lost("it was lost before", finished=False))
-        self._before = self._snapshot.lock
+
+        def decide(seen: Snapshot) -> Put | Refused | Lost:
+            self._before = seen.lock
+            return rule(seen.lock, self._fence, engine.moment(seen))
+
         changed = engine.store.change(
             self._snapshot.path,
-            lambda seen: rule(seen.lock, self._fence, engine.moment(seen)),
+            decide,
             start=self._snapshot,
             changes=Changes(fields, None),
             alive=self.alive,

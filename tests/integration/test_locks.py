@@ -579,6 +579,27 @@ def test_acquire_of_unknown_fate_is_recognised_or_given_back(
     assert locker.lock("graph").acquire(blocking=False)
 
 
+def test_release_after_a_refresh_of_unknown_fate_knows_when_the_lease_ended(
+    oncetask_cloud: OncetaskCloud, locker: Locker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The refresh had landed: a release after the end of the old lease is in time, and is no news.
+    """
+    lock = locker.lock("graph", ttl=60)
+    lock.acquire()
+    oncetask_cloud.advance(seconds=20)
+    unknown(oncetask_cloud, "after")
+    with pytest.raises(StoreError):
+        lock.refresh()
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(seconds=15)
+    with caplog.at_level(logging.WARNING, "gcp_oncetask"):
+        lock.release()
+
+    assert caplog.text == ""
+    assert stored(locker, lock).status is Status.SCHEDULED
+
+
 def test_acquire_that_is_interrupted_can_be_given_back(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Control-C after the commit was applied: the lock is not held, and its release frees what was granted.
