@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gcp_oncetask import Locker
     from gcp_oncetask.config import Config
+    from gcp_oncetask.tasks import TaskManager
 
 # The library is imported in the functions: an instance that is asked for one thing loads what that needs.
 
@@ -54,17 +55,26 @@ def locker() -> Locker:
 
 
 @cache
+def manager() -> TaskManager:
+    """
+    The once-tasks of this instance: register their handlers here.
+    """
+    from gcp_oncetask.tasks import TaskManager
+
+    return TaskManager(locker())
+
+
+@cache
 def app() -> Flask:
     """
-    What ``deliver`` serves: register your handlers of once-tasks and your ``locked_handler`` views here.
+    What ``deliver`` serves: once-tasks; register your ``locked_handler`` views here.
     """
     from flask import Flask
 
     from gcp_oncetask.flask import blueprint
-    from gcp_oncetask.tasks import TaskManager
 
     made = Flask(__name__)
-    made.register_blueprint(blueprint(TaskManager(locker())))
+    made.register_blueprint(blueprint(manager()))
     return made
 
 

@@ -17,8 +17,10 @@ from google.cloud.firestore import Client
 
 from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
+from gcp_oncetask.tasks import TaskManager
 from tests.support.functions import ROOT, as_json, free_port, post, send_written, serving, stored
 from tests.support.orders import Order
+from tests.support.parcels import Parcel
 
 APP = ROOT / "tests" / "support" / "functions_app.py"
 ACCOUNT = "functions@demo-local.iam.gserviceaccount.com"
@@ -149,16 +151,6 @@ def test_sweep_dispatches_what_is_overdue(world: World) -> None:
     assert len(world.names("4")) == 1
 
 
-def test_sweep_of_nothing_is_an_error(world: World) -> None:
-    """
-    A sweeper that looks nowhere would keep no promise: Cloud Scheduler is told what to set.
-    """
-    with serving("sweep", {**world.environment, "ONCETASK_COLLECTIONS": ""}) as url:
-        status, text = post(url)
-
-    assert (status, "ONCETASK_COLLECTIONS" in text) == (500, True)
-
-
 def test_task_queue_function_serves_the_handlers(world: World) -> None:
     """
     Deliveries with real identity tokens reach the handlers: below the function's URL by their route, at its own URL by that
@@ -167,16 +159,17 @@ def test_task_queue_function_serves_the_handlers(world: World) -> None:
     port = int(world.url.rpartition(":")[2])
     with serving("deliver", world.environment, source=APP, port=port) as url:
         world.locker.schedule(Order(id="5"), "/tasks/order")
-        world.locker.schedule(Order(id="6"), f"{url}/")
+        manager = TaskManager(world.locker, path=f"{url}/")
+        manager.create_task(Parcel(number=6))
         [task] = [t for t in world.cloud.tasks.tasks() if "orders%2F5&" in t.http_request.url]
         world.cloud.tasks.run_due()
-        statuses = [d.status for d in world.cloud.tasks.dispatches if "orders%2F5&" in d.url or "orders%2F6&" in d.url]
+        statuses = [d.status for d in world.cloud.tasks.dispatches if "orders%2F5&" in d.url or "parcel" in d.url]
         stranger = post(task.http_request.url, task.http_request.body, {"Content-Type": "application/json"})
         lost = post(f"{url}/nowhere", b"{}")
 
     assert statuses == [200, 200]
     assert world.locker.result(Order, "5")["done"] == "5"
-    assert world.locker.result(Order, "6")["done"] == "6"
+    assert manager.result(Parcel, "6") == {"sent": 6}
     assert (stranger[0], as_json(stranger[1])["outcome"]) == (401, "unauthorised")
     assert lost[0] == 404
 

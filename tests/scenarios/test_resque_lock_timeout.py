@@ -22,7 +22,7 @@ from gcp_oncetask.lease import expires_at
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.scenarios import row
 
-RAISES = "LockBusyError; the ancestor drops the job without a word (its issue 28), which on_busy='skip' does here"
+RAISES = "LockBusyError; the ancestor drops the job without a word, which on_busy='skip' does here"
 
 
 class World:

@@ -420,4 +420,4 @@ def test_found_once_and_mended(name: str) -> None:
     told = play(FOUND[name])
 
     assert told.violations == []
-    assert told.counts["delivery.completed"] + told.counts["delivery.failed"] + told.counts["delivery.cancelled"] > 0
+    assert any(count for name, count in told.counts.items() if name.startswith("delivery."))

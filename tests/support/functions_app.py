@@ -29,6 +29,7 @@ def app() -> Any:
     from gcp_oncetask.flask import locked_handler
     from tests.support.branches import Branch
     from tests.support.orders import Order
+    from tests.support.parcels import Parcel
 
     made = _plain_app()
     if "order" not in made.view_functions:
@@ -36,8 +37,7 @@ def app() -> Any:
         made.add_url_rule("/tasks/order", "order", handler, methods=["POST"])
         branch = locked_handler(_main.locker(), Branch)(lambda entity, attempt: {"done": entity.id})
         made.add_url_rule("/tasks/branch", "branch", branch, methods=["POST"])
-        if "/oncetask/deliver" not in {rule.rule for rule in made.url_map.iter_rules()}:
-            made.add_url_rule("/oncetask/deliver", "deliver", handler, methods=["POST"])
+        _main.manager().register_task_handler(Parcel, lambda task, attempt: {"sent": task.data.number})
     return made
 
 
