@@ -172,7 +172,8 @@ def test_rl_07_job_is_killed(world: World) -> None:
     """
     A process that holds a lock is killed with SIGKILL: busy until its ttl, then free.
     """
-    address = world.cloud.local.firestore.address
+    # Another process can't come in by the channel of this one.
+    address = world.cloud.local.firestore.start()
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD],
         env={**os.environ, "FIRESTORE_EMULATOR_HOST": address},
@@ -185,6 +186,7 @@ def test_rl_07_job_is_killed(world: World) -> None:
         assert child.stdout.readline() == "held\n"
         child.send_signal(signal.SIGKILL)
         child.wait(10)
+    world.cloud.local.firestore.stop()
     assert not world.lock(ttl=60).acquire(blocking=False)
     world.cloud.advance(seconds=60)
     assert world.lock(ttl=60).acquire(blocking=False)
