@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from gcp_oncetask.functions import locked, once
     from gcp_oncetask.locker import Locker, Scheduled
-    from gcp_oncetask.locks import NamedLock
+    from gcp_oncetask.locks.lock import NamedLock
     from gcp_oncetask.models import LockedModel
     from gcp_oncetask.record import Lock, Status
     from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
@@ -81,7 +81,7 @@ _HOMES = {
     ),
     "functions": ("locked", "once"),
     "locker": ("Locker", "Scheduled"),
-    "locks": ("NamedLock",),
+    "locks.lock": ("NamedLock",),
     "models": ("LockedModel",),
     "record": ("Lock", "Status"),
     "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),

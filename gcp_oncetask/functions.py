@@ -11,16 +11,16 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
-from gcp_oncetask.arguments import Calls, digest, document_id
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.execution import storable
-from gcp_oncetask.holding import COLLECTION, Duration, checked_lease, seconds
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.locks import NamedLock
-from gcp_oncetask.runs import Run, run_once
+from gcp_oncetask.locks.arguments import Calls, digest, document_id
+from gcp_oncetask.locks.holding import COLLECTION, Duration, checked_lease, seconds
+from gcp_oncetask.locks.lock import NamedLock
+from gcp_oncetask.locks.runs import Run, run_once
 
 P = ParamSpec("P")
 R = TypeVar("R")

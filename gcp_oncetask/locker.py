@@ -34,8 +34,8 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution import continuing, storable
-from gcp_oncetask.holding import COLLECTION, Duration
-from gcp_oncetask.locks import NamedLock
+from gcp_oncetask.locks.holding import COLLECTION, Duration
+from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.renewal import Renewals

@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import UsageError
-from gcp_oncetask.arguments import Calls, canonical, document_id
 from gcp_oncetask.delivery import valid_path
+from gcp_oncetask.locks.arguments import Calls, canonical, document_id
 
 
 class Colour(Enum):

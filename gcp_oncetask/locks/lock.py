@@ -18,14 +18,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from gcp_oncetask import forks
-from gcp_oncetask.arguments import document_id
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.delivery import Outcome, valid_path
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
-from gcp_oncetask.holding import COLLECTION, Duration, Holding, checked_lease, expiring, seconds
 from gcp_oncetask.lease import expires_at, named
+from gcp_oncetask.locks.arguments import document_id
+from gcp_oncetask.locks.holding import COLLECTION, Duration, Holding, checked_lease, expiring, seconds
 from gcp_oncetask.record import SCHEMA, Lock, Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode

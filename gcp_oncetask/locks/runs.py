@@ -18,8 +18,8 @@ from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime,
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import LockBusyError, OncetaskError, TaskConflictError
-from gcp_oncetask.holding import Holding, expiring
 from gcp_oncetask.lease import named
+from gcp_oncetask.locks.holding import Holding, expiring
 from gcp_oncetask.record import SCHEMA, Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
