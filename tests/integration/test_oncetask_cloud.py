@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.errors import IdentityError
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import URL, Order, Shop, make_shop
 
 
@@ -79,7 +80,11 @@ def test_certificates_that_fail_are_an_outage(oncetask_cloud: OncetaskCloud, sho
     """
     What goes wrong with the issuer of identity tokens goes wrong in process as well; the task comes again.
     """
-    oncetask_cloud.faults.fail("FetchCerts")
+    oncetask_cloud.faults.fail("FetchCerts", times=2)
+    token = oncetask_cloud.local.oidc.token("https://oncetask.test", ACCOUNT)
+    with pytest.raises(IdentityError, match="500"):
+        shop.locker.engine.verifier().check(f"Bearer {token}")
+    oncetask_cloud.advance(seconds=10)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     oncetask_cloud.run_until_idle()
     assert [d.status for d in oncetask_cloud.deliveries] == [500]
