@@ -97,8 +97,14 @@ class SystemClock:
         return f"{_NONCES.getrandbits(96):024x}"
 
 
+class Pause(threading.Event):
+    """
+    An event that nobody sets: whoever waits for it only lets time pass.
+    """
+
+
 def pause(clock: Clock, seconds: float) -> None:
     """
     Wait *seconds* of *clock*, with nothing to wake it.
     """
-    clock.wait(threading.Event(), seconds)
+    clock.wait(Pause(), seconds)

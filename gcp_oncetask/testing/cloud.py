@@ -22,7 +22,7 @@ from gcp_emulator.run.logs import RunLogs
 from gcp_emulator.tasks import DispatchRecord
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.alerts import Alert
-from gcp_oncetask.clock import Mark, SystemClock
+from gcp_oncetask.clock import Mark, Pause, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
@@ -52,8 +52,8 @@ class TestClock:
         return Mark(seconds, seconds, seconds)
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
-        if threading.current_thread() is threading.main_thread():
-            # Nobody else moves the clock while the test's own thread waits: a pause takes virtual time at once.
+        if isinstance(event, Pause) or threading.current_thread() is threading.main_thread():
+            # A pause takes virtual time at once, in every thread: the test's own may be waiting for whoever makes it.
             if not event.is_set():
                 self.virtual.advance(timeout)
             return event.is_set()

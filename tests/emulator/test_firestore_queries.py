@@ -270,3 +270,22 @@ def test_client_s_recursive_calls(firestore_client):
     assert sorted(each.path for each in client.collection("ghost/g/s").list_documents()) == ["ghost/g/s/1"]
     assert client.document("a!/1/sub/w").get().exists
     assert client.collection("a").count().get()[0][0].value == 0
+
+
+def test_names_below_a_document_are_a_range(firestore_wire_to):
+    """What lies below a document is found without looking at what lies elsewhere, and a page without looking further."""
+    server = FirestoreServer()
+    with grpc.insecure_channel(server.start()) as channel:
+        w = firestore_wire_to(channel, "p")
+        w.commit(*[w.write(f"c/d{n:03}/sub/x", {"n": n}) for n in range(300)], w.write("c/d150/other/y", {"n": 1}))
+        for found, query in (
+            (["c/d150/other/y", "c/d150/sub/x"], {"parent": "c/d150"}),
+            (["c/d000/sub/x", "c/d001/sub/x"], {"limit": {"value": 2}}),
+        ):
+            before = server.examined
+            assert everything(w, **query) == found
+            assert server.examined - before == 2
+        before = server.examined
+        assert w.ids("sub", group=True, parent="c/d150") == ["c/d150/sub/x"]
+        assert server.examined - before == 1
+    server.stop()

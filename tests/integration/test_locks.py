@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.cloud.firestore import Client
 
 from gcp_oncetask import (
     Config,
@@ -385,14 +386,21 @@ def test_waiting_does_not_hammer(oncetask_cloud: OncetaskCloud, locker: Locker) 
     assert (dict(firestore.counts), firestore.writes) == ({"BatchGetDocuments": firestore.reads}, 0)
 
 
-def test_waiter_is_woken_by_a_listener(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+def test_waiter_is_woken_by_a_listener(
+    oncetask_cloud: OncetaskCloud, locker: Locker, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """
     Virtual time stands still, so no poll is due: the release alone lets the waiter in. Refreshes do not wake it.
     """
     firestore = oncetask_cloud.local.firestore
+    # A listener needs a port.
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore.start())
+    request.addfinalizer(firestore.stop)
     lock = locker.lock("graph", ttl=3600)
     lock.acquire()
-    waiter = opened(oncetask_cloud).lock("graph", ttl=3600)
+    other = opened(oncetask_cloud)
+    other.engine.use_client(Client(project=oncetask_cloud.local.project))
+    waiter = other.lock("graph", ttl=3600)
     thread = threading.Thread(target=waiter.acquire, daemon=True)
     thread.start()
 

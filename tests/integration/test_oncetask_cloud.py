@@ -5,12 +5,16 @@ The pytest fixture ``oncetask_cloud``, as an application's tests meet it.
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Any, NoReturn
 
 import pytest
 
+from gcp_emulator.clock import VirtualClock
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.clock import pause
+from gcp_oncetask.errors import IdentityError
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
 from tests.support.orders import URL, Order, Shop, make_shop
 
 
@@ -79,9 +83,36 @@ def test_certificates_that_fail_are_an_outage(oncetask_cloud: OncetaskCloud, sho
     """
     What goes wrong with the issuer of identity tokens goes wrong in process as well; the task comes again.
     """
-    oncetask_cloud.faults.fail("FetchCerts")
+    oncetask_cloud.faults.fail("FetchCerts", times=2)
+    token = oncetask_cloud.local.oidc.token("https://oncetask.test", ACCOUNT)
+    with pytest.raises(IdentityError, match="500"):
+        shop.locker.engine.verifier().check(f"Bearer {token}")
+    oncetask_cloud.advance(seconds=10)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     oncetask_cloud.run_until_idle()
     assert [d.status for d in oncetask_cloud.deliveries] == [500]
     oncetask_cloud.advance(minutes=1)
     assert shop.locker.show("orders/42").status is Status.COMPLETED
+
+
+def test_pause_on_another_thread_takes_virtual_time() -> None:
+    """
+    A renewal that is tried again while the test's own thread waits for its end: nobody else would move the clock. What
+    waits for an event moves nothing.
+    """
+    virtual = VirtualClock()
+    clock, before = TestClock(virtual), virtual.micros()
+    pausing = threading.Thread(target=pause, args=(clock, 30.0), daemon=True)
+    pausing.start()
+    pausing.join(10)
+    assert not pausing.is_alive()
+    assert virtual.micros() - before == 30_000_000
+
+    event = threading.Event()
+    waiting = threading.Thread(target=clock.wait, args=(event, 30.0), daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert (waiting.is_alive(), virtual.micros() - before) == (True, 30_000_000)
+    event.set()
+    waiting.join(10)
+    assert not waiting.is_alive()

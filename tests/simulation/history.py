@@ -32,8 +32,9 @@ from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.checker import Checker, Running
 from tests.simulation.hub import SECOND, Promise
+from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.plan import Plan
-from tests.simulation.world import QUEUE, Heard, Process, World, cooperative
+from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""

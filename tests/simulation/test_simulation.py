@@ -83,4 +83,4 @@ def test_history_leaves_nothing_behind() -> None:
         play(plan_of(seed))
     gc.collect()
 
-    assert [each for each in gc.get_objects() if isinstance(each, World)] == []
+    assert [each for each in gc.get_objects() if type(each) is World] == []

@@ -4,14 +4,11 @@ The world of one history: the in-process cloud, app processes that live and die 
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -32,9 +29,9 @@ from gcp_oncetask import Config, Locker
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.cloud_logging import CloudRequestLog
-from gcp_oncetask.errors import AlertError
 from gcp_oncetask.renewal import Renewals
-from tests.simulation.hub import SECOND, Hub, Mutex, Owner, Promise
+from tests.simulation.hub import SECOND, Hub, Owner, Promise
+from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.plan import Plan
 
 PROJECT = "sim"
@@ -184,10 +181,10 @@ class World:
             config=config,
             tasks=CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel, credentials=nobody)),
             request_log=CloudRequestLog(project=lambda: PROJECT, emulator=None, clock=clock, client=log_client),
-            alerts=_Mail(self, process),
+            alerts=Mail(self, process),
             clock=clock,
         )
-        process.locker.engine.trail_to(_Stdout(self, process))
+        process.locker.engine.trail_to(Stdout(self, process))
         process.locker.engine.instance = lambda: process.name
         process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
         process.app = self._make_app(self, process)
@@ -429,73 +426,3 @@ def _kind(commit: Any) -> str:
         if lock is not None and "status" in lock.map_value.fields:
             return f"to {lock.map_value.fields['status'].string_value}"
     return "others"
-
-
-class _Stdout:
-    """
-    Standard output of a process: its lines reach Cloud Logging late, or not at all.
-    """
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    def write(self, text: str) -> int:
-        own = json.loads(text)["oncetask"]
-        if own["event"] == "returned":
-            self._world.returned.add(own["holder"])
-        if not self._world.hit("lost_lines", 0.15):
-            self._world.run_logs(self._process).line("stdout", text.rstrip("\n"), self._process.name)
-        return len(text)
-
-    def flush(self) -> None:
-        """
-        Nothing is held back.
-        """
-
-
-class _Mail:
-    """
-    The alert channel of a process; sending takes time, and fails while the mail server is down.
-    """
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    def send(self, alert: Alert) -> None:
-        world = self._world
-        world.hub.sleep(world.hub.rng.expovariate(2))
-        if world.mail_down:
-            world.counts["mails refused"] += 1
-            raise AlertError("the mail server of the simulation is down")
-        world.alerts.append(alert)
-        world.tell(self._process.name, f"mails {alert.event} of {alert.document}")
-        world.hub.sleep(world.hub.rng.expovariate(2))
-
-
-def cooperative(hub: Hub) -> SimpleNamespace:
-    """
-    What ``gcp_oncetask.attempt`` needs of ``threading``, between tasks instead of threads.
-    """
-    return SimpleNamespace(Event=threading.Event, RLock=lambda: Mutex(hub))
-
-
-class Heard(logging.Handler):
-    """
-    Counts the library's decisions, and keeps them for the story.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.world: World | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        world, own = self.world, getattr(record, "oncetask", None)
-        if world is None:
-            return
-        if isinstance(own, dict):
-            event = str(own.get("event"))
-            world.counts[event + (f" {own['verdict']}" if "verdict" in own else "")] += 1
-        elif record.levelno >= logging.WARNING and "ONCETASK_VERIFY" not in record.getMessage():
-            world.tell("log", record.getMessage()[:200])

@@ -41,7 +41,7 @@ class _Plan:
     Attributes:
         range: The part of an index that holds all results.
         ordered: Whether it also yields them in their order.
-        cost: Entries that will be looked at, at most or about.
+        cost: Entries that will be looked at, at most.
     """
 
     range: Range
@@ -93,16 +93,12 @@ def _priced(store: Store, query: Query, conjunct: Conjunct, candidate: Range) ->
     # What has one value in all results doesn't order them.
     orders = [order for order in query.orders if order.path not in conjunct.equal]
     constant = candidate.array or candidate.path in conjunct.equal or candidate.path == NAME
-    alone = all(each is candidate for each in conjunct.ranges) and not conjunct.excluded
     walked = [NAME] if constant else [candidate.path, NAME]
     descending = query.orders[-1].descending
     ordered = [order.path for order in orders] == walked and all(o.descending is descending for o in orders)
     if ordered and len(orders) == len(query.orders) and not candidate.array:
         candidate = _narrowed(candidate, query, descending=descending)
     cost = store.index(query.scope, candidate.path, array=candidate.array).count(candidate.low, candidate.high)
-    # What other filters leave out may make an ordered walk longer than the limit says.
-    if ordered and query.limit is not None and alone and query.depth is None:
-        cost = min(cost, query.offset + query.limit)
     return _Plan(candidate, ordered, cost)
 
 
