@@ -28,7 +28,7 @@ from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
 from tests.support.branches import Branch
 from tests.support.firebase_tools import PROGRAM, missing, startable
-from tests.support.functions import ROOT, free_port, post
+from tests.support.functions import ROOT, free_port, free_ports, post
 from tests.support.orders import Order
 
 pytestmark = [
@@ -53,7 +53,7 @@ class Emulators:
     def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
         names = ("firestore", "functions", "tasks", "eventarc", "hub", "logging", "websocket")
-        self._ports = {name: free_port() for name in names}
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.functions = f"127.0.0.1:{self._ports['functions']}"
         self.firestore = f"127.0.0.1:{self._ports['firestore']}"
         self.deliver = f"http://{self.functions}/demo-local/us-central1/deliver"
