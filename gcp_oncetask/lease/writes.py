@@ -147,7 +147,6 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         cleanup=policy.cleanup,
         granted=lock.wanted,
         attempts=lock.attempts + 1,
-        wait_until=None,
         parked=None,
         rides=False,
         trace=claimant.trace,
