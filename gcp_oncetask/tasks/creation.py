@@ -163,6 +163,8 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     lock = seen.lock
     if lock is None:
         return Refused(Outcome.GONE, "its field 'lock' was removed")
+    if lock.scheduled_by == made.nonce:
+        return Refused(Outcome.DUPLICATE, "this very call has created it")
     if made.kind.on_conflict != "replace" or made.recurrence is not None:
         return Refused(Outcome.DUPLICATE, "it exists")
     if lock.key != made.resource_key:
@@ -196,13 +198,13 @@ def differences(made: Draft, stored: Snapshot) -> list[str]:
     return difference(decode(fields["data"]), made.payload) or ["data: differs in its types"]
 
 
-def conflict(made: Draft, stored: Snapshot, found: list[str]) -> TaskConflictError:
+def conflict(made: Draft, path: str, found: list[str]) -> TaskConflictError:
     """
     The error for an id that exists with another payload.
     """
     return TaskConflictError(
         f"A {made.name.kind!r} task {made.name.id!r} exists with another payload ({'; '.join(found)}). Nothing was written; "
         "give it another task_id(), or let its kind keep or replace (on_conflict=).",
-        document=stored.path,
+        document=path,
         differences=found,
     )

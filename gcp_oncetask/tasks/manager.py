@@ -133,7 +133,7 @@ class TaskManager:
     def _existing(self, made: Draft, stored: Snapshot) -> Created:
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
-            raise creation.conflict(made, stored, found)
+            raise creation.conflict(made, stored.path, found)
         if found:
             message = f"{stored.path} exists with another payload, which was kept: {'; '.join(found)}"
             self.locker.engine.decided("task.kept", None, message)
