@@ -137,7 +137,7 @@ def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snap
 
 
 def _waiting(record: Snapshot) -> bool:
-    return record.exists and bool(decode(record.fields["waiting"]))
+    return "waiting" in record.fields and bool(decode(record.fields["waiting"]))
 
 
 def _place(engine: Engine, path: str) -> str:

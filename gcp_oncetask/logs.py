@@ -185,12 +185,12 @@ class ContextFilter(logging.Filter):
     """
     Adds the current attempt to each record, for people who keep a format of their own: ``oncetask_document``,
     ``oncetask_sequence``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_holder``, ``oncetask_env``,
-    ``oncetask_trace``; empty outside an attempt.
+    ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``; empty outside an attempt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = current.get()
-        for name in ("document", "sequence", "attempt", "token", "holder", "env", "trace"):
+        for name in ("document", "sequence", "attempt", "token", "holder", "env", "trace", "task", "kind", "key"):
             value = None if context is None else getattr(context, name)
             setattr(record, f"oncetask_{name}", "" if value is None else value)
         return True

@@ -12,7 +12,7 @@ from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.lease import writes
 from gcp_oncetask.lease.attempts import fenced, settle
 from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, UNCLAIMED, expires_at, timeout_at
-from gcp_oncetask.record import Event, Lock, Owed, Status
+from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
 from gcp_oncetask.retry import delay_of
 
 
@@ -70,7 +70,7 @@ def take_over(
     if lock.attempts >= limit:
         return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
     owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
-    if grant_to is not None:
+    if grant_to is not None and not superseded(lock):
         return writes.granted(owing, *grant_to, at)
     wait = None
     if lock.retry is not None:

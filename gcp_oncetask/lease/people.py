@@ -59,7 +59,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
     if lock.finished:
         return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
     if lock.status is not Status.SCHEDULED:
-        return Put(newer, Outcome.CONTINUED)
+        return Put(newer.but(wait_until=target.wait_until), Outcome.CONTINUED)
     moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
     fresh = newer.but(
         granted=newer.wanted,

@@ -145,9 +145,9 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         alert_on=policy.alert_on,
         retry=policy.retry,
         cleanup=policy.cleanup,
-        granted=lock.wanted,
+        # A payload that came after the cancellation is not cancelled with it: it follows.
+        granted=lock.granted if lock.cancelling else lock.wanted,
         attempts=lock.attempts + 1,
-        wait_until=None,
         parked=None,
         rides=False,
         trace=claimant.trace,
@@ -169,10 +169,13 @@ def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | 
 
 def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment) -> Put:
     """
-    The same sequence once more, by a new dispatch; a cancelled chain ends here instead.
+    The same sequence once more, by a new dispatch; a cancelled chain ends here instead, one with a newer payload goes on
+    with that.
     """
     if stopped(lock):
         return cancelled(lock, at)
+    if superseded(lock) and not lock.cancelling:
+        return following(lock, at)
     waiting = lock.but(status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
     return Put(with_due(waiting, at), outcome, dispatch=True)
 
@@ -212,16 +215,20 @@ def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome) -> Put:
 
 def following(lock: Lock, at: Moment) -> Put:
     """
-    The next sequence, at the same target, for a payload that came while this one ran.
+    The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
     """
-    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
+    target = Target(
+        url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers, wait_until=lock.wait_until
+    )
     return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 
 
 def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) -> Put:
     """
-    The chain has failed, and a person is told.
+    The chain has failed, and a person is told; one that is to be cancelled is cancelled instead.
     """
+    if stopped(lock):
+        return cancelled(lock, at)
     owing = owe(lock, Event.FAILURE, reason, evidence, at)
     if lock.cancelling:
         return ended(owing, Status.CANCELLED, at, Outcome.CANCELLED)

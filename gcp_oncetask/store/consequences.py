@@ -93,7 +93,7 @@ def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], no
     path = key_path(after.env, after.key)
     if done is Effect.MOVE:
         return Consequences(fields, (_moved(name(path), snapshot.path, after),))
-    return Consequences(fields, (_freed(name(path)),), after.key)
+    return Consequences(fields, (_freed(name(path), after),), after.key)
 
 
 def _end(fields: dict[str, Value | None], snapshot: Snapshot, now: datetime, *, ended: bool) -> None:
@@ -106,20 +106,29 @@ def _end(fields: dict[str, Value | None], snapshot: Snapshot, now: datetime, *, 
 def _moved(name: str, path: str, after: Lock) -> Any:
     # The task's own precondition stands for the key's: while the task is leased, nobody else takes its key.
     write = WriteType()
-    write.update.name = name
-    inner = write.update.fields["lock"].map_value.fields
+    inner = _begun(write, name, after, Status.LEASED)
     inner["token"].integer_value = after.token
     inner["holder"].string_value = path
-    inner["status"].string_value = Status.LEASED.value
-    write.update_mask.field_paths.extend(("lock.token", "lock.holder", "lock.status"))
+    write.update_mask.field_paths.extend(("lock.token", "lock.holder"))
     return write
 
 
-def _freed(name: str) -> Any:
-    write = WriteType()
+def _begun(write: Any, name: str, after: Lock, status: Status) -> Any:
+    # A whole record even where somebody has deleted the key's document.
     write.update.name = name
-    write.update.fields["lock"].map_value.fields["status"].string_value = Status.COMPLETED.value
-    write.update_mask.field_paths.extend(("lock.status", "lock.holder"))
+    write.update.fields["key"].string_value = after.key
+    inner = write.update.fields["lock"].map_value.fields
+    inner["env"].string_value = after.env
+    inner["sequence"].integer_value = 1
+    inner["status"].string_value = status.value
+    write.update_mask.field_paths.extend(("key", "lock.env", "lock.sequence", "lock.status"))
+    return inner
+
+
+def _freed(name: str, after: Lock) -> Any:
+    write = WriteType()
+    _begun(write, name, after, Status.COMPLETED)
+    write.update_mask.field_paths.append("lock.holder")
     # Adds nothing: its result tells whether somebody waits, without a read.
     added = write.update_transforms.add(field_path="waiting")
     added.increment.integer_value = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gcp_oncetask import keys
 from gcp_oncetask.decision import Put
+from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.store.codec import Value
@@ -73,9 +74,13 @@ def create_many(
     """
     engine = manager.locker.engine
     drafts = [creation.draft(engine, data, manager.path) for data in tasks]
-    # The first of those with one id counts, as if they had been created one after the other.
-    first = {made.name: index for index, made in reversed(list(enumerate(drafts)))}
-    chosen = sorted(first.values())
+    # Of those with one id the one counts that would if they had been created one after the other: where the newest replaces
+    # the others the last, else the first.
+    counts: dict[TaskName, int] = {}
+    for index, made in enumerate(drafts):
+        if made.name not in counts or made.kind.on_conflict == "replace":
+            counts[made.name] = index
+    chosen = sorted(counts.values())
     batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
     engine.store.estimate()
     outcome: dict[int, Created | OncetaskError] = {}
@@ -85,21 +90,25 @@ def create_many(
         done += len(batch)
         if progress is not None:
             progress(done, len(chosen))
-    return CreatedMany(tuple(_item(drafts, outcome, index, first) for index in range(len(drafts))))
+    return CreatedMany(tuple(_item(drafts, outcome, index, counts) for index in range(len(drafts))))
 
 
 def _item(
     drafts: Sequence[Draft],
     outcome: dict[int, Created | OncetaskError],
     index: int,
-    first: dict[Any, int],
+    counts: dict[TaskName, int],
 ) -> Created | OncetaskError:
     from gcp_oncetask.tasks.manager import Created
 
     if index in outcome:
         return outcome[index]
-    made, earlier = drafts[index], drafts[first[drafts[index].name]]
-    found = difference(earlier.payload, made.payload)
+    made, other = drafts[index], drafts[counts[drafts[index].name]]
+    if made.kind.on_conflict == "replace":
+        return Created(made.name.id, created=False, dispatched=False)
+    found = difference(other.payload, made.payload)
+    if found and made.kind.on_conflict == "raise":
+        return creation.conflict(made, made.name.path, found)
     return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 
 

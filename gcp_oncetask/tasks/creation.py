@@ -170,6 +170,8 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     lock = seen.lock
     if lock is None:
         return Refused(Outcome.GONE, "its field 'lock' was removed")
+    if lock.scheduled_by == made.nonce:
+        return Refused(Outcome.DUPLICATE, "this very call has created it")
     unique = made.kind.unique
     if unique is not None and str(_STATES.get(lock.status)) in unique.split("_or_"):
         return Refused(Outcome.BUSY, f"it is {_STATES[lock.status]}")
@@ -206,13 +208,13 @@ def differences(made: Draft, stored: Snapshot) -> list[str]:
     return difference(decode(fields["data"]), made.payload) or ["data: differs in its types"]
 
 
-def conflict(made: Draft, stored: Snapshot, found: list[str]) -> TaskConflictError:
+def conflict(made: Draft, path: str, found: list[str]) -> TaskConflictError:
     """
     The error for an id that exists with another payload.
     """
     return TaskConflictError(
         f"A {made.name.kind!r} task {made.name.id!r} exists with another payload ({'; '.join(found)}). Nothing was written; "
         "give it another task_id(), or let its kind keep or replace (on_conflict=).",
-        document=stored.path,
+        document=path,
         differences=found,
     )

@@ -105,8 +105,9 @@ class _Step:
         due = lock.wait_until or at.now
         step = advance(recurrence, due, max(at.now, due))
         spawn = step.spawn
-        if spawn and recurrence.overlap == "skip" and self._last_runs(seen):
-            spawn = ()
+        if spawn and recurrence.overlap == "skip":
+            # Of several that were missed the newest alone: they would overlap each other.
+            spawn = () if self._last_runs(seen) else spawn[-1:]
         self._planned = [
             self._occurrence(seen, recurrence, nominal)
             for nominal in spawn

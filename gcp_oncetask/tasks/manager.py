@@ -4,6 +4,7 @@ The public face of once-tasks: create, handle, read, and what a person may do.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -150,7 +151,7 @@ class TaskManager:
             return Created(made.name.id, created=False, dispatched=False, refused=True)
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
-            raise creation.conflict(made, stored, found)
+            raise creation.conflict(made, stored.path, found)
         if found:
             message = f"{stored.path} exists with another payload, which was kept: {'; '.join(found)}"
             self.locker.engine.decided("task.kept", None, message)
@@ -284,6 +285,7 @@ class TaskManager:
         *run*, with its failures told to ``on_error``.
         """
 
+        @functools.wraps(run)
         def told(task: OnceTask[Any], attempt: Attempt) -> Any:
             try:
                 value = run(task, attempt)

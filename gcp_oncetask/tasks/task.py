@@ -46,6 +46,8 @@ class TaskStatus(StrEnum):
     """Its holder is gone without a trace, and a person must decide."""
 
 
+_TIMES: Final = {"createdAt": False, "doneAt": True, "occurrenceAt": True}
+"""Stored times, and whether they may be absent."""
 _ENDED: Final = {
     Status.COMPLETED: TaskStatus.COMPLETED,
     Status.FAILED: TaskStatus.FAILED,
@@ -155,6 +157,9 @@ def task_of(snapshot: Snapshot, model: type[D]) -> OnceTask[D]:
     if name is None or lock is None:
         raise StoreError(f"{snapshot.path} is not a once-task.", unknown=False)
     fields = {key: decode(value) for key, value in snapshot.fields.items()}
+    for field, optional in _TIMES.items():
+        if not isinstance(fields.get(field), datetime) and not (optional and fields.get(field) is None):
+            raise StoreError(f"{snapshot.path}: {field} is {fields.get(field)!r}, which is no time.", unknown=False)
     payload = fields.get("data") or {}
     # An erased payload can't be validated, and need not be.
     data = model.model_construct() if lock.erased else model.of(payload, snapshot.path)

@@ -11,6 +11,9 @@ import pytest
 
 EXPECTED = [f"DL-{number:02}" for number in range(1, 46)]
 EXPECTED += [f"RL-{number:02}" for number in (*range(1, 16), *range(24, 32), 33)]
+EXPECTED += [f"OT-{number:03}" for number in range(1, 141)]
+TO_COME = frozenset({"OT-136", "OT-137", "OT-138", "OT-139", "OT-140"})
+"""Rows that wait for the pull worker: printed as missing, not counted as failures."""
 
 
 class Results:
@@ -40,15 +43,19 @@ def main() -> int:
     from tests.scenarios import ROWS
 
     missing = [id_ for id_ in EXPECTED if id_ not in results.by_row]
-    print(f"\n{'row':<7}{'result':<8}test\n{'-' * 100}")
+    print(f"\n{'row':<8}{'result':<8}test\n{'-' * 100}")
     for id_ in EXPECTED:
         for name, outcome in results.by_row.get(id_, [("no test", "MISSING")]):
-            print(f"{id_:<7}{outcome:<8}{name}")
+            print(f"{id_:<8}{outcome:<8}{name}")
         if id_ in ROWS:
-            print(f"{'':<15}ancestor: {ROWS[id_].then}")
+            print(f"{'':<16}ancestor: {ROWS[id_].then}")
             if ROWS[id_].deviation:
-                print(f"{'':<15}here:     {ROWS[id_].deviation}")
-    return int(code) or int(bool(missing))
+                print(f"{'':<16}here:     {ROWS[id_].deviation}")
+    print(f"\n{len(EXPECTED) - len(missing)} of {len(EXPECTED)} rows have a test; without one: {missing or 'none'}")
+    done = sorted(TO_COME - {*missing})
+    if done:
+        print(f"Listed as to come, and there: {done}; take them off TO_COME.")
+    return int(code) or int(bool({*missing} - TO_COME or done))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gcp_oncetask.errors import RecurrenceError
@@ -143,6 +143,9 @@ def agrees(
     rule: str, change: tuple[str, str], scale: tuple[timedelta, timedelta, timedelta], start: int, asked: int
 ) -> None:
     line = timeline(*change, scale)
+    # A DTSTART in the second pass is a run by itself, though its rule's runs are all in first passes.
+    second = line[start][0].astimezone(ZoneInfo(change[0])).fold == 1
+    assume(not second or rule.startswith(("FREQ=HOURLY", "FREQ=MINUTELY", "FREQ=SECONDLY")))
     expected = reference(rule, start, line)
     try:
         made = Recurrence(rule, line[start][0], tz=change[0])

@@ -4,10 +4,7 @@ The rules, tried in every combination, against the tables of ``docs/rules.md``.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -28,38 +25,11 @@ from gcp_oncetask.decision import (
 )
 from gcp_oncetask.delivery import Delivery, Outcome
 from gcp_oncetask.record import SERVER_TIME, Event, Lock, Status
+from tests.support.rules import combinations, first_match, table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 POLICY = Policy(lease=60, timeout=630, run_limit=600, max_attempts=3)
-PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
-
-
-def table(heading: str) -> list[dict[str, str]]:
-    """
-    The rows of the table under the heading that names *heading*.
-    """
-    section = PAGE.read_text().split(f"(`{heading}`)")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-
-
-def first_match(rows: list[dict[str, str]], case: dict[str, str]) -> int:
-    """
-    Index of the row that decides *case*.
-    """
-    for index, row in enumerate(rows):
-        if all(row[name] in ("*", value) for name, value in case.items()):
-            return index
-    raise AssertionError(f"no row for {case}")
-
-
-def combinations(**values: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """
-    Every combination of column values.
-    """
-    for combination in itertools.product(*values.values()):
-        yield dict(zip(values, combination, strict=True))
 
 
 def moment(read: datetime | None = NOW, now: datetime = NOW, env: str = "E") -> Moment:

@@ -1,0 +1,434 @@
+"""
+The rules of once-tasks: resource keys, newer payloads, cancellation with cleanup, generators, tombstones, status.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
+from gcp_oncetask.delivery import Delivery, Outcome
+from gcp_oncetask.lease import keys
+from gcp_oncetask.record import Lock, Status, superseded
+from gcp_oncetask.tasks.task import status_of
+from tests.support.rules import combinations, first_match, table
+from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
+
+FENCE = Fence(5, 7, "h")
+TARGET = Target(url="https://x", queue="q")
+TIMES = ("before its end", "exactly at its end", "after its end")
+READ = {
+    "before its end": NOW + 60 * SECOND - timedelta(microseconds=1),
+    "exactly at its end": NOW + 60 * SECOND,
+    "after its end": NOW + 61 * SECOND,
+}
+
+
+def scheduled(**changes: Any) -> Lock:
+    """
+    A sequence that waits.
+    """
+    return leased(status=Status.SCHEDULED, token=6, holder=None, attempts=0, **changes)
+
+
+def decided(heading: str, column: str, cases: Any, decide: Any) -> None:
+    """
+    Each case is decided by its row, and each row decides some case.
+    """
+    rows = table(heading)
+    used = set()
+    for case in cases:
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row][column] == decide(case), case
+    assert set(range(len(rows))) == used
+
+
+def put(decision: Any) -> Put:
+    """
+    *decision*, which must be a write.
+    """
+    assert isinstance(decision, Put), decision
+    return decision
+
+
+def settled(lock: Lock, kind: Kind, **how: Any) -> Put:
+    """
+    *lock* settled by its own attempt.
+    """
+    how = {"nonce": "s", "next_nonce": "t", "target": TARGET, "message": "m"} | how
+    return put(lease.settle(lock, FENCE, Settlement(kind=kind, **how), moment()))
+
+
+# --- resource keys ----------------------------------------------------------------------------------------------------
+
+
+def standing(case: dict[str, str]) -> str:
+    """
+    What ``keys.standing`` says in *case*.
+    """
+    key = {
+        "none": None,
+        "given back": Lock(env="E", sequence=1, status=Status.COMPLETED, token=7),
+        "ours, this token": keys.taken(None, "E", "ours", 3),
+        "ours, another token": keys.taken(None, "E", "ours", 2),
+        "another's": keys.taken(None, "E", "theirs", 7),
+    }[case["key"]]
+    holder = None
+    if case["holder"] != "gone":
+        token = {"past the token": 8, "at the token": 7, "before the token": 6}[case["holder"]]
+        waits = NOW + 60 * SECOND if case["holder's status"] == "scheduled" else None
+        parked = "E/K/x" if case["parked"] == "yes" else None
+        holder = leased(status=Status(case["holder's status"]), token=token, wait_until=waits, parked=parked)
+    return keys.standing(key, "ours", 3, holder, READ[case["time"]]).name.lower()
+
+
+def test_standing_of_a_key_is_as_the_table_says() -> None:
+    decided(
+        "lease.keys.standing",
+        "decision",
+        combinations(
+            key=("none", "given back", "ours, this token", "ours, another token", "another's"),
+            holder=("gone", "before the token", "at the token", "past the token"),
+            **{"holder's status": STATUSES[1:]},
+            time=TIMES,
+            parked=("yes", "no"),
+        ),
+        standing,
+    )
+
+
+def test_key_that_was_handed_over_is_busy_also_without_a_time() -> None:
+    key = keys.taken(None, "E", "theirs", 7)
+    assert keys.standing(key, "ours", 3, scheduled(), NOW) is keys.Standing.BUSY
+
+
+def effect(case: dict[str, str]) -> str:
+    """
+    What ``keys.effect`` says in *case*.
+    """
+
+    def lock(name: str) -> Lock | None:
+        status, _, more = name.partition(", ")
+        if status == "none":
+            return None
+        key = "K" if case["needs a key"] == "yes" else None
+        token = 8 if more == "next token" else 7
+        return leased(status=Status(status), token=token, rides=more == "riding", key=key)
+
+    after = lock(case["after"])
+    assert after is not None
+    return keys.effect(lock(case["before"]), after).name.lower()
+
+
+def test_effect_on_a_key_is_as_the_table_says() -> None:
+    states = (*STATUSES[1:], "leased, next token", "leased, riding")
+    before = tuple(state for state in states if state != "leased, next token")
+    decided(
+        "lease.keys.effect",
+        "effect",
+        combinations(**{"needs a key": ("yes", "no")}, before=("none", *before), after=states),
+        effect,
+    )
+
+
+def test_parking_and_handing_over() -> None:
+    """
+    A parked task is not due; one that gets the key is due, by a new delivery.
+    """
+    parked = put(keys.park(scheduled(due="x"), "E/K/1/1", moment()))
+    assert (parked.lock.parked, parked.lock.due, parked.outcome, parked.dispatch) == (
+        "E/K/1/1",
+        None,
+        Outcome.PARKED,
+        False,
+    )
+    given = put(keys.unpark(parked.lock, moment()))
+    assert (given.lock.parked, given.lock.dispatches, given.dispatch) == (None, 2, True)
+    assert given.lock.due is not None
+
+
+# --- newer payloads ---------------------------------------------------------------------------------------------------
+
+
+def replaced(case: dict[str, str]) -> str:
+    """
+    What ``lease.replace`` does in *case*; checks that it is what it says.
+    """
+    cancelled = {"cancel_requested_at": NOW, "cancelling": True} if case["cancelled"] == "yes" else {}
+    before = leased(status=Status(case["record"]), errors=(), **cancelled)
+    wait = None if case["time wanted"] == "the same" else NOW + 60 * SECOND
+    made = lease.replace(before, Target(url="https://x", queue="q", wait_until=wait), "n", moment())
+    lock = made.lock
+    assert lock.wanted == before.wanted + 1
+    if lock.status is not Status.SCHEDULED:
+        assert (lock.status, superseded(lock), made.dispatch, lock.token) == (before.status, True, False, before.token)
+        return "one more run follows"
+    assert (lock.attempts, lock.wait_until, lock.cancel_requested_at, lock.cancelling) == (0, wait, None, False)
+    assert lock.due is not None
+    if lock.sequence > before.sequence:
+        assert made.dispatch
+        return "runs again"
+    assert not superseded(lock)
+    return "runs with it, delivered anew" if made.dispatch else "runs with it"
+
+
+def test_newer_payload_leads_to_what_the_table_says() -> None:
+    decided(
+        "lease.replace",
+        "decision",
+        combinations(record=STATUSES[1:], cancelled=("yes", "no"), **{"time wanted": ("the same", "another")}),
+        replaced,
+    )
+
+
+@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.CONTINUE, Kind.RETRY, Kind.SNOOZE, Kind.FAIL])
+@pytest.mark.parametrize("wait", [None, NOW + 3600 * SECOND])
+def test_run_of_an_older_payload_is_followed_by_the_newest(kind: Kind, wait: Any) -> None:
+    """
+    However the attempt ends, the next sequence follows, at the time that the newest payload wants, as if new.
+    """
+    held = leased(attempts=2)
+    for want in (NOW, wait):
+        held = lease.replace(held, Target(url="https://x", queue="q", wait_until=want), "n", moment()).lock
+    made = settled(held, kind)
+    lock = made.lock
+    assert (lock.status, lock.sequence, lock.attempts, lock.errors, made.dispatch) == (Status.SCHEDULED, 6, 0, (), True)
+    assert lock.wait_until == wait
+
+    granted = put(lease.claim(lock, _delivery(6), POLICY, Claimant("n2"), moment(NOW + 3601 * SECOND))).lock
+    assert not superseded(granted)
+    assert settled_as(granted, Kind.COMPLETE).status is Status.COMPLETED
+
+
+def settled_as(lock: Lock, kind: Kind) -> Lock:
+    """
+    *lock* settled by whoever holds it.
+    """
+    fence = Fence(lock.sequence, lock.token, lock.holder or "")
+    return put(lease.settle(lock, fence, Settlement(kind=kind, nonce="s", message="m"), moment())).lock
+
+
+def _delivery(sequence: int) -> Delivery:
+    return Delivery(env="E", document="orders/1", sequence=sequence, dispatch=1, scheduled_by="s")
+
+
+def test_payload_that_came_after_a_cancellation_is_not_cancelled_with_it() -> None:
+    """
+    Cancelled while it runs, then replaced: the run fails, its cleanup runs, and the newest payload follows.
+    """
+    held = put(lease.cancel(leased(cleanup=True), moment())).lock
+    held = lease.replace(held, TARGET, "n", moment()).lock
+    waiting = settled(held, Kind.RETRY).lock
+    assert (waiting.cancelling, waiting.sequence) == (True, 5)
+
+    cleaning = put(lease.claim(waiting, _delivery(5), Policy(cleanup=True), Claimant("c"), moment())).lock
+    after = settled_as(cleaning, Kind.COMPLETE)
+    assert (after.status, after.sequence, after.cancel_requested_at) == (Status.SCHEDULED, 6, None)
+
+
+def test_takeover_of_a_superseded_run_goes_on_with_the_newest() -> None:
+    """
+    A delivery that takes over does not grant the old sequence to the newest payload before its time.
+    """
+    held = lease.replace(leased(), Target(url="https://x", queue="q", wait_until=NOW + 9000 * SECOND), "n", moment())
+    later = NOW + 1000 * SECOND
+    made = put(
+        lease.take_over(
+            held.lock,
+            FENCE,
+            finding="died",
+            reason="why",
+            evidence=(),
+            settlement=None,
+            at=moment(later, later),
+            grant_to=(POLICY, Claimant("n2")),
+        )
+    )
+    assert (made.lock.status, made.lock.sequence, made.lock.wait_until) == (
+        Status.SCHEDULED,
+        6,
+        NOW + 9000 * SECOND,
+    )
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cleanup", [True, False])
+@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.FAIL, Kind.SNOOZE, Kind.RELEASE, Kind.CONTINUE])
+def test_cancelled_while_it_ran(cleanup: bool, kind: Kind) -> None:
+    """
+    Whatever is no success leads to the cancellation handler, with attempts of its own; without one it is cancelled.
+    """
+    held = put(lease.cancel(leased(cleanup=cleanup, attempts=3), moment())).lock
+    lock = settled(held, kind).lock
+    if not cleanup:
+        assert (lock.status, lock.due) == (Status.CANCELLED, None)
+        return
+    assert (lock.status, lock.cancelling, lock.attempts, lock.wait_until) == (Status.SCHEDULED, True, 0, None)
+    assert lock.due is not None
+
+    granted = put(lease.claim(lock, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
+    assert (granted.attempts, granted.status) == (1, Status.LEASED)
+    failed = settled_as(granted, Kind.RETRY)
+    assert (failed.status, failed.attempts, failed.cancelling) == (Status.SCHEDULED, 1, True)
+    last = put(lease.claim(failed, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
+    ended = settled_as(last, Kind.RETRY)
+    assert (ended.status, len(ended.owed)) == (Status.CANCELLED, 1)
+
+
+def test_cancelled_one_whose_holder_died_is_cancelled() -> None:
+    """
+    Also with its last attempt: it is not failed.
+    """
+    held = put(lease.cancel(leased(attempts=3), moment())).lock
+    later = NOW + 1000 * SECOND
+    made = lease.take_over(
+        held,
+        FENCE,
+        finding="died",
+        reason="why",
+        evidence=(),
+        settlement=None,
+        at=moment(later, later),
+        grant_to=None,
+    )
+    assert put(made).lock.status is Status.CANCELLED
+
+
+# --- generators -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, None),
+        ({"wait_until": NOW}, None),
+        ({"wait_until": NOW + SECOND}, Outcome.EARLY),
+        ({"paused": True}, Outcome.PARKED),
+        ({"status": Status.CANCELLED}, Outcome.DUPLICATE),
+        ({"sequence": 6}, Outcome.DUPLICATE),
+        ({"sequence": 4}, Outcome.NEWER),
+        ({"env": "OTHER"}, Outcome.FOREIGN),
+    ],
+)
+def test_generator_is_ready(changes: dict[str, Any], says: Outcome | None) -> None:
+    found = lease.ready(scheduled().but(**changes), _delivery(5), moment())
+    assert (found.outcome if isinstance(found, Refused) else found) == says
+
+
+def test_generator_without_the_servers_time_reads() -> None:
+    assert isinstance(lease.ready(scheduled(wait_until=NOW + SECOND), _delivery(5), moment(read=None)), NeedTime)
+    gone = lease.ready(None, _delivery(5), moment())
+    assert isinstance(gone, Refused)
+    assert gone.outcome is Outcome.GONE
+
+
+def test_generator_recurs_until_it_ends() -> None:
+    made = lease.recur(scheduled(base=2), NOW + 60 * SECOND, "n", moment())
+    assert (made.lock.sequence, made.lock.base, made.lock.wait_until) == (6, 2, NOW + 60 * SECOND)
+    assert (made.lock.settled_by, made.lock.scheduled_by, made.dispatch) == ("n", "n", True)
+    last = lease.recur(scheduled(), None, "n", moment())
+    assert (last.lock.status, last.lock.due, last.dispatch) == (Status.COMPLETED, None, False)
+
+
+def test_paused_generator_is_not_due() -> None:
+    paused = put(lease.pause(scheduled(due="x", wait_until=NOW), moment()))
+    assert (paused.lock.due, paused.dispatch) == (None, False)
+    assert isinstance(lease.pause(paused.lock, moment()), Refused)
+    resumed = put(lease.resume(paused.lock, moment()))
+    assert (resumed.lock.paused, resumed.lock.dispatches, resumed.dispatch) == (False, 2, True)
+    assert resumed.lock.due is not None
+    assert isinstance(lease.resume(resumed.lock, moment()), Refused)
+    assert isinstance(lease.pause(leased(status=Status.COMPLETED), moment()), Refused)
+
+
+# --- batches, due times, tombstones -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "rides"),
+    [
+        ({}, True),
+        ({"wait_until": NOW}, True),
+        ({"parked": "E/K/1/1"}, True),
+        ({"wait_until": NOW + SECOND}, False),
+        ({"cancel_requested_at": NOW}, False),
+        ({"status": Status.LEASED}, False),
+        ({"status": Status.COMPLETED}, False),
+        ({"attempts": 3}, False),
+    ],
+)
+def test_who_rides_along(changes: dict[str, Any], rides: bool) -> None:
+    found = lease.ridden(scheduled().but(**changes), POLICY, Claimant("n"), moment())
+    assert (found is not None) == rides
+    if found is not None:
+        assert (found.lock.rides, found.lock.status, found.lock.parked) == (True, Status.LEASED, None)
+        alone = put(lease.claim(settled_rider(found.lock), _delivery(5), POLICY, Claimant("n"), moment()))
+        assert not alone.lock.rides
+
+
+def settled_rider(lock: Lock) -> Lock:
+    """
+    A rider that is tried again.
+    """
+    return settled_as(lock, Kind.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("lock", "due"),
+    [
+        (scheduled(), 60),
+        (scheduled(dispatches=3), 240),
+        (scheduled(wait_until=NOW + 600 * SECOND), 660),
+        (scheduled(url=None), 0),
+        (scheduled(url=None, wait_until=NOW + 600 * SECOND), 600),
+        (scheduled(parked="E/K/1/1"), None),
+        (scheduled(paused=True), None),
+        (leased(), 61),
+        (leased(status=Status.COMPLETED), None),
+        (leased(status=Status.COMPLETED, erase_seconds=600.0), 600),
+        (leased(status=Status.COMPLETED, erase_seconds=600.0, erased=True), None),
+    ],
+)
+def test_when_somebody_must_look(lock: Lock, due: int | None) -> None:
+    from gcp_oncetask.delivery import instant
+    from gcp_oncetask.lease.writes import with_due
+
+    expected = None if due is None else f"E/push/000/{instant(NOW + due * SECOND)}"
+    assert with_due(lock, moment()).due == expected
+
+
+def test_tombstone() -> None:
+    """
+    Erased when its retention is over; its outcome stays, and it can't be reset.
+    """
+    ended = settled(leased(erase_seconds=600.0), Kind.COMPLETE, result={"secret": 1}).lock
+    at = Moment(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
+    found = lease.look(ended, at)
+    assert found.action == "erase"
+    assert found.put is not None
+    bare = found.put.lock
+    assert (bare.erased, bare.result, bare.status, bare.due) == (True, None, Status.COMPLETED, None)
+    assert isinstance(lease.reset(bare, "n", at), Refused)
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_is_as_the_table_says() -> None:
+    def status(case: dict[str, str]) -> str:
+        lock = leased(
+            status=Status(case["record"]),
+            wait_until=NOW + 60 * SECOND,
+            cancel_requested_at=NOW if case["cancelled"] == "yes" else None,
+        )
+        return str(status_of(lock, READ[case["time"]]))
+
+    cases = combinations(record=STATUSES[1:], cancelled=("yes", "no"), time=TIMES)
+    decided("tasks.task.status_of", "status", cases, status)
