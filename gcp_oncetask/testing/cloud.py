@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +25,7 @@ from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
+from gcp_oncetask.testing import scheduled
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
 _INSTANCE = "in-process"
@@ -232,6 +234,39 @@ class OncetaskCloud:
             delivered += self.run_until_idle()
         self.clock.advance(max(0, end - self.clock.micros()) / 1_000_000)
         return delivered
+
+    def assert_scheduled(
+        self,
+        model: scheduled.Model,
+        id: str | None = None,  # noqa: A002 - as everybody says it
+        *,
+        url: str | None = None,
+        params: Any = None,
+        payload: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """
+        Fail unless a chain or a once-task like this waits to be run; what is None is not looked at.
+
+        Args:
+            model: A ``LockedModel`` or a ``TaskData``.
+            id: Id of the document or the task.
+            url: Where it will be delivered: absolute, or the path alone.
+            params: All of what ``schedule`` was given for this step.
+            payload: Some of the stored fields: of the entity, or of the once-task's payload, as JSON data.
+            at: Not before this instant (aware), to the second.
+
+        Raises:
+            AssertionError: There is none; the message lists what is scheduled instead.
+            UsageError: *at* has no time zone, or the model no kind.
+        """
+        wanted = scheduled.Wanted(model, id, url, params, payload, at)
+        firestore: Any = self.local.firestore
+        databases = dict.fromkeys(locker.config.database for locker, _, _ in self._used) or ("(default)",)
+        documents: dict[str, Any] = {}
+        for database in databases:
+            documents |= firestore.documents(self.local.project, database)
+        scheduled.check(documents, wanted)
 
     def clock_now(self) -> datetime:
         """
