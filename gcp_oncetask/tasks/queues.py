@@ -40,9 +40,15 @@ class Request(TaskData):
         return made
 
     def task_id(self) -> str:
+        """
+        The key: of several requests for one, only the newest is run.
+        """
         return self.key
 
     def scheduled_at(self) -> datetime | None:
+        """
+        Not before the delay that was asked for.
+        """
         return self._not_before
 
 
