@@ -55,6 +55,7 @@ from gcp_oncetask.lease.attempts import (
     settle,
     snooze,
     was_applied,
+    writable,
 )
 from gcp_oncetask.lease.expiry import erased, later, look, postpone, redispatch, sending, sent, take_over
 from gcp_oncetask.lease.people import cancel, finish, pause, replace, reset, resolve, resume
@@ -113,4 +114,5 @@ __all__ = [
     "take_over",
     "timeout_at",
     "was_applied",
+    "writable",
 ]

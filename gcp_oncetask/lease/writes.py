@@ -145,7 +145,8 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         alert_on=policy.alert_on,
         retry=policy.retry,
         cleanup=policy.cleanup,
-        granted=lock.wanted,
+        # What was asked for after the cancellation is not cancelled with it: it follows.
+        granted=lock.granted if lock.cancelling else lock.wanted,
         attempts=lock.attempts + 1,
         wait_until=None,
         parked=None,
