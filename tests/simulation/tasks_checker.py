@@ -45,10 +45,10 @@ class TasksChecker(Checker):
         seen: Documents that were there at some time.
         erased: Documents that were deleted and are not there.
         orphans: Leases whose documents were deleted: nobody hears them any more.
+        left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         stored: Of each document its user fields as last seen.
         revisions: Of each document the payloads' revisions in the order in which they were stored.
-        begun: Of each document the revisions that were run.
         ended_with: Of each document the revision that completed last, as an index of *revisions*.
         cancelled_at: Of each document how many revisions were stored when it was cancelled last.
         occurrences: (generator, nominal time) -> documents.
@@ -59,10 +59,10 @@ class TasksChecker(Checker):
     seen: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
     orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     revisions: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    begun: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     ended_with: dict[str, int] = field(default_factory=dict)
     cancelled_at: dict[str, int] = field(default_factory=dict)
     occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
@@ -137,11 +137,15 @@ class TasksChecker(Checker):
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.world.counts["deleted while parked"] += before.parked is not None
         self.orphans.add((path, before.token, before.holder))
+        if before.status is Status.LEASED and not before.rides and before.trace is not None:
+            self.left.add(before.trace)
         self.orphans |= {one for one in self.granted if one[0] == path}
         self.erased.add(path)
-        for known in (self.locks, self.stored, self.revisions, self.begun, self.ended_with, self.cancelled_at):
+        for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
             known.pop(path, None)  # type: ignore[attr-defined]
         self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
+        # Nobody can be told of what was deleted before it was told.
+        self.owed = {one for one in self.owed if one[0] != path}
 
     def _count(self, before: Lock, lock: Lock) -> None:
         counts = self.world.counts
@@ -154,6 +158,10 @@ class TasksChecker(Checker):
         if lock.wanted > before.wanted:
             where = "running" if running else "ended" if before.finished else "scheduled"
             counts[f"replaced while {where}"] += 1
+        by_others = running and lock.status is not Status.LEASED and lock.settled_by == before.settled_by
+        if by_others and before.key is not None and not before.rides:
+            key = self.keys.get(key_path(before.env, before.key))
+            counts["parked, then freed by a takeover"] += key is not None and key.waiting
         counts["parked"] += lock.parked is not None and before.parked is None
         if running and before.rides and lock.status is Status.LEASED and lock.token > before.token:
             self.broken("a rider", "was granted anew without its key")
@@ -204,7 +212,10 @@ class TasksChecker(Checker):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+        everybody = self.running
+        self.running = [one for one in everybody if not self._is_orphan(one.attempt)]
         super()._granted(process, path, before, lock)
+        self.running = everybody
         if lock.rides:
             # It begins only when all others of its batch are gathered.
             self.expected.pop((path, lock.token), None)
@@ -219,7 +230,8 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt.context.trace == lock.trace:
                 continue
-            if (one, attempt.token, attempt.granted.holder) in self.orphans:
+            # Deleting the task that has the key of a batch lets the whole batch go.
+            if self._is_orphan(attempt) or (attempt.granted.rides and attempt.context.trace in self.left):
                 self.world.counts["keys taken from deleted holders"] += 1
                 continue
             self.broken(
@@ -227,6 +239,9 @@ class TasksChecker(Checker):
                 f"token {lock.token} is granted with the key {lock.key} while token {attempt.token} of {one} still believes "
                 "in it",
             )
+
+    def _is_orphan(self, attempt: Attempt) -> bool:
+        return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
@@ -308,6 +323,8 @@ class TasksChecker(Checker):
         """
         Unless something goes wrong, whoever gives a key back hands it over.
         """
+        if process is None or self.world.landing or process.dead:
+            return
         if self.world.trouble and any(self.plan.has(trouble) for trouble in _CALLS):
             return
         left = self.keys[path]
@@ -366,7 +383,7 @@ class TasksChecker(Checker):
         A handler does something to the outside.
         """
         path, lock = attempt.context.document, attempt.granted
-        if (path, attempt.token, lock.holder) not in self.orphans:
+        if not self._is_orphan(attempt):
             self.effects.setdefault((f"{path} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
 
     # --- handlers ---
@@ -386,7 +403,7 @@ class TasksChecker(Checker):
         if cleans is not lock.cancelling and self.plan.cleanup and not lock.rides:
             self.broken(path, f"token {attempt.token}: cancelling is {lock.cancelling}, its cleanup runs: {cleans}")
         now = self.locks.get(path)
-        if now is None or (path, attempt.token, lock.holder) in self.orphans:
+        if now is None or self._is_orphan(attempt):
             return
         believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
         mine = now.token == attempt.token and now.status is Status.LEASED
@@ -401,7 +418,6 @@ class TasksChecker(Checker):
         place = len(order) - 1 - order[::-1].index(revision)
         if cleans:
             return
-        self.begun[path].add(revision)
         if place < self.ended_with.get(path, 0):
             self.broken(path, f"revision {revision} runs after a newer one has completed")
 
@@ -479,13 +495,14 @@ class TasksChecker(Checker):
 
     def _newest(self, path: str, lock: Lock) -> None:
         """
-        The newest payload has run, unless it was cancelled, or a person took its word for it.
+        The newest payload is the one that completed, or failed, or was cancelled; unless a person took its word for it.
         """
         order = self.revisions[path]
         if path in self.by_hand or not order or "recurrence" in self.stored[path]:
             return
         if lock.wanted > lock.granted:
             self.broken(path, f"revision {order[-1]} was asked for and is forgotten")
-        cancelled = self.cancelled_at.get(path, 0) >= len(order)
-        if order[-1] not in self.begun[path] and not cancelled:
-            self.broken(path, f"revision {order[-1]}, the newest, never ran")
+        if lock.status is Status.COMPLETED and lock.result["revision"] != order[-1]:
+            self.broken(path, f"it ended with revision {lock.result['revision']}, and {order[-1]} is the newest")
+        if lock.status is Status.CANCELLED and self.cancelled_at.get(path, 0) < len(order):
+            self.broken(path, f"revision {order[-1]}, the newest, never ran: what was cancelled were older ones")

@@ -20,6 +20,7 @@ from gcp_oncetask.retry import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
 from tests.simulation.checker import Running
 from tests.simulation.history import BOUND, History
+from tests.simulation.plan import Plan
 from tests.simulation.tasks_checker import TasksChecker
 from tests.simulation.tasks_plan import TasksPlan
 from tests.simulation.world import Process, World
@@ -114,7 +115,8 @@ class TasksHistory(History):
 
     checker: TasksChecker
 
-    def __init__(self, plan: TasksPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
+        assert isinstance(plan, TasksPlan)
         super().__init__(plan)
         self.tasks_plan = plan
         self.checker = TasksChecker(plan)
@@ -122,7 +124,6 @@ class TasksHistory(History):
         self.managers: dict[Process, TaskManager] = {}
         self.items = self._items()
         self.chains = [item.path for item in self.items]
-        self.made: set[str] = set()
         self.revisions = 0
 
     def _items(self) -> list[Item]:
@@ -322,9 +323,13 @@ class TasksHistory(History):
     def _paused(self, item: Item) -> None:
         self._by(lambda manager: manager.pause(Tick, item.data.name), tries=1)
         self.hub.sleep(self.draw.choice((30, 300)))
-        while (lock := self.checker.locks.get(item.path)) is not None and lock.paused:
-            self._by(lambda manager: manager.resume(Tick, item.data.name))
-            self.world.counts["pauses"] += 1
+        # The pause may take effect late.
+        while not self.over:
+            lock = self.checker.locks.get(item.path)
+            if lock is not None and lock.paused:
+                self.world.counts["pauses"] += 1
+                self._by(lambda manager: manager.resume(Tick, item.data.name))
+            self.hub.sleep(60)
 
     def _recreated(self, item: Item) -> None:
         self._deleted(item)
