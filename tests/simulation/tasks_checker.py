@@ -371,7 +371,7 @@ class TasksChecker(Checker):
         if lock is None or lock.token != token or lock.status not in (Status.LEASED, Status.QUARANTINED):
             self.broken(document, f"token {token} wrote when it was not the holder")
             return
-        if lock.key is None:
+        if lock.key is None or (lock.rides and lock.trace in self.left):
             return
         key = self.read(key_path(lock.env, lock.key))[0]
         mine = key is not None and key.status is Status.LEASED and (key.holder == document or lock.rides)

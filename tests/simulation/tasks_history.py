@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask
@@ -59,6 +59,14 @@ class Newest(Keyed, kind="newest", on_conflict="replace"):
     """
     The newest payload runs.
     """
+
+    at: datetime | None = None
+
+    def scheduled_at(self) -> datetime | None:
+        """
+        As given.
+        """
+        return self.at
 
 
 class Pile(Keyed, kind="pile"):
@@ -303,7 +311,12 @@ class TasksHistory(History):
             self.hub.sleep(self.draw.expovariate(1 / 90))
             if item.path in self.checker.locks and self.world.trouble:
                 self.revisions += 1
-                newer = item.data.model_copy(update={"revision": self.revisions})
+                at = (
+                    None
+                    if self.draw.random() < 0.6
+                    else self.hub.time() + timedelta(seconds=self.draw.choice((1, 5, 40)))
+                )
+                newer = item.data.model_copy(update={"revision": self.revisions, "at": at})
                 self._by(lambda manager, newer=newer: manager.create_task(newer))
 
     def _cancelled(self, item: Item) -> None:
