@@ -10,7 +10,7 @@ SEEDS ?= 2000
 FUZZ_SEEDS ?= 200
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench scenarios simulate mutants fuzz wheels clean
+.PHONY: help demo test check bench scenarios simulate mutants fuzz wheels functions firebase clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ check: $(STAMP) ## format, lint, types, import contracts
 	@echo "types";     $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
-test: check ## check, then every test
+test: check firebase ## check, then every test
 	@$(BIN)/python -m pytest -n auto
 
 scenarios: $(STAMP) ## what each ancestor's users expect: row, test, deviation
@@ -57,5 +57,12 @@ fuzz: $(STAMP) ## the embedded Firestore against Google's emulator: make fuzz FU
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator
 
+functions: $(STAMP) ## the library's wheel into functions/, from where firebase deploy takes it
+	@rm -rf functions/wheels
+	@$(BIN)/python -m build --wheel --no-isolation --outdir functions/wheels . >/dev/null && ls functions/wheels/*
+
+firebase: $(STAMP) ## firebase-tools into .cache/ (where npm and Java are), for the tests that run the functions under it
+	@$(BIN)/python -m tests.support.firebase_tools
+
 clean: ## forget the virtual environment and the caches
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist functions/wheels .pytest_cache .mypy_cache .ruff_cache

@@ -138,7 +138,7 @@ def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
         found.append(("client CPU, 1 thread, c/b", one[c]["cpu_ms"] / one[b]["cpu_ms"], 1.25, True))
     if eight:
         found.append(("tasks/s, 8 threads, c/a", eight[c]["tasks_per_s"] / eight[a]["tasks_per_s"], 2.0, False))
-    found.append(("own share of one push, ms CPU", report["own_share"]["library_ms"], 0.1, True))
+    found.append(("own share of a push over its writes", report["own_share"]["library_ms"], 0.1, True))
     found.append(("verification, ms CPU", report["own_share"]["verification_ms"], 0.25, True))
     return [
         {"target": name, "measured": value, "limit": limit, "met": value <= limit if at_most else value >= limit}
@@ -158,9 +158,14 @@ def show(report: dict[str, Any]) -> None:
     print(
         f"\nschedule() to handler, paced: p50 {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms ({late['tasks']} tasks)"
     )
-    print(f"\n{'target':<34}{'measured':>10}{'limit':>8}")
+    own = report["own_share"]
+    print(
+        f"\none push, ms CPU: bare view {own['bare_flask_ms']:.3f}, with its two writes by hand {own['by_hand_ms']:.3f}; "
+        f"the library adds {own['library_over_bare_ms']:.3f} to the first, {own['library_ms']:.3f} to the second (the target)"
+    )
+    print(f"\n{'target':<36}{'measured':>10}{'limit':>8}")
     for row in report["targets"]:
-        print(f"{row['target']:<34}{row['measured']:>10.3f}{row['limit']:>8.2f}  {'met' if row['met'] else 'MISSED'}")
+        print(f"{row['target']:<36}{row['measured']:>10.3f}{row['limit']:>8.2f}  {'met' if row['met'] else 'MISSED'}")
 
 
 if __name__ == "__main__":

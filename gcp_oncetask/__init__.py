@@ -40,7 +40,9 @@ if TYPE_CHECKING:
         UnknownKindError,
         UsageError,
     )
+    from gcp_oncetask.functions import locked, once
     from gcp_oncetask.locker import Locker, Scheduled
+    from gcp_oncetask.locks import NamedLock
     from gcp_oncetask.models import LockedModel
     from gcp_oncetask.record import Lock, Status
     from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
@@ -77,7 +79,9 @@ _HOMES = {
         "UnknownKindError",
         "UsageError",
     ),
+    "functions": ("locked", "once"),
     "locker": ("Locker", "Scheduled"),
+    "locks": ("NamedLock",),
     "models": ("LockedModel",),
     "record": ("Lock", "Status"),
     "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
@@ -122,6 +126,7 @@ __all__ = [
     "LockBusyError",
     "LockedModel",
     "Locker",
+    "NamedLock",
     "NoAttemptError",
     "NoRetry",
     "NotFinishedError",
@@ -141,5 +146,7 @@ __all__ = [
     "TaskNotFoundError",
     "UnknownKindError",
     "UsageError",
+    "locked",
+    "once",
     "sweep",
 ]

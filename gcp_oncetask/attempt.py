@@ -357,7 +357,7 @@ class Attempt:
         """
         Log that user code is over, with all that the settling commit will write if it fits and may be logged.
         """
-        fields: dict[str, Any] = {"outcome": how.kind.value}
+        fields: dict[str, Any] = {"outcome": str(how.kind)}
         data = how.to_data()
         private = (
             bool(changes.values) or how.result is not None or (how.target is not None and how.target.params is not None)

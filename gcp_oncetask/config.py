@@ -91,6 +91,7 @@ class Config:
         "ONCETASK_ALERT_RETRY_SECONDS", "how long a sender is trusted before an alert is tried again", 120.0
     )
     shards: int = _var("ONCETASK_SHARDS", "hot-spot shards of the due index", 1)
+    pull_shards: int = _var("ONCETASK_PULL_SHARDS", "shards that workers share among themselves, per kind", 8)
     inline_limit: int = _var(
         "ONCETASK_INLINE_LIMIT_BYTES", "documents up to this size travel in the delivery; 0: never", 16_384
     )
@@ -192,8 +193,11 @@ def _problems(c: Config) -> list[str]:
         found.append(f"patience ({c.patience:g} s) must be at least the rpc_timeout ({c.rpc_timeout:g} s).")
     if c.margin < 1:
         found.append(f"margin is {c.margin:g} s; it must be at least 1.")
-    if c.shards < 1 or c.shards > 1000:
-        found.append(f"shards is {c.shards}; it must be 1 to 1000.")
+    found.extend(
+        f"{name} is {getattr(c, name)}; it must be 1 to 1000."
+        for name in ("shards", "pull_shards")
+        if not 1 <= getattr(c, name) <= 1000
+    )
     if not 0 <= c.inline_limit <= 65_536:
         found.append(f"inline_limit is {c.inline_limit}; it must be 0 to 65536 bytes.")
     return found

@@ -24,6 +24,8 @@ AFTER: Final = "0"
 """The character after "/": sorts behind everything that begins with a prefix and a slash."""
 PUSH: Final = "push"
 """Lane of what Cloud Tasks delivers."""
+PULL: Final = "pull."
+"""What the lanes of workers begin with."""
 _SAFE: Final = " !$&'()*+,;=@"
 
 
@@ -75,7 +77,7 @@ def pull_lane(kind: str) -> str:
     """
     Lane of what the workers of a kind claim.
     """
-    return f"pull.{kind}"
+    return PULL + kind
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -77,9 +78,10 @@ class Engine:
         tasks: Any | None = None,
         request_log: RequestLog | None = None,
         alerts: AlertChannel | None = None,
+        certificates: identity.Certificates | None = None,
     ) -> None:
         """
-        Build everything anew; nothing is opened yet.
+        Build everything anew; nothing is opened yet. Without *certificates* they are fetched.
         """
         self.config = config
         self.clock = clock
@@ -88,6 +90,9 @@ class Engine:
         self._project = config.project
         self._location = config.location
         self._verifier: identity.Verifier | None = None
+        # What runs in this process, by document: attempts, which are built on this module.
+        self.attempts: dict[str, Any] = {}
+        self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
@@ -122,6 +127,7 @@ class Engine:
                 callers=callers,
                 certs_url=config.oidc_certs_url,
                 clock=self.clock,
+                certificates=self._certificates,
             )
         return self._verifier
 
@@ -158,6 +164,13 @@ class Engine:
             return given
         # A channel does not survive a fork: the child opens its own with the same identity.
         return Client(project=given.project, credentials=given._credentials, database=given._database)  # noqa: SLF001
+
+    def use_client(self, firestore: Client) -> None:
+        """
+        Let this process work with another Firestore client from now on.
+        """
+        self._given_firestore = firestore
+        self.wire.reopen()
 
     def queue_name(self, queue: str | None) -> str:
         """
@@ -221,7 +234,8 @@ class Engine:
         config = self.config
         if lane is None:
             lane = _lane(snapshot)
-        shard = zlib.crc32(snapshot.path.encode()) % config.shards if config.shards > 1 else 0
+        shards = config.shards if lane == PUSH else config.pull_shards
+        shard = zlib.crc32(snapshot.path.encode()) % shards if shards > 1 else 0
         return Moment(
             now=self.store.estimate(),
             read=snapshot.read,
@@ -229,7 +243,6 @@ class Engine:
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
-            chance=self.clock.random(),
         )
 
     def target(
@@ -364,6 +377,7 @@ def _lane(snapshot: Snapshot) -> str:
     return PUSH if name is None else pull_lane(name.kind)
 
 
+@lru_cache
 def _origin(url: str) -> str:
     """
     Scheme and host of *url*.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -42,8 +42,7 @@ MAX_RESULT: Final = 65_536
 _CONTESTS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """
     How a delivery ended.
 
@@ -69,7 +68,7 @@ class _Run:
     renewals: Renewals
     job: Job
     delivery: Delivery
-    headers: TaskHeaders
+    headers: TaskHeaders | None
     claimant: Claimant
     mark: Mark
     arguments: Mapping[str, Any]
@@ -96,21 +95,23 @@ def execute(
     renewals: Renewals,
     job: Job,
     delivery: Delivery,
-    headers: TaskHeaders,
+    headers: TaskHeaders | None,
     trace: str | None,
     arguments: Mapping[str, Any],
+    start: Snapshot | None = None,
 ) -> Ended:
     """
-    Execute one delivery.
+    Execute one delivery, or what a worker has found to be due.
 
     Args:
         engine: Shared parts.
         renewals: Renews the lease while the handler runs.
         job: The handler.
         delivery: The delivery, of this environment.
-        headers: What Cloud Tasks says about it.
+        headers: What Cloud Tasks says about it; None in pull mode.
         trace: Trace id of the request, by which the platform's log knows it.
         arguments: Route variables for the handler.
+        start: The document as it was read just now; None: as the delivery says, or it is read.
 
     Returns:
         How it ended; failures of services included, so that the caller only translates.
@@ -126,7 +127,7 @@ def execute(
         arguments,
     )
     try:
-        return claim(run)
+        return claim(run, start)
     except StoreError as error:
         if error.facts.get("unknown"):
             context = _context(run, run.delivery.token + 1, 0)
@@ -165,14 +166,14 @@ def context_of(
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-def claim(run: _Run) -> Ended:
+def claim(run: _Run, start: Snapshot | None) -> Ended:
     """
     Ask for the lease, and go on as the rules decide.
     """
     engine, delivery = run.engine, run.delivery
-    start = None
+    first = run.headers is not None and run.headers.retry_count == 0
     # Blind on the first try only: whatever is redelivered has most likely moved.
-    if delivery.contents is not None and delivery.version is not None and run.headers.retry_count == 0:
+    if first and delivery.contents is not None and delivery.version is not None:
         start = trusted(delivery.document, delivery.version, delivery.contents)
     for _ in range(_CONTESTS):
         gate = None
@@ -325,6 +326,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
     )
     engine.trail.write("started", context, message=f"attempt {lock.attempts} of {snapshot.path} started")
     token, outer = current.set(context), running.set(attempt)
+    engine.attempts[snapshot.path] = attempt
     if job.renew:
         run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
     try:
@@ -334,6 +336,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
             run.renewals.remove(attempt)
         current.reset(token)
         running.reset(outer)
+        engine.attempts.pop(snapshot.path, None)
         now = attempt.snapshot
         newly += courier.newly_owed(lock, now.lock)
         courier.send_owed(engine, now, newly, run.mark)

@@ -11,9 +11,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
@@ -37,6 +38,10 @@ _MAX_AGE: Final = re.compile(r"max-age=(\d{1,12})")
 _LAST_TIME: Final = 1e11
 _METADATA_TIMEOUT: Final = 1.0
 _REGION: Final = re.compile(r"projects/[^/]+/regions/([a-z0-9-]+)")
+
+
+Certificates: TypeAlias = Callable[[], tuple[dict[str, str], str]]
+"""Certificates in PEM by key id, and the Cache-Control that they came with; OSError or ValueError if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Verifier:
         certs_url: Where the public keys are; None: Google's.
         clock: Wall time for expiry, elapsed time for the cache.
         skew: Seconds that clocks may differ.
+        certificates: Where the public keys come from instead.
     """
 
     def __init__(
@@ -94,13 +100,15 @@ class Verifier:
         certs_url: str | None,
         clock: Clock,
         skew: float = 10.0,
+        certificates: Certificates | None = None,
     ) -> None:
         self._mode = mode
         self._audiences = frozenset(audiences)
         self._callers = frozenset(callers)
         self._clock = clock
         self._skew = skew
-        self._keys = _Keys(certs_url or CERTS_URL, clock)
+        url = certs_url or CERTS_URL
+        self._keys = _Keys(url, clock, certificates or partial(_download, url))
         if mode == "off":
             logging.getLogger("gcp_oncetask").warning(
                 "ONCETASK_VERIFY is off: ANYBODY who can reach this service can run its tasks. For local work only."
@@ -226,8 +234,9 @@ class _Keys:
     thread fetches at a time; those whose key is known don't wait for it.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, certificates: Certificates) -> None:
         self._url = url
+        self._certificates = certificates
         self._clock = clock
         self._keys: dict[str, Any] = {}
         self._fetched: Mark | None = None
@@ -273,28 +282,34 @@ class _Keys:
         return self._lock
 
     def _fetch(self) -> None:
-        import requests
         from google.auth.crypt import RSAVerifier
 
         start = self._clock.mark()
         try:
-            response = requests.get(self._url, timeout=_FETCH_TIMEOUT)
-            response.raise_for_status()
+            found, control = self._certificates()
             parse: Any = RSAVerifier.from_string
-            keys = {kid: parse(pem) for kid, pem in response.json().items()}
+            keys = {kid: parse(pem) for kid, pem in found.items()}
             if not keys:
                 raise ValueError("the answer has no keys")
-        except (requests.RequestException, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             sentence = (
                 f"The identity certificates could not be fetched from {self._url}: {error}. Nobody's identity can be "
                 "told until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
             )
             self._trouble, self._tried = (sentence, error), self._clock.mark()
             return
-        age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+        age = _MAX_AGE.search(control)
         self._age = min(float(age[1]), _LONGEST_AGE) if age else _DEFAULT_AGE
         # Replaced in one step, so that no thread sees half of it.
         self._keys, self._fetched, self._tried, self._trouble = keys, start, start, None
+
+
+def _download(url: str) -> tuple[dict[str, str], str]:
+    import requests
+
+    response = requests.get(url, timeout=_FETCH_TIMEOUT)
+    response.raise_for_status()
+    return response.json(), response.headers.get("Cache-Control", "")
 
 
 def default_project() -> str | None:

@@ -34,6 +34,8 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution import continuing, storable
+from gcp_oncetask.holding import COLLECTION, Duration
+from gcp_oncetask.locks import NamedLock
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.renewal import Renewals
@@ -372,6 +374,34 @@ class Locker:
         if lock is None:
             raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
         return lock
+
+    # --- named locks ---
+
+    def lock(
+        self,
+        name: str,
+        ttl: Duration | None = None,
+        *,
+        keep_alive: Duration | None = None,
+        timeout: Duration | None = None,
+        collection: str = COLLECTION,
+        listen: bool = True,
+    ) -> NamedLock:
+        """
+        A lock on *name* in this environment: ``with locker.lock("network-graph", ttl=30) as lock: ...``. Makes no call.
+
+        Args and errors: as ``NamedLock``.
+        """
+        return NamedLock(
+            self.engine,
+            lambda: self.renewals,
+            name,
+            ttl=ttl,
+            keep_alive=keep_alive,
+            timeout=timeout,
+            collection=collection,
+            listen=listen,
+        )
 
     # --- what a person may do ---
 

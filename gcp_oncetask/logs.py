@@ -11,12 +11,9 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Final, TextIO
-
-from pydantic_core import to_json
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
@@ -31,10 +28,10 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LogContext:
     """
-    The attempt that a line belongs to.
+    The attempt that a line belongs to. Never changed.
 
     Attributes:
         document: Path of the document.
@@ -47,6 +44,8 @@ class LogContext:
         task: Id of the once-task; None: it is none, or a batch of several.
         kind: Its kind.
         key: The resource key that it holds.
+        fields: As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
+        members: The same as JSON text, without its braces.
     """
 
     document: str
@@ -59,13 +58,11 @@ class LogContext:
     task: str | None = None
     kind: str | None = None
     key: str | None = None
+    fields: dict[str, str] = field(init=False, repr=False, compare=False)
+    members: str = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def fields(self) -> dict[str, str]:
-        """
-        As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
-        """
-        found = {
+    def __post_init__(self) -> None:
+        self.fields = {
             "document": self.document,
             "sequence": str(self.sequence),
             "attempt": str(self.attempt),
@@ -73,8 +70,10 @@ class LogContext:
             "holder": self.holder,
             "env": self.env,
         }
-        more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
-        return found | {name: value for name, value in more.items() if value is not None}
+        if self.kind is not None:
+            more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
+            self.fields |= {name: value for name, value in more.items() if value is not None}
+        self.members = _members(self.fields)
 
 
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
@@ -157,11 +156,16 @@ def _plain(value: Any) -> str:
 _LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False)
 
 
-def _encoded(line: dict[str, Any]) -> str:
+def _encoded(value: Any) -> str:
     try:
-        return _LINES.encode(line)
+        return _LINES.encode(value)
     except (TypeError, ValueError, RecursionError):
-        return _LINES.encode(_tame(line, 0))
+        return _LINES.encode(_tame(value, 0))
+
+
+def _members(fields: Mapping[str, Any]) -> str:
+    # Of an object whose names are plain identifiers, without its braces.
+    return ",".join([f'"{name}":{_encoded(value)}' for name, value in fields.items()])
 
 
 def _tame(value: Any, depth: int) -> Any:
@@ -230,15 +234,20 @@ class Trail:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
             token, holder, env, pid, **fields}}
         """
-        own = {"event": event, **context.fields, "pid": str(forks.pid()), **fields}
-        payload: dict[str, Any] = {"message": f"{context.document}: {message}", "oncetask": own}
-        line = {"severity": severity, "time": instant(self._clock.now()), **payload}
+        said, pid = f"{context.document}: {message}", forks.pid()
+        trace = ""
         if context.trace and (project := self._project()):
-            line["logging.googleapis.com/trace"] = f"projects/{project}/traces/{context.trace}"
+            trace = f',"logging.googleapis.com/trace":{_encoded(f"projects/{project}/traces/{context.trace}")}'
+        more = f",{_members(fields)}" if fields else ""
+        # Put together from parts: what the three lines of an attempt have in common is encoded once.
+        line = (
+            f'{{"severity":"{severity}","time":"{instant(self._clock.now())}","message":{_encoded(said)}{trace},'
+            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{pid}"{more}}}}}\n'
+        )
         stream = self._stream or sys.stdout
         try:
             # One write per line: lines of several threads do not mix.
-            stream.write(f"{_line(line)}\n")
+            stream.write(line)
             stream.flush()
         except (OSError, ValueError, AttributeError) as error:
             # AttributeError: a process without standard output has None there.
@@ -250,14 +259,7 @@ class Trail:
                     stream,
                     error,
                 )
-        return payload
-
-
-def _line(line: dict[str, Any]) -> str:
-    try:
-        return to_json(line).decode()
-    except (ValueError, TypeError):
-        return _encoded(line)
+        return {"message": said, "oncetask": {"event": event, **context.fields, "pid": str(pid), **fields}}
 
 
 def log_decision(

@@ -15,7 +15,7 @@ from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value, decode, encode
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
 
 M = TypeVar("M", bound="LockedModel")
 
@@ -182,9 +182,7 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems}.") from error
-    entity._binding = Binding(  # noqa: SLF001 - this module's own
-        snapshot, {key: _kept(value) for key, value in entity.stored().items()}, fields
-    )
+    _bind(entity, Binding(snapshot, {key: _kept(value) for key, value in entity.stored().items()}, fields))
     return entity
 
 
@@ -192,6 +190,12 @@ def _binding_of(entity: LockedModel) -> Binding | None:
     # Where pydantic keeps private attributes: asking for them by name costs ten times as much.
     private = entity.__pydantic_private__
     return None if private is None else private["_binding"]
+
+
+def _bind(entity: LockedModel, binding: Binding) -> None:
+    private = entity.__pydantic_private__
+    assert private is not None
+    private["_binding"] = binding
 
 
 def attempt_of(entity: LockedModel) -> Any:
@@ -224,13 +228,17 @@ def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     Note that the changes of *entity* are stored, in *snapshot*: what differs later is a change.
     """
     binding = _binding_of(entity)
-    stored = entity.stored()
     if binding is None:
-        kept = {key: _kept(value) for key, value in stored.items()}
-        entity._binding = Binding(snapshot, kept, None)  # noqa: SLF001 - this module's own
+        source = snapshot.source
+        if isinstance(source, Update) and not source.before.exists:
+            # A new document: what was written is all there is.
+            kept = dict(source.changes.values)
+        else:
+            kept = {key: _kept(value) for key, value in entity.stored().items()}
+        _bind(entity, Binding(snapshot, kept, None))
         return
     binding.snapshot = snapshot
-    for key, value in stored.items():
+    for key, value in entity.stored().items():
         # What was not written may have been changed by others: it is still seen as it was loaded.
         if not _same(binding.saved, key, value):
             binding.saved[key] = _kept(value)
@@ -251,10 +259,10 @@ def _same(saved: Mapping[str, Any], key: str, value: Any) -> bool:
     if key not in saved:
         return False
     was = saved[key]
-    # True == 1 in Python, not in Firestore.
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN and type(was) in _PLAIN:
+        # True == 1 in Python, not in Firestore.
         return type(value) is type(was) and bool(value == was)
-    return bool(encode(value) == was)
+    return bool(encode(value) == _encoded(was))
 
 
 def changes_of(entity: LockedModel) -> Changes:

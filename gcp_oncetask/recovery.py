@@ -110,7 +110,7 @@ def take_over(
             reason=judged.verdict.reason,
             evidence=judged.verdict.evidence,
             settlement=judged.settlement,
-            at=engine.moment(seen),
+            at=engine.moment(seen)._replace(chance=engine.clock.random()),
             grant_to=grant_to,
         )
 

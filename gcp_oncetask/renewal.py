@@ -7,22 +7,39 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from gcp_oncetask import forks
-from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.logs import LogContext
 
 _THREADS = 8
 _SHARE = 3.0
 """A lease is renewed when a third of it has passed, so that two renewals may fail."""
 
 
+class Renewable(Protocol):
+    """
+    A lease that can be renewed: an attempt's, or a named lock's.
+    """
+
+    @property
+    def context(self) -> LogContext:
+        """
+        Whose it is.
+        """
+
+    def renew_if_idle(self) -> bool:
+        """
+        Renew it unless something is under way; returns whether it was tried.
+        """
+
+
 class Renewals:
     """
-    Renews the leases of the attempts that are running in this process.
+    Renews the leases of the attempts that are running in this process, and of the locks that are kept alive.
 
     The thread starts with the first attempt, ends when it finds none, and starts anew in a forked child.
 
@@ -41,11 +58,11 @@ class Renewals:
         self._forks = forks.generation()
         self._guard = threading.Lock()
         self._wake = threading.Event()
-        self._next: dict[Attempt, tuple[Mark, float]] = {}
+        self._next: dict[Renewable, tuple[Mark, float]] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._patience: float | None = None
 
-    def add(self, attempt: Attempt, every: float, since: Mark) -> None:
+    def add(self, attempt: Renewable, every: float, since: Mark) -> None:
         """
         Renew *attempt* each *every* seconds from *since* on.
         """
@@ -62,7 +79,7 @@ class Renewals:
                 self._patience = every
                 self._wake.set()
 
-    def remove(self, attempt: Attempt) -> None:
+    def remove(self, attempt: Renewable) -> None:
         """
         Stop renewing *attempt*.
         """
@@ -102,7 +119,7 @@ class Renewals:
             start(self._renew, attempt)
         return wait
 
-    def _renew(self, attempt: Attempt) -> None:
+    def _renew(self, attempt: Renewable) -> None:
         try:
             attempt.renew_if_idle()
         except OncetaskError as error:

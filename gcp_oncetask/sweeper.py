@@ -144,6 +144,27 @@ def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapsho
             expired.append(snapshot)
 
 
+def attend(engine: Engine, snapshot: Snapshot) -> str | None:
+    """
+    Do what a task of the workers needs besides being run: alerts that are owed, an erasure, a due time that was too early.
+
+    Returns:
+        What was done, as a sentence; None: it is to be run.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    lock = snapshot.lock
+    assert lock is not None
+    found = lease.look(lock, engine.moment(snapshot))
+    if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
+        return None
+    swept, expired = Swept(), list[Snapshot]()
+    _one(engine, swept, snapshot, expired)
+    _judge(engine, swept, expired)
+    return f"{snapshot.path}: {found.action}"
+
+
 def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
     """
     Commit *put* if the record is still the one it was decided on; the document after it, or None.

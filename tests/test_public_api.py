@@ -55,6 +55,60 @@ def test_every_error_is_public_and_in_the_drawn_tree() -> None:
         assert (type(copy), str(copy), copy.document) == (kind, "why", "orders/1")
 
 
+TYPES = """
+from gcp_oncetask import Locker, locked, once
+from pydantic import BaseModel
+
+class Receipt(BaseModel):
+    amount: int
+
+locker = Locker()
+
+@locked(locker, ttl=60)
+def surely(n: int) -> str: ...
+@locked(locker, key=lambda n: str(n), on_busy="skip")
+def maybe(n: int) -> str: ...
+@locked(locker, ttl=lambda n: 60.0 * n, on_busy=lambda busy, n: n)
+def called(n: int) -> str: ...
+@once(locker, result=Receipt, key=lambda n: n)
+def paid(n: int) -> dict[str, int]: ...
+@once(locker)
+def same(n: int) -> list[int]: ...
+
+reveal_type(surely)
+reveal_type(maybe)
+reveal_type(called)
+reveal_type(paid)
+reveal_type(same)
+with locker.lock("x", ttl=60) as lock:
+    reveal_type(lock.token)
+surely("one")
+"""
+
+
+def test_decorators_keep_the_types_of_functions(tmp_path: Path) -> None:
+    """
+    As mypy sees them: parameters stay, results are those of ``result=`` and ``on_busy=``, a wrong call is an error.
+    """
+    sample = tmp_path / "sample.py"
+    sample.write_text(TYPES)
+    command = [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", str(sample)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110).stdout
+    # Some releases of mypy write builtins.int.
+    revealed = [line.split('"')[1].replace("builtins.", "") for line in said.splitlines() if "Revealed" in line]
+
+    assert revealed == [
+        "def (n: int) -> str",
+        "def (n: int) -> str | None",
+        "def (n: int) -> str | Any",
+        "def (n: int) -> sample.Receipt",
+        "def (n: int) -> list[int]",
+        "int",
+    ], said
+    assert said.count("error:") == 1, said
+    assert 'Argument 1 to "surely" has incompatible type "str"' in said
+
+
 def test_outcomes_and_stored_names_are_stable() -> None:
     """
     Names that logs and documents carry are lower case with hyphens, and camel case.

@@ -68,6 +68,23 @@ def test_transaction_block_ships_once(oncetask_cloud: object) -> None:
     assert locker.get(order_type, "1").lock.status == "completed"  # type: ignore[attr-defined]  # as above
 
 
+def test_lock_block_holds_and_books_once(oncetask_cloud: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The named lock, the locked function and the function that runs once of the README work as printed.
+    """
+    names: dict[str, object] = {"__name__": "readme"}
+    for code in PYTHON:
+        exec(compile(code, "README.md", "exec"), names)  # the README's own words
+    test = names["test_booked_once"]
+    assert callable(test)
+    test(oncetask_cloud)
+
+    said = capsys.readouterr().out
+    assert said.count("booking 5") == 1
+    assert said.count("with token") == 3
+    assert "importing 7" in said
+
+
 @pytest.mark.parametrize("line", CONSOLE)
 def test_console_lines_run(line: str) -> None:
     """

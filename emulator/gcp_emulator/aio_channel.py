@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 import grpc
 from grpc import aio
 
-from gcp_emulator.channel import InProcessChannel
+from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.rpc import RpcError, unimplemented
 
 
@@ -188,4 +188,6 @@ def async_firestore_client(channel: InProcessChannel, project: str, database: st
     client._firestore_api_internal = FirestoreAsyncClient(  # noqa: SLF001
         transport=FirestoreGrpcAsyncIOTransport(channel=AioInProcessChannel(channel), credentials=nobody)
     )
+    # Its bulk writer works through a synchronous client, which it would make for the network.
+    client._sync_copy = firestore_client(channel, project, database)  # noqa: SLF001
     return client

@@ -10,7 +10,7 @@ import threading
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -72,7 +72,7 @@ class OidcIssuer:
     # Made when first asked for: a key takes longer than everything else that a test's cloud is made of.
     @cached_property
     def _signing(self) -> _Key:
-        return _Key.generate(self._clock)
+        return _Key.generate(self._clock, _first_private())
 
     @cached_property
     def _published(self) -> dict[str, _Key]:
@@ -244,6 +244,14 @@ class OidcIssuer:
         }
 
 
+@cache
+def _first_private() -> rsa.RSAPrivateKey:
+    """
+    What the first key of every issuer of this process is made of: prime numbers take long, and each test has an issuer.
+    """
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     kid: str
@@ -251,8 +259,8 @@ class _Key:
     certificate: str
 
     @classmethod
-    def generate(cls, clock: Clock) -> _Key:
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    def generate(cls, clock: Clock, private: rsa.RSAPrivateKey | None = None) -> _Key:
+        private = private or rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.local")])
         now = datetime_of(clock.micros())
         certificate = (

@@ -50,6 +50,7 @@ class InProcessCloud:
         indexes: str | None = None,
     ) -> None:
         self.project = project
+        self.location = location
         self._mailing = False
         self.clock: VirtualClock = LoneClock()
         self.faults = Faults(seed)
@@ -88,6 +89,19 @@ class InProcessCloud:
 
         nobody: Any = credentials.AnonymousCredentials
         return CloudTasksClient(transport=CloudTasksGrpcTransport(channel=self.channel, credentials=nobody()))
+
+    def logging_client(self) -> Any:
+        """
+        A ``LoggingServiceV2Client`` of ``google.cloud.logging_v2``.
+        """
+        from google.auth import credentials
+        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+        from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+
+        nobody: Any = credentials.AnonymousCredentials
+        return LoggingServiceV2Client(
+            transport=LoggingServiceV2GrpcTransport(channel=self.channel, credentials=nobody())
+        )
 
     def smtp_url(self) -> str:
         """

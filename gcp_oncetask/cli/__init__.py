@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcp_oncetask import ConfigError, Locker, OncetaskError, RecurrenceError, sweep
-from gcp_oncetask.cli import explain
+from gcp_oncetask.cli import explain, indexes
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.record import Lock
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
     explain.add_to(commands)
+    indexes.add_to(commands)
     return parser
 
 

@@ -35,7 +35,8 @@ Source:
 
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``people``: cancel, reset,
-    resolve. ``writes``: the records that these lead to, and when each must be looked at again.
+    resolve. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named locks, and
+    functions that run once.
 """
 
 from __future__ import annotations
@@ -57,7 +58,18 @@ from gcp_oncetask.lease.attempts import (
     was_applied,
     writable,
 )
-from gcp_oncetask.lease.expiry import erased, later, look, postpone, redispatch, sending, sent, take_over
+from gcp_oncetask.lease.expiry import (
+    erased,
+    is_overdue,
+    later,
+    look,
+    newly_scheduled,
+    postpone,
+    redispatch,
+    sending,
+    sent,
+    take_over,
+)
 from gcp_oncetask.lease.people import cancel, finish, pause, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
     EARLY,
@@ -91,8 +103,10 @@ __all__ = [
     "fail",
     "fenced",
     "finish",
+    "is_overdue",
     "later",
     "look",
+    "newly_scheduled",
     "pause",
     "postpone",
     "ready",

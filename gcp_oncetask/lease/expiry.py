@@ -5,7 +5,7 @@ An expired lease, an overdue task, an alert that is owed: what recovery and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gcp_oncetask.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, instant
@@ -147,6 +147,38 @@ def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:
         reason = f"it was dispatched {lock.dispatches} times and never claimed: is {lock.url} served, by this version?"
         again = writes.owe(again, Event.FAILURE, reason, (), at)
     return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+
+
+def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
+    """
+    Whether a write has made a delivery owed that has a name of its own: what the outbox trigger asks.
+
+    Args:
+        before: The record before the write; None if there was none.
+        after: The record after it; None if the document is gone.
+        env: Environment of the process.
+
+    Returns:
+        False for what is not scheduled, is another environment's, waits to be pulled, or bears the name of a task that an
+        earlier write owed already.
+    """
+    if after is None or after.env != env or after.status is not Status.SCHEDULED:
+        return False
+    if after.url is None or after.queue is None or not (after.due or "").startswith(f"{env}/push/"):
+        return False
+    return before is None or _named(before) != _named(after)
+
+
+def _named(lock: Lock) -> tuple[str | None, int, int]:
+    # What the name of its Cloud Task is made of, besides environment and document.
+    return lock.scheduled_by, lock.sequence, lock.dispatches
+
+
+def is_overdue(lock: Lock, now: datetime) -> bool:
+    """
+    Whether its due time has come: from then on the sweeper may have given it a dispatch of another name.
+    """
+    return lock.due is not None and lock.due.rsplit("/", 1)[-1] <= instant(now)
 
 
 def postpone(lock: Lock, at: Moment) -> Put:

@@ -35,6 +35,8 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
         return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
     if lock.erased:
         return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
+    if lock.scheduled_by is None:
+        return Refused(Outcome.GONE, "it was never scheduled: there is nobody to deliver it to")
     target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed

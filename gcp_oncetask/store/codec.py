@@ -131,8 +131,35 @@ def _put_other(target: Value, value: Any) -> None:
     put(target, plain)
 
 
+def _put_failure(target: Value, failure: Failure) -> None:
+    _put_map(
+        target,
+        {"at": failure.at, "attempt": failure.attempt, "sequence": failure.sequence, "message": failure.message},
+    )
+
+
+def _put_owed(target: Value, owed: Owed) -> None:
+    _put_map(
+        target,
+        {
+            "id": owed.id,
+            "event": owed.event.value,
+            "at": owed.at,
+            "until": owed.until,
+            "sequence": owed.sequence,
+            "attempt": owed.attempt,
+            "reason": owed.reason,
+            "tries": owed.tries,
+            "evidence": list(owed.evidence),
+        },
+    )
+
+
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
+    Status: _put_str,
+    Failure: _put_failure,
+    Owed: _put_owed,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,
@@ -224,32 +251,6 @@ def get_timestamp(stamp: Timestamp) -> datetime:
 # --- the lock ---------------------------------------------------------------------------------------------------------
 
 
-def _put_failures(target: Value, errors: tuple[Failure, ...]) -> None:
-    _put_list(
-        target, ({"at": e.at, "attempt": e.attempt, "sequence": e.sequence, "message": e.message} for e in errors)
-    )
-
-
-def _put_owed(target: Value, owed: tuple[Owed, ...]) -> None:
-    _put_list(
-        target,
-        (
-            {
-                "id": o.id,
-                "event": o.event.value,
-                "at": o.at,
-                "until": o.until,
-                "sequence": o.sequence,
-                "attempt": o.attempt,
-                "reason": o.reason,
-                "tries": o.tries,
-                "evidence": list(o.evidence),
-            }
-            for o in owed
-        ),
-    )
-
-
 def _failures(value: Any) -> tuple[Failure, ...]:
     return tuple(Failure(e["at"], e["attempt"], e["sequence"], e["message"]) for e in value)
 
@@ -271,7 +272,6 @@ def _owed(value: Any) -> tuple[Owed, ...]:
     )
 
 
-_LOCK_SETTERS: Final[dict[str, Callable[[Any, Any], None]]] = {"errors": _put_failures, "owed": _put_owed}
 _LOCK_GETTERS: Final[dict[str, Callable[[Any], Any]]] = {
     "status": Status,
     "errors": _failures,
@@ -344,7 +344,7 @@ def encode_lock(target: Value, lock: Lock) -> list[str]:
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
         elif value != DEFAULTS.get(name, _ABSENT):
-            _put_field(inner[STORED_NAMES[name]], name, value)
+            put(inner[STORED_NAMES[name]], value)
     return stamped
 
 
@@ -375,9 +375,5 @@ def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[
             continue
         changed.append(stored)
         if value != default:
-            _put_field(inner[stored], name, value)
+            put(inner[stored], value)
     return changed, stamped
-
-
-def _put_field(target: Value, name: str, value: Any) -> None:
-    (_LOCK_SETTERS.get(name) or _SETTERS.get(type(value)) or put)(target, value)

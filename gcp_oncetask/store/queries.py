@@ -5,21 +5,23 @@ indexed string, so that no composite index is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from google.cloud.firestore_v1.types import query as _query
 
-from gcp_oncetask.delivery import instant
-from gcp_oncetask.documents import AFTER, TASKS
+from gcp_oncetask.delivery import instant, parse_instant
+from gcp_oncetask.documents import AFTER, PULL, TASKS, pull_lane
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import WireError
 
 _QueryType: Final = _query.StructuredQuery.pb()
-_GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _ASCENDING = 4, 2, 1, 1
+_GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _OR, _ASCENDING = 4, 2, 1, 2, 1
+_MOST_RANGES: Final = 15
+"""Firestore takes 30 disjuncts in a query; each range is two conditions."""
 _DUE: Final = "lock.due"
 _PARKED: Final = "lock.parked"
 
@@ -40,9 +42,11 @@ def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
     return [snapshot_of(store.wire.path(document.name), document, read) for document in found]
 
 
-def in_range(store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000) -> list[Snapshot]:
+def in_range(
+    store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000, pages: int | None = None
+) -> list[Snapshot]:
     """
-    Once-tasks whose *field* lies between two texts, in its order; all of them, page by page.
+    Once-tasks whose *field* lies between two texts, in its order; all of them, or the first *pages* of *limit*.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -54,7 +58,8 @@ def in_range(store: Store, field: str, floor: str, ceiling: str, *, limit: int =
         for document in found:
             path = store.wire.path(document.name)
             seen.setdefault(path, snapshot_of(path, document, read))
-        if len(found) < limit:
+        pages = None if pages is None else pages - 1
+        if len(found) < limit or pages == 0:
             return list(seen.values())
         floor = str(found[-1].fields[field].string_value)
         if len(seen) == before:
@@ -72,6 +77,69 @@ def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
         return store.wire.count(_range_query(TASKS, False, field, floor, ceiling, 0))
     except WireError as error:
         raise error.translated(f"counting in {TASKS}", unknown=False) from error
+
+
+def due_for_workers(store: Store, env: str, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
+    """
+    Once-tasks of a kind that are due for workers, in some shards, by one query per 15 shards.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    now = instant(store.estimate())
+    found: list[Snapshot] = []
+    for start in range(0, len(shards), _MOST_RANGES):
+        places = [f"{env}/{pull_lane(kind)}/{shard:03d}" for shard in shards[start : start + _MOST_RANGES]]
+        query = _ranges_query([(f"{place}/", f"{place}/{now}") for place in places], limit - len(found))
+        try:
+            documents, read = store.wire.run_query(query)
+        except WireError as error:
+            raise error.translated(f"looking for {kind} tasks that are due", unknown=False) from error
+        found += [snapshot_of(store.wire.path(document.name), document, read) for document in documents]
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _ranges_query(ranges: Sequence[tuple[str, str]], limit: int) -> Any:
+    query = _range_query(TASKS, False, _DUE, *ranges[0], limit)
+    if len(ranges) > 1:
+        either = _QueryType()
+        either.where.composite_filter.op = _OR
+        for floor, ceiling in ranges:
+            one = _range_query(TASKS, False, _DUE, floor, ceiling, limit)
+            either.where.composite_filter.filters.add().CopyFrom(one.where)
+        query.where.CopyFrom(either.where)
+    return query
+
+
+def head_query(env: str, kind: str, shard: int) -> Any:
+    """
+    The query for the task of a kind and shard that is due first for workers, now or later.
+    """
+    place = f"{env}/{pull_lane(kind)}/{shard:03d}"
+    return _range_query(TASKS, False, _DUE, f"{place}/", f"{place}{AFTER}", 1)
+
+
+def first_of_shard(store: Store, env: str, kind: str, shard: int) -> datetime | None:
+    """
+    When the first task of a kind and shard is due for workers; None: there is none.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    try:
+        found, _ = store.wire.run_query(head_query(env, kind, shard))
+    except WireError as error:
+        raise error.translated(f"looking for {kind} tasks", unknown=False) from error
+    return due_of(found[0]) if found else None
+
+
+def due_of(document: Document) -> datetime:
+    """
+    The instant at which a document is due.
+    """
+    return parse_instant(_due_of(document).rsplit("/", 1)[-1])
 
 
 def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
@@ -92,6 +160,11 @@ def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iter
     where = ("" if group else parent, name, group)
     floor = f"{env}/"
     while (place := _next_place(store, where, floor, env)) is not None:
+        lane = place.split("/")[1]
+        if lane.startswith(PULL):
+            # Workers look after what they pull; one step goes past all of their lanes.
+            floor = f"{env}/{PULL}~"
+            continue
         yield from _due_in(store, where, place, page)
         floor = place + AFTER
 

@@ -40,7 +40,7 @@ class Snapshot:
     Attributes:
         path: Path below the database.
         version: Update time; None if the document is missing (or unknown after a transaction).
-        source: Its fields, or the commit that they follow from; None if missing.
+        source: Its fields, or the committed update that they follow from; None if missing.
         lock: Its lock; None if it has none.
         read: Server time of the read; None if the read did not tell.
         whole: Whether ``document`` is all that is stored at ``version``.
@@ -48,7 +48,7 @@ class Snapshot:
 
     path: str
     version: Any
-    source: Document | Applied | None
+    source: Document | Update | None
     lock: Lock | None
     read: datetime | None = None
     whole: bool = True
@@ -66,7 +66,7 @@ class Snapshot:
         The user's fields.
         """
         source = self.source
-        if isinstance(source, Applied):
+        if isinstance(source, Update):
             return source.fields()
         return {} if source is None else {key: source.fields[key] for key in source.fields if key != "lock"}
 
@@ -76,7 +76,7 @@ class Snapshot:
         Its fields, lock included; None if missing.
         """
         # After a commit most callers never look: the fields are put together for the first one that does.
-        if isinstance(self.source, Applied):
+        if isinstance(self.source, Update):
             self.source = self.source.document()
         return self.source
 
@@ -153,9 +153,11 @@ class Update:
         changes: The user fields.
         changed: Stored names of the lock's fields that it sets or deletes; None: the whole lock.
         stamped: Stored names of those that the server's clock fills, in their order.
+        result: What the server said when it was committed.
+        depth: It is the so-many-th commit since the document was last put together.
     """
 
-    __slots__ = ("before", "changed", "changes", "lock", "message", "stamped")
+    __slots__ = ("before", "changed", "changes", "depth", "lock", "message", "result", "stamped")
 
     def __init__(
         self,
@@ -171,6 +173,8 @@ class Update:
         self.before, self.lock, self.changes = snapshot, lock, changes
         self.changed: list[str] | None = []
         self.stamped: list[str] = []
+        self.result: Any = None
+        self.depth = 0
         update = message.update
         update.name = name
         mask: list[str] = []
@@ -203,29 +207,19 @@ class Update:
             at = get_timestamp(result.transform_results[0].timestamp_value)
             lock = lock.but(**{ATTRIBUTES[stored]: at for stored in self.stamped})
         before = self.before
-        depth = before.source.depth + 1 if isinstance(before.source, Applied) else 1
-        if depth > _MAX_DEPTH:
-            _, depth = before.document, 1
-        return Snapshot(before.path, result.update_time, Applied(self, result, depth), lock, None, before.whole)
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """
-    A write that was committed, with what the server said, as the *depth*-th since the document was last put together.
-    """
-
-    update: Update
-    result: Any
-    depth: int
+        self.result = result
+        self.depth = before.source.depth + 1 if isinstance(before.source, Update) else 1
+        if self.depth > _MAX_DEPTH:
+            _, self.depth = before.document, 1
+        return Snapshot(before.path, result.update_time, self, lock, None, before.whole)
 
     def fields(self) -> dict[str, Value]:
         """
-        The user's fields after it.
+        The user's fields once it is applied.
         """
-        fields = self.update.before.fields
-        written = self.update.message.update.fields
-        for name, value in self.update.changes.values.items():
+        fields = self.before.fields
+        written = self.message.update.fields
+        for name, value in self.changes.values.items():
             if value is None:
                 fields.pop(name, None)
             else:
@@ -234,22 +228,23 @@ class Applied:
 
     def document(self) -> Document:
         """
-        The fields after it, lock included.
+        The fields once it is applied, lock included.
         """
+        before = self.before.document
+        if before is None and not self.stamped:
+            # What was written is all there is; its name is no part of that.
+            self.message.update.ClearField("name")
+            return self.message.update
         done = DocumentType()
-        update, written = self.update, self.update.message.update.fields
-        before = update.before.document
-        if before is None and not update.stamped:
-            done.fields.MergeFrom(written)
-            return done
+        written = self.message.update.fields
         if before is not None:
             done.fields.MergeFrom(before.fields)
-        if update.changed is None:
+        if self.changed is None:
             done.fields["lock"].CopyFrom(written["lock"])
-        elif update.changed or update.stamped:
-            _move(done.fields["lock"].map_value.fields, written["lock"].map_value.fields, update.changed)
-        _move(done.fields, written, update.changes.values)
-        for stored, value in zip(update.stamped, self.result.transform_results, strict=True):
+        elif self.changed or self.stamped:
+            _move(done.fields["lock"].map_value.fields, written["lock"].map_value.fields, self.changed)
+        _move(done.fields, written, self.changes.values)
+        for stored, value in zip(self.stamped, self.result.transform_results, strict=True):
             done.fields["lock"].map_value.fields[stored].CopyFrom(value)
         return done
 

@@ -9,9 +9,8 @@ fence: it is part of what the deciding function judges.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
@@ -31,8 +30,7 @@ _TASKS: Final = f"{TASKS}/"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Changed(Generic[T]):
+class Changed(NamedTuple, Generic[T]):
     """
     What became of a change.
 

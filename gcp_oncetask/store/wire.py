@@ -6,6 +6,7 @@ Every failure is classified here and nowhere else.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,13 @@ _AggregationRequest: Final = _api.RunAggregationQueryRequest.pb()
 _AggregationResponse: Final = _api.RunAggregationQueryResponse.pb()
 _BatchWriteRequest: Final = _api.BatchWriteRequest.pb()
 _BatchWriteResponse: Final = _api.BatchWriteResponse.pb()
+
+_ListenRequest: Final = _api.ListenRequest.pb()
+_ListenResponse: Final = _api.ListenResponse.pb()
+_Target: Final = _api.Target.pb()
+_QueryTarget: Final = _Target.QueryTarget
+_CURRENT: Final = 3
+_REMOVED: Final = 2
 
 T = TypeVar("T")
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
@@ -139,6 +147,7 @@ class _Calls:
     run_query: Any
     aggregate: Any
     batch_write: Any
+    listen: Any
 
 
 class Wire:
@@ -157,6 +166,12 @@ class Wire:
         self._timeout = timeout
         self._calls: _Calls | None = None
         self._seen: tuple[datetime, Mark] | None = None
+
+    def reopen(self) -> None:
+        """
+        Open a new channel with the next call.
+        """
+        self._calls = None
 
     # --- names ---
 
@@ -283,6 +298,39 @@ class Wire:
         response = self._unary(calls.batch_write, calls, request, timeout)
         return [(result, status.code) for result, status in zip(response.write_results, response.status, strict=True)]
 
+    def listen(self, queries: Sequence[Any]) -> tuple[Iterator[tuple[int, Document | None]], Callable[[], None]]:
+        """
+        Changes of what some queries find, over one stream, until it is closed.
+
+        Returns:
+            Pairs of a query's place and the document that it shows now (None: one that it showed is gone; place -1: all are
+            up to date), and what closes the stream.
+        """
+        calls = self._open()
+        ended = threading.Event()
+        targets = [
+            _ListenRequest(
+                database=calls.database,
+                add_target=_Target(
+                    target_id=place + 1,
+                    query=_QueryTarget(parent=calls.prefix.removesuffix("/"), structured_query=query),
+                ),
+            )
+            for place, query in enumerate(queries)
+        ]
+
+        def requests() -> Iterator[Any]:
+            yield from targets
+            ended.wait()
+
+        stream = calls.listen(requests(), metadata=calls.metadata)
+
+        def close() -> None:
+            ended.set()
+            stream.cancel()
+
+        return _changes(stream), close
+
     def begin(self, retry: bytes | None = None) -> bytes:
         """
         Begin a read-write transaction; *retry* names the failed one that it repeats.
@@ -359,6 +407,11 @@ class Wire:
             run_query=stream("RunQuery", _RunQueryRequest, _RunQueryResponse),
             aggregate=stream("RunAggregationQuery", _AggregationRequest, _AggregationResponse),
             batch_write=unary("BatchWrite", _BatchWriteRequest, _BatchWriteResponse),
+            listen=channel.stream_stream(
+                _SERVICE + "Listen",
+                request_serializer=_ListenRequest.SerializeToString,
+                response_deserializer=_ListenResponse.FromString,
+            ),
         )
         self._calls, self._seen = calls, None
         return calls
@@ -374,3 +427,23 @@ class Wire:
             yield from call(request, timeout=self._timeout, metadata=calls.metadata)
         except grpc.RpcError as error:
             raise classify(error) from error
+
+
+def _changes(stream: Any) -> Iterator[tuple[int, Document | None]]:
+    try:
+        for answer in stream:
+            match answer.WhichOneof("response_type"):
+                case "document_change":
+                    change = answer.document_change
+                    yield from ((target - 1, change.document) for target in change.target_ids)
+                    yield from ((target - 1, None) for target in change.removed_target_ids)
+                case "document_delete" | "document_remove" as what:
+                    yield from ((target - 1, None) for target in getattr(answer, what).removed_target_ids)
+                case "target_change" if answer.target_change.target_change_type == _CURRENT:
+                    yield -1, None
+                case "target_change" if answer.target_change.target_change_type == _REMOVED:
+                    return
+                case _:
+                    pass
+    except grpc.RpcError as error:
+        raise classify(error) from error

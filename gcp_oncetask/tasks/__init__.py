@@ -3,7 +3,7 @@ Once-tasks: typed payloads with an id, each run once, on the locker's leases.
 
 ``data``: payloads and kinds. ``task``: a task as stored and read. ``manager``: the public face. ``creation``, ``bulk``:
 creating. ``handlers``: deliveries. ``batch``: all tasks of a resource key in one call. ``generator``, ``recurrence``: tasks
-that recur. ``reads``: reading.
+that recur. ``queues``: newest request wins. ``reads``: reading.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.context import current_attempt, current_resource_key, current_task_id
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.manager import Created, TaskManager
+from gcp_oncetask.tasks.queues import Request, queue_kind
 from gcp_oncetask.tasks.recurrence import Recurrence, cron, every, explain
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
 
@@ -22,6 +23,7 @@ __all__ = [
     "OnceTask",
     "PerTask",
     "Recurrence",
+    "Request",
     "TaskData",
     "TaskManager",
     "TaskStatus",
@@ -31,4 +33,5 @@ __all__ = [
     "current_task_id",
     "every",
     "explain",
+    "queue_kind",
 ]

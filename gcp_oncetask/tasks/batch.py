@@ -8,8 +8,9 @@ back before the work is done; if the process dies, each is judged by its own tra
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask import courier, lease
@@ -17,12 +18,13 @@ from gcp_oncetask.attempt import Attempt, Snooze, Verdict
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
 from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.documents import resource_prefix, task_name
+from gcp_oncetask.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution import context_of, failure, settle
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import current
+from gcp_oncetask.record import Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.queries import in_range
 from gcp_oncetask.store.snapshot import Snapshot
@@ -46,6 +48,16 @@ class PerTask:
         self.outcomes = dict(outcomes)
         self.otherwise = otherwise
 
+    @classmethod
+    def finished(cls, tasks: Iterable[OnceTask[Any]], *, again: timedelta | float = 60.0) -> PerTask:
+        """
+        Those *tasks* are done; the others are offered again after *again* (seconds or a timedelta), no attempt burned.
+
+        Source:
+            go-session-lock's Tasker, which returns what it has done of its batch.
+        """
+        return cls({task.id: None for task in tasks}, otherwise=Snooze(again))
+
     def of(self, task: OnceTask[Any]) -> Any:
         """
         How *task* ends.
@@ -61,9 +73,21 @@ class Batch:
         engine: Finds the shared parts when it is called, since a test may exchange them.
         renewals: Likewise.
         fn: User code.
+        whole_kind: Gather whatever is due of the kind and needs no resource key, instead of what needs the same one.
+        size: Tasks of one call; the rest follow in the next.
     """
 
-    def __init__(self, engine: Callable[[], Engine], renewals: Callable[[], Renewals], fn: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        renewals: Callable[[], Renewals],
+        fn: Callable[..., Any],
+        *,
+        whole_kind: bool = False,
+        size: int = MAX_BATCH,
+    ) -> None:
+        self._whole_kind = whole_kind
+        self._size = size
         self._engine = engine
         self._renewals = renewals
         self._fn = fn
@@ -116,14 +140,18 @@ class Batch:
         Lease the other due tasks of the key; one that can't be is left for later.
         """
         key = attempt.granted.key
-        if key is None or attempt.granted.cancel_requested_at is not None:
+        if (key is None) is not self._whole_kind or attempt.granted.cancel_requested_at is not None:
             return []
-        prefix = resource_prefix(task.env, task.kind, key, live=True)
+        if key is not None:
+            field, prefix = "resource", resource_prefix(task.env, task.kind, key, live=True)
+        else:
+            field, prefix = "state", state_prefix(task.env, task.kind, Status.SCHEDULED)
         now = instant(engine.store.estimate())
-        found = in_range(engine.store, "resource", f"{prefix}/", f"{prefix}/{now}", limit=MAX_BATCH + 1)
+        found = in_range(engine.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, pages=1)
         riders: list[tuple[OnceTask[Any], Attempt]] = []
-        for snapshot in found[: MAX_BATCH + 1]:
-            if snapshot.path != attempt.context.document and len(riders) < MAX_BATCH - 1:
+        for snapshot in found:
+            alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == attempt.context.document
+            if not alone and len(riders) < self._size - 1:
                 rider = self._lease(engine, job, snapshot, attempt)
                 if rider is not None:
                     riders.append(rider)

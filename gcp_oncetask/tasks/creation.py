@@ -5,7 +5,7 @@ Creating once-tasks: what is stored, and what happens when the id exists already
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Put, Refused, Target
@@ -13,7 +13,7 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import PUSH, TaskName, pull_lane
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import TaskConflictError, UsageError
-from gcp_oncetask.record import Lock
+from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
 from gcp_oncetask.store.snapshot import Changes, Snapshot
@@ -23,6 +23,10 @@ from gcp_oncetask.tasks.task import SCHEMA
 
 MAX_PAYLOAD = 900_000
 """Bytes of a payload as JSON; Firestore's documents end at 1 MiB."""
+
+
+_STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.QUARANTINED: "running"}
+"""What ``unique`` calls the states of a task that has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Draft:
         resource_key: The key that it needs.
         recurrence: Its rule, if it is a generator.
         extra: More stored fields: an occurrence's parent and nominal time.
+        data: The payload as it was given.
     """
 
     name: TaskName
@@ -51,6 +56,7 @@ class Draft:
     resource_key: str | None = None
     recurrence: Recurrence | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    data: TaskData | None = None
 
     @property
     def lane(self) -> str:
@@ -121,6 +127,7 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
         nonce=engine.clock.nonce(),
         resource_key=data.resource_key() or None,
         recurrence=recurrence,
+        data=data,
     )
 
 
@@ -163,7 +170,10 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     lock = seen.lock
     if lock is None:
         return Refused(Outcome.GONE, "its field 'lock' was removed")
-    if made.kind.on_conflict != "replace" or made.recurrence is not None:
+    unique = made.kind.unique
+    if unique is not None and str(_STATES.get(lock.status)) in unique.split("_or_"):
+        return Refused(Outcome.BUSY, f"it is {_STATES[lock.status]}")
+    if (made.kind.on_conflict != "replace" and unique is None) or made.recurrence is not None:
         return Refused(Outcome.DUPLICATE, "it exists")
     if lock.key != made.resource_key:
         raise TaskConflictError(

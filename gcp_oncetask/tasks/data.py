@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence
 
 OnConflict = Literal["keep", "raise", "replace"]
+Unique = Literal["queued", "running", "queued_or_running"]
 KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _METHODS: Final = ("task_id", "resource_key", "scheduled_at", "recurrence")
 
@@ -34,6 +36,9 @@ class Kind:
         pull: Claimed by workers instead of pushed by Cloud Tasks.
         on_conflict: What happens when an id exists with another payload: ``keep`` the first, ``raise``, or ``replace`` it by
             the newest.
+        unique: The id may be used again once its task has ended; while it is ``queued``, ``running``, or either, a second
+            request is refused. A request that is not refused replaces the payload of what waits, or runs after what runs.
+        on_refused: Called with the payload of each request that ``unique`` refuses.
         retention: Ended tasks are deleted after so long, by Firestore's TTL; None: kept.
         tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
             id can't be used again.
@@ -43,6 +48,8 @@ class Kind:
     queue: str | None = None
     pull: bool = False
     on_conflict: OnConflict = "keep"
+    unique: Unique | None = None
+    on_refused: Callable[[Any], object] | None = None
     retention: timedelta | None = None
     tombstone: bool = False
 
@@ -68,7 +75,7 @@ class TaskData(BaseModel):
         """
         Accept the kind's arguments as class arguments.
         """
-        for name in ("queue", "pull", "on_conflict", "retention", "tombstone"):
+        for name in Kind.__slots__:
             kwargs.pop(name, None)
         super().__init_subclass__(**kwargs)
 
@@ -144,6 +151,10 @@ def _checked(name: str, kind: Kind) -> Kind:
         raise UsageError(f"{kind.name!r} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are.")
     if kind.on_conflict not in ("keep", "raise", "replace"):
         raise UsageError(f"{name}: on_conflict is {kind.on_conflict!r}; it must be 'keep', 'raise' or 'replace'.")
+    if kind.unique not in (None, "queued", "running", "queued_or_running"):
+        raise UsageError(f"{name}: unique is {kind.unique!r}; it must be 'queued', 'running' or 'queued_or_running'.")
+    if kind.on_refused is not None and kind.unique is None:
+        raise UsageError(f"{name}: on_refused= is called for what unique= refuses; give that too.")
     if kind.retention is not None and kind.retention < timedelta(0):
         raise UsageError(f"{name}: retention must not be negative.")
     if kind.tombstone and kind.retention is None:

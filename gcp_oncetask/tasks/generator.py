@@ -35,14 +35,23 @@ def recurs(model: type[TaskData]) -> bool:
     return model.recurrence is not TaskData.recurrence
 
 
-def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, headers: TaskHeaders) -> Ended | None:
+def deliver(
+    engine: Engine,
+    model: type[TaskData],
+    delivery: Delivery,
+    headers: TaskHeaders,
+    start: Snapshot | None = None,
+) -> Ended | None:
     """
-    Make what is due of the generator that *delivery* is for; None: it is no generator, but an ordinary task.
+    Make what is due of the generator that *delivery* is for, as it was read in *start*; None: it is no generator, but an
+    ordinary task.
 
     Raises:
         OncetaskError: As ``Store.change``.
     """
-    if delivery.contents is not None and delivery.version is not None and headers.retry_count == 0:
+    if start is not None:
+        pass
+    elif delivery.contents is not None and delivery.version is not None and headers.retry_count == 0:
         start = trusted(delivery.document, delivery.version, delivery.contents)
     else:
         start = engine.store.read(delivery.document)

@@ -5,16 +5,16 @@ Handlers of once-tasks, and the delivery that finds the right one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from gcp_oncetask import courier
+from gcp_oncetask import courier, sweeper
 from gcp_oncetask.attempt import Attempt, Continue
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UsageError
+from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
 from gcp_oncetask.execution import Ended, execute, parse
 from gcp_oncetask.job import Job
 from gcp_oncetask.renewal import Renewals
@@ -102,6 +102,25 @@ class Registry:
         """
         return self._handlers.get(kind)
 
+    def pull_kinds(self, wanted: Sequence[Any] | None) -> tuple[str, ...]:
+        """
+        Names of the kinds that workers pull and that have a handler: all, or those *wanted* (models or names).
+
+        Raises:
+            UnknownKindError: One that is wanted has no handler.
+            UsageError: One that is wanted is pushed.
+        """
+        if wanted is None:
+            return tuple(name for name, handler in self._handlers.items() if kind_of(handler.model).pull)
+        names = tuple(dict.fromkeys(one if isinstance(one, str) else kind_of(one).name for one in wanted))
+        for name in names:
+            handler = self._handlers.get(name)
+            if handler is None:
+                raise UnknownKindError(f"No handler is registered for the kind {name!r}.", kind=name)
+            if not kind_of(handler.model).pull:
+                raise UsageError(f"The kind {name!r} is pushed by Cloud Tasks; declare it with pull=True to pull it.")
+        return names
+
     def kinds(self) -> tuple[str, ...]:
         """
         The kinds that have a handler.
@@ -147,6 +166,34 @@ def deliver(
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, headers, trace, {})
+
+
+def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snapshot) -> Ended:
+    """
+    Run a task that a worker has found to be due: its lease may be free or expired.
+    """
+    name, lock = task_name(snapshot.path), snapshot.lock
+    if name is None or lock is None:
+        return Ended(Outcome.REJECTED, f"{snapshot.path} is not a once-task")
+    handler = registry.get(name.kind)
+    if handler is None:
+        return Ended(Outcome.UNHANDLED, f"there is no handler for the kind {name.kind!r} here")
+    owed = sweeper.attend(engine, snapshot)
+    if owed is not None:
+        return Ended(Outcome.RECOVERED, owed)
+    delivery = Delivery(
+        env=lock.env,
+        document=snapshot.path,
+        sequence=lock.sequence,
+        dispatch=max(lock.dispatches, 1),
+        scheduled_by=lock.scheduled_by or "-",
+        token=lock.token,
+    )
+    if generator.recurs(handler.model):
+        ended = generator.deliver(engine, handler.model, delivery, TaskHeaders(), snapshot)
+        if ended is not None:
+            return ended
+    return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)
 
 
 def _unhandled(engine: Engine, delivery: Delivery, headers: TaskHeaders, kind: str) -> Ended:

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 from google.cloud.firestore import Transaction
 
 from gcp_oncetask import keys, lease
-from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.decision import Put, Refused
-from gcp_oncetask.delivery import TaskHeaders
+from gcp_oncetask.attempt import Attempt, Fail, Retry, Verdict
+from gcp_oncetask.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.documents import TaskName
-from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.engine import LOGGER
+from gcp_oncetask.errors import LeaseLostError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.execution import Ended
 from gcp_oncetask.job import Duration, Job, policy_of
 from gcp_oncetask.locker import Locker, result_of
@@ -24,10 +25,11 @@ from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, reads
-from gcp_oncetask.tasks.batch import Batch
+from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
-from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain
+from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain, pull
+from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
 
 D = TypeVar("D", bound=TaskData)
@@ -47,7 +49,8 @@ class Created:
         id: Id of the task.
         created: Whether this call created it.
         dispatched: Whether its Cloud Task was made; if not, the sweeper makes it. False too for a task that existed.
-        replaced: Its payload was replaced by this one (``on_conflict="replace"``).
+        replaced: This payload runs instead of, or after, the one that was there (``on_conflict="replace"``, ``unique=``).
+        refused: The kind's ``unique`` refused it: its task is queued or running.
         differences: Where the stored payload, which was kept, differs from this one.
     """
 
@@ -55,6 +58,7 @@ class Created:
     created: bool
     dispatched: bool
     replaced: bool = False
+    refused: bool = False
     differences: tuple[str, ...] = ()
     _dispatch: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
@@ -75,11 +79,20 @@ class TaskManager:
     Args:
         locker: On whose leases, in whose environment and database.
         path: Where the blueprint takes deliveries: a path joined to the base URL, or an absolute URL.
+        on_error: Called as ``on_error(task, error)`` for each attempt that raised, or ended in a ``Retry`` or ``Fail``; what
+            it raises itself is logged and changes nothing. May be exchanged at any time.
     """
 
-    def __init__(self, locker: Locker, *, path: str = "/oncetask/deliver") -> None:
+    def __init__(
+        self,
+        locker: Locker,
+        *,
+        path: str = "/oncetask/deliver",
+        on_error: Callable[[OnceTask[Any], BaseException], object] | None = None,
+    ) -> None:
         self.locker = locker
         self.path = path
+        self.on_error = on_error
         self.registry = Registry()
 
     # --- creating -----------------------------------------------------------------------------------------------------
@@ -124,13 +137,17 @@ class TaskManager:
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
                 return Created(made.name.id, created=True, dispatched=engine.dispatch(changed.snapshot))
-            return self._existing(made, changed.snapshot)
+            return self._existing(made, changed.snapshot, changed.decision)
         dispatched = changed.decision.dispatch and engine.dispatch(changed.snapshot)
         if not fresh[0]:
             keys.give_up_reservation(engine, changed.snapshot)
         return Created(made.name.id, created=fresh[0], dispatched=dispatched, replaced=not fresh[0])
 
-    def _existing(self, made: Draft, stored: Snapshot) -> Created:
+    def _existing(self, made: Draft, stored: Snapshot, decision: Refused) -> Created:
+        if decision.outcome is Outcome.BUSY:
+            if made.kind.on_refused is not None and made.data is not None:
+                made.kind.on_refused(made.data)
+            return Created(made.name.id, created=False, dispatched=False, refused=True)
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
             raise creation.conflict(made, stored, found)
@@ -144,7 +161,7 @@ class TaskManager:
         snapshot = transactions.read_in(engine.store, transaction, path)
         decision = creation.decide(engine, made, snapshot)
         if isinstance(decision, Refused):
-            return self._existing(made, snapshot)
+            return self._existing(made, snapshot, decision)
         changes = creation.changes(engine, made, snapshot)
         transactions.add_write(engine.store, transaction, snapshot, decision, changes)
         later = Snapshot(path, None, None, decision.lock, whole=False)
@@ -254,13 +271,61 @@ class TaskManager:
                 alert_on=alert_on,
                 cleanup=cleans,
             )
-            return Job(Tasks(model), run, wishes, policy, renew, keyed=True, cleanup=cleanup)
+            return Job(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
 
         cleanup = None if on_cancel is None else job(plain(on_cancel), cancel_retry, cleans=True)
         done = job(plain(fn), retry, cleanup, cleans=cleanup is not None)
         if isinstance(fn, Batch):
             fn.job = done
         self.registry.add(Handler(model, done))
+
+    def _told(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """
+        *run*, with its failures told to ``on_error``.
+        """
+
+        def told(task: OnceTask[Any], attempt: Attempt) -> Any:
+            try:
+                value = run(task, attempt)
+            except (Retry, Fail) as verdict:
+                self._tell(task, verdict)
+                raise
+            except (Verdict, LeaseLostError):
+                raise
+            except Exception as error:
+                self._tell(task, error)
+                raise
+            if isinstance(value, Retry | Fail):
+                self._tell(task, value)
+            return value
+
+        return told
+
+    def _tell(self, task: OnceTask[Any], error: BaseException) -> None:
+        if self.on_error is None:
+            return
+        try:
+            self.on_error(task, error)
+        except Exception:  # noqa: BLE001 - the user's callback must not change the outcome
+            LOGGER.exception("the error callback failed for %s", task.path)
+
+    def add_task(self, name: str, key: str, data: Any = None, *, delay: timedelta | float | None = None) -> Created:
+        """
+        Ask for *name* to be done for *key* with the newest *data*: of several requests only the newest is run; one that comes
+        while it runs is run afterwards, once more however many come.
+
+        Args:
+            name: Name of the queue, see ``queue_kind``.
+            key: What is to be brought up to date.
+            data: JSON data.
+            delay: Run it so much later; a request that follows puts it off again (debounce).
+
+        Raises:
+            As ``create_task``.
+        """
+        model = queue_kind(name)
+        wait = self.locker.engine.wait_until(delay)
+        return self.create_task(model.request(key, data, wait))
 
     def register_resource_key_handler(
         self, model: type[D], fn: Callable[[list[OnceTask[D]], list[Attempt]], Any], **options: Any
@@ -277,11 +342,62 @@ class TaskManager:
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
         self.register_task_handler(model, batch, **options)
 
+    def register_batch_handler(
+        self,
+        model: type[D],
+        fn: Callable[[list[OnceTask[D]], list[Attempt]], Any],
+        *,
+        size: int = MAX_BATCH,
+        **options: Any,
+    ) -> None:
+        """
+        Let ``fn(tasks, attempts)`` run up to *size* tasks of a kind that are due, in one call; for kinds without resource keys.
+
+        What it returns is stored on every task, unless it is a ``PerTask``, such as ``PerTask.finished(tasks)``. Options as in
+        ``register_task_handler``.
+
+        Raises:
+            As ``register_task_handler``.
+        """
+        if size < 1:
+            raise UsageError("size= counts the tasks of a batch and must be at least 1.")
+        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn), whole_kind=True, size=size)
+        self.register_task_handler(model, batch, **options)
+
     def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
         """
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
         return deliver(self.locker.engine, self.locker.renewals, self.registry, body, headers, trace)
+
+    def pull(self, snapshot: Snapshot) -> Ended:
+        """
+        Run a task that a worker has found to be due; what ``Worker`` does.
+        """
+        return pull(self.locker.engine, self.locker.renewals, self.registry, snapshot)
+
+    def hand_back(self, paths: Iterable[str]) -> int:
+        """
+        Release the leases of tasks that run in this process, without burning an attempt; their handlers can write nothing more.
+        Returns how many were released.
+        """
+        released = 0
+        for path in paths:
+            attempt: Attempt | None = self.locker.engine.attempts.get(path)
+            if attempt is None:
+                continue
+            try:
+                attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
+                released += 1
+            except OncetaskError as error:
+                LOGGER.warning("%s could not be handed back: %s", path, error)
+        return released
+
+    def next_due(self, kinds: Sequence[str]) -> datetime | None:
+        """
+        When the first task of some pull kinds is due; None: there is none.
+        """
+        return reads.first_due(self.locker.engine, kinds)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

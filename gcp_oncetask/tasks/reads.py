@@ -5,13 +5,14 @@ Reading once-tasks: by id, by resource key, and in numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, TypeVar
 
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.record import Status
-from gcp_oncetask.store.queries import count_range, in_range
+from gcp_oncetask.store.queries import count_range, first_of_shard, in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus, task_of
@@ -65,6 +66,15 @@ def all_paths(engine: Engine, kind: str) -> list[str]:
     """
     prefix = state_prefix(engine.config.env, kind)
     return [found.path for found in in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")]
+
+
+def first_due(engine: Engine, kinds: Sequence[str]) -> datetime | None:
+    """
+    When the first task of some pull kinds is due, in whichever shard.
+    """
+    shards = range(engine.config.pull_shards)
+    found = (first_of_shard(engine.store, engine.config.env, kind, shard) for kind in kinds for shard in shards)
+    return min((due for due in found if due is not None), default=None)
 
 
 def pending(engine: Engine, kind: str) -> int:

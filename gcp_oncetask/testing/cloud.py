@@ -1,29 +1,33 @@
 """
-A Google Cloud in the test's own process: real servers on loopback, a virtual clock, deliveries through WSGI.
+A Google Cloud in the test's own process: no sockets, a virtual clock, deliveries through WSGI.
 """
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-from google.cloud.firestore import Client
 from google.cloud.logging_v2.types import DeleteLogRequest
 from google.cloud.tasks_v2.types import DeleteTaskRequest
 
-from gcp_emulator.clock import VirtualClock, datetime_of
-from gcp_emulator.cloud import LocalCloud
+from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
 from gcp_emulator.faults import Faults
+from gcp_emulator.oidc import CERTS_PATH
 from gcp_emulator.run.logs import RunLogs
-from gcp_emulator.tasks import DispatchRecord, WsgiTransport
+from gcp_emulator.tasks import DispatchRecord
+from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, SystemClock
+from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
+from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
 _INSTANCE = "in-process"
@@ -114,13 +118,12 @@ class OncetaskCloud:
         clock: Virtual time; ``advance()`` moves it and delivers what comes due.
         alerts: Where every used locker's alerts go.
         faults: Faults of every service.
-        local: The services.
+        local: The services, and clients on them.
     """
 
     def __init__(self) -> None:
-        self.clock = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        self._wsgi = WsgiTransport({})
-        self.local = LocalCloud(clock=self.clock, auto=False, transport=self._wsgi, smtp=False)
+        self.local = InProcessCloud()
+        self.clock = self.local.clock
         self.faults: Faults = self.local.faults
         self.alerts = Alerts()
         self._logs = RunLogs(
@@ -135,23 +138,18 @@ class OncetaskCloud:
         self._base_url: str | None = None
         self._used: list[tuple[Locker, dict[str, Any], Renewals]] = []
         self._delivering = False
-
-    def start(self) -> None:
-        """
-        Start the services.
-        """
-        self.local.start()
+        self._workers: list[Worker] = []
 
     def stop(self) -> None:
         """
-        Give every used locker back what it had, and stop the services.
+        Give every used locker back what it had, and close what was opened.
         """
         for locker, engine, renewals in self._used:
             locker.engine.__dict__.clear()
             locker.engine.__dict__.update(engine)
             locker.renewals = renewals
         self._used.clear()
-        self.local.stop()
+        self.local.close()
 
     # --- setting up ---
 
@@ -170,35 +168,35 @@ class OncetaskCloud:
             service_account=config.service_account or ACCOUNT,
             audience=config.audience or ("https://oncetask.test",),
             callers=(),
-            oidc_certs_url=self.local.oidc.certs_url,
-            tasks_emulator=self.local.tasks.address,
-            logging_emulator=self.local.logging.address,
-            firestore_emulator=self.local.firestore.address,
-            log_interval=0.0,
         )
         engine = locker.engine
         clock = TestClock(self.clock)
-        engine.attach(settings, clock, firestore=self._client(settings.database), alerts=self.alerts)
+        log = CloudRequestLog(
+            project=engine.project, emulator=None, clock=clock, interval=0.0, client=self.local.logging_client()
+        )
+        engine.attach(
+            settings,
+            clock,
+            firestore=self.local.firestore_client(settings.database),
+            tasks=self.local.tasks_client(),
+            request_log=log,
+            alerts=self.alerts,
+            certificates=self._certificates,
+        )
         engine.trail_to(_Stdout(self._logs))
         locker.renewals = Renewals(clock)
 
-    def _client(self, database: str) -> Client:
-        # The client takes an emulator from the environment only, and only while it is made.
-        before = os.environ.get("FIRESTORE_EMULATOR_HOST")
-        os.environ["FIRESTORE_EMULATOR_HOST"] = self.local.firestore.address
-        try:
-            return Client(project=self.local.project, database=database)
-        finally:
-            if before is None:
-                del os.environ["FIRESTORE_EMULATOR_HOST"]
-            else:
-                os.environ["FIRESTORE_EMULATOR_HOST"] = before
+    def _certificates(self) -> tuple[dict[str, str], str]:
+        status, answer = self.local.oidc.answer(CERTS_PATH)
+        if status is not HTTPStatus.OK:
+            raise OSError(f"{status.value} {answer}")
+        return answer, self.local.oidc.cache_control
 
     def mount(self, url: str, app: Any) -> None:
         """
         Deliver tasks for *url* (scheme and host) to the WSGI *app*; the first one is the base URL of lockers without.
         """
-        self._wsgi.mount(url, app)
+        self.local.mount(url, app)
         if self._base_url is None:
             self._base_url = url
             for locker, _, _ in self._used:
@@ -209,11 +207,27 @@ class OncetaskCloud:
 
     def run_until_idle(self) -> int:
         """
-        Deliver every task whose time has come, and those that follow, until none is left; returns how many.
+        Deliver every task whose time has come, let the workers run what they pull, and what follows, until none is left;
+        returns how many.
         """
+        ran = self._deliver(self.local.run_until_idle)
+        while pulled := self._pull():
+            ran += pulled + self._deliver(self.local.run_until_idle)
+        return ran
+
+    def work(self, worker: Worker) -> None:
+        """
+        Let *worker* run what it pulls, on the test's own thread, whenever ``run_until_idle`` and ``advance`` do.
+        """
+        self._workers.append(worker)
+
+    def _pull(self) -> int:
+        return self._deliver(lambda: sum(worker.drain() for worker in self._workers))
+
+    def _deliver(self, run: Callable[[], int]) -> int:
         self._delivering = True
         try:
-            return self.local.tasks.run_due()
+            return run()
         finally:
             self._delivering = False
 
@@ -226,12 +240,23 @@ class OncetaskCloud:
             self.clock.advance(length)
             return 0
         end = self.clock.micros() + round(length * 1_000_000)
-        delivered = 0
-        while (due := self.local.tasks.next_due()) is not None and due <= end:
-            self.clock.advance(max(0, due - self.clock.micros()) / 1_000_000)
-            delivered += self.run_until_idle()
-        self.clock.advance(max(0, end - self.clock.micros()) / 1_000_000)
-        return delivered
+        ran = 0
+        while (due := self._next_pull(end)) is not None:
+            left = max(0, due - self.clock.micros()) / 1_000_000
+            ran += self._deliver(partial(self.local.advance, left))
+            pulled = self._pull()
+            if not pulled:
+                break
+            ran += pulled
+        return ran + self._deliver(lambda: self.local.advance(max(0, end - self.clock.micros()) / 1_000_000))
+
+    def _next_pull(self, end: int) -> int | None:
+        """
+        When a worker has something to run, if that is not after *end*, in microseconds.
+        """
+        dues = [due for worker in self._workers if (due := worker.next_due()) is not None]
+        first = micros_of(min(dues)) if dues else None
+        return first if first is not None and first <= end else None
 
     def clock_now(self) -> datetime:
         """

@@ -28,7 +28,6 @@ def oncetask_cloud() -> Iterator[OncetaskCloud]:
             raise pytest.UsageError("oncetask_cloud needs the extra: pip install 'gcp-oncetask[emulator]'") from None
         raise
     cloud = OncetaskCloud()
-    cloud.start()
     try:
         yield cloud
     finally:

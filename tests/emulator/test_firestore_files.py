@@ -52,9 +52,9 @@ def test_damaged_file_is_refused_and_nothing_written(server, tmp_path: Path):
 
 def test_one_database_is_wiped(server):
     """The others keep what they have."""
-    for project, database in (("p", "(default)"), ("p", "two"), ("q", "(default)")):
+    for project, database in (("p", "(default)"), ("p", "second"), ("q", "(default)")):
         client(server, project, database).document("c/a").set({"n": 1})
-    server.wipe("p", "two")
-    assert [len(server.documents(*each)) for each in (("p",), ("p", "two"), ("q",))] == [1, 0, 1]
+    server.wipe("p", "second")
+    assert [len(server.documents(*each)) for each in (("p",), ("p", "second"), ("q",))] == [1, 0, 1]
     server.wipe("p")
     assert [len(server.documents(*each)) for each in (("p",), ("q",))] == [0, 1]

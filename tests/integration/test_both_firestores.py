@@ -17,7 +17,7 @@ from google.cloud import firestore
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.firestore.google import find
 from gcp_emulator.tasks import WsgiTransport
-from gcp_oncetask import Attempt, Config, LeaseLostError, Status, sweep
+from gcp_oncetask import Attempt, Config, LeaseLostError, LockBusyError, Status, once, sweep
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute
@@ -247,3 +247,74 @@ def test_sweep_finds_what_is_due_in_collections_and_groups(local: LocalCloud, sh
     assert sweep(shop.locker, collections=("{any}/orders",)).looked == 1
     engine.config = replace(engine.config, env="OTHER")
     assert sweep(shop.locker, collections=("orders",)).looked == 0
+
+
+def test_named_lock_is_held_refreshed_taken_over_and_retired(local: LocalCloud, shop: Shop) -> None:
+    """
+    Expiry by the server's clock, fenced release, tokens that go up also after the document was deleted.
+    """
+    old, new = shop.locker.lock("graph", ttl=2.5), shop.locker.lock("graph", ttl=60)
+    assert old.acquire()
+    old.refresh()
+    assert not new.acquire(blocking=False)
+    assert new.acquire(timeout=10)
+    token = new.token
+    assert token == old.token + 1
+    before = shop.locker.show(new.document)
+    with pytest.raises(LeaseLostError):
+        old.release()
+    assert before == shop.locker.show(new.document)
+    new.release()
+
+    shop.locker.client.document(new.document).delete()
+    assert new.acquire(blocking=False)
+    assert new.token > token
+
+
+def test_waiting_threads_hold_a_lock_one_at_a_time(local: LocalCloud, shop: Shop) -> None:
+    """
+    Eight threads, three unguarded increments each: none is lost, and nobody waits for ever.
+    """
+    counter = shop.locker.client.document("counters/c")
+    tokens: list[int] = []
+
+    def work(_: int) -> None:
+        lock = shop.locker.lock("counter", keep_alive=30)
+        for _ in range(3):
+            with lock:
+                tokens.append(lock.token)
+                found = counter.get()
+                counter.set({"n": (found.get("n") if found.exists else 0) + 1})
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+    assert counter.get().get("n") == 24
+    assert tokens == list(range(tokens[0], tokens[0] + 24))
+
+
+def test_function_runs_once_for_simultaneous_calls(local: LocalCloud, shop: Shop) -> None:
+    """
+    Eight calls for one key at the same instant: one runs, the others are told that it runs, or get its result.
+    """
+    ran: list[int] = []
+    start = threading.Barrier(8)
+
+    @once(shop.locker, name="book", ttl=30)
+    def book(event: str) -> str:
+        ran.append(1)
+        return f"booked {event}"
+
+    def call(_: int) -> str:
+        start.wait(10)
+        try:
+            return book("e1")
+        except LockBusyError:
+            return "busy"
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(call, range(8)))
+
+    assert len(ran) == 1
+    assert {"booked e1"} <= set(answers) <= {"booked e1", "busy"}
+    assert book("e1") == "booked e1"

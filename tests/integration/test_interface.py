@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -254,6 +254,34 @@ class Parcel(LockedModel, collection="customers/{customer_id}/parcels"):
     label: str = Field(default="", alias="labelText")
 
 
+def test_scheduled_entity_saves_what_changed_since(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    What schedule() wrote is what save() compares with, changes in place included; others' changes clash as ever.
+    """
+    locker = Locker()
+    oncetask_cloud.use(locker)
+    parcel = Parcel(id="p1", customer_id="c1", weight=1, sent=date(2026, 1, 2), tags=["a"])
+    locker.schedule(parcel, f"{URL}/parcels/big")
+    reference = locker.client.document("customers/c1/parcels/p1")
+    reference.update({"weight": 5.0, "colour": "blue"})
+    parcel.tags.append("b")
+    parcel.label = "L"
+    locker.save(parcel)
+
+    stored = reference.get().to_dict()
+    assert stored is not None
+    assert tuple(stored[name] for name in ("weight", "colour", "tags", "labelText", "sent")) == (
+        5.0,
+        "blue",
+        ["a", "b"],
+        "L",
+        "2026-01-02",
+    )
+    parcel.weight = 7
+    with pytest.raises(ConflictError, match="weight"):
+        locker.save(parcel)
+
+
 def test_models_in_subcollections_keep_their_values(oncetask_cloud: OncetaskCloud) -> None:
     """
     A collection may hold fields; values of many types survive the way through Firestore and the delivery, unchanged ones
@@ -352,6 +380,19 @@ def test_two_lockers_do_not_meet(oncetask_cloud: OncetaskCloud) -> None:
     assert [[id_ for id_, _ in shop.charges] for shop in shops] == [["o0"], ["o1"]]
 
 
+@pytest.fixture
+def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
+    """
+    The test's cloud, for other processes as well.
+    """
+    local = oncetask_cloud.local
+    for server in (local.firestore, local.tasks, local.logging):
+        server.start()
+    yield oncetask_cloud
+    for server in (local.firestore, local.tasks, local.logging):
+        server.stop()
+
+
 def cli(cloud: OncetaskCloud, *arguments: str) -> subprocess.CompletedProcess[str]:
     """
     Run the command line against *cloud*.
@@ -370,28 +411,28 @@ def cli(cloud: OncetaskCloud, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_command_line_shows_cancels_resets_and_sweeps(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+def test_command_line_shows_cancels_resets_and_sweeps(cloud_on_ports: OncetaskCloud, shop: Shop) -> None:
     """
     What the alert prints works: show, cancel, reset, sweep; refusals exit 1 with a sentence, wrong use 2.
     """
     shop.locker.schedule(Order(id="42"), "/tasks/order", params={"secret": 1})
-    shown = cli(oncetask_cloud, "show", "orders/42")
+    shown = cli(cloud_on_ports, "show", "orders/42")
     assert (shown.returncode, "status:      scheduled" in shown.stdout) == (0, True), shown.stderr
     assert "secret" not in shown.stdout
-    assert json.loads(cli(oncetask_cloud, "show", "orders/42", "--json").stdout)["params"] == {"secret": 1}
+    assert json.loads(cli(cloud_on_ports, "show", "orders/42", "--json").stdout)["params"] == {"secret": 1}
 
-    assert "cancelled, cancellation recorded" in cli(oncetask_cloud, "cancel", "orders/42").stdout
-    assert "scheduled as sequence 2, dispatched" in cli(oncetask_cloud, "reset", "orders/42").stdout
-    oncetask_cloud.run_until_idle()
+    assert "cancelled, cancellation recorded" in cli(cloud_on_ports, "cancel", "orders/42").stdout
+    assert "scheduled as sequence 2, dispatched" in cli(cloud_on_ports, "reset", "orders/42").stdout
+    cloud_on_ports.run_until_idle()
     assert [id_ for id_, _ in shop.charges] == ["42"]
-    swept = cli(oncetask_cloud, "sweep", "--collection", "orders")
+    swept = cli(cloud_on_ports, "sweep", "--collection", "orders")
     assert (swept.returncode, swept.stdout.startswith("0 looked")) == (0, True), swept.stderr
 
-    gone = cli(oncetask_cloud, "show", "orders/nobody")
+    gone = cli(cloud_on_ports, "show", "orders/nobody")
     assert (gone.returncode, gone.stderr) == (1, "gcp_oncetask: orders/nobody does not exist or was never scheduled.\n")
-    assert cli(oncetask_cloud, "resolve", "orders/42", "run").returncode == 1
-    assert cli(oncetask_cloud, "sweep").returncode == 2
-    assert "not the path of a document" in cli(oncetask_cloud, "show", "orders").stderr
+    assert cli(cloud_on_ports, "resolve", "orders/42", "run").returncode == 1
+    assert cli(cloud_on_ports, "sweep").returncode == 2
+    assert "not the path of a document" in cli(cloud_on_ports, "show", "orders").stderr
 
 
 def test_sweep_route_needs_identity_and_says_what_it_did(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:

@@ -256,12 +256,8 @@ def test_paused_queue_is_not_flooded(oncetask_cloud: OncetaskCloud, shop: Shop) 
     """
     A queue that is paused for a day, swept every minute, still holds one task; it runs once when resumed.
     """
-    from google.cloud.tasks_v2 import CloudTasksClient
-    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
-
-    channel = grpc.insecure_channel(oncetask_cloud.local.tasks.address)
-    client = CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
-    queue = oncetask_cloud.local.queue()
+    client = oncetask_cloud.local.tasks_client()
+    queue = oncetask_cloud.local.queue
     client.pause_queue(name=queue)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     for _ in range(24 * 12):
@@ -272,7 +268,6 @@ def test_paused_queue_is_not_flooded(oncetask_cloud: OncetaskCloud, shop: Shop) 
 
     client.resume_queue(name=queue)
     oncetask_cloud.run_until_idle()
-    channel.close()
     assert len(shop.charges) == 1
     assert Status.COMPLETED is lock_of(shop.locker).status
 

@@ -12,6 +12,7 @@ from gcp_oncetask import Config, Locker
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus, current_task_id, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker import Worker
 
 URL = "https://tasks.test"
 
@@ -125,3 +126,42 @@ def test_many_are_created_at_once_and_cleared(oncetask_cloud):
     assert len(seen) == 119
     assert manager.count(Charge)[TaskStatus.CANCELLED] == 1
     assert manager.clear(Charge) == 120
+
+
+class Pulled(TaskData, kind="pulled", pull=True):
+    name: str
+
+    def task_id(self) -> str:
+        return self.name
+
+
+class Nightly(TaskData, kind="nightly", pull=True):
+    name: str
+
+    def task_id(self) -> str:
+        return self.name
+
+    def recurrence(self):
+        return every(timedelta(days=1))
+
+
+def test_workers_run_on_the_virtual_clock(oncetask_cloud):
+    manager = serve(oncetask_cloud)
+    ran = []
+
+    @manager.handler(Pulled)
+    def pulled(task, attempt):
+        assert attempt.delivery is None
+        ran.append((task.id, attempt.number))
+        if attempt.number == 1:
+            raise ValueError("once more")
+
+    manager.register_task_handler(Nightly, lambda task, attempt: ran.append((task.id, 0)))
+    oncetask_cloud.work(Worker(manager))
+    assert manager.create_task(Pulled(name="a")).dispatched
+    assert manager.create_task(Nightly(name="n"))
+    oncetask_cloud.advance(days=2)
+    nights = [(f"n_occ_2026-01-0{day}T00:00:00Z", 0) for day in (2, 3)]
+    assert sorted(ran) == sorted([("a", 1), ("a", 2), *nights])
+    assert ran[-2:] == nights
+    assert oncetask_cloud.deliveries == []

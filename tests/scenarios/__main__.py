@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 EXPECTED = [f"DL-{number:02}" for number in range(1, 46)]
+EXPECTED += [f"RL-{number:02}" for number in (*range(1, 16), *range(24, 32), 33)]
 
 
 class Results:

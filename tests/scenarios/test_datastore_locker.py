@@ -617,7 +617,7 @@ def test_dl_36_follow_up_stays_on_its_queue(world: World) -> None:
     """
     A follow-up goes to the queue that delivered.
     """
-    world.cloud.local.tasks.create_queue(world.cloud.local.queue("q2"))
+    world.cloud.local.tasks.create_queue(world.cloud.local.queue.replace("default", "q2"))
     body = world.schedule(queue="q2")
     world.shop.on_charge = lambda order, attempt: world.shop.locker.schedule(order) and None
     world.post(body)
@@ -631,7 +631,7 @@ def test_dl_37_default_queue(oncetask_cloud: OncetaskCloud) -> None:
     Outside a handler the configured queue is used.
     """
     world = World(oncetask_cloud)
-    world.cloud.local.tasks.create_queue(world.cloud.local.queue("d"))
+    world.cloud.local.tasks.create_queue(world.cloud.local.queue.replace("default", "d"))
     world.shop = make_shop(Config(queue="d"))
     world.cloud.use(world.shop.locker)
     world.cloud.mount(URL, world.shop.app)
@@ -644,7 +644,7 @@ def test_dl_38_forced_queue(world: World) -> None:
     """
     A queue that is named wins, inside a handler too.
     """
-    world.cloud.local.tasks.create_queue(world.cloud.local.queue("x"))
+    world.cloud.local.tasks.create_queue(world.cloud.local.queue.replace("default", "x"))
     body = world.schedule()
     world.shop.on_charge = lambda order, attempt: world.shop.locker.schedule(order, queue="x") and None
     world.post(body)

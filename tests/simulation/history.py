@@ -20,6 +20,7 @@ from gcp_oncetask import (
     Attempt,
     Continue,
     Fail,
+    LeaseLostError,
     LockedModel,
     OncetaskError,
     Retry,
@@ -83,6 +84,7 @@ class History:
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
         self._pump_at: int | None = None
+        self._sweeping: list[Process] = []
         self.over = False
 
     def play(self) -> Told:
@@ -104,8 +106,11 @@ class History:
             attempt_module.threading = real
             HEARD.world = None
         world.counts["histories"] += 1
+        world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
-        return Told(self.checker.violations, world.counts, world.story, hub.steps)
+        told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
+        hub.close()
+        return told
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -149,6 +154,9 @@ class History:
             self.checker.starts(running, job.count, job.note)
             try:
                 return self._work(process, job, attempt)
+            except LeaseLostError:
+                world.counts["zombies refused"] += 1
+                raise
             finally:
                 self.checker.running.remove(running)
 
@@ -246,9 +254,17 @@ class History:
 
     def _sweeper(self) -> None:
         while True:
-            self._on(lambda process: sweep(process.locker))
-            self.world.counts["sweeps"] += 1
+            self._on(self._sweep)
             self.hub.sleep(60)
+
+    def _sweep(self, process: Process) -> None:
+        self.world.counts["sweeps"] += 1
+        self.world.counts["sweeps beside another"] += any(not other.dead for other in self._sweeping)
+        self._sweeping.append(process)
+        try:
+            sweep(process.locker)
+        finally:
+            self._sweeping.remove(process)
 
     def _resolve(self) -> None:
         for path, lock in list(self.checker.locks.items()):
@@ -305,8 +321,10 @@ class History:
                 world.tell(process.name, "has no network")
             if world.processes and world.hit("skews", 0.25):
                 process = draw.choice(world.processes)
-                process.skew = timedelta(days=draw.choice((-1, 0, 1)))
-                world.tell(process.name, f"has its wall clock {process.skew} off")
+                days = draw.choice((-1, 0, 1))
+                process.skew = timedelta(days=days)
+                world.counts[f"wall clock off by {days:+d} days"] += 1
+                world.tell(process.name, f"has its wall clock off by {days:+d} days")
             if world.hit("paused_queue", 0.1):
                 world.tasks.service.call("PauseQueue", PauseQueueRequest(name=QUEUE))
                 self.hub.sleep(draw.choice((60, 600)))

@@ -8,11 +8,12 @@ import heapq
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from gcp_emulator.clock import datetime_of, micros_of
 
@@ -69,7 +70,8 @@ class Hub:
     task: Task | None = None
     _heap: list[tuple[int, float, int, Task, int]] = field(default_factory=list)
     _order: int = 0
-    _left_behind: list[Task] = field(default_factory=list)
+    _tasks: list[Task] = field(default_factory=list)
+    _closed: bool = False
     _main: Any = None
 
     def __post_init__(self) -> None:
@@ -98,6 +100,7 @@ class Hub:
         """
         # Whoever ends hands over to the scheduler, not to whoever started it.
         task = Task(owner, greenlet(lambda: run(*arguments), parent=self._main))
+        self._tasks.append(task)
         self._push(task, after)
         return task
 
@@ -106,6 +109,8 @@ class Hub:
         Let others run for *seconds* of virtual time.
         """
         task = self.task
+        if self._closed:
+            raise GreenletExit
         if task is None:
             # Outside of the simulation (setting up, looking at the end) time stands still.
             return
@@ -124,8 +129,7 @@ class Hub:
             self.now = max(self.now, at)
             owner = task.owner
             if owner.dead:
-                # Never resumed, and kept: ending it would run its clean-up, which a killed process does not.
-                self._left_behind.append(task)
+                # Never resumed: ending it would run its clean-up, which a killed process does not.
                 continue
             if owner.frozen:
                 owner.parked.append(task)
@@ -137,6 +141,18 @@ class Hub:
                 task.greenlet.switch()
             finally:
                 self.task = None
+
+    def close(self) -> None:
+        """
+        End what still waits, once nobody looks any more; what is suspended is never collected as garbage.
+        """
+        self._closed = True
+        for task in self._tasks:
+            # Its clean-up may stumble over a world that has ended.
+            with suppress(Exception):
+                task.greenlet.throw()
+        self._tasks.clear()
+        self._heap.clear()
 
     def _push(self, task: Task, seconds: float) -> None:
         self._order += 1

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from urllib.parse import quote
 
@@ -35,6 +35,10 @@ EXERCISED = (
     "delivery.unknown",
     "delivery.early",
     "delivery.lost-to-later",
+    "delivery.lost",
+    "delivery.failed",
+    "delivery.quarantined",
+    "delivery.undispatched",
     "delivery.recovered",
     "delivery.retrying",
     "delivery.snoozed",
@@ -48,6 +52,7 @@ EXERCISED = (
     "late duplicates",
     "leases ended by others",
     "requests timed out",
+    "zombies refused",
     "effects of zombies",
     "effects repeated with their key",
     "evidence.unwritten",
@@ -59,7 +64,9 @@ EXERCISED = (
     "mails refused",
     "crashes",
     "freezes",
-    "skews",
+    "thaws",
+    "wall clock off by +1 days",
+    "wall clock off by -1 days",
     "outages",
     "lost_answers",
     "refused_calls",
@@ -67,6 +74,19 @@ EXERCISED = (
     "lost_lines",
     "late_lines",
     "paused_queue",
+    "queue: duplicate",
+    "queue: delay",
+    "queue: lose",
+    "queue: lose_answer",
+    "deliveries out of order",
+    "sweeps beside another",
+    "ambiguous commit: UNAVAILABLE",
+    "ambiguous commit: DEADLINE_EXCEEDED",
+    "ambiguous commit: INTERNAL",
+    "ambiguous commit: to scheduled",
+    "ambiguous commit: to leased",
+    "ambiguous commit: to completed",
+    "calls into an outage",
     "long_runs",
     "hangs",
     "failing_handlers",
@@ -162,9 +182,9 @@ class Summary:
         kind: Kind of the histories.
     """
 
-    kind: str = "chains"
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
+    kind: str = "chains"
 
     @property
     def missing(self) -> list[str]:
@@ -191,7 +211,7 @@ def run_many(
     """
     Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails.
     """
-    summary = Summary(kind)
+    summary = Summary(kind=kind)
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     done = 0
     context = multiprocessing.get_context("spawn")
@@ -266,4 +286,13 @@ def report(seed: int, kind: str = "chains") -> str:
     The failing history of *seed*, made small, as a story.
     """
     plan = shrunk(planned(seed, kind))
-    return story_of(plan, play(plan))
+    kept = f"To keep it, once it is mended, give it a name among FOUND in test_found.py: {kept_of(plan)}"
+    return f"{story_of(plan, play(plan))}\n\n{kept}"
+
+
+def kept_of(plan: Plan) -> str:
+    """
+    *plan* as the source text that makes it.
+    """
+    given = [f"{each.name}={getattr(plan, each.name)!r}" for each in fields(plan) if each.name != "troubles"]
+    return f"{type(plan).__name__}({', '.join(given)}, troubles=frozenset({sorted(plan.troubles)!r}))"

@@ -24,7 +24,6 @@ TASK_MUTANTS = tuple(
         (
             "a task parks without the condition on its key",
             "keys.py",
-            "        self._write = self._written(waited, waiting=True)\n",
             "self._written(waited, waiting=True)\n        return",
             'self._written(waited, waiting=True)\n        self._write.ClearField("current_document")\n        return',
         ),
@@ -104,7 +103,7 @@ TASK_MUTANTS = tuple(
             "cancelling turns completed into cancelled",
             "lease/people.py",
             "def cancel(lock: Lock, at: Moment) -> Put | Refused:\n",
-            "def cancel(lock: Lock, at: Moment) -> Put:\n    if lock.finished:\n        return Put(lock.but(status=Status.CANCELLED))\n",
+            "def cancel(lock: Lock, at: Moment) -> Put:\n    if lock.finished: return Put(lock.but(status=Status.CANCELLED))\n",
         ),
         (
             "a cancelled task is tried again",
@@ -145,8 +144,8 @@ TASK_MUTANTS = tuple(
         (
             "an existing id takes the other payload",
             "tasks/creation.py",
-            '    if made.kind.on_conflict != "replace" or made.recurrence is not None:\n',
-            "    if made.recurrence is not None:\n",
+            'made.kind.on_conflict != "replace"',
+            "False",
         ),
         (
             "occurrences are named by the time they are made",

@@ -150,7 +150,6 @@ def test_nth_call_failing_keeps_the_promise(when: Any, code: grpc.StatusCode) ->
     """
     for number in range(1, MOST):
         cloud = OncetaskCloud()
-        cloud.start()
         try:
             shop = opened(cloud)
             cloud.faults.fail("*", when=when, code=code, skip=number - 1)
@@ -189,7 +188,6 @@ def test_process_dying_at_the_nth_call_keeps_the_promise(hurt: Callable[[Callabl
     """
     for number in range(1, MOST):
         cloud = OncetaskCloud()
-        cloud.start()
         try:
             shop = opened(cloud)
             cutter = Cutter(shop, number, hurt)

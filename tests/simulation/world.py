@@ -41,6 +41,8 @@ PROJECT = "sim"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
+MOST_READS = 3
+"""Tries of one read, as many as the library makes."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 _REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
@@ -80,7 +82,8 @@ class Process(Owner):
     Attributes:
         skew: How wrong its wall clock is.
         cut_off: Until then (micros) its network is down.
-        hurt_until: Until then it may be frozen or cut off.
+        hurt_until: Until then it may be frozen, cut off, or unable to read.
+        unread: How often it has failed to read a document since it last wrote it.
         locker: Its locker.
         app: Its Flask app.
         requests: Those it has not answered.
@@ -89,6 +92,7 @@ class Process(Owner):
     skew: timedelta = timedelta(0)
     cut_off: int = 0
     hurt_until: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)
@@ -129,6 +133,8 @@ class World:
         self._make_app = make_app
         self._observe = observe
         self._made = 0
+        self.made: dict[str, int] = {}
+        self._newest = -1
         self.user = firestore_client(InProcessChannel(self._services, self.hub, via=self._user_call), PROJECT)
 
     @property
@@ -203,6 +209,7 @@ class World:
         Let it go on, if it is frozen.
         """
         if process.frozen:
+            self.counts["thaws"] += 1
             self.tell(process.name, "goes on")
             self.hub.thaw(process)
 
@@ -231,6 +238,17 @@ class World:
 
     def _call_of(self, process: Process) -> Callable[..., Any]:
         def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
+            if name == "Commit":
+                for write in request.writes:
+                    process.unread.pop(write.update.name, None)
+            try:
+                return hurt(service, name, request, timeout)
+            except RpcError:
+                if name == "GetDocument":
+                    self._unread(process, request.name)
+                raise
+
+        def hurt(service: Service, name: str, request: Any, timeout: float | None) -> Any:
             draw = self.hub.rng
             self.hub.sleep(draw.expovariate(50))
             self._struck(process, f"before its {name}")
@@ -251,12 +269,24 @@ class World:
             if self.hit("lost_answers", 0.06):
                 code = draw.choice(_LOST)
                 self.tell(process.name, f"the answer of {name} is lost: {code.name}")
+                if name == "Commit":
+                    self.counts[f"ambiguous commit: {code.name}"] += 1
+                    self.counts[f"ambiguous commit: {_kind(request)}"] += 1
                 self.hub.sleep(draw.expovariate(1))
                 raise RpcError(code, "the answer was lost")
             self.hub.sleep(draw.expovariate(50))
             return answer
 
         return call
+
+    def _unread(self, process: Process, name: str) -> None:
+        """
+        A library that can't read back what became of its commit leaves that to others, after a few tries.
+        """
+        process.unread[name] += 1
+        if process.unread[name] >= MOST_READS:
+            self.counts["claims never heard of"] += 1
+            process.hurt_until = max(process.hurt_until, self.hub.now)
 
     def _struck(self, process: Process, when: str) -> None:
         """
@@ -302,6 +332,9 @@ class World:
 
     def _applied(self, process: Process | None, service: Service, name: str, request: Any) -> Any:
         answer = service.call(name, request)
+        if name == "CreateTask":
+            self.made[request.task.name.rpartition("/")[2]] = self.counts["tasks made"]
+            self.counts["tasks made"] += 1
         self._observe(process, name, request)
         return answer
 
@@ -315,6 +348,7 @@ class World:
         One push: to some process, through its WSGI app, as Cloud Run would.
         """
         process = self.some_process()
+        self._note_order(dispatch)
         trace = f"{self.hub.rng.getrandbits(128):032x}"
         promise = Promise(self.hub)
         process.requests.append(promise)
@@ -332,6 +366,16 @@ class World:
         self._log_request(process, dispatch, trace, begun, answer)
         self.tell(process.name, f"answers {answer.status} to {named}")
         return answer
+
+    def _note_order(self, dispatch: Dispatch) -> None:
+        """
+        Count a first delivery that comes after that of a task made later.
+        """
+        name = dispatch.headers["X-CloudTasks-TaskName"]
+        number = self.made.pop(name, None)
+        if number is not None:
+            self.counts["deliveries out of order"] += number < self._newest
+            self._newest = max(self._newest, number)
 
     def _serve(self, process: Process, dispatch: Dispatch, promise: Promise) -> None:
         answer = WsgiTransport({ORIGIN: process.app})(dispatch)
@@ -374,6 +418,17 @@ class World:
             revision=f"app-{process.name}",
             delay=delay,
         )
+
+
+def _kind(commit: Any) -> str:
+    """
+    What a commit of the library's makes of its lock.
+    """
+    for write in commit.writes:
+        lock = write.update.fields.get("lock")
+        if lock is not None and "status" in lock.map_value.fields:
+            return f"to {lock.map_value.fields['status'].string_value}"
+    return "others"
 
 
 class _Stdout:

@@ -59,11 +59,11 @@ class Shop:
     on_receipt: Callable[[Order, Attempt], Any] | None = None
 
 
-def make_shop(config: Config | None = None, **options: Any) -> Shop:
+def make_shop(config: Config | None = None, *, locker: Locker | None = None, **options: Any) -> Shop:
     """
-    A fresh shop; *options* are those of ``locked_handler``.
+    A fresh shop, with a locker of its own or *locker*; *options* are those of ``locked_handler``.
     """
-    locker = Locker(config=config or Config())
+    locker = locker or Locker(config=config or Config())
     app = Flask(__name__)
     app.wsgi_app = _Mortal(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap an app
     app.register_blueprint(blueprint(locker))

@@ -61,6 +61,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"rrule": "FREQ=SECONDLY;INTERVAL=2;BYSECOND=1"}, "rrule", "never fires"),
     ({"rrule": "FREQ=YEARLY;INTERVAL=4;BYMONTH=2;BYMONTHDAY=29"}, "rrule", "never fires"),
     ({"rrule": "FREQ=HOURLY;INTERVAL=24;BYHOUR=5"}, "rrule", "never fires"),
+    ({"rrule": "FREQ=DAILY;INTERVAL=7;BYDAY=MO"}, "rrule", "never fires"),
+    ({"rrule": "FREQ=MINUTELY;BYSETPOS=2;BYSECOND=0"}, "rrule", "never fires"),
     ({"rrule": "FREQ=DAILY;UNTIL=20251231T000000Z"}, "rrule", "it ends before it starts"),
     ({"rrule": "FREQ=DAILY;COUNT=1", "exdates": [START]}, "rrule", "exdates leave nothing"),
     (
@@ -78,6 +80,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"dtstart": "0001-01-01T00:00:00", "tz": "Asia/Tokyo"}, "dtstart", "beyond the calendar"),
     ({"exdates": ["20260102"]}, "exdates", "exdates is '20260102'"),
     ({"exdates": "20260102T090000Z"}, "exdates", "is a list"),
+    ({"exdates": None}, "exdates", "is a list"),
+    ({"exdates": [20260102]}, "exdates", "exdates is '20260102'"),
+    ({"dtstart": 20260102}, "dtstart", "a date with a time"),
     ({"rdates": ["soon"]}, "rdates", "rdates is 'soon'"),
     ({"rdates": NAIVE}, "rdates", "is a list"),
     ({"tz": "Europe/Berln"}, "tz", "Did you mean Europe/Berlin?"),

@@ -121,6 +121,21 @@ CLOCKS: list[tuple[str, str, str, str, dict[str, Any], list[str]]] = [
         ],
     ),
     (
+        "a chosen minute of a chosen hour comes in both passes of the fold",
+        "FREQ=MINUTELY;BYHOUR=2;BYMINUTE=10", "20261025T020000", "Europe/Berlin", {},
+        ["2026-10-25T02:10:00+02:00", "2026-10-25T02:10:00+01:00", "2026-10-26T02:10:00+01:00"],
+    ),
+    (
+        "a chosen hour right after the gap is not missed",
+        "FREQ=HOURLY;BYHOUR=3", "20260328T233000", "Europe/Berlin", {},
+        ["2026-03-29T03:30:00+02:00", "2026-03-30T03:30:00+02:00"],
+    ),
+    (
+        "half an hour's fold: whole hours stay whole hours",
+        "FREQ=HOURLY;BYHOUR=5;BYMINUTE=0", "20260404T000000", "Australia/Lord_Howe", {},
+        ["2026-04-04T05:00:00+11:00", "2026-04-05T05:00:00+10:30", "2026-04-06T05:00:00+10:30"],
+    ),
+    (
         "two hours are two hours, so the local hour shifts with the clock",
         "FREQ=HOURLY;INTERVAL=2", "20260329T010000", "Europe/Berlin", {},
         ["2026-03-29T01:00:00+01:00", "2026-03-29T04:00:00+02:00", "2026-03-29T06:00:00+02:00"],
@@ -192,7 +207,10 @@ CLOCKS: list[tuple[str, str, str, str, dict[str, Any], list[str]]] = [
     (
         "Monrovia ran 44 minutes and 30 seconds late until 1972",
         "FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", "19720106T220000", "Africa/Monrovia", {},
-        ["1972-01-06T22:00:00-00:44:30", "1972-01-06T23:00:00-00:44:30", "1972-01-07T01:00:00+00:00", "1972-01-07T02:00:00+00:00"],
+        [
+            "1972-01-06T22:00:00-00:44:30", "1972-01-06T23:00:00-00:44:30", "1972-01-07T01:00:00+00:00",
+            "1972-01-07T02:00:00+00:00",
+        ],
     ),
 ]  # fmt: skip
 
@@ -214,15 +232,33 @@ def test_runs_where_clocks_change(rule: str, start: str, zone: str, more: dict[s
 
 CALENDAR: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("the last workday", "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1", "20260101", {}, "0130 0227 0331 0430"),
-    ("second and second to last workday", "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=2,-2", "20260101", {}, "0102 0129 0203 0226"),
+    (
+        "second and second to last workday",
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=2,-2",
+        "20260101",
+        {},
+        "0102 0129 0203 0226",
+    ),
     ("a position beyond the set", "FREQ=MONTHLY;BYDAY=MO;BYSETPOS=5", "20260101", {}, "0330 0629 0831 1130"),
     ("positions count in the whole week", "FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1", "20260107", {}, "0112 0119 0126"),
     ("the 31st", "FREQ=MONTHLY", "20260131", {}, "0131 0331 0531 0731 0831 1031 1231"),
     ("the last day", "FREQ=MONTHLY;BYMONTHDAY=-1", "20260131", {}, "0131 0228 0331 0430"),
     ("the first Monday", "FREQ=MONTHLY;BYDAY=1MO", "20260101", {}, "0105 0202 0302 0406"),
     ("Friday the 13th", "FREQ=MONTHLY;BYDAY=FR;BYMONTHDAY=13", "20260101", {}, "0213 0313 1113"),
-    ("every other week, Monday first", "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,TU;WKST=MO", "20260106", {}, "0106 0111 0120 0125"),
-    ("every other week, Sunday first", "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,TU;WKST=SU", "20260106", {}, "0106 0118 0120 0201"),
+    (
+        "every other week, Monday first",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,TU;WKST=MO",
+        "20260106",
+        {},
+        "0106 0111 0120 0125",
+    ),
+    (
+        "every other week, Sunday first",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,TU;WKST=SU",
+        "20260106",
+        {},
+        "0106 0118 0120 0201",
+    ),
     ("DTSTART off the rule is no run", "FREQ=WEEKLY;BYDAY=MO;COUNT=2", "20260101", {}, "0105 0112 end"),
     ("every third day", "FREQ=DAILY;INTERVAL=3", "20260130", {}, "0130 0202 0205"),
     ("the 100th day", "FREQ=YEARLY;BYYEARDAY=100,-1", "20260101", {}, "0410 1231"),
@@ -230,17 +266,67 @@ CALENDAR: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("the last Friday of November", "FREQ=YEARLY;BYMONTH=11;BYDAY=-1FR", "20260101", {}, "1127"),
     ("the 20th Monday", "FREQ=YEARLY;BYDAY=20MO", "20260101", {}, "0518"),
     ("excluded DTSTART", "FREQ=DAILY", "20260101", {"exdates": ["20260101T090000Z"]}, "0102 0103"),
-    ("COUNT counts what is excluded", "FREQ=DAILY;COUNT=3", "20260101", {"exdates": ["20260102T090000Z"]}, "0101 0103 end"),
-    ("an exclusion off the rule does nothing", "FREQ=DAILY;COUNT=2", "20260101", {"exdates": ["20260102T090001Z"]}, "0101 0102 end"),
-    ("an addition on the rule is one run", "FREQ=DAILY;COUNT=2", "20260101", {"rdates": ["20260102T090000Z"]}, "0101 0102 end"),
-    ("an addition before, one after", "FREQ=DAILY;COUNT=1", "20260105", {"rdates": ["20260107T010000Z", "20260103T010000Z"]}, "0103 0105 0107 end"),
-    ("an addition that is excluded", "FREQ=DAILY;COUNT=1", "20260105", {"rdates": ["20260107T010000Z"], "exdates": ["20260107T010000Z"]}, "0105 end"),
-    ("two rules, a common run once", "FREQ=DAILY;BYMONTHDAY=13\nRRULE:FREQ=WEEKLY;BYDAY=FR", "20260201", {}, "0206 0213 0220 0227 0306 0313"),
-    ("two rules, each with its count", "FREQ=DAILY;COUNT=2\nFREQ=MONTHLY;COUNT=2", "20260130", {}, "0130 0131 0330 end"),
+    (
+        "COUNT counts what is excluded",
+        "FREQ=DAILY;COUNT=3",
+        "20260101",
+        {"exdates": ["20260102T090000Z"]},
+        "0101 0103 end",
+    ),
+    (
+        "an exclusion off the rule does nothing",
+        "FREQ=DAILY;COUNT=2",
+        "20260101",
+        {"exdates": ["20260102T090001Z"]},
+        "0101 0102 end",
+    ),
+    (
+        "an addition on the rule is one run",
+        "FREQ=DAILY;COUNT=2",
+        "20260101",
+        {"rdates": ["20260102T090000Z"]},
+        "0101 0102 end",
+    ),
+    (
+        "an addition before, one after",
+        "FREQ=DAILY;COUNT=1",
+        "20260105",
+        {"rdates": ["20260107T010000Z", "20260103T010000Z"]},
+        "0103 0105 0107 end",
+    ),
+    (
+        "an addition that is excluded",
+        "FREQ=DAILY;COUNT=1",
+        "20260105",
+        {"rdates": ["20260107T010000Z"], "exdates": ["20260107T010000Z"]},
+        "0105 end",
+    ),
+    (
+        "two rules, a common run once",
+        "FREQ=DAILY;BYMONTHDAY=13\nRRULE:FREQ=WEEKLY;BYDAY=FR",
+        "20260201",
+        {},
+        "0206 0213 0220 0227 0306 0313",
+    ),
+    (
+        "two rules, each with its count",
+        "FREQ=DAILY;COUNT=2\nFREQ=MONTHLY;COUNT=2",
+        "20260130",
+        {},
+        "0130 0131 0330 end",
+    ),
+    ("each day of a month", "FREQ=DAILY;BYMONTH=3", "20260101", {}, "0301 0302 0303"),
+    ("every other day of a month", "FREQ=DAILY;INTERVAL=2;BYMONTH=3", "20260101", {}, "0302 0304"),
     ("a filter of daily ones", "FREQ=DAILY;BYMONTH=3;BYDAY=TU", "20260101", {}, "0303 0310 0317"),
     ("hours on chosen days of the year", "FREQ=HOURLY;INTERVAL=24;BYYEARDAY=-1,60", "20260101", {}, "0301 1231"),
-    ("the last minute of the hour that matches", "FREQ=HOURLY;BYMINUTE=0,20;BYSETPOS=-1;BYHOUR=9;BYMONTHDAY=2", "20260101", {}, "0102 0202"),
-]  # fmt: skip
+    (
+        "the last minute of the hour that matches",
+        "FREQ=HOURLY;BYMINUTE=0,20;BYSETPOS=-1;BYHOUR=9;BYMONTHDAY=2",
+        "20260101",
+        {},
+        "0102 0202",
+    ),
+]
 
 
 @pytest.mark.parametrize(

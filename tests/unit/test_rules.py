@@ -227,6 +227,53 @@ def test_take_over_decides_as_the_table_says() -> None:
     assert set(range(len(rows))) == used
 
 
+def test_written_documents_owe_a_task_as_the_table_says() -> None:
+    """
+    Each combination of record, environment, lane, the task's name before the write, and time is decided by its row.
+    """
+    rows = table("lease.newly_scheduled")
+    used = set()
+    due = NOW + 60 * SECOND
+    for case in combinations(
+        record=STATUSES,
+        environment=("ours", "other"),
+        lane=("push", "pull", "none"),
+        name=("first", "new", "as before"),
+        time=("before its due time", "due"),
+    ):
+        after = None
+        if case["record"] != "none":
+            env = "E" if case["environment"] == "ours" else "OTHER"
+            lane = {"push": "push", "pull": "pull.mail"}.get(case["lane"])
+            stamp = lease.postpone(leased(status=Status.SCHEDULED), moment(now=due - 120 * SECOND)).lock.due
+            after = leased(
+                status=Status(case["record"]),
+                env=env,
+                due=None if lane is None or stamp is None else f"{env}/{lane}/000/{stamp.rsplit('/', 1)[1]}",
+            )
+        before = {"first": None, "new": leased(dispatches=0), "as before": leased()}[case["name"]]
+        now = due - timedelta(microseconds=1) if case["time"] != "due" else due
+        said = "nothing"
+        if lease.newly_scheduled(before, after, "E"):
+            assert after is not None
+            said = "the sweeper's" if lease.is_overdue(after, now) else "dispatched"
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == said, case
+    assert set(range(len(rows))) == used
+
+
+@pytest.mark.parametrize("change", [{"scheduled_by": "other"}, {"sequence": 4}, {"dispatches": 2}])
+def test_each_part_of_the_name_makes_it_new(change: dict[str, object]) -> None:
+    """
+    Another schedule, sequence or dispatch is another task.
+    """
+    due = {"status": Status.SCHEDULED, "due": "E/push/000/2026-01-01T12:01:00.000000Z"}
+
+    assert lease.newly_scheduled(leased(**change), leased(**due), "E")
+    assert not lease.newly_scheduled(leased(), leased(**due), "E")
+
+
 def _took(decision: object) -> str:
     match decision:
         case Refused():

@@ -11,7 +11,7 @@ from typing import Any
 
 from gcp_emulator.firestore.messages import AnyValue, Value
 from gcp_emulator.firestore.paths import FieldPath, field_path, invalid
-from gcp_emulator.firestore.values import find
+from gcp_emulator.firestore.values import check_name, find
 from gcp_emulator.firestore.writes import Stored
 
 MAX_AGGREGATIONS = 5
@@ -72,6 +72,7 @@ def read_aggregations(messages: Any) -> dict[str, Aggregation]:
         else:
             path = field_path(getattr(message, kind).field.field_path)
         alias = message.alias or f"field_{len(found) + 1}"
+        check_name(alias)
         if alias in found:
             raise invalid(f'The alias "{alias}" is used twice.')
         found[alias] = Aggregation(kind, path, up_to)

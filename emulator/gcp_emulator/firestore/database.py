@@ -12,6 +12,7 @@ import grpc
 
 from gcp_emulator.clock import Clock
 from gcp_emulator.firestore.execution import Answer, run
+from gcp_emulator.firestore.indexes import IndexCheck
 from gcp_emulator.firestore.messages import AnyValue, AnyWrite, Write
 from gcp_emulator.firestore.paths import FieldPath, document_segments, invalid
 from gcp_emulator.firestore.query import Query
@@ -59,8 +60,9 @@ class Database:
     exactly the commits up to its own time.
     """
 
-    def __init__(self, name: str, clock: Clock, *, locks: bool = False) -> None:
+    def __init__(self, name: str, clock: Clock, indexes: IndexCheck, *, locks: bool = False) -> None:
         self.name = name
+        self._indexes = indexes
         self.locks = locks
         self.waits: dict[bytes, set[bytes]] = {}
         self._history: deque[tuple[int, str, Stored | None]] = deque(maxlen=HISTORY)
@@ -234,6 +236,9 @@ class Database:
                 raise change.failure
         time = max(self._clock.micros(), self._time + 1)
         finished = {path: change.finish(time) for path, change in changes.items()}
+        for path, stored in finished.items():
+            if stored is not None and stored is not changes[path].before:
+                self._indexes.check_entries(stored.document)
         self._time = time
         self._put(changes, finished, time)
         for observer in self.observers:

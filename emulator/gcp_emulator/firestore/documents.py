@@ -4,9 +4,12 @@ The RPCs on single documents and lists of them, each told in terms of a commit o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from gcp_emulator.clock import new_id
@@ -23,11 +26,21 @@ from gcp_emulator.firestore.paths import (
     invalid,
     parent_segments,
 )
-from gcp_emulator.firestore.values import masked
-from gcp_emulator.rpc import RpcError, unimplemented
+from gcp_emulator.firestore.query import Query, everything_below
+from gcp_emulator.firestore.transactions import Transaction
+from gcp_emulator.firestore.values import find, masked
+from gcp_emulator.rpc import RpcError
 
-PAGE = 300
+PAGE = 30
+MAX_PAGE = 150
+"""
+Documents in one page of a list, as in Google's emulator: whoever does not ask for the next page misses some.
+"""
+COLLECTIONS_PAGE = 300
 MAX_WRITES = 500
+ReadQuery = Callable[[m.AnyQuery, str], Query]
+_AFTER = "after:"
+_ORDER = re.compile(r"(\S+?)(?: +(asc|desc))?", re.IGNORECASE)
 
 
 def mask_of(request: m.AnyRequest) -> list[FieldPath] | None:
@@ -98,43 +111,128 @@ def batch_write(database: Database, request: m.AnyRequest, arrived: int) -> m.An
     return response
 
 
-def list_documents(database: Database, request: m.AnyRequest) -> tuple[m.AnyResponse, int]:
+def list_documents(
+    database: Database, request: m.AnyRequest, transaction: Transaction | None, read: ReadQuery
+) -> tuple[m.AnyResponse, int]:
     """
-    ListDocuments by name, with missing parents on demand; returns the answer and how many documents were read.
+    ListDocuments: a query with pages, or by name with the missing parents.
+
+    Args:
+        database: Where.
+        request: What is asked.
+        transaction: By whom, or as of when.
+        read: Reads a ``StructuredQuery`` below a parent.
+
+    Returns:
+        The answer, and how many documents were read.
     """
-    if request.order_by not in ("", "__name__", "__name__ asc"):
-        raise unimplemented("Listing documents by anything but their names")
-    if request.transaction or request.HasField("read_time"):
-        raise unimplemented("Listing documents in a transaction or at a past read_time")
-    if not request.collection_id:
-        raise unimplemented("Listing the documents of all collections at once")
     if request.page_size < 0:
-        raise invalid("page_size is negative")
-    check_collection(request.collection_id)
+        raise invalid("Page size must be nonnegative.")
     mask = mask_of(request)
-    collection = (*_parent(database, request), request.collection_id)
-    found = {stored.segments[-1]: stored for stored in database.store.in_collection("/".join(collection))}
-    names = set(found)
+    size = min(request.page_size or PAGE, MAX_PAGE)
+    asked = _list_query(request)
+    message = m.StructuredQuery()
+    message.CopyFrom(asked)
+    if request.page_token:
+        message.start_at.CopyFrom(_resumed(asked, request))
     if request.show_missing:
-        names.update(_below(database, collection))
-    page, token = _page(sorted(names), request)
-    response = m.ListDocumentsResponse(next_page_token=token)
-    for name in page:
-        if name in found:
-            document = found[name].document
-            response.documents.append(document if mask is None else masked(document, mask))
-        else:
-            response.documents.add(name=f"{database.name}/documents/{'/'.join((*collection, name))}")
+        found = _with_missing(database, request, transaction, read(message, request.parent))
+    else:
+        message.limit.value = size + 1
+        found = [each.document for each in database.run(read(message, request.parent), transaction).documents]
+    page = found[:size]
+    response = m.ListDocumentsResponse()
+    for document in page:
+        # A missing one has no times, and none of the fields.
+        shown = document if mask is None or not document.HasField("create_time") else masked(document, mask)
+        response.documents.append(shown)
+    if len(found) > size:
+        response.next_page_token = _token(asked, page[-1])
     return response, max(1, len(page))
 
 
-def list_collection_ids(database: Database, request: m.AnyRequest) -> m.AnyResponse:
+def _list_query(request: m.AnyRequest) -> m.AnyQuery:
     """
-    ListCollectionIds: of the root, or of a document whether it exists or not.
+    The query that lists what *request* asks for, in an order that ends with the name.
     """
-    if request.HasField("read_time"):
-        raise unimplemented("Reading at a past read_time")
-    page, token = _page(sorted(set(_below(database, _parent(database, request)))), request)
+    if request.show_missing and request.order_by:
+        raise invalid("cannot specify an order when show_missing is true")
+    if request.show_missing and not request.collection_id:
+        raise invalid("collection id must be set when show_missing is true")
+    asked = m.StructuredQuery()
+    asked.from_.add(collection_id=request.collection_id)
+    for clause in re.split(", *", request.order_by) if request.order_by else ():
+        match = _ORDER.fullmatch(clause)
+        if match is None:
+            raise invalid(f'Invalid order by clause "{request.order_by}".')
+        order = asked.order_by.add(direction=(match[2] or "asc").upper() + "ENDING")
+        order.field.field_path = match[1]
+    if not asked.order_by or asked.order_by[-1].field.field_path != "__name__":
+        direction = asked.order_by[-1].direction if asked.order_by else "ASCENDING"
+        asked.order_by.add(direction=direction).field.field_path = "__name__"
+    return asked
+
+
+def _with_missing(
+    database: Database, request: m.AnyRequest, transaction: Transaction | None, query: Query
+) -> list[m.AnyDocument]:
+    """
+    The documents of a collection, and a bare name for each one that only has something below it.
+    """
+    collection = (*_parent(database, request), request.collection_id)
+    prefix = f"{database.name}/documents/{'/'.join(collection)}/"
+    found = {each.segments[-1]: each.document for each in database.run(query, transaction).documents}
+    last = () if query.start is None else query.start.keys[0]
+    for name in set(_below(database, collection, transaction)):
+        if (*collection, name) > last:
+            found.setdefault(name, m.Document(name=prefix + name))
+    return [found[name] for name in sorted(found)]
+
+
+def _token(asked: m.AnyQuery, last: m.AnyDocument) -> str:
+    """
+    What asks for the page behind *last*: the query, with a place in it.
+    """
+    following = m.StructuredQuery()
+    following.CopyFrom(asked)
+    following.start_at.SetInParent()
+    for order in asked.order_by:
+        path = field_path(order.field.field_path)
+        value = m.Value(reference_value=last.name) if path == NAME else find(last.fields, path)
+        following.start_at.values.add().CopyFrom(value)
+    return base64.urlsafe_b64encode(following.SerializeToString()).decode()
+
+
+def _resumed(asked: m.AnyQuery, request: m.AnyRequest) -> Any:
+    """
+    The place that a page token stands for: one that this very request was given.
+    """
+    following = m.StructuredQuery()
+    try:
+        following.ParseFromString(base64.b64decode(request.page_token, altchars=b"-_", validate=True))
+    except (ValueError, DecodeError):
+        raise invalid("invalid page token") from None
+    start = m.StructuredQuery(start_at=following.start_at).start_at
+    following.ClearField("start_at")
+    if following != asked or not start.values or not start.values[-1].reference_value.startswith(f"{request.parent}/"):
+        raise invalid("invalid page token")
+    return start
+
+
+def list_collection_ids(database: Database, request: m.AnyRequest, transaction: Transaction | None) -> m.AnyResponse:
+    """
+    ListCollectionIds: of the root, or of a document whether it exists or not; as *transaction* sees them.
+    """
+    if request.page_size < 0:
+        raise invalid("page_size must be greater than or equal to zero.")
+    names = sorted(set(_below(database, _parent(database, request), transaction)))
+    if request.page_token:
+        # The last name of the page before, marked so that not any text is taken for one.
+        if not request.page_token.startswith(_AFTER):
+            raise invalid("invalid page token")
+        names = [name for name in names if name > request.page_token.removeprefix(_AFTER)]
+    page = names[: request.page_size or COLLECTIONS_PAGE]
+    token = _AFTER + page[-1] if len(names) > len(page) else ""
     return m.ListCollectionIdsResponse(collection_ids=page, next_page_token=token)
 
 
@@ -158,22 +256,18 @@ def _parent(database: Database, request: m.AnyRequest) -> Segments:
     return parent_segments(request.parent, database.name)
 
 
-def _below(database: Database, prefix: Segments) -> Iterator[str]:
+def _below(database: Database, prefix: Segments, transaction: Transaction | None) -> Iterator[str]:
     """
     Ids right below *prefix* on the way to any document.
     """
     depth = len(prefix)
+    if transaction is not None:
+        yield from (each.segments[depth] for each in database.run(everything_below(prefix), transaction).documents)
+        return
     for path in database.store.collections():
         segments = tuple(path.split("/"))
         if len(segments) > depth and segments[:depth] == prefix:
             yield segments[depth]
-
-
-def _page(names: list[str], request: Any) -> tuple[list[str], str]:
-    rest = [name for name in names if name > request.page_token]
-    size = request.page_size or PAGE
-    page = rest[:size]
-    return page, page[-1] if len(rest) > size else ""
 
 
 def _shown(committed: Committed, mask: list[FieldPath] | None) -> m.AnyDocument:

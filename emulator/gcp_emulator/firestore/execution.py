@@ -101,7 +101,7 @@ def _priced(store: Store, query: Query, conjunct: Conjunct, candidate: Range) ->
         candidate = _narrowed(candidate, query, descending=descending)
     cost = store.index(query.scope, candidate.path, array=candidate.array).count(candidate.low, candidate.high)
     # What other filters leave out may make an ordered walk longer than the limit says.
-    if ordered and query.limit is not None and alone and not (query.scope.group and query.parent):
+    if ordered and query.limit is not None and alone and query.depth is None:
         cost = min(cost, query.offset + query.limit)
     return _Plan(candidate, ordered, cost)
 
@@ -133,11 +133,10 @@ def _rows(store: Store, query: Query, conjunct: Conjunct, plan: _Plan, answer: A
     used = plan.range
     others = [each for each in conjunct.ranges if each != used]
     descending = query.orders[-1].descending and plan.ordered
-    depth = len(query.parent)
     for entry in index.between(used.low, used.high, descending=descending):
         answer.examined += 1
         segments = entry[1]
-        if depth and segments[:depth] != query.parent:
+        if query.depth is not None and len(segments) != query.depth:
             continue
         stored = store.get("/".join(segments))
         assert stored is not None

@@ -4,6 +4,7 @@ Filters, read into disjunctions of what each result must satisfy.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,6 +19,8 @@ Position = tuple[Any, ...]
 
 MAX_DISJUNCTIONS = 30
 MAX_NOT_IN = 10
+MAX_INEQUALITIES = 10
+_NUMBERED = re.compile(r"__id-?\d+__")
 BEHIND_NULL: Key = (NULL[0] + 1,)
 _COMPOSITE = StructuredQuery.CompositeFilter
 _OPERATORS = StructuredQuery.FieldFilter.Operator
@@ -81,10 +84,14 @@ class Filters:
     Attributes:
         conjuncts: A result satisfies at least one.
         inequalities: Fields with an inequality, in the order of their paths.
+        fields: Every field with a filter.
+        count: How many there are: each once, and each of several values for itself.
     """
 
     conjuncts: tuple[Conjunct, ...] = (Conjunct(),)
     inequalities: tuple[FieldPath, ...] = ()
+    fields: frozenset[FieldPath] = frozenset()
+    count: int = 0
 
 
 def read_filters(message: AnyQuery, database: str) -> Filters:
@@ -102,7 +109,18 @@ def read_filters(message: AnyQuery, database: str) -> Filters:
     if any(len({condition.range for condition in each if condition.range.array}) > 1 for each in normal):
         raise invalid("A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.")
     inequalities = {condition.range.path for each in normal for condition in each if condition.inequality}
-    return Filters(tuple(_conjunct(each) for each in normal), tuple(sorted(inequalities)))
+    if len(inequalities) > MAX_INEQUALITIES:
+        raise invalid(
+            f"The query contains {len(inequalities)} distinct inequality fields. "
+            f"A query may not have more than {MAX_INEQUALITIES} distinct inequality fields."
+        )
+    conditions = {condition for each in normal for condition in each}
+    return Filters(
+        tuple(_conjunct(each) for each in normal),
+        tuple(sorted(inequalities)),
+        frozenset(condition.range.path for condition in conditions),
+        sum(max(1, len(condition.excluded)) for condition in conditions),
+    )
 
 
 def _normal(message: AnyQuery, database: str, used: list[str]) -> list[list[Condition]]:
@@ -276,4 +294,12 @@ def name_key(value: AnyValue, database: str) -> Key:
     """
     if value.WhichOneof("value_type") != "reference_value":
         raise invalid("__key__ filter value must be a Key")
-    return document_segments(value.reference_value, database, "Resource")
+    parts = value.reference_value.split("/")
+    numbered = [at for at, part in enumerate(parts) if _NUMBERED.fullmatch(part)]
+    for at in numbered:
+        parts[at] = "-"
+    segments = list(document_segments("/".join(parts), database, "Resource"))
+    for at in numbered:
+        # Numbered ids sort before all others, and no document here has one; clients name the least to begin with.
+        segments[at - len(parts)] = ""
+    return tuple(segments)

@@ -62,12 +62,26 @@ class GoogleFirestore:
     """
     One process of the emulator.
 
+    Args:
+        jar: The emulator; None: ``find()``.
+        memory: Of its heap, as Java takes it.
+        clock: For the wait until it is ready.
+        rules: A ``firestore.rules`` for callers without the owner's token; None: everything is allowed.
+
     Attributes:
         address: ``127.0.0.1:port`` while started.
     """
 
-    def __init__(self, jar: Path | None = None, *, memory: str = "512m", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        jar: Path | None = None,
+        *,
+        memory: str = "512m",
+        clock: Clock | None = None,
+        rules: Path | None = None,
+    ) -> None:
         self.address = ""
+        self._rules = rules
         self._jar = jar
         self._memory = memory
         self._clock = SystemClock() if clock is None else clock
@@ -132,6 +146,7 @@ class GoogleFirestore:
                 "127.0.0.1",
                 "--port",
                 str(port),
+                *(() if self._rules is None else ("--rules", str(self._rules))),
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._output,

@@ -7,6 +7,7 @@ Google's emulator answers every query, so it can't show that an index file is co
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,21 @@ import grpc
 
 from gcp_emulator.firestore.filters import Conjunct
 from gcp_emulator.firestore.messages import AnyDocument, AnyValue
-from gcp_emulator.firestore.paths import NAME, FieldPath, field_path
+from gcp_emulator.firestore.paths import NAME, FieldPath, field_path, invalid, name_size, path_size
 from gcp_emulator.firestore.query import Query
-from gcp_emulator.firestore.values import is_vector
+from gcp_emulator.firestore.values import is_vector, value_size
 from gcp_emulator.rpc import RpcError
 
 _ASCENDING, _DESCENDING, _CONTAINS = "ASCENDING", "DESCENDING", "CONTAINS"
 _COLLECTION, _GROUP = "COLLECTION", "COLLECTION_GROUP"
 _AUTOMATIC = frozenset({(_COLLECTION, kind) for kind in (_ASCENDING, _DESCENDING, _CONTAINS)})
 Part = tuple[FieldPath, str]
+ENTRIES = 40_000
+ENTRIES_BYTES = 8 * 1024 * 1024
+INDEXED_BYTES = 1500
+"""
+What an index keeps of a longer value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +109,50 @@ class IndexCheck:
             if missing is not None:
                 raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, f"The query requires an index. Add: {missing}")
 
-    def entries(self, group: str, document: AnyDocument) -> int:
+    def check_entries(self, document: AnyDocument) -> None:
         """
-        Index entries that *document*, of a collection with the id *group*, has.
+        Refuse a document that would have too many index entries, or too large ones.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT.
         """
-        count = 0
+        segments = tuple(document.name.split("/")[5:])
+        # No entry comes of less than four bytes of a document, and none holds more than its names and two cut texts.
+        most = document.ByteSize() // 4 * (2 + len(self._composites))
+        if most <= ENTRIES and most * (2 * name_size(segments) + 2 * INDEXED_BYTES + 48) <= ENTRIES_BYTES:
+            return
+        count, size = self.entries(document)
+        if count > ENTRIES:
+            raise invalid(f"too many index entries for {document.name}: {count}; at most {ENTRIES} are supported.")
+        if size > ENTRIES_BYTES:
+            raise invalid(f"the index entries of {document.name} take {size} bytes; at most {ENTRIES_BYTES} may.")
+
+    def entries(self, document: AnyDocument) -> tuple[int, int]:
+        """
+        Index entries that *document* has: how many, and their bytes.
+
+        Source:
+            Firestore, Understand storage size calculations: index entry size.
+        """
+        segments = tuple(document.name.split("/")[5:])
+        group, name = segments[-2], name_size(segments)
+        fixed = {_COLLECTION: name + (name_size(segments[:-2]) if segments[:-2] else 0) + 32, _GROUP: name + 48}
+        count = size = 0
         leaves = dict(_leaves(document.fields, ()))
         for path, value in leaves.items():
-            kinds = [kind for _, kind in self._single(group, path)]
-            count += sum(kind != _CONTAINS for kind in kinds)
-            if _CONTAINS in kinds and value.WhichOneof("value_type") == "array_value":
-                count += len(value.array_value.values)
-        for composite in self._composites:
-            if composite.group == group and all(path in leaves or path == NAME for path, _ in composite.parts):
-                count += 1
-        return count
+            for scope, kind in self._single(group, path):
+                values = _indexed(value, kind)
+                count += len(values)
+                size += len(values) * (fixed[scope] + path_size(path) + 1) + sum(values)
+        fixed[_GROUP] = name + 32
+        for each in self._composites:
+            if each.group != group or not all(path in leaves or path == NAME for path, _ in each.parts):
+                continue
+            parts = [_indexed(leaves[path], kind) if path != NAME else [0] for path, kind in each.parts]
+            combined = math.prod(len(part) for part in parts)
+            count += combined
+            size += combined * fixed[each.scope] + sum(sum(part) * combined // len(part) for part in parts if part)
+        return count, size
 
     def _single(self, group: str, path: FieldPath) -> frozenset[tuple[str, str]]:
         # The setting of the nearest field above counts; "*" is every field.
@@ -167,6 +203,12 @@ class IndexCheck:
 
     def _parts(self, group: str, scope: str) -> Iterator[tuple[Part, ...]]:
         return (each.parts for each in self._composites if (each.group, each.scope) == (group, scope))
+
+
+AUTOMATIC = IndexCheck((), {}, {})
+"""
+The indexes of a database without an index file.
+"""
 
 
 def _ordered(query: Query, conjunct: Conjunct) -> tuple[Part, ...]:
@@ -223,6 +265,17 @@ def _kind(data: dict[str, Any]) -> str:
 
 def _path(text: str) -> FieldPath:
     return ("*",) if text == "*" else field_path(text)
+
+
+def _indexed(value: AnyValue, kind: str) -> list[int]:
+    """
+    Bytes of each value that an index of *kind* has of this one.
+    """
+    if kind != _CONTAINS:
+        return [min(value_size(value), INDEXED_BYTES)]
+    if value.WhichOneof("value_type") != "array_value":
+        return []
+    return [min(value_size(each), INDEXED_BYTES) for each in value.array_value.values]
 
 
 def _leaves(fields: Any, above: FieldPath) -> Iterator[tuple[FieldPath, AnyValue]]:

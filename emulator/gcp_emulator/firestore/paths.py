@@ -17,11 +17,12 @@ FieldPath = tuple[str, ...]
 
 NAME: FieldPath = ("__name__",)
 ID_BYTES = 1500
+PATH_BYTES = 1500
 NAME_BYTES = 6 * 1024
 COLLECTIONS_DEEP = 100
 
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
-_DATABASE = re.compile(r"projects/[^/]+/databases/(\(default\)|[a-z][a-z0-9-]{0,62})")
+_DATABASE = re.compile(r"projects/[^/]+/databases/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])")
 _SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`", re.DOTALL)
 
 
@@ -45,7 +46,9 @@ def check_database(name: str) -> None:
     """
     if _DATABASE.fullmatch(name) is None:
         _explain("Database", name, ("projects", "", "databases", ""))
-        raise invalid(f'Database name "{name}" is invalid: an id is (default) or lower-case letters, digits, "-".')
+        raise invalid(
+            f'Database name "{name}" is invalid: an id is (default) or 4 to 63 of lower-case letters, digits and "-".'
+        )
 
 
 def database_of(name: str, what: str) -> str:
@@ -75,11 +78,21 @@ def document_segments(name: str, database: str, what: str = "Document") -> Segme
     segments = tuple(name[len(prefix) :].split("/"))
     if len(segments) % 2 or not _plain(segments):
         _check_segments(segments, name, len(prefix), what)
-    if len(name) > NAME_BYTES // 4 and len(name.encode()) > NAME_BYTES:
+    if len(name) > NAME_BYTES // 4 and name_size(segments) > NAME_BYTES:
         raise invalid(f"The document name is longer than {NAME_BYTES} bytes.")
     if len(segments) > 2 * COLLECTIONS_DEEP:
         raise invalid(f"A document can't lie more than {COLLECTIONS_DEEP} collections deep.")
     return segments
+
+
+def name_size(segments: Segments) -> int:
+    """
+    Bytes that a document's name counts for.
+
+    Source:
+        Firestore, Understand storage size calculations.
+    """
+    return 16 + sum(len(segment.encode()) + 1 for segment in segments)
 
 
 def parent_segments(name: str, database: str) -> Segments:
@@ -153,8 +166,24 @@ def field_path(text: str) -> FieldPath:
     Names of the field path *text*, such as ``lock.due`` or ``a.`b c```.
 
     Raises:
-        RpcError: Not a field path.
+        RpcError: Not a field path, one that is too long, or one with a reserved name other than ``__name__`` alone.
     """
+    path = _parsed(text)
+    if path_size(path) > PATH_BYTES:
+        raise invalid(f"property path is longer than {PATH_BYTES} bytes.")
+    if path != NAME and any(is_reserved(name) for name in path):
+        raise invalid(f"Invalid reserved name in field path {text}")
+    return path
+
+
+def path_size(path: FieldPath) -> int:
+    """
+    Bytes of the names in *path*, and of the dots between them.
+    """
+    return sum(len(name.encode()) for name in path) + len(path) - 1
+
+
+def _parsed(text: str) -> FieldPath:
     names = []
     at = 0
     while True:
@@ -178,9 +207,9 @@ def field_path(text: str) -> FieldPath:
 @lru_cache(maxsize=4096)
 def written_path(text: str) -> FieldPath:
     """
-    A field path that may be written: without reserved names.
+    A field path that may be written: ``__name__`` may not.
     """
     path = field_path(text)
-    if any(is_reserved(name) for name in path):
+    if path == NAME:
         raise invalid(f"Invalid reserved name in field path {text}")
     return path

@@ -22,10 +22,11 @@ from gcp_emulator.firestore.paths import (
     parent_segments,
 )
 from gcp_emulator.firestore.sorted_keys import TOP
-from gcp_emulator.firestore.store import Scope
+from gcp_emulator.firestore.store import EVERYTHING, Scope
 from gcp_emulator.firestore.values import Key, sort_key
 from gcp_emulator.rpc import RpcError, unimplemented
 
+MAX_PARTS = 100
 _DESCENDING = StructuredQuery.Direction.Value("DESCENDING")
 
 
@@ -51,8 +52,8 @@ class Query:
     A query that this server answers.
 
     Attributes:
-        scope: Collection or group.
-        parent: Ids of the document that the results descend from.
+        scope: Collection, group, or everything.
+        depth: How many ids the results' paths have; None where the scope or the filters say so.
         conjuncts: Filters; a result satisfies at least one.
         orders: Every order, implied ones included; the last one is by name.
         limit: At most so many results; None for all.
@@ -60,7 +61,7 @@ class Query:
     """
 
     scope: Scope
-    parent: Segments
+    depth: int | None
     conjuncts: tuple[Conjunct, ...]
     orders: tuple[Order, ...]
     start: Cursor | None
@@ -73,8 +74,7 @@ class Query:
         """
         The same among documents that have all fields at *paths*.
         """
-        there = tuple(Range(path, (), (TOP,)) for path in paths)
-        return replace(self, conjuncts=tuple(replace(each, ranges=(*each.ranges, *there)) for each in self.conjuncts))
+        return replace(self, conjuncts=_narrowed(self.conjuncts, *(Range(path, (), (TOP,)) for path in paths)))
 
 
 def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
@@ -90,7 +90,12 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
         raise unimplemented("find_nearest")
     scope = _scope(message, segments)
     filters = read_filters(message.where, database) if message.HasField("where") else Filters()
+    _check_scope(message, scope, segments, filters)
+    _check_count(message, segments, filters)
     orders = _orders(message, filters)
+    conjuncts = filters.conjuncts
+    if scope.group and segments:
+        conjuncts = _narrowed(conjuncts, Range(NAME, (segments, TOP), ((*segments, TOP),)))
     if message.offset < 0:
         raise invalid("offset is negative")
     limit = message.limit.value if message.HasField("limit") else None
@@ -101,8 +106,8 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
         projection = [field_path(field.field_path) for field in message.select.fields]
     return database, Query(
         scope=scope,
-        parent=segments,
-        conjuncts=filters.conjuncts,
+        depth=len(segments) + 2 if scope == EVERYTHING and not _selects_descendants(message) else None,
+        conjuncts=conjuncts,
         orders=orders,
         start=_cursor(message, "start_at", orders, database),
         end=_cursor(message, "end_at", orders, database),
@@ -112,16 +117,55 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
     )
 
 
+def everything_below(prefix: Segments) -> Query:
+    """
+    Every document whose path begins with *prefix*, by name.
+    """
+    below = Conjunct((Range(NAME, (prefix,), ((*prefix, TOP),)),))
+    return Query(EVERYTHING, None, (below,), (Order(NAME, descending=False),), None, None, 0, None, None)
+
+
 def _scope(message: AnyQuery, parent: Segments) -> Scope:
-    if len(message.from_) != 1:
-        raise unimplemented("A query that isn't over exactly one collection selector")
-    selector = message.from_[0]
-    if not selector.collection_id:
-        raise unimplemented("A query without a collection id")
-    check_collection(selector.collection_id)
-    if selector.all_descendants:
-        return Scope(selector.collection_id, group=True)
-    return Scope("/".join((*parent, selector.collection_id)), group=False)
+    if len(message.from_) > 1:
+        raise invalid("StructuredQuery.from cannot have more than one collection selector.")
+    collection = message.from_[0].collection_id if message.from_ else ""
+    if not collection:
+        return EVERYTHING
+    check_collection(collection)
+    if _selects_descendants(message):
+        return Scope(collection, group=True)
+    return Scope("/".join((*parent, collection)), group=False)
+
+
+def _selects_descendants(message: AnyQuery) -> bool:
+    return bool(message.from_) and bool(message.from_[0].all_descendants)
+
+
+def _narrowed(conjuncts: tuple[Conjunct, ...], *ranges: Range) -> tuple[Conjunct, ...]:
+    return tuple(replace(each, ranges=(*each.ranges, *ranges)) for each in conjuncts)
+
+
+def _check_scope(message: AnyQuery, scope: Scope, parent: Segments, filters: Filters) -> None:
+    """
+    What ranges over all collections, or over a group below a document, is by name alone.
+    """
+    named = filters.fields <= {NAME} and all(field_path(o.field.field_path) == NAME for o in message.order_by)
+    if scope == EVERYTHING:
+        if other := next(iter(sorted(filters.fields - {NAME})), None):
+            raise invalid(f"kind is required for filter: {'.'.join(other)}")
+        if not named or any(order.direction == _DESCENDING for order in message.order_by):
+            raise invalid("kind is required for all orders except __key__ ascending")
+    elif scope.group and parent and not named:
+        raise invalid("collection group queries are only allowed at the root parent")
+
+
+def _check_count(message: AnyQuery, parent: Segments, filters: Filters) -> None:
+    if filters.count + len(message.order_by) + bool(parent) > MAX_PARTS:
+        raise invalid(
+            f"The query may not have more than {MAX_PARTS} filters + sort orders + ancestor total. Currently there are "
+            f"{filters.count} filters, {len(message.order_by)} sort orders, and {'one' if parent else 'no'} "
+            "ancestor filter."
+        )
 
 
 def _orders(message: AnyQuery, filters: Filters) -> tuple[Order, ...]:
@@ -152,8 +196,6 @@ def _cursor(message: AnyQuery, name: str, orders: tuple[Order, ...], database: s
     cursor = getattr(message, name)
     if len(cursor.values) > len(message.order_by):
         raise invalid("Cursor has too many values.")
-    if not cursor.values:
-        raise unimplemented("A cursor without values")
     keys = []
     for order, value in zip(orders, cursor.values, strict=False):
         if value.WhichOneof("value_type") is None:

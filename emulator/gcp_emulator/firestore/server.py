@@ -18,7 +18,7 @@ from gcp_emulator.firestore import documents, files
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
-from gcp_emulator.firestore.indexes import IndexCheck
+from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
 from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
@@ -208,7 +208,9 @@ class FirestoreServer:
         database = self._databases.get(name)
         if database is None:
             check_database(name)
-            database = self._databases[name] = Database(name, self._clock, locks=self._conflicts != "optimistic")
+            database = self._databases[name] = Database(
+                name, self._clock, self._indexes or AUTOMATIC, locks=self._conflicts != "optimistic"
+            )
         if self._ttl:
             database.expire(self._ttl, self._clock.micros() - self._ttl_lag)
         return database
@@ -296,8 +298,10 @@ class FirestoreServer:
 
     def _list_documents(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
+            database = self._database(documents.parent_database(request.parent))
+            transaction = database.reader(request.transaction, _past(request))[0]
             response, read = documents.list_documents(
-                self._database(documents.parent_database(request.parent)), request
+                database, request, transaction, lambda message, parent: self._read_query(message, parent)[1]
             )
             self.reads += read
         return response
@@ -305,7 +309,8 @@ class FirestoreServer:
     def _list_collection_ids(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
             self.reads += 1
-            return documents.list_collection_ids(self._database(documents.parent_database(request.parent)), request)
+            database = self._database(documents.parent_database(request.parent))
+            return documents.list_collection_ids(database, request, database.reader(b"", _past(request))[0])
 
     def _get(self, request: m.AnyRequest) -> m.AnyResponse:
         mask = documents.mask_of(request)

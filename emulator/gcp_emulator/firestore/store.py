@@ -19,12 +19,23 @@ class Scope:
     What a query ranges over.
 
     Attributes:
-        collection: Path of a collection, or the id that the collections of a group share.
+        collection: Path of a collection, or the id that the collections of a group share; empty for all collections.
         group: Whether it is a group.
     """
 
     collection: str
     group: bool
+
+    def holds(self, path: str) -> bool:
+        """
+        Whether the collection at *path* is part of it.
+        """
+        if not self.group:
+            return path == self.collection
+        return self.collection in ("", path.rpartition("/")[2])
+
+
+EVERYTHING = Scope("", group=True)
 
 
 def field_key(stored: Stored, path: FieldPath) -> Key | None:
@@ -70,7 +81,7 @@ class Store:
                 del self._collections[parent]
         else:
             collection[path] = stored
-        for scope in (Scope(parent, group=False), Scope(parent.rpartition("/")[2], group=True)):
+        for scope in (Scope(parent, group=False), Scope(parent.rpartition("/")[2], group=True), EVERYTHING):
             for field, index in self._indexes.get(scope, {}).items():
                 _move(index, field, before, stored)
 
@@ -101,7 +112,7 @@ class Store:
             yield from self._collections.get(scope.collection, {}).values()
             return
         for path, collection in self._collections.items():
-            if path.rpartition("/")[2] == scope.collection:
+            if scope.holds(path):
                 yield from collection.values()
 
     def index(self, scope: Scope, field: FieldPath, *, array: bool = False) -> SortedKeys:

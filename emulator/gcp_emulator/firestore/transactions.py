@@ -71,12 +71,7 @@ class Transaction:
         A store that shows what *query* ranges over as of the snapshot.
         """
         scope = query.scope
-        changed = {
-            path: stored
-            for path, stored in self.before.items()
-            if (parent := path.rpartition("/")[0]) == scope.collection
-            or (scope.group and parent.rpartition("/")[2] == scope.collection)
-        }
+        changed = {path: stored for path, stored in self.before.items() if scope.holds(path.rpartition("/")[0])}
         if not changed:
             return store
         view = Store()
@@ -102,8 +97,7 @@ class Transaction:
         if path in self._documents:
             return True
         parent = path.rpartition("/")[0]
-        last = parent.rpartition("/")[2]
-        return any(query.scope.collection == (last if query.scope.group else parent) for query, _, _ in self._queries)
+        return any(query.scope.holds(parent) for query, _, _ in self._queries)
 
     def conflicts(self, store: Store) -> bool:
         """

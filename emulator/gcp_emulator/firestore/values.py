@@ -9,7 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from gcp_emulator.firestore.messages import AnyDocument, AnyFields, AnyValue, Document
-from gcp_emulator.firestore.paths import FieldPath, database_of, document_segments, invalid, is_reserved
+from gcp_emulator.firestore.paths import (
+    PATH_BYTES,
+    FieldPath,
+    database_of,
+    document_segments,
+    invalid,
+    is_reserved,
+    name_size,
+)
 
 Key = tuple[Any, ...]
 """
@@ -19,6 +27,7 @@ Sorts as Firestore sorts: first the type's rank, then what the type compares by.
 DOCUMENT_BYTES = 1024 * 1024 - 4
 VALUE_BYTES = 1_048_487
 DEPTH = 20
+DIMENSIONS = 2048
 VECTOR = "__vector__"
 
 _NULL, _BOOLEAN, _NUMBER, _TIME, _STRING, _BYTES, _REFERENCE, _GEO, _ARRAY, _VECTOR, _MAP = range(11)
@@ -146,7 +155,7 @@ def check_name(name: str) -> None:
         raise invalid("The property.name is longer than 1500 bytes.")
 
 
-def settle(value: AnyValue, name: str, depth: int = 0) -> None:
+def settle(value: AnyValue, name: str, depth: int = 0, above: int = 0) -> None:
     """
     Check a value that is about to be stored, and cut its timestamps to microseconds, in place.
 
@@ -154,6 +163,7 @@ def settle(value: AnyValue, name: str, depth: int = 0) -> None:
         value: Ours to change.
         name: The field it stands in.
         depth: How many maps and arrays of this document contain it.
+        above: Bytes of the field's path before its own name.
 
     Raises:
         RpcError: It breaks a limit or has no storable type.
@@ -168,15 +178,20 @@ def settle(value: AnyValue, name: str, depth: int = 0) -> None:
         if "__type__" in fields and is_vector(fields):
             _check_vector(fields)
             return
+        below = above + len(name.encode()) + 1
         for inner, field in fields.items():
             check_name(inner)
-            settle(field, inner, depth + 1)
+            if below + 4 * len(inner) > PATH_BYTES and below + len(inner.encode()) > PATH_BYTES:
+                raise invalid(
+                    f"Property {name} contains an invalid nested entity: its path exceeds {PATH_BYTES} bytes."
+                )
+            settle(field, inner, depth + 1, below)
     elif kind == "array_value":
         _check_depth(name, depth)
         for element in value.array_value.values:
             if element.WhichOneof("value_type") == "array_value":
                 raise invalid("Cannot convert an array value in an array value.")
-            settle(element, name, depth + 1)
+            settle(element, name, depth + 1, above)
     elif kind is None:
         raise invalid("Cannot convert firestore.v1.Value with type unset.")
     elif kind not in _KEYS:
@@ -194,6 +209,8 @@ def _check_vector(fields: AnyFields) -> None:
         raise invalid("A vector is a map of __type__ and value.")
     if any(n.WhichOneof("value_type") != "double_value" for n in numbers.array_value.values):
         raise invalid("Vector must only contain values of type 'double'")
+    if not 1 <= len(numbers.array_value.values) <= DIMENSIONS:
+        raise invalid(f"A vector has 1 to {DIMENSIONS} dimensions.")
 
 
 def _check_string(value: AnyValue, name: str) -> None:
@@ -252,7 +269,7 @@ def check_size(document: AnyDocument) -> None:
     # Nothing takes more than eight times the room in the calculation that it takes on the wire.
     if document.ByteSize() * 8 < DOCUMENT_BYTES:
         return
-    size = _name_size(document.name) + _fields_size(document.fields)
+    size = name_size(tuple(document.name.split("/")[5:])) + _fields_size(document.fields)
     if size > DOCUMENT_BYTES:
         raise invalid(
             f"Document '{document.name}' cannot be written because its size ({size:,} bytes) exceeds "
@@ -260,15 +277,11 @@ def check_size(document: AnyDocument) -> None:
         )
 
 
-def _name_size(name: str) -> int:
-    return 16 + sum(len(segment.encode()) + 1 for segment in name.split("/")[5:])
-
-
 def _fields_size(fields: AnyFields) -> int:
-    return 32 + sum(len(name.encode()) + 1 + _size(value) for name, value in fields.items())
+    return 32 + sum(len(name.encode()) + 1 + value_size(value) for name, value in fields.items())
 
 
-def _size(value: AnyValue) -> int:
+def value_size(value: AnyValue) -> int:
     match value.WhichOneof("value_type"):
         case "null_value" | "boolean_value":
             return 1
@@ -277,11 +290,11 @@ def _size(value: AnyValue) -> int:
         case "bytes_value":
             return len(value.bytes_value)
         case "reference_value":
-            return _name_size(value.reference_value)
+            return name_size(tuple(value.reference_value.split("/")[5:]))
         case "geo_point_value":
             return 16
         case "array_value":
-            return sum(_size(element) for element in value.array_value.values)
+            return sum(value_size(element) for element in value.array_value.values)
         case "map_value":
             return _fields_size(value.map_value.fields)
         case _:

@@ -19,7 +19,7 @@ from gcp_emulator.firestore.messages import (
     Value,
     set_time,
 )
-from gcp_emulator.firestore.paths import FieldPath, Segments, invalid, written_path
+from gcp_emulator.firestore.paths import FieldPath, Segments, invalid, path_size, written_path
 from gcp_emulator.firestore.values import (
     add_numbers,
     check_name,
@@ -249,7 +249,7 @@ def _merge(target: AnyFields, source: AnyFields, mask: list[str]) -> None:
             check_name(name)
         placed = place(target, path)
         placed.CopyFrom(value)
-        settle(placed, path[-1], len(path) - 1)
+        settle(placed, path[-1], len(path) - 1, path_size(path[:-1]) + 1)
 
 
 def _check_nesting(paths: list[FieldPath]) -> None:
@@ -326,7 +326,7 @@ def _settled(elements: list[AnyValue], path: FieldPath) -> list[AnyValue]:
     for element in settled:
         if element.WhichOneof("value_type") == "array_value":
             raise invalid("Cannot convert an array value in an array value.")
-        settle(element, path[-1], len(path))
+        settle(element, path[-1], len(path), path_size(path[:-1]) + 1)
     return settled
 
 

@@ -54,18 +54,18 @@ def walk(rule: Rule, start: Candidate, zone: tzinfo, floor: datetime) -> Iterato
 
 
 def _walls(rule: Rule, start: datetime, first: datetime) -> Iterator[datetime]:
-    rule_dates, anchor = _explicit(rule, start), _anchor(rule, start, first)
+    anchor = _anchor(rule, start, first)
     if anchor is None:
         return
     hours, minutes = rule.byhour or (start.hour,), rule.byminute or (start.minute,)
     seconds = rule.bysecond or (start.second,)
     if rule.bysetpos:
         # Positions count in the whole set of a period, times included: dateutil must know them.
-        for found in _dates(rule, anchor, rule_dates, byhour=hours, byminute=minutes, bysecond=seconds):
+        for found in _dates(rule, start, anchor, byhour=hours, byminute=minutes, bysecond=seconds):
             if found >= first:
                 yield found
         return
-    for found in _dates(rule, anchor, rule_dates, byhour=0, byminute=0, bysecond=0):
+    for found in _dates(rule, start, anchor, byhour=0, byminute=0, bysecond=0):
         if found.date() >= first.date():
             floor = first.time() if found.date() == first.date() else time.min
             yield from _times(found.date(), floor, hours, minutes, seconds)
@@ -85,29 +85,36 @@ def _times(
                     yield datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001 - local
 
 
-def _dates(rule: Rule, anchor: datetime, dates: dict[str, Any], **times: Any) -> Iterator[datetime]:
-    days = _SEARCH[rule.freq] * rule.interval
+def _dates(rule: Rule, start: datetime, anchor: datetime, **times: Any) -> Iterator[datetime]:
+    parts = _explicit(rule, start)
+    frequency, interval, days = _FREQUENCY[rule.freq], rule.interval, _SEARCH[rule.freq] * rule.interval
+    by_year = rule.freq == "DAILY" and not rule.bysetpos and any(parts.values())
+    if by_year:
+        # The same dates, found faster: a year at a time, of which every n-th day counts.
+        frequency, interval, days = rrule.YEARLY, 1, _SEARCH["YEARLY"]
+        if not (parts["bymonthday"] or parts["byday"]):
+            parts["bymonthday"] = range(1, 32)
     end = _END if days >= (_END - anchor).days else anchor + timedelta(days=days)
     if rule.until is not None:
         # A day's margin for the zone; the instant decides.
         end = min(end, rule.until.replace(tzinfo=None) + timedelta(days=1))
-    weekdays = [rrule.weekday(day, n or None) for n, day in dates.pop("byday")] or None
-    frequency, interval = _FREQUENCY[rule.freq], rule.interval
-    if rule.freq == "DAILY" and interval == 1 and not rule.bysetpos and (weekdays or any(dates.values())):
-        frequency, anchor = rrule.YEARLY, anchor.replace(month=1, day=1)  # the same dates, found by the year
-    return iter(
+    weekdays = [rrule.weekday(day, n or None) for n, day in parts.pop("byday")]
+    found = iter(
         rrule.rrule(
             frequency,
-            dtstart=anchor,
+            dtstart=anchor.replace(month=1, day=1) if by_year else anchor,
             interval=interval,
             wkst=rule.wkst,
             until=end,
             bysetpos=rule.bysetpos or None,
-            byweekday=weekdays,
-            **{name: numbers or None for name, numbers in dates.items()},
+            byweekday=weekdays or None,
+            **{name: numbers or None for name, numbers in parts.items()},
             **times,
         )
     )
+    if by_year and rule.interval > 1:
+        return (day for day in found if (day.date() - start.date()).days % rule.interval == 0)
+    return found
 
 
 def _explicit(rule: Rule, start: datetime) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gcp_oncetask.tasks.recurrence.rule import Rule
 from gcp_oncetask.tasks.recurrence.zones import Candidate, at_instant, place, wall_time
 
 MAX_STEPS: Final = 15_000
-"""Periods without a run, and days without a matching date, that are looked at before the rule counts as exhausted."""
+"""Periods without a run (or days without a matching date) in a row after which the rule counts as exhausted."""
 
 _UNITS: Final = {"HOURLY": timedelta(hours=1), "MINUTELY": timedelta(minutes=1), "SECONDLY": timedelta(seconds=1)}
 _MINUTE: Final = timedelta(minutes=1)
@@ -37,6 +37,10 @@ def walk(rule: Rule, start: Candidate, zone: tzinfo, floor: datetime) -> Iterato
     unit, origin = _UNITS[rule.freq], _origin(rule, start, zone)
     stride = unit * rule.interval
     number = max(0, (floor - origin - unit) // stride)
+    # Within a period its minutes and seconds are looked at one by one, where they are chosen.
+    looks = (60 if rule.freq == "HOURLY" and rule.byminute else 1) * (
+        60 if rule.bysecond and rule.freq != "SECONDLY" else 1
+    )
     idle = 0
     while idle < MAX_STEPS:
         if (_END - origin) // stride < number:
@@ -49,7 +53,7 @@ def walk(rule: Rule, start: Candidate, zone: tzinfo, floor: datetime) -> Iterato
             number = max(number + 1, (jump - origin - unit) // stride + 1)
             idle += 1
             continue
-        idle += 1
+        idle += 1 + looks // 10
         for slot in _chosen(rule, wall_time(start.instant, zone), zone, period, floor):
             if rule.until is not None and slot > rule.until:
                 return

@@ -106,13 +106,14 @@ class Schedule:
             high: Exclusive, aware UTC.
             step: How far back from *high* to look first; the distance of two runs is best.
         """
-        while True:
-            probe = max(low, high - step)
-            found = self.first(probe)
-            if found is not None and found < high:
+        found = self.first(low)
+        if found is None or found >= high:
+            return None
+        while high - step > found:
+            near = self.first(high - step)
+            if near is not None and near < high:
+                found = near
                 break
-            if probe == low:
-                return None
             step *= 4
         end = high
         while (after := self.first(found + _SECOND)) is not None and after < end:

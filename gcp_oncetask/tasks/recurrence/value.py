@@ -213,7 +213,7 @@ def _camel(name: str) -> str:
 
 
 def _texts(field: str, times: Sequence[str | datetime]) -> tuple[str, ...]:
-    if isinstance(times, (str, datetime)) or len(times) > MAX_EXCEPTIONS:
+    if isinstance(times, str) or not isinstance(times, Sequence) or len(times) > MAX_EXCEPTIONS:
         raise RecurrenceError(f"{field} is a list of at most {MAX_EXCEPTIONS} times.", field=field)
     return tuple(written(time) for time in times)
 

@@ -1,0 +1,3 @@
+"""
+Several processes that change one network graph, one at a time.
+"""

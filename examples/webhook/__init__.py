@@ -1,0 +1,3 @@
+"""
+A webhook endpoint that handles each event once, however often it is sent.
+"""

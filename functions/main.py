@@ -1,0 +1,123 @@
+"""
+Cloud Functions: the sweeper, the outbox trigger, and a task queue that serves the handlers. A composition root: what is
+decided, the library decides.
+
+Configured like the library, by the environment: ``functions/.env``, which firebase-tools reads when it deploys.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from firebase_functions import firestore_fn, scheduler_fn, tasks_fn
+from firebase_functions.options import RetryConfig
+from firebase_functions.params import StringParam
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from firebase_functions.core import Change
+    from flask import Flask, Request
+
+    from gcp_oncetask import Locker
+    from gcp_oncetask.config import Config
+    from gcp_oncetask.tasks import TaskManager
+
+# The library is imported in the functions: an instance that is asked for one thing loads what that needs.
+
+DATABASE: Any = StringParam("ONCETASK_DATABASE", default="(default)")
+
+
+def config() -> Config:
+    """
+    The settings.
+
+    Under ``firebase emulators`` the tasks are made on ``gcp-emulator`` (GCP_EMULATOR_TASKS_HOST, else its fixed port):
+    the tasks emulator of firebase-tools has a REST dialect of its own, which knows no schedule times.
+    """
+    from gcp_oncetask.config import Config
+
+    environ = dict(os.environ)
+    if environ.get("FUNCTIONS_EMULATOR") == "true":
+        environ["CLOUD_TASKS_EMULATOR_HOST"] = environ.get("GCP_EMULATOR_TASKS_HOST", "127.0.0.1:9499")
+    return Config.from_env(environ)
+
+
+@cache
+def locker() -> Locker:
+    """
+    The locker of this instance.
+    """
+    from gcp_oncetask import Locker
+
+    return Locker(config=config())
+
+
+@cache
+def manager() -> TaskManager:
+    """
+    The once-tasks of this instance: register their handlers here.
+    """
+    from gcp_oncetask.tasks import TaskManager
+
+    return TaskManager(locker())
+
+
+@cache
+def app() -> Flask:
+    """
+    What ``deliver`` serves: once-tasks; register your ``locked_handler`` views here.
+    """
+    from flask import Flask
+
+    from gcp_oncetask.flask import blueprint
+
+    made = Flask(__name__)
+    made.register_blueprint(blueprint(manager()))
+    return made
+
+
+@scheduler_fn.on_schedule(schedule="every 1 minutes", timeout_sec=300, max_instances=1)
+def sweep(_: scheduler_fn.ScheduledEvent) -> None:
+    """
+    Dispatch again, judge expired leases, send owed alerts.
+    """
+    from gcp_oncetask.sweeper import sweep
+
+    print(f"swept: {sweep(locker())}")
+
+
+# Of every top-level collection. Name one ("orders/{id}") to be called for its documents only; a subcollection
+# ("customers/{customer}/orders/{id}") needs a trigger of its own.
+@firestore_fn.on_document_written(document="{collection}/{id}", database=DATABASE)
+def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:
+    """
+    Dispatch what was committed and not dispatched.
+    """
+    before, after = (each.to_dict() if each is not None else None for each in (event.data.before, event.data.after))
+    if after is None or "lock" not in after:
+        return
+    from gcp_oncetask.outbox import dispatch_written
+
+    dispatch_written(locker(), event.document, before, after)
+
+
+def deliver(request: Request) -> Response:
+    """
+    A delivery of the task queue: at the function's own URL that of a once-task, below it any other route of ``app``.
+    """
+    path = request.path if request.path.strip("/") else "/oncetask/deliver"
+    return Response.from_app(app(), {**request.environ, "SCRIPT_NAME": "", "PATH_INFO": path})
+
+
+# The decorator declares the queue. It is not called: it takes bodies of the form {"data": ...} only and has statuses of
+# its own, while a delivery is plain JSON and its answer's status is the library's.
+_declared: Any = tasks_fn.on_task_dispatched(
+    # The library's attempt limit decides; the queue only transports.
+    retry_config=RetryConfig(
+        max_attempts=-1, max_retry_seconds=0, min_backoff_seconds=1, max_backoff_seconds=60, max_doublings=6
+    ),
+    timeout_sec=300,
+)(deliver)
+deliver.__dict__.update({name: value for name, value in vars(_declared).items() if name != "__wrapped__"})

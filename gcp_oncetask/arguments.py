@@ -1,0 +1,187 @@
+"""
+What a function was called with, as a canonical text; and the ids of documents that are made of names.
+
+Pure. Two calls have the same text exactly if they mean the same: positional or by keyword, defaults given or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from gcp_oncetask.errors import UsageError
+
+_LONGEST_ID: Final = 700
+"""Characters of a document id in which names are readable; a longer name is replaced by its hash."""
+_MAX_DEPTH: Final = 50
+_PLAIN: Final = (datetime, date, time, timedelta, Decimal, UUID, PurePath)
+
+
+class NotCanonicalError(Exception):
+    """
+    A value has no canonical text; the message says which and why.
+    """
+
+
+def canonical(value: Any) -> str:
+    """
+    JSON of *value*, with sorted keys, the same in every process.
+
+    None, booleans, numbers, texts, dates and times, decimals, UUIDs, paths, enums, pydantic models, and lists, tuples, sets
+    and maps of them. A list and a tuple are the same, 1 and 1.0 and "1" and True are not.
+
+    Raises:
+        NotCanonicalError: It holds something else.
+    """
+    return json.dumps(_plain(value, 0), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise NotCanonicalError("it is nested too deeply, or holds itself")
+    match value:
+        case Enum():
+            return _plain(value.value, depth)
+        case None | bool() | int() | str():
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise NotCanonicalError(f"{value} equals nothing, not even itself")
+            return value
+        case BaseModel():
+            # Not as JSON: a set would come in the order of this process.
+            return _plain(value.model_dump(), depth + 1)
+        case list() | tuple():
+            return [_plain(item, depth + 1) for item in value]
+        case set() | frozenset():
+            return sorted((_plain(item, depth + 1) for item in value), key=canonical)
+        case Mapping():
+            return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
+        case bytes():
+            return value.hex()
+        case _ if isinstance(value, _PLAIN):
+            return to_jsonable_python(value)
+        case _:
+            raise NotCanonicalError(f"a {type(value).__qualname__} has no canonical form")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise NotCanonicalError(f"the map key {key!r} is not a text")
+    return key
+
+
+class Calls:
+    """
+    The calls of one function, as texts.
+
+    Args:
+        fn: The function.
+        name: What it is called in keys; None: its module and qualified name.
+
+    Raises:
+        UsageError: It is asynchronous or a generator: what it does would happen after the lock is given back. Or it has no
+            name of its own.
+    """
+
+    def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
+        if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise UsageError(f"{fn.__qualname__} is async or a generator; only plain functions can be locked for now.")
+        own = getattr(fn, "__qualname__", "<lambda>")
+        if name is None and own.endswith("<lambda>"):
+            raise UsageError(f"{fn!r} has no name of its own to make keys of; give name=.")
+        self.name: Final = name or f"{fn.__module__}.{own}"
+        self._signature = inspect.signature(fn)
+
+    def text(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], instead: str = "key") -> str:
+        """
+        Canonical text of the arguments, by name, defaults included; *instead* is the option that makes do without.
+
+        Raises:
+            UsageError: One of them has no canonical form.
+            TypeError: The function can't be called like this.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        parts = {}
+        for name, value in bound.arguments.items():
+            try:
+                parts[name] = _plain(value, 0)
+            except NotCanonicalError as error:
+                raise UsageError(
+                    f"{self.name}: the argument {name!r} can't be part of a key: {error}. "
+                    f"Give {instead}=, a function of the arguments that returns a text or JSON data."
+                ) from None
+        return canonical(parts)
+
+    def key(self, key: Callable[..., Any] | str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        """
+        The key of a call: the text that *key* is or returns, the canonical text of other data it returns, or of the
+        arguments if there is none; None if it returns None.
+
+        Raises:
+            UsageError: An argument, or what *key* returned, has no canonical form.
+        """
+        if key is None:
+            return self.text(args, kwargs)
+        value = key(*args, **kwargs) if callable(key) else key
+        return value if value is None or isinstance(value, str) else self.own(value)
+
+    def own(self, value: Any) -> str:
+        """
+        Canonical text of what a function of the arguments returned.
+
+        Raises:
+            UsageError: It has none.
+        """
+        try:
+            return canonical(value)
+        except NotCanonicalError as error:
+            raise UsageError(f"{self.name}: its key= or payload= returned {value!r:.100}: {error}.") from None
+
+
+def digest(text: str) -> str:
+    """
+    SHA-256 of a text, hexadecimal.
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def document_id(env: str, kind: str, *names: str) -> str:
+    """
+    Id of the document that is known by *names* in *env*: ``{2 hex}:{env}:{kind}:{name}``, escaped.
+
+    Names are told apart whatever is in them, environments and kinds do not meet, and the hash in front keeps names that
+    follow one another from making a hot spot.
+
+    Raises:
+        UsageError: A name is not a text, is empty, or can't be encoded.
+    """
+    escaped = [_escaped(name) for name in names]
+    rest = ":".join([env, kind, *escaped])
+    if len(rest) > _LONGEST_ID:
+        # No escaped name has a "=" in it.
+        rest = f"{env}:{kind}:sha256={digest(':'.join(escaped))}"
+    return f"{digest(rest)[:2]}:{rest}"
+
+
+def _escaped(name: str) -> str:
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"A name must be a text of at least one character, not {name!r}.")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:
+        raise UsageError(f"The name {name!r} holds half a surrogate pair; Firestore can't store it.") from None

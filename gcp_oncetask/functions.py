@@ -1,0 +1,276 @@
+"""
+Decorators: functions that exclude each other, and functions that run once per key.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
+
+from pydantic import TypeAdapter, ValidationError
+
+from gcp_oncetask.arguments import Calls, digest, document_id
+from gcp_oncetask.decision import Policy
+from gcp_oncetask.delivery import valid_path
+from gcp_oncetask.engine import LOGGER
+from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
+from gcp_oncetask.execution import storable
+from gcp_oncetask.holding import COLLECTION, Duration, checked_lease, seconds
+from gcp_oncetask.locker import Locker
+from gcp_oncetask.locks import NamedLock
+from gcp_oncetask.runs import Run, run_once
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+Key = Callable[..., Any] | str | None
+Ttl = Callable[..., Duration | None] | Duration | None
+
+_ON_BUSY: Final = ("raise", "skip", "wait")
+
+
+@overload
+def locked(
+    locker: Locker,
+    *,
+    key: Key = None,
+    ttl: Ttl = None,
+    keep_alive: Duration | None = None,
+    on_busy: Literal["raise", "wait"] = "raise",
+    on_lost: Callable[..., Any] | None = None,
+    timeout: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+@overload
+def locked(
+    locker: Locker,
+    *,
+    key: Key = None,
+    ttl: Ttl = None,
+    keep_alive: Duration | None = None,
+    on_busy: Literal["skip"],
+    on_lost: Callable[..., Any] | None = None,
+    timeout: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, R]], Callable[P, R | None]]: ...
+@overload
+def locked(
+    locker: Locker,
+    *,
+    key: Key = None,
+    ttl: Ttl = None,
+    keep_alive: Duration | None = None,
+    on_busy: Callable[..., S],
+    on_lost: Callable[..., Any] | None = None,
+    timeout: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, R]], Callable[P, R | S]]: ...
+def locked(
+    locker: Locker,
+    *,
+    key: Key = None,
+    ttl: Ttl = None,
+    keep_alive: Duration | None = None,
+    on_busy: Any = "raise",
+    on_lost: Callable[..., Any] | None = None,
+    timeout: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """
+    Run a function under the named lock of its arguments: equal calls exclude each other, on all machines.
+
+    Args:
+        locker: Whose database and environment; for another database, a locker with another client.
+        key: What excludes: a text is the lock's name, whatever the arguments; a function of the arguments returns one, or
+            JSON data (the function's own locks), or None (one lock for the function). None: the function and its arguments.
+        ttl: As ``Locker.lock``, or a function of the arguments that returns it.
+        keep_alive: As ``Locker.lock``.
+        on_busy: When somebody else holds it: ``raise`` LockBusyError; ``skip`` (return None); ``wait``; or a function of
+            (the error, the arguments), whose result is returned.
+        on_lost: Called with (the LeaseLostError, the arguments) when the lease had run out before the function was over:
+            once, after it; ``error.taken_over`` tells whether somebody else has held the lock since. None: logged as an
+            error. What the function returned or raised goes on.
+        timeout: How long ``wait`` waits, then LockBusyError; None: for ever.
+        name: What the function is called in keys; None: its module and qualified name. Give one that stays when code moves.
+        collection: Where the lock's document is.
+
+    Raises:
+        UsageError: The function is async or a generator, or an option makes no sense; when called: an argument can't be part
+            of a key.
+    """
+    if not callable(on_busy) and on_busy not in _ON_BUSY:
+        raise UsageError(f"on_busy= is one of {', '.join(_ON_BUSY)}, or a function; not {on_busy!r}.")
+    if timeout is not None and on_busy != "wait":
+        raise UsageError('timeout= is for on_busy="wait".')
+
+    def decorate(fn: Callable[P, Any]) -> Callable[P, Any]:
+        calls = Calls(fn, name)
+
+        @functools.wraps(fn)
+        def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+            lock = locker.lock(
+                _lock_name(calls, key, args, kwargs),
+                ttl(*args, **kwargs) if callable(ttl) else ttl,
+                keep_alive=keep_alive,
+                timeout=timeout if on_busy == "wait" else 0.0,
+                collection=collection,
+            )
+            busy = lock.take()
+            if busy is not None:
+                if callable(on_busy):
+                    return on_busy(busy, *args, **kwargs)
+                if on_busy == "skip":
+                    return None
+                raise busy
+            try:
+                value = fn(*args, **kwargs)
+            except BaseException:
+                try:
+                    _end(lock, on_lost, args, kwargs)
+                except Exception:  # noqa: BLE001 - a callback's trouble must not hide the function's
+                    LOGGER.exception("%s: on_lost failed; what the function raised goes on", calls.name)
+                raise
+            _end(lock, on_lost, args, kwargs)
+            return value
+
+        return run
+
+    return decorate
+
+
+def _lock_name(calls: Calls, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    value = key(*args, **kwargs) if callable(key) else key
+    if isinstance(value, str):
+        return value
+    return calls.name + (calls.text(args, kwargs) if key is None else "" if value is None else calls.own(value))
+
+
+def _end(lock: NamedLock, on_lost: Callable[..., Any] | None, args: Any, kwargs: Any) -> None:
+    try:
+        lost = lock.end()
+    except OncetaskError as error:
+        # The function is over: its result is worth more than the news that its lock stays until its ttl.
+        LOGGER.error("The lock %r could not be released: %s", lock.name, error)
+        return
+    if lost is not None:
+        (on_lost or _log)(lost, *args, **kwargs)
+
+
+def _log(lost: LeaseLostError, *_: Any, **__: Any) -> None:
+    LOGGER.error("%s", lost)
+
+
+@overload
+def once(
+    locker: Locker,
+    *,
+    key: Key = None,
+    result: type[S],
+    ttl: Duration = 60.0,
+    run_limit: Duration = 630.0,
+    payload: Callable[..., Any] | None = None,
+    retention: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, Any]], Callable[P, S]]: ...
+@overload
+def once(
+    locker: Locker,
+    *,
+    key: Key = None,
+    result: None = None,
+    ttl: Duration = 60.0,
+    run_limit: Duration = 630.0,
+    payload: Callable[..., Any] | None = None,
+    retention: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def once(
+    locker: Locker,
+    *,
+    key: Key = None,
+    result: Any = None,
+    ttl: Duration = 60.0,
+    run_limit: Duration = 630.0,
+    payload: Callable[..., Any] | None = None,
+    retention: Duration | None = None,
+    name: str | None = None,
+    collection: str = COLLECTION,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """
+    Run a function inline once per key; every later call returns the stored result.
+
+    Two commits and no read for the first call. If the function raises, the error is noted in the document, the caller gets it,
+    and the key can be run again; if its process dies, it can be run again once the lease has ended by the server's clock. So
+    what it does to the outside world may happen twice if it dies halfway: hand its key on as an idempotency key.
+
+    Args:
+        locker: Whose database and environment.
+        key: A function of the arguments that returns a text, JSON data, or None (it runs once ever); or a text. None: the
+            arguments. Keys of different functions do not meet.
+        result: A type, such as a pydantic model, that results are checked against before they are stored, and given back as.
+            None: JSON data, given back as stored, also by the first call (a tuple is a list).
+        ttl: Length of the lease, seconds or a timedelta, renewed while the function runs: how long after a crash another
+            call may take over.
+        run_limit: Renewals end here: whatever still runs then may be run beside it.
+        payload: A function of the arguments that returns what must be the same for one key; None: all arguments.
+        retention: How long the result is kept, seconds or a timedelta; None: for ever. After it the key may run again.
+        name: What the function is called in keys; None: its module and qualified name. Give one that stays when code moves.
+        collection: Where the documents are.
+
+    Raises:
+        UsageError: The function is async or a generator, or the durations make no sense; when called: an argument can't be
+            part of a key, or what it returned can't be stored or does not fit *result*.
+        LockBusyError: When called: the key is being run.
+        TaskConflictError: When called: the key was used with another payload.
+        LeaseLostError: When called: the function was over too late, and another call had taken over; nothing was recorded.
+        StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run by then,
+            ``unknown`` tells whether its result may be stored; if it is not, it can be run again when the lease has ended.
+    """
+    lease, limit = checked_lease(locker.engine, "ttl", ttl), seconds(run_limit)
+    if limit < lease:
+        raise UsageError(f"run_limit ({limit:g} s) must be at least the ttl ({lease:g} s).")
+    policy = Policy(lease=lease, timeout=limit, run_limit=limit)
+    kept = None if retention is None else seconds(retention)
+    adapter: TypeAdapter[Any] | None = None if result is None else TypeAdapter(result)
+
+    def decorate(fn: Callable[P, Any]) -> Callable[P, Any]:
+        calls = Calls(fn, name)
+
+        @functools.wraps(fn)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            text = calls.key(key, args, kwargs)
+            names = (calls.name,) if text is None else (calls.name, text)
+            data = calls.text(args, kwargs, "payload") if payload is None else calls.own(payload(*args, **kwargs))
+            document = f"{collection}/{document_id(locker.config.env, 'once', *names)}"
+            if not valid_path(document):
+                raise UsageError(f"{collection!r} is not the path of a collection; {COLLECTION} is.")
+            run = Run(document, calls.name, text, digest(data), policy, kept)
+
+            def make() -> Any:
+                stored = storable(fn(*args, **kwargs))
+                _typed(adapter, stored, calls.name)
+                return stored
+
+            return _typed(adapter, run_once(locker.engine, locker.renewals, run, make), calls.name)
+
+        return call
+
+    return decorate
+
+
+def _typed(adapter: TypeAdapter[Any] | None, stored: Any, name: str) -> Any:
+    if adapter is None:
+        return stored
+    try:
+        return adapter.validate_json(json.dumps(stored))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()[:5])
+        raise UsageError(f"{name}: its result does not fit result=: {problems}.") from None

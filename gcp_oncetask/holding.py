@@ -1,0 +1,229 @@
+"""
+One granted lease of a named lock, or of a function that runs once: how long it may be believed, and its fenced writes.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import LeaseLostError, UsageError
+from gcp_oncetask.lease import named
+from gcp_oncetask.logs import LogContext
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.store.codec import encode, get_timestamp
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+Duration = timedelta | float
+Rule = Callable[[Lock | None, Fence, Moment], Put | Refused | Lost]
+COLLECTION: Final = "onceLocks"
+
+
+def seconds(length: Duration) -> float:
+    """
+    A timedelta or a number of seconds, as seconds.
+    """
+    return length.total_seconds() if isinstance(length, timedelta) else float(length)
+
+
+def checked_lease(engine: Engine, what: str, length: Duration) -> float:
+    """
+    A lease's length in seconds.
+
+    Raises:
+        UsageError: Nothing of it would be left for its holder.
+    """
+    lease, margin = seconds(length), engine.config.margin
+    if not 2 * margin < lease <= named.UNLIMITED:
+        raise UsageError(
+            f"{what} is {lease:g} s; it must be more than twice the margin ({margin:g} s, ONCETASK_MARGIN_SECONDS), "
+            "which its holder keeps between its own deadline and the lease's end."
+        )
+    return lease
+
+
+def expiring(engine: Engine, after: float | None) -> dict[str, Any]:
+    """
+    The field ``expireAt``: the TTL of the document in *after* seconds; None: it stays.
+    """
+    at = None if after is None else encode(engine.store.estimate() + timedelta(seconds=after))
+    return {"expireAt": at}
+
+
+class Holding:
+    """
+    One granted lease.
+
+    Args:
+        engine: Shared parts.
+        snapshot: The document as it was granted.
+        holder: Nonce that it was granted to.
+        policy: Lease and run limit, seconds.
+        mark: Before the granting commit was sent: from then on the holder counts.
+        retention: Seconds after its lease for which the document is kept; None: for ever.
+
+    Attributes:
+        context: The lease, for log lines.
+        lost: Set as soon as it is known to be somebody else's.
+        ending: Its end was sent, so it is not to be believed any more.
+    """
+
+    def __init__(
+        self, engine: Engine, snapshot: Snapshot, holder: str, *, policy: Policy, mark: Mark, retention: float | None
+    ) -> None:
+        lock = snapshot.lock
+        assert lock is not None
+        self.context: Final = LogContext(
+            document=snapshot.path,
+            sequence=lock.sequence,
+            attempt=lock.attempts,
+            token=lock.token,
+            holder=holder,
+            env=lock.env,
+        )
+        self.lost = threading.Event()
+        self.ending = False
+        self._engine = engine
+        self._snapshot = snapshot
+        self._policy = policy
+        self._retention = retention
+        self._fence = Fence(lock.sequence, lock.token, holder)
+        self._granted_mark = self._leased_mark = mark
+        self._before: Lock | None = lock
+        self._mutex = threading.RLock()
+
+    def held_for(self) -> float:
+        """
+        Seconds for which its holder may still believe in it, infinite without an end; 0 or less: no longer.
+        """
+        if self.lost.is_set() or self.ending:
+            return 0.0
+        return self._left()
+
+    def alive(self) -> bool:
+        """
+        Whether the lease surely goes on, its end sent or not: nobody can have taken it over.
+        """
+        return self._left() > 0
+
+    def _left(self) -> float:
+        policy = self._policy
+        if policy.lease >= named.UNLIMITED:
+            return math.inf
+        now = self._engine.clock.mark()
+        left = min(policy.lease - elapsed(self._leased_mark, now), policy.run_limit - elapsed(self._granted_mark, now))
+        return left - self._engine.config.margin
+
+    def long_enough(self) -> bool:
+        """
+        Whether there is something to begin with: at least half of the lease, refreshed if the grant's answer took longer.
+
+        Returns:
+            False if it is somebody else's already.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        if elapsed(self._leased_mark, self._engine.clock.mark()) <= self._policy.lease / 2:
+            return True
+        try:
+            self.refresh()
+        except LeaseLostError:
+            return False
+        return True
+
+    def refresh(self) -> None:
+        """
+        Start the lease's length anew.
+
+        Raises:
+            LeaseLostError: It is somebody else's.
+            StoreError: Firestore was unreachable or refused; the lease goes on until its end.
+        """
+        with self._mutex:
+            mark = self._engine.clock.mark()
+            self._change(lambda lock, fence, _: named.refresh(lock, fence), self.retiring())
+            self._leased_mark = mark
+
+    def renew_if_idle(self) -> bool:
+        """
+        Refresh unless it is refreshed or ended at this moment; returns whether it was tried.
+        """
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            if not self.ending and not self.lost.is_set():
+                self.refresh()
+            return True
+        finally:
+            self._mutex.release()
+
+    def end(self, rule: Rule, fields: dict[str, Any]) -> Snapshot:
+        """
+        Commit the end that *rule* decides on, with these fields beside it; the document after it. A rule that refuses has found
+        it ended already.
+
+        Raises:
+            LeaseLostError: It is somebody else's; nothing was written.
+            StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
+        """
+        with self._mutex:
+            self.ending = True
+            self._change(rule, fields)
+            return self._snapshot
+
+    def expired_before(self, ended: Snapshot) -> bool:
+        """
+        Whether the lease had run out, by the server's clock, when the commit that led to *ended* was applied.
+        """
+        before, after = self._before, ended.lock
+        if before is None or after is None or after.holder != self._fence.holder or after.status is Status.LEASED:
+            # Others have been there since: the end was applied before they could, and when is not known.
+            return False
+        end = named.ends_at(before)
+        return end is not None and get_timestamp(ended.version) >= end
+
+    def retiring(self) -> dict[str, Any]:
+        """
+        Fields of a document whose lease begins now.
+        """
+        if self._retention is None or self._policy.lease >= named.UNLIMITED:
+            return {}
+        return expiring(self._engine, self._policy.lease + self._retention)
+
+    def _change(self, rule: Rule, fields: dict[str, Any]) -> None:
+        engine = self._engine
+        if self.lost.is_set():
+            raise self._lost(Lost("it was lost before", finished=False))
+
+        def decide(seen: Snapshot) -> Put | Refused | Lost:
+            self._before = seen.lock
+            return rule(seen.lock, self._fence, engine.moment(seen))
+
+        changed = engine.store.change(
+            self._snapshot.path,
+            decide,
+            start=self._snapshot,
+            changes=Changes(fields, None),
+            alive=self.alive,
+        )
+        if isinstance(changed.decision, Lost):
+            self.lost.set()
+            raise self._lost(changed.decision)
+        self._snapshot = changed.snapshot
+
+    def _lost(self, lost: Lost) -> LeaseLostError:
+        context = self.context
+        return LeaseLostError(
+            f"{context.document}: {lost.reason}. Its lease ran out and it was taken over, or its document was deleted; "
+            "nothing was written.",
+            document=context.document,
+            token=context.token,
+            taken_over=True,
+        )

@@ -1,0 +1,393 @@
+"""
+Named locks: one holder at a time for a name, whoever asks, from wherever.
+
+Shape:
+    reads and writes onceLocks/{2 hex}:{env}:lock:{name}: ``lock`` (the record of every document), ``name``, ``env``,
+    ``schema``, and ``expireAt``, by which a TTL policy retires locks that nobody uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Self
+
+from gcp_oncetask import forks
+from gcp_oncetask.arguments import document_id
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
+from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
+from gcp_oncetask.holding import COLLECTION, Duration, Holding, checked_lease, expiring, seconds
+from gcp_oncetask.lease import expires_at, named
+from gcp_oncetask.record import SCHEMA, Lock, Status
+from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.listen import listening
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+_RETENTION: Final = timedelta(days=7).total_seconds()
+"""A lock that nobody has used for so long may be deleted by TTL."""
+_TRUSTED: Final = 3600.0
+"""For so long a lock is tried as this object left it; later the server's time is asked for as well, in case we slept."""
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 5.0
+_LONGEST_WITH_LISTENER: Final = 30.0
+_LISTEN_AFTER: Final = 3
+"""Refusals before a listener is worth its stream."""
+
+
+class NamedLock:
+    """
+    A lock on a name, as one holder has it; ``Locker.lock()`` makes it.
+
+    One object is one holder: it is not reentrant, and threads that exclude each other take one each. It does not survive a
+    fork: the parent holds on, the child does not hold.
+
+    What it promises is that no two hold it at once by the server's clock, and that ``release`` and ``refresh`` never touch
+    the lock of a later holder. A holder that was stopped past the end of its lease may still believe in it for the moment
+    that it takes to look: hand ``token`` to whatever is written meanwhile, and refuse smaller ones there.
+
+    Args:
+        engine: Shared parts.
+        renewals: Gives what renews leases in the background.
+        name: Any text that is not empty.
+        ttl: Seconds, or a timedelta, after which it may be taken over, counted by the server from the acquire or the last
+            ``refresh``; None or 0: held until it is released, whatever happens to its holder.
+        keep_alive: The same, but refreshed in the background for as long as it is held and this process lives.
+        timeout: How long ``acquire`` and ``with`` wait; None: for ever.
+        collection: Path of the collection of its document.
+        listen: Whether a long wait is shortened by a Firestore listener; polling does without.
+
+    Raises:
+        UsageError: The name is no text, both ttl and keep_alive are given, or they are too short.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        renewals: Callable[[], Renewals],
+        name: str,
+        *,
+        ttl: Duration | None = None,
+        keep_alive: Duration | None = None,
+        timeout: Duration | None = None,
+        collection: str = COLLECTION,
+        listen: bool = True,
+    ) -> None:
+        if ttl and keep_alive:
+            raise UsageError("Give ttl= (it ends by itself) or keep_alive= (it is renewed while you live), not both.")
+        lease = named.UNLIMITED
+        if ttl or keep_alive:
+            lease = checked_lease(engine, "ttl" if ttl else "keep_alive", ttl or keep_alive or 0.0)
+        self.name: Final = name
+        self.document: Final = f"{collection}/{document_id(engine.config.env, 'lock', name)}"
+        if not valid_path(self.document):
+            raise UsageError(f"{collection!r} is not the path of a collection; {COLLECTION} is, or customers/7/locks.")
+        self._engine = engine
+        self._renewals = renewals
+        self._policy = Policy(lease=lease, timeout=lease, run_limit=named.UNLIMITED)
+        self._renews = bool(keep_alive)
+        self._timeout = _waiting(timeout)
+        self._listen = listen
+        self._start()
+
+    def _start(self) -> None:
+        self._forks = forks.generation()
+        self._guard = threading.Lock()
+        self._holding: Holding | None = None
+        self._known: tuple[Snapshot, Mark] | None = None
+        self._nonce: str | None = None
+        self._unsure = False
+
+    def _look(self) -> Holding | None:
+        """
+        What this process holds; the parent's holding is not ours.
+        """
+        if self._forks != forks.generation():
+            self._start()
+        return self._holding
+
+    # --- what is known without asking ---
+
+    @property
+    def held(self) -> bool:
+        """
+        Whether this object may still believe that it holds the lock: acquired, not lost, its lease not run out.
+        """
+        return self.remaining() > 0
+
+    def remaining(self) -> float:
+        """
+        Seconds for which it may; ``inf`` without a ttl, 0 if it is not held. The margin is taken off.
+        """
+        holding = self._look()
+        return 0.0 if holding is None else max(0.0, holding.held_for())
+
+    @property
+    def token(self) -> int:
+        """
+        Fencing token of this holding: each later one is greater, also after the document was deleted and made again.
+
+        Raises:
+            UsageError: It was not acquired.
+        """
+        return self._mine("has a token").context.token
+
+    def _mine(self, what: str) -> Holding:
+        holding = self._look()
+        if holding is None:
+            raise UsageError(f"The lock {self.name!r} {what} only while this object, in this process, has acquired it.")
+        return holding
+
+    # --- acquire ---
+
+    def acquire(self, blocking: bool = True, timeout: Duration | None = None) -> bool:
+        """
+        Take the lock; returns whether it was granted.
+
+        Waiting costs one read per look: after 50 ms, then less and less often, every 5 s at the longest (30 s with a
+        listener, which wakes at once), and when the holder's lease ends.
+
+        Args:
+            blocking: False: look once.
+            timeout: Seconds, or a timedelta, to wait; None: as given to ``Locker.lock()``.
+
+        Raises:
+            UsageError: This object holds it, or another thread is acquiring it by this object.
+            StoreError: Firestore was unreachable or refused. If ``unknown``, the lock may have been granted: call
+                ``acquire`` again, which recognises it, or ``release``.
+        """
+        return self.take(0.0 if not blocking else timeout) is None
+
+    def take(self, timeout: Duration | None = None) -> LockBusyError | None:
+        """
+        As ``acquire``, but who holds it is returned as an error, to be raised or not: ``name``, ``document``, ``until`` (when
+        that lease ends by the server's clock; None: with its release).
+        """
+        holding = self._look()
+        if holding is not None and not holding.lost.is_set():
+            raise UsageError(f"The lock {self.name!r} is not reentrant: this object has acquired it already.")
+        if not self._guard.acquire(blocking=False):
+            raise UsageError(f"Another thread is acquiring {self.name!r} by this object; each holder takes its own.")
+        try:
+            self._drop()
+            limit = self._timeout if timeout is None else _waiting(timeout)
+            refused = self._wait(limit)
+        finally:
+            self._guard.release()
+        if refused is None:
+            return None
+        return LockBusyError(
+            f"The lock {self.name!r} is busy: {refused.reason}; waited {limit:g} s.",
+            document=self.document,
+            name=self.name,
+            until=refused.until,
+        )
+
+    def _wait(self, limit: float) -> Refused | None:
+        engine = self._engine
+        start = engine.clock.mark()
+        freed = threading.Event()
+        longest, tries = _LONGEST_PAUSE, 0
+        with ExitStack() as stack:
+            while (refused := self._try()) is not None:
+                left = limit - elapsed(start, engine.clock.mark())
+                if left <= 0:
+                    return refused
+                tries += 1
+                if (
+                    self._listen
+                    and tries == _LISTEN_AFTER
+                    and stack.enter_context(listening(engine.store, self.document, freed))
+                ):
+                    longest = _LONGEST_WITH_LISTENER
+                pause = min(_FIRST_PAUSE * 2 ** min(tries, 16), longest) * (0.5 + engine.clock.random() / 2)
+                if refused.until is not None:
+                    # Its end by the server's clock is worth a look at that very moment.
+                    pause = min(pause, max(0.0, (refused.until - engine.store.estimate()).total_seconds()) + 0.01)
+                engine.clock.wait(freed, min(pause, left))
+                freed.clear()
+        return None
+
+    def _try(self) -> Refused | None:
+        """
+        Ask once; None if it was granted.
+        """
+        engine = self._engine
+        nonce = self._nonce = self._nonce or engine.clock.nonce()
+        claimant = Claimant(nonce, instance=engine.instance())
+        before: list[Lock | None] = []
+
+        def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+            before[:] = [seen.lock]
+            return named.acquire(seen.lock, self._policy, claimant, engine.moment(seen))
+
+        mark = engine.clock.mark()
+        # As we left it ourselves it is probably still; whatever else was known is out of date by now.
+        start, self._known = self._as_left(mark), None
+        start = start or engine.store.read(self.document)
+        unsure, self._unsure = self._unsure, True
+        try:
+            changed = engine.store.change(self.document, decide, start=start, changes=self._fields)
+        except ContentionError as error:
+            self._unsure = unsure
+            return Refused(Outcome.BUSY, str(error))
+        except StoreError as error:
+            self._unsure = unsure or bool(error.facts.get("unknown"))
+            raise
+        if isinstance(changed.decision, Refused):
+            # Whatever an earlier try may have got is over, or can't land any more.
+            self._unsure = False
+            return changed.decision
+        holding = Holding(engine, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
+        if not holding.long_enough():
+            self._unsure = False
+            return Refused(Outcome.BUSY, "it was granted and taken over before the answer came")
+        self._granted(holding, before[0])
+        return None
+
+    def _as_left(self, now: Mark) -> Snapshot | None:
+        if self._known is None or elapsed(self._known[1], now) > _TRUSTED:
+            return None
+        return self._known[0]
+
+    def _granted(self, holding: Holding, before: Lock | None) -> None:
+        engine, mine = self._engine, holding.context
+        self._holding, self._nonce, self._unsure = holding, None, False
+        if self._renews:
+            self._renewals().add(holding, renewal_interval(self._policy.lease), engine.clock.mark())
+        if before is not None and before.status is Status.LEASED and before.holder != mine.holder:
+            message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
+            engine.decided("lease.taken_over", mine, message, logging.WARNING)
+
+    def _fields(self, seen: Snapshot) -> Changes:
+        finite = self._policy.lease < named.UNLIMITED
+        values = expiring(self._engine, self._policy.lease + _RETENTION if finite else None)
+        if seen.lock is None:
+            values |= {"name": encode(self.name), "env": encode(self._engine.config.env), "schema": encode(SCHEMA)}
+        return Changes(values, None)
+
+    # --- refresh and release ---
+
+    def refresh(self) -> None:
+        """
+        Start the lease's length anew: one commit.
+
+        Raises:
+            LeaseLostError: It was taken over; the later holder's lease is untouched.
+            UsageError: It was not acquired.
+            StoreError, ContentionError: Firestore was unreachable or refused; the lease goes on until its end.
+        """
+        self._mine("is refreshed").refresh()
+
+    def release(self) -> None:
+        """
+        Give the lock back: one commit. Safe to repeat if Firestore did not let it through.
+
+        If the lease had run out but nobody had taken it, it is given back all the same, with a warning in the log.
+
+        Raises:
+            LeaseLostError: It was taken over; the later holder's lock is untouched.
+            UsageError: It was not acquired.
+            StoreError, ContentionError: Firestore was unreachable or refused.
+        """
+        lost = self.end()
+        if lost is None:
+            return
+        if lost.taken_over:
+            raise lost
+        LOGGER.warning("%s", lost)
+
+    def end(self) -> LeaseLostError | None:
+        """
+        As ``release``, but how it was lost is returned: ``taken_over`` tells whether by another holder.
+        """
+        holding = self._look()
+        if holding is None and self._unsure:
+            self._abandon()
+            return None
+        holding = self._mine("is released")
+        nonce = self._engine.clock.nonce()
+        try:
+            ended = holding.end(
+                lambda lock, fence, _: named.free(lock, fence, nonce, alive=holding.alive()),
+                expiring(self._engine, _RETENTION),
+            )
+        except LeaseLostError as error:
+            self._drop()
+            return error
+        self._drop()
+        if ended.lock is not None and ended.lock.status is Status.SCHEDULED:
+            self._known = ended, self._engine.clock.mark()
+        if not holding.expired_before(ended):
+            return None
+        return LeaseLostError(
+            f"{self.document}: the lease of {self._policy.lease:g} s had run out before the lock {self.name!r} was released; "
+            "nobody had taken it. Give it a longer ttl, or keep_alive.",
+            document=self.document,
+            token=holding.context.token,
+            taken_over=False,
+        )
+
+    def _drop(self) -> None:
+        if self._holding is not None and self._renews:
+            self._renewals().remove(self._holding)
+        self._holding = None
+
+    def _abandon(self) -> None:
+        holder, nonce = self._nonce or "", self._engine.clock.nonce()
+        fields = Changes(expiring(self._engine, _RETENTION), None)
+        self._engine.store.change(
+            self.document, lambda seen: named.abandon(seen.lock, holder, nonce), changes=lambda _: fields
+        )
+        self._unsure, self._nonce = False, None
+
+    def locked(self) -> bool:
+        """
+        Whether anybody holds it at this moment; one read.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        seen = self._engine.store.read(self.document)
+        assert seen.read is not None
+        lock = seen.lock
+        return lock is not None and lock.status is Status.LEASED and seen.read < expires_at(lock)
+
+    # --- with ---
+
+    def __enter__(self) -> Self:
+        busy = self.take()
+        if busy is not None:
+            raise busy
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._look() is None:
+            # Released in the block; or this is a forked child, and the lock its parent's.
+            return
+        try:
+            self.release()
+        except OncetaskError as trouble:
+            if error is None:
+                raise
+            LOGGER.error("%s; the block had raised %s, which goes on.", trouble, type(error).__name__)
+
+    def __repr__(self) -> str:
+        return f"<NamedLock {self.name!r} {'held' if self.held else 'not held'}>"
+
+
+def _waiting(timeout: Duration | None) -> float:
+    limit = math.inf if timeout is None else seconds(timeout)
+    if not limit >= 0:
+        raise UsageError(f"timeout is {limit:g} s; it must not be negative, and None waits for ever.")
+    return limit

@@ -1,0 +1,157 @@
+"""
+Functions that run inline, once per key, and whose stored result answers every later call.
+
+Shape:
+    reads and writes onceLocks/{2 hex}:{env}:once:{function}:{key}: ``lock`` (the record of every document; ``result`` holds
+    what was returned), ``name``, ``key``, ``dataHash`` (of the payload), ``env``, ``schema``, and ``expireAt`` if results are
+    not kept for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import LockBusyError, OncetaskError, TaskConflictError
+from gcp_oncetask.holding import Holding, expiring
+from gcp_oncetask.lease import named
+from gcp_oncetask.record import SCHEMA, Lock
+from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    One call of a function that runs once.
+
+    Attributes:
+        document: Path of its document.
+        name: The function.
+        key: Its key; None: the function runs once ever.
+        data_hash: SHA-256 of the payload, hexadecimal.
+        policy: Lease and run limit.
+        retention: Seconds for which the result is kept; None: for ever.
+    """
+
+    document: str
+    name: str
+    key: str | None
+    data_hash: str
+    policy: Policy
+    retention: float | None
+
+
+def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Any]) -> Any:
+    """
+    Call *fn* unless it has run; the claim is the create: two commits, no read.
+
+    A *fn* that raises is noted in the record's ``errors`` and may be run again by the next call: the caller was told, and
+    decides. Neither a result nor a failure is written once the lease is somebody else's.
+
+    Args:
+        engine: Shared parts.
+        renewals: Renews the lease while it runs.
+        run: The call.
+        fn: Makes the result: JSON data.
+
+    Returns:
+        The result, of this run or stored by an earlier one.
+
+    Raises:
+        LockBusyError: It is running; ``until`` tells when its lease ends.
+        TaskConflictError: The key was used with another payload.
+        LeaseLostError: It ran, too long or stopped in between, and was taken over; the result was not recorded.
+        StoreError: Firestore was unreachable or refused.
+    """
+    claimed = _claim(engine, run)
+    if isinstance(claimed, Lock):
+        return claimed.result
+    renewals.add(claimed, renewal_interval(run.policy.lease), engine.clock.mark())
+    try:
+        result = fn()
+    except Exception as error:
+        _note(engine, claimed, error)
+        raise
+    finally:
+        renewals.remove(claimed)
+    how = Settlement(kind=Kind.COMPLETE, nonce=engine.clock.nonce(), result=result)
+    claimed.end(
+        lambda lock, fence, at: lease.settle(lock, fence, how, at),
+        {} if run.retention is None else expiring(engine, run.retention),
+    )
+    return result
+
+
+def _claim(engine: Engine, run: Run) -> Holding | Lock:
+    """
+    The lease to run under, or the record of the run that is over.
+    """
+    claimant = Claimant(engine.clock.nonce(), instance=engine.instance())
+    fields = Changes(
+        {
+            "name": encode(run.name),
+            "key": encode(run.key),
+            "dataHash": encode(run.data_hash),
+            "env": encode(engine.config.env),
+            "schema": encode(SCHEMA),
+        },
+        None,
+    )
+
+    def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+        stored = seen.fields.get("dataHash")
+        same = stored is not None and stored.string_value == run.data_hash
+        return named.begin(seen.lock, same=same, policy=run.policy, claimant=claimant, at=engine.moment(seen))
+
+    mark = engine.clock.mark()
+    changed = engine.store.change(
+        run.document,
+        decide,
+        start=Snapshot(run.document, None, None, None),
+        changes=lambda seen: fields if seen.lock is None else NO_CHANGES,
+    )
+    refused = changed.decision
+    if isinstance(refused, Refused):
+        lock = changed.snapshot.lock
+        if refused.outcome is Outcome.DUPLICATE and lock is not None:
+            return lock
+        raise _refusal(run, refused)
+    holding = Holding(engine, changed.snapshot, claimant.nonce, policy=run.policy, mark=mark, retention=None)
+    if not holding.long_enough():
+        raise _refusal(run, Refused(Outcome.BUSY, "it was granted and taken over before the answer came"))
+    return holding
+
+
+def _refusal(run: Run, refused: Refused) -> OncetaskError:
+    facts = {"document": run.document, "name": run.name, "key": run.key}
+    if refused.outcome is Outcome.REJECTED:
+        return TaskConflictError(
+            f"{run.name} has been called for the key {run.key!r} with another payload; it was not run.", **facts
+        )
+    return LockBusyError(
+        f"{run.name} is running for the key {run.key!r}: {refused.reason}. Call again later.",
+        until=refused.until,
+        **facts,
+    )
+
+
+def _note(engine: Engine, holding: Holding, error: Exception) -> None:
+    """
+    Record that the function raised; what it raised goes on whatever becomes of that.
+    """
+    nonce, message = engine.clock.nonce(), f"{type(error).__name__}: {error}"
+
+    def rule(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
+        return named.give_up(lock, fence, message, nonce, at)
+
+    try:
+        holding.end(rule, {})
+    except OncetaskError as trouble:
+        LOGGER.warning("%s The function had raised %s, which goes on.", trouble, type(error).__name__)

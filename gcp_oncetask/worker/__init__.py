@@ -1,0 +1,12 @@
+"""
+Pull mode: workers that claim once-tasks themselves, for VMs, GKE and worker pools.
+
+``worker``: the loop, its signals and its threads. ``shares``: who looks at which shard. ``membership``: the session of this
+worker. ``listening``: being woken instead of asking.
+"""
+
+from __future__ import annotations
+
+from gcp_oncetask.worker.worker import Worker
+
+__all__ = ["Worker"]

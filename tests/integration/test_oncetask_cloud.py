@@ -1,0 +1,87 @@
+"""
+The pytest fixture ``oncetask_cloud``, as an application's tests meet it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, NoReturn
+
+import pytest
+
+from gcp_oncetask import Attempt, Status
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.orders import URL, Order, Shop, make_shop
+
+
+def test_opens_no_socket(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A chain with its verified deliveries, a sweep and a duplicate: all of it in process.
+    """
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    shop = make_shop()
+    oncetask_cloud.use(shop.locker)
+    oncetask_cloud.mount(URL, shop.app)
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    assert oncetask_cloud.run_until_idle() == 2
+    assert oncetask_cloud.duplicate_last() == 200
+    oncetask_cloud.sweep()
+    assert [d.status for d in oncetask_cloud.deliveries] == [200, 200, 200]
+    assert oncetask_cloud.local.oidc.fetches == 1
+
+
+def test_locker_gets_back_what_it_had() -> None:
+    """
+    A module-level locker is used by one test after the other, and is its own again afterwards.
+    """
+    shop = make_shop()
+    before = dict(shop.locker.engine.__dict__)
+    for _ in range(2):
+        cloud = OncetaskCloud()
+        cloud.use(shop.locker)
+        cloud.mount(URL, shop.app)
+        assert shop.locker.engine.clock is not before["clock"]
+        assert shop.locker.get(Order, "42") is None
+        shop.locker.schedule(Order(id="42"), "/tasks/order")
+        cloud.run_until_idle()
+        cloud.stop()
+        assert shop.locker.engine.__dict__ == before
+    assert len(shop.charges) == 2
+
+
+def test_time_passes_inside_a_handler(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    Advancing the clock in a handler delivers nothing there: the handler goes on first.
+    """
+    seen: list[str] = []
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        seen.append(f"{order.id} begins")
+        if order.id == "1":
+            before = oncetask_cloud.clock_now()
+            assert oncetask_cloud.advance(seconds=30) == 0
+            assert (oncetask_cloud.clock_now() - before).total_seconds() == 30
+        seen.append(f"{order.id} ends")
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="1"), "/tasks/order")
+    shop.locker.schedule(Order(id="2"), "/tasks/order", delay=10)
+    assert oncetask_cloud.run_until_idle() == 2
+    assert seen == ["1 begins", "1 ends", "2 begins", "2 ends"]
+    assert shop.locker.show("orders/2").status is Status.COMPLETED
+
+
+def test_certificates_that_fail_are_an_outage(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    What goes wrong with the issuer of identity tokens goes wrong in process as well; the task comes again.
+    """
+    oncetask_cloud.faults.fail("FetchCerts")
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    assert [d.status for d in oncetask_cloud.deliveries] == [500]
+    oncetask_cloud.advance(minutes=1)
+    assert shop.locker.show("orders/42").status is Status.COMPLETED

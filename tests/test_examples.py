@@ -1,0 +1,128 @@
+"""
+The examples run, and do what they say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gcp_oncetask.testing.cloud import OncetaskCloud
+
+ROOT = Path(__file__).parent.parent
+
+
+def graph(*arguments: str) -> tuple[int, dict[str, int], str]:
+    """
+    Run the graph's processes; exit code, what was counted, all that was said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.graph_lock", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    facts = {name: int(number) for name, number in re.findall(r"^(lines [a-z ]+) (\d+)$", done.stdout, re.MULTILINE)}
+    return done.returncode, facts, done.stdout + done.stderr
+
+
+def test_graph_is_whole_under_the_lock() -> None:
+    """
+    Four processes, forty lines: none is lost, each has both ends.
+    """
+    status, facts, said = graph()
+
+    assert status == 0, said
+    assert facts == {"lines added": 40, "lines lost": 0, "lines with one end": 0}
+
+
+def test_graph_is_damaged_without_the_lock() -> None:
+    """
+    The same without the lock loses lines, and says so: the lock is what keeps the graph whole.
+    """
+    status, facts, said = graph("--unlocked")
+
+    assert status == 1, said
+    assert facts["lines lost"] > 0, said
+
+
+@pytest.fixture
+def webhook(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """
+    Posts an event to the endpoint; returns status and answer.
+    """
+    from examples.webhook import app as example
+
+    oncetask_cloud.use(example.locker)
+    monkeypatch.setenv("WEBHOOK_SECRET", "s3cret")
+    client = example.app.test_client()
+
+    def post(event: Any, secret: str = "s3cret") -> tuple[int, Any]:
+        body = json.dumps(event).encode()
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        answer = client.post("/webhooks/payments", data=body, headers={"X-Signature": signature})
+        return answer.status_code, answer.json
+
+    post.example = example
+    return post
+
+
+EVENT = {"id": "e1", "account": "ann", "amount": 5}
+
+
+def test_webhook_books_each_event_once(oncetask_cloud: OncetaskCloud, webhook: Any) -> None:
+    """
+    A copy, also a month later, gets the first one's answer; another event the next number.
+    """
+    for _ in range(3):
+        assert webhook(EVENT) == (200, {"account": "ann", "amount": 5, "number": 1})
+        oncetask_cloud.advance(days=30)
+    assert webhook({**EVENT, "id": "e2"}) == (200, {"account": "ann", "amount": 5, "number": 2})
+
+    bookings = webhook.example.locker.client.collection("accounts/ann/bookings").stream()
+    assert {each.id: each.get("number") for each in bookings} == {"e1": 1, "e2": 2}
+
+
+def test_webhook_survives_a_crash_between_booking_and_answer(
+    oncetask_cloud: OncetaskCloud, webhook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Booked, and dead before that was recorded: 409 until the lease ends, then the same booking, once.
+    """
+    from tests.support.orders import Killed
+
+    example = webhook.example
+
+    def die(**_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(example, "Booking", die)
+        with pytest.raises(Killed):
+            webhook(EVENT)
+    assert webhook(EVENT)[0] == 409
+    oncetask_cloud.advance(seconds=31)
+    assert webhook(EVENT) == (200, {"account": "ann", "amount": 5, "number": 1})
+    assert len(list(example.locker.client.collection("accounts/ann/bookings").stream())) == 1
+
+
+def test_webhook_refuses_what_it_should(oncetask_cloud: OncetaskCloud, webhook: Any) -> None:
+    """
+    A wrong signature, a wrong event, other contents for an id; and says 500 when Firestore is away.
+    """
+    assert webhook(EVENT, secret="guess")[0] == 401
+    assert webhook({"id": "e1"}) == (400, {"error": "not an event: 2 fields are wrong"})
+    assert webhook(EVENT)[0] == 200
+    assert webhook({**EVENT, "amount": 6})[0] == 422
+    oncetask_cloud.faults.fail("*", times=None)
+    assert webhook({**EVENT, "id": "e3"})[0] == 500

@@ -1,0 +1,230 @@
+"""
+The rules of named locks and of functions that run once, against the tables of ``docs/rules.md``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.lease import named
+from gcp_oncetask.record import SERVER_TIME, Lock, Status
+from tests.unit.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
+
+POLICY = Policy(lease=60, timeout=60, run_limit=named.UNLIMITED)
+TIMES = {
+    "before its end": NOW + 60 * SECOND - timedelta(microseconds=1),
+    "exactly at its end": NOW + 60 * SECOND,
+    "after its end": NOW + 61 * SECOND,
+    "unknown": None,
+}
+FENCE = Fence(5, 7, "h")
+
+
+def record(case: dict[str, str], holder: str = "h") -> Lock | None:
+    """
+    The record of *case*: granted at NOW with token 7 for 60 s.
+    """
+    return None if case["record"] == "none" else leased(status=Status(case["record"]), holder=holder)
+
+
+def said(decision: object, nonce: str) -> str:
+    """
+    The decision, in the words of the tables.
+    """
+    match decision:
+        case NeedTime():
+            return "read again with the server's time"
+        case Refused():
+            return decision.outcome.value
+        case Put(lock=lock) if lock.token == 7:
+            assert (lock.leased_at, lock.granted_at, lock.attempts) == (SERVER_TIME, NOW, 1)
+            return "ours already: the lease begins anew"
+        case Put(lock=lock):
+            assert (lock.status, lock.holder, lock.due) == (Status.LEASED, nonce, None)
+            assert (lock.granted_at, lock.leased_at, lock.lease_seconds) == (SERVER_TIME, SERVER_TIME, 60)
+            return "granted, token + 1" if lock.token == 8 else "granted, token of the server's time"
+    raise AssertionError(decision)
+
+
+def test_acquire_decides_as_the_table_says() -> None:
+    """
+    Each combination of record, holder and time is decided by its row.
+    """
+    rows, used = table("named.acquire"), set()
+    for case in combinations(record=STATUSES, holder=("ours", "other"), time=tuple(TIMES)):
+        nonce = "h" if case["holder"] == "ours" else "n"
+        decision = named.acquire(record(case), POLICY, Claimant(nonce), moment(TIMES[case["time"]], NOW))
+        row = first_match(rows, case)
+        used.add(row)
+        assert said(decision, nonce) == rows[row]["decision"], case
+    assert set(range(len(rows))) == used
+
+
+def test_begin_decides_as_the_table_says() -> None:
+    """
+    Each combination of record, payload and time is decided by its row.
+    """
+    rows, used = table("named.begin"), set()
+    for case in combinations(record=STATUSES, payload=("same", "other"), time=tuple(TIMES)):
+        at = moment(TIMES[case["time"]], NOW)
+        same = case["payload"] == "same"
+        decision = named.begin(record(case), same=same, policy=POLICY, claimant=Claimant("n"), at=at)
+        row = first_match(rows, case)
+        used.add(row)
+        assert said(decision, "n") == rows[row]["decision"], case
+    assert set(range(len(rows))) == used
+
+
+@pytest.mark.parametrize("status", [Status(name) for name in STATUSES[1:]])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"token": 8, "holder": "x"}, {"sequence": 6, "token": 9, "scheduled_token": 8}, {"holder": "x"}, {"token": 8}],
+)
+def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[str, object]) -> None:
+    """
+    Refresh, release and give-up are refused exactly where ``fenced`` says lost.
+    """
+    lock = leased(status=status, **changes)
+    lost = lease.fenced(lock, FENCE)
+
+    for decision in (
+        named.refresh(lock, FENCE),
+        named.free(lock, FENCE, "r", alive=False),
+        named.give_up(lock, FENCE, "why", "r", moment()),
+    ):
+        assert isinstance(decision, Put if lost is None else Lost), (status, changes)
+    assert isinstance(named.free(None, FENCE, "r", alive=False), Lost)
+    assert isinstance(named.refresh(None, FENCE), Lost)
+
+
+def test_release_leaves_the_next_sequence_and_the_token_that_was_freed() -> None:
+    """
+    Status scheduled, sequence + 1, token unchanged: the next grant's token is greater.
+    """
+    put = named.free(leased(), FENCE, "r", alive=False)
+    assert isinstance(put, Put)
+    lock = put.lock
+    assert (lock.status, lock.sequence, lock.token, lock.scheduled_token) == (Status.SCHEDULED, 6, 7, 7)
+    assert (lock.settled_by, lock.attempts, lock.due) == ("r", 0, None)
+
+    again = named.acquire(lock, POLICY, Claimant("n"), moment(None))
+    assert isinstance(again, Put)
+    assert (again.lock.token, again.lock.sequence) == (8, 6)
+
+
+def released(before: Lock, token: int, times: int) -> Lock:
+    """
+    The record after *times* later holdings, the first freed with *token*.
+    """
+    lock = before.but(token=token, holder="x")
+    for _ in range(times):
+        freed = named.free(lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", alive=False)
+        assert isinstance(freed, Put)
+        granted = named.acquire(freed.lock, POLICY, Claimant("x"), moment())
+        assert isinstance(granted, Put)
+        lock = granted.lock
+    return lock
+
+
+def test_release_whose_answer_was_lost_is_recognised() -> None:
+    """
+    As ours by its nonce; after one later holding by the token that it freed; later only while our lease can't have ended.
+    """
+    before = leased()
+    put = named.free(before, FENCE, "r", alive=False)
+    assert isinstance(put, Put)
+    mine = named.acquire(put.lock, POLICY, Claimant("x"), moment())
+    assert isinstance(mine, Put)
+
+    def applied(found: Lock, *, alive: bool = False) -> bool:
+        return lease.was_applied(put.lock, before, found, alive=alive)
+
+    assert applied(put.lock)
+    assert applied(mine.lock)
+    assert not applied(before)
+    # Taken over from us, and then freed by them: ours was not applied.
+    assert not applied(released(before, 8, 1))
+    two_later = named.free(mine.lock, Fence(6, 8, "x"), "y", alive=False)
+    assert isinstance(two_later, Put)
+    assert applied(two_later.lock, alive=True)
+    assert not applied(two_later.lock.but(scheduled_token=8))
+
+
+def test_release_that_is_repeated_finds_what_it_did() -> None:
+    """
+    A second call knows nothing of the first one's commit but what the record tells: the token that was freed.
+    """
+    put = named.free(leased(), FENCE, "r", alive=False)
+    assert isinstance(put, Put)
+    again = named.acquire(put.lock, POLICY, Claimant("x"), moment())
+    assert isinstance(again, Put)
+    freed_again = named.free(again.lock, Fence(6, 8, "x"), "y", alive=False)
+    assert isinstance(freed_again, Put)
+
+    for lock in (put.lock, again.lock):
+        assert isinstance(named.free(lock, FENCE, "s", alive=False), Refused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=True), Refused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=False), Lost)
+    assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", alive=False), Lost)
+
+
+def test_lease_without_ttl_has_no_end() -> None:
+    """
+    It is busy for a century, and says that it ends by its release alone.
+    """
+    policy = Policy(lease=named.UNLIMITED, timeout=named.UNLIMITED, run_limit=named.UNLIMITED)
+    put = named.acquire(None, policy, Claimant("n"), moment())
+    assert isinstance(put, Put)
+    lock = put.lock.but(granted_at=NOW, leased_at=NOW)
+
+    refused = named.acquire(lock, policy, Claimant("m"), moment(NOW + timedelta(days=36_000)))
+    assert isinstance(refused, Refused)
+    assert (refused.outcome, refused.until, named.ends_at(lock)) == (Outcome.BUSY, None, None)
+
+
+def test_token_of_a_document_made_anew_is_beyond_its_predecessors() -> None:
+    """
+    The first token is the server's epoch milliseconds: a second later it is 1,000 greater.
+    """
+    tokens = []
+    for at in (NOW, NOW + SECOND):
+        put = named.acquire(None, POLICY, Claimant("n"), moment(at))
+        assert isinstance(put, Put)
+        tokens.append(put.lock.token)
+
+    assert tokens == [round(NOW.timestamp() * 1000), round(NOW.timestamp() * 1000) + 1000]
+
+
+def test_abandoned_acquire_is_freed_only_if_it_was_granted() -> None:
+    """
+    The holder's nonce tells.
+    """
+    freed = named.abandon(leased(), "h", "r")
+    assert isinstance(freed, Put)
+    assert freed.lock.status is Status.SCHEDULED
+    for lock in (None, leased(holder="x"), leased(status=Status.SCHEDULED)):
+        assert isinstance(named.abandon(lock, "h", "r"), Refused)
+
+
+def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
+    """
+    Both failures stay in ``errors`` beside the result.
+    """
+    gave_up = named.give_up(leased(), FENCE, "ValueError: no", "r", moment())
+    assert isinstance(gave_up, Put)
+    second = named.begin(gave_up.lock, same=True, policy=POLICY, claimant=Claimant("n"), at=moment(None))
+    assert isinstance(second, Put)
+    died = second.lock.but(granted_at=NOW, leased_at=NOW)
+    third = named.begin(died, same=True, policy=POLICY, claimant=Claimant("m"), at=moment(NOW + 60 * SECOND))
+    assert isinstance(third, Put)
+    how = Settlement(kind=Kind.COMPLETE, nonce="s", result={"paid": 1})
+    done = lease.settle(third.lock, Fence(5, 9, "m"), how, moment())
+
+    assert isinstance(done, Put)
+    assert [error.message for error in done.lock.errors] == ["ValueError: no", "lease expired"]
+    assert (done.lock.status, done.lock.result, done.lock.due) == (Status.COMPLETED, {"paid": 1}, None)
