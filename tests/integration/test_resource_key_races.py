@@ -88,3 +88,26 @@ def test_key_found_free_of_a_postponed_waiter_is_not_taken_after_its_claim(
     assert {task.status(cloud.clock_now()) for task in manager.get_tasks_by_resource_key(Order, "K")} == {
         TaskStatus.COMPLETED
     }
+
+
+def test_claim_whose_key_can_not_be_read_again_says_that_it_never_started(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    The claim's answer is lost, and then its key can't be read: the claim is not used, and whoever judges it is told so.
+    """
+    manager, cloud = serve(oncetask_cloud), oncetask_cloud
+    ran: list[int] = []
+
+    @manager.handler(Order, lease_duration=60.0)
+    def run(task: OnceTask[Order], attempt: Attempt) -> None:
+        ran.append(attempt.number)
+
+    manager.create_task(Order(name="first"))
+    cloud.faults.fail("Commit", when="after", times=1)
+    cloud.faults.fail("BatchGetDocuments", skip=1, times=3)
+    cloud.run_until_idle()
+    cloud.faults.clear()
+    assert ran == []
+    cloud.advance(seconds=90)
+    cloud.sweep()
+    cloud.run_until_idle()
+    assert ran == [2], "it is run again once its lease is over, not only after its timeout, as if nothing were known"
