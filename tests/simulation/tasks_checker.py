@@ -310,8 +310,22 @@ class TasksChecker(Checker):
                 self._in_order(path, was, tasks)
         if held and holds and before.lock.holder == lock.holder and lock.token > before.lock.token:
             counts["moved to the next attempt"] += 1
+        if held and before.lock.holder is not None and (not holds or before.lock.holder != lock.holder):
+            self._still_handed(path, before.lock, tasks)
         if held and holds and before.lock.holder != lock.holder:
             counts["taken from a holder that was past it"] += 1
+
+    def _still_handed(self, path: str, before: Lock, tasks: dict[str, Lock]) -> None:
+        """
+        What was handed over is not given to others while the task that has it may claim it.
+        """
+        assert before.holder is not None
+        task = tasks.get(before.holder)
+        if task is None or task.status is not Status.SCHEDULED or self.locks.get(before.holder) != task:
+            return
+        ready = task.parked is None and task.wait_until is None and task.token == before.token - 1
+        if ready and task.sequence == 1 and not any(one[0] == before.holder for one in self.orphans):
+            self.broken(path, f"it was handed to {before.holder}, and is given away before that claimed it")
 
     def _in_order(self, path: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
         assert chosen.parked is not None

@@ -256,7 +256,12 @@ class TasksHistory(History):
             raise Retry("it is cancelled", after=1.0)
         if world.hit("failing_handlers", 0.25):
             self._refuse()
-        if not cleans and isinstance(task.data, Work) and task.data.step < self.plan.steps and draw.random() < 0.7:
+        if (
+            not cleans
+            and isinstance(task.data, Work | Newest)
+            and task.data.step < self.plan.steps
+            and draw.random() < 0.7
+        ):
             return Continue(data=task.data.model_copy(update={"step": task.data.step + 1}))
         return {"revision": task.data.revision, "token": attempt.token}
 
