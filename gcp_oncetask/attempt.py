@@ -394,6 +394,13 @@ class Attempt:
         return self._snapshot
 
     @property
+    def granted_mark(self) -> Mark:
+        """
+        From when the run limit counts: before the claim was sent.
+        """
+        return self._granted_mark
+
+    @property
     def lock(self) -> Lock:
         """
         The lock as this attempt last knew it.
@@ -453,7 +460,7 @@ class Attempt:
         store = self._engine.store
         txn, snapshot = transactions.begin(store, self._snapshot.path, failed)
         try:
-            lost = lease.fenced(snapshot.lock, self._fence)
+            lost = lease.writable(snapshot.lock, self._fence)
             if lost is not None:
                 self._took(Changed(lost, snapshot))
             opened = self._open = _Open(txn, snapshot)

@@ -232,6 +232,9 @@ def _contest(run: _Run, holder: Snapshot) -> None:
     [judged] = recovery.judge_all(engine, [holder])
     changed = recovery.take_over(engine, judged, None)
     decision = changed.decision
+    verdict = judged.verdict
+    message = f"{holder.path} has the resource key: {verdict.finding}: {verdict.reason}"
+    engine.decided("key.contested", None, message, document=holder.path, verdict=str(verdict.finding))
     if isinstance(decision, Put):
         if decision.dispatch:
             engine.dispatch(changed.snapshot)

@@ -4,7 +4,8 @@ task that has waited longest.
 
 Shape:
     onceLocks/{..}:{env}:key:{key}: ``lock`` (``status`` leased or completed, ``holder`` the path of the task that has it,
-    ``token`` that of its attempt, ``due`` only while somebody waits), ``key``, ``waiting`` (0 or 1).
+    ``token`` that of its attempt, ``scheduledBy`` the nonce of its attempt once it has claimed, ``due`` only while somebody
+    waits), ``key``, ``waiting`` (0 or 1).
 
 A crash between giving back and handing over loses nothing: the key's document is due, and the sweeper hands over.
 """
@@ -71,6 +72,7 @@ class Gate:
         """
         Read the key, and whoever holds it.
         """
+        self._write = None
         self._record, self._holder = read_key(self._engine, self.key, but=self._path)
 
     def admit(self, seen: Snapshot, put: Put, at: Moment) -> Put | Refused | Contested:
@@ -83,13 +85,12 @@ class Gate:
         found = rules.standing(key, self._path, put.lock.token, None if holder is None else holder.lock, read)
         self._write = None
         self.free = found is Standing.FREE and _waiting(self._record)
-        if found is Standing.OURS:
-            return put
         if found is Standing.EXPIRED and holder is not None and not self._is_undecided(holder):
             return Contested(holder)
-        if found is not Standing.FREE or self.free:
+        if found not in (Standing.FREE, Standing.OURS) or self.free:
             return self._park(seen, at)
-        self._write = self._written(rules.taken(key, at.env, self._path, put.lock.token), waiting=False)
+        taken = rules.taken(key, at.env, self._path, put.lock.token, put.lock.holder)
+        self._write = self._written(taken, waiting=_waiting(self._record))
         return put
 
     def _is_undecided(self, holder: Snapshot) -> bool:

@@ -172,7 +172,7 @@ def test_importing_the_package_or_its_pytest_plugin_costs_nothing(module: str) -
     The plugin is loaded into every pytest run of its users: nothing heavy comes with it until the fixture is used.
     """
     # Other packages' .pth files may have made namespaces before.
-    code = f"import sys; was = set(sys.modules); import {module}; print([n for n in {HEAVY} if n in sys.modules and n not in was])"
+    code = f"import sys; was = set(sys.modules); import {module}; print([n for n in {HEAVY} if n in set(sys.modules) - was])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

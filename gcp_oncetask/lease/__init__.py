@@ -56,6 +56,7 @@ from gcp_oncetask.lease.attempts import (
     settle,
     snooze,
     was_applied,
+    writable,
 )
 from gcp_oncetask.lease.expiry import (
     erased,
@@ -127,4 +128,5 @@ __all__ = [
     "take_over",
     "timeout_at",
     "was_applied",
+    "writable",
 ]

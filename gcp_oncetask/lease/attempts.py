@@ -151,6 +151,17 @@ def fenced(lock: Lock | None, fence: Fence) -> Lost | None:
     return Lost(f"token {fence.token} is out of date; the record has {lock.token} and is {lock.status}", finished=False)
 
 
+def writable(lock: Lock | None, fence: Fence) -> Lost | None:
+    """
+    None if the holder may write other documents than its own: a quarantined one may still settle, but its resource key is
+    somebody else's by then.
+    """
+    lost = fenced(lock, fence)
+    if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:
+        return Lost("the attempt is quarantined; it may settle, but has its resource key no longer", finished=False)
+    return lost
+
+
 def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put | Lost:
     """
     End an attempt, or leave its mark (``CHECKPOINT``), if the fence holds.

@@ -30,7 +30,7 @@ class Standing(Enum):
     FREE = auto()
     """Nobody holds it, or its holder is gone or past its token: take it."""
     OURS = auto()
-    """It was handed over to this task: its record needs no write."""
+    """It was handed over to this task."""
     BUSY = auto()
     """Somebody holds it, or it was handed over to somebody."""
     EXPIRED = auto()
@@ -104,12 +104,15 @@ def unpark(lock: Lock, at: Moment) -> Put:
     return Put(with_due(ready, at), Outcome.CONTINUED, dispatch=True)
 
 
-def taken(key: Lock | None, env: str, path: str, token: int) -> Lock:
+def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None = None) -> Lock:
     """
     The key's record, held by the attempt of *token* of the task at *path*.
+
+    Its nonce *holder* (None: handed over, not claimed yet) makes each claim a change of the key's document: whoever found the
+    key free before the claim, because the task had been postponed or deleted, can't take it after the claim.
     """
     new = key or Lock.of({"env": env, "sequence": 1, "status": Status.COMPLETED})
-    return new.but(status=Status.LEASED, holder=path, token=token)
+    return new.but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
 
 
 def look_at_key(key: Lock, place: str, at: Moment) -> Lock:

@@ -8,7 +8,8 @@ fence: it is part of what the deciding function judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -64,6 +65,18 @@ class Along(Protocol):
         """
         The commit was refused, or its fate is unknown: read again what was decided on.
         """
+
+
+@contextmanager
+def _told(unsure: object | None) -> Iterator[None]:
+    """
+    A failure in here says whether a commit whose answer was lost may still be applied.
+    """
+    try:
+        yield
+    except StoreError as error:
+        error.facts["unknown"] = unsure is not None
+        raise
 
 
 class Store:
@@ -211,7 +224,8 @@ class Store:
         while True:
             decision = decide(snapshot)
             if isinstance(decision, NeedTime):
-                snapshot = self.read(path)
+                with _told(unsure):
+                    snapshot = self.read(path)
                 continue
             if not isinstance(decision, Put):
                 return Changed(decision, snapshot)
@@ -240,7 +254,8 @@ class Store:
             if error.fate is Fate.AMBIGUOUS:
                 unsure = (decision, snapshot)
             elif error.fate is Fate.MOVED or unsure is not None:
-                snapshot = self._read_back(path, unsure=unsure is not None)
+                with _told(unsure):
+                    snapshot = self.get(path)
                 if unsure is not None:
                     if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
                         if along is not None:
@@ -255,7 +270,8 @@ class Store:
             if error.fate is not Fate.MOVED or tries > 1:
                 self._pause(tries)
             if along is not None:
-                along.again()
+                with _told(unsure):
+                    along.again()
 
     def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
         """
@@ -294,13 +310,6 @@ class Store:
             else:
                 return update.applied(response.write_results[0])
         return None
-
-    def _read_back(self, path: str, *, unsure: bool) -> Snapshot:
-        try:
-            return self.get(path)
-        except StoreError as error:
-            error.facts["unknown"] = unsure
-            raise
 
     def _gave_up(self, path: str, error: WireError, *, unsure: bool) -> Exception:
         if unsure or error.fate is not Fate.CONTENTION:

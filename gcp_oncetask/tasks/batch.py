@@ -103,6 +103,10 @@ class Batch:
         everybody = sorted(
             [(task, attempt), *riders], key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at)
         )
+        if any(one.held_for() <= 0 for _, one in everybody):
+            # Gathering took so long that a lease is over: all are given back, and no attempt is burned.
+            self._settle(engine, job, riders, Snooze(0))
+            return Snooze(0)
         token = None
         if riders:
             token = current.set(replace(attempt.context, task=None))
@@ -156,7 +160,8 @@ class Batch:
     def _lease(
         self, engine: Engine, job: Job, snapshot: Snapshot, leader: Attempt
     ) -> tuple[OnceTask[Any], Attempt] | None:
-        mark: Mark = engine.clock.mark()
+        # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
+        mark: Mark = leader.granted_mark
         claimant = Claimant(engine.clock.nonce(), leader.context.trace, engine.instance())
 
         def decide(seen: Snapshot) -> Put | Refused:

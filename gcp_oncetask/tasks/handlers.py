@@ -14,7 +14,7 @@ from gcp_oncetask.attempt import Attempt, Continue
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import DuplicateKindError, UnknownKindError, UsageError
+from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
 from gcp_oncetask.execution import Ended, execute, parse
 from gcp_oncetask.job import Job
 from gcp_oncetask.renewal import Renewals
@@ -159,7 +159,10 @@ def deliver(
     if handler is None:
         return _unhandled(engine, delivery, headers, name.kind)
     if generator.recurs(handler.model):
-        ended = generator.deliver(engine, handler.model, delivery, headers)
+        try:
+            ended = generator.deliver(engine, handler.model, delivery, headers)
+        except (StoreError, ContentionError) as error:
+            return Ended(Outcome.UNAVAILABLE, str(error))
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, headers, trace, {})

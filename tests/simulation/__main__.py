@@ -1,5 +1,6 @@
 """
-``make simulate SEEDS=5000``: as many histories as wanted; ``python -m tests.simulation --story 42`` tells one.
+``make simulate SEEDS=5000``: as many histories as wanted of each kind; ``python -m tests.simulation --kind tasks --story 42``
+tells one.
 """
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ import argparse
 import os
 import sys
 
-from tests.simulation.history import play
-from tests.simulation.plan import plan_of
-from tests.simulation.runner import report, run_many, story_of
+from tests.simulation.runner import KINDS, planned, play, report, run_many, story_of
 
 
 def main() -> int:
@@ -21,22 +20,27 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many histories (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="processes (default: %(default)s)")
+    parser.add_argument("--kind", choices=KINDS, help="of entities in chains, or of once-tasks (default: both)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
     parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
     chosen = parser.parse_args()
     if chosen.story is not None:
-        plan = plan_of(chosen.story)
+        plan = planned(chosen.story, chosen.kind or "chains")
         told = play(plan)
         print(story_of(plan, told))
         return int(bool(told.violations))
     seeds = range(chosen.first, chosen.first + chosen.seeds)
-    summary = run_many(seeds, chosen.jobs, progress=None if chosen.quiet else _progress)
+    return max(_played(kind, seeds, chosen) for kind in ((chosen.kind,) if chosen.kind else KINDS))
+
+
+def _played(kind: str, seeds: range, chosen: argparse.Namespace) -> int:
+    summary = run_many(seeds, chosen.jobs, kind=kind, progress=None if chosen.quiet else _progress)
     if summary.failed:
-        print(summary.failed[0] if chosen.quiet else report(summary.failed[0]))
+        print(summary.failed[0] if chosen.quiet else report(summary.failed[0], kind))
         return 1
     if chosen.quiet:
         return 0
-    print(f"\n{summary.table()}")
+    print(f"\n{kind}\n{summary.table()}", flush=True)
     for name in summary.missing:
         print(f"NEVER EXERCISED: {name}")
     return int(bool(summary.missing))

@@ -379,7 +379,7 @@ def attempt_moves(attempt: Attempt) -> int:
     return int(fields["moved"].integer_value) if "moved" in fields else 0
 
 
-def play(plan: Plan) -> Told:
+def play(plan: Plan, history: type[History] = History) -> Told:
     """
     Play *plan*; the same plan plays the same way.
     """
@@ -389,6 +389,6 @@ def play(plan: Plan) -> Told:
     LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO)
     try:
-        return History(plan).play()
+        return history(plan).play()
     finally:
         LOGGER.propagate, LOGGER.level = before

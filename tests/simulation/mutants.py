@@ -13,23 +13,13 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.simulation.mutant import Mutant
+from tests.simulation.tasks_mutants import TASK_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """
-    One mistake.
-    """
-
-    mistake: str
-    file: str
-    old: str
-    new: str
 
 
 MUTANTS = (
@@ -78,8 +68,8 @@ MUTANTS = (
     Mutant(
         "the token starts anew with each step",
         "lease/writes.py",
-        "        attempts=0,\n",
-        "        attempts=0,\n        token=0,\n",
+        "        scheduled_by=nonce,\n        attempts=0,\n",
+        "        scheduled_by=nonce,\n        attempts=0,\n        token=0,\n",
     ),
     Mutant(
         "the due time is forgotten when a step is scheduled",
@@ -96,8 +86,8 @@ MUTANTS = (
     Mutant(
         "the due time stays when the chain has ended",
         "lease/writes.py",
-        "    return Put(with_due(lock.but(status=status, wait_until=None), at), outcome)\n",
-        "    return Put(lock.but(status=status, wait_until=None), outcome)\n",
+        "    return Put(with_due(lock.but(status=status, wait_until=None, parked=None), at), outcome)\n",
+        "    return Put(lock.but(status=status, wait_until=None, parked=None), outcome)\n",
     ),
     Mutant("contents travel after a merge", "engine.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
@@ -129,8 +119,8 @@ MUTANTS = (
     Mutant(
         "a step runs before its time",
         "lease/attempts.py",
-        "    if lock.wait_until is not None and at.now < lock.wait_until:\n",
-        "    if False:\n",
+        "    if lock.wait_until is None or at.now >= lock.wait_until:\n",
+        "    if True:\n",
     ),
     Mutant(
         "writes without the precondition",
@@ -147,21 +137,20 @@ MUTANTS = (
     Mutant(
         "steps count from the last one",
         "lease/attempts.py",
-        "nonce, at, base=lock.base)",
-        "nonce, at, base=lock.sequence)",
+        "    made = writes.scheduled(lock, target, nonce, at, base=lock.base)",
+        "    made = writes.scheduled(lock, target, nonce, at, base=lock.sequence)",
     ),
     Mutant(
         "each attempt has a key of its own",
         "attempt.py",
-        "self.context.document, self.granted.keyed)",
-        "self.context.document, self.granted.token)",
+        "self.context.document, lock.keyed, lock.granted)",
+        "self.context.document, lock.token, lock.granted)",
     ),
     Mutant(
         "a cancelled chain goes on",
         "lease/attempts.py",
-        "    if lock.cancel_requested_at is not None:\n"
-        "        return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)\n    return writes.scheduled(",
-        "    return writes.scheduled(",
+        "    if writes.stopped(lock):\n        return writes.cancelled(lock, at)\n    if superseded(lock):\n",
+        "    if superseded(lock):\n",
     ),
     Mutant(
         "a takeover owes no alert",
@@ -196,9 +185,12 @@ MUTANTS = (
 )
 
 
-def caught(mutant: Mutant | None, seeds: int) -> int | None:
+ALL = MUTANTS + TASK_MUTANTS
+
+
+def caught(mutant: Mutant | None, seeds: int, kind: str = "chains") -> int | None:
     """
-    The first seed that fails with *mutant* (None: without any), or None if none does.
+    The first seed of a *kind* that fails with *mutant* (None: without any), or None if none does.
 
     Raises:
         RuntimeError: The mutant does not apply, or its histories could not be played.
@@ -214,6 +206,7 @@ def caught(mutant: Mutant | None, seeds: int) -> int | None:
             target.write_text(text.replace(mutant.old, mutant.new))
         paths = os.pathsep.join([str(copy), str(ROOT), str(ROOT / "emulator")])
         command = [sys.executable, "-m", "tests.simulation", "--quiet", "--jobs", "1", "--seeds", str(seeds)]
+        command += ["--kind", kind if mutant is None else mutant.kind]
         done = subprocess.run(
             command, cwd=copy, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
         )
@@ -233,38 +226,43 @@ def main() -> int:
     Play, print, write the table; exit 1 if a mutant survived.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000, help="histories for each (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=2000, help="histories of chains for each (default: %(default)s)")
+    parser.add_argument("--task-seeds", type=int, default=800, help="histories of once-tasks (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
     chosen = parser.parse_args()
-    chosen_ones = [m for m in MUTANTS if chosen.only is None or chosen.only in m.mistake]
+    chosen_ones = [m for m in ALL if chosen.only is None or chosen.only in m.mistake]
+    seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     print("the library as it is ...", flush=True)
-    if (seed := caught(None, chosen.seeds)) is not None:
-        print(f"fails at seed {seed} without any mutant: python -m tests.simulation --story {seed}")
-        return 1
+    for kind, many in seeds.items():
+        if (seed := caught(None, many, kind)) is not None:
+            print(
+                f"{kind}: seed {seed} fails without any mutant: python -m tests.simulation --kind {kind} --story {seed}"
+            )
+            return 1
     rows = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        for mutant, seed in zip(chosen_ones, pool.map(lambda m: caught(m, chosen.seeds), chosen_ones), strict=True):
+        for mutant, seed in zip(chosen_ones, pool.map(lambda m: caught(m, seeds[m.kind]), chosen_ones), strict=True):
             found = "SURVIVED" if seed is None else "an assertion of the library" if seed < 0 else f"seed {seed}"
             rows.append((mutant, found))
             print(f"{found:>28}  {mutant.mistake}", flush=True)
     survived = sum(found == "SURVIVED" for _, found in rows)
     if chosen.only is None:
-        TABLE.write_text(_table(rows, chosen.seeds))
+        TABLE.write_text(_table(rows, seeds))
     print(f"{len(rows) - survived} of {len(rows)} mutants were caught")
     return int(bool(survived))
 
 
-def _table(rows: list[tuple[Mutant, str]], seeds: int) -> str:
+def _table(rows: list[tuple[Mutant, str]], seeds: dict[str, int]) -> str:
     lines = [
         "# Mistakes that the simulation catches",
         "",
-        f"Written by `make mutants`: the library with one mistake at a time, {seeds} histories each, stopped at the first that",
-        "breaks the promise. Without a mistake all of them pass.",
+        "Written by `make mutants`: the library with one mistake at a time, stopped at the first history that breaks the",
+        f"promise, of {seeds['chains']} of chains of entities or {seeds['tasks']} of once-tasks. Without a mistake all pass.",
         "",
-        "| mistake | in | caught by |",
-        "|---|---|---|",
-        *(f"| {mutant.mistake} | `{mutant.file}` | {found} |" for mutant, found in rows),
+        "| mistake | in | histories of | caught by |",
+        "|---|---|---|---|",
+        *(f"| {mutant.mistake} | `{mutant.file}` | {mutant.kind} | {found} |" for mutant, found in rows),
     ]
     return "\n".join(lines) + "\n"
 

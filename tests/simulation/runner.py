@@ -10,9 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import partial
+from urllib.parse import quote
 
-from tests.simulation.history import Told, play
+from tests.simulation.history import History, Told
+from tests.simulation.history import play as play_as
 from tests.simulation.plan import Plan, plan_of
+from tests.simulation.tasks_history import TasksHistory
+from tests.simulation.tasks_plan import TasksPlan, tasks_plan_of
 
 BATCH = 10
 MOST_SHRINKS = 150
@@ -92,6 +97,79 @@ EXERCISED = (
 )
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
+TASKS_EXERCISED = (
+    "parked",
+    "hand-overs",
+    "given back with others waiting",
+    "granted from the queue of a key",
+    "moved to the next attempt",
+    "taken from a holder that was past it",
+    "parked, then freed by a takeover",
+    "key.contested died",
+    "key.contested unknown",
+    "cancelled while running",
+    "cancelled while parked",
+    "cancelled while scheduled",
+    "cancellations heeded",
+    "cleanup runs",
+    "replaced while running",
+    "replaced while scheduled",
+    "replaced while ended",
+    "deleted while running",
+    "deleted while parked",
+    "keys taken from deleted holders",
+    "batches with riders",
+    "riders",
+    "riders lost",
+    "occurrences",
+    "occurrences found existing",
+    "occurrences left out",
+    "misfires",
+    "pauses",
+    "recreations",
+    "resets",
+    "created again",
+    "task.kept",
+    "bulk creations",
+    "transactions",
+    "lease.taken_over died",
+    "lease.taken_over unknown",
+    "lease.taken_over finished",
+    "lease.taken_over recorded",
+    "lease.taken_over never-started",
+    "delivery.parked",
+    "delivery.continued",
+    "delivery.completed",
+    "delivery.cancelled",
+    "delivery.quarantined",
+    "delivery.snoozed",
+    "delivery.failed",
+    "late Commit applied",
+    "late Commit refused",
+    "late duplicates",
+    "resolved: run",
+    "resolved: complete",
+    "resolved: fail",
+)
+"""The same for histories of once-tasks."""
+
+KINDS = {"chains": EXERCISED, "tasks": TASKS_EXERCISED}
+"""Kinds of histories, with what they must have met."""
+
+
+def planned(seed: int, kind: str) -> Plan:
+    """
+    The history of *seed* among those of a *kind*.
+    """
+    return tasks_plan_of(seed) if kind == "tasks" else plan_of(seed)
+
+
+def play(plan: Plan) -> Told:
+    """
+    Play *plan*, of whatever kind.
+    """
+    return play_as(plan, TasksHistory if isinstance(plan, TasksPlan) else History)
+
 
 @dataclass
 class Summary:
@@ -101,17 +179,19 @@ class Summary:
     Attributes:
         counts: What was exercised, summed.
         failed: Seeds whose histories broke the promise.
+        kind: Kind of the histories.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
+    kind: str = "chains"
 
     @property
     def missing(self) -> list[str]:
         """
         What should have been met and was not.
         """
-        return [name for name in EXERCISED if not self.counts[name]]
+        return [name for name in KINDS[self.kind] if not self.counts[name]]
 
     def table(self) -> str:
         """
@@ -121,18 +201,23 @@ class Summary:
 
 
 def run_many(
-    seeds: Sequence[int], jobs: int, *, stop: bool = True, progress: Callable[[int, int], None] | None = None
+    seeds: Sequence[int],
+    jobs: int,
+    *,
+    kind: str = "chains",
+    stop: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """
     Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails.
     """
-    summary = Summary()
+    summary = Summary(kind=kind)
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     done = 0
     context = multiprocessing.get_context("spawn")
     # Whatever else runs on this machine goes first: nothing here goes by real time.
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=os.nice, initargs=(10,)) as pool:
-        for counts, failed in pool.map(_play_batch, batches):
+        for counts, failed in pool.map(partial(_play_batch, kind), batches):
             summary.counts.update(counts)
             summary.failed.extend(failed)
             done += BATCH
@@ -144,11 +229,11 @@ def run_many(
     return summary
 
 
-def _play_batch(seeds: Sequence[int]) -> tuple[Counter[str], list[int]]:
+def _play_batch(kind: str, seeds: Sequence[int]) -> tuple[Counter[str], list[int]]:
     counts: Counter[str] = Counter()
     failed = []
     for seed in seeds:
-        told = play(plan_of(seed))
+        told = play(planned(seed, kind))
         counts.update(told.counts)
         if told.violations:
             failed.append(seed)
@@ -187,7 +272,8 @@ def story_of(plan: Plan, told: Told) -> str:
         if who in ("CHECKER", "the world")
         or not paths
         or any(f"jobs/{n}" in what or f"jobs%2F{n}" in what for n in names)
-        or not ("jobs/" in what or "jobs%2F" in what)
+        or (isinstance(plan, TasksPlan) and any(n in what or quote(n, safe="") in what for n in names))
+        or not any(place in what for place in ("jobs/", "jobs%2F", "onceTasks", "onceLocks"))
     ]
     for at, who, what in about[-120:]:
         lines.append(f"{(at - start) / 1_000_000:10.3f} s  {who:<9} {what}")
@@ -195,11 +281,11 @@ def story_of(plan: Plan, told: Told) -> str:
     return "\n".join(lines)
 
 
-def report(seed: int) -> str:
+def report(seed: int, kind: str = "chains") -> str:
     """
     The failing history of *seed*, made small, as a story.
     """
-    plan = shrunk(plan_of(seed))
+    plan = shrunk(planned(seed, kind))
     kept = f"To keep it, once it is mended, give it a name among FOUND in test_found.py: {kept_of(plan)}"
     return f"{story_of(plan, play(plan))}\n\n{kept}"
 
@@ -209,4 +295,4 @@ def kept_of(plan: Plan) -> str:
     *plan* as the source text that makes it.
     """
     given = [f"{each.name}={getattr(plan, each.name)!r}" for each in fields(plan) if each.name != "troubles"]
-    return f"Plan({', '.join(given)}, troubles=frozenset({sorted(plan.troubles)!r}))"
+    return f"{type(plan).__name__}({', '.join(given)}, troubles=frozenset({sorted(plan.troubles)!r}))"

@@ -121,7 +121,7 @@ def world() -> Iterator[World]:
     A fresh one.
     """
     cloud = OncetaskCloud()
-    cloud.start()
+
     try:
         yield World(cloud)
     finally:

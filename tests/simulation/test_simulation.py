@@ -11,12 +11,12 @@ from collections import Counter
 import pytest
 
 from gcp_oncetask.lease import writes
-from tests.simulation.history import play
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.runner import EXERCISED, Summary, report, run_many, shrunk
+from tests.simulation.runner import EXERCISED, Summary, planned, play, report, run_many, shrunk
 from tests.simulation.world import World
 
 HISTORIES = 2000
+TASK_HISTORIES = 800
 
 
 @pytest.mark.timeout(600)
@@ -32,11 +32,25 @@ def test_promise_holds_in_two_thousand_histories() -> None:
     assert summary.missing == []
 
 
-def test_same_seed_is_the_same_history() -> None:
+@pytest.mark.timeout(600)
+def test_promise_holds_in_eight_hundred_histories_of_once_tasks() -> None:
+    """
+    With resource keys, batches, cancellations, newer payloads and generators; and all of that has really happened.
+    """
+    summary = run_many(range(TASK_HISTORIES), jobs=2, kind="tasks")
+
+    if summary.failed:
+        pytest.fail(report(summary.failed[0], "tasks"))
+    assert summary.counts["histories"] == TASK_HISTORIES
+    assert summary.missing == []
+
+
+@pytest.mark.parametrize("kind", ["chains", "tasks"])
+def test_same_seed_is_the_same_history(kind: str) -> None:
     """
     A failing seed replays exactly: the same story, line by line.
     """
-    first, second = (play(plan_of(11)) for _ in range(2))
+    first, second = (play(planned(11, kind)) for _ in range(2))
 
     assert len(first.story) > 20
     assert first.story == second.story

@@ -241,8 +241,8 @@ class World:
             try:
                 return hurt(service, name, request, timeout)
             except RpcError:
-                if name == "GetDocument":
-                    self._unread(process, request.name)
+                for read in [request.name] if name == "GetDocument" else getattr(request, "documents", ()):
+                    self._unread(process, read)
                 raise
 
         def hurt(service: Service, name: str, request: Any, timeout: float | None) -> Any:

@@ -1,0 +1,522 @@
+"""
+The promise for once-tasks: one task per resource key at a time, no hand-over lost, no occurrence twice or missing, completed
+stays completed, the newest payload runs; checked after every commit and at the end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from gcp_oncetask import Attempt, Status
+from gcp_oncetask.documents import key_path, task_name
+from gcp_oncetask.lease import expires_at
+from gcp_oncetask.record import Lock
+from gcp_oncetask.tasks import OnceTask, Recurrence
+from tests.simulation.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.tasks_plan import TasksPlan
+from tests.simulation.world import Process
+
+PROMPT = 30.0
+"""Virtual seconds within which a key that was given back is handed over, where nothing goes wrong."""
+_CALLS = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages")
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    A resource key as stored.
+    """
+
+    lock: Lock
+    waiting: bool
+
+
+@dataclass
+class TasksChecker(Checker):
+    """
+    Watches one world of once-tasks.
+
+    Attributes:
+        plan: Of this history.
+        wanted: Documents that somebody creates.
+        seen: Documents that were there at some time.
+        erased: Documents that were deleted and are not there.
+        orphans: Leases whose documents were deleted: nobody hears them any more.
+        left: Traces of the attempts that had a key when their documents were deleted.
+        keys: Every resource key as it was last seen.
+        stored: Of each document its user fields as last seen.
+        revisions: Of each document the payloads' revisions in the order in which they were stored.
+        ended_with: Of each document the revision that completed last, as an index of *revisions*.
+        cancelled_at: Of each document how many revisions were stored when it was cancelled last.
+        occurrences: (generator, nominal time) -> documents.
+    """
+
+    plan: TasksPlan
+    wanted: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
+    orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    keys: dict[str, Key] = field(default_factory=dict)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    revisions: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    ended_with: dict[str, int] = field(default_factory=dict)
+    cancelled_at: dict[str, int] = field(default_factory=dict)
+    occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
+
+    # --- after each call ---
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        Look at every document that a commit has touched, then at what holds between them.
+        """
+        if name not in ("Commit", "BatchWrite"):
+            return
+        paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
+        tasks = [path for path in dict.fromkeys(paths) if path.startswith("onceTasks/")]
+        created = {path for path in tasks if path not in self.locks}
+        before = dict(self.locks)
+        for path in paths:
+            if path.startswith("effects/"):
+                self._took_effect(path)
+        for path in tasks:
+            self._changed(process, path)
+        for path in dict.fromkeys(paths):
+            if path.startswith("onceLocks/"):
+                self._key_changed(process, path, before)
+        for path in tasks:
+            self._generator(path, before.get(path), created)
+        if tasks or any(path.startswith("onceLocks/") for path in paths):
+            self._between()
+
+    def _changed(self, process: Process | None, path: str) -> None:
+        lock, fields = self.read(path)
+        before = self.locks.get(path)
+        if lock is None:
+            if before is not None:
+                self._deleted(path, before)
+            return
+        fresh = before is None
+        self.seen.add(path)
+        self.erased.discard(path)
+        self.locks[path] = lock
+        self.owed |= {(path, str(owed.event), owed.sequence) for owed in lock.owed}
+        told = (lock.sequence, lock.status, lock.parked, lock.wanted, lock.cancel_requested_at)
+        if before is None or told != (
+            before.sequence,
+            before.status,
+            before.parked,
+            before.wanted,
+            before.cancel_requested_at,
+        ):
+            self._tell(process, path, lock)
+        self._payload(path, before, lock, fields)
+        if before is not None:
+            self._step(process, path, before, lock)
+            self._count(before, lock)
+        self._state(path, lock, fields)
+        if fresh:
+            self._created(path, fields)
+
+    def _tell(self, process: Process | None, path: str, lock: Lock) -> None:
+        marks = [name for name in ("rides", "cancelling", "paused") if getattr(lock, name)]
+        marks += [f"parked at {lock.parked}"] if lock.parked else []
+        marks += ["cancellation asked"] if lock.cancel_requested_at else []
+        self.world.tell(
+            "a user" if process is None else process.name,
+            f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, due {lock.due}"
+            f"{', ' if marks else ''}{', '.join(marks)}",
+        )
+
+    def _deleted(self, path: str, before: Lock) -> None:
+        self.world.tell("a user", f"{path} is deleted")
+        self.world.counts["deleted"] += 1
+        self.world.counts["deleted while running"] += before.status is Status.LEASED
+        self.world.counts["deleted while parked"] += before.parked is not None
+        self.orphans.add((path, before.token, before.holder))
+        if before.status is Status.LEASED and not before.rides and before.trace is not None:
+            self.left.add(before.trace)
+        self.orphans |= {one for one in self.granted if one[0] == path}
+        self.erased.add(path)
+        for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
+            known.pop(path, None)  # type: ignore[attr-defined]
+        self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
+        # Nobody can be told of what was deleted before it was told.
+        self.owed = {one for one in self.owed if one[0] != path}
+
+    def _count(self, before: Lock, lock: Lock) -> None:
+        counts = self.world.counts
+        running = before.status is Status.LEASED
+        asked = lock.cancel_requested_at is not None and before.cancel_requested_at is None
+        ended = lock.status is Status.CANCELLED and before.status is Status.SCHEDULED and not before.cancelling
+        if asked or (ended and before.cancel_requested_at is None):
+            where = "running" if running else "parked" if before.parked else "scheduled"
+            counts[f"cancelled while {where}"] += 1
+        if lock.wanted > before.wanted:
+            where = "running" if running else "ended" if before.finished else "scheduled"
+            counts[f"replaced while {where}"] += 1
+        by_others = running and lock.status is not Status.LEASED and lock.settled_by == before.settled_by
+        if by_others and before.key is not None and not before.rides:
+            key = self.keys.get(key_path(before.env, before.key))
+            counts["parked, then freed by a takeover"] += key is not None and key.waiting
+        counts["parked"] += lock.parked is not None and before.parked is None
+        if running and before.rides and lock.status is Status.LEASED and lock.token > before.token:
+            self.broken("a rider", "was granted anew without its key")
+        if running and before.rides and lock.errors != before.errors and "lease expired" in lock.errors[-1].message:
+            counts["riders lost"] += 1
+
+    # --- one task ---
+
+    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+        same = lock.sequence == before.sequence
+        if lock.token not in (before.token, before.token + 1):
+            self.broken(path, f"the token went from {before.token} to {lock.token}")
+        if lock.sequence not in (before.sequence, before.sequence + 1):
+            self.broken(path, f"the sequence went from {before.sequence} to {lock.sequence}")
+        if before.finished and same and lock.status is not before.status:
+            self.broken(path, f"{before.status} did not stay: {lock.status}")
+        if before.finished and not same and lock.status is not Status.SCHEDULED:
+            self.broken(path, f"{before.status} became {lock.status}")
+        if before.status is Status.COMPLETED and same and lock.result != before.result:
+            self.broken(path, f"its result changed from {before.result} to {lock.result}")
+        if lock.status is Status.COMPLETED and before.cancelling:
+            self.broken(path, "its cancellation handler completed it")
+        if lock.status is Status.COMPLETED and before.status is not Status.COMPLETED:
+            self._completed(path, lock)
+        if lock.token > before.token:
+            attempts = 0 if lock.cancelling and not before.cancelling else before.attempts
+            self._granted(process, path, before.but(attempts=attempts), lock)
+        held = before.status is Status.LEASED
+        moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
+        if held and moved and (process is None or process.name != before.instance):
+            self._ended_by_others(path, before, lock)
+        goes_on = lock.cancelling or lock.wanted > before.granted
+        if before.cancel_requested_at is not None and held and lock.status is Status.SCHEDULED and not goes_on:
+            self.broken(path, "it was cancelled, and goes on")
+        if lock.status is Status.FAILED and moved and path not in self.by_hand:
+            self._must_owe(path, "failure", lock.sequence)
+        if before.parked is not None and lock.parked is not None and lock.parked != before.parked:
+            self.broken(path, "it lost its place among those that wait")
+
+    def _completed(self, path: str, lock: Lock) -> None:
+        if isinstance(lock.result, dict):
+            order = self.revisions[path]
+            self.ended_with[path] = len(order) - 1 - order[::-1].index(lock.result["revision"])
+
+    def _must_owe(self, path: str, event: str, sequence: int) -> None:
+        # Attempts used up owe a failure, and a newer payload may follow at once.
+        if not any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
+            self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
+
+    def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+        everybody = self.running
+        self.running = [one for one in everybody if not self._is_orphan(one.attempt)]
+        super()._granted(process, path, before, lock)
+        self.running = everybody
+        if lock.rides:
+            # It begins only when all others of its batch are gathered.
+            self.expected.pop((path, lock.token), None)
+        if before.parked is not None:
+            self.world.counts["granted from the queue of a key"] += 1
+        if lock.key is None:
+            return
+        for other in self.running:
+            attempt = other.attempt
+            one = attempt.context.document
+            if one == path or attempt.granted.key != lock.key or not self._believes(other):
+                continue
+            if lock.rides and attempt.context.trace == lock.trace:
+                continue
+            # Deleting the task that has the key of a batch lets the whole batch go.
+            if self._is_orphan(attempt) or (attempt.granted.rides and attempt.context.trace in self.left):
+                self.world.counts["keys taken from deleted holders"] += 1
+                continue
+            self.broken(
+                path,
+                f"token {lock.token} is granted with the key {lock.key} while token {attempt.token} of {one} still believes "
+                "in it",
+            )
+
+    def _is_orphan(self, attempt: Attempt) -> bool:
+        return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
+
+    def _believes(self, running: Running) -> bool:
+        attempt = running.attempt
+        return (
+            not running.process.dead
+            and attempt.settled is None
+            and not attempt.lost.is_set()
+            and attempt.held_for() > 0
+        )
+
+    def _state(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
+        live = lock.status in (Status.SCHEDULED, Status.LEASED)
+        if live and lock.due is None and lock.parked is None and not lock.paused:
+            self.broken(path, f"{lock.status} with nobody to look at it")
+        if lock.parked is not None and lock.status is not Status.SCHEDULED:
+            self.broken(path, f"{lock.status} and parked")
+        if lock.finished and not lock.owed and lock.due is not None:
+            self.broken(path, f"{lock.status}, and still due")
+        if lock.owed and lock.due is None:
+            self.broken(path, "an alert is owed, and nobody is to send it")
+        most = self.plan.cancel_attempts if lock.cancelling else self.plan.max_attempts
+        if lock.attempts > most and lock.status is Status.LEASED:
+            self.broken(path, f"attempt {lock.attempts} of {most}")
+        if lock.dispatches > MOST_DISPATCHES:
+            self.broken(path, f"{lock.dispatches} dispatches of one sequence")
+
+    def _payload(self, path: str, before: Lock | None, lock: Lock, fields: dict[str, Any]) -> None:
+        old, new = self.stored.get(path, {}).get("data"), fields.get("data")
+        self.stored[path] = fields
+        if not isinstance(new, dict):
+            self.broken(path, "its payload is gone")
+            return
+        if before is None or lock.wanted > before.wanted:
+            self.revisions[path].append(new["revision"])
+        elif isinstance(old, dict) and new["revision"] != old["revision"]:
+            self.broken(path, f"its payload went from {old} to {new} by itself")
+        gone = lock.status is Status.CANCELLED and (before is None or before.status is not Status.CANCELLED)
+        asked = lock.cancel_requested_at is not None and (before is None or before.cancel_requested_at is None)
+        if before is not None and (asked or (gone and before.cancel_requested_at is None)):
+            self.cancelled_at[path] = len(self.revisions[path])
+
+    # --- keys ---
+
+    def _key_changed(self, process: Process | None, path: str, tasks: dict[str, Lock]) -> None:
+        lock, fields = self.read(path)
+        if lock is None:
+            self.broken(path, "the key's document lost its record")
+            return
+        before, now = self.keys.get(path), Key(lock, bool(fields.get("waiting")))
+        self.keys[path] = now
+        self.world.tell(
+            "a user" if process is None else process.name,
+            f"{path} is {lock.status} of {lock.holder} token {lock.token}, waiting {now.waiting}, due {lock.due}",
+        )
+        if before is None:
+            return
+        held, holds = (one.lock.status is Status.LEASED for one in (before, now))
+        counts = self.world.counts
+        if held and not holds and now.waiting:
+            counts["given back with others waiting"] += 1
+            self._promptly(process, path)
+        if holds and lock.holder is not None and (not held or before.lock.holder != lock.holder):
+            was, task = tasks.get(lock.holder), self.locks.get(lock.holder)
+            if was is not None and was.parked is not None and task is not None and task.status is Status.SCHEDULED:
+                counts["hand-overs"] += 1
+                self._in_order(path, was, tasks)
+        if held and holds and before.lock.holder == lock.holder and lock.token > before.lock.token:
+            counts["moved to the next attempt"] += 1
+        if held and before.lock.holder is not None and (not holds or before.lock.holder != lock.holder):
+            self._still_handed(path, before.lock, tasks)
+        if held and holds and before.lock.holder != lock.holder:
+            counts["taken from a holder that was past it"] += 1
+
+    def _still_handed(self, path: str, before: Lock, tasks: dict[str, Lock]) -> None:
+        """
+        What was handed over is not given to others while the task that has it may claim it.
+        """
+        assert before.holder is not None
+        task = tasks.get(before.holder)
+        if task is None or task.status is not Status.SCHEDULED or self.locks.get(before.holder) != task:
+            return
+        ready = task.parked is None and task.wait_until is None and task.token == before.token - 1
+        if ready and task.sequence == 1 and not any(one[0] == before.holder for one in self.orphans):
+            self.broken(path, f"it was handed to {before.holder}, and is given away before that claimed it")
+
+    def _in_order(self, path: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
+        assert chosen.parked is not None
+        first = min(one.parked for one in tasks.values() if one.parked is not None and one.key == chosen.key)
+        if chosen.parked != first:
+            self.broken(path, f"{chosen.parked} was handed the key before {first}")
+
+    def _promptly(self, process: Process | None, path: str) -> None:
+        """
+        Unless something goes wrong, whoever gives a key back hands it over.
+        """
+        if process is None or self.world.landing or process.dead:
+            return
+        if self.world.trouble and any(self.plan.has(trouble) for trouble in _CALLS):
+            return
+        left = self.keys[path]
+
+        def look() -> None:
+            if self.keys[path] is left and any(self._waits(one, path) for one in self.locks.values()):
+                self.broken(path, "it was given back while others waited, and nobody was handed it")
+
+        self.world.hub.spawn(self.world.cloud, look, after=PROMPT)
+
+    @staticmethod
+    def _waits(lock: Lock, path: str) -> bool:
+        return lock.parked is not None and lock.key is not None and key_path(lock.env, lock.key) == path
+
+    def _between(self) -> None:
+        """
+        What holds between tasks and keys after every commit.
+        """
+        holders: dict[str, str] = {}
+        for path, lock in self.locks.items():
+            if lock.key is None:
+                continue
+            where = key_path(lock.env, lock.key)
+            key = self.keys.get(where)
+            if lock.status is Status.LEASED and not lock.rides:
+                if where in holders:
+                    self.broken(path, f"it and {holders[where]} are leased under the key {lock.key}")
+                holders[where] = path
+                names = None if key is None else (key.lock.status, key.lock.holder, key.lock.token)
+                if names != (Status.LEASED, path, lock.token):
+                    self.broken(path, f"token {lock.token} is leased, and its key says {names}")
+            if lock.parked is not None and (key is None or not key.waiting or key.lock.due is None):
+                self.broken(path, "it is parked under a key that nobody looks after")
+
+    # --- effects ---
+
+    def _took_effect(self, path: str) -> None:
+        """
+        What a handler writes in its transaction is fenced: by its own lease, and so by its key.
+        """
+        _, fields = self.read(path)
+        document, token = str(fields["path"]), fields["token"]
+        lock = self.read(document)[0]
+        if lock is None or lock.token != token or lock.status not in (Status.LEASED, Status.QUARANTINED):
+            self.broken(document, f"token {token} wrote when it was not the holder")
+            return
+        if lock.key is None or (lock.rides and lock.trace in self.left):
+            return
+        key = self.read(key_path(lock.env, lock.key))[0]
+        mine = key is not None and key.status is Status.LEASED and (key.holder == document or lock.rides)
+        if not mine:
+            self.broken(document, f"token {token} wrote when its key {lock.key} was somebody else's")
+
+    def effect(self, attempt: Attempt) -> None:
+        """
+        A handler does something to the outside.
+        """
+        path, lock = attempt.context.document, attempt.granted
+        if not self._is_orphan(attempt):
+            self.effects.setdefault((f"{path} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
+
+    # --- handlers ---
+
+    def begins(self, running: Running, task: OnceTask[Any], *, cleans: bool) -> None:
+        """
+        A handler is entered for *task*.
+        """
+        attempt = running.attempt
+        path, lock = attempt.context.document, attempt.granted
+        self.running.append(running)
+        self.started.add((path, attempt.token, lock.holder))
+        if (path, attempt.token, lock.holder) not in self.granted:
+            self.broken(path, f"token {attempt.token} runs, and was never granted")
+        if attempt.held_for() <= 0 and not lock.rides:
+            self.broken(path, f"token {attempt.token} starts when its lease is over")
+        if cleans is not lock.cancelling and self.plan.cleanup and not lock.rides:
+            self.broken(path, f"token {attempt.token}: cancelling is {lock.cancelling}, its cleanup runs: {cleans}")
+        now = self.locks.get(path)
+        if now is None or self._is_orphan(attempt):
+            return
+        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
+        mine = now.token == attempt.token and now.status is Status.LEASED
+        if mine and believed > expires_at(now):
+            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
+        if lock.rides and mine:
+            self._rides(path, attempt, now)
+        order, revision = self.revisions[path], task.data.revision
+        if revision not in order:
+            self.broken(path, f"it runs with revision {revision}, which was never stored")
+            return
+        place = len(order) - 1 - order[::-1].index(revision)
+        if cleans:
+            return
+        if place < self.ended_with.get(path, 0):
+            self.broken(path, f"revision {revision} runs after a newer one has completed")
+
+    def _rides(self, path: str, attempt: Attempt, lock: Lock) -> None:
+        assert lock.key is not None
+        key = self.keys[key_path(lock.env, lock.key)].lock
+        leader = self.locks.get(key.holder or "")
+        if leader is not None and leader.trace != attempt.context.trace and self._is_first(attempt):
+            self.broken(path, f"it rides with a batch that does not have the key: {key.holder} does")
+
+    def _is_first(self, attempt: Attempt) -> bool:
+        same = [one for one in self.running if one.attempt.context.trace == attempt.context.trace]
+        return all(self._believes(one) for one in same)
+
+    # --- generators ---
+
+    def _created(self, path: str, fields: dict[str, Any]) -> None:
+        if "occurrenceAt" not in fields:
+            return
+        which = (fields["parentRecurrenceId"], fields["occurrenceAt"])
+        if self.occurrences.setdefault(which, path) != path:
+            self.broken(path, f"the occurrence of {which[1]} exists twice, as {self.occurrences[which]} too")
+        name = task_name(path)
+        assert name is not None
+        generator = next((one for one, f in self.stored.items() if f.get("id") == which[0] and "recurrence" in f), None)
+        if generator is not None:
+            rule = Recurrence.from_data(self.stored[generator]["recurrence"])
+            if rule.first(which[1]) != which[1]:
+                self.broken(path, f"{which[1]} is no run of its generator")
+        self.world.counts["occurrences"] += 1
+
+    def _generator(self, path: str, before: Lock | None, created: set[str]) -> None:
+        """
+        A generator moves on only with what was due.
+        """
+        fields, lock = self.stored.get(path, {}), self.locks.get(path)
+        if before is None or lock is None or "recurrence" not in fields or before.wait_until is None:
+            return
+        if lock.sequence == before.sequence and lock.status is not Status.COMPLETED:
+            return
+        if lock.status is Status.COMPLETED and before.status is not Status.SCHEDULED:
+            return
+        rule = Recurrence.from_data(fields["recurrence"])
+        until = lock.wait_until if lock.status is Status.SCHEDULED else None
+        due = [run for run in rule.runs(before.wait_until) if until is None or run < until]
+        made = [run for run in due if self.occurrences.get((fields["id"], run)) in self.seen]
+        here = [run for run in made if self.occurrences[fields["id"], run] in created]
+        counts = self.world.counts
+        counts["misfires"] += len(due) > 1
+        counts["occurrences found existing"] += len(made) > len(here)
+        if rule.misfire == "skip" or rule.overlap == "skip":
+            counts["occurrences left out"] += len(due) > len(made)
+            return
+        owed = due[-rule.misfire_limit :] if rule.misfire == "all" else due[-1:]
+        missing = [str(run) for run in owed if run not in made]
+        if missing:
+            self.broken(path, f"it moved on without its occurrence of {', '.join(missing)}")
+
+    # --- the end ---
+
+    def ended(self, chains: list[str]) -> bool:
+        """
+        Whether nothing is left to do.
+        """
+        there = all(path in self.locks or path in self.erased for path in chains)
+        return there and all(lock.finished and not lock.owed for lock in self.locks.values())
+
+    def at_the_end(self, chains: list[str]) -> None:
+        """
+        Once troubles have stopped and time has passed.
+        """
+        super().at_the_end([*self.locks, *(path for path in chains if path not in self.seen)])
+        for path, lock in self.locks.items():
+            self._newest(path, lock)
+
+    def _newest(self, path: str, lock: Lock) -> None:
+        """
+        The newest payload is the one that completed, or failed, or was cancelled; unless a person took its word for it.
+        """
+        order = self.revisions[path]
+        if path in self.by_hand or not order or "recurrence" in self.stored[path]:
+            return
+        if lock.wanted > lock.granted:
+            self.broken(path, f"revision {order[-1]} was asked for and is forgotten")
+        if lock.status is Status.COMPLETED and lock.result["revision"] != order[-1]:
+            self.broken(path, f"it ended with revision {lock.result['revision']}, and {order[-1]} is the newest")
+        if lock.status is Status.CANCELLED and self.cancelled_at.get(path, 0) < len(order):
+            self.broken(path, f"revision {order[-1]}, the newest, never ran: what was cancelled were older ones")

@@ -1,0 +1,355 @@
+"""
+One history of once-tasks: resource keys, cancellation, newest payloads, batches and recurrence, on the same world.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Flask
+from google.cloud import firestore
+
+from gcp_oncetask import Attempt, Continue, Fail, Retry, Snooze
+from gcp_oncetask.documents import TaskName
+from gcp_oncetask.flask import blueprint
+from gcp_oncetask.retry import FixedDelay
+from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
+from tests.simulation.checker import Running
+from tests.simulation.history import BOUND, History
+from tests.simulation.plan import Plan
+from tests.simulation.tasks_checker import TasksChecker
+from tests.simulation.tasks_plan import TasksPlan
+from tests.simulation.world import Process, World
+
+
+class Keyed(TaskData):
+    """
+    A payload with an id, a resource key, and what tells it from others of the same id.
+    """
+
+    name: str
+    key: str | None = None
+    revision: int = 0
+    step: int = 1
+
+    def task_id(self) -> str:
+        """
+        Its name.
+        """
+        return self.name
+
+    def resource_key(self) -> str | None:
+        """
+        As given.
+        """
+        return self.key
+
+
+class Work(Keyed, kind="work"):
+    """
+    Run once.
+    """
+
+
+class Newest(Keyed, kind="newest", on_conflict="replace"):
+    """
+    The newest payload runs.
+    """
+
+    at: datetime | None = None
+
+    def scheduled_at(self) -> datetime | None:
+        """
+        As given.
+        """
+        return self.at
+
+
+class Pile(Keyed, kind="pile"):
+    """
+    Run in batches of its resource key.
+    """
+
+
+class Tick(Keyed, kind="tick"):
+    """
+    Run every two minutes.
+    """
+
+    start: str
+    runs: int
+    misfire: Any
+    overlap: Any
+
+    def recurrence(self) -> Recurrence:
+        """
+        The rule, which ends.
+        """
+        rule = f"FREQ=MINUTELY;INTERVAL=2;COUNT={self.runs}"
+        return Recurrence(rule, self.start, misfire=self.misfire, misfire_limit=5, overlap=self.overlap)
+
+
+@dataclass(frozen=True)
+class Item:
+    """
+    A task of the history.
+
+    Attributes:
+        data: Its first payload.
+        after: When it is created, in seconds.
+    """
+
+    data: Keyed
+    after: float
+
+    @property
+    def path(self) -> str:
+        """
+        Its document.
+        """
+        kind = self.data.__kind__
+        assert kind is not None
+        return TaskName("DEFAULT", kind.name, self.data.name).path
+
+
+class TasksHistory(History):
+    """
+    Plays one plan of once-tasks.
+    """
+
+    checker: TasksChecker
+
+    def __init__(self, plan: Plan) -> None:
+        assert isinstance(plan, TasksPlan)
+        super().__init__(plan)
+        self.tasks_plan = plan
+        self.checker = TasksChecker(plan)
+        self.checker.world = self.world
+        self.managers: dict[Process, TaskManager] = {}
+        self.items = self._items()
+        self.chains = [item.path for item in self.items]
+        self.revisions = 0
+
+    def _items(self) -> list[Item]:
+        plan, draw = self.tasks_plan, random.Random(f"items {self.plan.seed}")
+        found = []
+        start = self.hub.time() + timedelta(seconds=90)
+        for model, count in ((Work, plan.works), (Newest, plan.newest), (Pile, plan.piles), (Tick, plan.ticks)):
+            for number in range(count):
+                named: dict[str, Any] = {"name": f"{model.__name__.lower()}{number}"}
+                if model is Pile or draw.random() < 0.85:
+                    named["key"] = f"k{draw.randrange(plan.keys)}"
+                if model is Tick:
+                    named |= {"start": f"{start:%Y%m%dT%H%M%SZ}", "runs": draw.randint(2, 6)}
+                    named |= {"misfire": plan.misfire, "overlap": plan.overlap}
+                early = draw.random() * (60 if draw.random() < 0.6 or model is Tick else plan.minutes * 25)
+                found.append(Item(model(**named), early))
+        return found
+
+    def _set_up(self) -> None:
+        self.chains, chains = [], self.chains
+        super()._set_up()
+        self.chains = chains
+        hub, plan, draw, cloud = self.hub, self.plan, self.draw, self.world.cloud
+        for item in self.items:
+            hub.spawn(cloud, self._create, item, after=item.after)
+            within = item.after + draw.random() * plan.minutes * 50
+            if isinstance(item.data, Newest):
+                hub.spawn(cloud, self._renewed, item)
+            if plan.has("cancels") and draw.random() < 0.5:
+                hub.spawn(cloud, self._cancelled, item, after=draw.choice((within, item.after + draw.random() * 40)))
+            if plan.has("deletes") and draw.random() < 0.3:
+                hub.spawn(cloud, self._deleted, item, after=within)
+            if plan.has("resets") and draw.random() < 0.5 and not isinstance(item.data, Tick):
+                hub.spawn(cloud, self._reset, item, after=within)
+            if isinstance(item.data, Tick) and plan.has("pauses"):
+                hub.spawn(cloud, self._paused, item, after=within)
+            if isinstance(item.data, Tick) and plan.has("recreations"):
+                hub.spawn(cloud, self._recreated, item, after=within)
+
+    # --- the app ---
+
+    def app(self, world: World, process: Process) -> Flask:
+        """
+        The Flask app of one process.
+        """
+        app, plan = Flask("simulated"), self.tasks_plan
+        manager = self.managers[process] = TaskManager(process.locker)
+        options: dict[str, Any] = {
+            "retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.max_attempts),
+            "lease_duration": 60.0,
+            "on_unknown": "quarantine" if plan.quarantine else "takeover",
+            "cancel_retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.cancel_attempts),
+        }
+        if plan.cleanup:
+            options["on_cancel"] = lambda task, attempt: self._one(process, task, attempt, cleans=True)
+        for model in (Work, Newest, Tick):
+            manager.register_task_handler(
+                model, lambda task, attempt: self._one(process, task, attempt, cleans=False), **options
+            )
+        manager.register_resource_key_handler(
+            Pile, lambda tasks, attempts: self._batch(process, tasks, attempts), **options
+        )
+        app.register_blueprint(blueprint(manager))
+
+        @app.errorhandler(Exception)
+        def escaped(error: Exception) -> tuple[str, int]:
+            self.checker.broken("the app", f"an error escaped: {type(error).__name__}: {error}")
+            return "escaped", 500
+
+        return app
+
+    def _one(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
+        running = Running(process, attempt)
+        self.checker.begins(running, task, cleans=cleans)
+        try:
+            return self._act(process, task, attempt, cleans=cleans)
+        finally:
+            self.checker.running.remove(running)
+
+    def _batch(self, process: Process, tasks: list[OnceTask[Any]], attempts: list[Attempt]) -> Any:
+        everybody = [Running(process, attempt) for attempt in attempts]
+        for running, task in zip(everybody, tasks, strict=True):
+            self.checker.begins(running, task, cleans=False)
+        self.world.counts["riders"] += len(tasks) - 1
+        self.world.counts["batches with riders"] += len(tasks) > 1
+        try:
+            outcomes: dict[str, Any] = {}
+            for task, attempt in zip(tasks, attempts, strict=True):
+                outcomes[task.id] = self._attempted(process, task, attempt)
+            return PerTask(outcomes)
+        finally:
+            for running in everybody:
+                self.checker.running.remove(running)
+
+    def _attempted(self, process: Process, task: OnceTask[Any], attempt: Attempt) -> Any:
+        try:
+            return self._act(process, task, attempt, cleans=False)
+        except (Retry, Snooze, Fail) as verdict:
+            return verdict
+
+    def _act(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
+        world, draw, path = self.world, self.draw, task.path
+        what = "cleans up" if cleans else "runs"
+        world.tell(
+            process.name,
+            f"{what} {path} sequence {attempt.sequence}, attempt {attempt.number}, token {attempt.token}, "
+            f"revision {task.data.revision}",
+        )
+        world.counts["cleanup runs"] += cleans
+        for _ in range(draw.randint(0, 2)):
+            self.hub.sleep(draw.expovariate(0.3))
+            self.checker.effect(attempt)
+        if world.hit("long_runs", 0.15 if attempt.number == 1 else 0.5):
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 700.0)))
+            self.checker.effect(attempt)
+        if world.hit("hangs", 0.04):
+            self.hub.sleep(10 * BOUND)
+        if draw.random() < 0.3:
+            attempt.run_transaction(lambda txn: self._in_transaction(process, attempt, txn))
+        if attempt.cancelled and not cleans and draw.random() < 0.5:
+            world.counts["cancellations heeded"] += 1
+            raise Retry("it is cancelled", after=1.0)
+        if world.hit("failing_handlers", 0.25):
+            self._refuse()
+        if (
+            not cleans
+            and isinstance(task.data, Work | Newest)
+            and task.data.step < self.plan.steps
+            and draw.random() < 0.7
+        ):
+            return Continue(data=task.data.model_copy(update={"step": task.data.step + 1}))
+        return {"revision": task.data.revision, "token": attempt.token}
+
+    def _refuse(self) -> None:
+        match self.draw.randrange(8):
+            case 0:
+                raise Fail("it can't be done")
+            case 1 | 2:
+                raise Snooze(self.draw.choice((3.0, 30.0)))
+            case 3 | 4:
+                raise Retry("not now", after=10.0)
+            case _:
+                raise ValueError("a bug of the app's")
+
+    def _in_transaction(self, process: Process, attempt: Attempt, txn: Any) -> None:
+        client = process.locker.client
+        where = client.document(f"effects/{attempt.context.document.rpartition('/')[2]}")
+        holds = {"path": attempt.context.document, "token": attempt.token, "n": firestore.Increment(1)}
+        txn.set(where, holds, merge=True)
+        self.world.counts["transactions"] += 1
+
+    # --- people ---
+
+    def _by(self, run: Callable[[TaskManager], Any], tries: int = 4) -> Any:
+        """
+        Have some process do it, again if it fails; None if it never could.
+        """
+        for _ in range(tries):
+            done = self._on(lambda process: run(self.managers[process]))
+            if done is not None and not isinstance(done, Exception):
+                return done
+            self.hub.sleep(20)
+        return None
+
+    def _create(self, item: Item) -> None:
+        self.checker.wanted.add(item.path)
+        piles = [other.data for other in self.items if isinstance(other.data, Pile)]
+        while item.path not in self.checker.seen:
+            if isinstance(item.data, Pile) and self.draw.random() < 0.5:
+                self._by(lambda manager: manager.create_tasks(piles, parallel=1))
+                self.world.counts["bulk creations"] += 1
+            else:
+                self._by(lambda manager: manager.create_task(item.data))
+            self.hub.sleep(5)
+        if self.draw.random() < 0.3 and isinstance(item.data, Work):
+            other = item.data.model_copy(update={"revision": 99})
+            self._by(lambda manager: manager.create_task(other))
+            self.world.counts["created again"] += 1
+
+    def _renewed(self, item: Item) -> None:
+        while self.world.trouble and self.plan.has("newer"):
+            self.hub.sleep(self.draw.expovariate(1 / 90))
+            if item.path in self.checker.locks and self.world.trouble:
+                self.revisions += 1
+                at = (
+                    None
+                    if self.draw.random() < 0.6
+                    else self.hub.time() + timedelta(seconds=self.draw.choice((1, 5, 40)))
+                )
+                newer = item.data.model_copy(update={"revision": self.revisions, "at": at})
+                self._by(lambda manager, newer=newer: manager.create_task(newer))
+
+    def _cancelled(self, item: Item) -> None:
+        model, name, key = type(item.data), item.data.name, item.data.key
+        if key is not None and self.draw.random() < 0.3:
+            self._by(lambda manager: manager.cancel_tasks_by_resource_key(model, key))
+        else:
+            self._by(lambda manager: manager.cancel_task(model, name))
+
+    def _deleted(self, item: Item) -> None:
+        self._by(lambda manager: manager.delete_task(type(item.data), item.data.name))
+
+    def _reset(self, item: Item) -> None:
+        if self._by(lambda manager: manager.reset_task(type(item.data), item.data.name)):
+            self.world.counts["resets"] += 1
+
+    def _paused(self, item: Item) -> None:
+        self._by(lambda manager: manager.pause(Tick, item.data.name), tries=1)
+        self.hub.sleep(self.draw.choice((30, 300)))
+        # The pause may take effect late.
+        while not self.over:
+            lock = self.checker.locks.get(item.path)
+            if lock is not None and lock.paused:
+                self.world.counts["pauses"] += 1
+                self._by(lambda manager: manager.resume(Tick, item.data.name))
+            self.hub.sleep(60)
+
+    def _recreated(self, item: Item) -> None:
+        self._deleted(item)
+        self._by(lambda manager: manager.create_task(item.data))
+        self.world.counts["recreations"] += 1

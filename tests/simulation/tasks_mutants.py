@@ -1,0 +1,175 @@
+"""
+Mistakes in the rules of once-tasks, each to be caught by their histories.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+TASK_MUTANTS = tuple(
+    Mutant(mistake, file, old, new, "tasks")
+    for mistake, file, old, new in (
+        (
+            "the settling commit does not give the key back",
+            "lease/keys.py",
+            "    if not holds:\n        return Effect.FREE\n",
+            "    if not holds:\n        return Effect.NONE\n",
+        ),
+        (
+            "a key is given back without a look for those that wait",
+            "keys.py",
+            "    if freed is None:\n        return\n    try:",
+            "    if freed is None or True:\n        return\n    try:",
+        ),
+        (
+            "a task parks without the condition on its key",
+            "keys.py",
+            "self._written(waited, waiting=True)\n        return",
+            'self._written(waited, waiting=True)\n        self._write.ClearField("current_document")\n        return',
+        ),
+        (
+            "a task parks and does not say so on its key",
+            "keys.py",
+            "        self._write = self._written(waited, waiting=True)\n",
+            "",
+        ),
+        (
+            "a key is taken from an expired holder unjudged",
+            "lease/keys.py",
+            "else Standing.EXPIRED\n",
+            "else Standing.FREE\n",
+        ),
+        (
+            "a key is taken from a live holder",
+            "lease/keys.py",
+            "        return Standing.BUSY if read < expires_at(holder) else Standing.EXPIRED\n",
+            "        return Standing.FREE\n",
+        ),
+        (
+            "a key that was handed over counts as free",
+            "lease/keys.py",
+            "    handed_over = holder.token == key.token - 1 and",
+            "    handed_over = False and",
+        ),
+        (
+            "a key is handed to the last that waits",
+            "keys.py",
+            "    first = waiters[0] if waiters else None\n",
+            "    first = waiters[-1] if waiters else None\n",
+        ),
+        (
+            "a key is handed over without the condition on it",
+            "store/consequences.py",
+            "        write.current_document.update_time.CopyFrom(version)\n",
+            "        pass\n",
+        ),
+        (
+            "a takeover does not move the key to its attempt",
+            "lease/keys.py",
+            "    return Effect.MOVE if before",
+            "    return Effect.NONE if before",
+        ),
+        (
+            "riders give the key back",
+            "lease/keys.py",
+            "    held = before is not None and before.status is Status.LEASED and not before.rides\n",
+            "    held = before is not None and before.status is Status.LEASED\n",
+        ),
+        (
+            "an expired rider is granted anew without the key",
+            "execution.py",
+            "    grant_to = None if lock.rides else",
+            "    grant_to = None if False else",
+        ),
+        (
+            "riders count their run from their own claim",
+            "tasks/batch.py",
+            "        mark: Mark = leader.granted_mark\n",
+            "        mark: Mark = engine.clock.mark()\n",
+        ),
+        (
+            "a batch starts however long it was gathered",
+            "tasks/batch.py",
+            "        if any(one.held_for() <= 0 for _, one in everybody):\n",
+            "        if False:\n",
+        ),
+        (
+            "a quarantined holder writes on under its key",
+            "lease/attempts.py",
+            "    if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:\n",
+            "    if False:\n",
+        ),
+        (
+            "cancelling turns completed into cancelled",
+            "lease/people.py",
+            "def cancel(lock: Lock, at: Moment) -> Put | Refused:\n",
+            "def cancel(lock: Lock, at: Moment) -> Put:\n    if lock.finished: return Put(lock.but(status=Status.CANCELLED))\n",
+        ),
+        (
+            "a cancelled task is tried again",
+            "lease/writes.py",
+            "    return lock.cancel_requested_at is not None and not lock.cancelling\n",
+            "    return False\n",
+        ),
+        (
+            "the attempts of a cancellation handler go on from those of the task",
+            "lease/writes.py",
+            "            lock = lock.but(cancelling=True, attempts=0)\n",
+            "            lock = lock.but(cancelling=True)\n",
+        ),
+        (
+            "a cancellation handler is tried without end",
+            "lease/writes.py",
+            "    if lock.attempts >= policy.max_attempts:\n",
+            "    if lock.attempts >= policy.max_attempts and not lock.cancelling:\n",
+        ),
+        (
+            "a cancellation handler swallows a newer payload",
+            "lease/writes.py",
+            "        granted=lock.granted if lock.cancelling else lock.wanted,\n",
+            "        granted=lock.wanted,\n",
+        ),
+        (
+            "completing swallows a newer payload",
+            "lease/writes.py",
+            "    if superseded(lock):\n        return following(lock, at)\n",
+            "",
+        ),
+        (
+            "an attempt on an older payload writes its own back",
+            "attempt.py",
+            "            changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,\n",
+            "            changes=changes,\n",
+        ),
+        (
+            "an existing id takes the other payload",
+            "tasks/creation.py",
+            'made.kind.on_conflict != "replace"',
+            "False",
+        ),
+        (
+            "occurrences are named by the time they are made",
+            "tasks/generator.py",
+            "occurrence_id(generator, nominal))",
+            "occurrence_id(generator, self._engine.store.estimate()))",
+        ),
+        (
+            "a generator advances without its occurrence",
+            "tasks/generator.py",
+            "        return [self._creation(occurrence) for occurrence in self._planned]\n",
+            "        return [self._creation(occurrence) for occurrence in self._planned][1:]\n",
+        ),
+        (
+            "a generator counts from now and not from when it was due",
+            "tasks/generator.py",
+            "        due = lock.wait_until or at.now\n",
+            "        due = at.now\n",
+        ),
+        (
+            "occurrences and their generator are written apart from its version",
+            "tasks/generator.py",
+            "        refusal = lease.ready(seen.lock, self._delivery, at)\n        if refusal is not None:\n",
+            "        refusal = lease.ready(seen.lock, self._delivery, at)\n        if False:\n",
+        ),
+    )
+)
