@@ -30,7 +30,7 @@ def test_every_night_of_a_year_has_exactly_what_it_owes() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    columns = r"^  (\w+) +\S+/\S+ +\S+ +(\d+) +(\d+) +(\S.*?)  +(\d+) +(\d+) +(\d+) +(\d+)  (.*)$"
+    columns = r"^  (\w+) +\S+/\S+ +\S+ +(\d+) +(\d+) +(\S.*?)  +(\d+) +(\d+) +(\d+) +(\d+) +(\S.*)$"
     found = {row[0]: row[1:] for row in re.findall(columns, done.stdout, re.MULTILINE)}
     assert found == {
         "ackermann": ("364", "4", "latest", "1", "3", "360", "0", "29 Mar gap: no run, 25 Oct fold: first only"),

@@ -5,7 +5,7 @@ A Google Cloud in the test's own process: no sockets, a virtual clock, deliverie
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
+from gcp_oncetask.testing import scheduled
 from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
@@ -257,6 +258,38 @@ class OncetaskCloud:
         dues = [due for worker in self._workers if (due := worker.next_due()) is not None]
         first = micros_of(min(dues)) if dues else None
         return first if first is not None and first <= end else None
+
+    def assert_scheduled(
+        self,
+        model: scheduled.Model,
+        id: str | None = None,  # noqa: A002 - as everybody says it
+        *,
+        url: str | None = None,
+        params: Any = None,
+        payload: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """
+        Fail unless a chain or a once-task like this waits to be run; what is None is not looked at.
+
+        Args:
+            model: A ``LockedModel`` or a ``TaskData``.
+            id: Id of the document or the task.
+            url: Where it will be delivered: absolute, or the path alone.
+            params: All of what ``schedule`` was given for this step.
+            payload: Some of the stored fields: of the entity, or of the once-task's payload, as JSON data.
+            at: Not before this instant (aware), to the second.
+
+        Raises:
+            AssertionError: There is none; the message lists what is scheduled instead.
+            UsageError: *at* has no time zone, or the model no kind.
+        """
+        wanted = scheduled.Wanted(model, id, url, params, payload, at)
+        databases = dict.fromkeys(locker.config.database for locker, _, _ in self._used) or ("(default)",)
+        documents: dict[str, Any] = {}
+        for database in databases:
+            documents |= self.local.firestore.documents(self.local.project, database)
+        scheduled.check(documents, wanted)
 
     def clock_now(self) -> datetime:
         """
