@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gcp_oncetask import lease
 from gcp_oncetask.alerts import Alert
@@ -123,18 +123,31 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
 
 def commands_for(engine: Engine, path: str, event: Event) -> tuple[str, ...]:
     """
-    The command lines that show and resolve what happened.
+    The command lines that show and resolve what happened, complete: with the settings that each needs.
     """
-    where = f"ONCE_TASK_ENV={shlex.quote(engine.config.env)} GOOGLE_CLOUD_PROJECT={shlex.quote(engine.project())} "
-    if engine.config.database != "(default)":
-        where += f"ONCETASK_DATABASE={shlex.quote(engine.config.database)} "
-    base = f"{where}python -m gcp_oncetask"
-    document = shlex.quote(path)
-    show = f"{base} show {document}"
+    config = engine.config
+    reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": engine.project()}
+    if config.database != "(default)":
+        reads["ONCETASK_DATABASE"] = config.database
+    # What makes a delivery needs the identity that deliveries carry.
+    dispatches = dict(reads)
+    if config.verify == "off":
+        dispatches["ONCETASK_VERIFY"] = "off"
+    if config.service_account is not None:
+        dispatches["ONCETASK_SERVICE_ACCOUNT"] = config.service_account
+    if config.audience:
+        dispatches["ONCETASK_AUDIENCE"] = ",".join(config.audience)
+    show = _command(reads, "show", path)
     match event:
         case Event.FAILURE:
-            return show, f"{base} reset {document}"
+            return show, _command(dispatches, "reset", path)
         case Event.QUARANTINE:
-            return show, *(f"{base} resolve {document} {how}" for how in ("run", "complete", "fail"))
+            return show, *(_command(dispatches, "resolve", path, how) for how in ("run", "complete", "fail"))
         case Event.TAKEOVER:
-            return show, f"{base} cancel {document}"
+            # A once-task with a cancellation handler is delivered once more.
+            return show, _command(dispatches, "cancel", path)
+
+
+def _command(settings: Mapping[str, str], *arguments: str) -> str:
+    where = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    return f"{where} python -m gcp_oncetask {shlex.join(arguments)}"

@@ -23,22 +23,46 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 CONSOLE = [line for language, code in BLOCKS if language == "console" for line in code.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("test", "said", "times"),
+    [
+        ("test_charged_once", "charge 1999 with key otk_", 1),
+        ("test_booked_once", "booking 5", 1),
+        ("test_card_charged_once", "", 1),
+        ("test_report_runs_every_working_night", "report of ann for 2026-01-0", 5),
+    ],
+)
 def test_python_blocks_run_in_order_as_one_program(
-    oncetask_cloud: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    oncetask_cloud: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    test: str,
+    said: str,
+    times: int,
 ) -> None:
     """
-    The application of the README works as printed, and its test passes.
+    The applications of the README work as printed, and their tests pass.
     """
     for name in [name for name in os.environ if name.startswith("ONCE")]:
         monkeypatch.delenv(name)
     names: dict[str, object] = {"__name__": "readme"}
     for code in PYTHON:
         exec(compile(code, "README.md", "exec"), names)  # the README's own words
-    test = names["test_charged_once"]
-    assert callable(test)
-    test(oncetask_cloud)
+    run = names[test]
+    assert callable(run)
+    run(oncetask_cloud)
 
-    assert capsys.readouterr().out.count("charge 1999 with key otk_") == 1
+    assert capsys.readouterr().out.count(said) == times or not said
+
+
+def test_every_test_of_the_readme_is_run() -> None:
+    """
+    No test stands in the README that is not run here.
+    """
+    marks: list[pytest.Mark] = test_python_blocks_run_in_order_as_one_program.pytestmark  # type: ignore[attr-defined]  # pytest's own
+    printed = {name for code in PYTHON for name in re.findall(r"^def (test_\w+)", code, re.MULTILINE)}
+
+    assert printed == {row[0] for row in marks[0].args[1]}
 
 
 def test_transaction_block_ships_once(oncetask_cloud: object) -> None:

@@ -13,7 +13,10 @@ from typing import Any
 from gcp_oncetask import ConfigError, Locker, OncetaskError, RecurrenceError, sweep
 from gcp_oncetask.cli import explain, indexes
 from gcp_oncetask.delivery import instant
+from gcp_oncetask.documents import TaskName, task_name
+from gcp_oncetask.errors import TaskNotFoundError
 from gcp_oncetask.record import Lock
+from gcp_oncetask.tasks.data import KIND
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, RecurrenceError) as error:
         print(f"gcp_oncetask: {error}", file=sys.stderr)
         return 2
+    except TaskNotFoundError as error:
+        hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
+        print(f"gcp_oncetask: {error}{hint}", file=sys.stderr)
+        return 1
     except OncetaskError as error:
         print(f"gcp_oncetask: {error}", file=sys.stderr)
         return 1
@@ -70,9 +77,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _on_document(commands: Any, name: str, help_: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
-    parser.add_argument("document", help="path of the document, like orders/42")
-    parser.set_defaults(run=run)
+    parser.add_argument("document", help="path of the document, like orders/42; with --kind the id of a once-task")
+    parser.add_argument("--kind", type=_kind, help="of a once-task, like charge-card")
+    parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)))
     return parser
+
+
+def _kind(text: str) -> str:
+    if not KIND.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a kind: letters, digits, '.', '_' and '-' are")
+    return text
+
+
+def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
+    """
+    *chosen*, with the path of the once-task in place of its id.
+    """
+    if chosen.kind is not None:
+        chosen.document = TaskName(locker.config.env, chosen.kind, chosen.document).path
+    return chosen
 
 
 def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
@@ -97,8 +120,10 @@ def described(document: str, lock: Lock) -> list[str]:
     """
     A lock in lines for a person; params and result left out.
     """
+    name = task_name(document)
     rows: list[tuple[str, Any]] = [
         ("document", document),
+        ("once-task", None if name is None else f"{name.kind} {name.id!r}"),
         ("environment", lock.env),
         ("status", lock.status.value),
         ("sequence", f"{lock.sequence} (step {lock.step} of its chain)"),
@@ -114,6 +139,9 @@ def described(document: str, lock: Lock) -> list[str]:
         ("holder", None if lock.holder is None else f"{lock.holder} on {lock.instance}"),
         ("trace", lock.trace),
         ("cancelled", lock.cancel_requested_at),
+        ("needs key", lock.key),
+        ("parked", None if lock.parked is None else "until it is given its key"),
+        ("paused", lock.paused or None),
     ]
     lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
     lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)

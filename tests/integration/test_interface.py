@@ -429,7 +429,8 @@ def test_command_line_shows_cancels_resets_and_sweeps(cloud_on_ports: OncetaskCl
     assert (swept.returncode, swept.stdout.startswith("0 looked")) == (0, True), swept.stderr
 
     gone = cli(cloud_on_ports, "show", "orders/nobody")
-    assert (gone.returncode, gone.stderr) == (1, "gcp_oncetask: orders/nobody does not exist or was never scheduled.\n")
+    assert gone.returncode == 1
+    assert gone.stderr.startswith("gcp_oncetask: orders/nobody does not exist or was never scheduled.")
     assert cli(cloud_on_ports, "resolve", "orders/42", "run").returncode == 1
     assert cli(cloud_on_ports, "sweep").returncode == 2
     assert "not the path of a document" in cli(cloud_on_ports, "show", "orders").stderr

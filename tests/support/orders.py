@@ -22,7 +22,7 @@ class Killed(BaseException):
     """
 
 
-class _Mortal:
+class Mortal:
     """
     A WSGI app whose handlers may die.
     """
@@ -65,7 +65,7 @@ def make_shop(config: Config | None = None, *, locker: Locker | None = None, **o
     """
     locker = locker or Locker(config=config or Config())
     app = Flask(__name__)
-    app.wsgi_app = _Mortal(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap an app
+    app.wsgi_app = Mortal(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap an app
     app.register_blueprint(blueprint(locker))
     shop = Shop(locker, app)
 

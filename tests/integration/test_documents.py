@@ -1,0 +1,101 @@
+"""
+docs/documents.md says what is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.flask import blueprint
+from gcp_oncetask.tasks import Recurrence, TaskData, TaskManager, every
+from gcp_oncetask.testing.cloud import OncetaskCloud
+
+PAGE = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
+TYPES = {
+    "string": "string_value",
+    "map": "map_value",
+    "integer": "integer_value",
+    "double": "double_value",
+    "timestamp": "timestamp_value",
+}
+
+
+class Note(TaskData, kind="doc-note", retention=timedelta(days=2)):
+    text: str
+
+    def resource_key(self) -> str:
+        return "desk"
+
+
+class Rubbing(TaskData, kind="doc-rubbing", retention=timedelta(days=2), tombstone=True):
+    text: str
+
+
+class Daily(TaskData, kind="doc-daily"):
+    text: str
+
+    def recurrence(self) -> Recurrence:
+        return every(timedelta(days=1))
+
+
+def documented(collection: str) -> dict[str, str]:
+    """
+    Field -> type, by the table of a collection.
+    """
+    section = PAGE.split(f"## `{collection}/")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+
+
+@pytest.fixture
+def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
+    """
+    Documents after tasks of every sort: with a key and waiting for it, recurring, kept, erased.
+    """
+    manager = TaskManager(Locker(config=Config(base_url="https://docs.test")))
+    app = Flask("documents")
+    app.register_blueprint(blueprint(manager))
+    oncetask_cloud.use(manager.locker)
+    oncetask_cloud.mount("https://docs.test", app)
+    for model in (Note, Rubbing, Daily):
+        manager.register_task_handler(model, lambda task, attempt: "done")
+    manager.create_tasks([Note(text="a"), Note(text="b"), Rubbing(text="c"), Daily(text="d")])
+    oncetask_cloud.advance(days=3)
+    oncetask_cloud.sweep()
+    return dict(oncetask_cloud.local.firestore.documents(oncetask_cloud.local.project))  # type: ignore[union-attr]  # it is the embedded one
+
+
+@pytest.mark.parametrize("collection", ["onceTasks", "onceLocks"])
+def test_tables_list_exactly_what_is_stored(stored: dict[str, Any], collection: str) -> None:
+    """
+    Every stored field stands in the table with its type, and every field of the table is stored by somebody.
+    """
+    found = {
+        name: value.WhichOneof("value_type")
+        for path, document in stored.items()
+        if path.startswith(f"{collection}/")
+        for name, value in document.fields.items()
+    }
+
+    assert found == {name: TYPES[kind] for name, kind in documented(collection).items()}
+
+
+def test_fields_that_are_always_there_are(stored: dict[str, Any]) -> None:
+    """
+    What the table calls "always" every document has; a tombstone has no payload and no ``expireAt``.
+    """
+    always = set(re.findall(r"^\| `(\w+)` \| \w+ \| always", PAGE.split("## `onceLocks")[0], re.MULTILINE))
+    tasks = {path: set(document.fields) for path, document in stored.items() if path.startswith("onceTasks/")}
+
+    assert all(always <= fields for fields in tasks.values())
+    [tombstone] = [fields for path, fields in tasks.items() if "doc-rubbing" in path]
+    assert not {"data", "expireAt"} & tombstone
+    [erased] = [document for path, document in stored.items() if "doc-rubbing" in path]
+    assert "result" not in erased.fields["lock"].map_value.fields
+    assert [path for path, fields in tasks.items() if "expireAt" in fields and "doc-note" not in path] == []
