@@ -10,11 +10,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
 import gcp_oncetask
-from gcp_oncetask import errors
+from gcp_oncetask import errors, tasks
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.record import STORED_NAMES
 
@@ -118,12 +119,61 @@ def test_outcomes_and_stored_names_are_stable() -> None:
     assert all(name[0].islower() and "_" not in name for name in STORED_NAMES.values())
 
 
-def test_pytest_plugin_imports_grpc_only_when_its_fixture_is_used() -> None:
+def test_names_of_once_tasks_are_sorted_complete_and_explained() -> None:
     """
-    The plugin is loaded into every pytest run of its users: it must cost them nothing.
+    gcp_oncetask.tasks exports in order what it imports; each name and each public member of it has a docstring.
     """
-    code = "import sys, gcp_oncetask.testing.plugin; sys.exit('grpc' in sys.modules or 'gcp_emulator' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    tree = ast.parse((ROOT / "gcp_oncetask" / "tasks" / "__init__.py").read_text())
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and "gcp" in str(node.module)
+        for alias in node.names
+    }
+
+    assert sorted(tasks.__all__) == tasks.__all__
+    assert imported == set(tasks.__all__)
+    kinds = {name: getattr(tasks, name) for name in tasks.__all__}
+    silent = [name for name, kind in kinds.items() if not kind.__doc__]
+    silent += [f"{name}.{member}" for name, kind in kinds.items() for member, doc in documented(kind) if not doc]
+    assert silent == []
+
+
+def test_every_call_of_the_manager_says_what_it_raises() -> None:
+    """
+    What a caller must be ready for stands in the docstring of each method; ``deliver`` answers instead of raising.
+    """
+    members = dict(documented(tasks.TaskManager))
+    said = {member for member, doc in members.items() if "Raises:\n" in doc}
+
+    assert len(members) > 20
+    assert set(members) - said == {"deliver"}
+
+
+def documented(kind: object) -> list[tuple[str, str]]:
+    """
+    Public methods and properties of a class, with their docstrings.
+    """
+    own = vars(kind).items() if isinstance(kind, type) else ()
+    return [
+        (name, member.__doc__ or "")
+        for name, member in own
+        if not name.startswith("_") and isinstance(member, (FunctionType, classmethod, property))
+    ]
+
+
+HEAVY = ("dateutil", "flask", "gcp_emulator", "gcp_oncetask.tasks", "google", "grpc", "pydantic")
+
+
+@pytest.mark.parametrize("module", ["gcp_oncetask", "gcp_oncetask.testing.plugin"])
+def test_importing_the_package_or_its_pytest_plugin_costs_nothing(module: str) -> None:
+    """
+    The plugin is loaded into every pytest run of its users: nothing heavy comes with it until the fixture is used.
+    """
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 def test_importing_the_library_opens_nothing_and_skips_cloud_logging() -> None:
@@ -150,6 +200,8 @@ def test_wheels_build_and_hold_their_package(tmp_path: Path, folder: str, packag
     names = zipfile.ZipFile(wheel).namelist()
 
     assert f"{package}/py.typed" in names
+    modules = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder / package).rglob("*.py")}
+    assert modules == {name for name in names if name.endswith(".py")}
     assert {package} == {name.split("/")[0] for name in names if ".dist-info" not in name}
     code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import {package}; sys.exit({str(wheel)!r} not in {package}.__file__)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -120,6 +120,9 @@ class TaskManager:
         """
         Create the task of a draft, or deal with the one that is there; a draft that was created already by a call whose answer
         was lost is recognised by its nonce.
+
+        Raises:
+            As ``create_task``.
         """
         engine, path = self.locker.engine, made.name.path
         fresh: list[bool] = []
@@ -210,6 +213,9 @@ class TaskManager:
     ) -> Callable[[Callable[[OnceTask[D], Attempt], Any]], Callable[[OnceTask[D], Attempt], Any]]:
         """
         Register ``fn(task, attempt)`` as the handler of a kind; options as in ``register_task_handler``.
+
+        Raises:
+            As ``register_task_handler``.
         """
 
         def decorate(fn: Callable[[OnceTask[D], Attempt], Any]) -> Callable[[OnceTask[D], Attempt], Any]:
@@ -404,6 +410,9 @@ class TaskManager:
     def name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
         """
         What tells the task of that kind and id from all others.
+
+        Raises:
+            UsageError: The model has no kind.
         """
         return TaskName(self.locker.config.env, kind_of(model).name, id)
 
@@ -420,24 +429,40 @@ class TaskManager:
     def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
         """
         Those of the tasks that exist, in the order of their ids as given; duplicates are left out.
+
+        Raises:
+            UsageError: A stored payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
         """
         return reads.many(self.locker.engine, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
 
     def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
         """
         The tasks of a kind and a resource key, ordered by creation.
+
+        Raises:
+            UsageError: A stored payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
         """
         return reads.by_resource_key(self.locker.engine, model, key)
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
         How many tasks of a kind have each status, by aggregations; an expired lease counts as leased.
+
+        Raises:
+            UsageError: The model has no kind.
+            StoreError: Firestore was unreachable or refused.
         """
         return reads.count(self.locker.engine, kind_of(model).name)
 
     def get_pending_count(self, model: type[TaskData]) -> int:
         """
         How many tasks of a kind are due and not running.
+
+        Raises:
+            UsageError: The model has no kind.
+            StoreError: Firestore was unreachable or refused.
         """
         return reads.pending(self.locker.engine, kind_of(model).name)
 
@@ -471,12 +496,18 @@ class TaskManager:
     def cancel_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
         """
         Cancel several; returns of how many this call asked for the cancellation. Duplicates and missing ones are harmless.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
         return sum(self._one(model, id_, self.locker.cancel_path, default=False) for id_ in dict.fromkeys(ids))
 
     def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
         """
         Cancel all tasks of a kind and a resource key that have not ended; returns of how many.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
         paths = reads.live_paths(self.locker.engine, kind_of(model).name, key)
         return sum(self.locker.cancel_path(path) for path in paths)
@@ -496,6 +527,10 @@ class TaskManager:
     def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
         """
         Reset several; returns how many. Duplicates, missing ones and those that have not ended are left alone.
+
+        Raises:
+            AlreadyFinishedError: The payload of one was erased.
+            StoreError: Firestore was unreachable or refused; calling again resets the rest.
         """
 
         def reset(path: str) -> bool:
@@ -506,12 +541,18 @@ class TaskManager:
     def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
         Delete a task, running or not; a handler that runs is not heard any more. Returns whether there was one.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
         """
         return self.delete_tasks_by_ids(model, [id]) == 1
 
     def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
         """
         Delete several; returns how many there were.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
         names = [self.name_of(model, id_) for id_ in dict.fromkeys(ids)]
         return bulk.delete_many(self.locker.engine, [name.path for name in names])
@@ -519,6 +560,9 @@ class TaskManager:
     def clear(self, model: type[TaskData]) -> int:
         """
         Delete all tasks of a kind in this environment; returns how many there were.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
         return bulk.delete_many(self.locker.engine, reads.all_paths(self.locker.engine, kind_of(model).name))
 
