@@ -6,7 +6,7 @@ from typing import Literal
 
 from flask import Flask
 
-from examples.reports.warehouses import WAREHOUSES
+from examples.reports.warehouses import Warehouses
 from gcp_oncetask import Attempt, Locker
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager
@@ -36,7 +36,7 @@ class NightlyReport(TaskData, kind="nightly-report"):
         )
 
 
-def serve(locker: Locker) -> tuple[TaskManager, Flask]:
+def serve(locker: Locker, warehouses: Warehouses) -> tuple[TaskManager, Flask]:
     """
     The application: creates tasks by the manager, takes deliveries at /oncetask/deliver.
     """
@@ -47,7 +47,7 @@ def serve(locker: Locker) -> tuple[TaskManager, Flask]:
     @manager.handler(NightlyReport, renew=False)  # a report is over long before its lease of ten minutes
     def write_report(task: OnceTask[NightlyReport], _: Attempt) -> dict[str, int]:
         assert task.occurrence_at is not None
-        return {"rows": WAREHOUSES.read(task.data.warehouse, task.data.customer, task.occurrence_at)}
+        return {"rows": warehouses.read(task.data.warehouse, task.data.customer, task.occurrence_at)}
 
     return manager, app
 

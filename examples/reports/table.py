@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from examples.reports.app import CUSTOMERS, NightlyReport
 from examples.reports.promise import END, OUTAGE, Night, Owed, nights
-from examples.reports.warehouses import READING, WAREHOUSES, Reading
+from examples.reports.warehouses import READING, Reading
 from examples.reports.year import Year
 
 RUNS = {Owed.ON_TIME: 1, Owed.CAUGHT_UP: 1, Owed.LEFT_OUT: 0, Owed.GAP: 0}
@@ -86,13 +86,14 @@ def _in_time(night: Night, began: datetime, neighbours: int) -> bool:
     return night.instant <= began <= night.instant + READING * (neighbours - 1) + timedelta(seconds=10)
 
 
-def rows(customers: Sequence[NightlyReport], end: datetime) -> list[Row]:
+def rows(year: Year) -> list[Row]:
     """
     The year of each customer.
     """
-    sharing = Counter(report.warehouse for report in customers)
+    sharing = Counter(report.warehouse for report in year.customers)
     return [
-        compare(report, nights(report, end), WAREHOUSES.readings, sharing[report.warehouse]) for report in customers
+        compare(report, nights(report, year.end), year.warehouses.readings, sharing[report.warehouse])
+        for report in year.customers
     ]
 
 
@@ -126,11 +127,11 @@ def summary(year: Year, wrong: Sequence[str], seconds: float) -> str:
         ("duplicate deliveries refused", outcomes["duplicate"] + outcomes["busy"]),
         ("repeated creations refused", year.refused),
         ("reports that waited for their warehouse", outcomes["parked"]),
-        ("readers that met in one warehouse", len(WAREHOUSES.clashes)),
+        ("readers that met in one warehouse", len(year.warehouses.clashes)),
         ("nights without exactly what they owe", len(wrong)),
     ]
     lines = [f"  {name:<42}{value}" for name, value in facts]
-    faults = [*wrong, *WAREHOUSES.clashes]
+    faults = [*wrong, *year.warehouses.clashes]
     if faults:
         more = [f"and {len(faults) - 10} more"] if len(faults) > 10 else []
         verdict = "FAILED:\n" + "\n".join(f"  {fault}" for fault in [*faults[:10], *more])
@@ -154,7 +155,7 @@ def main(customers: tuple[NightlyReport, ...] = CUSTOMERS, end: datetime = END) 
     began = time.monotonic()
     year = Year(customers, end)
     year.run()
-    found = rows(customers, end)
+    found = rows(year)
     said = summary(year, [text for row in found for text in row.wrong], time.monotonic() - began)
     print(f"\n{table(found)}\n\n{said}")
     return 0 if said.splitlines()[-1].startswith("Every night") else 1

@@ -5,7 +5,7 @@ The outside world: warehouses that bear one reader at a time, and note every rea
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 READING = timedelta(minutes=1)
@@ -27,45 +27,37 @@ class Reading:
     began: datetime
 
 
-@dataclass
 class Warehouses:
     """
-    What they have seen.
+    All of them.
 
-    Attributes:
-        readings: All of them, in order.
-        clashes: Of two customers who read one warehouse at once.
+    Args:
         now: The clock.
         pass_time: Lets time pass while somebody reads.
+
+    Attributes:
+        readings: What they have seen, in order.
+        clashes: Of two customers who read one warehouse at once, in words.
     """
 
-    readings: list[Reading] = field(default_factory=list)
-    clashes: list[str] = field(default_factory=list)
-    now: Callable[[], datetime] | None = None
-    pass_time: Callable[[timedelta], None] | None = None
-    _readers: dict[str, str] = field(default_factory=dict)
-
-    def open(self, now: Callable[[], datetime], pass_time: Callable[[timedelta], None]) -> None:
-        """
-        Begin anew.
-        """
-        self.__init__(now=now, pass_time=pass_time)  # type: ignore[misc]  # the same object, as it was made
+    def __init__(self, now: Callable[[], datetime], pass_time: Callable[[timedelta], None]) -> None:
+        self.readings: list[Reading] = []
+        self.clashes: list[str] = []
+        self._now = now
+        self._pass_time = pass_time
+        self._readers: dict[str, str] = {}
 
     def read(self, warehouse: str, customer: str, night: datetime) -> int:
         """
         Read a customer's rows, which takes a minute; returns how many.
         """
-        assert self.now is not None
-        assert self.pass_time is not None
+        began = self._now()
         other = self._readers.get(warehouse)
         if other is not None:
             both = " and ".join(sorted((customer, other)))
-            self.clashes.append(f"{both} read {warehouse!r} at once at {self.now():%Y-%m-%d %H:%M} UTC")
+            self.clashes.append(f"{both} read {warehouse!r} at once at {began:%Y-%m-%d %H:%M} UTC")
         self._readers[warehouse] = customer
-        self.readings.append(Reading(customer, night, self.now()))
-        self.pass_time(READING)
+        self.readings.append(Reading(customer, night, began))
+        self._pass_time(READING)
         self._readers.pop(warehouse, None)
         return len(self.readings)
-
-
-WAREHOUSES = Warehouses()

@@ -10,7 +10,7 @@ from typing import Any
 
 from examples.reports.app import NightlyReport, serve
 from examples.reports.promise import BEGIN, END, OUTAGE
-from examples.reports.warehouses import WAREHOUSES
+from examples.reports.warehouses import Warehouses
 from gcp_emulator.clock import datetime_of, micros_of
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.testing import InProcessCloud
@@ -39,6 +39,7 @@ class Year:
 
     Attributes:
         cloud: The services.
+        warehouses: What they have seen.
         refused: Creations that were refused because the task was there.
     """
 
@@ -57,14 +58,14 @@ class Year:
             config=Config(project=cloud.project, queue=QUEUE, base_url=URL, verify="off"),
         )
         self.locker.engine.trail_to(QUIET)
-        self.manager, self.app = serve(self.locker)
+        self.warehouses = Warehouses(self.now, lambda length: self._pass_until(self.now() + length))
+        self.manager, self.app = serve(self.locker, self.warehouses)
         self._down = False
 
     def run(self) -> None:
         """
         Play the year.
         """
-        WAREHOUSES.open(self.now, lambda length: self._pass_until(self.now() + length))
         for when, happen in sorted(self._events(), key=lambda event: event[0]):
             if when < self.end:
                 self._pass_until(when)
