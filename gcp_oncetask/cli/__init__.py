@@ -16,6 +16,7 @@ from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import TaskName, task_name
 from gcp_oncetask.errors import TaskNotFoundError
 from gcp_oncetask.record import Lock
+from gcp_oncetask.sweeper import collections_of
 from gcp_oncetask.tasks.data import KIND
 
 
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="a collection to look at, like orders or customers/{customer}/orders (repeatable; else ONCETASK_COLLECTIONS)",
+        help="a collection to look at, like orders or customers/{customer}/orders (repeatable; else those of once-tasks and "
+        "ONCETASK_COLLECTIONS)",
     )
     one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
     one.set_defaults(run=_sweep)
@@ -99,11 +101,9 @@ def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
 
 
 def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
-    collections = tuple(chosen.collection) or locker.config.collections
-    if not collections:
-        raise ConfigError("No collection to sweep: give --collection, or set ONCETASK_COLLECTIONS.")
+    collections = tuple(chosen.collection) or collections_of(locker)
     swept = sweep(locker, collections=collections, limit=chosen.limit)
-    print(swept)
+    print(f"{swept} (in {', '.join(collections)})")
     return 1 if swept.failed or swept.damaged else 0
 
 

@@ -116,6 +116,25 @@ def test_commands_of_a_quarantine_alert_resolve_the_task(oncetask_cloud: Oncetas
         oncetask_cloud.run_until_idle()
 
 
+def test_sweep_visits_once_tasks_unasked(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    A task whose enqueue was lost is dispatched by the command's sweep, without naming a collection.
+    """
+    desk = Desk(oncetask_cloud)
+    oncetask_cloud.faults.fail("CreateTask", times=None)
+    assert not desk.manager.create_task(Charge(order="42")).dispatched
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(minutes=2)
+    sweep = (
+        f"GOOGLE_CLOUD_PROJECT={oncetask_cloud.local.project} ONCETASK_SERVICE_ACCOUNT={ACCOUNT} "
+        "ONCETASK_AUDIENCE=https://oncetask.test python -m gcp_oncetask sweep"
+    )
+
+    assert "1 dispatched" in desk.paste(sweep)
+    oncetask_cloud.run_until_idle()
+    assert desk.status("42") == "completed"
+
+
 def die() -> None:
     raise Killed
 
