@@ -402,6 +402,9 @@ class TaskManager:
     def next_due(self, kinds: Sequence[str]) -> datetime | None:
         """
         When the first task of some pull kinds is due; None: there is none.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
         """
         return reads.first_due(self.locker.engine, kinds)
 
