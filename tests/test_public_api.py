@@ -5,6 +5,7 @@ The public surface: what is exported, what it costs to import, how it is package
 from __future__ import annotations
 
 import ast
+import inspect
 import pickle
 import subprocess
 import sys
@@ -153,11 +154,11 @@ def test_every_call_of_the_manager_says_what_it_raises() -> None:
 
 def documented(kind: object) -> list[tuple[str, str]]:
     """
-    Public methods and properties of a class, with their docstrings.
+    Public methods and properties of a class, with their docstrings or those of what they override.
     """
     own = vars(kind).items() if isinstance(kind, type) else ()
     return [
-        (name, member.__doc__ or "")
+        (name, inspect.getdoc(getattr(kind, name)) or "")
         for name, member in own
         if not name.startswith("_") and isinstance(member, (FunctionType, classmethod, property))
     ]

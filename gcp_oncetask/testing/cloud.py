@@ -285,11 +285,10 @@ class OncetaskCloud:
             UsageError: *at* has no time zone, or the model no kind.
         """
         wanted = scheduled.Wanted(model, id, url, params, payload, at)
-        firestore: Any = self.local.firestore
         databases = dict.fromkeys(locker.config.database for locker, _, _ in self._used) or ("(default)",)
         documents: dict[str, Any] = {}
         for database in databases:
-            documents |= firestore.documents(self.local.project, database)
+            documents |= self.local.firestore.documents(self.local.project, database)
         scheduled.check(documents, wanted)
 
     def clock_now(self) -> datetime:

@@ -4,7 +4,7 @@ Fixtures of the integration tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -34,3 +34,16 @@ def shop(open_shop: Callable[..., Shop]) -> Shop:
     The shop with the library's defaults.
     """
     return open_shop()
+
+
+@pytest.fixture
+def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
+    """
+    The test's cloud, for other processes as well.
+    """
+    local = oncetask_cloud.local
+    for server in (local.firestore, local.tasks, local.logging):
+        server.start()
+    yield oncetask_cloud
+    for server in (local.firestore, local.tasks, local.logging):
+        server.stop()

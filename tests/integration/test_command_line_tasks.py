@@ -75,63 +75,63 @@ class Desk:
 
 
 @pytest.mark.parametrize("id_", IDS)
-def test_commands_of_a_failure_alert_run_the_task_again(oncetask_cloud: OncetaskCloud, id_: str) -> None:
+def test_commands_of_a_failure_alert_run_the_task_again(cloud_on_ports: OncetaskCloud, id_: str) -> None:
     """
     Pasted into a shell as they stand, whatever the id is made of: shown, reset, delivered with an accepted identity.
     """
-    desk = Desk(oncetask_cloud)
+    desk = Desk(cloud_on_ports)
     desk.work = lambda: 1 // 0
     desk.manager.create_task(Charge(order=id_))
-    oncetask_cloud.run_until_idle()
+    cloud_on_ports.run_until_idle()
     assert desk.status(id_) == "failed"
     desk.work = lambda: "paid"
 
-    [alert] = oncetask_cloud.alerts.sent
+    [alert] = cloud_on_ports.alerts.sent
     show, reset = alert.commands
     assert f"once-task:   charge-card {id_!r}" in desk.paste(show)
     assert "scheduled as sequence 2, dispatched" in desk.paste(reset)
-    oncetask_cloud.run_until_idle()
+    cloud_on_ports.run_until_idle()
 
     assert desk.manager.result(Charge, id_) == "paid"
 
 
-def test_commands_of_a_quarantine_alert_resolve_the_task(oncetask_cloud: OncetaskCloud) -> None:
+def test_commands_of_a_quarantine_alert_resolve_the_task(cloud_on_ports: OncetaskCloud) -> None:
     """
     Of a task whose holder is gone without a trace: run again, called done, called failed.
     """
-    desk = Desk(oncetask_cloud, on_unknown="quarantine")
+    desk = Desk(cloud_on_ports, on_unknown="quarantine")
     for number, (how, status) in enumerate((("run", "pending"), ("complete", "completed"), ("fail", "failed"))):
         desk.work = die
         desk.manager.create_task(Charge(order=f"{number}:%"))
-        oncetask_cloud.run_until_idle()
-        oncetask_cloud.advance(minutes=12)
-        oncetask_cloud.sweep()
-        alert = oncetask_cloud.alerts.sent[-1]
+        cloud_on_ports.run_until_idle()
+        cloud_on_ports.advance(minutes=12)
+        cloud_on_ports.sweep()
+        alert = cloud_on_ports.alerts.sent[-1]
         assert alert.event is Event.QUARANTINE
         show, *resolve = alert.commands
         assert "status:      quarantined" in desk.paste(show)
         desk.paste(next(line for line in resolve if line.endswith(f" {how}")))
         assert desk.status(f"{number}:%") == status
         desk.work = lambda: None
-        oncetask_cloud.run_until_idle()
+        cloud_on_ports.run_until_idle()
 
 
-def test_sweep_visits_once_tasks_unasked(oncetask_cloud: OncetaskCloud) -> None:
+def test_sweep_visits_once_tasks_unasked(cloud_on_ports: OncetaskCloud) -> None:
     """
     A task whose enqueue was lost is dispatched by the command's sweep, without naming a collection.
     """
-    desk = Desk(oncetask_cloud)
-    oncetask_cloud.faults.fail("CreateTask", times=None)
+    desk = Desk(cloud_on_ports)
+    cloud_on_ports.faults.fail("CreateTask", times=None)
     assert not desk.manager.create_task(Charge(order="42")).dispatched
-    oncetask_cloud.faults.clear()
-    oncetask_cloud.advance(minutes=2)
+    cloud_on_ports.faults.clear()
+    cloud_on_ports.advance(minutes=2)
     sweep = (
-        f"GOOGLE_CLOUD_PROJECT={oncetask_cloud.local.project} ONCETASK_SERVICE_ACCOUNT={ACCOUNT} "
+        f"GOOGLE_CLOUD_PROJECT={cloud_on_ports.local.project} ONCETASK_SERVICE_ACCOUNT={ACCOUNT} "
         "ONCETASK_AUDIENCE=https://oncetask.test python -m gcp_oncetask sweep"
     )
 
     assert "1 dispatched" in desk.paste(sweep)
-    oncetask_cloud.run_until_idle()
+    cloud_on_ports.run_until_idle()
     assert desk.status("42") == "completed"
 
 
@@ -140,15 +140,15 @@ def die() -> None:
 
 
 def test_a_person_gives_kind_and_id(
-    oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cloud_on_ports: OncetaskCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
     show, cancel, reset and resolve take an id with --kind; a path that names no document hints at it, a bad kind is wrong use.
     """
-    desk = Desk(oncetask_cloud)
+    desk = Desk(cloud_on_ports)
     for name, value in (
         *desk.environ.items(),
-        ("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project),
+        ("GOOGLE_CLOUD_PROJECT", cloud_on_ports.local.project),
         ("ONCETASK_SERVICE_ACCOUNT", ACCOUNT),
         ("ONCETASK_AUDIENCE", "https://oncetask.test"),
     ):
@@ -163,7 +163,7 @@ def test_a_person_gives_kind_and_id(
     assert "needs key:   till" in capsys.readouterr().out
     assert main(["cancel", id_, "--kind", "charge-card"]) == 0
     assert desk.status(id_) == "cancellationPending"
-    oncetask_cloud.run_until_idle()
+    cloud_on_ports.run_until_idle()
     assert desk.status(id_) == "cancelled"
     assert main(["reset", id_, "--kind", "charge-card"]) == 0
     assert desk.status(id_) == "pending"

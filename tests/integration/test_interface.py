@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -378,19 +378,6 @@ def test_two_lockers_do_not_meet(oncetask_cloud: OncetaskCloud) -> None:
     oncetask_cloud.run_until_idle()
 
     assert [[id_ for id_, _ in shop.charges] for shop in shops] == [["o0"], ["o1"]]
-
-
-@pytest.fixture
-def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
-    """
-    The test's cloud, for other processes as well.
-    """
-    local = oncetask_cloud.local
-    for server in (local.firestore, local.tasks, local.logging):
-        server.start()
-    yield oncetask_cloud
-    for server in (local.firestore, local.tasks, local.logging):
-        server.stop()
 
 
 def cli(cloud: OncetaskCloud, *arguments: str) -> subprocess.CompletedProcess[str]:
