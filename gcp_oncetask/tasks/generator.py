@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask import lease
+from gcp_oncetask import courier, lease
 from gcp_oncetask.decision import NeedTime, Put, Refused, Target
 from gcp_oncetask.delivery import Delivery, TaskHeaders
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.execution import Ended, postpone
 from gcp_oncetask.record import Status
 from gcp_oncetask.store.codec import decode, encode
@@ -63,6 +64,8 @@ def deliver(
     if isinstance(decision, Refused):
         return postpone(engine, changed.snapshot, decision)
     assert isinstance(decision, Put)
+    owed = courier.newly_owed(start.lock, changed.snapshot.lock)
+    courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
     failed = sum(not engine.dispatch(made) for made in step.made)
     failed += decision.dispatch and not engine.dispatch(changed.snapshot)
     assert decision.outcome is not None
@@ -101,9 +104,14 @@ class _Step:
             return refusal
         lock = seen.lock
         assert lock is not None
-        recurrence = Recurrence.from_data(decode(seen.fields["recurrence"]))
         due = lock.wait_until or at.now
-        step = advance(recurrence, due, max(at.now, due))
+        try:
+            recurrence = Recurrence.from_data(decode(seen.fields["recurrence"]))
+            step = advance(recurrence, due, max(at.now, due))
+        except (RecurrenceError, TypeError, AttributeError) as error:
+            # Trying again can't mend it: it ends, and a person is told.
+            self._planned = []
+            return lease.fail(lock.but(settled_by=self._nonce), f"its stored recurrence can't be read: {error}", at)
         spawn = step.spawn
         if spawn and recurrence.overlap == "skip":
             # Of several that were missed the newest alone: they would overlap each other.

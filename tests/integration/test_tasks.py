@@ -165,3 +165,18 @@ def test_workers_run_on_the_virtual_clock(oncetask_cloud):
     assert sorted(ran) == sorted([("a", 1), ("a", 2), *nights])
     assert ran[-2:] == nights
     assert oncetask_cloud.deliveries == []
+
+
+def test_a_recurring_task_whose_rule_is_damaged_ends_and_a_person_is_told(oncetask_cloud):
+    manager = serve(oncetask_cloud)
+    manager.register_task_handler(Report, lambda task, attempt: None)
+    manager.create_task(Report(name="r"))
+    path = manager.name_of(Report, "r").path
+    manager.locker.client.document(path).update({"recurrence": {"rrule": "FREQ=NEVER"}})
+    oncetask_cloud.advance(hours=5)
+    lock = manager.locker.show(path)
+    assert lock.status == "failed"
+    assert "recurrence can't be read" in lock.errors[-1].message
+    [alert] = oncetask_cloud.alerts.sent
+    assert alert.document == path
+    assert [delivery.status for delivery in oncetask_cloud.deliveries] == [200]
