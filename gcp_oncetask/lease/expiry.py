@@ -67,7 +67,7 @@ def take_over(
     noted = writes.noted(lock, f"lease expired: {reason}", at)
     # 4. The limit of attempts, then the takeover.
     limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
-    if lock.attempts >= limit:
+    if lock.attempts >= limit and not writes.stopped(lock):
         return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
     owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
     if grant_to is not None and not superseded(lock):

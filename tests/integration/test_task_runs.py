@@ -4,6 +4,7 @@ How runs of once-tasks end: verdicts, bad payloads and results, crashes, cancell
 
 from __future__ import annotations
 
+import itertools
 import logging
 from datetime import timedelta
 from typing import Any
@@ -129,7 +130,7 @@ def test_retry_starts_when_its_delay_is_over(service: Service) -> None:
     service.handle(retry=FixedDelay(delay=timedelta(seconds=7))).create("a")
     service.act = act
     service.cloud.advance(minutes=1)
-    gaps = [(later - earlier).total_seconds() for earlier, later in zip(began, began[1:], strict=False)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(began)]
     assert gaps == [pytest.approx(7, abs=0.1)] * 2
 
 
