@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import FixedDelay, Status
+from gcp_oncetask import FixedDelay, Snooze, Status
 from gcp_oncetask.documents import key_path
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
@@ -352,4 +352,43 @@ def test_waiter_whose_delivery_is_lost_after_the_hand_over(service: Service) -> 
     for task in service.cloud.local.tasks.tasks():
         service.cloud.drop(task.name)
     service.settle(6)
+    assert service.ran == ["a", "b", "c"]
+
+
+def test_waiter_that_ends_at_once_when_it_is_cancelled_passes_the_key_on(service: Service) -> None:
+    """
+    One that has run before and has no cancellation handler gets no other delivery that could.
+    """
+    service.create("b", key="K")
+    while_it_runs(service, lambda task, attempt: Snooze(30))
+    service.cloud.run_until_idle()
+    service.cloud.clock.advance(31)
+    service.create("a", "c", key="K")
+
+    def act(task: Any, attempt: Any) -> None:
+        park(service, "b", "c")
+
+    while_it_runs(service, act)
+    service.deliver("a")
+    assert service.lock("b").parked is None
+    assert service.manager.cancel_task(Work, "b")
+    assert service.lock("b").status is Status.CANCELLED
+    service.cloud.run_until_idle()
+    assert service.ran == ["b", "a", "c"]
+
+
+def test_free_key_goes_to_those_that_wait_first(service: Service) -> None:
+    """
+    The holder vanished; whoever comes next queues up behind those that waited, and wakes them.
+    """
+    service.create("a", "b", "c", key="K")
+
+    def act(task: Any, attempt: Any) -> None:
+        park(service, "b")
+        service.manager.locker.client.document(service.path("a")).delete()
+
+    while_it_runs(service, act)
+    service.deliver("a")
+    assert service.deliver("c").json["outcome"] == "parked"
+    service.cloud.run_until_idle()
     assert service.ran == ["a", "b", "c"]
