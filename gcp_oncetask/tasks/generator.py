@@ -92,6 +92,7 @@ class _Step:
         self._nonce = engine.clock.nonce()
         self._planned: list[_Occurrence] = []
         self._there: set[str] = set()
+        self._tried: dict[str, _Occurrence] = {}
         self.made: list[Snapshot] = []
 
     def decide(self, seen: Snapshot) -> Put | Refused | NeedTime:
@@ -171,6 +172,7 @@ class _Step:
         """
         The creation of each occurrence.
         """
+        self._tried |= {occurrence.snapshot.path: occurrence for occurrence in self._planned}
         return [self._creation(occurrence) for occurrence in self._planned]
 
     def _creation(self, occurrence: _Occurrence) -> Any:
@@ -189,7 +191,8 @@ class _Step:
         """
         The occurrences are there.
         """
-        for number, occurrence in enumerate(self._planned):
+        # If the answer was lost, it may be that of an earlier try, whose occurrences are not planned any more.
+        for number, occurrence in enumerate(self._planned if results is not None else self._tried.values()):
             update = occurrence.update
             assert update is not None
             if results is None:

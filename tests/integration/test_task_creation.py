@@ -25,6 +25,7 @@ def service(oncetask_cloud: OncetaskCloud) -> Service:
     return Service(oncetask_cloud)
 
 
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")
 @pytest.mark.parametrize("name", ["task_id", "resource_key", "scheduled_at", "recurrence"])
 def test_a_field_named_like_a_method_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"field named '{name}'"):

@@ -203,6 +203,16 @@ class Service:
         headers["Authorization"] = f"Bearer {token}"
         return self.app.test_client().post("/oncetask/deliver", data=body, headers=headers)
 
+    def deliver(self, name: str, model: type[TaskData] = Work) -> Any:
+        """
+        Deliver the queued task of *name*, and take it off the queue.
+        """
+        body = self.body(name, model)
+        for task in self.cloud.local.tasks.tasks():
+            if bytes(task.http_request.body) == body:
+                self.cloud.drop(task.name)
+        return self.post(body)
+
     def post_all(self, bodies: list[bytes], at_once: int | None = None) -> list[str]:
         """
         Deliver *bodies*, so many at once (None: all); returns the outcomes. Time passes meanwhile, so that pauses end.

@@ -13,7 +13,7 @@ from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome
 from gcp_oncetask.lease import keys
-from gcp_oncetask.record import Lock, Status, superseded
+from gcp_oncetask.record import Event, Lock, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
 from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
@@ -299,6 +299,7 @@ def test_cancelled_one_whose_holder_died_is_cancelled() -> None:
         grant_to=None,
     )
     assert put(made).lock.status is Status.CANCELLED
+    assert {owed.event for owed in put(made).lock.owed} == {Event.TAKEOVER}
 
 
 # --- generators -------------------------------------------------------------------------------------------------------
