@@ -45,7 +45,7 @@ bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.firestore
 
-simulate: $(STAMP) ## the promise in as many simulated histories as wanted: make simulate SEEDS=20000
+simulate: $(STAMP) ## the promise in as many simulated histories of each kind as wanted: make simulate SEEDS=20000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 mutants: $(STAMP) ## the library with one mistake at a time: each must be caught

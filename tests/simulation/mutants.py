@@ -234,8 +234,10 @@ def main() -> int:
     chosen_ones = [m for m in ALL if chosen.only is None or chosen.only in m.mistake]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     print("the library as it is ...", flush=True)
-    for kind, many in seeds.items():
-        if (seed := caught(None, many, kind)) is not None:
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        plain = dict(zip(seeds, pool.map(lambda kind: caught(None, seeds[kind], kind), seeds), strict=True))
+    for kind, seed in plain.items():
+        if seed is not None:
             print(
                 f"{kind}: seed {seed} fails without any mutant: python -m tests.simulation --kind {kind} --story {seed}"
             )

@@ -357,6 +357,11 @@ class TasksChecker(Checker):
         """
         What holds between tasks and keys after every commit.
         """
+        for where, key in self.keys.items():
+            task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
+            ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
+            if ended and not any(one[0] == key.lock.holder for one in self.orphans):
+                self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
         holders: dict[str, str] = {}
         for path, lock in self.locks.items():
             if lock.key is None:

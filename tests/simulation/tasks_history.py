@@ -18,7 +18,7 @@ from gcp_oncetask.documents import TaskName
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.retry import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
-from tests.simulation.checker import Running
+from tests.simulation.checker import ROOT, Running
 from tests.simulation.history import BOUND, History
 from tests.simulation.plan import Plan
 from tests.simulation.tasks_checker import TasksChecker
@@ -170,6 +170,18 @@ class TasksHistory(History):
                 hub.spawn(cloud, self._paused, item, after=within)
             if isinstance(item.data, Tick) and plan.has("recreations"):
                 hub.spawn(cloud, self._recreated, item, after=within)
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        After every call that took effect.
+        """
+        super().observe(process, name, request)
+        if process is None or process.frozen or process.dead or name != "Commit" or self.world.landing:
+            return
+        locks = [self.checker.locks.get(write.update.name.removeprefix(ROOT)) for write in request.writes]
+        gathers = any(lock is not None and lock.rides and lock.instance == process.name for lock in locks)
+        if gathers and self.world.hit("freezes", 0.1):
+            self.world.freeze(process, self.draw.choice((30, 90, 400, 800)), "while it gathers")
 
     # --- the app ---
 
