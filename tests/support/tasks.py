@@ -20,7 +20,7 @@ from gcp_oncetask.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
-from tests.support.orders import Killed, _Mortal
+from tests.support.orders import Killed, Mortal
 
 URL = "https://tasks.test"
 DAILY = {"rrule": "FREQ=DAILY", "dtstart": "2026-01-01T00:00:00Z"}
@@ -103,7 +103,7 @@ class Service:
         self.cloud = cloud
         self.manager = TaskManager(Locker(config=Config(base_url=url, **config)))
         self.app = Flask("tasks")
-        self.app.wsgi_app = _Mortal(self.app.wsgi_app)  # type: ignore[method-assign]
+        self.app.wsgi_app = Mortal(self.app.wsgi_app)  # type: ignore[method-assign]
         self.app.register_blueprint(blueprint(self.manager))
         cloud.use(self.manager.locker)
         cloud.mount(url, self.app)
