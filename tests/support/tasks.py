@@ -18,7 +18,6 @@ from gcp_oncetask import Attempt, Config, Locker
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager
-from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import Killed, Mortal
 
@@ -267,9 +266,6 @@ class Service:
         self.cloud.local.firestore.reset_counts()
         self.cloud.local.tasks.counts.clear()
 
-    def __repr__(self) -> str:
-        return f"Service({list(self.manager.registry.kinds())})"
-
 
 @contextmanager
 def lines(logger: logging.Logger) -> Iterator[list[dict[str, Any]]]:
@@ -295,10 +291,3 @@ def lines(logger: logging.Logger) -> Iterator[list[dict[str, Any]]]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-def kind_name(model: type[TaskData]) -> str:
-    """
-    Name of a model's kind.
-    """
-    return kind_of(model).name
