@@ -40,6 +40,7 @@ class Membership:
         self._beaten: Mark | None = None
         self._tried: Mark | None = None
         self._failures = 0
+        self._next_death: float | None = None
         self.id = engine.clock.nonce()
         self.shards: dict[str, tuple[int, ...]] = {}
         self.sessions = 0
@@ -53,6 +54,9 @@ class Membership:
         pause = self._ttl / BEATS
         if self._failures:
             pause = min(pause, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
+        elif self._next_death is not None:
+            # Whoever lives beats long before that; the shards of one who does not are shared out at once.
+            pause = min(pause, self._next_death)
         return max(0.0, pause - elapsed(self._tried, self._engine.clock.mark()))
 
     def beat(self) -> bool:
@@ -81,6 +85,8 @@ class Membership:
 
     def _share(self, found: Sequence[Session], now: datetime) -> None:
         self.sessions = sum(session.alive(now) for session in found)
+        others = [session.left(now) for session in found if session.alive(now) and session.id != self.id]
+        self._next_death = min(others, default=None)
         count = self._engine.config.pull_shards
         self.shards = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
 
