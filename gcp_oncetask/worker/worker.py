@@ -104,6 +104,7 @@ class Worker:
         self._failed = False
         self._more: int | None = None
         self._ended = 0
+        self._keys_freed = self._keys_seen = 0
         self._turn = 0
         self._next_shard: dict[str, int] = {}
         self.done = 0
@@ -134,9 +135,12 @@ class Worker:
         Raises:
             UsageError: It is running already.
         """
-        self._start()
+        if not self._stopped.is_set():
+            raise UsageError("This worker is running already.")
+        self._stopped.clear()
         previous = self._catch_signals()
         try:
+            self._start()
             while not self._stopping.is_set():
                 self._round()
             self._finish()
@@ -152,9 +156,6 @@ class Worker:
                 signal.signal(number, handler)
 
     def _start(self) -> None:
-        if not self._stopped.is_set():
-            raise UsageError("This worker is running already.")
-        self._stopped.clear()
         if self._client_factory is not None:
             self.engine.use_client(self._client_factory())
         self._membership = Membership(self.engine, self.kinds, self._ttl)
@@ -258,16 +259,20 @@ class Worker:
             return True
         if elapsed(self._polled, self.engine.clock.mark()) >= self._interval():
             return True
+        if self._keys_freed != self._keys_seen and not self._hears():
+            return True
         due = self._first_due()
         return due is not None and due <= self.engine.store.estimate()
+
+    def _hears(self) -> bool:
+        return self._listening is not None and self._listening.healthy
 
     def _first_due(self) -> datetime | None:
         listener = None if self._listening is None else self._listening.listener
         return None if listener is None else listener.first_due()
 
     def _interval(self) -> float:
-        healthy = self._listening is not None and self._listening.healthy
-        if not healthy:
+        if not self._hears():
             return self._poll
         # What was left alone for a while, or could not be asked for, is shown to nobody again.
         return _BACKOFF if self._later or self._failed else float("inf")
@@ -295,6 +300,7 @@ class Worker:
         self._turn += 1
         self._failed = False
         ended, full = self._ended, False
+        self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
         # As of before the questions: what came due while they were asked has not been asked for.
         shown, asked = 0 if listener is None else listener.shown(), self.engine.store.estimate()
@@ -386,10 +392,9 @@ class Worker:
         finally:
             with self._guard:
                 self._running.pop(snapshot.path, None)
-                if snapshot.lock is not None and snapshot.lock.key is not None and self._more is None:
-                    # Its key may have gone to another one, which only a listener tells.
-                    self._more = None if self._listening is not None and self._listening.healthy else self._ended
                 self._ended += 1
+                # A key that it gave back may have gone to another task, which only a listener tells.
+                self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
                     self._later[snapshot.path] = self.engine.clock.mark()
                 elif ended.outcome not in _NOT_RUN:

@@ -4,6 +4,7 @@ Workers that pull, on the real clock: threads, a listener, sessions that share.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import zlib
 
@@ -266,7 +267,7 @@ def test_no_shard_starves_while_another_is_never_empty(make_manager):
     """
     One place, and a backlog that never ends in the first shard: the others have their turn.
     """
-    manager, ledger, never = make_manager(), Ledger(), iter(range(1000, 10_000))
+    manager, ledger, never = make_manager(), Ledger(), itertools.count(1000)
     shards = manager.locker.config.pull_shards
 
     def shard(number):
@@ -286,18 +287,30 @@ def test_no_shard_starves_while_another_is_never_empty(make_manager):
     others = [Resize(number=number) for number in range(60) if shard(number) != 0][:14]
     manager.create_tasks(others)
     with at_work(Worker(manager, concurrency=1)):
-        ledger.wait(len(others))
+        ledger.wait(len(others), timeout=20)
 
 
 def test_tasks_of_one_key_follow_each_other_without_waiting_for_the_poll(make_manager):
     """
     Without a listener, a task that gives a key back makes the worker look for the one that got it.
     """
-    manager, ledger = make_manager(), Ledger()
-    manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id))
+    manager, ledger, gate = make_manager(), Ledger(), threading.Event()
+
+    def resize(task, attempt):
+        assert gate.wait(30)
+        ledger.note(task.id)
+
+    manager.register_task_handler(Resize, resize)
     for number in range(6):
         manager.create_task(Resize(number=number, shelf="a"))
+
+    def waiting():
+        tasks = manager.get_tasks_by_resource_key(Resize, "a")
+        return sum(task.lock.parked is not None for task in tasks)
+
     with at_work(Worker(manager, listen=False, poll_interval=3600)):
+        ledger.until(lambda: waiting() == 5)
+        gate.set()
         ledger.wait(6)
     assert set(ledger.runs.values()) == {1}
 

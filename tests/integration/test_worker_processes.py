@@ -201,7 +201,7 @@ def test_a_stopped_workers_shards_move_at_once(depot: Depot) -> None:
     """
     The others are told that it leaves: with sessions of ten minutes, what is created after SIGTERM is run within seconds.
     """
-    first = depot.start(WORKER_TTL="6")
+    first = depot.start(WORKER_TTL="600")
     until(lambda: len(depot.shares()) == 1)
     depot.start(WORKER_TTL="600")
     until(lambda: sorted(map(len, depot.shares().values())) == [4, 4])

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 EXPECTED = [f"DL-{number:02}" for number in range(1, 46)]
-EXPECTED += [f"RL-{number:02}" for number in (*range(1, 16), *range(24, 32), 33)]
+EXPECTED += [f"SL-{number:02}" for number in range(1, 25)]
+EXPECTED += [f"RL-{number:02}" for number in range(1, 35)]
+EXPECTED += [f"ES-{number:02}" for number in range(1, 35)]
 
 
 class Results:

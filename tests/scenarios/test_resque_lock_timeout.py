@@ -1,6 +1,6 @@
 """
 resque-lock-timeout: named locks, and jobs that exclude each other. One test per row of its behaviour; the rows about jobs
-that are unique while queued (loners) belong to once-tasks.
+that are unique while queued (loners) are in a module of their own.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def test_rl_07_job_is_killed(world: World) -> None:
     """
     A process that holds a lock is killed with SIGKILL: busy until its ttl, then free.
     """
-    address = world.cloud.local.firestore.address
+    address = world.cloud.local.firestore.start()
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD],
         env={**os.environ, "FIRESTORE_EMULATOR_HOST": address},
@@ -185,6 +185,7 @@ def test_rl_07_job_is_killed(world: World) -> None:
         assert child.stdout.readline() == "held\n"
         child.send_signal(signal.SIGKILL)
         child.wait(10)
+    world.cloud.local.firestore.stop()
     assert not world.lock(ttl=60).acquire(blocking=False)
     world.cloud.advance(seconds=60)
     assert world.lock(ttl=60).acquire(blocking=False)

@@ -23,9 +23,11 @@ def at_work(*workers: Worker) -> Iterator[None]:
     try:
         yield
     finally:
-        for worker in workers:
-            worker.stop()
-        for thread in threads:
+        # On threads of their own: on a virtual clock the test's own thread would not wait.
+        stoppers = [threading.Thread(target=worker.stop) for worker in workers]
+        for stopper in stoppers:
+            stopper.start()
+        for thread in (*stoppers, *threads):
             thread.join(30)
             assert not thread.is_alive()
 
