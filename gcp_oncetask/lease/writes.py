@@ -110,6 +110,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         queue=target.queue,
         params=target.params,
         headers=target.headers,
+        traceparent=target.traceparent,
         result=None,
         cancel_requested_at=None,
         cancelling=False,
@@ -214,7 +215,7 @@ def following(lock: Lock, at: Moment) -> Put:
     """
     The next sequence, at the same target, for a payload that came while this one ran.
     """
-    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 
 
