@@ -15,8 +15,8 @@ Shape of the metrics:
     oncetask.start.latency: histogram, seconds from when a task was due to its grant, both by the server's clock.
 
 Source:
-    The semantic conventions for messaging spans (v1.43, status: development): ``{operation} {destination}``, links rather than
-    parents, ``error.type`` where it failed.
+    The semantic conventions for messaging spans (status: development): named ``{operation} {destination}``, links rather than
+    parents, ``error.type`` where it failed; opentelemetry.io/docs/specs/semconv/messaging.
 """
 
 from __future__ import annotations
@@ -260,9 +260,8 @@ def _produce(
     attributes = _attributes(found.operation, "send", found.destination, found.document, found.kind)
     if found.size is not None:
         attributes["messaging.batch.message_count"] = found.size
-    span = tracer.start_span(
-        f"{found.operation} {found.destination}", kind=trace.SpanKind.PRODUCER, attributes=attributes
-    )
+    name = f"{found.operation} {found.destination}".rstrip()
+    span = tracer.start_span(name, kind=trace.SpanKind.PRODUCER, attributes=attributes)
     return _Producing(span, found), context.attach(trace.set_span_in_context(span))
 
 

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.semconv._incubating.attributes import error_attributes, messaging_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
 from gcp_oncetask import (
@@ -200,6 +201,21 @@ def test_push_task_has_a_producer_span_and_a_linked_consumer_span(oncetask_cloud
     assert {made.status.status_code, ran.status.status_code} == {StatusCode.UNSET}
 
 
+def test_attributes_are_those_of_the_conventions(oncetask_cloud, seen):
+    manager = serve(oncetask_cloud)
+    manager.register_task_handler(Mailed, lambda task, attempt: 1 / 0)
+    manager.create_task(Mailed(number=1))
+    manager.create_tasks([Mailed(number=2), Mailed(number=3)])
+    oncetask_cloud.run_until_idle()
+    known = {value for name, value in vars(messaging_attributes).items() if name.startswith("MESSAGING_")}
+    known |= {error_attributes.ERROR_TYPE}
+    used = {name for span in seen.exporter.get_finished_spans() for name in span.attributes}
+    assert len(used) > 10
+    assert {name for name in used if not name.startswith("oncetask.")} <= known
+    types = {item.value for item in messaging_attributes.MessagingOperationTypeValues}
+    assert {span.attributes["messaging.operation.type"] for span in seen.exporter.get_finished_spans()} <= types
+
+
 def test_pull_task_carries_the_context_in_its_record(oncetask_cloud, seen):
     manager = serve(oncetask_cloud)
     manager.register_task_handler(Pulled, lambda task, attempt: None)
@@ -313,6 +329,49 @@ def test_delivery_made_by_the_sweeper_is_linked(oncetask_cloud, shop, seen):
     oncetask_cloud.run_until_idle()
     [made], [ran] = seen.producers(), seen.consumers()
     assert origins(ran) == [id_of(made)]
+
+
+def test_step_that_is_settled_from_the_log_is_linked(oncetask_cloud, shop, seen):
+    def charge(order, attempt):
+        oncetask_cloud.faults.fail("Commit", times=None)
+        oncetask_cloud.faults.fail("GetDocument", times=None)
+        shop.locker.schedule(order, "/tasks/order")
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(seconds=65)
+    oncetask_cloud.sweep()
+    oncetask_cloud.advance(minutes=3)
+    first, second = seen.producers()
+    assert [origins(span) for span in seen.consumers()] == [[id_of(first)], [id_of(second)]]
+    assert second.attributes["error.type"] == "StoreError"
+    assert seen.counts("oncetask.takeovers", "oncetask.verdict", "oncetask.outcome") == {("recorded", "recovered"): 1}
+
+
+def test_reset_keeps_the_link(oncetask_cloud, shop, seen):
+    shop.on_charge = lambda order, attempt: Fail("no") if attempt.sequence == 1 else None
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    shop.locker.reset(Order, "42")
+    oncetask_cloud.run_until_idle()
+    [made], ran = seen.producers(), seen.consumers()
+    assert [origins(span) for span in ran] == [[id_of(made)]] * 2
+    assert outcomes(ran) == ["failed", "completed"]
+
+
+def test_handler_that_raises_after_settling_is_an_error(oncetask_cloud, shop, seen):
+    def charge(order, attempt):
+        shop.locker.complete(order)
+        raise ValueError("too late to matter")
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    [ran] = seen.consumers()
+    assert outcomes([ran]) == ["settled"]
+    assert (ran.status.status_code, ran.attributes["error.type"]) == (StatusCode.ERROR, "ValueError")
 
 
 def test_schedule_that_fails_is_an_error(oncetask_cloud, shop, seen):
@@ -545,6 +604,9 @@ def test_without_a_provider_nothing_is_stored_and_nothing_made(oncetask_cloud, s
         sys.setprofile(None)
     assert shop.locker.show("orders/42").traceparent is None
     assert shop.seen[0].span is None
+    # Two schedules, attempts and settlings.
+    assert called["get_tracer_provider"] <= 6
+    assert called["get_meter_provider"] <= 4
     assert {name for name in called if not name.startswith("_")} <= {
         "get_tracer_provider",
         "get_meter_provider",
@@ -613,6 +675,17 @@ def test_without_opentelemetry_everything_works_and_nothing_is_imported():
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.splitlines() if not line.startswith("{")]
     assert said == ["['42'] ['1'] []", "False"]
+
+
+def test_telemetry_costs_no_call(oncetask_cloud, shop, seen):
+    shop.locker.schedule(Order(id="0"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    firestore = oncetask_cloud.local.firestore
+    firestore.reset_counts()
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    assert (dict(firestore.counts), firestore.reads, firestore.writes) == ({"Commit": 5}, 0, 5)
+    assert len(seen.consumers()) == 4
 
 
 def test_process_without_telemetry_leaves_no_old_context(oncetask_cloud, shop, seen, monkeypatch):
