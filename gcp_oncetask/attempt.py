@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from google.cloud.firestore import Transaction
 from pydantic_core import to_json
 
-from gcp_oncetask import keys, lease
+from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.clock import Mark, elapsed, pause
 from gcp_oncetask.decision import Fence, Kind, Lost, Policy, Put, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders, idempotency_key
@@ -130,6 +130,7 @@ class Attempt:
         settled: How the attempt has ended; None: it has not.
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
         context: The attempt, for log lines.
+        span: Its span; None without telemetry.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Attempt:
         self.settled: Outcome | None = None
         self.pending: tuple[Settlement, Changes] | None = None
         self.context: Final = context
+        self.span: telemetry.Consuming | None = None
         self._engine = engine
         self._policy = policy
         self._renewing = renewing
@@ -261,6 +263,7 @@ class Attempt:
     def _took(self, changed: Changed[Any]) -> Put:
         decision = changed.decision
         if isinstance(decision, Lost):
+            telemetry.refused(decision, self.lost)
             self.lost.set()
             raise LeaseLostError(
                 f"{self.context.document}: {decision.reason}. Stop; nothing more can be written.",

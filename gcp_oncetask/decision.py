@@ -77,7 +77,8 @@ class Fence(NamedTuple):
 
 class Target(NamedTuple):
     """
-    Where a sequence goes (without a URL: to the workers that pull its kind), with what, and when.
+    Where a sequence goes (without a URL: to the workers that pull its kind), with what, when, and the W3C trace context of who
+    asked for it.
     """
 
     url: str | None
@@ -85,6 +86,7 @@ class Target(NamedTuple):
     params: Any = None
     headers: dict[str, str] | None = None
     wait_until: datetime | None = None
+    traceparent: str | None = None
 
 
 class Kind(StrEnum):
@@ -142,6 +144,8 @@ class Settlement:
                 "headers": t.headers,
                 "waitUntil": None if t.wait_until is None else instant(t.wait_until),
             }
+            if t.traceparent is not None:
+                data["target"]["traceparent"] = t.traceparent
         if self.result is not None:
             data["result"] = self.result
         if self.wait_until is not None:
@@ -173,6 +177,7 @@ class Settlement:
                 params=target.get("params"),
                 headers=target.get("headers"),
                 wait_until=None if target.get("waitUntil") is None else parse_instant(target["waitUntil"]),
+                traceparent=target.get("traceparent"),
             ),
             result=data.get("result"),
             wait_until=None if data.get("waitUntil") is None else parse_instant(data["waitUntil"]),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import forks, identity
+from gcp_oncetask import forks, identity, telemetry
 from gcp_oncetask.alerts import AlertChannel, channel_from
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
@@ -267,6 +267,7 @@ class Engine:
             params=params,
             headers=headers,
             wait_until=self.wait_until(delay, at),
+            traceparent=telemetry.traceparent(),
         )
 
     def wait_until(self, delay: timedelta | float | None, at: datetime | None = None) -> datetime | None:

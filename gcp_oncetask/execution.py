@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from gcp_oncetask import courier, keys, lease, recovery
+from gcp_oncetask import courier, keys, lease, recovery, telemetry
 from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze, Verdict, running
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement, Target
@@ -195,10 +195,10 @@ def _gate(run: _Run, start: Snapshot) -> keys.Gate | None:
 
 def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
     engine, delivery = run.engine, run.delivery
-    before: list[Lock | None] = []
+    before: list[Snapshot] = []
 
     def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
-        before[:] = [seen.lock]
+        before[:] = [seen]
         at = engine.moment(seen)
         decision = lease.claim(seen.lock, delivery, run.job.of(seen.lock).policy, run.claimant, at)
         wants_key = gate is not None and isinstance(decision, Put) and decision.outcome is None
@@ -220,7 +220,8 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
     if decision.outcome is not None:
         if decision.outcome is not Outcome.PARKED:
             keys.give_up_reservation(engine, changed.snapshot)
-        return _closed(run, before[0], changed.snapshot, decision.outcome, "")
+        return _closed(run, before[0].lock, changed.snapshot, decision.outcome, "")
+    telemetry.started(before[0], changed.snapshot)
     return _granted(run, changed.snapshot)
 
 
@@ -357,6 +358,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 
+@telemetry.consumer
 def _run(run: _Run, attempt: Attempt) -> Ended:
     job = run.job.of(attempt.granted)
     entity: Any = None
@@ -394,6 +396,7 @@ def _already(run: _Run, attempt: Attempt, value: Any) -> Ended:
 
 
 def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
+    telemetry.raised(attempt, error)
     LOGGER.error(
         "%s: the handler raised after it had settled the attempt; the settling stands.",
         run.delivery.document,
@@ -413,6 +416,7 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
     How a delivery ends whose lease is somebody else's.
     """
     LOGGER.warning("%s", error)
+    telemetry.raised(attempt, error)
     if error.facts.get("removed"):
         courier.send_directly(
             engine,
@@ -430,6 +434,7 @@ def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) ->
     """
     The verdict of the retry policy on an attempt that raised.
     """
+    telemetry.raised(attempt, error)
     return _by_policy(engine, job, attempt, error, f"{type(error).__name__}: {error}")
 
 
@@ -443,6 +448,15 @@ def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException,
     return Retry(message, after=policy.next_delay(attempt.number, error, engine.clock.random()))
 
 
+def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
+    if not isinstance(value, Continue) or attempt.pending is not None:
+        return None
+    kind = attempt.context.kind
+    to = telemetry.destination(value.queue or attempt.granted.queue, kind)
+    return telemetry.Message("schedule", to, attempt.context.document, kind)
+
+
+@telemetry.producer(_next_step)
 def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
@@ -456,6 +470,7 @@ def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) 
         put = _try_settle(engine, job, attempt, how, changes)
     except LeaseLostError as error:
         return lost(engine, attempt, error)
+    telemetry.scheduled(attempt.snapshot)
     if put.dispatch and not engine.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         return Ended(Outcome.UNDISPATCHED, "the next delivery could not be made; the queue shall try this one again")
     assert put.outcome is not None
@@ -518,7 +533,7 @@ def continuing(
     lock = attempt.granted
     if lock.url is None:
         wait = engine.wait_until(how.delay, at)
-        target = Target(url=None, queue=None, params=storable(how.params), headers=headers, wait_until=wait)
+        target = Target(None, None, storable(how.params), headers, wait, telemetry.traceparent())
         return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
     target = engine.target(
         how.url or lock.url,

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gcp_oncetask import courier
+from gcp_oncetask import courier, telemetry
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
@@ -191,6 +191,7 @@ def status_of(outcome: Outcome, retry_count: int) -> int:
 
 
 def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseReturnValue:
+    telemetry.ended(ended.outcome, headers.queue)
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
         severity = logging.WARNING

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, overload
 from google.cloud.firestore import Client, Transaction
 from pydantic import BaseModel, TypeAdapter
 
-from gcp_oncetask import keys, lease, models
+from gcp_oncetask import keys, lease, models, telemetry
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.attempt import Attempt, Continue
 from gcp_oncetask.clock import Clock
@@ -131,6 +131,7 @@ class Locker:
 
     # --- schedule and complete ---
 
+    @telemetry.producer(lambda *args, **options: _message(*args, **options))  # noqa: PLW0108 - it is defined below
     def schedule(
         self,
         entity: LockedModel,
@@ -198,6 +199,7 @@ class Locker:
         """
         lock = snapshot.lock
         assert lock is not None
+        telemetry.scheduled(snapshot)
         if lock.url is None:
             return Scheduled(lock.sequence, None, dispatched=True)
         push = self.engine.push_of(snapshot)
@@ -222,6 +224,7 @@ class Locker:
         if put.outcome is Outcome.CANCELLED:
             return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
         if transaction is not None:
+            telemetry.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
             def dispatch() -> bool:
@@ -542,6 +545,12 @@ def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
     if isinstance(as_, type) and issubclass(as_, BaseModel):
         return as_.model_validate(lock.result)
     return TypeAdapter(as_).validate_python(lock.result)
+
+
+def _message(locker: Locker, entity: LockedModel, *_url: Any, queue: str | None = None, **_: Any) -> telemetry.Message:
+    attempt: Attempt | None = models.attempt_of(entity)
+    queue = queue or (attempt.granted.queue if attempt is not None else None) or locker.config.queue
+    return telemetry.Message("schedule", telemetry.destination(queue, None), entity.document_path)
 
 
 def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:

@@ -124,6 +124,7 @@ class Lock:
         queue: Full name of its queue.
         params: What ``schedule`` was given for this sequence; JSON.
         headers: Extra headers of its deliveries.
+        traceparent: W3C trace context of its schedule; None: that had no span.
         trace: Trace id of the holder's request.
         instance: Where the holder runs.
         result: What the last completed run returned; JSON.
@@ -171,6 +172,7 @@ class Lock:
     queue: str | None = None
     params: Any = None
     headers: dict[str, str] | None = None
+    traceparent: str | None = None
     trace: str | None = None
     instance: str | None = None
     result: Any = None

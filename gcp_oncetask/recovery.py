@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gcp_oncetask import keys, lease
+from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RequestLogError
@@ -119,6 +119,7 @@ def take_over(
 
     # The verdict's fields ride along only with its settlement.
     changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes)
+    telemetry.taken_over(judged.verdict.finding, changed.decision)
     keys.hand_over(engine, changed.freed)
     return changed
 

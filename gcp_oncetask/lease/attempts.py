@@ -118,7 +118,7 @@ def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: Moment) -> Put:
     signed = lock.but(settled_by=nonce)
     if upcoming is None:
         return writes.ended(signed, Status.COMPLETED, at, Outcome.COMPLETED)
-    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers, wait_until=upcoming)
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, upcoming, lock.traceparent)
     return writes.scheduled(signed, target, nonce, at, base=lock.base)
 
 

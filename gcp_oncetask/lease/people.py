@@ -37,7 +37,7 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
         return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
     if lock.scheduled_by is None:
         return Refused(Outcome.GONE, "it was never scheduled: there is nobody to deliver it to")
-    target = Target(url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers)
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
     errors = lock.errors if keep_errors else ()
@@ -55,7 +55,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
         esync's README and its first tests: of several requests with one key only the newest runs, and finishing an older
         one never swallows it.
     """
-    newer = lock.but(wanted=lock.wanted + 1)
+    newer = lock.but(wanted=lock.wanted + 1, traceparent=target.traceparent)
     if lock.finished:
         return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
     if lock.status is not Status.SCHEDULED:

@@ -110,6 +110,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         queue=target.queue,
         params=target.params,
         headers=target.headers,
+        traceparent=target.traceparent,
         result=None,
         cancel_requested_at=None,
         cancelling=False,
@@ -217,9 +218,7 @@ def following(lock: Lock, at: Moment) -> Put:
     """
     The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
     """
-    target = Target(
-        url=lock.url, queue=lock.queue, params=lock.params, headers=lock.headers, wait_until=lock.wait_until
-    )
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
     return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 
 

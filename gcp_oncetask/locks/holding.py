@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
+from gcp_oncetask import telemetry
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
 from gcp_oncetask.engine import Engine
@@ -214,6 +215,7 @@ class Holding:
             alive=self.alive,
         )
         if isinstance(changed.decision, Lost):
+            telemetry.refused(changed.decision, self.lost)
             self.lost.set()
             raise self._lost(changed.decision)
         self._snapshot = changed.snapshot

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from gcp_oncetask import courier, lease
+from gcp_oncetask import courier, lease, telemetry
 from gcp_oncetask.attempt import Attempt, Snooze, Verdict
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
@@ -184,6 +184,8 @@ class Batch:
         engine.trail.write(
             "started", context, message=f"attempt {lock.attempts} of {snapshot.path} started, in a batch"
         )
+        telemetry.started(snapshot, changed.snapshot)
+        telemetry.begin(attempt, current=False)
         if job.renew:
             self._renewals().add(attempt, renewal_interval(job.policy.lease), mark)
         try:
@@ -205,6 +207,7 @@ class Batch:
         if job.renew:
             self._renewals().remove(attempt)
         if attempt.settled is not None:
+            telemetry.end(attempt, attempt.settled, "settled by the handler")
             return
         if isinstance(value, BaseException) and not isinstance(value, Verdict):
             value = failure(engine, job, attempt, value)
@@ -212,7 +215,10 @@ class Batch:
             ended = settle(engine, job, attempt, task, value)
         except OncetaskError as error:
             LOGGER.error("%s could not be settled: %s", attempt.context.document, error)
+            telemetry.end(attempt, None, "", error)
             return
+        telemetry.end(attempt, ended.outcome, ended.reason)
+        telemetry.ended(ended.outcome, telemetry.destination(attempt.granted.queue, attempt.context.kind))
         newly = courier.newly_owed(attempt.granted, attempt.snapshot.lock)
         courier.send_owed(engine, attempt.snapshot, newly, engine.clock.mark())
         name = task_name(attempt.context.document)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gcp_oncetask import keys
+from gcp_oncetask import keys, telemetry
 from gcp_oncetask.decision import Put
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
@@ -62,6 +62,7 @@ class CreatedMany:
         return len(self.items)
 
 
+@telemetry.producer(lambda manager, tasks, **_: creation.message(manager.locker.engine, "create_tasks", tasks))
 def create_many(
     manager: TaskManager,
     tasks: Sequence[TaskData],

@@ -4,10 +4,11 @@ Creating once-tasks: what is stored, and what happens when the id exists already
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gcp_oncetask import lease
+from gcp_oncetask import lease, telemetry
 from gcp_oncetask.decision import Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import PUSH, TaskName, pull_lane
@@ -151,8 +152,24 @@ def _bounded(kind: Kind, payload: dict[str, Any]) -> dict[str, Any]:
 def _target(engine: Engine, kind: Kind, url: str, at: Any) -> Target:
     wait = engine.wait_until(None, at)
     if kind.pull:
-        return Target(url=None, queue=None, wait_until=wait)
+        return Target(url=None, queue=None, wait_until=wait, traceparent=telemetry.traceparent())
     return engine.target(url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
+
+
+def message(engine: Engine, operation: str, tasks: Sequence[TaskData]) -> telemetry.Message | None:
+    """
+    What telemetry says of a call that creates *tasks*.
+    """
+    kinds = {kind.name: kind for kind in map(kind_of, tasks)}
+    if not kinds:
+        return None
+    places = {
+        telemetry.destination(None if kind.pull else kind.queue or engine.config.queue, name)
+        for name, kind in kinds.items()
+    }
+    to = min(places) if len(places) == 1 else ""
+    kind = min(kinds) if len(kinds) == 1 else None
+    return telemetry.Message(operation, to, None, kind, None if operation == "create_task" else len(tasks))
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class _Step:
         made = Draft(
             name=name,
             kind=self._kind,
-            target=Target(url=lock.url, queue=lock.queue, wait_until=nominal),
+            target=Target(lock.url, lock.queue, wait_until=nominal, traceparent=lock.traceparent),
             payload=decode(fields["data"]),
             digest=decode(fields["dataHash"]),
             nonce=self._engine.clock.nonce(),

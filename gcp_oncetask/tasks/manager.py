@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from google.cloud.firestore import Transaction
 
-from gcp_oncetask import keys, lease
+from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.attempt import Attempt, Fail, Retry, Verdict
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
@@ -98,6 +98,7 @@ class TaskManager:
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
+    @telemetry.producer(lambda manager, data, **_: creation.message(manager.locker.engine, "create_task", [data]))
     def create_task(self, data: TaskData, *, transaction: Transaction | None = None) -> Created:
         """
         Create the task of *data*: one commit, then one Cloud Task. An id that exists is left alone, or treated as its kind
@@ -137,6 +138,7 @@ class TaskManager:
 
         start = Snapshot(path, None, None, None)
         changed = engine.store.change(path, decide, start=start, changes=changes)
+        telemetry.scheduled(changed.snapshot)
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
@@ -169,6 +171,7 @@ class TaskManager:
         changes = creation.changes(engine, made, snapshot)
         transactions.add_write(engine.store, transaction, snapshot, decision, changes)
         later = Snapshot(path, None, None, decision.lock, whole=False)
+        telemetry.scheduled(later)
 
         def dispatch() -> bool:
             return not decision.dispatch or engine.dispatch(later)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
+from gcp_oncetask import telemetry
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
@@ -400,6 +401,7 @@ class Worker:
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:
+            telemetry.ended(ended.outcome, kind)
             self.engine.decided(f"delivery.{ended.outcome}", None, ended.reason, logging.DEBUG)
         return ended
 

@@ -415,3 +415,48 @@ def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
     assert not lease.was_applied(meant, before, before, alive=True)
     assert not lease.was_applied(meant, before, None, alive=True)
     assert isinstance(lease.settle(taken, Fence(5, 7, "h"), how, moment()), Lost)
+
+
+CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NEWER = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("context", [None, NEWER])
+def test_each_schedule_has_the_trace_context_of_who_asked(context: str | None) -> None:
+    """
+    A schedule, the next step and a newer payload bring a context of their own, or none; the log keeps it too.
+    """
+    target = Target(url="https://x", queue="q", traceparent=context)
+    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=target)
+    lock = leased(traceparent=CONTEXT)
+    ended = lock.but(status=Status.COMPLETED)
+    made = [
+        lease.schedule(None, None, target, "n", moment()),
+        lease.schedule(ended, 5, target, "n", moment()),
+        lease.settle(lock, Fence(5, 7, "h"), how, moment()),
+        lease.settle(lock, Fence(5, 7, "h"), Settlement.from_data(how.to_data()), moment()),
+        *(lease.replace(lock.but(status=status), target, "n", moment()) for status in Status),
+    ]
+
+    assert [put.lock.traceparent for put in made if isinstance(put, Put)] == [context] * len(made)
+
+
+@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.SNOOZE, Kind.RELEASE, Kind.FAIL, Kind.COMPLETE])
+def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
+    """
+    Another attempt of the same step, a reset, a generator's next time, and a newer payload that waited for the present run.
+    """
+    settled = lease.settle(
+        leased(traceparent=CONTEXT), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment()
+    )
+    followed = lease.settle(
+        leased(traceparent=NEWER, wanted=1), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
+    )
+    again = lease.reset(leased(traceparent=CONTEXT, status=Status.FAILED, scheduled_by="n"), "n", moment())
+    recurs = lease.recur(leased(traceparent=CONTEXT, status=Status.SCHEDULED), NOW + SECOND, "n", moment())
+
+    assert isinstance(settled, Put)
+    assert isinstance(followed, Put)
+    assert isinstance(again, Put)
+    assert {put.lock.traceparent for put in (settled, again, recurs)} == {CONTEXT}
+    assert (followed.lock.sequence, followed.lock.traceparent) == (6, NEWER)
