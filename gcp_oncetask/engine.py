@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.cloud.firestore import Client
 
 from gcp_oncetask import forks, identity, telemetry
-from gcp_oncetask.alerts import AlertChannel, channel_from
+from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.cloud_tasks import CloudTasks, Push
@@ -27,6 +27,7 @@ from gcp_oncetask.documents import PUSH, pull_lane, task_name
 from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
 from gcp_oncetask.logs import LogContext, Trail
 from gcp_oncetask.record import Lock
+from gcp_oncetask.smtp import channel_from
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire

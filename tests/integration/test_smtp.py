@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 import pytest
 
 from gcp_emulator.mail import MailSink
-from gcp_oncetask.alerts import Alert, SmtpChannel, body_of, channel_from, subject_of
+from gcp_oncetask.alerts import Alert, body_of, subject_of
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import AlertError
 from gcp_oncetask.record import Event
+from gcp_oncetask.smtp import SmtpChannel, channel_from
 
 ALERT = Alert(
     id="ab12",

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gcp_oncetask.alerts import Alert, LogChannel, SmtpChannel, body_of, channel_from, subject_of
+from gcp_oncetask.alerts import Alert, LogChannel, body_of, subject_of
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.record import Event, Failure
+from gcp_oncetask.smtp import SmtpChannel, channel_from
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALERT = Alert(
