@@ -82,12 +82,6 @@ TASK_MUTANTS = tuple(
             "    grant_to = None if False else",
         ),
         (
-            "riders count their run from their own claim",
-            "tasks/batch.py",
-            "        mark: Mark = leader.granted_mark\n",
-            "        mark: Mark = engine.clock.mark()\n",
-        ),
-        (
             "a batch starts however long it was gathered",
             "tasks/batch.py",
             "        if any(one.held_for() <= 0 for _, one in everybody):\n",
@@ -116,12 +110,6 @@ TASK_MUTANTS = tuple(
             "lease/writes.py",
             "            lock = lock.but(cancelling=True, attempts=0)\n",
             "            lock = lock.but(cancelling=True)\n",
-        ),
-        (
-            "a cancellation handler is tried without end",
-            "lease/writes.py",
-            "    if lock.attempts >= policy.max_attempts:\n",
-            "    if lock.attempts >= policy.max_attempts and not lock.cancelling:\n",
         ),
         (
             "a cancellation handler swallows a newer payload",
