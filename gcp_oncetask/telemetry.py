@@ -378,8 +378,7 @@ def _begin(tracer: Tracer, attempt: Running, *, current: bool) -> Consuming:
     links = []
     if lock.traceparent is not None:
         found = TraceContextTextMapPropagator().extract({"traceparent": lock.traceparent}, context.Context())
-        origin = trace.get_current_span(found).get_span_context()
-        links = [trace.Link(origin)] if origin.is_valid else []
+        links = [trace.Link(trace.get_current_span(found).get_span_context())]
     to = destination(lock.queue, about.kind)
     attributes = _attributes("process", "process", to, about.document, about.kind)
     named = headers is not None and headers.task

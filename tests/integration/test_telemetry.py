@@ -36,6 +36,7 @@ from gcp_oncetask import (
     Retry,
     telemetry,
 )
+from gcp_oncetask.decision import Kind, Settlement
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -430,6 +431,40 @@ def test_each_task_of_a_batch_has_a_span(oncetask_cloud, seen):
     }
 
 
+def test_task_of_a_batch_that_settles_itself_ends_its_span(oncetask_cloud, seen):
+    manager = serve(oncetask_cloud)
+
+    def run(tasks, attempts):
+        for attempt in attempts:
+            attempt.settle(Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce()))
+
+    manager.register_batch_handler(Pulled, run)
+    for number in range(3):
+        manager.create_task(Pulled(number=number))
+    oncetask_cloud.clock.advance(4)
+    Worker(manager).drain()
+    assert outcomes(seen.consumers()) == ["completed"] * 3
+    [point] = seen.points("oncetask.start.latency")
+    assert (point.count, point.sum) == (3, pytest.approx(12, abs=0.2))
+
+
+def test_task_of_a_batch_that_can_not_be_settled_is_an_error(oncetask_cloud, seen):
+    manager = serve(oncetask_cloud)
+
+    def run(tasks, attempts):
+        oncetask_cloud.faults.fail("Commit", times=None)
+        oncetask_cloud.faults.fail("BatchGetDocuments", times=None)
+        oncetask_cloud.faults.fail("GetDocument", times=None)
+
+    manager.register_batch_handler(Pulled, run)
+    for number in range(2):
+        manager.create_task(Pulled(number=number))
+    Worker(manager).drain()
+    ran = seen.consumers()
+    assert len(ran) == 2
+    assert {span.attributes["error.type"] for span in ran} == {"StoreError"}
+
+
 def test_occurrences_link_to_the_request_for_the_recurrence(oncetask_cloud, seen):
     manager = serve(oncetask_cloud)
     manager.register_task_handler(Hourly, lambda task, attempt: None)
@@ -523,6 +558,26 @@ def test_zombie_is_counted_once_and_its_span_says_so(oncetask_cloud, shop, seen)
     assert lost[0].attributes["error.type"] == "LeaseLostError"
     assert lost[0].status.status_code is StatusCode.ERROR
     assert [event.name for event in lost[0].events] == ["exception"]
+
+
+def test_next_step_of_a_zombie_is_a_schedule_that_failed(oncetask_cloud, seen):
+    manager = serve(oncetask_cloud)
+
+    def run(task, attempt):
+        if attempt.number > 1:
+            return None
+        manager.locker.renewals.remove(attempt)
+        oncetask_cloud.advance(minutes=11)
+        oncetask_cloud.sweep()
+        oncetask_cloud.local.tasks.run_due()
+        return Continue()
+
+    manager.register_task_handler(Mailed, run, lease_duration=60)
+    manager.create_task(Mailed(number=1))
+    oncetask_cloud.run_until_idle()
+    made, refused = seen.producers()
+    assert [span.attributes.get("error.type") for span in (made, refused)] == [None, "LeaseLostError"]
+    assert {tuple(origins(span)) for span in seen.consumers()} == {(id_of(made),)}
 
 
 def test_lost_named_lock_is_counted(oncetask_cloud, seen):
