@@ -133,6 +133,7 @@ class Lock:
         cleanup: A cancelled one is delivered once more, for its cancellation handler.
         cancelling: Its present attempts are those of the cancellation handler.
         wanted: Revision of the payload that was asked for last (newest-wins kinds).
+        wanted_by: Nonce of the request that asked for it.
         granted: Revision that the last grant ran.
         key: The resource key that it needs; while it is leased, that key's document names it.
         rides: Leased as part of the batch of another task, which holds the key.
@@ -181,6 +182,7 @@ class Lock:
     cleanup: bool = False
     cancelling: bool = False
     wanted: int = 0
+    wanted_by: str | None = None
     granted: int = 0
     key: str | None = None
     rides: bool = False

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.engine import LOGGER
-from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.errors import LeaseLostError, OncetaskError
 from gcp_oncetask.logs import LogContext
 
 _THREADS = 8
@@ -122,8 +122,12 @@ class Renewals:
     def _renew(self, attempt: Renewable) -> None:
         try:
             attempt.renew_if_idle()
+        except LeaseLostError as error:
+            # There is nothing left to renew; the attempt itself learns of it at its next write.
+            LOGGER.warning("renewing %s ended: %s", attempt.context.document, error)
+            self.remove(attempt)
         except OncetaskError as error:
-            # The attempt itself learns of a lost lease at its next write; the run limit ends the rest.
+            # The run limit ends it, if nothing else does.
             LOGGER.warning("renewing %s failed: %s", attempt.context.document, error)
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
             LOGGER.exception("renewing %s failed", attempt.context.document)

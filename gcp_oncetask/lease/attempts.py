@@ -281,7 +281,7 @@ def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: 
     """
     if found is None:
         return False
-    for name in ("holder", "settled_by", "scheduled_by"):
+    for name in ("holder", "settled_by", "scheduled_by", "wanted_by"):
         ours = getattr(meant, name)
         if ours is not None and (before is None or getattr(before, name) != ours) and getattr(found, name) == ours:
             return True

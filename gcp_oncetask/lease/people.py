@@ -55,7 +55,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
         esync's README and its first tests: of several requests with one key only the newest runs, and finishing an older
         one never swallows it.
     """
-    newer = lock.but(wanted=lock.wanted + 1, traceparent=target.traceparent)
+    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, traceparent=target.traceparent)
     if lock.finished:
         return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
     if lock.status is not Status.SCHEDULED:
