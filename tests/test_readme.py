@@ -30,6 +30,8 @@ CONSOLE = [line for language, code in BLOCKS if language == "console" for line i
         ("test_booked_once", "booking 5", 1),
         ("test_card_charged_once", "", 1),
         ("test_report_runs_every_working_night", "report of ann for 2026-01-0", 5),
+        ("test_resized_once", "resizing cat.png", 1),
+        ("test_newest_wins", "", 1),
     ],
 )
 def test_python_blocks_run_in_order_as_one_program(
@@ -107,6 +109,25 @@ def test_lock_block_holds_and_books_once(oncetask_cloud: object, capsys: pytest.
     assert said.count("booking 5") == 1
     assert said.count("with token") == 3
     assert "importing 7" in said
+
+
+def test_worker_and_queue_blocks_run_each_request_once(
+    oncetask_cloud: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The worker and the queue of the README work as printed.
+    """
+    names: dict[str, object] = {"__name__": "readme"}
+    for code in PYTHON:
+        exec(compile(code, "README.md", "exec"), names)  # the README's own words
+    for name in ("test_resized_once", "test_newest_wins"):
+        test = names[name]
+        assert callable(test)
+        test(oncetask_cloud)
+
+    said = capsys.readouterr().out
+    assert said.count("resizing cat.png") == 1
+    assert re.findall("^tell the CRM: .*", said, re.MULTILINE) == ["tell the CRM: customer-7 {'stage': 'shipped'}"]
 
 
 @pytest.mark.parametrize("line", CONSOLE)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -21,14 +20,13 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution import Ended
-from gcp_oncetask.store.queries import due_for_workers, shard_of
+from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.worker.listening import Listening
+from gcp_oncetask.worker.looking import LEFT_ALONE, Looking
 from gcp_oncetask.worker.membership import Membership
 
-_BACKOFF: Final = 5.0
-"""Seconds for which a task that could not be run here is left alone by this worker."""
 _UNPRODUCTIVE: Final = frozenset(
     {Outcome.BUSY, Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.EARLY, Outcome.LOST, Outcome.SHORT_LEASE}
 )
@@ -98,16 +96,14 @@ class Worker:
         self._signalled = False
         self._threads: set[threading.Thread] = set()
         self._running: dict[str, str] = {}
-        self._later: dict[str, Mark] = {}
         self._membership: Membership | None = None
         self._listening: Listening | None = None
         self._polled: Mark | None = None
-        self._failed = False
         self._more: int | None = None
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._next_shard: dict[str, int] = {}
+        self._looking = Looking(lambda: self.engine, self._limits)
         self.done = 0
 
     @property
@@ -185,6 +181,7 @@ class Worker:
         changed = membership.beat()
         if changed:
             self._polled = None
+            self._looking.forget()
             if self._listening is not None:
                 self._listening.to(membership.shards)
         elif failing and not membership.failing and self._listening is not None:
@@ -276,7 +273,7 @@ class Worker:
         if not self._hears():
             return self._poll
         # What was left alone for a while, or could not be asked for, is shown to nobody again.
-        return _BACKOFF if self._later or self._failed else float("inf")
+        return LEFT_ALONE if self._looking.incomplete else float("inf")
 
     def _patience(self) -> float:
         assert self._membership is not None
@@ -299,7 +296,7 @@ class Worker:
         """
         took = 0
         self._turn += 1
-        self._failed = False
+        self._looking.failed = False
         ended, full = self._ended, False
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
@@ -335,33 +332,10 @@ class Worker:
         return free if self._max_tasks is None else min(free, self._max_tasks - self.done - sum(running.values()))
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
-        """
-        At most *limit* tasks that are due in its shards, but for those that are left alone for now. Firestore answers in the
-        order of the shards: so that the first ones can't starve the others, it goes on after the one that was served last.
-        """
         assert self._membership is not None
-        owned = self._membership.shards.get(kind, ())
-        now = self.engine.clock.mark()
-        with self._guard:
-            self._later = {path: until for path, until in self._later.items() if elapsed(until, now) < _BACKOFF}
-            later = set(self._later)
-        place = bisect_left(owned, self._next_shard.pop(kind, 0))
-        found: list[Snapshot] = []
-        for shards in (owned[place:], owned[:place]):
-            if shards and len(found) < limit:
-                found += [one for one in self._ask(kind, shards, limit + len(later)) if one.path not in later]
-        found = found[:limit]
-        if len(found) == limit:
-            self._next_shard[kind] = shard_of(found[-1]) + 1
-        return found
-
-    def _ask(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
-        try:
-            return due_for_workers(self.engine.store, self.engine.config.env, kind, shards, limit)
-        except OncetaskError as error:
-            self._failed = True
-            LOGGER.warning("looking for %s tasks failed: %s", kind, error)
-            return []
+        shards = self._membership.shards.get(kind, ())
+        # With an end in sight nothing is read for others.
+        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0) if shards else []
 
     # --- one task -----------------------------------------------------------------------------------------------------
 
@@ -397,7 +371,7 @@ class Worker:
                 # A key that it gave back may have gone to another task, which only a listener tells.
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
-                    self._later[snapshot.path] = self.engine.clock.mark()
+                    self._looking.leave(snapshot.path)
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:

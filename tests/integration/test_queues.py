@@ -193,7 +193,8 @@ def test_a_replacement_whose_answer_was_lost_is_not_made_twice(oncetask_cloud, m
     def sync(task, attempt):
         ran.append(task.data.data)
         if len(ran) == 1:
-            oncetask_cloud.faults.fail("Commit", when="after", times=1)
+            # Of the creation, which finds the task there, and of the replacement.
+            oncetask_cloud.faults.fail("Commit", when="after", times=2)
             manager.add_task("crm-lost", "ann", 2)
             wanted.append(manager.get_task(queue_kind("crm-lost"), "ann").lock.wanted)
 

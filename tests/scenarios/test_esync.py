@@ -578,20 +578,24 @@ def test_es_32_two_workers_at_once(world: World) -> None:
     """
     While the one runs a task, the other gets the other one.
     """
-    both = threading.Barrier(2)
-    name = world.queue(lambda task: both.wait(20))
+    inside: set[int] = set()
+    met, ledger = threading.Event(), Ledger()
+
+    def run(which: int, task: Any) -> None:
+        inside.add(which)
+        if len(inside) == 2:
+            met.set()
+        assert met.wait(20)
+        ledger.note(task.id)
+
+    name = world.queue(lambda task: run(0, task))
     other = world.process()
-    other.register_task_handler(queue_kind(name), lambda task, attempt: both.wait(20))
-    for key in ("a", "b"):
-        world.add(name, key)
-    # Whoever owns which shard: each looks at all of them, one task at a time.
-    threads = [threading.Thread(target=Worker(manager).drain) for manager in (world.manager, other)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not both.broken
-    assert world.active(name) == 0
+    other.register_task_handler(queue_kind(name), lambda task, attempt: run(1, task))
+    for number in range(20):
+        world.add(name, str(number))
+    with at_work(*(Worker(manager, listen=False, concurrency=1) for manager in (world.manager, other))):
+        ledger.wait(20)
+    assert set(ledger.runs.values()) == {1}
 
 
 @row("ES-33", "new callback gets it")
