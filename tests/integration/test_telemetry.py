@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from google.cloud.firestore import transactional
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -283,6 +284,24 @@ def test_schedules_in_transactions_are_linked(oncetask_cloud, shop, seen):
     assert second.attributes["messaging.message.id"] == oncetask_cloud.deliveries[1].task.rpartition("/")[2]
 
 
+def test_tasks_created_in_transactions_are_linked(oncetask_cloud, seen):
+    manager = serve(oncetask_cloud)
+    manager.register_task_handler(Mailed, lambda task, attempt: None)
+    made = []
+
+    @transactional
+    def create(transaction):
+        made[:] = [manager.create_task(Mailed(number=1), transaction=transaction)]
+
+    create(manager.locker.client.transaction())
+    assert made[0].dispatch()
+    oncetask_cloud.run_until_idle()
+    [produced], [ran] = seen.producers(), seen.consumers()
+    assert origins(ran) == [id_of(produced)]
+    assert produced.attributes["messaging.message.id"] == ran.attributes["messaging.message.id"]
+    assert produced.attributes["oncetask.document"] == path_of(manager, Mailed(number=1))
+
+
 def test_every_retry_links_to_the_same_schedule_and_records_its_exception(oncetask_cloud, seen):
     manager = serve(oncetask_cloud)
 
@@ -334,6 +353,8 @@ def test_delivery_made_by_the_sweeper_is_linked(oncetask_cloud, shop, seen):
 
 def test_step_that_is_settled_from_the_log_is_linked(oncetask_cloud, shop, seen):
     def charge(order, attempt):
+        # A renewal that fails as well would wait for virtual time, which only this thread moves.
+        shop.locker.renewals.remove(attempt)
         oncetask_cloud.faults.fail("Commit", times=None)
         oncetask_cloud.faults.fail("GetDocument", times=None)
         shop.locker.schedule(order, "/tasks/order")
@@ -456,7 +477,7 @@ def test_task_of_a_batch_that_can_not_be_settled_is_an_error(oncetask_cloud, see
         oncetask_cloud.faults.fail("BatchGetDocuments", times=None)
         oncetask_cloud.faults.fail("GetDocument", times=None)
 
-    manager.register_batch_handler(Pulled, run)
+    manager.register_batch_handler(Pulled, run, renew=False)
     for number in range(2):
         manager.create_task(Pulled(number=number))
     Worker(manager).drain()
