@@ -1,0 +1,232 @@
+"""
+The once-tasks that are stored: reading them, and what a person may do to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.documents import TaskName
+from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.locker import Locker, result_of
+from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks import bulk, reads
+from gcp_oncetask.tasks.data import TaskData, kind_of
+from gcp_oncetask.tasks.task import OnceTask, TaskStatus
+
+D = TypeVar("D", bound=TaskData)
+
+
+class StoredTasks:
+    """
+    The once-tasks of one environment; by-id calls take the kind first.
+
+    Args:
+        locker: In whose environment and database.
+    """
+
+    def __init__(self, locker: Locker) -> None:
+        self.locker = locker
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
+        """
+        What tells the task of that kind and id from all others.
+
+        Raises:
+            UsageError: The model has no kind.
+        """
+        return TaskName(self.locker.config.env, kind_of(model).name, id)
+
+    def get_task(self, model: type[D], id: str) -> OnceTask[D] | None:  # noqa: A002
+        """
+        One task; None if there is none.
+
+        Raises:
+            UsageError: Its payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.one(self.locker.engine, model, self.name_of(model, id))
+
+    def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
+        """
+        Those of the tasks that exist, in the order of their ids as given; duplicates are left out.
+
+        Raises:
+            UsageError: A stored payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.many(self.locker.engine, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
+
+    def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
+        """
+        The tasks of a kind and a resource key, ordered by creation.
+
+        Raises:
+            UsageError: A stored payload does not fit *model*.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.by_resource_key(self.locker.engine, model, key)
+
+    def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
+        """
+        How many tasks of a kind have each status, by aggregations; an expired lease counts as leased.
+
+        Raises:
+            UsageError: The model has no kind.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.count(self.locker.engine, kind_of(model).name)
+
+    def get_pending_count(self, model: type[TaskData]) -> int:
+        """
+        How many tasks of a kind are due and not running.
+
+        Raises:
+            UsageError: The model has no kind.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return reads.pending(self.locker.engine, kind_of(model).name)
+
+    def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any:  # noqa: A002
+        """
+        What the completed run returned: JSON data, or *as_* a pydantic model or any type.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            NotFinishedError: It has not completed yet.
+            TaskFailedError: It failed, was cancelled or is quarantined.
+        """
+        path = self.name_of(model, id).path
+        return result_of(path, self.locker.show(path), as_)
+
+    # --- what a person may do -----------------------------------------------------------------------------------------
+
+    def cancel_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Cancel a task: before it runs, while it waits, or, if its handler heeds ``attempt.cancelled``, while it runs.
+
+        Returns:
+            Whether this call asked for it; False: there is none, it has ended, or its cancellation is under way.
+
+        Raises:
+            TaskConflictError: It belongs to another environment.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self.cancel_tasks_by_ids(model, [id]) == 1
+
+    def cancel_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
+        """
+        Cancel several; returns of how many this call asked for the cancellation. Duplicates and missing ones are harmless.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again cancels the rest.
+        """
+        return sum(self._one(model, id_, self.locker.cancel_path, default=False) for id_ in dict.fromkeys(ids))
+
+    def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
+        """
+        Cancel all tasks of a kind and a resource key that have not ended; returns of how many.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again cancels the rest.
+        """
+        paths = reads.live_paths(self.locker.engine, kind_of(model).name, key)
+        return sum(self.locker.cancel_path(path) for path in paths)
+
+    def reset_task(self, model: type[TaskData], id: str, *, keep_errors: bool = False) -> bool:  # noqa: A002
+        """
+        Run an ended task again from the start; one that did not complete keeps its ``attempt.key``.
+
+        Returns:
+            Whether it was reset; False: there is none, or it has not ended.
+
+        Raises:
+            AlreadyFinishedError: Its payload was erased.
+        """
+        return self.reset_tasks_by_ids(model, [id], keep_errors=keep_errors) == 1
+
+    def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
+        """
+        Reset several; returns how many. Duplicates, missing ones and those that have not ended are left alone.
+
+        Raises:
+            AlreadyFinishedError: The payload of one was erased.
+            StoreError: Firestore was unreachable or refused; calling again resets the rest.
+        """
+
+        def reset(path: str) -> bool:
+            return self.locker.try_reset(path, keep_errors=keep_errors)
+
+        return sum(self._one(model, id_, reset, default=False) for id_ in dict.fromkeys(ids))
+
+    def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Delete a task, running or not; a handler that runs is not heard any more. Returns whether there was one.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self.delete_tasks_by_ids(model, [id]) == 1
+
+    def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
+        """
+        Delete several; returns how many there were.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+        """
+        names = [self.name_of(model, id_) for id_ in dict.fromkeys(ids)]
+        return bulk.delete_many(self.locker.engine, [name.path for name in names])
+
+    def clear(self, model: type[TaskData]) -> int:
+        """
+        Delete all tasks of a kind in this environment; returns how many there were.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+        """
+        return bulk.delete_many(self.locker.engine, reads.all_paths(self.locker.engine, kind_of(model).name))
+
+    def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Let a recurring task make no occurrences until ``resume``; returns whether this call paused it.
+
+        Raises:
+            TaskNotFoundError: There is no such task, or it does not recur.
+        """
+        return self._recurring(model, id, lease.pause)
+
+    def resume(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+        """
+        Let a paused task recur again; its misfire policy says what becomes of what was due meanwhile.
+
+        Raises:
+            TaskNotFoundError: There is no such task, or it does not recur.
+        """
+        return self._recurring(model, id, lease.resume)
+
+    def _recurring(self, model: type[TaskData], id_: str, rule: Callable[..., Put | Refused]) -> bool:
+        engine, path = self.locker.engine, self.name_of(model, id_).path
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            if seen.lock is None or "recurrence" not in seen.fields:
+                raise TaskNotFoundError(f"{path} does not exist, or does not recur.", document=path)
+            return rule(seen.lock, engine.moment(seen))
+
+        changed = engine.store.change(path, decide)
+        if not isinstance(changed.decision, Put):
+            return False
+        if changed.decision.dispatch:
+            engine.dispatch(changed.snapshot)
+        return True
+
+    def _one(self, model: type[TaskData], id_: str, act: Callable[[str], bool], *, default: bool) -> bool:
+        try:
+            return act(self.name_of(model, id_).path)
+        except TaskNotFoundError:
+            return default
