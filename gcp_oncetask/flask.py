@@ -19,13 +19,14 @@ from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
-from gcp_oncetask.execution import Ended, execute, parse
+from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.identity import Denied
 from gcp_oncetask.job import Duration, Entities, Job, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.retry import RetryPolicy
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.sweeper import sweep
 from gcp_oncetask.tasks.manager import TaskManager

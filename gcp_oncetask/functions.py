@@ -15,12 +15,12 @@ from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
-from gcp_oncetask.execution import storable
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.locks.arguments import Calls, digest, document_id
 from gcp_oncetask.locks.holding import COLLECTION, Duration, checked_lease, seconds
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import Run, run_once
+from gcp_oncetask.settling import storable
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -33,12 +33,12 @@ from gcp_oncetask.errors import (
     TaskNotFoundError,
     UsageError,
 )
-from gcp_oncetask.execution import continuing, storable
 from gcp_oncetask.locks.holding import COLLECTION, Duration
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.settling import continuing, storable
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 

@@ -1,9 +1,9 @@
 """
 Once-tasks: typed payloads with an id, each run once, on the locker's leases.
 
-``data``: payloads and kinds. ``task``: a task as stored and read. ``manager``, ``stored``: the public face. ``creation``, ``bulk``:
-creating. ``handlers``: deliveries. ``batch``: all tasks of a resource key in one call. ``generator``, ``recurrence``: tasks
-that recur. ``queues``: newest request wins. ``reads``: reading.
+``data``: payloads and kinds. ``task``: a task as stored and read. ``manager``, ``stored``: the public face. ``creation``,
+``bulk``: creating. ``handlers``: deliveries. ``batch``: all tasks of a resource key in one call. ``generator``,
+``recurrence``: tasks that recur. ``queues``: newest request wins. ``reads``: reading.
 """
 
 from __future__ import annotations

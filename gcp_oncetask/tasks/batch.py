@@ -21,11 +21,12 @@ from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution import context_of, failure, settle
+from gcp_oncetask.execution import context_of
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import current
 from gcp_oncetask.record import Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.settling import failure, settle
 from gcp_oncetask.store.queries import in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask

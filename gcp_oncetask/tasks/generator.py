@@ -16,8 +16,9 @@ from gcp_oncetask.delivery import Delivery, TaskHeaders
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RecurrenceError
-from gcp_oncetask.execution import Ended, postpone
+from gcp_oncetask.execution import postpone
 from gcp_oncetask.record import Status
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update, trusted
 from gcp_oncetask.store.store import Store

@@ -15,9 +15,10 @@ from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
-from gcp_oncetask.execution import Ended, execute, parse
+from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.job import Job
 from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.tasks import generator

@@ -18,10 +18,10 @@ from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
-from gcp_oncetask.execution import Ended
 from gcp_oncetask.job import Duration, Job, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, reads

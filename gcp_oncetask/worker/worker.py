@@ -19,7 +19,7 @@ from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution import Ended
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.manager import TaskManager
