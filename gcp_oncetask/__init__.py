@@ -41,11 +41,12 @@ if TYPE_CHECKING:
         UsageError,
     )
     from gcp_oncetask.functions import locked, once
-    from gcp_oncetask.locker import Locker, Scheduled
+    from gcp_oncetask.locker import Locker
     from gcp_oncetask.locks.lock import NamedLock
     from gcp_oncetask.models import LockedModel
     from gcp_oncetask.record import Lock, Status
     from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
+    from gcp_oncetask.stored import Scheduled
     from gcp_oncetask.sweeper import Swept, sweep
 
 _HOMES = {
@@ -80,11 +81,12 @@ _HOMES = {
         "UsageError",
     ),
     "functions": ("locked", "once"),
-    "locker": ("Locker", "Scheduled"),
+    "locker": ("Locker",),
     "locks.lock": ("NamedLock",),
     "models": ("LockedModel",),
     "record": ("Lock", "Status"),
     "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
+    "stored": ("Scheduled",),
     "sweeper": ("Swept", "sweep"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

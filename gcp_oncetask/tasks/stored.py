@@ -11,8 +11,9 @@ from gcp_oncetask import lease
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import TaskNotFoundError
-from gcp_oncetask.locker import Locker, result_of
+from gcp_oncetask.locker import Locker
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.stored import result_of
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus

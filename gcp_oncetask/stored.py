@@ -1,0 +1,304 @@
+"""
+The chains that are stored: their results, what a person may do to them, and dispatching what was scheduled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, overload
+
+from google.cloud.firestore import Client
+from pydantic import BaseModel, TypeAdapter
+
+from gcp_oncetask import keys, lease, models, telemetry
+from gcp_oncetask.config import Config
+from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import (
+    AlreadyFinishedError,
+    AlreadyScheduledError,
+    NotFinishedError,
+    OncetaskError,
+    TaskConflictError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UsageError,
+)
+from gcp_oncetask.models import LockedModel
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.settling import storable
+from gcp_oncetask.store.snapshot import Snapshot
+
+M = TypeVar("M", bound=LockedModel)
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Scheduled:
+    """
+    What ``schedule`` did.
+
+    Attributes:
+        sequence: The sequence that was made, 1-based; of a cancelled chain, the one it ended at.
+        task_name: Full name of the Cloud Task; None if there is none (cancelled).
+        dispatched: Whether the Cloud Task was made; if not, the sweeper makes it.
+        cancelled: The chain had been cancelled while the handler ran: it has ended here.
+    """
+
+    sequence: int
+    task_name: str | None
+    dispatched: bool
+    cancelled: bool = False
+    _dispatch: Callable[[], bool] | None = field(default=None, repr=False)
+
+    def dispatch(self) -> bool:
+        """
+        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        """
+        if not self.dispatched and self._dispatch is not None:
+            self.dispatched = self._dispatch()
+        return self.dispatched
+
+
+class StoredChains:
+    """
+    The chains of one environment.
+
+    Args:
+        engine: Shared parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def config(self) -> Config:
+        """
+        The settings.
+        """
+        return self.engine.config
+
+    @property
+    def client(self) -> Client:
+        """
+        The Firestore client of this process, for reads and writes of your own.
+        """
+        return self.engine.wire.client
+
+    def dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
+        """
+        Make the Cloud Task of what was scheduled in *snapshot*, *now* or when ``dispatch()`` is called on the answer.
+        """
+        lock = snapshot.lock
+        assert lock is not None
+        telemetry.scheduled(snapshot)
+        if lock.url is None:
+            return Scheduled(lock.sequence, None, dispatched=True)
+        push = self.engine.push_of(snapshot)
+        made = Scheduled(
+            lock.sequence, push.name, dispatched=False, _dispatch=lambda: self.engine.dispatch(snapshot, push)
+        )
+        if now:
+            made.dispatch()
+        return made
+
+    @overload
+    def result(self, model: type[LockedModel], id: str, **parts: str) -> Any: ...
+    @overload
+    def result(self, model: type[LockedModel], id: str, *, as_: type[R], **parts: str) -> R: ...
+    def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any:  # noqa: A002
+        """
+        What the last completed run returned.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            as_: A pydantic model or any type to read it as; None: JSON data.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            NotFinishedError: It has not completed yet.
+            TaskFailedError: It failed, was cancelled or is quarantined.
+        """
+        path = models.path_of(model, id, parts)
+        return result_of(path, self.show(path), as_)
+
+    def show(self, path: str) -> Lock:
+        """
+        The lock of the document at *path*.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+        """
+        lock = self.engine.store.get(_checked(path)).lock
+        if lock is None:
+            raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
+        return lock
+
+    # --- what a person may do ---
+
+    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - as everybody says it
+        """
+        Stop a chain: at once while it waits, at its next settling while it runs (``attempt.cancelled`` tells the handler).
+
+        Returns:
+            Whether this call cancelled it; False: it has ended, or its cancellation is under way.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            TaskConflictError: It belongs to another environment.
+        """
+        return self.cancel_path(models.path_of(model, id, parts))
+
+    def reset(self, model: type[LockedModel], id: str, *, keep_errors: bool = False, **parts: str) -> Scheduled:  # noqa: A002
+        """
+        Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            AlreadyScheduledError: It has not ended.
+        """
+        return self.reset_path(models.path_of(model, id, parts), keep_errors=keep_errors)
+
+    def resolve(
+        self,
+        model: type[LockedModel],
+        id: str,  # noqa: A002 - as everybody says it
+        how: str,
+        *,
+        result: Any = None,
+        **parts: str,
+    ) -> Scheduled | None:
+        """
+        A person's word about a quarantined step.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            how: ``"run"`` it again, or hold it ``"complete"`` or ``"fail"``ed.
+            result: With ``"complete"``: what the run returned.
+            **parts: The fields that the model's collection names.
+
+        Returns:
+            With ``"run"``, what was scheduled.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            AlreadyScheduledError: It is not quarantined.
+        """
+        return self.resolve_path(models.path_of(model, id, parts), how, result=result)
+
+    def cancel_path(self, path: str) -> bool:
+        """
+        ``cancel`` by the document's path.
+        """
+        decision, snapshot = self._by_hand(path, lambda lock, seen: lease.cancel(lock, self.engine.moment(seen)))
+        if not isinstance(decision, Put):
+            return False
+        if decision.dispatch:
+            self.engine.dispatch(snapshot)
+        if decision.lock.status is not Status.LEASED:
+            keys.give_up_reservation(self.engine, snapshot)
+        return True
+
+    def reset_path(self, path: str, *, keep_errors: bool = False) -> Scheduled:
+        """
+        ``reset`` by the document's path.
+        """
+        self.engine.account()
+        nonce = self.engine.clock.nonce()
+        decision, snapshot = self._by_hand(
+            path, lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors)
+        )
+        if isinstance(decision, Refused):
+            raise refusal(path, decision)
+        return self.dispatched(snapshot)
+
+    def try_reset(self, path: str, *, keep_errors: bool = False) -> bool:
+        """
+        ``reset_path``; one that has not ended is left alone, and False returned.
+        """
+        try:
+            self.reset_path(path, keep_errors=keep_errors)
+        except AlreadyScheduledError:
+            return False
+        return True
+
+    def resolve_path(self, path: str, how: str, *, result: Any = None) -> Scheduled | None:
+        """
+        ``resolve`` by the document's path.
+        """
+        if how not in ("run", "complete", "fail"):
+            raise UsageError(f"resolve() takes 'run', 'complete' or 'fail', not {how!r}.")
+        self.engine.account()
+        nonce, kept = self.engine.clock.nonce(), storable(result)
+        decision, snapshot = self._by_hand(
+            path, lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept)
+        )
+        if isinstance(decision, Refused):
+            raise refusal(path, decision)
+        return self.dispatched(snapshot) if decision.dispatch else None
+
+    def _by_hand(self, path: str, rule: Callable[[Lock, Snapshot], Put | Refused]) -> tuple[Put | Refused, Snapshot]:
+        env = self.config.env
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            if seen.lock is None:
+                return Refused(Outcome.GONE, "it does not exist or was never scheduled")
+            if seen.lock.env != env:
+                return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
+            return rule(seen.lock, seen)
+
+        changed = self.engine.store.change(_checked(path), decide)
+        decision = changed.decision
+        if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
+            raise refusal(path, decision)
+        return decision, changed.snapshot
+
+
+def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
+    """
+    The result in a record: JSON data, or *as_* a pydantic model or any type.
+
+    Raises:
+        NotFinishedError: It has not completed yet.
+        TaskFailedError: It failed, was cancelled or is quarantined.
+    """
+    if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
+        last = f": {lock.errors[-1].message}" if lock.errors else ""
+        raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
+    if lock.status is not Status.COMPLETED:
+        raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
+    if as_ is None:
+        return lock.result
+    if isinstance(as_, type) and issubclass(as_, BaseModel):
+        return as_.model_validate(lock.result)
+    return TypeAdapter(as_).validate_python(lock.result)
+
+
+def _checked(path: str) -> str:
+    if not valid_path(path):
+        raise UsageError(f"{path!r} is not the path of a document; orders/42 is.")
+    return path
+
+
+_ERRORS: Final[dict[Outcome, type[OncetaskError]]] = {
+    Outcome.FOREIGN: TaskConflictError,
+    Outcome.BUSY: AlreadyScheduledError,
+    Outcome.NEWER: AlreadyScheduledError,
+    Outcome.QUARANTINED: AlreadyScheduledError,
+    Outcome.DUPLICATE: AlreadyFinishedError,
+    Outcome.FAILED: AlreadyFinishedError,
+    Outcome.GONE: TaskNotFoundError,
+}
+"""What a refused rule means to its caller."""
+
+
+def refusal(path: str, refused: Refused) -> Exception:
+    """
+    The error that a refused rule is to its caller.
+    """
+    return _ERRORS[refused.outcome](f"{path}: {refused.reason}. Nothing was written.", document=path)
