@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze
+    from gcp_oncetask.attempt import Attempt
     from gcp_oncetask.config import Config
     from gcp_oncetask.errors import (
         AlertError,
@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
     from gcp_oncetask.stored import Scheduled
     from gcp_oncetask.sweeper import Swept, sweep
+    from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze
 
 _HOMES = {
-    "attempt": ("Attempt", "Continue", "Fail", "Retry", "Snooze"),
+    "attempt": ("Attempt",),
     "config": ("Config",),
     "errors": (
         "AlertError",
@@ -88,6 +89,7 @@ _HOMES = {
     "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
     "stored": ("Scheduled",),
     "sweeper": ("Swept", "sweep"),
+    "verdicts": ("Continue", "Fail", "Retry", "Snooze"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

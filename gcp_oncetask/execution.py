@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gcp_oncetask import courier, keys, lease, recovery, telemetry
-from gcp_oncetask.attempt import Attempt, Verdict, running
+from gcp_oncetask.attempt import Attempt, running
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
@@ -29,6 +29,7 @@ from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.settling import Ended, failure, lost, settle
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.snapshot import Snapshot, trusted
+from gcp_oncetask.verdicts import Verdict
 
 _CONTESTS: Final = 5
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from gcp_oncetask import models
-from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
@@ -18,6 +18,7 @@ from gcp_oncetask.errors import ConfigError, UsageError
 from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes
+from gcp_oncetask.verdicts import Continue
 
 Duration = timedelta | float
 

@@ -13,7 +13,7 @@ from google.cloud.firestore import Client, Transaction
 
 from gcp_oncetask import lease, models, telemetry
 from gcp_oncetask.alerts import AlertChannel
-from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.cloud_logging import RequestLog
 from gcp_oncetask.config import Config
@@ -33,6 +33,7 @@ from gcp_oncetask.settling import continuing, storable
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.stored import Scheduled, StoredChains, refusal
+from gcp_oncetask.verdicts import Continue
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from gcp_oncetask import courier, telemetry
-from gcp_oncetask.attempt import Attempt, Continue, Fail, Retry, Snooze, Verdict
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.decision import Kind, Put, Settlement, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
@@ -25,6 +25,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.job import Job
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
+from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze, Verdict
 
 MAX_RESULT: Final = 65_536
 """Bytes of a stored result, as JSON."""

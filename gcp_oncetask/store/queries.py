@@ -14,9 +14,9 @@ from google.cloud.firestore_v1.types import query as _query
 from gcp_oncetask.delivery import instant, parse_instant
 from gcp_oncetask.documents import AFTER, PULL, TASKS, pull_lane
 from gcp_oncetask.store.codec import Document
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
-from gcp_oncetask.store.wire import WireError
 
 _QueryType: Final = _query.StructuredQuery.pb()
 _GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _OR, _ASCENDING = 4, 2, 1, 2, 1

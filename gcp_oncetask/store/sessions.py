@@ -20,8 +20,8 @@ from google.cloud.firestore_v1.types import query as _query
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import AFTER
 from gcp_oncetask.store.codec import decode, put
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.store import Store
-from gcp_oncetask.store.wire import WireError
 
 SESSIONS: Final = "onceSessions"
 _QueryType: Final = _query.StructuredQuery.pb()

@@ -21,8 +21,9 @@ from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
+from gcp_oncetask.store.fates import Fate, WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
-from gcp_oncetask.store.wire import Fate, Wire, WireError
+from gcp_oncetask.store.wire import Wire
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0

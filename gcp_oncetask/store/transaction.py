@@ -17,9 +17,9 @@ from google.cloud.firestore_v1.types import write as _write
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.store.consequences import Freed
+from gcp_oncetask.store.fates import Fate, WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, WriteType, snapshot_of
 from gcp_oncetask.store.store import Store
-from gcp_oncetask.store.wire import Fate, WireError
 
 _WRAP: Final = _write.Write.wrap
 _UNWRAP: Final = _write.Write.pb

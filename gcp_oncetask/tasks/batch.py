@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask import courier, lease, telemetry
-from gcp_oncetask.attempt import Attempt, Snooze, Verdict
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
 from gcp_oncetask.delivery import Outcome, instant
@@ -30,6 +30,7 @@ from gcp_oncetask.settling import failure, settle
 from gcp_oncetask.store.queries import in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
+from gcp_oncetask.verdicts import Snooze, Verdict
 
 MAX_BATCH: Final = 100
 """Tasks of one call; the rest follow in the next."""

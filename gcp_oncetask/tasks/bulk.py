@@ -16,8 +16,8 @@ from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.store.codec import Value
 from gcp_oncetask.store.consequences import Freed
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
-from gcp_oncetask.store.wire import WireError
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, difference

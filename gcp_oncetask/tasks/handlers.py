@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from gcp_oncetask import courier, sweeper
-from gcp_oncetask.attempt import Attempt, Continue
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
@@ -24,6 +24,7 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.tasks import generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of
+from gcp_oncetask.verdicts import Continue
 
 D = TypeVar("D", bound=TaskData)
 UNHANDLED_ALERT: Final = 10

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 from google.cloud.firestore import Transaction
 
 from gcp_oncetask import keys, telemetry
-from gcp_oncetask.attempt import Attempt, Fail, Retry, Verdict
+from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
@@ -32,6 +32,7 @@ from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.stored import StoredTasks
 from gcp_oncetask.tasks.task import OnceTask
+from gcp_oncetask.verdicts import Fail, Retry, Verdict
 
 D = TypeVar("D", bound=TaskData)
 

@@ -15,9 +15,9 @@ from typing import Final
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.queries import due_of, head_query
 from gcp_oncetask.store.sessions import leaving_query
-from gcp_oncetask.store.wire import WireError
 
 FIRST_PAUSE: Final = 1.0
 """Seconds before a listener that broke is opened anew; doubled each time it breaks again, with jitter."""
