@@ -27,7 +27,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, reads
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.creation import Draft
-from gcp_oncetask.tasks.data import TaskData
+from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain, pull
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.stored import StoredTasks
@@ -351,6 +351,7 @@ class TaskManager(StoredTasks):
         Raises:
             As ``register_task_handler``.
         """
+        _not_limited(model)
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
         self.register_task_handler(model, batch, **options)
 
@@ -373,6 +374,7 @@ class TaskManager(StoredTasks):
         """
         if size < 1:
             raise UsageError("size= counts the tasks of a batch and must be at least 1.")
+        _not_limited(model)
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
@@ -416,3 +418,9 @@ class TaskManager(StoredTasks):
             StoreError: Firestore was unreachable or refused.
         """
         return reads.first_due(self.locker.engine, kinds)
+
+
+def _not_limited(model: type[TaskData]) -> None:
+    kind = kind_of(model)
+    if kind.max_running is not None:
+        raise UsageError(f"The kind {kind.name!r} has max_running=, which counts single tasks; give it a task handler.")

@@ -24,7 +24,7 @@ from tests.integration.test_processes import ROOT, Control
 from tests.support.worker_app import Parcel
 
 TTL = 3.0
-MANY = int(os.environ.get("WORKER_TASKS", "800"))
+MANY = int(os.environ.get("WORKER_TASKS", "1000"))
 """Tasks of the test of kills and joins; WORKER_TASKS=2000 for more."""
 
 

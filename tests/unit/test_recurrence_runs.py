@@ -440,3 +440,12 @@ def test_recurrence_at_the_end_of_the_calendar_ends() -> None:
     assert Recurrence("FREQ=YEARLY", "00010101T090000Z").first(datetime.min.replace(tzinfo=UTC)) == datetime(
         1, 1, 1, 9, tzinfo=UTC
     )
+
+
+def test_the_first_minute_behind_a_gap_is_a_run() -> None:
+    """
+    In St. John's clocks went from 00:01 to 01:01: a jump to one o'clock must not pass by 01:01.
+    """
+    made = Recurrence("FREQ=MINUTELY;BYHOUR=1;BYMINUTE=1", "2011-03-12T00:00:00", tz="America/St_Johns")
+
+    assert [f"{run:%m-%d %H:%M}" for run in islice(made.runs(), 3)] == ["03-12 04:31", "03-13 03:31", "03-14 03:31"]

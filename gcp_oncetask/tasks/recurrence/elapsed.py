@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 from gcp_oncetask.tasks.recurrence.rule import Rule
-from gcp_oncetask.tasks.recurrence.zones import Candidate, at_instant, place, wall_time
+from gcp_oncetask.tasks.recurrence.zones import Candidate, at_instant, wall_time
 
 MAX_STEPS: Final = 15_000
 """Periods without a run (or days without a matching date) in a row after which the rule counts as exhausted."""
@@ -139,8 +139,9 @@ def _jump(rule: Rule, zone: tzinfo, period: datetime, unit: timedelta) -> dateti
     target = _next_wall(rule, wall, last)
     if target is None:
         return None
-    # In a gap the target comes sooner than the local clock says; in a fold the clock shows the times before it once more.
-    return min(place(target, zone).instant, period + (target - wall))
+    # In a gap the times behind the target come sooner than the local clock says; in a fold it shows those before it once more.
+    readings = (target.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return min(*readings, period + (target - wall))
 
 
 def _next_wall(rule: Rule, wall: datetime, last: datetime) -> datetime | None:
