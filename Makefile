@@ -52,8 +52,9 @@ simulate: $(STAMP) ## the promise in as many simulated histories of each kind as
 mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 	@$(BIN)/python -m tests.simulation.mutants
 
-fuzz: $(STAMP) ## the embedded Firestore against Google's emulator: make fuzz FUZZ_SEEDS=1000
+fuzz: $(STAMP) ## the embedded Firestore against Google's emulator, recurrences against slow references: make fuzz FUZZ_SEEDS=1000
 	@FUZZ_SEEDS=$(FUZZ_SEEDS) $(BIN)/python -m pytest -n auto tests/emulator/test_firestore_fuzz.py
+	@RECURRENCE_EXAMPLES=20 $(BIN)/python -m pytest -n auto --timeout 3600 tests/unit/test_recurrence_property.py
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator

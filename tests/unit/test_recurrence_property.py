@@ -4,6 +4,7 @@ Recurrences against slow references: every minute or second of a local clock loo
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence import Recurrence
 
+MORE = int(os.environ.get("RECURRENCE_EXAMPLES", "1"))
+"""So many times the examples, and each time others: ``make fuzz``."""
 DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 # Zone and the instant of a change of its clocks (UTC has none).
 CHANGES = [
@@ -167,7 +170,7 @@ def agrees(
     assert latest == (past[-1] if past else None)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(CHANGES),
     rules(("DAILY", "WEEKLY", "MONTHLY", "HOURLY", "MINUTELY")),
@@ -181,7 +184,7 @@ def test_runs_are_those_a_look_at_each_minute_finds(change: tuple[str, str], rul
     agrees(rule, change, MINUTES, start, asked)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(CHANGES),
     rules(("SECONDLY", "MINUTELY", "HOURLY", "DAILY")),
@@ -225,7 +228,7 @@ def calendar_rules(draw: Any) -> str:
     return ";".join(parts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(calendar_rules(), st.datetimes(datetime(1999, 1, 1), datetime(2001, 1, 1)), st.integers(0, 365 * 12))
 def test_jumping_ahead_finds_what_counting_from_the_start_finds(rule: str, start: datetime, days: int) -> None:
     """
