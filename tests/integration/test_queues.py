@@ -33,15 +33,15 @@ def manager(oncetask_cloud):
 
 def test_of_several_waiting_requests_only_the_newest_runs(oncetask_cloud, manager):
     ran = []
-    manager.register_task_handler(queue_kind("crm"), lambda task, attempt: ran.append(task.data.data))
-    first = manager.add_task("crm", "ann", 1)
+    manager.register_task_handler(queue_kind("crm-newest"), lambda task, attempt: ran.append(task.data.data))
+    first = manager.add_task("crm-newest", "ann", 1)
     assert (first.created, first.replaced) == (True, False)
     for number in (2, 3):
-        assert manager.add_task("crm", "ann", number).replaced
-    manager.add_task("crm", "bob", 9)
+        assert manager.add_task("crm-newest", "ann", number).replaced
+    manager.add_task("crm-newest", "bob", 9)
     oncetask_cloud.run_until_idle()
     assert sorted(ran) == [3, 9]
-    assert manager.get_task(queue_kind("crm"), "ann").payload["data"] == 3
+    assert manager.get_task(queue_kind("crm-newest"), "ann").payload["data"] == 3
 
 
 def test_requests_while_it_runs_are_followed_by_one_more_run_with_the_newest(oncetask_cloud, manager):
