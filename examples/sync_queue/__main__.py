@@ -1,7 +1,7 @@
 """
 A slow service is kept in step with a stream of updates: python -m examples.sync_queue
 
-Customers change all the time; the CRM, an HTTP service that takes 0.1 s a call and one call per customer at a time, shall
+Customers change all the time; the CRM, an HTTP service that takes 0.3 s a call and one call per customer at a time, shall
 know the newest state of each. Each change adds a request to the queue "crm"; of several that wait for one customer only the
 newest is run, and one that comes while a call is under way is run after it. ``--each`` makes one call per change instead.
 """
@@ -25,7 +25,7 @@ from gcp_oncetask import Attempt, Config, Locker
 from gcp_oncetask.tasks import OnceTask, TaskManager, queue_kind
 from gcp_oncetask.worker import Worker
 
-SLOW = 0.1
+SLOW = 0.3
 PAUSE = 0.005
 CRM = queue_kind("crm", pull=True)
 

@@ -280,8 +280,8 @@ class Worker:
         wait = self._membership.due_in()
         if self._listening is not None:
             wait = min(wait, self._listening.due_in())
-        if len(self._running) >= self._total:
-            # A task that ends sets the event.
+        if len(self._running) >= self._total or not self._membership.alive():
+            # A task that ends sets the event; who has no session takes nothing, whatever is due.
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self.engine.clock.mark()))

@@ -319,25 +319,43 @@ def in_two_shards(manager):
     return list(shards.values())[:2]
 
 
-def test_firestore_away_for_longer_than_the_ttl(loopback, worker_of, caplog):
+@pytest.mark.parametrize("listen", [True, False])
+def test_firestore_away_for_longer_than_the_ttl(loopback, worker_of, caplog, listen):
     """
-    The session dies, nothing is taken; when Firestore is back another one begins, listens, and runs what was created meanwhile.
+    The session dies, nothing is taken, and nobody spins; when Firestore is back another one begins, and runs what was created.
     """
     ledger = Ledger()
-    worker = worker_of(ledger, session_ttl=1.5)
-    producer = worker.manager
-    with at_work(worker):
-        ledger.until(lambda: worker._listening is not None and worker._listening.healthy)
-        before = worker._membership.id
-        loopback.faults.fail("*", times=None)
+    worker = worker_of(ledger, session_ttl=1.5, poll_interval=0.2, listen=listen)
+    manager, wait = worker.manager, worker.engine.clock.wait
+    waits = []
+
+    def waiting(event, timeout):
+        if threading.current_thread().name == "the worker":
+            waits.append(timeout)
+        return wait(event, timeout)
+
+    manager.locker.engine.clock.wait = waiting
+    thread = threading.Thread(target=worker.run, name="the worker", daemon=True)
+    thread.start()
+    ledger.until(lambda: bool(worker.shards) and (not listen or worker._listening.healthy))
+    before = worker._membership.id
+    manager.create_task(Item.due(0, worker.engine.store.estimate() + timedelta(seconds=1.6)))
+    loopback.faults.fail("*", times=None)
+    if listen:
         worker._listening.listener._close()
-        ledger.until(lambda: "has died of missing heartbeats" in caplog.text)
-        assert worker.shards == {}
-        loopback.faults.clear()
-        producer.create_task(Item(number=1))
-        ledger.wait(1)
-        ledger.until(lambda: worker._listening.healthy)
-        assert worker._membership.id != before
+    ledger.until(lambda: "has died of missing heartbeats" in caplog.text)
+    assert worker.shards == {}
+    waits.clear()
+    threading.Event().wait(1.0)
+    assert len(waits) < 20
+    assert not ledger.runs
+    loopback.faults.clear()
+    manager.create_task(Item(number=1))
+    ledger.wait(2)
+    ledger.until(lambda: not listen or worker._listening.healthy)
+    assert worker._membership.id != before
+    assert worker.stop()
+    thread.join(30)
 
 
 def test_stopped_worker_is_followed_at_once_and_a_new_one_shares(worker_of):
@@ -348,7 +366,7 @@ def test_stopped_worker_is_followed_at_once_and_a_new_one_shares(worker_of):
     stopped, left = (worker_of(ledger, session_ttl=600) for _ in range(2))
     with at_work(stopped):
         ledger.until(lambda: sizes(stopped) == [8])
-        thread = threading.Thread(target=left.run)
+        thread = threading.Thread(target=left.run, daemon=True)
         thread.start()
         ledger.until(lambda: sizes(left) == [4] and left._listening.healthy)
     ledger.until(lambda: sizes(left) == [8])

@@ -17,7 +17,7 @@ from gcp_oncetask.worker import Worker
 
 @contextmanager
 def at_work(*workers: Worker) -> Iterator[None]:
-    threads = [threading.Thread(target=worker.run) for worker in workers]
+    threads = [threading.Thread(target=worker.run, daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     try:
