@@ -16,6 +16,8 @@ from gcp_oncetask.worker.shares import Session, shares
 
 BEATS: Final = 3.0
 """Heartbeats per time to live, so that two may fail."""
+SETTLING: Final = 1.0
+"""Seconds after which whoever saw other sessions come or go looks again."""
 _FIRST_PAUSE: Final = 0.5
 """Seconds before a heartbeat that failed is tried again; doubled each time, up to the ordinary interval."""
 
@@ -27,10 +29,18 @@ class Membership:
     A session whose heartbeats failed for its time to live counts as dead: it takes nothing more, and the next heartbeat begins
     a new one.
 
+    Workers learn of each other at different times, and until all of them have, a shard may be nobody's share. So whoever sees
+    others come or go looks once more soon, and keeps an eye on the shards it had until everybody has had a heartbeat.
+
     Args:
         engine: Shared parts.
         kinds: What this worker runs.
         ttl: Seconds for which a heartbeat counts.
+
+    Attributes:
+        shards: Its share, by kind.
+        watched: The shards it looks at, by kind: its share, and for a while those that it had.
+        sessions: How many are alive.
     """
 
     def __init__(self, engine: Engine, kinds: Sequence[str], ttl: float) -> None:
@@ -43,7 +53,12 @@ class Membership:
         self._next_death: float | None = None
         self.id = engine.clock.nonce()
         self.shards: dict[str, tuple[int, ...]] = {}
+        self.watched: dict[str, tuple[int, ...]] = {}
         self.sessions = 0
+        self._seen: frozenset[str] = frozenset()
+        self._settled = False
+        self._had: dict[str, tuple[int, ...]] = {}
+        self._had_since: Mark | None = None
 
     def due_in(self) -> float:
         """
@@ -57,6 +72,8 @@ class Membership:
         elif self._next_death is not None:
             # Whoever lives beats long before that; the shards of one who does not are shared out at once.
             pause = min(pause, self._next_death)
+        if not self._failures and not self._settled:
+            pause = min(pause, SETTLING)
         return max(0.0, pause - elapsed(self._tried, self._engine.clock.mark()))
 
     def beat(self) -> bool:
@@ -67,8 +84,8 @@ class Membership:
         mark = self._tried = engine.clock.mark()
         if self._beaten is not None and elapsed(self._beaten, mark) >= self._ttl:
             LOGGER.warning("worker session %s has died of missing heartbeats; another one begins", self.id)
-            self.id, self.shards, self._beaten = engine.clock.nonce(), {}, None
-        before = self.shards
+            self.id, self.shards, self.watched, self._beaten = engine.clock.nonce(), {}, {}, None
+        before = self.watched
         try:
             sessions.beat(
                 engine.store, engine.config.env, self.id, kinds=self._kinds, host=engine.instance(), ttl=self._ttl
@@ -80,15 +97,23 @@ class Membership:
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
             return False
         self._failures = 0
-        self._share([Session(*one) for one in found], now)
-        return self.shards != before
+        self._share([Session(*one) for one in found], now, mark)
+        return self.watched != before
 
-    def _share(self, found: Sequence[Session], now: datetime) -> None:
-        self.sessions = sum(session.alive(now) for session in found)
+    def _share(self, found: Sequence[Session], now: datetime, mark: Mark) -> None:
+        alive = frozenset(session.id for session in found if session.alive(now))
+        self.sessions = len(alive)
+        self._settled, self._seen = alive == self._seen, alive
         others = [session.left(now) for session in found if session.alive(now) and session.id != self.id]
         self._next_death = min(others, default=None)
         count = self._engine.config.pull_shards
-        self.shards = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
+        share = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
+        if share != self.shards:
+            # All that it looked at: it may learn of several newcomers one by one.
+            self._had, self._had_since, self.shards = self.watched, mark, share
+        if self._had_since is not None and elapsed(self._had_since, mark) >= self._ttl / BEATS:
+            self._had, self._had_since = {}, None
+        self.watched = {kind: tuple(sorted({*own, *self._had.get(kind, ())})) for kind, own in share.items()}
 
     @property
     def failing(self) -> bool:
@@ -109,7 +134,7 @@ class Membership:
         """
         if self._beaten is None:
             return
-        self._beaten, self.shards = None, {}
+        self._beaten, self.shards, self.watched = None, {}, {}
         try:
             sessions.end(self._engine.store, self._engine.config.env, self.id)
         except OncetaskError as error:

@@ -183,7 +183,7 @@ class Worker:
             self._polled = None
             self._looking.forget()
             if self._listening is not None:
-                self._listening.to(membership.shards)
+                self._listening.to(membership.watched)
         elif failing and not membership.failing and self._listening is not None:
             self._listening.distrust()
 
@@ -333,7 +333,7 @@ class Worker:
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
-        shards = self._membership.shards.get(kind, ())
+        shards = self._membership.watched.get(kind, ())
         # With an end in sight nothing is read for others.
         return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0) if shards else []
 

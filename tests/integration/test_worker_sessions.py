@@ -17,7 +17,7 @@ from pydantic import PrivateAttr
 from gcp_oncetask import Config, Locker, UsageError
 from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus
 from gcp_oncetask.worker import Worker, listening
-from gcp_oncetask.worker.membership import Membership
+from gcp_oncetask.worker.membership import SETTLING, Membership
 from tests.support.workers import Ledger, at_work
 
 
@@ -87,17 +87,46 @@ def join(oncetask_cloud):
 
 def test_a_new_workers_share_within_one_heartbeat(oncetask_cloud, join):
     """
-    It has its share at once; the others give theirs up with their next heartbeats, 20 seconds later at most.
+    It has its share at once; the others give theirs up with their next heartbeats, 20 seconds later at most, and look at it
+    for one more, in case that somebody has not heard of everybody.
     """
     first = join()
-    assert (len(first.shards["item"]), first.due_in()) == (8, 20)
+    assert (len(first.shards["item"]), first.due_in()) == (8, SETTLING)
+    oncetask_cloud.advance(seconds=SETTLING)
+    assert not first.beat()
+    assert first.due_in() == 20
     second = join()
     assert (len(first.shards["item"]), len(second.shards["item"])) == (8, 4)
     oncetask_cloud.advance(seconds=20)
     assert first.due_in() == 0
-    assert first.beat()
+    first.beat()
     assert sorted(first.shards["item"] + second.shards["item"]) == list(range(8))
     assert (first.sessions, len(first.shards["item"])) == (2, 4)
+    assert first.watched["item"] == tuple(range(8))
+    oncetask_cloud.advance(seconds=20)
+    assert first.beat()
+    assert first.watched == first.shards
+
+
+def test_no_shard_is_unwatched_while_workers_hear_of_each_other(join):
+    """
+    Some have heard of three newcomers and some have not: their shares alone would leave shards to nobody.
+    """
+
+    def watched() -> set[int]:
+        return {shard for member in members for shard in member.watched["item"]}
+
+    members = [join() for _ in range(5)]
+    for member in members:
+        member.beat()
+    members += [join() for _ in range(3)]
+    for member in members:
+        member.beat()
+        assert watched() == set(range(8))
+        assert member.due_in() <= SETTLING
+    for member in members:
+        member.beat()
+    assert sorted(shard for member in members for shard in member.shards["item"]) == list(range(8))
 
 
 def test_shares_differ_by_one_at_most_at_rest(join):
@@ -120,17 +149,17 @@ def test_a_dead_workers_shards_move_within_its_ttl(oncetask_cloud, join):
     The next heartbeat of a survivor is not after the instant at which the dead one's session ends.
     """
     dead = join()
-    oncetask_cloud.advance(seconds=19)
+    oncetask_cloud.advance(seconds=15)
     survivor = join()
-    for _ in range(2):
+    for _ in range(3):
         oncetask_cloud.advance(seconds=survivor.due_in())
         assert survivor.due_in() == 0
         survivor.beat()
         assert len(survivor.shards["item"]) == 4
-    # 59 seconds after the last heartbeat of the dead one.
-    assert survivor.due_in() == 1
+    # 56 seconds after the last heartbeat of the dead one.
+    assert survivor.due_in() == 4
     assert dead.alive()
-    oncetask_cloud.advance(seconds=1)
+    oncetask_cloud.advance(seconds=4)
     assert not dead.alive()
     assert survivor.beat()
     assert len(survivor.shards["item"]) == 8
