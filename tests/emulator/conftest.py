@@ -267,7 +267,7 @@ class Wire:
             response_deserializer=response.FromString,
         )
         metadata = (("authorization", "Bearer owner"), ("google-cloud-resource-prefix", self.database))
-        answer = rpc(request, timeout=30, metadata=metadata)
+        answer = rpc(request, timeout=100, metadata=metadata)
         return list(answer) if stream else answer
 
     def write(

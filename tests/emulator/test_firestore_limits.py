@@ -21,6 +21,9 @@ FAILED, ABORTED = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED
 MIB = 1024 * 1024
 Play = Callable[[Any], Any]
 
+# The largest documents take Google's emulator a while.
+pytestmark = pytest.mark.timeout(240)
+
 
 @dataclass(frozen=True)
 class Limit:

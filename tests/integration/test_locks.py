@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -70,11 +71,10 @@ def until(true: Callable[[], Any], what: str) -> None:
     """
     Let other threads go on until *true*, in real time.
     """
-    for _ in range(1000):
-        if true():
-            return
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, what
         threading.Event().wait(0.01)
-    raise AssertionError(what)
 
 
 # --- who holds --------------------------------------------------------------------------------------------------------

@@ -101,6 +101,9 @@ class GoogleFirestore:
                 "Google's Firestore emulator was not found: install Java and `gcloud components install "
                 f"cloud-firestore-emulator`, or set {ENVIRONMENT} to its jar."
             )
+        if port and not _is_free(port):
+            # Java would find out too late: until then the other server's answer looks like its own.
+            raise RuntimeError(f"Address already in use: something listens on port {port} of 127.0.0.1.")
         # A free port can be taken by somebody else before Java binds it.
         for left in range(_STARTS - 1, -1, -1):
             try:
@@ -203,6 +206,16 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
