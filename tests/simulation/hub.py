@@ -206,6 +206,37 @@ class Promise:
         return self.given
 
 
+class Signal(threading.Event):
+    """
+    An event between tasks instead of threads.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+        self._waiting: list[Task] = []
+
+    def set(self) -> None:
+        """
+        Let those that wait run.
+        """
+        super().set()
+        while self._waiting:
+            self._hub.wake(self._waiting.pop())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Wait until it is set, or *timeout* seconds.
+        """
+        task = self._hub.task
+        if not self.is_set() and task is not None:
+            self._waiting.append(task)
+            self._hub.sleep(1e9 if timeout is None else timeout)
+            if task in self._waiting:
+                self._waiting.remove(task)
+        return self.is_set()
+
+
 class Mutex:
     """
     A re-entrant lock between tasks, in place of one between threads.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.errors import AlertError
-from tests.simulation.hub import Hub, Mutex
+from tests.simulation.hub import Hub, Mutex, Signal
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -63,9 +63,15 @@ class Mail:
 
 def cooperative(hub: Hub) -> SimpleNamespace:
     """
-    What ``gcp_oncetask.attempt`` needs of ``threading``, between tasks instead of threads.
+    What the library needs of ``threading``, between tasks instead of threads.
     """
-    return SimpleNamespace(Event=threading.Event, RLock=lambda: Mutex(hub))
+    return SimpleNamespace(
+        Event=lambda: Signal(hub),
+        RLock=lambda: Mutex(hub),
+        Lock=lambda: Mutex(hub),
+        current_thread=lambda: None,
+        main_thread=threading.main_thread,
+    )
 
 
 class Heard(logging.Handler):
