@@ -64,7 +64,9 @@ LIBRARY: Final[dict[str, Kept]] = {
         ttl="expireAt",
     ),
     "onceLocks": Kept(exempt=("key", "waiting", "name", "result", "dataHash", "createdAt", "schema"), ttl="expireAt"),
-    "onceSessions": Kept(exempt=("id", "kinds", "host", "ttlSeconds", "beatAt"), single=("env",), ttl="expireAt"),
+    "onceSessions": Kept(
+        exempt=("id", "env", "kinds", "host", "ttlSeconds", "beatAt"), single=("left", "live"), ttl="expireAt"
+    ),
 }
 """The library's own collections."""
 

@@ -126,3 +126,42 @@ def test_webhook_refuses_what_it_should(oncetask_cloud: OncetaskCloud, webhook: 
     assert webhook({**EVENT, "amount": 6})[0] == 422
     oncetask_cloud.faults.fail("*", times=None)
     assert webhook({**EVENT, "id": "e3"})[0] == 500
+
+
+def sync(*arguments: str) -> tuple[int, dict[str, int], str]:
+    """
+    Run the queue that keeps a service in step; exit code, what was counted, all that was said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.sync_queue", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    facts = {name: int(number) for name, number in re.findall(r"^([a-z ]+) (\d+)$", done.stdout, re.MULTILINE)}
+    return done.returncode, facts, done.stdout + done.stderr
+
+
+def test_sync_queue_keeps_the_service_in_step_with_few_calls() -> None:
+    """
+    400 updates of 5 customers: the newest of each is there, two calls of one customer never overlap, most calls are saved.
+    """
+    status, facts, said = sync()
+
+    assert status == 0, said
+    assert facts["updates"] == 400
+    assert facts["calls"] + facts["calls saved"] == 400
+    assert facts["calls saved"] >= 200, said
+    assert facts["customers out of date"] == facts["calls of one customer at the same time"] == 0
+
+
+def test_sync_queue_with_a_call_per_update_saves_nothing() -> None:
+    """
+    Without coalescing each update is a call, and those of one customer meet: that is what the queue is for.
+    """
+    status, facts, said = sync("--each", "--updates", "60")
+
+    assert (status, facts["calls"], facts["calls saved"]) == (1, 60, 0), said
+    assert facts["calls of one customer at the same time"] > 0

@@ -109,6 +109,25 @@ def test_lock_block_holds_and_books_once(oncetask_cloud: object, capsys: pytest.
     assert "importing 7" in said
 
 
+def test_worker_and_queue_blocks_run_each_request_once(
+    oncetask_cloud: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The worker and the queue of the README work as printed.
+    """
+    names: dict[str, object] = {"__name__": "readme"}
+    for code in PYTHON:
+        exec(compile(code, "README.md", "exec"), names)  # the README's own words
+    for name in ("test_resized_once", "test_newest_wins"):
+        test = names[name]
+        assert callable(test)
+        test(oncetask_cloud)
+
+    said = capsys.readouterr().out
+    assert said.count("resizing cat.png") == 1
+    assert re.findall("^tell the CRM: .*", said, re.MULTILINE) == ["tell the CRM: customer-7 {'stage': 'shipped'}"]
+
+
 @pytest.mark.parametrize("line", CONSOLE)
 def test_console_lines_run(line: str) -> None:
     """

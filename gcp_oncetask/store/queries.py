@@ -142,6 +142,15 @@ def due_of(document: Document) -> datetime:
     return parse_instant(_due_of(document).rsplit("/", 1)[-1])
 
 
+def shard_of(snapshot: Snapshot) -> int:
+    """
+    The shard in which a document that is due was found.
+    """
+    assert snapshot.lock is not None
+    assert snapshot.lock.due is not None
+    return int(snapshot.lock.due.split("/")[-2])
+
+
 def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
     """
     Documents of *collection* that are due, shard by shard, the longest overdue first, each with the time of the read.

@@ -2,26 +2,30 @@
 Sessions of workers: one small document each, written by its own worker alone.
 
 Shape:
-    onceSessions/{2 hex}:{env}:{id}: ``env``, ``kinds``, ``host``, ``ttlSeconds``, ``beatAt`` (server time), ``expireAt`` (for
-    Firestore's TTL, long after the session counts as dead).
+    onceSessions/{2 hex}:{env}:{id}: ``env``, ``id``, ``kinds``, ``host``, ``ttlSeconds``, ``beatAt`` (server time), ``live``
+    (environment and a time after which it is surely dead: sessions are found by a range of it), ``expireAt`` (for Firestore's
+    TTL, long after the session counts as dead). Of one that ended politely: ``env``, ``id``, ``left`` (environment and when),
+    ``expireAt``; by ``left`` the others are told at once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from google.cloud.firestore_v1.types import query as _query
 
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.documents import AFTER
 from gcp_oncetask.store.codec import decode, put
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import WireError
 
 SESSIONS: Final = "onceSessions"
 _QueryType: Final = _query.StructuredQuery.pb()
-_EQUAL, _REQUEST_TIME = 5, 1
+_GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _REQUEST_TIME = 4, 2, 1, 1
 _KEPT: Final = timedelta(days=1)
 
 
@@ -36,20 +40,19 @@ def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, t
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    request = store.wire.request()
-    write = request.writes.add()
-    write.update.name = store.wire.name(_path(env, id_))
+    now, length = store.estimate(), timedelta(seconds=ttl)
     fields: dict[str, Any] = {
         "env": env,
         "id": id_,
         "kinds": list(kinds),
         "host": host,
         "ttlSeconds": ttl,
-        "expireAt": store.estimate() + timedelta(seconds=ttl) + _KEPT,
+        # The estimate is a little behind the server's clock: twice the ttl leaves out nobody who is alive.
+        "live": f"{env}/{instant(now + 2 * length)}",
+        "expireAt": now + length + _KEPT,
     }
-    for name, value in fields.items():
-        put(write.update.fields[name], value)
-    write.update_transforms.add(field_path="beatAt", set_to_server_value=_REQUEST_TIME)
+    request = _request(store, env, id_, fields)
+    request.writes[0].update_transforms.add(field_path="beatAt", set_to_server_value=_REQUEST_TIME)
     _commit(store, request, "a worker's heartbeat")
 
 
@@ -60,9 +63,18 @@ def end(store: Store, env: str, id_: str) -> None:
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
+    now = store.estimate()
+    fields = {"env": env, "id": id_, "left": f"{env}/{instant(now)}", "expireAt": now + _KEPT}
+    _commit(store, _request(store, env, id_, fields), "ending a worker's session")
+
+
+def _request(store: Store, env: str, id_: str, fields: Mapping[str, Any]) -> Any:
     request = store.wire.request()
-    request.writes.add().delete = store.wire.name(_path(env, id_))
-    _commit(store, request, "ending a worker's session")
+    write = request.writes.add()
+    write.update.name = store.wire.name(_path(env, id_))
+    for name, value in fields.items():
+        put(write.update.fields[name], value)
+    return request
 
 
 def _commit(store: Store, request: Any, what: str) -> None:
@@ -74,19 +86,13 @@ def _commit(store: Store, request: Any, what: str) -> None:
 
 def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], datetime, float]], datetime]:
     """
-    Id, kinds, last heartbeat and ttl of each session, dead ones included, and the server's time.
+    Id, kinds, last heartbeat and ttl of each session that may be alive, and the server's time.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    query: Any = _QueryType()
-    query.from_.add(collection_id=SESSIONS)
-    one = query.where.field_filter
-    one.field.field_path = "env"
-    one.op = _EQUAL
-    one.value.string_value = env
     try:
-        documents, read = store.wire.run_query(query)
+        documents, read = store.wire.run_query(_since(env, "live", store.estimate()))
     except WireError as error:
         raise error.translated("looking for the workers' sessions", unknown=False) from error
     found = []
@@ -94,3 +100,26 @@ def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], dat
         fields = {key: decode(value) for key, value in document.fields.items()}
         found.append((fields["id"], tuple(fields["kinds"]), fields["beatAt"], float(fields["ttlSeconds"])))
     return found, read or store.estimate()
+
+
+def leaving_query(store: Store, env: str) -> Any:
+    """
+    The query that shows each session that ends politely from now on, to be listened to.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    return _since(env, "left", store.estimate())
+
+
+def _since(env: str, field: str, start: datetime) -> Any:
+    query: Any = _QueryType()
+    query.from_.add(collection_id=SESSIONS)
+    both = query.where.composite_filter
+    both.op = _AND
+    for op, value in ((_GREATER_OR_EQUAL, f"{env}/{instant(start)}"), (_LESS_OR_EQUAL, f"{env}{AFTER}")):
+        one = both.filters.add().field_filter
+        one.field.field_path = field
+        one.op = op
+        one.value.string_value = value
+    return query

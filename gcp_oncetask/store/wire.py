@@ -303,8 +303,8 @@ class Wire:
         Changes of what some queries find, over one stream, until it is closed.
 
         Returns:
-            Pairs of a query's place and the document that it shows now (None: one that it showed is gone; place -1: all are
-            up to date), and what closes the stream.
+            Pairs of a query's place and the document that it shows now (None: one that it showed is gone; place -1 - n: the
+            query at place n is up to date), and what closes the stream.
         """
         calls = self._open()
         ended = threading.Event()
@@ -329,7 +329,7 @@ class Wire:
             ended.set()
             stream.cancel()
 
-        return _changes(stream), close
+        return _changes(stream, len(queries)), close
 
     def begin(self, retry: bytes | None = None) -> bytes:
         """
@@ -429,7 +429,7 @@ class Wire:
             raise classify(error) from error
 
 
-def _changes(stream: Any) -> Iterator[tuple[int, Document | None]]:
+def _changes(stream: Any, count: int) -> Iterator[tuple[int, Document | None]]:
     try:
         for answer in stream:
             match answer.WhichOneof("response_type"):
@@ -440,7 +440,8 @@ def _changes(stream: Any) -> Iterator[tuple[int, Document | None]]:
                 case "document_delete" | "document_remove" as what:
                     yield from ((target - 1, None) for target in getattr(answer, what).removed_target_ids)
                 case "target_change" if answer.target_change.target_change_type == _CURRENT:
-                    yield -1, None
+                    # Without ids it is said of all of them.
+                    yield from ((-target, None) for target in answer.target_change.target_ids or range(1, count + 1))
                 case "target_change" if answer.target_change.target_change_type == _REMOVED:
                     return
                 case _:

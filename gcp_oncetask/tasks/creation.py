@@ -17,7 +17,7 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
 from gcp_oncetask.store.snapshot import Changes, Snapshot
-from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, kind_of
+from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence
 from gcp_oncetask.tasks.task import SCHEMA
 
@@ -118,14 +118,15 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
             raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
     payload = data.payload()
     digest = hash_of(payload)
+    id_ = _id_of(data)
     return Draft(
-        name=TaskName(engine.config.env, kind.name, _id_of(data)),
+        name=TaskName(engine.config.env, kind.name, id_),
         kind=kind,
         target=_target(engine, kind, url, at),
         payload=_bounded(kind, payload),
         digest=digest,
         nonce=engine.clock.nonce(),
-        resource_key=data.resource_key() or None,
+        resource_key=key_of(data, id_),
         recurrence=recurrence,
         data=data,
     )
@@ -177,7 +178,8 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
         return Refused(Outcome.BUSY, f"it is {_STATES[lock.status]}")
     if (made.kind.on_conflict != "replace" and unique is None) or made.recurrence is not None:
         return Refused(Outcome.DUPLICATE, "it exists")
-    if lock.key != made.resource_key:
+    # Where max_running has changed since, the stored place is as good.
+    if lock.key != made.resource_key and made.kind.max_running is None:
         raise TaskConflictError(
             f"{seen.path}: the newer payload needs the resource key {made.resource_key!r}, the stored one {lock.key!r}; "
             "the key of a task that is replaced must stay. Nothing was written.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,8 @@ class Kind:
         unique: The id may be used again once its task has ended; while it is ``queued``, ``running``, or either, a second
             request is refused. A request that is not refused replaces the payload of what waits, or runs after what runs.
         on_refused: Called with the payload of each request that ``unique`` refuses.
+        max_running: At most so many run at once, across all workers and deliveries; None: any number. Each task falls on one of
+            so many resource keys by its id, so with few that wait fewer may run. A change holds for tasks created after it.
         retention: Ended tasks are deleted after so long, by Firestore's TTL; None: kept.
         tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
             id can't be used again.
@@ -50,6 +53,7 @@ class Kind:
     on_conflict: OnConflict = "keep"
     unique: Unique | None = None
     on_refused: Callable[[Any], object] | None = None
+    max_running: int | None = None
     retention: timedelta | None = None
     tombstone: bool = False
 
@@ -93,7 +97,12 @@ class TaskData(BaseModel):
             )
         if kind is None:
             return
-        cls.__kind__ = _checked(cls.__name__, Kind(kind, **ours))
+        made = _checked(cls.__name__, Kind(kind, **ours))
+        if made.max_running is not None and cls.resource_key is not TaskData.resource_key:
+            raise UsageError(
+                f"{cls.__name__}: max_running= is kept by resource keys of its own; it can't have a resource_key() too."
+            )
+        cls.__kind__ = made
 
     def task_id(self) -> str:
         """
@@ -155,11 +164,23 @@ def _checked(name: str, kind: Kind) -> Kind:
         raise UsageError(f"{name}: unique is {kind.unique!r}; it must be 'queued', 'running' or 'queued_or_running'.")
     if kind.on_refused is not None and kind.unique is None:
         raise UsageError(f"{name}: on_refused= is called for what unique= refuses; give that too.")
+    if kind.max_running is not None and kind.max_running < 1:
+        raise UsageError(f"{name}: max_running is {kind.max_running}; at least 1 must be able to run.")
     if kind.retention is not None and kind.retention < timedelta(0):
         raise UsageError(f"{name}: retention must not be negative.")
     if kind.tombstone and kind.retention is None:
         raise UsageError(f"{name}: a tombstone needs retention=, after which the payload is erased.")
     return kind
+
+
+def key_of(data: TaskData, id_: str) -> str | None:
+    """
+    The resource key that the task *id_* needs: its own, or its place among the ``max_running`` of its kind.
+    """
+    kind = kind_of(data)
+    if kind.max_running is None:
+        return data.resource_key() or None
+    return f"max-running/{kind.name}/{zlib.crc32(id_.encode()) % kind.max_running}"
 
 
 def kind_of(data: TaskData | type[TaskData]) -> Kind:

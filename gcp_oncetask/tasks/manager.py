@@ -347,6 +347,7 @@ class TaskManager:
         Raises:
             As ``register_task_handler``.
         """
+        _not_limited(model)
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
         self.register_task_handler(model, batch, **options)
 
@@ -369,6 +370,7 @@ class TaskManager:
         """
         if size < 1:
             raise UsageError("size= counts the tasks of a batch and must be at least 1.")
+        _not_limited(model)
         batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
@@ -612,3 +614,9 @@ class TaskManager:
             return act(self.name_of(model, id_).path)
         except TaskNotFoundError:
             return default
+
+
+def _not_limited(model: type[TaskData]) -> None:
+    kind = kind_of(model)
+    if kind.max_running is not None:
+        raise UsageError(f"The kind {kind.name!r} has max_running=, which counts single tasks; give it a task handler.")

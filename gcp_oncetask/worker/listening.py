@@ -1,7 +1,8 @@
 """
-Being woken: one stream that shows, of each kind and shard, the task that is due first.
+Being woken: one stream that shows, of each kind and shard, the task that is due first, and which worker leaves.
 
-While it runs nothing is asked and nothing read; where it can't be opened, or breaks, the worker polls.
+While it runs nothing is asked and nothing read; where it can't be opened, or breaks, the worker polls, and it is opened anew
+with back-off.
 """
 
 from __future__ import annotations
@@ -9,20 +10,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
+from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.store.queries import due_of, head_query
+from gcp_oncetask.store.sessions import leaving_query
 from gcp_oncetask.store.wire import WireError
+
+FIRST_PAUSE: Final = 1.0
+"""Seconds before a listener that broke is opened anew; doubled each time it breaks again, with jitter."""
+LONGEST_PAUSE: Final = 300.0
 
 
 class Listener:
     """
-    Listens for the first due task of each kind and shard.
+    Listens for the first due task of each kind and shard, and for sessions that end.
 
     Args:
         engine: Shared parts.
-        shards: Of each kind, the shards to listen to.
+        shards: Of each kind, the shards to listen to; none: only for sessions.
         wake: Called when something has changed; from another thread.
+
+    Raises:
+        OncetaskError: There is no client, or Firestore was unreachable.
     """
 
     def __init__(self, engine: Engine, shards: Mapping[str, Sequence[int]], wake: Callable[[], object]) -> None:
@@ -32,29 +44,35 @@ class Listener:
         self._heads: dict[int, tuple[datetime, int]] = {}
         self._count = 0
         self._guard = threading.Lock()
-        self._current = 0
+        self._current: set[int] = set()
+        self._closed = False
         self.broken = False
-        self._close: Callable[[], None] = lambda: None
-        if not self._places:
-            return
-        changes, self._close = engine.wire.listen([head_query(env, kind, shard) for kind, shard in self._places])
+        self.departures = 0
+        queries = [head_query(env, kind, shard) for kind, shard in self._places]
+        changes, self._close = engine.wire.listen([*queries, leaving_query(engine.store, env)])
         self._thread = threading.Thread(target=self._run, args=(changes,), name="oncetask-listener", daemon=True)
         self._thread.start()
 
     def _run(self, changes: object) -> None:
+        reason = "Firestore ended it"
         try:
             for place, document in changes:  # type: ignore[attr-defined]  # an iterator of pairs
                 with self._guard:
                     if place < 0:
-                        self._current += 1
-                    elif document is not None:
+                        self._current.add(-1 - place)
+                    elif document is None:
+                        pass
+                    elif place == len(self._places):
+                        self.departures += 1
+                    else:
                         self._count += 1
                         self._heads[place] = due_of(document), self._count
                 self._wake()
         except WireError as error:
-            if not self.broken:
-                LOGGER.warning("listening for tasks ended (%s); polling until it is open again", error)
+            reason = str(error)
         finally:
+            if not self._closed:
+                LOGGER.warning("listening for tasks ended (%s); polling until it is open again", reason)
             self.broken = True
             self._wake()
 
@@ -63,7 +81,7 @@ class Listener:
         """
         Whether it surely shows everything that is due.
         """
-        return not self.broken and self._current >= len(self._places)
+        return not self.broken and len(self._current) > len(self._places)
 
     def first_due(self) -> datetime | None:
         """
@@ -90,5 +108,98 @@ class Listener:
         """
         Stop listening.
         """
-        self.broken = True
+        self._closed = self.broken = True
         self._close()
+
+
+class Listening:
+    """
+    Keeps a listener open: whenever it broke, or other shards are to be listened to, another one is opened.
+
+    Args:
+        engine: Shared parts.
+        wake: Called when something has changed; from another thread.
+    """
+
+    def __init__(self, engine: Engine, wake: Callable[[], object]) -> None:
+        self._engine = engine
+        self._wake = wake
+        self._shards: dict[str, tuple[int, ...]] | None = None
+        self._tried: Mark | None = None
+        self._failures = 0
+        self._pause = 0.0
+        self._told = 0
+        self.listener: Listener | None = None
+
+    def to(self, shards: Mapping[str, tuple[int, ...]]) -> None:
+        """
+        Listen to *shards* from now on.
+        """
+        self._shards = dict(shards)
+        self._failures = 0
+        self._open()
+
+    def distrust(self) -> None:
+        """
+        The connection is in doubt: a stream may hang without a word. Open it anew.
+        """
+        if self.listener is not None and not self.listener.broken:
+            self.listener.close()
+
+    def tend(self) -> None:
+        """
+        Open the listener anew if it is broken and has been left alone for long enough.
+        """
+        if self._shards is None or self.due_in() > 0:
+            return
+        self._open()
+
+    def due_in(self) -> float:
+        """
+        Seconds until it should be opened anew; infinity while it runs.
+        """
+        if self._shards is None or self._tried is None:
+            return float("inf")
+        if self.listener is not None and not self.listener.broken:
+            if self.listener.healthy:
+                self._failures = 0
+            return float("inf")
+        if not self._pause:
+            self._failures += 1
+            longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
+            self._pause = longest * (0.5 + self._engine.clock.random() / 2)
+        return max(0.0, self._pause - elapsed(self._tried, self._engine.clock.mark()))
+
+    def _open(self) -> None:
+        self.close()
+        self._tried, self._pause, self._told = self._engine.clock.mark(), 0.0, 0
+        assert self._shards is not None
+        try:
+            self.listener = Listener(self._engine, self._shards, self._wake)
+        except OncetaskError as error:
+            LOGGER.warning("no listener: %s", error)
+        except Exception as error:  # noqa: BLE001 - a channel that can't stream raises what it likes; polling goes on
+            LOGGER.warning("no listener on this channel: %r", error)
+
+    def departed(self) -> bool:
+        """
+        Whether a session has ended since this was asked last.
+        """
+        now = 0 if self.listener is None else self.listener.departures
+        told, self._told = self._told, now
+        return now > told
+
+    @property
+    def healthy(self) -> bool:
+        """
+        Whether it surely shows everything that is due.
+        """
+        return self.listener is not None and self.listener.healthy
+
+    def close(self) -> None:
+        """
+        Stop listening.
+        """
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
@@ -13,8 +14,10 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.store import sessions
 from gcp_oncetask.worker.shares import Session, shares
 
-BEATS = 3.0
+BEATS: Final = 3.0
 """Heartbeats per time to live, so that two may fail."""
+_FIRST_PAUSE: Final = 0.5
+"""Seconds before a heartbeat that failed is tried again; doubled each time, up to the ordinary interval."""
 
 
 class Membership:
@@ -35,6 +38,9 @@ class Membership:
         self._kinds = tuple(kinds)
         self._ttl = ttl
         self._beaten: Mark | None = None
+        self._tried: Mark | None = None
+        self._failures = 0
+        self._next_death: float | None = None
         self.id = engine.clock.nonce()
         self.shards: dict[str, tuple[int, ...]] = {}
         self.sessions = 0
@@ -43,16 +49,22 @@ class Membership:
         """
         Seconds until the next heartbeat.
         """
-        if self._beaten is None:
+        if self._tried is None:
             return 0.0
-        return max(0.0, self._ttl / BEATS - elapsed(self._beaten, self._engine.clock.mark()))
+        pause = self._ttl / BEATS
+        if self._failures:
+            pause = min(pause, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
+        elif self._next_death is not None:
+            # Whoever lives beats long before that; the shards of one who does not are shared out at once.
+            pause = min(pause, self._next_death)
+        return max(0.0, pause - elapsed(self._tried, self._engine.clock.mark()))
 
     def beat(self) -> bool:
         """
         Say that the session is alive, and share anew; returns whether the shards have changed.
         """
         engine = self._engine
-        mark = engine.clock.mark()
+        mark = self._tried = engine.clock.mark()
         if self._beaten is not None and elapsed(self._beaten, mark) >= self._ttl:
             LOGGER.warning("worker session %s has died of missing heartbeats; another one begins", self.id)
             self.id, self.shards, self._beaten = engine.clock.nonce(), {}, None
@@ -64,15 +76,26 @@ class Membership:
             self._beaten = mark
             found, now = sessions.all_of(engine.store, engine.config.env)
         except OncetaskError as error:
+            self._failures += 1
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
             return False
+        self._failures = 0
         self._share([Session(*one) for one in found], now)
         return self.shards != before
 
     def _share(self, found: Sequence[Session], now: datetime) -> None:
         self.sessions = sum(session.alive(now) for session in found)
+        others = [session.left(now) for session in found if session.alive(now) and session.id != self.id]
+        self._next_death = min(others, default=None)
         count = self._engine.config.pull_shards
         self.shards = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
+
+    @property
+    def failing(self) -> bool:
+        """
+        Whether its last heartbeat failed.
+        """
+        return self._failures > 0
 
     def alive(self) -> bool:
         """

@@ -38,6 +38,12 @@ class Session:
         """
         return now < self.beat_at + timedelta(seconds=self.ttl)
 
+    def left(self, now: datetime) -> float:
+        """
+        Seconds from *now* until it counts as dead unless it beats.
+        """
+        return (self.beat_at - now).total_seconds() + self.ttl
+
 
 def shares(sessions: Sequence[Session], kind: str, shards: int, now: datetime) -> dict[str, tuple[int, ...]]:
     """

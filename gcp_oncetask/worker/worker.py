@@ -9,7 +9,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,11 +22,10 @@ from gcp_oncetask.execution import Ended
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.manager import TaskManager
-from gcp_oncetask.worker.listening import Listener
+from gcp_oncetask.worker.listening import Listening
+from gcp_oncetask.worker.looking import LEFT_ALONE, Looking
 from gcp_oncetask.worker.membership import Membership
 
-_BACKOFF: Final = 5.0
-"""Seconds for which a task that could not be run here is left alone by this worker."""
 _UNPRODUCTIVE: Final = frozenset(
     {Outcome.BUSY, Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.EARLY, Outcome.LOST, Outcome.SHORT_LEASE}
 )
@@ -49,7 +47,8 @@ class Worker:
     Args:
         manager: Whose handlers, environment and database.
         kinds: Models or names of the kinds to run; None: all pull kinds that have a handler.
-        concurrency: Tasks running at once in this worker, or a mapping of kind to its own limit (their sum at once).
+        concurrency: Tasks running at once in this worker; if it runs several kinds, no kind takes the last places, one of
+            which is left for each of the others. Or a mapping of kind to its own limit (their sum at once; 1 where left out).
         poll_interval: Between two questions for work where no listener runs; seconds or a timedelta.
         session_ttl: After so long without a heartbeat its shards are given to others.
         max_tasks: Stop after so many tasks; None: never.
@@ -93,14 +92,17 @@ class Worker:
         self._stopped = threading.Event()
         self._stopped.set()
         self._guard = threading.Lock()
+        self._signalled = False
+        self._threads: set[threading.Thread] = set()
         self._running: dict[str, str] = {}
-        self._later: dict[str, Mark] = {}
         self._membership: Membership | None = None
-        self._listener: Listener | None = None
+        self._listening: Listening | None = None
         self._polled: Mark | None = None
         self._more: int | None = None
         self._ended = 0
+        self._keys_freed = self._keys_seen = 0
         self._turn = 0
+        self._looking = Looking(lambda: self.engine, self._limits)
         self.done = 0
 
     @property
@@ -121,56 +123,90 @@ class Worker:
 
     def run(self) -> None:
         """
-        Work until ``stop()``, a signal, or ``max_tasks``.
+        Work until ``stop()``, a signal, or ``max_tasks``; a worker that was stopped does not run again.
 
         In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
-        back what runs at once.
+        back what runs at once, and raises SystemExit.
+
+        Raises:
+            UsageError: It is running already.
         """
-        self._start()
+        if not self._stopped.is_set():
+            raise UsageError("This worker is running already.")
+        self._stopped.clear()
         previous = self._catch_signals()
-        pool = ThreadPoolExecutor(self._total, thread_name_prefix="oncetask-worker")
         try:
+            self._start()
             while not self._stopping.is_set():
-                self._round(pool)
+                self._round()
+            self._finish()
+        except Exception:
+            self._finish()
+            raise
+        except BaseException:
+            self._abandon()
+            raise
         finally:
-            self._finish(pool)
+            self._stopped.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _start(self) -> None:
-        if not self._stopped.is_set():
-            raise UsageError("This worker is running already.")
-        self._stopped.clear()
-        self._stopping.clear()
         if self._client_factory is not None:
             self.engine.use_client(self._client_factory())
         self._membership = Membership(self.engine, self.kinds, self._ttl)
+        self._listening = Listening(self.engine, self._wake.set) if self._listens else None
         LOGGER.info("worker %s runs %s", self._membership.id, ", ".join(self.kinds))
 
-    def _round(self, pool: ThreadPoolExecutor) -> None:
+    def _round(self) -> None:
         membership = self._membership
         assert membership is not None
         self._wake.clear()
-        if membership.due_in() <= 0 and membership.beat():
-            self._listen()
-            self._polled = None
+        departed = self._listening is not None and self._listening.departed()
+        if departed or membership.due_in() <= 0:
+            self._beat(membership)
+        if self._listening is not None:
+            self._listening.tend()
         took = 0
         if membership.alive() and self._should_look():
-            took = self._fill(pool)
+            took = self._fill()
         if self._max_tasks is not None and self.done >= self._max_tasks:
             self._stopping.set()
         if not took and not self._stopping.is_set():
             self.engine.clock.wait(self._wake, self._patience())
 
-    def _finish(self, pool: ThreadPoolExecutor) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        # Its shards go to others before it waits for its own last tasks, and its session stays alive by their leases.
-        assert self._membership is not None
-        self._membership.end()
-        pool.shutdown(wait=True)
-        self._stopped.set()
+    def _beat(self, membership: Membership) -> None:
+        failing = membership.failing
+        changed = membership.beat()
+        if changed:
+            self._polled = None
+            self._looking.forget()
+            if self._listening is not None:
+                self._listening.to(membership.shards)
+        elif failing and not membership.failing and self._listening is not None:
+            self._listening.distrust()
+
+    def _finish(self) -> None:
+        """
+        Its shards go to others before it waits for its own last tasks, whose leases keep them.
+        """
+        self._leave()
+        for thread in self._working():
+            thread.join()
+
+    def _abandon(self) -> None:
+        self.hand_back()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        if self._membership is not None:
+            self._membership.end()
+
+    def _working(self) -> list[threading.Thread]:
+        with self._guard:
+            return list(self._threads)
 
     def stop(self, timeout: timedelta | float | None = None) -> bool:
         """
@@ -202,62 +238,69 @@ class Worker:
         return {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._stopping.is_set():
-            LOGGER.warning("a second signal: handing back what runs")
-            self.hand_back()
+        if self._signalled:
             raise SystemExit(128 + number)
-        LOGGER.info("signal %d: finishing what runs", number)
+        self._signalled = True
+        # It may have interrupted this very thread while that held the lock of an event: let another one do what needs it.
+        threading.Thread(target=self._stop_taking, args=(number,), daemon=True).start()
+
+    def _stop_taking(self, number: int) -> None:
         self._stopping.set()
         self._wake.set()
+        LOGGER.info("signal %d: finishing what runs; another one hands it back", number)
 
     # --- looking ------------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        if self._listens and self._membership is not None:
-            try:
-                self._listener = Listener(self.engine, self._membership.shards, self._wake.set)
-            except OncetaskError as error:
-                LOGGER.warning("no listener: %s", error)
 
     def _should_look(self) -> bool:
         if self._polled is None or (self._more is not None and self._more != self._ended):
             return True
         if elapsed(self._polled, self.engine.clock.mark()) >= self._interval():
             return True
-        due = self._listener.first_due() if self._listener is not None else None
+        if self._keys_freed != self._keys_seen and not self._hears():
+            return True
+        due = self._first_due()
         return due is not None and due <= self.engine.store.estimate()
 
+    def _hears(self) -> bool:
+        return self._listening is not None and self._listening.healthy
+
+    def _first_due(self) -> datetime | None:
+        listener = None if self._listening is None else self._listening.listener
+        return None if listener is None else listener.first_due()
+
     def _interval(self) -> float:
-        healthy = self._listener is not None and self._listener.healthy
-        if not healthy:
+        if not self._hears():
             return self._poll
-        # What was left alone for a while is shown to nobody again.
-        return _BACKOFF if self._later else float("inf")
+        # What was left alone for a while, or could not be asked for, is shown to nobody again.
+        return LEFT_ALONE if self._looking.incomplete else float("inf")
 
     def _patience(self) -> float:
         assert self._membership is not None
         wait = self._membership.due_in()
+        if self._listening is not None:
+            wait = min(wait, self._listening.due_in())
         if len(self._running) >= self._total:
             # A task that ends sets the event.
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self.engine.clock.mark()))
-        due = self._listener.first_due() if self._listener is not None else None
+        due = self._first_due()
         if due is not None:
             wait = min(wait, (due - self.engine.store.estimate()).total_seconds())
         return max(0.0, wait)
 
-    def _fill(self, pool: ThreadPoolExecutor) -> int:
+    def _fill(self) -> int:
         """
         Fetch what is due, and start it; returns how much was started.
         """
         took = 0
         self._turn += 1
+        self._looking.failed = False
         ended, full = self._ended, False
-        shown = 0 if self._listener is None else self._listener.shown()
+        self._keys_seen = self._keys_freed
+        listener = None if self._listening is None else self._listening.listener
+        # As of before the questions: what came due while they were asked has not been asked for.
+        shown, asked = 0 if listener is None else listener.shown(), self.engine.store.estimate()
         for kind in (*self.kinds[self._turn % len(self.kinds) :], *self.kinds[: self._turn % len(self.kinds)]):
             free = self._free(kind)
             if free <= 0:
@@ -268,13 +311,17 @@ class Worker:
             for snapshot in found:
                 if self._begin(kind, snapshot):
                     took += 1
-                    future = pool.submit(self._run_one, kind, snapshot)
-                    future.add_done_callback(lambda _: self._wake.set())
+                    thread = threading.Thread(
+                        target=self._work, args=(kind, snapshot), name=f"oncetask-worker-{kind}", daemon=True
+                    )
+                    with self._guard:
+                        self._threads.add(thread)
+                    thread.start()
         self._polled = self.engine.clock.mark()
         # Where there may be more than there was room for, look again when a task has ended.
         self._more = ended if full else None
-        if self._listener is not None:
-            self._listener.looked(self.engine.store.estimate(), shown)
+        if listener is not None:
+            listener.looked(asked, shown)
         return took
 
     def _free(self, kind: str) -> int:
@@ -285,24 +332,9 @@ class Worker:
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
-        owned = self._membership.shards.get(kind, ())
-        if not owned:
-            return []
-        turn = self._turn % len(owned)
-        try:
-            found = due_for_workers(
-                self.engine.store,
-                self.engine.config.env,
-                kind,
-                (*owned[turn:], *owned[:turn]),
-                limit + len(self._later),
-            )
-        except OncetaskError as error:
-            LOGGER.warning("looking for %s tasks failed: %s", kind, error)
-            return []
-        now = self.engine.clock.mark()
-        self._later = {path: until for path, until in self._later.items() if elapsed(until, now) < _BACKOFF}
-        return [snapshot for snapshot in found if snapshot.path not in self._later][:limit]
+        shards = self._membership.shards.get(kind, ())
+        # With an end in sight nothing is read for others.
+        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0) if shards else []
 
     # --- one task -----------------------------------------------------------------------------------------------------
 
@@ -312,6 +344,16 @@ class Worker:
                 return False
             self._running[snapshot.path] = kind
             return True
+
+    def _work(self, kind: str, snapshot: Snapshot) -> None:
+        try:
+            self._run_one(kind, snapshot)
+        except (SystemExit, KeyboardInterrupt) as error:
+            LOGGER.warning("the handler of %s asked the process to end (%r); a worker goes on", snapshot.path, error)
+        finally:
+            with self._guard:
+                self._threads.discard(threading.current_thread())
+            self._wake.set()
 
     def _run_one(self, kind: str, snapshot: Snapshot) -> Ended | None:
         ended = None
@@ -325,8 +367,10 @@ class Worker:
             with self._guard:
                 self._running.pop(snapshot.path, None)
                 self._ended += 1
+                # A key that it gave back may have gone to another task, which only a listener tells.
+                self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
-                    self._later[snapshot.path] = self.engine.clock.mark()
+                    self._looking.leave(snapshot.path)
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:
@@ -366,7 +410,8 @@ def _limits(kinds: Sequence[str], concurrency: int | Mapping[str, int]) -> dict[
             raise UsageError(f"concurrency names {unknown[0]!r}, which this worker does not run.")
         limits = {kind: concurrency.get(kind, 1) for kind in kinds}
     else:
-        limits = dict.fromkeys(kinds, concurrency)
+        # A slow kind leaves a place for each of the others.
+        limits = dict.fromkeys(kinds, concurrency if concurrency < 1 else max(1, concurrency - len(kinds) + 1))
     if min(limits.values()) < 1:
         raise UsageError("concurrency must be at least 1.")
     return limits

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from google.cloud.firestore import Client
 
+from gcp_emulator.cloud import LocalCloud
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import URL, Shop, make_shop
 
@@ -47,3 +51,26 @@ def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
     yield oncetask_cloud
     for server in (local.firestore, local.tasks, local.logging):
         server.stop()
+
+
+@pytest.fixture
+def loopback() -> Iterator[LocalCloud]:
+    """
+    A cloud on loopback, on the real clock.
+    """
+    with LocalCloud(smtp=False) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def make_manager(loopback: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TaskManager]:
+    """
+    Makes managers on it, each with a client of its own; options are those of ``Config``.
+    """
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", loopback.environment()["FIRESTORE_EMULATOR_HOST"])
+
+    def make(**options: Any) -> TaskManager:
+        options = {"verify": "off", "logging_emulator": loopback.logging.address, "log_interval": 0.0, **options}
+        return TaskManager(Locker(Client(project=loopback.project), config=Config(project=loopback.project, **options)))
+
+    return make

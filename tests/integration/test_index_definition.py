@@ -23,8 +23,9 @@ from gcp_oncetask.cli import main
 from gcp_oncetask.indexes import LIBRARY, definition, merged, to_text
 from gcp_oncetask.record import STORED_NAMES
 from gcp_oncetask.store.queries import due_for_workers, parked
-from gcp_oncetask.store.sessions import all_of
+from gcp_oncetask.store.sessions import all_of, leaving_query
 from gcp_oncetask.store.store import Store
+from gcp_oncetask.store.wire import WireError
 from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.orders import Order, make_shop
@@ -95,7 +96,11 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
         ("onceTasks", "lock.due"),
     ),
     "what is due for workers first": (asked(lambda m: m.next_due(["mail"])), ("onceTasks", "lock.due")),
-    "sessions of the workers": (of_store(lambda s: all_of(s, "E")), ("onceSessions", "env")),
+    "sessions of the workers": (of_store(lambda s: all_of(s, "E")), ("onceSessions", "live")),
+    "workers that leave": (
+        of_store(lambda s: s.wire.run_query(leaving_query(s, "E"))),
+        ("onceSessions", "left"),
+    ),
 }
 
 
@@ -124,7 +129,7 @@ def test_query_without_its_index_is_refused(name: str) -> None:
     Each index of the definition is needed by a query.
     """
     ask, index = QUERIES[name]
-    with pytest.raises((FailedPrecondition, StoreError), match="requires an index"):
+    with pytest.raises((FailedPrecondition, StoreError, WireError), match="requires an index"):
         ask(InProcessCloud(indexes=to_text(without(*index))))
 
 

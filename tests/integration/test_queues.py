@@ -4,12 +4,19 @@ Queues where the newest request per key wins, and kinds whose ids are unique onl
 
 from __future__ import annotations
 
+import json
+
+import grpc
 import pytest
 from flask import Flask
 
-from gcp_oncetask import Config, Fail, Locker, Retry, UsageError
+from gcp_oncetask import Config, Fail, Locker, Retry, StoreError, UsageError
+from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus, queue_kind
+from gcp_oncetask.tasks import Request, TaskData, TaskManager, TaskStatus, queue_kind
+from gcp_oncetask.worker import Worker
+from tests.support.orders import Killed
+from tests.support.workers import Ledger, at_work
 
 URL = "https://queues.test"
 
@@ -185,3 +192,155 @@ def test_unique_is_checked_when_the_class_is_made():
         type("Bad", (TaskData,), {"__module__": __name__}, kind="bad", unique="waiting")
     with pytest.raises(UsageError, match="unique="):
         type("Bad", (TaskData,), {"__module__": __name__}, kind="bad", on_refused=print)
+
+
+# --- max_running ------------------------------------------------------------------------------------------------------
+
+
+class Call(TaskData, kind="call", pull=True, max_running=2):
+    number: int
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+
+class Fax(TaskData, kind="fax", max_running=1):
+    number: int
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+
+def test_at_most_so_many_of_a_kind_run_at_once_across_workers(make_manager):
+    """
+    Three workers of four places: two calls at once, never three, and each runs once.
+    """
+    ledger, inside, most = Ledger(), [], []
+
+    def call(task, attempt):
+        with ledger.news:
+            inside.append(task.id)
+            most.append(len(inside))
+            ledger.news.notify_all()
+            # Long enough for others to come in, were they let.
+            ledger.news.wait_for(lambda: len(inside) > 2, 0.05)
+            inside.remove(task.id)
+        ledger.note(task.id)
+
+    managers = [make_manager() for _ in range(3)]
+    for manager in managers:
+        manager.register_task_handler(Call, call)
+    managers[0].create_tasks([Call(number=number) for number in range(30)])
+    with at_work(*(Worker(manager, concurrency=4) for manager in managers)):
+        ledger.wait(30)
+    assert max(most) == 2
+    assert set(ledger.runs.values()) == {1}
+
+
+def test_at_most_one_delivery_of_a_kind_runs_and_the_others_follow_in_order(oncetask_cloud, manager):
+    """
+    Pushed: a delivery that comes while another one runs is parked, and runs afterwards.
+    """
+    ran, refused = [], []
+
+    def fax(task, attempt):
+        ran.append(task.id)
+        for waiting in oncetask_cloud.local.tasks.tasks() if len(ran) == 1 else ():
+            body = bytes(waiting.http_request.body)
+            if not json.loads(body)["document"].endswith(f":{task.id}"):
+                refused.append(manager.deliver(body, TaskHeaders()).outcome)
+
+    manager.register_task_handler(Fax, fax)
+    for number in range(3):
+        manager.create_task(Fax(number=number))
+    oncetask_cloud.run_until_idle()
+    assert refused == [Outcome.PARKED] * 2
+    assert sorted(ran) == ["0", "1", "2"]
+
+
+def test_a_dead_holder_of_the_last_place_holds_up_nobody_for_ever(oncetask_cloud, manager):
+    """
+    Its lease ends, it is judged, and the next one runs.
+    """
+    ran = []
+
+    def fax(task, attempt):
+        ran.append(task.id)
+        if len(ran) == 1:
+            raise Killed
+
+    manager.register_task_handler(Fax, fax)
+    for number in range(2):
+        manager.create_task(Fax(number=number))
+    with pytest.raises(Killed):
+        oncetask_cloud.run_until_idle()
+    for _ in range(20):
+        oncetask_cloud.advance(minutes=1)
+        oncetask_cloud.sweep()
+    assert {task.lock.status for number in "01" if (task := manager.get_task(Fax, number))} == {"completed"}
+    assert sorted(ran) in (["0", "0", "1"], ["0", "1", "1"])
+
+
+def test_a_task_is_replaced_though_the_limit_has_changed(oncetask_cloud, manager):
+    """
+    It keeps its place.
+    """
+    first = type("One", (Request,), {"__module__": __name__}, kind="limited", on_conflict="replace", max_running=1)
+    later = type("Many", (Request,), {"__module__": __name__}, kind="limited", on_conflict="replace", max_running=50)
+    manager.create_task(first(key="a", data=1))
+    assert manager.create_task(later(key="a", data=2)).replaced
+    ran = []
+    manager.register_task_handler(later, lambda task, attempt: ran.append(task.data.data))
+    oncetask_cloud.run_until_idle()
+    assert ran == [2]
+
+
+def test_max_running_is_checked_when_the_class_is_made(manager):
+    with pytest.raises(UsageError, match="max_running is 0"):
+        type("Bad", (TaskData,), {"__module__": __name__}, kind="bad", max_running=0)
+    with pytest.raises(UsageError, match=r"can't have a resource_key\(\) too"):
+        type("Bad", (TaskData,), {"__module__": __name__, "resource_key": lambda self: "k"}, kind="bad", max_running=1)
+    for register in (manager.register_batch_handler, manager.register_resource_key_handler):
+        with pytest.raises(UsageError, match="counts single tasks"):
+            register(Fax, lambda tasks, attempts: None)
+
+
+# --- what fails while a request is made -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_request_that_fails_does_not_take_the_id_for_ever(oncetask_cloud, manager, when):
+    """
+    The commit fails, or its answer is lost: the caller's second try is a task that is queued and runs once.
+    """
+    ran = []
+    manager.register_task_handler(Reload, lambda task, attempt: ran.append(task.id))
+    manager.locker.engine.store.estimate()
+    oncetask_cloud.faults.fail("Commit", when=when, code=grpc.StatusCode.PERMISSION_DENIED, times=1)
+    with pytest.raises(StoreError):
+        manager.create_task(Reload(name="a"))
+    again = manager.create_task(Reload(name="a"))
+    assert (again.created, again.refused) == ((True, False) if when == "before" else (False, True))
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.advance(minutes=2)
+    oncetask_cloud.sweep()
+    oncetask_cloud.run_until_idle()
+    assert ran == ["a"]
+
+
+def test_a_hook_that_raises_leaves_the_queue_as_it_is(oncetask_cloud, manager):
+    """
+    What ``on_refused`` raises reaches the caller; the task that is there runs, and the id is free afterwards.
+    """
+    ran = []
+    model = type(
+        "Hooked", (Request,), {"__module__": __name__}, kind="hooked", unique="queued", on_refused=lambda data: 1 / 0
+    )
+    manager.register_task_handler(model, lambda task, attempt: ran.append(task.data.data))
+    manager.create_task(model(key="a", data=1))
+    with pytest.raises(ZeroDivisionError):
+        manager.create_task(model(key="a", data=2))
+    oncetask_cloud.run_until_idle()
+    assert manager.create_task(model(key="a", data=3)).replaced
+    oncetask_cloud.run_until_idle()
+    assert ran == [1, 3]

@@ -4,18 +4,17 @@ Workers that pull, on the real clock: threads, a listener, sessions that share.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zlib
 
 import pytest
 from google.cloud.firestore import Client
 
-from gcp_emulator.cloud import LocalCloud
-from gcp_oncetask import Config, Locker, UnknownKindError, UsageError
-from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, TaskStatus
+from gcp_oncetask import NoRetry, UnknownKindError, UsageError
+from gcp_oncetask.tasks import PerTask, TaskData, TaskStatus
 from gcp_oncetask.worker import Worker
+from tests.support.workers import Ledger, at_work, expire
 
 
 class Resize(TaskData, kind="resize", pull=True):
@@ -31,57 +30,6 @@ class Resize(TaskData, kind="resize", pull=True):
 
 class Pushed(TaskData, kind="pushed"):
     number: int
-
-
-@pytest.fixture
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud(smtp=False) as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def make_manager(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Callable[[], TaskManager]:
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud.firestore.address)
-
-    def make() -> TaskManager:
-        config = Config(project=cloud.project, verify="off", logging_emulator=cloud.logging.address, log_interval=0.0)
-        return TaskManager(Locker(Client(project=cloud.project), config=config))
-
-    return make
-
-
-@contextmanager
-def at_work(*workers: Worker) -> Iterator[None]:
-    threads = [threading.Thread(target=worker.run) for worker in workers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for worker in workers:
-            worker.stop()
-        for thread in threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-
-class Ledger:
-    """
-    What was run, and how often.
-    """
-
-    def __init__(self) -> None:
-        self.runs: Counter[str] = Counter()
-        self.news = threading.Condition()
-
-    def note(self, id_: str) -> None:
-        with self.news:
-            self.runs[id_] += 1
-            self.news.notify_all()
-
-    def wait(self, count: int, timeout: float = 60) -> None:
-        with self.news:
-            assert self.news.wait_for(lambda: len(self.runs) >= count, timeout), f"only {len(self.runs)} of {count} ran"
 
 
 @pytest.mark.parametrize("listen", [True, False])
@@ -220,3 +168,191 @@ def test_a_batch_handler_says_what_it_has_finished(make_manager):
         while manager.count(Mail)[TaskStatus.COMPLETED] < 3:
             assert not deadline.wait(0.05)
     assert calls[1:] == [[left.id]]
+
+
+class Slow(TaskData, kind="slow", pull=True):
+    number: int
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+
+def test_a_slow_kind_leaves_a_place_for_the_others(make_manager):
+    """
+    Three places, two kinds: the slow one never takes the last place, however much of it there is.
+    """
+    manager, ledger, gate = make_manager(), Ledger(), threading.Event()
+    together = threading.Semaphore(0)
+
+    def slow(task, attempt):
+        together.release()
+        assert gate.wait(30)
+
+    manager.register_task_handler(Slow, slow)
+    manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id))
+    manager.create_tasks([Slow(number=number) for number in range(10)])
+    with at_work(Worker(manager, concurrency=3)):
+        assert all(together.acquire(timeout=30) for _ in range(2))
+        manager.create_tasks([Resize(number=number) for number in range(10)])
+        ledger.wait(10)
+        assert manager.count(Slow)[TaskStatus.LEASED] == 2
+        gate.set()
+
+
+def test_each_kind_has_its_own_concurrency(make_manager):
+    """
+    A mapping: at most 1 and 3 at once, and no fewer where there is enough to do.
+    """
+    manager = make_manager()
+    news, inside, most = threading.Condition(), {"slow": 0, "resize": 0}, {"slow": 0, "resize": 0}
+
+    def run(task, attempt):
+        with news:
+            inside[task.kind] += 1
+            most[task.kind] = max(most[task.kind], inside[task.kind])
+            news.notify_all()
+            news.wait_for(lambda: most == {"slow": 1, "resize": 3}, 30)
+            inside[task.kind] -= 1
+
+    for model in (Slow, Resize):
+        manager.register_task_handler(model, run)
+        manager.create_tasks([model(number=number) for number in range(8)])
+    Worker(manager, concurrency={"resize": 3}, max_tasks=16).run()
+    assert most == {"slow": 1, "resize": 3}
+    with pytest.raises(UsageError, match="concurrency names 'other'"):
+        Worker(manager, concurrency={"other": 1})
+    with pytest.raises(UsageError, match="at least 1"):
+        Worker(manager, concurrency=0)
+
+
+def test_a_poison_task_holds_up_nobody(make_manager):
+    """
+    One task whose handler asks the process to end, one whose payload fits no model: the others run, they end as failed.
+    """
+    manager, ledger = make_manager(), Ledger()
+
+    def resize(task, attempt):
+        if task.id == "0":
+            raise SystemExit(3)
+        ledger.note(task.id)
+
+    manager.register_task_handler(Resize, resize, retry=NoRetry())
+    for number in range(12):
+        manager.create_task(Resize(number=number))
+    manager.locker.client.document(manager.name_of(Resize, "1").path).update({"data": {"number": "many"}})
+    with at_work(Worker(manager, concurrency=1)):
+        ledger.wait(10)
+        ledger.until(lambda: manager.count(Resize)[TaskStatus.FAILED] == 2)
+    assert set(ledger.runs) == {str(number) for number in range(2, 12)}
+    assert set(ledger.runs.values()) == {1}
+
+
+def test_what_can_not_be_claimed_holds_up_nobody(make_manager):
+    """
+    As many tasks of dead holders, of which nothing is known, as there are places: they are left alone, the others run.
+    """
+    manager, ledger = make_manager(), Ledger()
+    manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id), lease_duration=3)
+    manager.create_tasks([Resize(number=number) for number in range(40)])
+    held = [manager.name_of(Resize, str(number)).path for number in range(4)]
+    for path in held:
+        expire(manager, path)
+    with at_work(Worker(manager, concurrency=2)):
+        ledger.wait(36)
+    assert set(ledger.runs.values()) == {1}
+    assert not set(ledger.runs) & {"0", "1", "2", "3"}
+
+
+def test_no_shard_starves_while_another_is_never_empty(make_manager):
+    """
+    One place, and a backlog that never ends in the first shard: the others have their turn.
+    """
+    manager, ledger, never = make_manager(), Ledger(), itertools.count(1000)
+    shards = manager.locker.config.pull_shards
+
+    def shard(number):
+        return zlib.crc32(manager.name_of(Resize, str(number)).path.encode()) % shards
+
+    busy = (number for number in never if shard(number) == 0)
+
+    def resize(task, attempt):
+        if shard(task.data.number) == 0:
+            manager.create_task(Resize(number=next(busy)))
+        else:
+            ledger.note(task.id)
+
+    manager.register_task_handler(Resize, resize)
+    for _ in range(3):
+        manager.create_task(Resize(number=next(busy)))
+    others = [Resize(number=number) for number in range(60) if shard(number) != 0][:14]
+    manager.create_tasks(others)
+    with at_work(Worker(manager, concurrency=1)):
+        ledger.wait(len(others), timeout=20)
+
+
+def test_tasks_of_one_key_follow_each_other_without_waiting_for_the_poll(make_manager):
+    """
+    Without a listener, a task that gives a key back makes the worker look for the one that got it.
+    """
+    manager, ledger, gate = make_manager(), Ledger(), threading.Event()
+
+    def resize(task, attempt):
+        assert gate.wait(30)
+        ledger.note(task.id)
+
+    manager.register_task_handler(Resize, resize)
+    for number in range(6):
+        manager.create_task(Resize(number=number, shelf="a"))
+
+    def waiting():
+        tasks = manager.get_tasks_by_resource_key(Resize, "a")
+        return sum(task.lock.parked is not None for task in tasks)
+
+    with at_work(Worker(manager, listen=False, poll_interval=3600)):
+        ledger.until(lambda: waiting() == 5)
+        gate.set()
+        ledger.wait(6)
+    assert set(ledger.runs.values()) == {1}
+
+
+def test_a_worker_that_is_stopped_before_it_runs_does_not_run(make_manager):
+    manager = make_manager()
+    manager.register_task_handler(Resize, lambda task, attempt: None)
+    manager.create_task(Resize(number=1))
+    worker = Worker(manager)
+    assert worker.stop()
+    worker.run()
+    assert manager.get_task(Resize, "1").is_queued
+
+
+def test_push_and_pull_are_mixed_per_kind(make_manager):
+    """
+    A worker runs the pull kinds only; the pushed kind of the same manager is left to its deliveries.
+    """
+    manager, ledger = make_manager(), Ledger()
+    for model in (Resize, Pushed):
+        manager.register_task_handler(model, lambda task, attempt: ledger.note(task.kind))
+    manager.create_task(Resize(number=1))
+    assert Worker(manager).kinds == ("resize",)
+    assert Worker(manager).drain() == 1
+    assert ledger.runs == {"resize": 1}
+
+
+def test_the_workers_own_client(make_manager, loopback):
+    """
+    The factory is asked once, when the worker starts; its client is the one that works.
+    """
+    manager, made = make_manager(), []
+    manager.register_task_handler(Resize, lambda task, attempt: None)
+    manager.create_task(Resize(number=1))
+
+    def factory():
+        made.append(Client(project=loopback.project))
+        return made[-1]
+
+    worker = Worker(manager, client_factory=factory, max_tasks=1)
+    assert made == []
+    worker.run()
+    assert len(made) == 1
+    assert manager.locker.client is made[0]
+    assert manager.get_task(Resize, "1").lock.status == "completed"

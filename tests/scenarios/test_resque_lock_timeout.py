@@ -1,6 +1,6 @@
 """
 resque-lock-timeout: named locks, and jobs that exclude each other. One test per row of its behaviour; the rows about jobs
-that are unique while queued (loners) belong to once-tasks.
+that are unique while queued (loners) are in a module of their own.
 """
 
 from __future__ import annotations

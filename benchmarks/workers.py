@@ -1,0 +1,136 @@
+"""
+``python -m benchmarks.workers``: a queue drained by 1, 2, 4 and 8 worker processes of four places each, on the embedded Firestore
+in a process of its own; then 10,000 tasks by 32 claimers. Each task must have run once.
+
+The Firestore is one Python process, so the rate is bounded by it: what is looked at is that more workers do not lower it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks import latency
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus
+from gcp_oncetask.worker import Worker
+
+PLACES = 4
+
+
+class Parcel(TaskData, kind="bench-parcel", pull=True):
+    number: int
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+
+def main() -> int:
+    """
+    Measure, print; the exit code is 1 if a task did not run once, or the rate falls.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=2_000, help="of each run (default: %(default)s)")
+    parser.add_argument("--many", type=int, default=10_000, help="of the last run (default: %(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8], help="processes (default: 1 2 4 8)")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.worker:
+        return worker()
+    print(f"{'workers':>8}{'places':>8}{'tasks':>8}{'seconds':>9}{'tasks/s':>9}  run once; by worker")
+    rates: list[float] = []
+    once = True
+    runs = [*((workers, chosen.tasks) for workers in chosen.workers), (8, chosen.many)]
+    for workers, tasks in runs:
+        with latency.emulator() as environment:
+            os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
+            seconds, good, by = drain(tasks, workers)
+        once = once and good
+        rates.append(tasks / seconds)
+        print(f"{workers:>8}{workers * PLACES:>8}{tasks:>8}{seconds:>9.1f}{rates[-1]:>9.0f}  {good}; {sorted(by)}")
+    first, *more, _ = rates
+    worst = min(more, default=first) / first
+    print(f"each task once: {once}; slowest with more workers, to one worker: {worst:.2f} (at least 0.9)")
+    return int(not once or worst < 0.9)
+
+
+def manager_of() -> TaskManager:
+    """
+    A manager on the benchmark's Firestore.
+    """
+    return TaskManager(Locker(config=Config.from_env({**os.environ, "GOOGLE_CLOUD_PROJECT": "bench"})))
+
+
+def worker() -> int:
+    """
+    One process: get ready, wait for the word, work until SIGTERM.
+    """
+    manager = manager_of()
+    manager.register_task_handler(Parcel, lambda task, attempt: os.getpid())
+    manager.locker.engine.store.estimate()
+    print("ready", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    Worker(manager, concurrency=PLACES).run()
+    return 0
+
+
+@contextmanager
+def ready(workers: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """
+    Worker processes that wait for the word.
+    """
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.workers", "--worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(workers)
+    ]
+    try:
+        for process in processes:
+            assert process.stderr is not None
+            process.stderr.readline()
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.communicate(timeout=30)
+
+
+def drain(tasks: int, workers: int) -> tuple[float, bool, list[int]]:
+    """
+    Seconds, whether each task ran once, and how many each worker ran.
+    """
+    manager, pause = manager_of(), threading.Event()
+    manager.create_tasks(Parcel(number=number) for number in range(tasks))
+    with ready(workers) as processes:
+        start = time.perf_counter()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        # What is still to be done is cheaper to count, the less the nearer the end.
+        while manager.get_pending_count(Parcel):
+            pause.wait(0.2)
+        while manager.count(Parcel)[TaskStatus.COMPLETED] < tasks:
+            pause.wait(0.05)
+        seconds = time.perf_counter() - start
+    found = manager.get_tasks_by_ids(Parcel, map(str, range(tasks)))
+    by = Counter(task.result for task in found)
+    good = len(found) == tasks and all((task.lock.token, task.lock.attempts) == (1, 1) for task in found)
+    return seconds, good, list(by.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

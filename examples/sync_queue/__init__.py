@@ -1,0 +1,3 @@
+"""
+A slow service is kept in step with a stream of updates.
+"""

@@ -1,0 +1,132 @@
+"""
+Looking for what is due: one query for several claims, no shard before the others for ever, nothing that can't run in the way.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.store.queries import due_for_workers, shard_of
+from gcp_oncetask.store.snapshot import Snapshot
+
+LEFT_ALONE: Final = 5.0
+"""Seconds for which a task that could not be run here is left alone by this worker."""
+FRESH: Final = 1.0
+"""Seconds for which what was read ahead is used."""
+
+
+@dataclass(slots=True)
+class _Kind:
+    """
+    What is known of one kind.
+
+    Attributes:
+        next_shard: Where the next question begins.
+        ahead: Read and not yet handed out.
+        asked: When the last question was asked.
+        taken: How many were handed out since.
+    """
+
+    next_shard: int = 0
+    ahead: list[Snapshot] = field(default_factory=list)
+    asked: Mark | None = None
+    taken: int = 0
+
+
+class Looking:
+    """
+    Asks for due tasks.
+
+    Reads ahead about as many as were run in the last second: short tasks share a query, long ones are not read for nothing.
+    What was read ahead may be somebody else's by then: the claim finds out.
+
+    Args:
+        engine: Finds the shared parts when it is called, since a test may exchange them.
+        limits: How many of each kind run at once.
+    """
+
+    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int]) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._kinds = {kind: _Kind() for kind in limits}
+        self._guard = threading.Lock()
+        self._later: dict[str, Mark] = {}
+        self.failed = False
+
+    def leave(self, path: str) -> None:
+        """
+        Leave the task at *path* alone for a while.
+        """
+        mark = self._engine().clock.mark()
+        with self._guard:
+            self._later[path] = mark
+
+    @property
+    def incomplete(self) -> bool:
+        """
+        Whether it knows of tasks that it did not hand out, or could not ask.
+        """
+        return self.failed or bool(self._later)
+
+    def forget(self) -> None:
+        """
+        The shards are others now: forget what was read ahead.
+        """
+        for one in self._kinds.values():
+            one.ahead.clear()
+
+    def due(self, kind: str, shards: Sequence[int], limit: int, *, most: int | None = None) -> list[Snapshot]:
+        """
+        At most *limit* tasks of *kind* that are due in *shards*, but for those that are left alone.
+
+        Args:
+            kind: The kind.
+            shards: Ascending.
+            limit: How many can be run now.
+            most: Read no more than so many ahead.
+        """
+        known, now = self._kinds[kind], self._engine().clock.mark()
+        with self._guard:
+            self._later = {path: since for path, since in self._later.items() if elapsed(since, now) < LEFT_ALONE}
+            later = set(self._later)
+        since = None if known.asked is None else elapsed(known.asked, now)
+        if since is None or since >= FRESH:
+            known.ahead.clear()
+        known.ahead = [one for one in known.ahead if one.path not in later]
+        if len(known.ahead) < limit:
+            pace = 0 if since is None else int(known.taken * FRESH / max(since, FRESH))
+            extra = min(2 * self._limits[kind], pace, limit if most is None else most)
+            known.asked, known.taken = now, 0
+            known.ahead = self._ask(kind, known, shards, limit + extra, later)
+        found, known.ahead = known.ahead[:limit], known.ahead[limit:]
+        known.taken += len(found)
+        return found
+
+    def _ask(self, kind: str, known: _Kind, shards: Sequence[int], limit: int, later: set[str]) -> list[Snapshot]:
+        """
+        Firestore answers in the order of the shards: so that the first ones can't starve the others, it goes on after the one
+        that was served last.
+        """
+        place = bisect_left(shards, known.next_shard)
+        found: list[Snapshot] = []
+        for part in (shards[place:], shards[:place]):
+            if part and len(found) < limit:
+                found += [one for one in self._query(kind, part, limit + len(later)) if one.path not in later]
+        known.next_shard = shard_of(found[limit - 1]) + 1 if len(found) >= limit else 0
+        return found[:limit]
+
+    def _query(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
+        engine = self._engine()
+        try:
+            return due_for_workers(engine.store, engine.config.env, kind, shards, limit)
+        except OncetaskError as error:
+            self.failed = True
+            LOGGER.warning("looking for %s tasks failed: %s", kind, error)
+            return []

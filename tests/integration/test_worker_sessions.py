@@ -1,0 +1,380 @@
+"""
+Sessions of workers and their listeners: who has which shards when others come, go, or lose Firestore; and what idling costs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import zlib
+from datetime import timedelta
+
+import grpc
+import pytest
+from pydantic import PrivateAttr
+
+from gcp_oncetask import Config, Locker, UsageError
+from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus
+from gcp_oncetask.worker import Worker, listening
+from gcp_oncetask.worker.membership import Membership
+from tests.support.workers import Ledger, at_work
+
+
+class Item(TaskData, kind="item", pull=True):
+    number: int
+
+    _at = PrivateAttr(default=None)
+
+    def task_id(self) -> str:
+        return str(self.number)
+
+    def scheduled_at(self):
+        return self._at
+
+    @classmethod
+    def due(cls, number, at):
+        made = cls(number=number)
+        made._at = at
+        return made
+
+
+class Other(TaskData, kind="other", pull=True):
+    number: int
+
+
+class Third(TaskData, kind="third", pull=True):
+    number: int
+
+
+@pytest.fixture
+def worker_of(make_manager):
+    """
+    Makes a worker whose manager notes in a ledger what it runs.
+    """
+
+    def make(ledger: Ledger, **options):
+        manager = make_manager()
+        manager.register_task_handler(Item, lambda task, attempt: ledger.note(task.id))
+        return Worker(manager, **options)
+
+    return make
+
+
+def sizes(*workers):
+    return sorted(len(worker.shards.get("item", ())) for worker in workers)
+
+
+# --- on the virtual clock ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def join(oncetask_cloud):
+    """
+    Makes the membership of a session of 60 seconds, in a process of its own as it were, and beats once.
+    """
+
+    def make(*kinds: str, ttl: float = 60.0) -> Membership:
+        locker = Locker(config=Config())
+        oncetask_cloud.use(locker)
+        membership = Membership(locker.engine, kinds or ("item",), ttl)
+        assert membership.due_in() == 0
+        assert membership.beat()
+        return membership
+
+    return make
+
+
+def test_a_new_workers_share_within_one_heartbeat(oncetask_cloud, join):
+    """
+    It has its share at once; the others give theirs up with their next heartbeats, 20 seconds later at most.
+    """
+    first = join()
+    assert (len(first.shards["item"]), first.due_in()) == (8, 20)
+    second = join()
+    assert (len(first.shards["item"]), len(second.shards["item"])) == (8, 4)
+    oncetask_cloud.advance(seconds=20)
+    assert first.due_in() == 0
+    assert first.beat()
+    assert sorted(first.shards["item"] + second.shards["item"]) == list(range(8))
+    assert (first.sessions, len(first.shards["item"])) == (2, 4)
+
+
+def test_shares_differ_by_one_at_most_at_rest(join):
+    """
+    However many workers and kinds, after one more heartbeat of each: all shards are given out, once each.
+    """
+    members = []
+    for _ in range(11):
+        members.append(join("item", "other"))
+        for member in members:
+            member.beat()
+        for kind in ("item", "other"):
+            owned = [len(member.shards[kind]) for member in members]
+            assert max(owned) - min(owned) <= 1
+            assert sorted(itertools.chain(*(member.shards[kind] for member in members))) == list(range(8))
+
+
+def test_a_dead_workers_shards_move_within_its_ttl(oncetask_cloud, join):
+    """
+    The next heartbeat of a survivor is not after the instant at which the dead one's session ends.
+    """
+    dead = join()
+    oncetask_cloud.advance(seconds=19)
+    survivor = join()
+    for _ in range(2):
+        oncetask_cloud.advance(seconds=survivor.due_in())
+        assert survivor.due_in() == 0
+        survivor.beat()
+        assert len(survivor.shards["item"]) == 4
+    # 59 seconds after the last heartbeat of the dead one.
+    assert survivor.due_in() == 1
+    assert dead.alive()
+    oncetask_cloud.advance(seconds=1)
+    assert not dead.alive()
+    assert survivor.beat()
+    assert len(survivor.shards["item"]) == 8
+
+
+def test_a_session_that_ended_is_not_read_again(oncetask_cloud, join):
+    """
+    Heartbeats read the sessions that may be alive, not those that were: neither those that left, nor, after a while, the dead.
+    """
+    survivor = join()
+    for _ in range(5):
+        join().end()
+        join(ttl=6.0)
+    oncetask_cloud.advance(seconds=20)
+    firestore = oncetask_cloud.local.firestore
+    firestore.reset_counts()
+    survivor.beat()
+    assert dict(firestore.counts) == {"Commit": 1, "RunQuery": 1}
+    assert (firestore.reads, firestore.writes) == (1, 1)
+    assert len(survivor.shards["item"]) == 8
+
+
+def test_heartbeats_that_fail_are_tried_again_with_pauses_and_the_session_dies(oncetask_cloud, join):
+    """
+    0.5, 1, 2 ... seconds, never more than the ordinary interval; after the ttl nothing is taken, and a new session begins.
+    """
+    member = join()
+    before = member.id
+    oncetask_cloud.advance(seconds=20)
+    oncetask_cloud.faults.fail("Commit", times=None)
+    pauses = []
+    while member.alive():
+        assert not member.beat()
+        pauses.append(member.due_in())
+        oncetask_cloud.advance(seconds=pauses[-1])
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 20]
+    assert (member.failing, member.id, len(member.shards["item"])) == (True, before, 8)
+    member.beat()
+    assert (member.id != before, member.shards, member.alive()) == (True, {}, False)
+    oncetask_cloud.faults.clear()
+    assert member.beat()
+    assert (member.alive(), member.failing, len(member.shards["item"])) == (True, False, 8)
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_polling_costs_one_read_per_poll_and_kind(oncetask_cloud, kinds):
+    """
+    1000 seconds without a listener, and nothing to do: a query per kind each 10 seconds, and the heartbeats: a commit and a query
+    each 20 seconds.
+    """
+    manager = TaskManager(Locker(config=Config()))
+    oncetask_cloud.use(manager.locker)
+    for model in (Item, Other, Third)[:kinds]:
+        manager.register_task_handler(model, lambda task, attempt: None)
+    worker = Worker(manager, listen=False, poll_interval=timedelta(seconds=10))
+    firestore, clock = oncetask_cloud.local.firestore, manager.locker.engine.clock
+    wait, end = clock.wait, oncetask_cloud.clock.micros() + 1_000_000_000
+    manager.locker.engine.store.estimate()
+    firestore.reset_counts()
+
+    def waiting(event, timeout):
+        if oncetask_cloud.clock.micros() >= end:
+            worker._stopping.set()
+            return True
+        return wait(event, timeout)
+
+    clock.wait = waiting
+    worker.run()
+    polls, beats = 101, 51
+    assert dict(firestore.counts) == {"RunQuery": polls * kinds + beats, "Commit": beats + 1}
+    assert firestore.reads == polls * kinds + beats
+
+
+# --- on the real one --------------------------------------------------------------------------------------------------
+
+
+def test_idling_with_a_listener_reads_nothing(loopback, worker_of):
+    """
+    Not a call between two heartbeats (which are a commit, and one read for each worker); then it is woken.
+    """
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=600)
+    with at_work(worker):
+        worker.manager.create_task(Item(number=1))
+        ledger.wait(1)
+        ledger.until(lambda: worker.manager.count(Item)[TaskStatus.COMPLETED] == 1 and worker._listening.healthy)
+        for _ in range(2):
+            threading.Event().wait(0.5)
+            loopback.firestore.reset_counts()
+        threading.Event().wait(1.0)
+        assert (dict(loopback.firestore.counts), loopback.firestore.reads) == ({}, 0)
+        worker.manager.create_task(Item(number=2))
+        ledger.wait(2)
+
+
+def test_a_task_costs_one_commit_to_claim_and_one_to_settle(loopback, worker_of):
+    """
+    40 tasks, one shared query: 80 commits, and those of the session; a read for each task, by the query.
+    """
+    ledger = Ledger()
+    worker = worker_of(ledger, concurrency=40, max_tasks=40, listen=False)
+    worker.manager.create_tasks([Item(number=number) for number in range(40)])
+    loopback.firestore.reset_counts()
+    worker.run()
+    assert len(ledger.runs) == 40
+    heartbeat, leaving = {"Commit": 1, "RunQuery": 1}, {"Commit": 1}
+    assert dict(loopback.firestore.counts) == {
+        "Commit": 2 * 40 + heartbeat["Commit"] + leaving["Commit"],
+        "RunQuery": 1 + heartbeat["RunQuery"],
+    }
+    assert loopback.firestore.reads == 40 + 1
+
+
+def test_a_broken_listener_is_opened_anew_and_polling_goes_on_meanwhile(loopback, worker_of, monkeypatch, caplog):
+    """
+    Refused twice when it is opened, and cut off later on: what is created meanwhile is found by polling.
+    """
+    monkeypatch.setattr(listening, "FIRST_PAUSE", 0.4)
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=600, poll_interval=0.05)
+    loopback.faults.fail("Listen", times=2)
+    opened = time.monotonic()
+    with at_work(worker):
+        worker.manager.create_task(Item(number=1))
+        ledger.wait(1)
+        ledger.until(lambda: worker._listening.healthy)
+        # Two pauses: at least half of 0.4 and of 0.8 seconds.
+        assert time.monotonic() - opened > 0.6
+        assert caplog.text.count("listening for tasks ended") == 2
+        worker._poll = 3600
+        cut = worker._listening.listener
+        loopback.faults.fail("Listen", times=None)
+        cut._close()
+        ledger.until(lambda: caplog.text.count("listening for tasks ended") >= 4)
+        worker._poll = 0.05
+        worker._wake.set()
+        worker.manager.create_task(Item(number=2))
+        ledger.wait(2)
+        loopback.faults.clear()
+        ledger.until(lambda: worker._listening.healthy)
+        worker._poll = 3600
+        worker.manager.create_task(Item(number=3))
+        ledger.wait(3)
+    assert set(ledger.runs.values()) == {1}
+
+
+def test_a_question_that_failed_is_asked_again(loopback, worker_of, monkeypatch):
+    """
+    The listener has shown the task, and the query fails: nobody shows it again, so the worker comes back to it by itself.
+    """
+    monkeypatch.setattr("gcp_oncetask.worker.worker.LEFT_ALONE", 0.2)
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=600, poll_interval=3600)
+    with at_work(worker):
+        ledger.until(lambda: worker._listening is not None and worker._listening.healthy)
+        loopback.faults.fail("RunQuery", times=1, code=grpc.StatusCode.PERMISSION_DENIED)
+        worker.manager.create_task(Item(number=1))
+        ledger.wait(1)
+    assert loopback.faults.injected["RunQuery before"] == 1
+
+
+def test_what_comes_due_while_the_worker_asks_is_not_forgotten(loopback, worker_of):
+    """
+    The answer to a question is slow, and while it is under way another task comes due, which the answer can't hold.
+    """
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=600, poll_interval=3600)
+    with at_work(worker):
+        ledger.until(lambda: worker._listening is not None and worker._listening.healthy)
+        now = worker.engine.store.estimate()
+        first, other = in_two_shards(worker.manager)
+        worker.manager.create_task(Item.due(other, now + timedelta(seconds=1.5)))
+        loopback.faults.fail("RunQuery", code=None, delay=1.5, times=1)
+        worker.manager.create_task(Item.due(first, now + timedelta(seconds=1)))
+        ledger.wait(2, 20)
+
+
+def in_two_shards(manager):
+    """
+    Two numbers whose shards differ, so that what becomes of the one does not make the worker look for the other.
+    """
+    shards = {}
+    for number in range(20):
+        path = manager.name_of(Item, str(number)).path
+        shards.setdefault(zlib.crc32(path.encode()) % manager.locker.config.pull_shards, number)
+    return list(shards.values())[:2]
+
+
+def test_firestore_away_for_longer_than_the_ttl(loopback, worker_of, caplog):
+    """
+    The session dies, nothing is taken; when Firestore is back another one begins, listens, and runs what was created meanwhile.
+    """
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=1.5)
+    producer = worker.manager
+    with at_work(worker):
+        ledger.until(lambda: worker._listening is not None and worker._listening.healthy)
+        before = worker._membership.id
+        loopback.faults.fail("*", times=None)
+        worker._listening.listener._close()
+        ledger.until(lambda: "has died of missing heartbeats" in caplog.text)
+        assert worker.shards == {}
+        loopback.faults.clear()
+        producer.create_task(Item(number=1))
+        ledger.wait(1)
+        ledger.until(lambda: worker._listening.healthy)
+        assert worker._membership.id != before
+
+
+def test_stopped_worker_is_followed_at_once_and_a_new_one_shares(worker_of):
+    """
+    Sessions of ten minutes: two workers share; one is stopped, and the other has all of it before any heartbeat is due.
+    """
+    ledger = Ledger()
+    stopped, left = (worker_of(ledger, session_ttl=600) for _ in range(2))
+    with at_work(stopped):
+        ledger.until(lambda: sizes(stopped) == [8])
+        thread = threading.Thread(target=left.run)
+        thread.start()
+        ledger.until(lambda: sizes(left) == [4] and left._listening.healthy)
+    ledger.until(lambda: sizes(left) == [8])
+    assert left.stop()
+    thread.join(30)
+    with pytest.raises(UsageError, match="more than 0"):
+        worker_of(ledger, session_ttl=0)
+
+
+def test_32_claimers_drain_the_queue_and_run_each_task_once(loopback, make_manager):
+    """
+    Eight workers of four places each: 1,500 tasks, each once, nobody idle, at most 2 commits and 1 query a task.
+    """
+    ledger, count = Ledger(), 1500
+    managers = [make_manager() for _ in range(8)]
+    for manager in managers:
+        manager.register_task_handler(Item, lambda task, attempt: ledger.note(task.id))
+    managers[0].create_tasks([Item(number=number) for number in range(count)])
+    workers = [Worker(manager, concurrency=4, session_ttl=6) for manager in managers]
+    loopback.firestore.reset_counts()
+    with at_work(*workers):
+        ledger.wait(count)
+    counts = loopback.firestore.counts
+    assert set(ledger.runs.values()) == {1}
+    assert sum(worker.done for worker in workers) == count
+    assert all(worker.done for worker in workers)
+    print(dict(counts), [worker.done for worker in workers])
+    assert counts["Commit"] < 2.2 * count
+    assert counts["RunQuery"] < 1.1 * count
