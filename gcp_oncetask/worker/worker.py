@@ -279,8 +279,8 @@ class Worker:
         wait = self._membership.due_in()
         if self._listening is not None:
             wait = min(wait, self._listening.due_in())
-        if len(self._running) >= self._total:
-            # A task that ends sets the event.
+        if len(self._running) >= self._total or not self._membership.alive():
+            # A task that ends sets the event; who has no session takes nothing, whatever is due.
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self.engine.clock.mark()))
@@ -333,8 +333,11 @@ class Worker:
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
         shards = self._membership.shards.get(kind, ())
+        # Asking for the kinds before this one may have taken longer than the session lives.
+        if not shards or not self._membership.alive():
+            return []
         # With an end in sight nothing is read for others.
-        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0) if shards else []
+        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0)
 
     # --- one task -----------------------------------------------------------------------------------------------------
 
