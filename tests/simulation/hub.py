@@ -45,11 +45,13 @@ class Task:
 
     Attributes:
         ticket: Goes up whenever it runs: of several appointments to wake it the first counts.
+        thread: What the library takes it for, if it has started it as one.
     """
 
     owner: Owner
     greenlet: greenlet
     ticket: int = 0
+    thread: Thread | None = None
 
 
 @dataclass(eq=False)
@@ -235,6 +237,34 @@ class Signal(threading.Event):
             if task in self._waiting:
                 self._waiting.remove(task)
         return self.is_set()
+
+
+class Thread:
+    """
+    A task in place of a thread, in the process of whoever starts it.
+    """
+
+    def __init__(self, hub: Hub, *, target: Callable[..., Any], args: tuple[Any, ...] = (), **_: Any) -> None:
+        self._hub = hub
+        self._target, self._args = target, args
+        self._over = Signal(hub)
+
+    def start(self) -> None:
+        """
+        Begin, after the caller has gone on.
+        """
+        assert self._hub.task is not None
+        self._hub.spawn(self._hub.task.owner, self._run).thread = self
+
+    def _run(self) -> None:
+        self._target(*self._args)
+        self._over.set()
+
+    def join(self) -> None:
+        """
+        Wait for its end.
+        """
+        self._over.wait()
 
 
 class Mutex:

@@ -19,6 +19,7 @@ from tests.simulation.locks_mutants import LOCK_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.runner import KINDS
 from tests.simulation.tasks_mutants import TASK_MUTANTS
+from tests.simulation.workers_mutants import WORKER_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
@@ -187,7 +188,7 @@ MUTANTS = (
 )
 
 
-ALL = MUTANTS + TASK_MUTANTS + LOCK_MUTANTS
+ALL = MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
 
 
 def caught(mutant: Mutant | None, seeds: int, kind: str = "chains") -> int | None:
@@ -231,12 +232,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="histories of chains for each (default: %(default)s)")
     parser.add_argument("--task-seeds", type=int, default=800, help="histories of once-tasks (default: %(default)s)")
     parser.add_argument("--lock-seeds", type=int, default=400, help="histories of locks (default: %(default)s)")
+    parser.add_argument("--worker-seeds", type=int, default=120, help="histories of workers (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
     parser.add_argument("--kind", choices=KINDS, help="mutants of this kind")
     chosen = parser.parse_args()
     chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, m.kind)]
-    seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds, "locks": chosen.lock_seeds}
+    seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
+    seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
     kinds = dict.fromkeys(m.kind for m in chosen_ones)
     print("the library as it is ...", flush=True)
     with ThreadPoolExecutor(chosen.jobs) as pool:
@@ -265,8 +268,8 @@ def _table(rows: list[tuple[Mutant, str]], seeds: dict[str, int]) -> str:
         "# Mistakes that the simulation catches",
         "",
         "Written by `make mutants`: the library with one mistake at a time, stopped at the first history that breaks the",
-        f"promise, of {seeds['chains']} of chains of entities, {seeds['tasks']} of once-tasks or {seeds['locks']} of locks and",
-        "runs. Without a mistake all pass.",
+        f"promise, of {seeds['chains']} of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and",
+        f"runs, or {seeds['workers']} of workers. Without a mistake all pass.",
         "",
         "| mistake | in | histories of | caught by |",
         "|---|---|---|---|",

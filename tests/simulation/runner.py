@@ -20,6 +20,8 @@ from tests.simulation.locks_plan import LocksPlan, locks_plan_of
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.tasks_history import TasksHistory
 from tests.simulation.tasks_plan import TasksPlan, tasks_plan_of
+from tests.simulation.workers_history import WorkersHistory
+from tests.simulation.workers_plan import WorkersPlan, workers_plan_of
 
 BATCH = 10
 MOST_SHRINKS = 150
@@ -196,6 +198,47 @@ LOCKS_EXERCISED = (
 )
 """The same for histories of named locks and of functions that run once."""
 
+WORKERS_EXERCISED = (
+    "sessions begun",
+    "sessions died",
+    "sessions ended",
+    "shards moved",
+    "shares looked at",
+    "looks",
+    "pulled runs",
+    "workers that ended politely",
+    "tasks drained",
+    "drill: join",
+    "drill: stop",
+    "drill: kill",
+    "stops",
+    "joins",
+    "parked",
+    "hand-overs",
+    "batches with riders",
+    "replaced while running",
+    "replaced while scheduled",
+    "replaced while ended",
+    "cancelled while running",
+    "cancelled while scheduled",
+    "occurrences",
+    "transactions",
+    "lease.taken_over died",
+    "lease.taken_over unknown",
+    "leases ended by others",
+    "late Commit applied",
+    "late Commit refused",
+    "late RunQuery applied",
+    "calls into an outage",
+    "crashes",
+    "thaws",
+    "long_runs",
+    "failing_handlers",
+    "wall clock off by +1 days",
+    "wall clock off by -1 days",
+)
+"""The same for histories of workers."""
+
 
 @dataclass(frozen=True)
 class Sort:
@@ -219,8 +262,9 @@ KINDS = {
     "chains": Sort(plan_of, Plan, History, EXERCISED),
     "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED),
     "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED),
 }
-"""Of entities in chains, of once-tasks, of named locks and runs."""
+"""Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 
 
 def planned(seed: int, kind: str) -> Plan:

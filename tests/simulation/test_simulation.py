@@ -18,6 +18,7 @@ from tests.simulation.world import World
 HISTORIES = 2000
 TASK_HISTORIES = 800
 LOCK_HISTORIES = 400
+WORKER_HISTORIES = 120
 
 
 @pytest.mark.timeout(600)
@@ -56,6 +57,19 @@ def test_promise_holds_in_four_hundred_histories_of_locks_and_runs() -> None:
     if summary.failed:
         pytest.fail(report(summary.failed[0], "locks"))
     assert summary.counts["histories"] == LOCK_HISTORIES
+    assert summary.missing == []
+
+
+@pytest.mark.timeout(600)
+def test_promise_holds_in_a_hundred_and_twenty_histories_of_workers() -> None:
+    """
+    With workers that come, stop, die and sleep: what is pulled is run as promised, and shards are shared evenly at rest.
+    """
+    summary = run_many(range(WORKER_HISTORIES), jobs=2, kind="workers")
+
+    if summary.failed:
+        pytest.fail(report(summary.failed[0], "workers"))
+    assert summary.counts["histories"] == WORKER_HISTORIES
     assert summary.missing == []
 
 

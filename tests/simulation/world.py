@@ -62,10 +62,12 @@ class ProcessClock:
         return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
+        # Rounded up: who waits for less than a microsecond would look again at the same instant, for ever.
+        wait = timeout + 1 / SECOND if timeout > 0 else 0.0
         if isinstance(event, Signal):
-            event.wait(timeout)
+            event.wait(wait)
         else:
-            self._hub.sleep(timeout)
+            self._hub.sleep(wait)
         return event.is_set()
 
     def random(self) -> float:
