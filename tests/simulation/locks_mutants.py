@@ -74,12 +74,6 @@ LOCK_MUTANTS = tuple(
             "        while False:\n",
         ),
         (
-            "a holder counts from the answer of its refresh",
-            "locks/holding.py",
-            "            self._leased_mark = mark\n",
-            "            self._leased_mark = self._engine.clock.mark()\n",
-        ),
-        (
             "keep_alive is not renewed",
             "locks/lock.py",
             "        if self._renews:\n            self._renewals().add(",
