@@ -123,21 +123,20 @@ class Holding:
 
     def long_enough(self) -> bool:
         """
-        Whether there is something to begin with: at least half of the lease, refreshed if the grant's answer took longer.
+        Whether there is something to begin with: at least half of the lease, refreshed for as long as answers take longer.
 
         Returns:
-            False if it is somebody else's already.
+            False if it is somebody else's already, or its run limit is over.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        if elapsed(self._leased_mark, self._engine.clock.mark()) <= self._policy.lease / 2:
-            return True
-        try:
-            self.refresh()
-        except LeaseLostError:
-            return False
-        return True
+        while elapsed(self._leased_mark, self._engine.clock.mark()) > self._policy.lease / 2:
+            try:
+                self.refresh()
+            except LeaseLostError:
+                return False
+        return self._left() > 0
 
     def refresh(self) -> None:
         """

@@ -125,7 +125,7 @@ def _claim(engine: Engine, run: Run) -> Holding | Lock:
         raise _refusal(run, refused)
     holding = Holding(engine, changed.snapshot, claimant.nonce, policy=run.policy, mark=mark, retention=None)
     if not holding.long_enough():
-        raise _refusal(run, Refused(Outcome.BUSY, "it was granted and taken over before the answer came"))
+        raise _refusal(run, Refused(Outcome.BUSY, "it was granted, and over before the answer came"))
     return holding
 
 

@@ -334,8 +334,11 @@ class Worker:
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
         shards = self._membership.watched.get(kind, ())
+        # Asking for the kinds before this one may have taken longer than the session lives.
+        if not shards or not self._membership.alive():
+            return []
         # With an end in sight nothing is read for others.
-        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0) if shards else []
+        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0)
 
     # --- one task -----------------------------------------------------------------------------------------------------
 

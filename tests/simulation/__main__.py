@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many histories (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="processes (default: %(default)s)")
-    parser.add_argument("--kind", choices=KINDS, help="of entities in chains, or of once-tasks (default: both)")
+    parser.add_argument("--kind", choices=KINDS, help="of histories (default: all)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
     parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
     chosen = parser.parse_args()

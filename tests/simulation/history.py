@@ -7,9 +7,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
+from unittest import mock
 
 from flask import Flask
 from google.cloud import firestore
@@ -74,12 +76,17 @@ class Told:
 class History:
     """
     Plays one plan.
+
+    Attributes:
+        settings: Of the library.
     """
+
+    settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.checker = Checker(plan)
-        self.world = World(plan, self.app, self.observe)
+        self.world = World(plan, self.app, self.observe, self.settings)
         self.checker.world = self.world
         self.hub = self.world.hub
         self.draw = self.hub.rng
@@ -93,25 +100,29 @@ class History:
         From the first process to the last check.
         """
         world, hub, plan = self.world, self.hub, self.plan
-        real = attempt_module.threading
-        attempt_module.threading = cooperative(hub)  # type: ignore[assignment]
         HEARD.world = world
-        try:
+        with ExitStack() as stack:
+            stack.callback(setattr, HEARD, "world", None)
+            for module, name, value in self.replaced():
+                stack.enter_context(mock.patch.object(module, name, value))
             self._set_up()
             hub.run(lambda: bool(self.checker.violations) or self.over)
             if not self.checker.violations:
                 self._late_duplicates()
             if not self.checker.violations:
                 self.checker.at_the_end(self.chains)
-        finally:
-            attempt_module.threading = real
-            HEARD.world = None
         world.counts["histories"] += 1
         world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
         told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
         hub.close()
         return told
+
+    def replaced(self) -> list[tuple[Any, str, Any]]:
+        """
+        What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time.
+        """
+        return [(attempt_module, "threading", cooperative(self.hub))]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -337,6 +348,15 @@ class History:
         self._pump_soon()
 
     def _peace(self) -> None:
+        self._no_more_troubles()
+        end = self.hub.now + BOUND * SECOND
+        while self.hub.now < end and not self.checker.ended(self.chains):
+            self.hub.sleep(60)
+            self._resolve()
+        self.hub.sleep(1200)
+        self.over = True
+
+    def _no_more_troubles(self) -> None:
         world = self.world
         world.trouble = False
         world.mail_down = False
@@ -346,12 +366,6 @@ class History:
             process.cut_off, process.skew = 0, timedelta(0)
         world.tell("the world", "has no more troubles")
         self._resume()
-        end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and not self.checker.ended(self.chains):
-            self.hub.sleep(60)
-            self._resolve()
-        self.hub.sleep(1200)
-        self.over = True
 
     def _late_duplicates(self) -> None:
         ran = {path: lock.token for path, lock in self.checker.locks.items()}

@@ -45,11 +45,13 @@ class Task:
 
     Attributes:
         ticket: Goes up whenever it runs: of several appointments to wake it the first counts.
+        thread: What the library takes it for, if it has started it as one.
     """
 
     owner: Owner
     greenlet: greenlet
     ticket: int = 0
+    thread: Thread | None = None
 
 
 @dataclass(eq=False)
@@ -204,6 +206,65 @@ class Promise:
             self._hub.sleep(timeout)
             self._waiting = None
         return self.given
+
+
+class Signal(threading.Event):
+    """
+    An event between tasks instead of threads.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+        self._waiting: list[Task] = []
+
+    def set(self) -> None:
+        """
+        Let those that wait run.
+        """
+        super().set()
+        while self._waiting:
+            self._hub.wake(self._waiting.pop())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Wait until it is set, or *timeout* seconds.
+        """
+        task = self._hub.task
+        if not self.is_set() and task is not None:
+            self._waiting.append(task)
+            self._hub.sleep(1e9 if timeout is None else timeout)
+            if task in self._waiting:
+                self._waiting.remove(task)
+        return self.is_set()
+
+
+class Thread:
+    """
+    A task in place of a thread, in the process of whoever starts it.
+    """
+
+    def __init__(self, hub: Hub, *, target: Callable[..., Any], args: tuple[Any, ...] = (), **_: Any) -> None:
+        self._hub = hub
+        self._target, self._args = target, args
+        self._over = Signal(hub)
+
+    def start(self) -> None:
+        """
+        Begin, after the caller has gone on.
+        """
+        assert self._hub.task is not None
+        self._hub.spawn(self._hub.task.owner, self._run).thread = self
+
+    def _run(self) -> None:
+        self._target(*self._args)
+        self._over.set()
+
+    def join(self) -> None:
+        """
+        Wait for its end.
+        """
+        self._over.wait()
 
 
 class Mutex:

@@ -15,8 +15,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.simulation.locks_mutants import LOCK_MUTANTS
 from tests.simulation.mutant import Mutant
+from tests.simulation.runner import KINDS
 from tests.simulation.tasks_mutants import TASK_MUTANTS
+from tests.simulation.workers_mutants import WORKER_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
@@ -185,7 +188,7 @@ MUTANTS = (
 )
 
 
-ALL = MUTANTS + TASK_MUTANTS
+ALL = MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
 
 
 def caught(mutant: Mutant | None, seeds: int, kind: str = "chains") -> int | None:
@@ -228,14 +231,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="histories of chains for each (default: %(default)s)")
     parser.add_argument("--task-seeds", type=int, default=800, help="histories of once-tasks (default: %(default)s)")
+    parser.add_argument("--lock-seeds", type=int, default=400, help="histories of locks (default: %(default)s)")
+    parser.add_argument("--worker-seeds", type=int, default=120, help="histories of workers (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
+    parser.add_argument("--kind", choices=KINDS, help="mutants of this kind")
     chosen = parser.parse_args()
-    chosen_ones = [m for m in ALL if chosen.only is None or chosen.only in m.mistake]
+    chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, m.kind)]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
+    seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
+    kinds = dict.fromkeys(m.kind for m in chosen_ones)
     print("the library as it is ...", flush=True)
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        plain = dict(zip(seeds, pool.map(lambda kind: caught(None, seeds[kind], kind), seeds), strict=True))
+        plain = dict(zip(kinds, pool.map(lambda kind: caught(None, seeds[kind], kind), kinds), strict=True))
     for kind, seed in plain.items():
         if seed is not None:
             print(
@@ -249,7 +257,7 @@ def main() -> int:
             rows.append((mutant, found))
             print(f"{found:>28}  {mutant.mistake}", flush=True)
     survived = sum(found == "SURVIVED" for _, found in rows)
-    if chosen.only is None:
+    if len(chosen_ones) == len(ALL):
         TABLE.write_text(_table(rows, seeds))
     print(f"{len(rows) - survived} of {len(rows)} mutants were caught")
     return int(bool(survived))
@@ -260,7 +268,8 @@ def _table(rows: list[tuple[Mutant, str]], seeds: dict[str, int]) -> str:
         "# Mistakes that the simulation catches",
         "",
         "Written by `make mutants`: the library with one mistake at a time, stopped at the first history that breaks the",
-        f"promise, of {seeds['chains']} of chains of entities or {seeds['tasks']} of once-tasks. Without a mistake all pass.",
+        f"promise, of {seeds['chains']} of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and",
+        f"runs, or {seeds['workers']} of workers. Without a mistake all pass.",
         "",
         "| mistake | in | histories of | caught by |",
         "|---|---|---|---|",

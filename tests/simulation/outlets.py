@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.errors import AlertError
-from tests.simulation.hub import Hub, Mutex
+from tests.simulation.hub import Hub, Mutex, Signal, Thread
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -63,9 +64,16 @@ class Mail:
 
 def cooperative(hub: Hub) -> SimpleNamespace:
     """
-    What ``gcp_oncetask.attempt`` needs of ``threading``, between tasks instead of threads.
+    What the library needs of ``threading``, between tasks instead of threads.
     """
-    return SimpleNamespace(Event=threading.Event, RLock=lambda: Mutex(hub))
+    return SimpleNamespace(
+        Thread=partial(Thread, hub),
+        Event=lambda: Signal(hub),
+        RLock=lambda: Mutex(hub),
+        Lock=lambda: Mutex(hub),
+        current_thread=lambda: None if hub.task is None else hub.task.thread,
+        main_thread=threading.main_thread,
+    )
 
 
 class Heard(logging.Handler):

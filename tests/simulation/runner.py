@@ -15,9 +15,13 @@ from urllib.parse import quote
 
 from tests.simulation.history import History, Told
 from tests.simulation.history import play as play_as
+from tests.simulation.locks_history import LocksHistory
+from tests.simulation.locks_plan import LocksPlan, locks_plan_of
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.tasks_history import TasksHistory
 from tests.simulation.tasks_plan import TasksPlan, tasks_plan_of
+from tests.simulation.workers_history import WorkersHistory
+from tests.simulation.workers_plan import WorkersPlan, workers_plan_of
 
 BATCH = 10
 MOST_SHRINKS = 150
@@ -153,22 +157,128 @@ TASKS_EXERCISED = (
 )
 """The same for histories of once-tasks."""
 
-KINDS = {"chains": EXERCISED, "tasks": TASKS_EXERCISED}
-"""Kinds of histories, with what they must have met."""
+LOCKS_EXERCISED = (
+    "refreshes",
+    "releases",
+    "locks taken over",
+    "zombie releases refused",
+    "zombie refreshes refused",
+    "zombie writes refused",
+    "zombie writes that were sent in time",
+    "released after its end, nobody had taken it",
+    "lost answers of acquire recognised",
+    "acquires of unknown fate given up",
+    "waited and was granted",
+    "busy locks refused",
+    "held for longer than documents are kept",
+    "documents retired by TTL",
+    "documents made again",
+    "locks of the dead deleted by a person",
+    "forgets",
+    "effects of runs",
+    "replays",
+    "busy runs refused",
+    "conflicts refused",
+    "runs taken over",
+    "runs after a crash",
+    "runs after a loss",
+    "runs after an error",
+    "results refused, too late",
+    "ambiguous commit: to leased",
+    "ambiguous commit: to scheduled",
+    "ambiguous commit: to completed",
+    "late Commit applied",
+    "late Commit refused",
+    "calls into an outage",
+    "crashes",
+    "thaws",
+    "hangs",
+    "wall clock off by +1 days",
+    "wall clock off by -1 days",
+)
+"""The same for histories of named locks and of functions that run once."""
+
+WORKERS_EXERCISED = (
+    "sessions begun",
+    "sessions died",
+    "sessions ended",
+    "shards moved",
+    "shares looked at",
+    "looks",
+    "pulled runs",
+    "workers that ended politely",
+    "tasks drained",
+    "drill: join",
+    "drill: stop",
+    "drill: kill",
+    "stops",
+    "joins",
+    "parked",
+    "hand-overs",
+    "batches with riders",
+    "replaced while running",
+    "replaced while scheduled",
+    "replaced while ended",
+    "cancelled while running",
+    "cancelled while scheduled",
+    "occurrences",
+    "transactions",
+    "lease.taken_over died",
+    "lease.taken_over unknown",
+    "leases ended by others",
+    "late Commit applied",
+    "late Commit refused",
+    "late RunQuery applied",
+    "calls into an outage",
+    "crashes",
+    "thaws",
+    "long_runs",
+    "failing_handlers",
+    "wall clock off by +1 days",
+    "wall clock off by -1 days",
+)
+"""The same for histories of workers."""
+
+
+@dataclass(frozen=True)
+class Sort:
+    """
+    A kind of histories.
+
+    Attributes:
+        plan_of: The plan of a seed.
+        plan: Type of those.
+        history: Plays them.
+        exercised: What many of them must have met.
+    """
+
+    plan_of: Callable[[int], Plan]
+    plan: type[Plan]
+    history: type[History]
+    exercised: tuple[str, ...]
+
+
+KINDS = {
+    "chains": Sort(plan_of, Plan, History, EXERCISED),
+    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED),
+    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED),
+}
+"""Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 
 
 def planned(seed: int, kind: str) -> Plan:
     """
     The history of *seed* among those of a *kind*.
     """
-    return tasks_plan_of(seed) if kind == "tasks" else plan_of(seed)
+    return KINDS[kind].plan_of(seed)
 
 
 def play(plan: Plan) -> Told:
     """
     Play *plan*, of whatever kind.
     """
-    return play_as(plan, TasksHistory if isinstance(plan, TasksPlan) else History)
+    return play_as(plan, next(kind.history for kind in KINDS.values() if kind.plan is type(plan)))
 
 
 @dataclass
@@ -191,13 +301,13 @@ class Summary:
         """
         What should have been met and was not.
         """
-        return [name for name in KINDS[self.kind] if not self.counts[name]]
+        return [name for name in KINDS[self.kind].exercised if not self.counts[name]]
 
     def table(self) -> str:
         """
         Name and count, one a line.
         """
-        return "\n".join(f"  {name:<36}{count:>10}" for name, count in sorted(self.counts.items()))
+        return "\n".join(f"  {name:<46}{count:>10}" for name, count in sorted(self.counts.items()))
 
 
 def run_many(
@@ -272,7 +382,7 @@ def story_of(plan: Plan, told: Told) -> str:
         if who in ("CHECKER", "the world")
         or not paths
         or any(f"jobs/{n}" in what or f"jobs%2F{n}" in what for n in names)
-        or (isinstance(plan, TasksPlan) and any(n in what or quote(n, safe="") in what for n in names))
+        or (type(plan) is not Plan and any(n in what or quote(n, safe="") in what for n in names))
         or not any(place in what for place in ("jobs/", "jobs%2F", "onceTasks", "onceLocks"))
     ]
     for at, who, what in about[-120:]:

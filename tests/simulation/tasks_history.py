@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Flask
 from google.cloud import firestore
@@ -119,8 +119,12 @@ class Item:
 class TasksHistory(History):
     """
     Plays one plan of once-tasks.
+
+    Attributes:
+        models: Kinds of its tasks: ordinary ones, newest-wins, batches, generators.
     """
 
+    models: ClassVar[tuple[type[Keyed], ...]] = (Work, Newest, Pile, Tick)
     checker: TasksChecker
 
     def __init__(self, plan: Plan) -> None:
@@ -138,15 +142,16 @@ class TasksHistory(History):
         plan, draw = self.tasks_plan, random.Random(f"items {self.plan.seed}")
         found = []
         start = self.hub.time() + timedelta(seconds=90)
-        for model, count in ((Work, plan.works), (Newest, plan.newest), (Pile, plan.piles), (Tick, plan.ticks)):
+        counts = (plan.works, plan.newest, plan.piles, plan.ticks)
+        for model, count in zip(self.models, counts, strict=True):
             for number in range(count):
                 named: dict[str, Any] = {"name": f"{model.__name__.lower()}{number}"}
-                if model is Pile or draw.random() < 0.85:
+                if issubclass(model, Pile) or draw.random() < 0.85:
                     named["key"] = f"k{draw.randrange(plan.keys)}"
-                if model is Tick:
+                if issubclass(model, Tick):
                     named |= {"start": f"{start:%Y%m%dT%H%M%SZ}", "runs": draw.randint(2, 6)}
                     named |= {"misfire": plan.misfire, "overlap": plan.overlap}
-                early = draw.random() * (60 if draw.random() < 0.6 or model is Tick else plan.minutes * 25)
+                early = draw.random() * (60 if draw.random() < 0.6 or issubclass(model, Tick) else plan.minutes * 25)
                 found.append(Item(model(**named), early))
         return found
 
@@ -189,23 +194,8 @@ class TasksHistory(History):
         """
         The Flask app of one process.
         """
-        app, plan = Flask("simulated"), self.tasks_plan
-        manager = self.managers[process] = TaskManager(process.locker)
-        options: dict[str, Any] = {
-            "retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.max_attempts),
-            "lease_duration": 60.0,
-            "on_unknown": "quarantine" if plan.quarantine else "takeover",
-            "cancel_retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.cancel_attempts),
-        }
-        if plan.cleanup:
-            options["on_cancel"] = lambda task, attempt: self._one(process, task, attempt, cleans=True)
-        for model in (Work, Newest, Tick):
-            manager.register_task_handler(
-                model, lambda task, attempt: self._one(process, task, attempt, cleans=False), **options
-            )
-        manager.register_resource_key_handler(
-            Pile, lambda tasks, attempts: self._batch(process, tasks, attempts), **options
-        )
+        app = Flask("simulated")
+        manager = self.managers[process] = self._manager(process)
         app.register_blueprint(blueprint(manager))
 
         @app.errorhandler(Exception)
@@ -214,6 +204,26 @@ class TasksHistory(History):
             return "escaped", 500
 
         return app
+
+    def _manager(self, process: Process) -> TaskManager:
+        plan, manager = self.tasks_plan, TaskManager(process.locker)
+        options: dict[str, Any] = {
+            "retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.max_attempts),
+            "lease_duration": 60.0,
+            "on_unknown": "quarantine" if plan.quarantine else "takeover",
+            "cancel_retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.cancel_attempts),
+        }
+        if plan.cleanup:
+            options["on_cancel"] = lambda task, attempt: self._one(process, task, attempt, cleans=True)
+        work, newest, pile, tick = self.models
+        for model in (work, newest, tick):
+            manager.register_task_handler(
+                model, lambda task, attempt: self._one(process, task, attempt, cleans=False), **options
+            )
+        manager.register_resource_key_handler(
+            pile, lambda tasks, attempts: self._batch(process, tasks, attempts), **options
+        )
+        return manager
 
     def _one(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
         running = Running(process, attempt)
@@ -351,14 +361,14 @@ class TasksHistory(History):
             self.world.counts["resets"] += 1
 
     def _paused(self, item: Item) -> None:
-        self._by(lambda manager: manager.pause(Tick, item.data.name), tries=1)
+        self._by(lambda manager: manager.pause(type(item.data), item.data.name), tries=1)
         self.hub.sleep(self.draw.choice((30, 300)))
         # The pause may take effect late.
         while not self.over:
             lock = self.checker.locks.get(item.path)
             if lock is not None and lock.paused:
                 self.world.counts["pauses"] += 1
-                self._by(lambda manager: manager.resume(Tick, item.data.name))
+                self._by(lambda manager: manager.resume(type(item.data), item.data.name))
             self.hub.sleep(60)
 
     def _recreated(self, item: Item) -> None:

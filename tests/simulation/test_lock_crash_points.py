@@ -267,3 +267,51 @@ def test_zombie_of_every_age_changes_nothing() -> None:
                     call()
             assert before == reference.get().to_dict()
             here.cloud.advance(seconds=TTL)
+
+
+def slow(here: World, seconds: float, calls: int) -> Callable[[Callable[[], Any]], Any]:
+    """
+    What stops the process for so long after each of its next *calls*.
+    """
+    left = [calls]
+
+    def hurt(effect: Callable[[], Any]) -> Any:
+        answer = effect()
+        if left[0]:
+            left[0] -= 1
+            here.cloud.advance(seconds=seconds)
+        return answer
+
+    return hurt
+
+
+def test_lock_whose_answers_keep_coming_late_is_held_once_it_is_acquired() -> None:
+    """
+    The grant's answer comes after the lease's end, and so does that of the refresh: what ``acquire`` returns is held.
+    """
+    with world() as here:
+        locker = here.locker()
+        lock = locker.lock("graph", ttl=TTL, listen=False)
+        wire = locker.engine.wire
+        late, commit = slow(here, TTL, 2), wire.commit
+        wire.commit = lambda request: late(lambda: commit(request))  # type: ignore[method-assign]
+        assert lock.acquire(blocking=False)
+        assert lock.held
+        lock.release()
+
+
+def test_function_is_not_entered_when_its_run_limit_is_over_already() -> None:
+    """
+    The grant's answer comes after the run limit: others may run it from now on, so this call does not.
+    """
+    with world() as here:
+        locker, job = here.locker(), Job()
+        run = once(locker, name="charge", key="e1", ttl=TTL, run_limit=2 * TTL)(job.run)
+        wire = locker.engine.wire
+        late, commit = slow(here, 3 * TTL, 1), wire.commit
+        wire.commit = lambda request: late(lambda: commit(request))  # type: ignore[method-assign]
+        with pytest.raises(LockBusyError):
+            run()
+        assert job.ran == 0
+        here.cloud.advance(seconds=TTL)
+        assert run() == 1

@@ -12,11 +12,13 @@ import pytest
 
 from gcp_oncetask.lease import writes
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.runner import EXERCISED, Summary, planned, play, report, run_many, shrunk
+from tests.simulation.runner import EXERCISED, KINDS, Summary, planned, play, report, run_many, shrunk
 from tests.simulation.world import World
 
 HISTORIES = 2000
 TASK_HISTORIES = 800
+LOCK_HISTORIES = 400
+WORKER_HISTORIES = 120
 
 
 @pytest.mark.timeout(600)
@@ -45,7 +47,33 @@ def test_promise_holds_in_eight_hundred_histories_of_once_tasks() -> None:
     assert summary.missing == []
 
 
-@pytest.mark.parametrize("kind", ["chains", "tasks"])
+@pytest.mark.timeout(600)
+def test_promise_holds_in_four_hundred_histories_of_locks_and_runs() -> None:
+    """
+    With zombies of all ages, retired and deleted documents, wrong clocks and lost answers; and all of that has happened.
+    """
+    summary = run_many(range(LOCK_HISTORIES), jobs=2, kind="locks")
+
+    if summary.failed:
+        pytest.fail(report(summary.failed[0], "locks"))
+    assert summary.counts["histories"] == LOCK_HISTORIES
+    assert summary.missing == []
+
+
+@pytest.mark.timeout(600)
+def test_promise_holds_in_a_hundred_and_twenty_histories_of_workers() -> None:
+    """
+    With workers that come, stop, die and sleep: what is pulled is run as promised, and shards are shared evenly at rest.
+    """
+    summary = run_many(range(WORKER_HISTORIES), jobs=2, kind="workers")
+
+    if summary.failed:
+        pytest.fail(report(summary.failed[0], "workers"))
+    assert summary.counts["histories"] == WORKER_HISTORIES
+    assert summary.missing == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_same_seed_is_the_same_history(kind: str) -> None:
     """
     A failing seed replays exactly: the same story, line by line.

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -30,7 +31,7 @@ from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.renewal import Renewals
-from tests.simulation.hub import SECOND, Hub, Owner, Promise
+from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.plan import Plan
 
@@ -61,7 +62,12 @@ class ProcessClock:
         return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
-        self._hub.sleep(timeout)
+        # Rounded up: who waits for less than a microsecond would look again at the same instant, for ever.
+        wait = timeout + 1 / SECOND if timeout > 0 else 0.0
+        if isinstance(event, Signal):
+            event.wait(wait)
+        else:
+            self._hub.sleep(wait)
         return event.is_set()
 
     def random(self) -> float:
@@ -81,6 +87,7 @@ class Process(Owner):
         cut_off: Until then (micros) its network is down.
         hurt_until: Until then it may be frozen, cut off, or unable to read.
         unread: How often it has failed to read a document since it last wrote it.
+        unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
         app: Its Flask app.
         requests: Those it has not answered.
@@ -90,6 +97,7 @@ class Process(Owner):
     cut_off: int = 0
     hurt_until: int = 0
     unread: Counter[str] = field(default_factory=Counter)
+    unheard: set[str] = field(default_factory=set)
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)
@@ -103,6 +111,7 @@ class World:
         plan: What it is made of.
         make_app: Makes the Flask app of a process.
         observe: Told of every call that took effect: process, name, request.
+        settings: Of the library, beside those that all worlds have.
     """
 
     def __init__(
@@ -110,8 +119,10 @@ class World:
         plan: Plan,
         make_app: Callable[[World, Process], Any],
         observe: Callable[[Process | None, str, Any], None],
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
+        self._settings = settings
         self.hub = Hub(plan.seed, datetime(2026, 1, 1, tzinfo=UTC))
         self.faults = Faults(plan.seed)
         self.firestore = FirestoreServer(self.hub, self.faults)
@@ -124,6 +135,7 @@ class World:
         self.mail_down = False
         self.returned: set[str] = set()
         self.landing = False
+        self.quiet_from = 0
         self.trouble = True
         self.counts: Counter[str] = Counter()
         self.story: list[tuple[int, str, str]] = []
@@ -172,6 +184,7 @@ class World:
             log_contents=self.plan.log_contents,
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
+            **self._settings,
         )
         log_client = LoggingServiceV2Client(
             transport=LoggingServiceV2GrpcTransport(channel=channel, credentials=nobody)
@@ -269,6 +282,7 @@ class World:
                 if name == "Commit":
                     self.counts[f"ambiguous commit: {code.name}"] += 1
                     self.counts[f"ambiguous commit: {_kind(request)}"] += 1
+                    process.unheard |= _holders(request)
                 self.hub.sleep(draw.expovariate(1))
                 raise RpcError(code, "the answer was lost")
             self.hub.sleep(draw.expovariate(50))
@@ -308,6 +322,7 @@ class World:
 
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
         after = self.hub.rng.choice((1.0, 15.0, 90.0, 700.0))
+        self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
         self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
 
         def land() -> None:
@@ -320,6 +335,8 @@ class World:
                 self.tell("network", f"and is refused: {error.code.name}")
             else:
                 self.counts[f"late {name} applied"] += 1
+                if name == "Commit":
+                    process.unheard |= _holders(request)
             finally:
                 self.landing = False
 
@@ -426,3 +443,11 @@ def _kind(commit: Any) -> str:
         if lock is not None and "status" in lock.map_value.fields:
             return f"to {lock.map_value.fields['status'].string_value}"
     return "others"
+
+
+def _holders(commit: Any) -> set[str]:
+    """
+    Nonces that a commit grants leases to.
+    """
+    locks = [write.update.fields["lock"].map_value for write in commit.writes if "lock" in write.update.fields]
+    return {lock.fields["holder"].string_value for lock in locks if "holder" in lock.fields}

@@ -1,0 +1,308 @@
+"""
+The promise of named locks and of functions that run once, checked after every commit and at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from gcp_oncetask import NamedLock, Status
+from gcp_oncetask.lease.named import ends_at
+from gcp_oncetask.locks.holding import Holding
+from gcp_oncetask.record import Lock
+from tests.simulation.checker import ROOT, Checker
+from tests.simulation.locks_plan import LocksPlan
+from tests.simulation.world import Process
+
+
+@dataclass(eq=False)
+class Holder:
+    """
+    Somebody who wants a named lock, or has it.
+
+    Attributes:
+        lock: Theirs alone.
+        kind: ``ttl``, ``keep_alive`` or ``plain``, which has no end.
+        token: Of the holding; 0 before it.
+        since: When that began, micros.
+    """
+
+    process: Process
+    lock: NamedLock
+    kind: str
+    token: int = 0
+    since: int = 0
+
+
+@dataclass(eq=False)
+class Execution:
+    """
+    A function that was entered for a key.
+
+    Attributes:
+        holding: Its lease.
+        begun: When, micros.
+        result: What it returned.
+        ended: ``raised``, ``recorded``, ``unrecorded``; None: it runs, or its process died.
+    """
+
+    process: Process
+    path: str
+    payload: int
+    holding: Holding
+    begun: int
+    result: Any = None
+    ended: str | None = None
+
+
+@dataclass
+class LocksChecker(Checker):
+    """
+    Watches one world of named locks and runs.
+
+    Attributes:
+        holders: Everybody who wants or has a named lock.
+        tokens: The greatest token of each document, of whatever generation.
+        freed: Holdings that were given back: (document, token).
+        seen: The greatest token that each resource has seen.
+        executions: Of each key since its document was made.
+        results: Every result that was stored for a key.
+    """
+
+    plan: LocksPlan
+    holders: list[Holder] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)
+    freed: set[tuple[str, int]] = field(default_factory=set)
+    seen: dict[str, int] = field(default_factory=dict)
+    executions: dict[str, list[Execution]] = field(default_factory=dict)
+    results: dict[str, list[Any]] = field(default_factory=dict)
+
+    # --- after each call ---
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        Look at every document that a commit has touched.
+        """
+        if name != "Commit":
+            return
+        for write in request.writes:
+            path = (write.update.name or write.delete).removeprefix(ROOT)
+            if path.startswith("onceLocks/"):
+                self._changed(process, path)
+
+    def _changed(self, process: Process | None, path: str) -> None:
+        lock, _ = self.read(path)
+        before = self.locks.get(path)
+        who = "a user" if process is None else process.name
+        if lock is None:
+            self._gone(path, before)
+            return
+        self.locks[path] = lock
+        self.world.tell(who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}")
+        if before is None or lock.token != before.token:
+            self._granted_anew(process, path, before, lock)
+        elif process is None or process.name != before.instance:
+            self.broken(path, f"{who} changed what token {before.token} of {before.instance} has")
+        else:
+            self._same_token(path, before, lock)
+
+    def _gone(self, path: str, before: Lock | None) -> None:
+        if before is None:
+            return
+        self.world.tell("a user", f"{path} is deleted")
+        if before.status is Status.LEASED:
+            self._nobody_believes(path, None, "its document is deleted")
+        del self.locks[path]
+        self.executions.pop(path, None)
+
+    def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
+        counts, known = self.world.counts, self.tokens.get(path)
+        if known is not None and lock.token <= known:
+            self.broken(path, f"token {lock.token} was granted after {known}")
+        if before is not None and lock.token != before.token + 1:
+            self.broken(path, f"the token went from {before.token} to {lock.token}")
+        self.tokens[path] = max(lock.token, known or 0)
+        if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
+            self.broken(path, f"token {lock.token} was granted to nobody")
+        counts["documents made again"] += before is None and known is not None
+        self._nobody_believes(path, lock.token, f"token {lock.token} is granted")
+        if before is None:
+            return
+        if before.status is Status.COMPLETED:
+            self.broken(path, "it has run, and is run again")
+        if before.status is Status.LEASED:
+            end = ends_at(before)
+            if end is None or self.world.hub.time() < end:
+                self.broken(path, f"token {before.token} was taken over before its end, {end}")
+            counts["runs taken over" if ":once:" in path else "locks taken over"] += 1
+
+    def _nobody_believes(self, path: str, token: int | None, what: str) -> None:
+        for one in self.holders:
+            if one.process.dead or one.lock.document != path or not one.lock.held:
+                continue
+            if one.lock.token != token:
+                self.broken(path, f"{what} while {one.process.name} still believes in {one.lock.token}")
+        for run in self.executions.get(path, ()):
+            if run.process.dead or run.ended is not None or run.holding.context.token == token:
+                continue
+            if run.holding.held_for() > 0:
+                self.broken(path, f"{what} while {run.process.name} still runs under {run.holding.context.token}")
+
+    def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
+        """
+        What its own holder has done: refreshed it, or ended it.
+        """
+        if before.status is Status.LEASED and lock.status is Status.LEASED:
+            if lock.holder != before.holder or lock.leased_at is None or lock.sequence != before.sequence:
+                self.broken(path, f"token {lock.token} changed hands")
+            self.world.counts["refreshes"] += 1
+        elif before.status is not Status.LEASED:
+            self.broken(path, f"{before.status} became {lock.status} with the token {lock.token}")
+        elif ":once:" in path:
+            if lock.status is Status.COMPLETED:
+                self.results.setdefault(path, []).append(lock.result)
+        else:
+            if (lock.status, lock.sequence) != (Status.SCHEDULED, before.sequence + 1):
+                self.broken(path, f"{lock.status} at sequence {lock.sequence} is no lock that was given back")
+            self.freed.add((path, lock.token))
+
+    # --- named locks ---
+
+    def acquired(self, holder: Holder) -> None:
+        """
+        The library says that it is theirs.
+        """
+        path, token = holder.lock.document, holder.lock.token
+        holder.token, holder.since = token, self.world.hub.now
+        if not holder.lock.held:
+            self.broken(path, f"token {token} was acquired, and its holder may not believe in it")
+        if (known := self.tokens.get(path, 0)) < token:
+            self.broken(path, f"token {token} is held, and {known} was the last one granted")
+        self.believes_no_longer_than_stored(holder)
+        lock = self.locks.get(path)
+        if lock is not None and lock.token == token and lock.holder in holder.process.unheard:
+            self.world.counts["lost answers of acquire recognised"] += 1
+
+    def believes_no_longer_than_stored(self, holder: Holder) -> None:
+        """
+        A holder's own count ends before the server's.
+        """
+        lock = self.locks.get(holder.lock.document)
+        left = holder.lock.remaining()
+        if left <= 0:
+            return
+        if lock is None or (lock.token, lock.status) != (holder.token, Status.LEASED):
+            self.broken(holder.lock.document, f"token {holder.token} is believed in, and is not the holder")
+            return
+        end = ends_at(lock)
+        if end is not None and self._later(left) > end:
+            self.broken(holder.lock.document, f"token {holder.token} is believed in beyond its end")
+
+    def _later(self, seconds: float) -> datetime:
+        return self.world.hub.time() + timedelta(seconds=min(seconds, 1e9))
+
+    def kept_alive(self, holder: Holder) -> None:
+        """
+        What is renewed in the background is held for as long as nothing goes wrong.
+        """
+        unhurt = holder.process.hurt_until < holder.since and not self._any_call_fails()
+        if holder.kind == "keep_alive" and not holder.lock.held and unhurt:
+            self.broken(holder.lock.document, f"token {holder.token} is kept alive, and is not held any more")
+
+    def effect(self, holder: Holder, *, believed: bool) -> None:  # type: ignore[override]
+        """
+        A write that carries a token; the resource refuses all but the greatest it has seen.
+        """
+        path, token = holder.lock.document, holder.token
+        if token >= self.seen.get(path, 0):
+            self.seen[path] = token
+            self.world.counts["fenced writes"] += 1
+            return
+        self.world.counts["zombie writes refused"] += 1
+        if holder.lock.held:
+            self.broken(path, f"the write of token {token} was refused while its holder may believe in it")
+        self.world.counts["zombie writes that were sent in time"] += believed
+
+    def released(self, holder: Holder) -> None:
+        """
+        The library says that it was given back.
+        """
+        path, token = holder.lock.document, holder.token
+        if (path, token) not in self.freed:
+            self.broken(path, f"token {token} was given back, and nothing was written")
+
+    def told_lost(self, holder: Holder) -> None:
+        """
+        The library says that it was somebody else's: it is not this holder's, and was not ended by it.
+        """
+        path, token = holder.lock.document, holder.token
+        lock = self.locks.get(path)
+        if lock is not None and lock.token == token:
+            self.broken(path, f"token {token} was told that others have it, and it is the last one granted")
+
+    # --- runs ---
+
+    def enters(self, run: Execution) -> None:
+        """
+        The function is entered for a key.
+        """
+        path, lock, token = run.path, self.locks.get(run.path), run.holding.context.token
+        counts = self.world.counts
+        if token > self.tokens.get(path, 0):
+            self.broken(path, f"it runs with token {token}, which was never granted")
+        if run.holding.held_for() <= 0:
+            self.broken(path, f"it runs with token {token}, whose lease is over")
+        if lock is None or (lock.token, lock.status) != (token, Status.LEASED):
+            self.broken(path, f"it runs with token {token}, which is not the holder")
+        earlier = self.executions.setdefault(path, [])
+        for other in earlier:
+            if other.payload != run.payload:
+                self.broken(path, f"it runs with payload {run.payload} after {other.payload}")
+            if other.ended == "recorded":
+                self.broken(path, "it runs after its result was recorded")
+            unhurt = not other.process.dead and other.process.hurt_until < other.begun
+            in_time = self.world.hub.now < other.begun + round(other.holding._policy.run_limit * 1_000_000)
+            if other.ended is None and unhurt and in_time and not self._any_call_fails():
+                self.broken(path, "it runs again, and nothing had happened to the process that runs it")
+        if earlier:
+            last = earlier[-1]
+            why = "an error" if last.ended == "raised" else "a crash" if last.process.dead else "a loss"
+            counts[f"runs after {why}"] += 1
+        earlier.append(run)
+
+    def _any_call_fails(self) -> bool:
+        return any(self.plan.has(name) for name in ("refused_calls", "lost_answers", "late_calls", "skews"))
+
+    def returns(self, path: str, value: Any, run: Execution | None) -> None:
+        """
+        A call has returned *value*; *run*: it was this call that ran it.
+        """
+        stored = self.results.get(path, [])
+        if value not in stored:
+            self.broken(path, f"a call returned {value}, and {stored} was stored")
+        lock = self.locks.get(path)
+        if lock is not None and lock.status is Status.COMPLETED and run is None and lock.result != value:
+            self.broken(path, f"a call returned {value}, and {lock.result} is stored")
+        self.world.counts["replays"] += run is None
+
+    # --- the end ---
+
+    def ended(self, chains: list[str]) -> bool:
+        """
+        Whether nobody holds anything any more.
+        """
+        return not any(one for one in self.holders if not one.process.dead)
+
+    def at_the_end(self, chains: list[str]) -> None:
+        """
+        Effects of one key are keyed by it, and happened once unless something came between them and their record.
+        """
+        for path, runs in self.executions.items():
+            lock = self.locks[path]
+            recorded = [run for run in runs if run.ended == "recorded"]
+            if len(recorded) > 1:
+                self.broken(path, f"it was recorded {len(recorded)} times")
+            if lock.status is Status.COMPLETED and lock.result not in [run.result for run in runs]:
+                self.broken(path, f"its result {lock.result} was made by nobody")

@@ -1,0 +1,366 @@
+"""
+One history of named locks and of functions that run once, on the same world.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+
+from gcp_oncetask import LeaseLostError, LockBusyError, OncetaskError, Status, StoreError, TaskConflictError, once
+from gcp_oncetask.functions import document_id
+from gcp_oncetask.lease.named import UNLIMITED
+from gcp_oncetask.locks import holding as holding_module
+from gcp_oncetask.locks import lock as lock_module
+from gcp_oncetask.locks import runs as runs_module
+from gcp_oncetask.locks.holding import Holding
+from tests.simulation.history import BOUND, History
+from tests.simulation.hub import SECOND, Promise
+from tests.simulation.locks_checker import Execution, Holder, LocksChecker
+from tests.simulation.locks_plan import LocksPlan
+from tests.simulation.outlets import cooperative
+from tests.simulation.plan import Plan
+from tests.simulation.world import Process, World
+
+RETENTION = 7200.0
+"""Seconds for which unused documents are kept here; longer than any call can be late."""
+LONGEST = 60.0
+"""The longest ttl."""
+RUN_LIMIT = 300.0
+
+
+class LocksHistory(History):
+    """
+    Plays one plan of named locks and runs.
+    """
+
+    checker: LocksChecker
+
+    def __init__(self, plan: Plan) -> None:
+        assert isinstance(plan, LocksPlan)
+        super().__init__(plan)
+        self.locks_plan = plan
+        self.checker = LocksChecker(plan)
+        self.checker.world = self.world
+        self.names = [f"lock{number}" for number in range(plan.names)]
+        self.keys = [f"key{number}" for number in range(plan.keys)]
+        self.claims: list[Holding] = []
+        self.idle_from = self.idle_until = 0
+
+    def replaced(self) -> list[tuple[Any, str, Any]]:
+        """
+        What of the library runs otherwise here.
+        """
+        return [
+            *super().replaced(),
+            (holding_module, "threading", cooperative(self.hub)),
+            (lock_module, "_RETENTION", RETENTION),
+            (runs_module, "Holding", self._claimed),
+        ]
+
+    def _claimed(self, *args: Any, **kwargs: Any) -> Holding:
+        holding = Holding(*args, **kwargs)
+        self.claims.append(holding)
+        return holding
+
+    def app(self, world: World, process: Process) -> Flask:
+        """
+        Nothing is pushed here.
+        """
+        return Flask("simulated")
+
+    def _set_up(self) -> None:
+        hub, plan, cloud, draw = self.hub, self.locks_plan, self.world.cloud, self.draw
+        for _ in range(plan.holders):
+            hub.spawn(cloud, self._holds, after=draw.random() * 60)
+        for _ in range(plan.callers):
+            hub.spawn(cloud, self._calls, after=draw.random() * 60)
+        hub.spawn(cloud, self._janitor)
+        hub.spawn(cloud, self._chaos)
+        minutes = plan.minutes * 60.0
+        if plan.has("retirements"):
+            self.idle_from = hub.now + round(minutes / 2 * SECOND)
+            self.idle_until = self.idle_from + round((2 * RETENTION + 1200) * SECOND)
+            minutes += 2 * RETENTION + 1200
+        hub.spawn(cloud, self._peace, after=minutes)
+
+    def _rest(self, mean: float) -> None:
+        self.hub.sleep(self.draw.expovariate(1 / mean))
+        if self.idle_from <= self.hub.now < self.idle_until and self.world.trouble:
+            self.hub.sleep((self.idle_until - self.hub.now) / SECOND)
+
+    # --- named locks ---
+
+    def _holds(self) -> None:
+        while self.world.trouble:
+            name = self.draw.choice(self.names)
+            self._on(lambda process, name=name: self._hold(process, name), timeout=self.draw.choice((30.0, 200.0)))
+            self._rest(20)
+
+    def _hold(self, process: Process, name: str) -> None:
+        draw = self.draw
+        kind = draw.choice(("ttl", "ttl", "keep_alive", "keep_alive", "plain"))
+        lengths = {} if kind == "plain" else {kind: draw.choice((20.0, 30.0, LONGEST))}
+        lock = process.locker.lock(name, **lengths, listen=False)
+        holder = Holder(process, lock, kind=kind)
+        self.checker.holders.append(holder)
+        try:
+            for _ in range(draw.randint(1, 2)):
+                if not self._acquire(holder):
+                    return
+                self._use(holder)
+                if kind == "ttl" and self.world.hit("forgets", 0.1):
+                    self.world.tell(process.name, f"forgets the token {holder.token} of {name}")
+                    return
+                self._release(holder)
+        finally:
+            self.checker.holders.remove(holder)
+
+    def _acquire(self, holder: Holder) -> bool:
+        counts, lock = self.world.counts, holder.lock
+        begun = self.hub.now
+        for _ in range(3):
+            try:
+                if not lock.acquire(timeout=self.draw.choice((0.0, 10.0, 100.0))):
+                    counts["busy locks refused"] += 1
+                    return False
+            except StoreError as error:
+                if self.draw.random() < 0.8:
+                    return self._give_up(holder, unknown=bool(error.facts.get("unknown")))
+                continue
+            self.checker.acquired(holder)
+            counts["waited and was granted"] += self.hub.now > begun + SECOND
+            return True
+        return self._give_up(holder, unknown=False)
+
+    def _give_up(self, holder: Holder, *, unknown: bool) -> bool:
+        """
+        What it may have got is given back.
+        """
+        try:
+            holder.lock.release()
+        except OncetaskError:
+            # Nothing is unknown; or Firestore is still out of reach.
+            return False
+        self.world.counts["acquires of unknown fate given up"] += unknown
+        return False
+
+    def _use(self, holder: Holder) -> None:
+        world, draw, lock, kind = self.world, self.draw, holder.lock, holder.kind
+        world.tell(holder.process.name, f"holds {lock.document} with the token {holder.token}, {kind}")
+        for _ in range(draw.randint(1, 3)):
+            self.hub.sleep(draw.expovariate(1 / 4))
+            self._write(holder)
+        if world.hit("long_runs", 0.3):
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0)))
+            self._write(holder)
+        if kind != "ttl" and self.hub.now < self.idle_from and world.hit("retirements", 0.15):
+            world.counts["held for longer than documents are kept"] += 1
+            self.hub.sleep((self.idle_until - self.hub.now) / SECOND - 300)
+            self._write(holder)
+        if kind == "ttl" and world.hit("hangs", 0.03):
+            self.hub.sleep(10 * BOUND)
+        if kind != "plain" and draw.random() < 0.4:
+            self._refresh(holder)
+
+    def _write(self, holder: Holder) -> None:
+        """
+        It looks whether it holds the lock; the write arrives a moment later.
+        """
+        believed = holder.lock.held
+        self.checker.kept_alive(holder)
+        if not believed and self.draw.random() < 0.5:
+            return
+        if self.world.hit("freezes", 0.02):
+            self.world.freeze(holder.process, self.draw.choice((30, 90, 400, 800)), "between its look and its write")
+        self.hub.sleep(self.draw.expovariate(5))
+        if holder.lock.held:
+            self.checker.believes_no_longer_than_stored(holder)
+        self.checker.effect(holder, believed=believed)
+
+    def _refresh(self, holder: Holder) -> None:
+        try:
+            holder.lock.refresh()
+        except LeaseLostError:
+            self.world.counts["zombie refreshes refused"] += 1
+            self.checker.told_lost(holder)
+        except OncetaskError:
+            return
+        else:
+            self.checker.believes_no_longer_than_stored(holder)
+
+    def _release(self, holder: Holder) -> None:
+        counts = self.world.counts
+        for _ in range(3):
+            try:
+                lost = holder.lock.end()
+            except OncetaskError:
+                self.hub.sleep(1)
+                continue
+            if lost is None:
+                counts["releases"] += 1
+                self.checker.released(holder)
+            elif lost.taken_over:
+                counts["zombie releases refused"] += 1
+                self.checker.told_lost(holder)
+            else:
+                counts["released after its end, nobody had taken it"] += 1
+                self.checker.released(holder)
+            return
+
+    # --- functions that run once ---
+
+    def _calls(self) -> None:
+        while self.world.trouble:
+            self._on(self._call, timeout=self.draw.choice((30.0, 200.0)))
+            self._rest(30)
+
+    def _call(self, process: Process, key: str | None = None, payload: int | None = None) -> Any:
+        """
+        Call the function; returns its result, or None if it can't be had now.
+        """
+        draw, counts, checker = self.draw, self.world.counts, self.checker
+        key = key or draw.choice(self.keys)
+        path = f"onceLocks/{document_id(process.locker.config.env, 'once', 'charge', key)}"
+        payload = int(self.world.hit("conflicts", 0.15)) if payload is None else payload
+        runs: list[Execution] = []
+
+        def charge(key: str, payload: int) -> Any:
+            engine = process.locker.engine
+            mine = [one for one in self.claims if one._engine is engine and one.context.document == path]
+            run = Execution(process, path, payload, mine[-1], self.hub.now)
+            runs.append(run)
+            return self._charge(run, key)
+
+        call = once(
+            process.locker,
+            name="charge",
+            key=lambda key, payload: key,
+            payload=lambda key, payload: payload,
+            ttl=30.0,
+            run_limit=RUN_LIMIT,
+            retention=RETENTION if key == "key1" else None,
+        )(charge)
+        try:
+            value = call(key, payload)
+        except LockBusyError:
+            counts["busy runs refused"] += 1
+        except TaskConflictError:
+            counts["conflicts refused"] += 1
+            if not any(run.payload != payload for run in checker.executions.get(path, ())) and path in checker.results:
+                checker.broken(path, f"payload {payload} was refused, and no other one was used")
+        except LeaseLostError:
+            counts["results refused, too late"] += 1
+            self._ended(runs, "unrecorded")
+        except OncetaskError:
+            counts["runs of unknown fate"] += bool(runs)
+            self._ended(runs, "unrecorded")
+        except ValueError:
+            self._ended(runs, "raised")
+        else:
+            self._ended(runs, "recorded")
+            checker.returns(path, value, runs[0] if runs else None)
+            if value["payload"] != payload:
+                checker.broken(path, f"a call with the payload {payload} was answered with {value}")
+            return value
+        return None
+
+    @staticmethod
+    def _ended(runs: list[Execution], how: str) -> None:
+        for run in runs:
+            run.ended = how
+
+    def _charge(self, run: Execution, key: str) -> Any:
+        world, draw = self.world, self.draw
+        self.checker.enters(run)
+        world.tell(run.process.name, f"runs {run.path} with the token {run.holding.context.token}")
+        self.hub.sleep(draw.expovariate(1))
+        world.counts["effects of runs"] += 1
+        if world.hit("long_runs", 0.3):
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0)))
+        if world.hit("hangs", 0.05):
+            self.hub.sleep(10 * BOUND)
+        if world.hit("failing_handlers", 0.3):
+            raise ValueError("a bug of the app's")
+        run.result = {"key": key, "payload": run.payload, "made": draw.getrandbits(40)}
+        return run.result
+
+    # --- people ---
+
+    def _janitor(self) -> None:
+        """
+        Deletes what has been unused for too long, as a TTL policy would, and what a dead process holds without an end.
+        """
+        while not self.over:
+            self.hub.sleep(60)
+            for path, lock in list(self.checker.locks.items()):
+                until = self.checker.read(path)[1].get("expireAt")
+                if until is not None and until < self.hub.time():
+                    self.world.counts["documents retired by TTL"] += 1
+                    self.world.user.document(path).delete()
+                elif lock.status is Status.LEASED and lock.lease_seconds >= UNLIMITED and not self._may_hold(path):
+                    self.world.counts["locks of the dead deleted by a person"] += 1
+                    self.world.user.document(path).delete()
+
+    def _may_hold(self, path: str) -> bool:
+        holders = self.checker.holders
+        return any(one.kind == "plain" and one.lock.document == path and not one.process.dead for one in holders)
+
+    def _peace(self) -> None:
+        self._no_more_troubles()
+        self.hub.sleep(1500)
+        for name in self.names:
+            self._free_in_the_end(name)
+        for key in self.keys if self.locks_plan.callers else ():
+            self._run_in_the_end(key)
+        self.over = True
+
+    def _free_in_the_end(self, name: str) -> None:
+        def hold(process: Process) -> bool:
+            holder = Holder(process, process.locker.lock(name, ttl=LONGEST, listen=False), kind="ttl")
+            self.checker.holders.append(holder)
+            if not holder.lock.acquire(timeout=2 * LONGEST):
+                return False
+            self.checker.acquired(holder)
+            self._write(holder)
+            self._release(holder)
+            self.checker.holders.remove(holder)
+            return True
+
+        if self._on(hold, timeout=1000.0) is not True:
+            self.checker.broken(name, "nobody can have it although all holders are gone")
+
+    def _run_in_the_end(self, key: str) -> None:
+        results = []
+        for number in range(40):
+            # Which payload the key was claimed with, perhaps by one who died before running it, is not known here.
+            result = self._on(lambda process, at=number: self._call(process, key, at % 2), timeout=1000.0)
+            if isinstance(result, dict):
+                results.append(result["made"])
+            if len(results) == 2:
+                break
+            self.hub.sleep(20)
+        if len(results) < 2:
+            self.checker.broken(key, "it could not be run although all troubles are over")
+        elif results[0] != results[1]:
+            self.checker.broken(key, f"two calls returned {results[0]} and {results[1]}")
+
+    def _late_duplicates(self) -> None:
+        """
+        Nothing is delivered here: the dead come back instead, and change nothing.
+        """
+        promise = Promise(self.hub)
+        before = dict(self.checker.locks)
+
+        def awake() -> None:
+            for holder in list(self.checker.holders):
+                if holder.token and not holder.process.dead:
+                    self._release(holder)
+            promise.give(True)
+
+        self.hub.spawn(self.world.cloud, awake)
+        self.hub.run(lambda: promise.given or bool(self.checker.violations))
+        for path, lock in before.items():
+            if self.checker.locks.get(path) != lock:
+                self.checker.broken(path, "a zombie changed it at the end")

@@ -1,0 +1,125 @@
+"""
+Mistakes in named locks and in functions that run once, each to be caught by their histories.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_FENCE = "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n    assert lock is not None\n"
+_GONE = '    if lock is None:\n        return Lost("gone", finished=True)\n'
+_BUSY = "        if at.read < expires_at(lock):\n            return _busy(lock)\n"
+
+LOCK_MUTANTS = tuple(
+    Mutant(mistake, file, old, new, "locks")
+    for mistake, file, old, new in (
+        (
+            "a lock is released without the fence",
+            "lease/named.py",
+            _FENCE + "    # The token",
+            _GONE + "    # The token",
+        ),
+        (
+            "a lock is refreshed without the fence",
+            "lease/named.py",
+            _FENCE + "    return Put(lock.but(leased_at=SERVER_TIME))\n",
+            _GONE + "    return Put(lock.but(leased_at=SERVER_TIME))\n",
+        ),
+        (
+            "a function that raised gives its lease up without the fence",
+            "lease/named.py",
+            _FENCE + "    return Put(writes.noted(",
+            _GONE + "    return Put(writes.noted(",
+        ),
+        (
+            "tokens begin at 0 when a document is made again",
+            "lease/named.py",
+            '"token": milliseconds - 1',
+            '"token": 0',
+        ),
+        (
+            "a takeover does not move the token",
+            "lease/named.py",
+            "        token=lock.token + 1,\n",
+            "        token=lock.token,\n",
+        ),
+        (
+            "the end of a lock is judged by the local clock",
+            "engine.py",
+            "            read=snapshot.read,\n",
+            "            read=snapshot.read and self.clock.now(),\n",
+        ),
+        (
+            "a lock is taken from its holder before its end",
+            "lease/named.py",
+            _BUSY + "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
+            "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
+        ),
+        (
+            "a release whose answer was lost counts as a loss",
+            "lease/named.py",
+            "        scheduled_token=lock.token,\n",
+            "",
+        ),
+        (
+            "whoever acquires counts from the answer",
+            "locks/lock.py",
+            "policy=self._policy, mark=mark,",
+            "policy=self._policy, mark=engine.clock.mark(),",
+        ),
+        (
+            "a lease that is nearly over is acquired",
+            "locks/holding.py",
+            "        while elapsed(self._leased_mark, self._engine.clock.mark()) > self._policy.lease / 2:\n",
+            "        while False:\n",
+        ),
+        (
+            "keep_alive is not renewed",
+            "locks/lock.py",
+            "        if self._renews:\n            self._renewals().add(",
+            "        if False:\n            self._renewals().add(",
+        ),
+        (
+            "a refresh does not move the time at which the document is retired",
+            "locks/holding.py",
+            "named.refresh(lock, fence), self.retiring())",
+            "named.refresh(lock, fence), {})",
+        ),
+        (
+            "a lock without an end keeps the time at which an earlier one was to be retired",
+            "locks/lock.py",
+            "self._policy.lease + _RETENTION if finite else None)",
+            "self._policy.lease + _RETENTION if finite else _RETENTION)",
+        ),
+        (
+            "once: a completed run runs again",
+            "lease/named.py",
+            '    if lock.status is Status.COMPLETED:\n        return Refused(Outcome.DUPLICATE, "it has run")\n',
+            "",
+        ),
+        (
+            "once: the hash of the payload is ignored",
+            "lease/named.py",
+            "    if not same:\n",
+            "    if False:\n",
+        ),
+        (
+            "once: the lease is not renewed",
+            "locks/runs.py",
+            "    renewals.add(claimed, renewal_interval(run.policy.lease), engine.clock.mark())\n",
+            "",
+        ),
+        (
+            "once: a run that may still go on is run beside",
+            "lease/named.py",
+            _BUSY + "        lock = writes.noted",
+            "        lock = writes.noted",
+        ),
+        (
+            "once: the caller gets the result of its own run even if it was not recorded",
+            "locks/runs.py",
+            "        lambda lock, fence, at: lease.settle(lock, fence, how, at),\n",
+            "        lambda *now: lease.settle(now[0], now[1], how, now[2]) if claimed.alive() else Refused(Outcome.GONE, ''),\n",
+        ),
+    )
+)

@@ -1,0 +1,68 @@
+"""
+What the histories of workers have found, as small as it gets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.tasks import TaskManager
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker import Worker, looking
+from tests.simulation.workers_history import PulledNewest, PulledWork
+
+TTL = 60.0
+
+
+@pytest.fixture
+def worker(oncetask_cloud: OncetaskCloud) -> Worker:
+    """
+    One that has begun its session, for two kinds.
+    """
+    locker = Locker(config=Config())
+    oncetask_cloud.use(locker)
+    manager = TaskManager(locker)
+    for model in (PulledWork, PulledNewest):
+        manager.register_task_handler(model, lambda task, attempt: None)
+    made = Worker(manager, listen=False, session_ttl=TTL)
+    made._start()
+    assert made._membership is not None
+    made._membership.beat()
+    return made
+
+
+@pytest.mark.parametrize(("seconds", "kinds"), [(TTL / 2, 2), (TTL, 1)])
+def test_worker_whose_session_dies_between_two_questions_asks_no_more(
+    oncetask_cloud: OncetaskCloud, worker: Worker, monkeypatch: pytest.MonkeyPatch, seconds: float, kinds: int
+) -> None:
+    """
+    The question for the first kind takes so long that its shards may be others' by now: it does not ask for the second.
+    """
+    asked = []
+
+    def slow(store: Any, env: str, kind: str, shards: Any, limit: int) -> list[Any]:
+        asked.append(kind)
+        oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
+        return []
+
+    monkeypatch.setattr(looking, "due_for_workers", slow)
+    worker._fill()
+
+    assert len(asked) == kinds
+
+
+def test_worker_without_a_session_waits_for_its_heartbeat(oncetask_cloud: OncetaskCloud, worker: Worker) -> None:
+    """
+    Its session has died and the next heartbeat has failed: it does not look, again and again, for what it may not take.
+    """
+    worker._polled = worker.engine.clock.mark()
+    oncetask_cloud.advance(seconds=TTL)
+    oncetask_cloud.faults.fail("Commit", when="before")
+    assert worker._membership is not None
+    worker._membership.beat()
+
+    assert not worker._membership.alive()
+    assert worker._patience() > 0

@@ -1,0 +1,188 @@
+"""
+The promise of workers: what they pull is run as once-tasks are; and their sessions share all shards, evenly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gcp_oncetask.store.sessions import SESSIONS
+from gcp_oncetask.tasks import OnceTask
+from gcp_oncetask.worker import Worker
+from tests.simulation.checker import ROOT, Running
+from tests.simulation.hub import SECOND
+from tests.simulation.tasks_checker import TasksChecker
+from tests.simulation.workers_plan import WorkersPlan
+from tests.simulation.world import Process
+
+TTL = 60.0
+"""Seconds for which a heartbeat counts."""
+BEAT = TTL / 3
+SLACK = 5.0
+"""Seconds that the calls of a heartbeat may take where nothing goes wrong."""
+MOST_BEATS = 30
+"""Heartbeats of one worker within a minute, whatever goes wrong."""
+_HURTING = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages", "skews")
+_REPEATING = ("long_runs", "hangs", "failing_handlers", "cancels", "stops")
+
+
+@dataclass(eq=False)
+class Session:
+    """
+    A worker's session as stored.
+
+    Attributes:
+        process: Who wrote it.
+        beat_at: Its last heartbeat, micros by the server's clock.
+        ended: Politely.
+        counted: Its death was counted.
+    """
+
+    process: Process
+    beat_at: int
+    ended: bool = False
+    counted: bool = False
+
+
+@dataclass
+class WorkersChecker(TasksChecker):
+    """
+    Watches one world of workers.
+
+    Attributes:
+        sessions: By id, those that there were.
+        workers: Of each process.
+        entered: How often a handler was entered: (document, sequence, payload, cleanup).
+        beats: When each process tried to beat.
+        owners: Of each kind and shard the worker that had it at the last look.
+    """
+
+    plan: WorkersPlan
+    sessions: dict[str, Session] = field(default_factory=dict)
+    workers: dict[Process, Worker] = field(default_factory=dict)
+    entered: Counter[tuple[str, int, int, bool]] = field(default_factory=Counter)
+    beats: dict[Process, list[int]] = field(default_factory=dict)
+    owners: dict[tuple[str, int], Process] = field(default_factory=dict)
+
+    # --- after each call ---
+
+    def observe(self, process: Process | None, name: str, request: Any) -> None:
+        """
+        Look at every session and every task that a commit has touched.
+        """
+        super().observe(process, name, request)
+        if name != "Commit":
+            return
+        for write in request.writes:
+            path = (write.update.name or write.delete).removeprefix(ROOT)
+            if path.startswith(f"{SESSIONS}/"):
+                self._session(process, path.rpartition(":")[2], ended="left" in write.update.fields)
+
+    def _session(self, process: Process | None, id_: str, *, ended: bool) -> None:
+        known = self.sessions.get(id_)
+        if process is None or (known is not None and known.process is not process):
+            self.broken(f"session {id_}", "it was written by somebody else than its worker")
+            return
+        if ended:
+            if known is not None:
+                known.ended = True
+            self.world.tell(process.name, f"ends its session {id_}")
+            self.world.counts["sessions ended"] += 1
+        elif known is None:
+            self.world.tell(process.name, f"begins the session {id_}")
+            self.sessions[id_] = Session(process, self.world.hub.now)
+            self.world.counts["sessions begun"] += 1
+        else:
+            # Heartbeats that were under way may land when it has ended; it runs out by itself then.
+            self.world.counts["heartbeats that landed after the end"] += known.ended
+            known.ended, known.beat_at = False, self.world.hub.now
+
+    def beating(self, process: Process) -> None:
+        """
+        A worker is about to say that it is alive.
+        """
+        now = self.world.hub.now
+        recent = [at for at in self.beats.get(process, ()) if at > now - 60 * SECOND]
+        self.beats[process] = [*recent, now]
+        if len(recent) > MOST_BEATS:
+            self.broken(process.name, f"it has tried {len(recent)} heartbeats within a minute")
+
+    def looks(self, process: Process, kind: str, shards: Sequence[int]) -> None:
+        """
+        A worker asks for what is due.
+        """
+        membership = self.workers[process]._membership
+        if membership is None:
+            self.broken(process.name, "it looks for work without a session")
+            return
+        session = self.sessions.get(membership.id)
+        self.world.counts["looks"] += 1
+        if session is None or session.ended or not self._counts(session):
+            self.broken(process.name, f"it looks for {kind} in {list(shards)} although its session has died")
+
+    def _counts(self, session: Session) -> bool:
+        return self.world.hub.now < session.beat_at + round(TTL * SECOND)
+
+    # --- handlers ---
+
+    def begins(self, running: Running, task: OnceTask[Any], *, cleans: bool) -> None:
+        """
+        A handler is entered: where nothing goes wrong once for each sequence and payload.
+        """
+        super().begins(running, task, cleans=cleans)
+        attempt = running.attempt
+        which = (attempt.context.document, attempt.sequence, attempt.granted.granted, cleans)
+        if running.process in self.workers:
+            self.world.counts["pulled runs"] += 1
+        self.entered[which] += 1
+        quiet = not any(self.plan.has(name) for name in (*_HURTING, *_REPEATING, "resets", "deletes", "recreations"))
+        if quiet and self.entered[which] > 1:
+            self.broken(which[0], f"sequence {which[1]} ran {self.entered[which]} times though nothing went wrong")
+
+    # --- sessions ---
+
+    def look_at_shards(self) -> None:
+        """
+        Count what has moved, and who has died.
+        """
+        counts = self.world.counts
+        for session in self.sessions.values():
+            if not session.ended and not session.counted and not self._counts(session):
+                session.counted = True
+                counts["sessions died"] += 1
+        for process, worker in self.workers.items():
+            if process.dead:
+                continue
+            for kind, owned in worker.shards.items():
+                for shard in owned:
+                    before = self.owners.get((kind, shard))
+                    counts["shards moved"] += before is not None and before is not process
+                    self.owners[kind, shard] = process
+
+    def shares(self, kinds: Sequence[str], count: int, when: str) -> None:
+        """
+        At rest every shard of every kind is one worker's, and no two differ by more than one.
+        """
+        self.look_at_shards()
+        live = {
+            process: worker.shards
+            for process, worker in self.workers.items()
+            if not process.dead and not worker._stopping.is_set()
+        }
+        self.world.counts["shares looked at"] += bool(live)
+        if not live:
+            return
+        for kind in kinds:
+            self._even({process: owned.get(kind, ()) for process, owned in live.items()}, kind, count, when)
+
+    def _even(self, owned: Mapping[Process, Sequence[int]], kind: str, count: int, when: str) -> None:
+        told = ", ".join(f"{process.name}: {list(shards)}" for process, shards in owned.items())
+        every = sorted(shard for shards in owned.values() for shard in shards)
+        if every != list(range(count)):
+            self.broken(kind, f"{when} its shards are not each one worker's: {told}")
+        sizes = [len(shards) for shards in owned.values()]
+        if max(sizes) - min(sizes) > 1:
+            self.broken(kind, f"{when} its shards are shared unevenly: {told}")
