@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -126,7 +127,7 @@ class Worker:
         """
         Work until ``stop()``, a signal, or ``max_tasks``; a worker that was stopped does not run again.
 
-        In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
+        The context variables of the caller reach the handlers. In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
         back what runs at once, and raises SystemExit.
 
         Raises:
@@ -312,8 +313,12 @@ class Worker:
             for snapshot in found:
                 if self._begin(kind, snapshot):
                     took += 1
+                    # What was set in the context that called run() reaches the handlers; what they set reaches nobody else.
                     thread = threading.Thread(
-                        target=self._work, args=(kind, snapshot), name=f"oncetask-worker-{kind}", daemon=True
+                        target=copy_context().run,
+                        args=(self._work, kind, snapshot),
+                        name=f"oncetask-worker-{kind}",
+                        daemon=True,
                     )
                     with self._guard:
                         self._threads.add(thread)

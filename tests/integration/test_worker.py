@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import threading
 import zlib
+from contextvars import ContextVar
 
 import pytest
 from google.cloud.firestore import Client
@@ -356,3 +357,27 @@ def test_the_workers_own_client(make_manager, loopback):
     assert len(made) == 1
     assert manager.locker.client is made[0]
     assert manager.get_task(Resize, "1").lock.status == "completed"
+
+
+def test_the_workers_own_context_reaches_its_handlers(make_manager):
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    manager, ledger, seen = make_manager(), Ledger(), []
+
+    def resize(task, attempt):
+        seen.append(tenant.get())
+        tenant.set("somebody else")
+        ledger.note(task.id)
+
+    manager.register_task_handler(Resize, resize)
+    manager.create_tasks([Resize(number=number) for number in range(3)])
+
+    def run():
+        tenant.set("acme")
+        worker.run()
+
+    worker = Worker(manager, max_tasks=3)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert seen == ["acme"] * 3
