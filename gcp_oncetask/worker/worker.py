@@ -127,7 +127,9 @@ class Worker:
         """
         Work until ``stop()``, a signal, or ``max_tasks``; a worker that was stopped does not run again.
 
-        The context variables of the caller reach the handlers. In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
+        The context variables of the caller reach the handlers.
+
+        In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
         back what runs at once, and raises SystemExit.
 
         Raises:
