@@ -48,8 +48,8 @@ WORKER_MUTANTS = tuple(
         (
             "a heartbeat does not share anew",
             "worker/membership.py",
-            "        self._share([Session(*one) for one in found], now)\n",
-            "        if not self.shards:\n            self._share([Session(*one) for one in found], now)\n",
+            "        self._share([Session(*one) for one in found], now, mark)\n",
+            "        if not self.shards:\n            self._share([Session(*one) for one in found], now, mark)\n",
         ),
         (
             "drain skips a shard",
