@@ -39,8 +39,20 @@ def service(logs):
 
 
 def gone(*pids):
-    """Whether all have ended; an orphan that nobody has collected yet has ended too."""
-    return all(not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie" for pid in pids)
+    """Whether all end; an orphan that nobody has collected yet has ended too."""
+    deadline = time.monotonic() + 20
+    while not all(ended(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.02)
+    return True
+
+
+def ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_request_and_answer_pass_unharmed(service):
