@@ -106,18 +106,6 @@ TASK_MUTANTS = tuple(
             "    return False\n",
         ),
         (
-            "the attempts of a cancellation handler go on from those of the task",
-            "lease/writes.py",
-            "            lock = lock.but(cancelling=True, attempts=0)\n",
-            "            lock = lock.but(cancelling=True)\n",
-        ),
-        (
-            "a cancellation handler swallows a newer payload",
-            "lease/writes.py",
-            "        granted=lock.granted if lock.cancelling else lock.wanted,\n",
-            "        granted=lock.wanted,\n",
-        ),
-        (
             "completing swallows a newer payload",
             "lease/writes.py",
             "    if superseded(lock):\n        return following(lock, at)\n",
