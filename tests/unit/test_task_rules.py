@@ -12,7 +12,7 @@ import pytest
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.lease import keys
+from gcp_oncetask.lease import keys, writes
 from gcp_oncetask.record import Event, Lock, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
@@ -433,3 +433,15 @@ def test_status_is_as_the_table_says() -> None:
 
     cases = combinations(record=STATUSES[1:], cancelled=("yes", "no"), time=TIMES)
     decided("tasks.task.status_of", "status", cases, status)
+
+
+def test_a_cancellation_handler_has_attempts_of_its_own_after_a_takeover() -> None:
+    """
+    The cancelled run died with its last attempt: the grant to the cancellation handler counts from one.
+    """
+    at = Moment(now=NOW, read=NOW, place="E/push/000", env="E")
+    died = Lock(
+        env="E", sequence=1, status=Status.SCHEDULED, attempts=3, token=3, cleanup=True, cancel_requested_at=NOW
+    )
+    put = writes.granted(died, Policy(max_attempts=2, cleanup=True), Claimant("n"), at)
+    assert (put.outcome, put.lock.attempts, put.lock.cancelling) == (None, 1, True)
