@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -28,7 +28,7 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
-from gcp_oncetask.logs import LogContext
+from gcp_oncetask.logs import LogContext, payload
 from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
@@ -247,13 +247,13 @@ class Attempt:
                 raise UsageError("transaction= must be the one of attempt.transaction() or attempt.run_transaction().")
             if self.pending is not None and self.pending[0].kind is how.kind:
                 # The same settling again: with its nonces, so that the first try is recognised if it lands after all.
-                how = replace(how, nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
-            payload = self.announce(how, changes)
+                how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
+            said = self.announce(how, changes)
             try:
                 changed = self._commit(how, changes)
             except StoreError:
                 self.pending = how, changes
-                self._write_through(payload)
+                self._write_through(how, said)
                 raise
             put = self._ended(self._took(changed))
             keys.hand_over(self._engine, changed.freed)
@@ -272,7 +272,8 @@ class Attempt:
 
     def _ended(self, put: Put) -> Put:
         self.settled = put.outcome
-        self._engine.trail.write("settled", self.context, message=f"settled: {put.outcome}", outcome=str(put.outcome))
+        outcome = str(put.outcome)
+        self._engine.trail.write("settled", self.context, f"settled: {outcome}", {"outcome": outcome})
         return put
 
     def checkpoint(self, changes: Changes) -> None:
@@ -299,30 +300,30 @@ class Attempt:
             alive=self._alive,
         )
 
-    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> dict[str, Any]:
+    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> dict[str, str]:
         """
-        Log that user code is over, with all that the settling commit will write if it fits and may be logged.
+        Log that user code is over, with all that the settling commit will write if it fits and may be logged; returns what
+        was logged.
         """
-        fields: dict[str, Any] = {"outcome": str(how.kind)}
-        data = how.to_data()
+        fields = {"outcome": str(how.kind)}
         private = (
             bool(changes.values) or how.result is not None or (how.target is not None and how.target.params is not None)
         )
-        if alone and (self._engine.config.log_contents or not private):
+        if alone and (not private or self._engine.config.log_contents):
+            data = how.to_data()
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
             # As text: in a map Cloud Logging would make floats of the numbers.
             text = to_json(data).decode()
             if len(text) <= MAX_SETTLEMENT:
                 fields["settlement"] = text
-        payload: dict[str, Any] = self._engine.trail.write(
-            "returned", self.context, message=f"returned: {how.kind}", **fields
-        )
-        return payload
+        self._engine.trail.write("returned", self.context, f"returned: {how.kind}", fields)
+        return fields
 
-    def _write_through(self, payload: dict[str, Any]) -> None:
+    def _write_through(self, how: Settlement, said: dict[str, str]) -> None:
         # The settling commit failed: leave the evidence by another way as well.
+        line = payload("returned", self.context, f"returned: {how.kind}", said)
         try:
-            self._engine.request_log.write(payload, insert_id=self._fence.holder, at=self._engine.clock.now())
+            self._engine.request_log.write(line, insert_id=self._fence.holder, at=self._engine.clock.now())
         except RequestLogError as error:
             self._engine.decided("evidence.unwritten", self.context, str(error))
 

@@ -103,8 +103,7 @@ class Kind(StrEnum):
     CHECKPOINT = "checkpoint"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """
     All that a settling commit will say, decided before it is tried: also what recovery commits from the log.
 

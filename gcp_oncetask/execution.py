@@ -110,7 +110,7 @@ def execute(
     except StoreError as error:
         if error.facts.get("unknown"):
             context = _context(run, run.delivery.token + 1, 0)
-            engine.trail.write("never-started", context, message="the fate of the claim is unknown; it was not used")
+            engine.trail.write("never-started", context, "the fate of the claim is unknown; it was not used")
         return Ended(Outcome.UNAVAILABLE, str(error))
     except ContentionError as error:
         return Ended(Outcome.UNAVAILABLE, str(error))
@@ -304,7 +304,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         delivery=run.headers,
         renewing=job.renew,
     )
-    engine.trail.write("started", context, message=f"attempt {lock.attempts} of {snapshot.path} started")
+    engine.trail.write("started", context, f"attempt {lock.attempts} of {snapshot.path} started")
     token, outer = current.set(context), running.set(attempt)
     engine.attempts[snapshot.path] = attempt
     if job.renew:
@@ -333,7 +333,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
     keys.hand_over(run.engine, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:
         run.engine.dispatch(changed.snapshot)
-    run.engine.trail.write("never-started", context, message="the claim took half the lease; it was given back")
+    run.engine.trail.write("never-started", context, "the claim took half the lease; it was given back")
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 

@@ -44,8 +44,7 @@ class LogContext:
         task: Id of the once-task; None: it is none, or a batch of several.
         kind: Its kind.
         key: The resource key that it holds.
-        fields: As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
-        members: The same as JSON text, without its braces.
+        members: As JSON text, without its braces: the begin of the JSON field ``oncetask``.
     """
 
     document: str
@@ -58,22 +57,35 @@ class LogContext:
     task: str | None = None
     kind: str | None = None
     key: str | None = None
-    fields: dict[str, str] = field(init=False, repr=False, compare=False)
     members: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.fields = {
+        # Of every attempt, so put together by hand; else it is as ``fields``.
+        self.members = (
+            f'"document":{_quoted(self.document)},"sequence":"{self.sequence}","attempt":"{self.attempt}",'
+            f'"token":"{self.token}","holder":{_quoted(self.holder)},"env":{_quoted(self.env)}'
+        )
+        if self.kind is not None:
+            self.members += f",{_members(self._task())}"
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """
+        As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
+        """
+        return {
             "document": self.document,
             "sequence": str(self.sequence),
             "attempt": str(self.attempt),
             "token": str(self.token),
             "holder": self.holder,
             "env": self.env,
+            **({} if self.kind is None else self._task()),
         }
-        if self.kind is not None:
-            more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
-            self.fields |= {name: value for name, value in more.items() if value is not None}
-        self.members = _members(self.fields)
+
+    def _task(self) -> dict[str, str]:
+        more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
+        return {name: value for name, value in more.items() if value is not None}
 
 
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
@@ -154,6 +166,8 @@ def _plain(value: Any) -> str:
 
 
 _LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False)
+_quoted: Final[Callable[[str], str]] = _LINES.encode
+_NONE: Final[Mapping[str, str]] = {}
 
 
 def _encoded(value: Any) -> str:
@@ -163,9 +177,9 @@ def _encoded(value: Any) -> str:
         return _LINES.encode(_tame(value, 0))
 
 
-def _members(fields: Mapping[str, Any]) -> str:
+def _members(fields: Mapping[str, str]) -> str:
     # Of an object whose names are plain identifiers, without its braces.
-    return ",".join([f'"{name}":{_encoded(value)}' for name, value in fields.items()])
+    return ",".join([f'"{name}":{_quoted(value)}' for name, value in fields.items()])
 
 
 def _tame(value: Any, depth: int) -> Any:
@@ -224,25 +238,23 @@ class Trail:
         self._clock = clock
         self._complained = False
 
-    def write(
-        self, event: str, context: LogContext, *, message: str, severity: str = "INFO", **fields: Any
-    ) -> dict[str, Any]:
+    def write(self, event: str, context: LogContext, message: str, fields: Mapping[str, str] = _NONE) -> None:
         """
-        Write one line; returns its payload. A stream that can't be written to is complained of once.
+        Write one line. A stream that can't be written to is complained of once.
 
         Shape:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
             token, holder, env, pid, **fields}}
         """
-        said, pid = f"{context.document}: {message}", forks.pid()
         trace = ""
         if context.trace and (project := self._project()):
-            trace = f',"logging.googleapis.com/trace":{_encoded(f"projects/{project}/traces/{context.trace}")}'
+            trace = f',"logging.googleapis.com/trace":{_quoted(f"projects/{project}/traces/{context.trace}")}'
         more = f",{_members(fields)}" if fields else ""
         # Put together from parts: what the three lines of an attempt have in common is encoded once.
         line = (
-            f'{{"severity":"{severity}","time":"{instant(self._clock.now())}","message":{_encoded(said)}{trace},'
-            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{pid}"{more}}}}}\n'
+            f'{{"severity":"INFO","time":"{instant(self._clock.now())}",'
+            f'"message":{_quoted(f"{context.document}: {message}")}{trace},'
+            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid()}"{more}}}}}\n'
         )
         stream = self._stream or sys.stdout
         try:
@@ -259,7 +271,16 @@ class Trail:
                     stream,
                     error,
                 )
-        return {"message": said, "oncetask": {"event": event, **context.fields, "pid": str(pid), **fields}}
+
+
+def payload(event: str, context: LogContext, message: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """
+    What a line of the trail says, to be written by another way.
+    """
+    return {
+        "message": f"{context.document}: {message}",
+        "oncetask": {"event": event, **context.fields, "pid": str(forks.pid()), **fields},
+    }
 
 
 def log_decision(

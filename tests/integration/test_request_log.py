@@ -16,7 +16,7 @@ from gcp_emulator.clock import SystemClock as EmulatorClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
-from gcp_oncetask import forks
+from gcp_oncetask import forks, logs
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.cloud_logging import MAX_FILTER, CloudRequestLog, batches, filter_for
 from gcp_oncetask.errors import RequestLogError
@@ -201,12 +201,11 @@ def test_a_settlement_comes_back_exactly(server, log, holder):
         "result": {"whole": 3, "large": 2**60 + 1, "float": 3.0, "ä": [None, True, 1e300]},
     }
     line = io.StringIO()
-    payload = Trail(lambda: PROJECT, line, SystemClock()).write(
-        "returned", context, message="done", settlement=json.dumps(settlement)
-    )
+    fields = {"settlement": json.dumps(settlement)}
+    Trail(lambda: PROJECT, line, SystemClock()).write("returned", context, "done", fields)
     at = datetime.now(UTC)
     put(server, at, "stdout", payload={"oncetask": json.loads(line.getvalue())["oncetask"]})
-    log.write(payload, insert_id="cafe01", at=at)
+    log.write(logs.payload("returned", context, "done", fields), insert_id="cafe01", at=at)
     found = log.lines([holder])
     assert sorted(line.log for line in found) == ["oncetask", "stdout"]
     for one in found:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.clock import SystemClock
-from gcp_oncetask.logs import CloudFormatter, ContextFilter, LogContext, Trail, current, log_decision, trace_of
+from gcp_oncetask.logs import CloudFormatter, ContextFilter, LogContext, Trail, current, log_decision, payload, trace_of
 
 TRACE = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -355,7 +355,8 @@ def test_trail_line_is_one_write_and_flushed():
     A line is written whole with its line break in one call and flushed: a kill right after it loses nothing.
     """
     stream = Counting()
-    payload = trail(stream).write("returned", CONTEXT, message="done", outcome="complete", settlement='{"a": 1}')
+    fields = {"outcome": "complete", "settlement": '{"a": 1}'}
+    trail(stream).write("returned", CONTEXT, "done", fields)
 
     [text, flush] = stream.calls
     assert (flush, text[-1], text.count("\n")) == ("flush", "\n", 1)
@@ -373,7 +374,8 @@ def test_trail_line_is_one_write_and_flushed():
             "settlement": '{"a": 1}',
         },
     }
-    assert payload == {"message": line["message"], "oncetask": line["oncetask"]}
+    said = payload("returned", CONTEXT, "done", fields)
+    assert said == {"message": line["message"], "oncetask": line["oncetask"]}
 
 
 def test_trail_without_project_has_no_trace():
@@ -381,10 +383,9 @@ def test_trail_without_project_has_no_trace():
     A project that is not known costs the trace, not the line.
     """
     stream = Counting()
-    trail(stream, None).write("started", CONTEXT, message="x", severity="DEBUG")
+    trail(stream, None).write("started", CONTEXT, "x")
 
     line = strictly(stream.calls[0])
-    assert line["severity"] == "DEBUG"
     assert "logging.googleapis.com/trace" not in line
 
 
@@ -395,7 +396,7 @@ def test_trail_ignores_the_logging_set_up(capsys):
     made = Trail(lambda: "p", None, FixedClock())
     logging.disable(logging.CRITICAL)
     try:
-        made.write("started", CONTEXT, message="x")
+        made.write("started", CONTEXT, "x")
     finally:
         logging.disable(logging.NOTSET)
 
@@ -410,7 +411,7 @@ def test_trail_pid_is_the_child_s_after_a_fork():
     child = os.fork()
     if child == 0:
         with os.fdopen(writing, "w") as stream:
-            trail(stream).write("started", CONTEXT, message="x")
+            trail(stream).write("started", CONTEXT, "x")
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as stream:
@@ -433,7 +434,7 @@ def test_trail_lines_of_threads_do_not_mix():
 
             def write(number: int) -> None:
                 for step in range(25):
-                    made.write("returned", CONTEXT, message="x", number=f"{number}-{step}", long=str(number) * 10_000)
+                    made.write("returned", CONTEXT, "x", {"number": f"{number}-{step}", "long": str(number) * 10_000})
 
             list(pool.map(write, range(8)))
         reader.result(10)
@@ -471,14 +472,14 @@ class Raw:
 
 def test_trail_to_a_broken_stream_complains_once(caplog):
     """
-    A closed file, a pipe that nobody reads: the attempt goes on, the payload is returned, and one warning tells.
+    A closed file, a pipe that nobody reads: the attempt goes on, and one warning tells.
     """
     raw = Raw()
     for stream in (closed(), raw):
         caplog.clear()
         made = trail(stream)
         for _ in range(3):
-            assert made.write("started", CONTEXT, message="x")["oncetask"]["event"] == "started"
+            made.write("started", CONTEXT, "x")
         assert [record.levelname for record in caplog.records] == ["WARNING"]
     raw.pipe.close()
 
@@ -488,19 +489,30 @@ def test_trail_without_standard_output_goes_on(monkeypatch, caplog):
     A process that has no standard output at all runs its attempts nevertheless.
     """
     monkeypatch.setattr(sys, "stdout", None)
-    Trail(lambda: "p", None, FixedClock()).write("started", CONTEXT, message="x")
+    Trail(lambda: "p", None, FixedClock()).write("started", CONTEXT, "x")
 
     assert "Keep standard output open" in caplog.text
 
 
-def test_trail_survives_odd_fields():
+def test_trail_quotes_what_it_writes():
     """
-    A field that JSON has no word for does not cost the line.
+    Quotes, line breaks and half characters in a field do not cost the line.
     """
     stream = Counting()
-    trail(stream).write("returned", CONTEXT, message="x", odd={("a",): float("nan"), "u": Unspeakable()})
+    odd = 'a "quoted"\n\ud800 \x00 text'
+    trail(stream).write("returned", CONTEXT, "x\ny", {"odd": odd})
 
-    assert strictly(stream.calls[0])["oncetask"]["odd"] == {"('a',)": "nan", "u": "<Unspeakable>"}
+    line = strictly(stream.calls[0])
+    assert line["oncetask"]["odd"] == odd
+    assert line["message"] == "onceTasks/ä: x\ny"
+
+
+def test_context_members_are_its_fields():
+    """
+    What the trail encodes once is what other log lines say of the attempt.
+    """
+    for context in (CONTEXT, LogContext('o/"', 1, 2, 3, "ä", "E", None, "id", "kind", "key")):
+        assert json.loads(f"{{{context.members}}}") == context.fields
 
 
 # --- log_decision -----------------------------------------------------------------------------------------------------
