@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
-_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _NONCES: Final = random.Random()  # a generator of our own: an application may seed the common one
 os.register_at_fork(after_in_child=_NONCES.seed)
 
@@ -83,9 +83,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def mark(self) -> Mark:
-        monotonic = time.monotonic()
-        boottime = monotonic if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
-        return Mark(monotonic, boottime, time.time())
+        return Mark(time.monotonic(), time.clock_gettime(_BOOTTIME), time.time())
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
         return event.wait(max(0.0, timeout))

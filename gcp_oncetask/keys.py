@@ -217,8 +217,7 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
         assert first.lock is not None
         put = rules.unpark(first.lock, at)
         more = store.consequences(first, put.lock)
-        name = engine.wire.name(first.path)
-        update = Update(request.writes.add(), name, first, put.lock, NO_CHANGES.with_(more.fields))
+        update = Update(engine.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
         after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
         if len(waiters) > 1:
             after = rules.look_at_key(after, _place(engine, record.path), at)

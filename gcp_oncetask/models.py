@@ -259,6 +259,8 @@ def _same(saved: Mapping[str, Any], key: str, value: Any) -> bool:
     if key not in saved:
         return False
     was = saved[key]
+    if was is value:
+        return True
     if type(value) in _PLAIN and type(was) in _PLAIN:
         # True == 1 in Python, not in Firestore.
         return type(value) is type(was) and bool(value == was)

@@ -210,8 +210,9 @@ class Lock:
         """
         A record of stored *values*, the rest by default; the attributes are not checked.
         """
-        # What is not given is left to the class, which has each default as an attribute.
         lock = object.__new__(cls)
+        # Every record has all of its attributes, in one order: that makes two of them quick to compare.
+        lock.__dict__.update(DEFAULTS)
         lock.__dict__.update(values)
         return lock
 
@@ -240,5 +241,7 @@ def _camel(name: str) -> str:
 STORED_NAMES: Final[dict[str, str]] = {field.name: _camel(field.name) for field in fields(Lock)}
 """Attribute of ``Lock`` -> its name inside the stored map."""
 
-DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in fields(Lock) if field.default is not MISSING}
-"""What an attribute is when the stored map does not have it."""
+DEFAULTS: Final[dict[str, Any]] = {
+    field.name: None if field.default is MISSING else field.default for field in fields(Lock)
+}
+"""What an attribute is when the stored map does not have it; None for the three that it always has."""

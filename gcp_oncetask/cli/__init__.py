@@ -15,7 +15,7 @@ from gcp_oncetask.cli import explain, indexes
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import TaskName, task_name
 from gcp_oncetask.errors import TaskNotFoundError
-from gcp_oncetask.record import Lock
+from gcp_oncetask.record import DEFAULTS, Lock
 from gcp_oncetask.sweeper import collections_of
 from gcp_oncetask.tasks.data import KIND
 
@@ -110,7 +110,8 @@ def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
 def _show(locker: Locker, chosen: argparse.Namespace) -> int:
     lock = locker.show(chosen.document)
     if chosen.json:
-        print(json.dumps(lock.__dict__, default=_plain, indent=2))
+        said = {name: value for name, value in vars(lock).items() if value != DEFAULTS[name]}
+        print(json.dumps(said, default=_plain, indent=2))
     else:
         print("\n".join(described(chosen.document, lock)))
     return 0

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from itertools import compress
+from operator import is_not
+from typing import Any, Final, NoReturn, TypeAlias
 
 from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1.base_document import BaseDocumentReference
@@ -241,21 +243,49 @@ def set_timestamp(target: Timestamp, at: datetime) -> None:
     target.nanos = passed.microseconds * 1000
 
 
-def get_timestamp(stamp: Timestamp) -> datetime:
+def get_timestamp(stamp: Timestamp, passed: float = 0.0) -> datetime:
     """
-    *stamp* as an aware instant, cut to microseconds.
+    The instant *passed* seconds after *stamp*, aware, cut to microseconds.
     """
-    return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000)
+    return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000 + int(passed * 1e6))
 
 
 # --- the lock ---------------------------------------------------------------------------------------------------------
 
 
-def _failures(value: Any) -> tuple[Failure, ...]:
-    return tuple(Failure(e["at"], e["attempt"], e["sequence"], e["message"]) for e in value)
+def _text(value: Value) -> str:
+    text: str = value.string_value
+    return text if text or value.WhichOneof("value_type") == "string_value" else _odd(value)
 
 
-def _owed(value: Any) -> tuple[Owed, ...]:
+def _number(value: Value) -> int:
+    number: int = value.integer_value
+    return number if number or value.WhichOneof("value_type") == "integer_value" else _odd(value)
+
+
+def _seconds(value: Value) -> float:
+    found: float = decode(value)
+    return found if type(found) in (int, float) else _odd(value)
+
+
+def _instant(value: Value) -> datetime:
+    found = decode(value)
+    return found if type(found) is datetime else _odd(value)
+
+
+def _odd(value: Value) -> NoReturn:
+    raise TypeError(f"it is {decode(value)!r}")
+
+
+def _texts(value: Value) -> tuple[str, ...]:
+    return tuple(decode(value))
+
+
+def _failures(value: Value) -> tuple[Failure, ...]:
+    return tuple(Failure(e["at"], e["attempt"], e["sequence"], e["message"]) for e in decode(value))
+
+
+def _owed(value: Value) -> tuple[Owed, ...]:
     return tuple(
         Owed(
             o["id"],
@@ -268,37 +298,31 @@ def _owed(value: Any) -> tuple[Owed, ...]:
             o["tries"],
             tuple(o["evidence"]),
         )
-        for o in value
+        for o in decode(value)
     )
 
 
-_LOCK_GETTERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "status": Status,
-    "errors": _failures,
-    "owed": _owed,
-    "alert_on": tuple,
+_READERS: Final[dict[str, Callable[[Value], Any]]] = {
+    "Status": lambda value: Status(_text(value)),
+    "str": _text,
+    "int": _number,
+    "float": _seconds,
+    "datetime": _instant,
+    "tuple[str, ...]": _texts,
+    "tuple[Failure, ...]": _failures,
+    "tuple[Owed, ...]": _owed,
 }
+"""By the type of an attribute; what has no reader here is as it is decoded."""
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""
 FIELD_PATHS: Final = {stored: f"lock.{stored}" for stored in ATTRIBUTES}
 """Name inside the stored map -> its path in the document."""
 _REQUIRED: Final = ("env", "sequence", "status")
-_ABSENT: Final = object()
-_KINDS: Final[dict[str, tuple[type, ...]]] = {
-    "int": (int,),
-    "str": (str,),
-    "datetime": (datetime,),
-    "float": (int, float),
-}
-_FIELDS: Final[dict[str, tuple[str, Callable[[Any], Any] | None, tuple[type, ...] | None]]] = {
-    STORED_NAMES[field.name]: (
-        field.name,
-        _LOCK_GETTERS.get(field.name),
-        _KINDS.get(str(field.type).removesuffix(" | None")),
-    )
+_FIELDS: Final[dict[str, tuple[str, Callable[[Value], Any]]]] = {
+    STORED_NAMES[field.name]: (field.name, _READERS.get(str(field.type).removesuffix(" | None"), decode))
     for field in fields(Lock)
 }
-"""Name inside the stored map -> (attribute, what makes it of a decoded value, types that it must have)."""
+"""Name inside the stored map -> (attribute, what reads it)."""
 
 
 def decode_lock(document: Document) -> Lock | None:
@@ -311,69 +335,48 @@ def decode_lock(document: Document) -> Lock | None:
     if "lock" not in document.fields:
         return None
     values: dict[str, Any] = {}
+    key = ""
     try:
         stored = document.fields["lock"].map_value.fields
         for key in stored:
-            field = _FIELDS.get(key)
-            if field is None:
-                continue
-            name, getter, kinds = field
-            value = decode(stored[key])
-            if kinds is not None and type(value) not in kinds:
-                raise TypeError(f"{key} is {value!r}")
-            values[name] = value if getter is None else getter(value)
-        for name in _REQUIRED:
-            if name not in values:
-                raise KeyError(name)
+            found = _FIELDS.get(key)
+            if found is not None:
+                name, read = found
+                values[name] = read(stored[key])
+        for key in _REQUIRED:
+            if key not in values:
+                raise ValueError("it is missing")
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"The field 'lock' is not a lock record: {error!r}.", unknown=False) from error
+        raise StoreError(f"The field 'lock' is not a lock record: {key}: {error}.", unknown=False) from error
     return Lock.of(values)
 
 
-def encode_lock(target: Value, lock: Lock) -> list[str]:
+def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
-    Write all of *lock* into the empty map *target*.
+    Write into the empty map *target* what *lock* has changed since *before*; None: all of it.
 
     Returns:
-        Stored names of the fields that the server's clock must fill.
+        Stored names of the changed fields (those missing in *target* have their defaults, and are deleted), and of those that
+        the server's clock must fill.
     """
     target.map_value.SetInParent()
     inner = target.map_value.fields
-    stamped = []
-    for name, value in lock.__dict__.items():
+    changed: list[str] = []
+    stamped: list[str] = []
+    old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
+    # What no rule has touched is the very same object, and is passed over without a step of Python.
+    for name, value in compress(new.items(), map(is_not, new.values(), old.values())):
+        if value == old[name]:
+            continue
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
-        elif value != DEFAULTS.get(name, _ABSENT):
-            put(inner[STORED_NAMES[name]], value)
-    return stamped
-
-
-def encode_lock_changes(target: Value, before: Lock, after: Lock) -> tuple[list[str], list[str]]:
-    """
-    Write what differs into the empty map *target*.
-
-    Returns:
-        Stored names of the changed fields (those missing in *target* are deleted), and of those that the server's clock
-        must fill.
-    """
-    target.map_value.SetInParent()
-    inner = target.map_value.fields
-    changed, stamped = [], []
-    old, new = before.__dict__, after.__dict__
-    if not old.keys() <= new.keys():
-        new = {**DEFAULTS, **new}
-    for name, value in new.items():
-        was = old.get(name, _ABSENT)
-        if value is was:
-            continue
-        default = DEFAULTS.get(name, _ABSENT)
-        if value == (default if was is _ABSENT else was):
             continue
         stored = STORED_NAMES[name]
-        if value is SERVER_TIME:
-            stamped.append(stored)
-            continue
         changed.append(stored)
-        if value != default:
+        if value == DEFAULTS[name]:
+            continue
+        if type(value) is str:
+            inner[stored].string_value = value
+        else:
             put(inner[stored], value)
-    return changed, stamped
+    return tuple(changed), tuple(stamped)

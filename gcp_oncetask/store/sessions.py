@@ -70,8 +70,7 @@ def end(store: Store, env: str, id_: str) -> None:
 
 def _request(store: Store, env: str, id_: str, fields: Mapping[str, Any]) -> Any:
     request = store.wire.request()
-    write = request.writes.add()
-    write.update.name = store.wire.name(_path(env, id_))
+    write = store.wire.write(_path(env, id_), request)
     for name, value in fields.items():
         put(write.update.fields[name], value)
     return request

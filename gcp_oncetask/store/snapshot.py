@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore_v1.types import write as _write
@@ -22,7 +23,6 @@ from gcp_oncetask.store.codec import (
     Value,
     decode_lock,
     encode_lock,
-    encode_lock_changes,
     get_timestamp,
 )
 
@@ -139,8 +139,7 @@ class Update:
     The write that takes *snapshot* to *lock*, on condition that the document has not moved.
 
     Args:
-        message: An empty ``Write``, to be filled.
-        name: Full name of the document.
+        message: A ``Write`` with the document's name, to be filled.
         snapshot: What the decision was made on.
         lock: The record as it shall be; None: the document has none, and gets none.
         changes: User fields to write along.
@@ -162,7 +161,6 @@ class Update:
     def __init__(
         self,
         message: Any,
-        name: str,
         snapshot: Snapshot,
         lock: Lock | None,
         changes: Changes,
@@ -171,31 +169,24 @@ class Update:
     ) -> None:
         self.message = message
         self.before, self.lock, self.changes = snapshot, lock, changes
-        self.changed: list[str] | None = []
-        self.stamped: list[str] = []
+        self.changed: tuple[str, ...] | None = ()
+        self.stamped: tuple[str, ...] = ()
         self.result: Any = None
         self.depth = 0
-        update = message.update
-        update.name = name
-        mask: list[str] = []
-        if snapshot.lock is not None and lock is not None:
-            self.changed, self.stamped = encode_lock_changes(update.fields["lock"], snapshot.lock, lock)
-            mask = [FIELD_PATHS[stored] for stored in self.changed]
-        elif lock is not None:
-            self.changed, self.stamped = None, encode_lock(update.fields["lock"], lock)
-            mask = ["lock"]
+        fields = message.update.fields
+        if lock is not None:
+            self.changed, self.stamped = encode_lock(fields["lock"], lock, snapshot.lock)
+            if snapshot.lock is None:
+                self.changed = None
         for key, value in changes.values.items():
-            mask.append(quoted(key))
             if value is not None:
-                update.fields[key].CopyFrom(value)
-        if snapshot.exists:
-            message.update_mask.field_paths.extend(mask)
-            if precondition:
-                message.current_document.update_time.CopyFrom(snapshot.version)
+                fields[key].CopyFrom(value)
+        exists = snapshot.exists
+        message.MergeFromString(_frame(exists, self.changed, tuple(changes.values), self.stamped))
+        if exists and precondition:
+            message.current_document.update_time.CopyFrom(snapshot.version)
         elif precondition:
             message.current_document.exists = False
-        for stored in self.stamped:
-            message.update_transforms.add(field_path=FIELD_PATHS[stored], set_to_server_value=_REQUEST_TIME)
 
     def applied(self, result: Any) -> Snapshot:
         """
@@ -247,6 +238,28 @@ class Update:
         for stored, value in zip(self.stamped, self.result.transform_results, strict=True):
             done.fields["lock"].map_value.fields[stored].CopyFrom(value)
         return done
+
+
+@lru_cache
+def _frame(exists: bool, changed: tuple[str, ...] | None, fields: tuple[str, ...], stamped: tuple[str, ...]) -> bytes:
+    """
+    What all writes of the same fields have in common: their mask, and what the server's clock fills.
+
+    Args:
+        exists: Whether the document does: a new one is written whole, without a mask.
+        changed: Stored names of the lock's fields; None: the whole lock.
+        fields: Stored names of the user's fields.
+        stamped: Stored names of the lock's fields that the clock fills.
+    """
+    write = WriteType()
+    if exists:
+        # There even if it is empty: without a mask everything that is not written would be deleted.
+        write.update_mask.SetInParent()
+        write.update_mask.field_paths.extend(["lock"] if changed is None else [FIELD_PATHS[name] for name in changed])
+        write.update_mask.field_paths.extend(quoted(name) for name in fields)
+    for stored in stamped:
+        write.update_transforms.add(field_path=FIELD_PATHS[stored], set_to_server_value=_REQUEST_TIME)
+    return bytes(write.SerializeToString())
 
 
 def _move(target: Any, source: Any, names: Any) -> None:

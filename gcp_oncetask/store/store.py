@@ -234,9 +234,7 @@ class Store:
             check_conflicts(snapshot, extra)
             request = self.wire.request()
             more = self.consequences(snapshot, decision.lock)
-            update = Update(
-                request.writes.add(), self.wire.name(path), snapshot, decision.lock, extra.with_(more.fields)
-            )
+            update = Update(self.wire.write(path, request), snapshot, decision.lock, extra.with_(more.fields))
             request.writes.extend(more.writes)
             if along is not None:
                 request.writes.extend(along.writes(decision))
@@ -296,7 +294,7 @@ class Store:
         while snapshot.exists:
             check_conflicts(snapshot, changes)
             request = self.wire.request()
-            update = Update(request.writes.add(), self.wire.name(known.path), snapshot, snapshot.lock, changes)
+            update = Update(self.wire.write(known.path, request), snapshot, snapshot.lock, changes)
             try:
                 response = self.wire.commit(request)
             except WireError as error:
@@ -330,8 +328,7 @@ class Store:
             fields: Dotted field path -> value; each name must be a plain identifier.
         """
         request = self.wire.request()
-        write = request.writes.add()
-        write.update.name = self.wire.name(path)
+        write = self.wire.write(path, request)
         write.current_document.update_time.CopyFrom(version)
         for dotted, value in fields.items():
             write.update_mask.field_paths.append(dotted)

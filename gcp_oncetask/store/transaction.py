@@ -18,7 +18,7 @@ from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import Fate, WireError
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, WriteType, snapshot_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
 
 _WRAP: Final = _write.Write.wrap
@@ -90,9 +90,9 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
     """
-    name = store.wire.name(snapshot.path)
     more = store.consequences(snapshot, put.lock)
-    update = Update(WriteType(), name, snapshot, put.lock, changes.with_(more.fields), precondition=False)
+    write = store.wire.write(snapshot.path)
+    update = Update(write, snapshot, put.lock, changes.with_(more.fields), precondition=False)
     transaction._add_write_pbs([_WRAP(write) for write in (update.message, *more.writes)])  # noqa: SLF001 - with transforms
 
 
@@ -134,9 +134,9 @@ def commit(
         ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
     """
-    name = store.wire.name(snapshot.path)
     more = store.consequences(snapshot, ending.put.lock)
-    update = Update(WriteType(), name, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
+    write = store.wire.write(snapshot.path)
+    update = Update(write, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
     alone = len(transaction) == 0
     # Ours is the last of the task's own document; what it has for consequence comes before it.
     transaction._add_write_pbs([_WRAP(write) for write in (*more.writes, update.message)])  # noqa: SLF001 - with transforms

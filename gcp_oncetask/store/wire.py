@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -82,7 +82,7 @@ class Wire:
         self._clock = clock
         self._timeout = timeout
         self._calls: _Calls | None = None
-        self._seen: tuple[datetime, Mark] | None = None
+        self._seen: tuple[Any, Mark] | None = None
 
     def reopen(self) -> None:
         """
@@ -126,11 +126,19 @@ class Wire:
         """
         return CommitRequest(database=self._open().database)
 
-    def write(self) -> Any:
+    def write(self, path: str, request: Any | None = None) -> Any:
         """
-        An empty plain ``Write``, to be filled.
+        A plain ``Write`` of the document at *path*, to be filled: the next one of *request*, or one by itself.
         """
-        return WriteType()
+        write = WriteType() if request is None else request.writes.add()
+        write.update.name = self._open().prefix + path
+        return write
+
+    def deletion(self, path: str) -> Any:
+        """
+        A plain ``Write`` that deletes the document at *path*.
+        """
+        return WriteType(delete=self.name(path))
 
     def commit(self, request: Any, *, timeout: float | None = None) -> Any:
         """
@@ -275,12 +283,12 @@ class Wire:
         seen = self._seen
         if seen is None:
             return None
-        instant, mark = seen
-        return instant + timedelta(0, max(0.0, at_least(mark, self._clock.mark())))
+        stamp, mark = seen
+        return get_timestamp(stamp, at_least(mark, self._clock.mark()))
 
     def _saw(self, stamp: Any) -> None:
         # Anchored at the answer's arrival, so that the estimate is never later than the server's clock.
-        self._seen = (get_timestamp(stamp), self._clock.mark())
+        self._seen = (stamp, self._clock.mark())
 
     # --- plumbing ---
 

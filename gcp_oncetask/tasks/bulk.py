@@ -155,7 +155,7 @@ def _update(engine: Engine, made: Draft) -> Update:
     assert isinstance(put, Put)
     more: dict[str, Value | None] = dict(engine.store.consequences(missing, put.lock).fields)
     changes = Changes(made.fields(engine)).with_(more)
-    return Update(engine.wire.write(), engine.wire.name(missing.path), missing, put.lock, changes)
+    return Update(engine.wire.write(missing.path), missing, put.lock, changes)
 
 
 def delete_many(engine: Engine, paths: Sequence[str]) -> int:
@@ -178,14 +178,10 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
 
 
 def _deleted(engine: Engine, found: Sequence[Snapshot]) -> list[int]:
-    writes = []
-    for snapshot in found:
-        write = engine.wire.write()
-        write.delete = engine.wire.name(snapshot.path)
-        writes.append(write)
-    if not writes:
+    if not found:
         return []
     try:
+        writes = [engine.wire.deletion(snapshot.path) for snapshot in found]
         return [code for _, code in engine.wire.batch_write(writes)]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=True) from error

@@ -183,9 +183,7 @@ class _Step:
         assert isinstance(put, Put)
         lock = made.lock(put.lock)
         fields = Changes(made.fields(self._engine)).with_(store.consequences(snapshot, lock).fields)
-        occurrence.update = Update(
-            self._engine.wire.write(), self._engine.wire.name(snapshot.path), snapshot, lock, fields
-        )
+        occurrence.update = Update(self._engine.wire.write(snapshot.path), snapshot, lock, fields)
         return occurrence.update.message
 
     def done(self, results: Sequence[Any] | None) -> None:
