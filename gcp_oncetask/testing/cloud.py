@@ -44,12 +44,14 @@ class TestClock:
     def __init__(self, clock: VirtualClock) -> None:
         self.virtual = clock
         self._chance = SystemClock()
+        self._looked = threading.local()
 
     def now(self) -> datetime:
         return datetime_of(self.virtual.micros())
 
     def mark(self) -> Mark:
-        seconds = self.virtual.micros() / 1_000_000
+        self._looked.at = self.virtual.micros()
+        seconds = self._looked.at / 1_000_000
         return Mark(seconds, seconds, seconds)
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
@@ -58,9 +60,11 @@ class TestClock:
             if not event.is_set():
                 self.virtual.advance(timeout)
             return event.is_set()
-        end = self.virtual.micros() + round(timeout * 1_000_000)
+        # From when this thread last looked, and reckoned its time-out: the test may have moved the clock since.
+        end = getattr(self._looked, "at", self.virtual.micros()) + round(timeout * 1_000_000)
         while not event.is_set() and self.virtual.micros() < end:
             event.wait(0.01)
+        self._looked.at = self.virtual.micros()
         return event.is_set()
 
     def random(self) -> float:

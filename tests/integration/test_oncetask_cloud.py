@@ -116,3 +116,25 @@ def test_pause_on_another_thread_takes_virtual_time() -> None:
     event.set()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_time_out_counts_from_the_last_look_at_the_clock() -> None:
+    """
+    A thread reckons how long to wait, and the test moves the clock before it begins to: it does not wait for more.
+    """
+    clock = TestClock(VirtualClock())
+    looked, moved = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        clock.mark()
+        looked.set()
+        moved.wait(10)
+        assert not clock.wait(threading.Event(), 3)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert looked.wait(10)
+    clock.virtual.advance(4)
+    moved.set()
+    thread.join(10)
+    assert not thread.is_alive()
