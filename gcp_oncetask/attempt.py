@@ -68,7 +68,6 @@ class Attempt:
         token: Fencing token of this lease.
         params: What ``schedule`` was given; JSON.
         delivery: Headers of the Cloud Task, typed; information, never identity.
-        lost: Set as soon as the lease is known to be somebody else's.
         granted: The lock as it was granted.
         settled: How the attempt has ended; None: it has not.
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
@@ -96,7 +95,6 @@ class Attempt:
         self.token = lock.token
         self.params = lock.params
         self.delivery = delivery
-        self.lost = threading.Event()
         self.granted: Final = lock
         self.settled: Outcome | None = None
         self.pending: tuple[Settlement, Changes] | None = None
@@ -126,6 +124,15 @@ class Attempt:
         """
         lock = self.granted
         return idempotency_key(lock.env, self.context.document, lock.keyed, lock.granted)
+
+    @property
+    def lost(self) -> threading.Event:
+        """
+        Set as soon as the lease is known to be somebody else's.
+        """
+        # Most attempts are never asked for it. Of two threads that ask first, both get the one that is kept.
+        made: threading.Event = self.__dict__.setdefault("_lost", threading.Event())
+        return made
 
     # --- time ---
 

@@ -18,6 +18,7 @@ from gcp_oncetask.record import Lock, Status
 
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""
+_BELOW_TASKS: Final = f"{TASKS}/"
 LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
 AFTER: Final = "0"
@@ -55,11 +56,10 @@ def task_name(path: str) -> TaskName | None:
     """
     The once-task whose document is at *path*; None if it is none.
     """
-    collection, _, document = path.partition("/")
-    parts = document.split(":")
-    if collection != TASKS or len(parts) != 4:
+    if not path.startswith(_BELOW_TASKS):
         return None
-    return TaskName(parts[1], parts[2], unquote(parts[3]))
+    parts = path.removeprefix(_BELOW_TASKS).split(":")
+    return TaskName(parts[1], parts[2], unquote(parts[3])) if len(parts) == 4 else None
 
 
 def key_path(env: str, key: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
@@ -67,8 +67,6 @@ class LockedModel(BaseModel):
     __pattern__: ClassVar[re.Pattern[str]]
 
     id: str = Field(min_length=1)
-
-    _binding: Any = PrivateAttr(default=None)
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, collection: str | None = None, **kwargs: Any) -> None:
@@ -187,15 +185,18 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
 
 
 def _binding_of(entity: LockedModel) -> Binding | None:
-    # Where pydantic keeps private attributes: asking for them by name costs ten times as much.
+    # Among pydantic's private attributes, so that it is copied with the entity; as a declared one it would cost each entity
+    # that is made or loaded a call for its default.
     private = entity.__pydantic_private__
-    return None if private is None else private["_binding"]
+    return None if private is None else private.get("_binding")
 
 
 def _bind(entity: LockedModel, binding: Binding) -> None:
     private = entity.__pydantic_private__
-    assert private is not None
-    private["_binding"] = binding
+    if private is None:
+        object.__setattr__(entity, "__pydantic_private__", {"_binding": binding})
+    else:
+        private["_binding"] = binding
 
 
 def attempt_of(entity: LockedModel) -> Any:

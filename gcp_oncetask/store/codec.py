@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from itertools import compress
-from operator import is_not
+from operator import ne
 from typing import Any, Final, NoReturn, TypeAlias
 
 from google.cloud.firestore import GeoPoint
@@ -364,10 +364,8 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     changed: list[str] = []
     stamped: list[str] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
-    # What no rule has touched is the very same object, and is passed over without a step of Python.
-    for name, value in compress(new.items(), map(is_not, new.values(), old.values())):
-        if value == old[name]:
-            continue
+    # Most of it is as it was, and is passed over without a step of Python.
+    for name, value in compress(new.items(), map(ne, new.values(), old.values())):
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
             continue

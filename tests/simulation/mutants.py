@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant(
         "writes without the precondition",
         "store/snapshot.py",
-        "                message.current_document.update_time.CopyFrom(snapshot.version)\n",
+        "            message.current_document.update_time.CopyFrom(snapshot.version)\n",
         "                pass\n",
     ),
     Mutant(
