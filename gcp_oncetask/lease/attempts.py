@@ -196,7 +196,7 @@ def complete(lock: Lock, result: Any, at: Moment) -> Put:
     """
     if lock.cancelling:
         return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
-    return writes.ended(lock.but(result=result, cancel_requested_at=None), Status.COMPLETED, at, Outcome.COMPLETED)
+    return writes.ended(lock, Status.COMPLETED, at, Outcome.COMPLETED, result=result, cancel_requested_at=None)
 
 
 def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
@@ -228,8 +228,8 @@ def release(lock: Lock, at: Moment) -> Put:
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
-    back = lock.but(status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))
-    return Put(writes.with_due(back, at), Outcome.SHORT_LEASE)
+    back = writes.with_due(lock, at, status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))
+    return Put(back, Outcome.SHORT_LEASE)
 
 
 def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool, at: Moment) -> Put:
@@ -243,7 +243,7 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
         return writes.again(noted, wait_until, Outcome.RETRYING, at)
     if writes.stopped(noted):
         return writes.cancelled(noted, at)
-    return Put(writes.with_due(noted.but(status=Status.SCHEDULED), at), Outcome.FAILED_ATTEMPT)
+    return Put(writes.with_due(noted, at, status=Status.SCHEDULED), Outcome.FAILED_ATTEMPT)
 
 
 def fail(lock: Lock, message: str, at: Moment) -> Put:
@@ -263,7 +263,7 @@ def renew(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
     assert lock is not None
     if lock.status is Status.QUARANTINED:
         return Lost("the attempt is quarantined; it may settle, not renew", finished=False)
-    return Put(writes.with_due(lock.but(leased_at=SERVER_TIME), at))
+    return Put(writes.with_due(lock, at, leased_at=SERVER_TIME))
 
 
 def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: bool) -> bool:

@@ -63,7 +63,7 @@ def take_over(
     # 3. A person decides where the kind says so.
     if finding in ("unknown", "finished", "recorded") and lock.on_unknown == "quarantine":
         owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
-        return Put(writes.with_due(owing.but(status=Status.QUARANTINED), at), Outcome.QUARANTINED)
+        return Put(writes.with_due(owing, at, status=Status.QUARANTINED), Outcome.QUARANTINED)
     noted = writes.noted(lock, f"lease expired: {reason}", at)
     # 4. The limit of attempts, then the takeover.
     limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
@@ -127,8 +127,7 @@ def erased(lock: Lock, at: Moment) -> Put:
     """
     The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
     """
-    bare = lock.but(erased=True, result=None, params=None, errors=())
-    return Put(writes.with_due(bare, at))
+    return Put(writes.with_due(lock, at, erased=True, result=None, params=None, errors=()))
 
 
 def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:
@@ -185,7 +184,7 @@ def postpone(lock: Lock, at: Moment) -> Put:
     """
     Its delivery came far too early: make one that comes when it is due.
     """
-    return Put(writes.with_due(lock.but(dispatches=lock.dispatches + 1), at), Outcome.POSTPONED, dispatch=True)
+    return Put(writes.with_due(lock, at, dispatches=lock.dispatches + 1), Outcome.POSTPONED, dispatch=True)
 
 
 def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
@@ -204,7 +203,7 @@ def sending(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
     """
     assert at.read is not None
     owed = tuple(_lent(o, at) if o.id in ids and o.until <= at.read else o for o in lock.owed)
-    return None if owed == lock.owed else Put(writes.with_due(lock.but(owed=owed), at))
+    return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
 
 
 def _lent(owed: Owed, at: Moment) -> Owed:
@@ -227,4 +226,4 @@ def sent(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
     Those alerts are sent; None if none of them is owed any more.
     """
     owed = tuple(o for o in lock.owed if o.id not in ids)
-    return None if owed == lock.owed else Put(writes.with_due(lock.but(owed=owed), at))
+    return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))

@@ -93,15 +93,15 @@ def park(lock: Lock, place: str, at: Moment) -> Put:
     """
     Let the task wait for its key, at *place* in the queue of those that wait.
     """
-    return Put(with_due(lock.but(parked=place), at), Outcome.PARKED)
+    return Put(with_due(lock, at, parked=place), Outcome.PARKED)
 
 
 def unpark(lock: Lock, at: Moment) -> Put:
     """
     The key is this task's now: deliver it.
     """
-    ready = lock.but(parked=None, dispatches=lock.dispatches + 1)
-    return Put(with_due(ready, at), Outcome.CONTINUED, dispatch=True)
+    ready = with_due(lock, at, parked=None, dispatches=lock.dispatches + 1)
+    return Put(ready, Outcome.CONTINUED, dispatch=True)
 
 
 def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None = None) -> Lock:

@@ -82,7 +82,7 @@ def pause(lock: Lock, at: Moment) -> Put | Refused:
         return Refused(Outcome.DUPLICATE, f"it is {lock.status}; only what recurs can be paused")
     if lock.paused:
         return Refused(Outcome.DUPLICATE, "it is paused already")
-    return Put(writes.with_due(lock.but(paused=True), at), Outcome.PARKED)
+    return Put(writes.with_due(lock, at, paused=True), Outcome.PARKED)
 
 
 def resume(lock: Lock, at: Moment) -> Put | Refused:
@@ -91,8 +91,8 @@ def resume(lock: Lock, at: Moment) -> Put | Refused:
     """
     if not lock.paused:
         return Refused(Outcome.DUPLICATE, "it is not paused")
-    again = lock.but(paused=False, dispatches=lock.dispatches + 1)
-    return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+    again = writes.with_due(lock, at, paused=False, dispatches=lock.dispatches + 1)
+    return Put(again, Outcome.CONTINUED, dispatch=True)
 
 
 def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Any = None) -> Put | Refused:

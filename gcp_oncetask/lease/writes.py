@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
 from gcp_oncetask.delivery import Outcome, instant
@@ -53,10 +53,11 @@ def timeout_at(lock: Lock) -> datetime:
     return lock.granted_at + timedelta(seconds=lock.timeout_seconds)
 
 
-def with_due(lock: Lock, at: Moment) -> Lock:
+def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
     """
-    *lock* with its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
+    *lock* with *changes* and its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
     """
+    lock = lock.but(**changes)
     times = [owed.until for owed in lock.owed]
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
@@ -79,7 +80,9 @@ def with_due(lock: Lock, at: Moment) -> Lock:
             times.append(at.now + timedelta(seconds=lock.erase_seconds))
         case _:
             pass
-    return lock.but(due=f"{at.place}/{instant(min(times))}" if times else None)
+    # A record of our own that nobody has seen yet: not copied once more.
+    lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None
+    return lock
 
 
 def look_again(lock: Lock, at: Moment, when: datetime) -> Lock:
@@ -94,7 +97,9 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
     """
     The next sequence, dispatched to *target*; its steps count from *base*.
     """
-    made = lock.but(
+    made = with_due(
+        lock,
+        at,
         env=at.env,
         sequence=lock.sequence + 1,
         base=base,
@@ -117,7 +122,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         parked=None,
         erased=False,
     )
-    return Put(with_due(made, at), Outcome.CONTINUED, dispatch=True)
+    return Put(made, Outcome.CONTINUED, dispatch=True)
 
 
 def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
@@ -132,7 +137,9 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
             lock = lock.but(cancelling=True, attempts=0)
     if lock.attempts >= policy.max_attempts:
         return given_up(lock, at, f"its {lock.attempts} attempts are used up")
-    granted = lock.but(
+    granted = with_due(
+        lock,
+        at,
         status=Status.LEASED,
         token=lock.token + 1,
         holder=claimant.nonce,
@@ -154,7 +161,7 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
         trace=claimant.trace,
         instance=claimant.instance,
     )
-    return Put(with_due(granted, at))
+    return Put(granted)
 
 
 def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | None:
@@ -177,8 +184,8 @@ def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment)
         return cancelled(lock, at)
     if superseded(lock) and not lock.cancelling:
         return following(lock, at)
-    waiting = lock.but(status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
-    return Put(with_due(waiting, at), outcome, dispatch=True)
+    waiting = with_due(lock, at, status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
+    return Put(waiting, outcome, dispatch=True)
 
 
 def stopped(lock: Lock) -> bool:
@@ -194,7 +201,9 @@ def cancelled(lock: Lock, at: Moment) -> Put:
     """
     if not lock.cleanup:
         return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
-    waiting = lock.but(
+    waiting = with_due(
+        lock,
+        at,
         status=Status.SCHEDULED,
         wait_until=None,
         parked=None,
@@ -202,16 +211,17 @@ def cancelled(lock: Lock, at: Moment) -> Put:
         attempts=0,
         dispatches=lock.dispatches + 1,
     )
-    return Put(with_due(waiting, at), Outcome.CANCELLED, dispatch=True)
+    return Put(waiting, Outcome.CANCELLED, dispatch=True)
 
 
-def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome) -> Put:
+def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome, **changes: Any) -> Put:
     """
-    The chain is over, or stands still, as *status*; where a newer payload was asked for meanwhile, that one follows.
+    The chain is over, or stands still, as *status* and with *changes*; where a newer payload was asked for meanwhile, that one
+    follows.
     """
     if superseded(lock):
         return following(lock, at)
-    return Put(with_due(lock.but(status=status, wait_until=None, parked=None), at), outcome)
+    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)
 
 
 def following(lock: Lock, at: Moment) -> Put:

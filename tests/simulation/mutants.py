@@ -77,20 +77,20 @@ MUTANTS = (
     Mutant(
         "the due time is forgotten when a step is scheduled",
         "lease/writes.py",
-        "    return Put(with_due(made, at), Outcome.CONTINUED, dispatch=True)\n",
+        "    return Put(made, Outcome.CONTINUED, dispatch=True)\n",
         "    return Put(made.but(due=None), Outcome.CONTINUED, dispatch=True)\n",
     ),
     Mutant(
         "the due time is forgotten at a grant",
         "lease/writes.py",
-        "        instance=claimant.instance,\n    )\n    return Put(with_due(granted, at))\n",
+        "        instance=claimant.instance,\n    )\n    return Put(granted)\n",
         "        instance=claimant.instance,\n    )\n    return Put(granted.but(due=None))\n",
     ),
     Mutant(
         "the due time stays when the chain has ended",
         "lease/writes.py",
-        "    return Put(with_due(lock.but(status=status, wait_until=None, parked=None), at), outcome)\n",
-        "    return Put(lock.but(status=status, wait_until=None, parked=None), outcome)\n",
+        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n",
+        "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
     ),
     Mutant("contents travel after a merge", "engine.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
