@@ -18,6 +18,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.serving import make_server
 
+from benchmarks.variants import Nowhere
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
 from gcp_oncetask.flask import locked_handler
 
@@ -66,6 +67,7 @@ def measure(tasks: int = 200, per_second: float = 50) -> dict[str, Any]:
             tasks_emulator=environment["CLOUD_TASKS_EMULATOR_HOST"],
         )
         locker = Locker(_client(environment["FIRESTORE_EMULATOR_HOST"]), config=config)
+        locker.engine.trail_to(Nowhere())
 
         @app.post("/ping")
         @locked_handler(locker, Ping)

@@ -14,12 +14,10 @@ from google.cloud.firestore_v1.types import CommitRequest, Write
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
-from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.job import Entities, Job
-from gcp_oncetask.logs import Trail
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
 
@@ -148,7 +146,7 @@ class Library:
         self.locker = Locker(client, config=config)
         self.tasks = _Captured()
         self.locker.engine.tasks = self.tasks
-        self.locker.engine.trail = Trail(lambda: None, _Nowhere(), SystemClock())
+        self.locker.engine.trail_to(Nowhere())
         self.job = Job(Entities(BenchOrder), _handle, Policy(), None, renew=True)
 
     def run(self, id_: str) -> None:
@@ -165,11 +163,15 @@ def _handle(order: BenchOrder, attempt: Attempt) -> None:
     assert attempt.number == 1
 
 
-class _Nowhere(io.StringIO):
+class Nowhere(io.StringIO):
+    """
+    Where the trail of the tasks goes.
+    """
+
     def write(self, text: str) -> int:
         return len(text)
 
 
 NUMBERS = itertools.count()
 VARIANTS = (Idiom, Raw, Library)
-__all__ = ["NUMBERS", "VARIANTS", "Variant"]
+__all__ = ["NUMBERS", "VARIANTS", "Nowhere", "Variant"]
