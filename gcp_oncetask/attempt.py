@@ -255,12 +255,12 @@ class Attempt:
             if self.pending is not None and self.pending[0].kind is how.kind:
                 # The same settling again: with its nonces, so that the first try is recognised if it lands after all.
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
-            said = self.announce(how, changes)
+            settlement = self.announce(how, changes)
             try:
                 changed = self._commit(how, changes)
             except StoreError:
                 self.pending = how, changes
-                self._write_through(how, said)
+                self._write_through(how, settlement)
                 raise
             put = self._ended(self._took(changed))
             keys.hand_over(self._engine, changed.freed)
@@ -280,7 +280,7 @@ class Attempt:
     def _ended(self, put: Put) -> Put:
         self.settled = put.outcome
         outcome = str(put.outcome)
-        self._engine.trail.write("settled", self.context, f"settled: {outcome}", {"outcome": outcome})
+        self._engine.trail.write("settled", self.context, f"settled: {outcome}", outcome=outcome)
         return put
 
     def checkpoint(self, changes: Changes) -> None:
@@ -307,12 +307,12 @@ class Attempt:
             alive=self._alive,
         )
 
-    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> dict[str, str]:
+    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> str:
         """
-        Log that user code is over, with all that the settling commit will write if it fits and may be logged; returns what
-        was logged.
+        Log that user code is over, with all that the settling commit will write if it fits and may be logged: that is
+        returned as JSON text, else nothing.
         """
-        fields = {"outcome": str(how.kind)}
+        settlement = ""
         private = (
             bool(changes.values) or how.result is not None or (how.target is not None and how.target.params is not None)
         )
@@ -320,15 +320,18 @@ class Attempt:
             data = how.to_data()
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
             # As text: in a map Cloud Logging would make floats of the numbers.
-            text = to_json(data).decode()
-            if len(text) <= MAX_SETTLEMENT:
-                fields["settlement"] = text
-        self._engine.trail.write("returned", self.context, f"returned: {how.kind}", fields)
-        return fields
+            settlement = to_json(data).decode()
+            if len(settlement) > MAX_SETTLEMENT:
+                settlement = ""
+        outcome = str(how.kind)
+        self._engine.trail.write(
+            "returned", self.context, f"returned: {outcome}", outcome=outcome, settlement=settlement
+        )
+        return settlement
 
-    def _write_through(self, how: Settlement, said: dict[str, str]) -> None:
+    def _write_through(self, how: Settlement, settlement: str) -> None:
         # The settling commit failed: leave the evidence by another way as well.
-        line = payload("returned", self.context, f"returned: {how.kind}", said)
+        line = payload("returned", self.context, f"returned: {how.kind}", str(how.kind), settlement)
         try:
             self._engine.request_log.write(line, insert_id=self._fence.holder, at=self._engine.clock.now())
         except RequestLogError as error:

@@ -304,7 +304,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         delivery=run.headers,
         renewing=job.renew,
     )
-    engine.trail.write("started", context, f"attempt {lock.attempts} of {snapshot.path} started")
+    engine.trail.write("started", context, f"attempt {lock.attempts} started")
     token, outer = current.set(context), running.set(attempt)
     engine.attempts[snapshot.path] = attempt
     if job.renew:

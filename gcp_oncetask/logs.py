@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
-from gcp_oncetask.delivery import instant
+from gcp_oncetask.delivery import instant_of
 
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MAX_DEPTH: Final = 8
@@ -44,7 +43,8 @@ class LogContext:
         task: Id of the once-task; None: it is none, or a batch of several.
         kind: Its kind.
         key: The resource key that it holds.
-        members: As JSON text, without its braces: the begin of the JSON field ``oncetask``.
+        said: The document as JSON text.
+        members: All of it as JSON text, without braces: the begin of the JSON field ``oncetask``.
     """
 
     document: str
@@ -57,16 +57,18 @@ class LogContext:
     task: str | None = None
     kind: str | None = None
     key: str | None = None
+    said: str = field(init=False, repr=False, compare=False)
     members: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Of every attempt, so put together by hand; else it is as ``fields``.
+        self.said = _quoted(self.document)
         self.members = (
-            f'"document":{_quoted(self.document)},"sequence":"{self.sequence}","attempt":"{self.attempt}",'
+            f'"document":{self.said},"sequence":"{self.sequence}","attempt":"{self.attempt}",'
             f'"token":"{self.token}","holder":{_quoted(self.holder)},"env":{_quoted(self.env)}'
         )
         if self.kind is not None:
-            self.members += f",{_members(self._task())}"
+            self.members += "".join([f',"{name}":{_quoted(value)}' for name, value in self._task().items()])
 
     @property
     def fields(self) -> dict[str, str]:
@@ -114,7 +116,7 @@ class CloudFormatter(logging.Formatter):
             line["oncetask"] = {**context.fields, **(given if isinstance(given, dict) else {"given": given})}
         line["severity"] = _severity(record.levelno)
         line["message"] = self._message(record)
-        line["time"] = instant(datetime.fromtimestamp(record.created, UTC))
+        line["time"] = instant_of(record.created)
         line["logger"] = record.name
         line["logging.googleapis.com/sourceLocation"] = {
             "file": record.pathname,
@@ -167,7 +169,6 @@ def _plain(value: Any) -> str:
 
 _LINES: Final = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False)
 _quoted: Final[Callable[[str], str]] = _LINES.encode
-_NONE: Final[Mapping[str, str]] = {}
 
 
 def _encoded(value: Any) -> str:
@@ -175,11 +176,6 @@ def _encoded(value: Any) -> str:
         return _LINES.encode(value)
     except (TypeError, ValueError, RecursionError):
         return _LINES.encode(_tame(value, 0))
-
-
-def _members(fields: Mapping[str, str]) -> str:
-    # Of an object whose names are plain identifiers, without its braces.
-    return ",".join([f'"{name}":{_quoted(value)}' for name, value in fields.items()])
 
 
 def _tame(value: Any, depth: int) -> Any:
@@ -238,23 +234,32 @@ class Trail:
         self._clock = clock
         self._complained = False
 
-    def write(self, event: str, context: LogContext, message: str, fields: Mapping[str, str] = _NONE) -> None:
+    def write(self, event: str, context: LogContext, message: str, *, outcome: str = "", settlement: str = "") -> None:
         """
         Write one line. A stream that can't be written to is complained of once.
 
+        Args:
+            event: Its name.
+            context: The attempt.
+            message: In our own plain words: nothing in it is quoted.
+            outcome: How the attempt ends, a name; empty: it does not yet.
+            settlement: What its end writes, as JSON text; empty: it is not told.
+
         Shape:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
-            token, holder, env, pid, **fields}}
+            token, holder, env, pid, outcome, settlement}}
         """
         trace = ""
         if context.trace and (project := self._project()):
             trace = f',"logging.googleapis.com/trace":{_quoted(f"projects/{project}/traces/{context.trace}")}'
-        more = f",{_members(fields)}" if fields else ""
+        more = f',"outcome":"{outcome}"' if outcome else ""
+        if settlement:
+            more += f',"settlement":{_quoted(settlement)}'
         # Put together from parts: what the three lines of an attempt have in common is encoded once.
         line = (
-            f'{{"severity":"INFO","time":"{instant(self._clock.now())}",'
-            f'"message":{_quoted(f"{context.document}: {message}")}{trace},'
-            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid()}"{more}}}}}\n'
+            f'{{"severity":"INFO","time":"{instant_of(self._clock.mark().wall)}",'
+            f'"message":{context.said[:-1]}: {message}"{trace},'
+            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid}"{more}}}}}\n'
         )
         stream = self._stream or sys.stdout
         try:
@@ -273,14 +278,14 @@ class Trail:
                 )
 
 
-def payload(event: str, context: LogContext, message: str, fields: Mapping[str, str]) -> dict[str, Any]:
+def payload(event: str, context: LogContext, message: str, outcome: str, settlement: str) -> dict[str, Any]:
     """
     What a line of the trail says, to be written by another way.
     """
-    return {
-        "message": f"{context.document}: {message}",
-        "oncetask": {"event": event, **context.fields, "pid": str(forks.pid()), **fields},
-    }
+    own = {"event": event, **context.fields, "pid": str(forks.pid), "outcome": outcome}
+    if settlement:
+        own["settlement"] = settlement
+    return {"message": f"{context.document}: {message}", "oncetask": own}
 
 
 def log_decision(

@@ -183,7 +183,7 @@ class Batch:
         attempt = Attempt(
             engine, changed.snapshot, policy=job.policy, mark=mark, context=context, delivery=None, renewing=job.renew
         )
-        engine.trail.write("started", context, f"attempt {lock.attempts} of {snapshot.path} started, in a batch")
+        engine.trail.write("started", context, f"attempt {lock.attempts} started, in a batch")
         telemetry.started(snapshot, changed.snapshot)
         telemetry.begin(attempt, current=False)
         if job.renew:

@@ -201,11 +201,11 @@ def test_a_settlement_comes_back_exactly(server, log, holder):
         "result": {"whole": 3, "large": 2**60 + 1, "float": 3.0, "ä": [None, True, 1e300]},
     }
     line = io.StringIO()
-    fields = {"settlement": json.dumps(settlement)}
-    Trail(lambda: PROJECT, line, SystemClock()).write("returned", context, "done", fields)
+    text = json.dumps(settlement)
+    Trail(lambda: PROJECT, line, SystemClock()).write("returned", context, "done", outcome="complete", settlement=text)
     at = datetime.now(UTC)
     put(server, at, "stdout", payload={"oncetask": json.loads(line.getvalue())["oncetask"]})
-    log.write(logs.payload("returned", context, "done", fields), insert_id="cafe01", at=at)
+    log.write(logs.payload("returned", context, "done", "complete", text), insert_id="cafe01", at=at)
     found = log.lines([holder])
     assert sorted(line.log for line in found) == ["oncetask", "stdout"]
     for one in found:
@@ -324,7 +324,7 @@ def test_a_fork_begins_anew(server, log, holder, monkeypatch):
     log.lines([holder])
     client = log._process.client
     log._process.mutex.acquire()
-    monkeypatch.setattr(forks, "_forks", forks.generation() + 1)
+    monkeypatch.setattr(forks, "generation", forks.generation + 1)
     log.lines([replace(holder, nonce="other")])
     assert log._process.client is not client
     assert server.counts["ListLogEntries"] == 2

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gcp_oncetask.clock import SystemClock
+from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.logs import CloudFormatter, ContextFilter, LogContext, Trail, current, log_decision, payload, trace_of
 
 TRACE = "0123456789abcdef0123456789abcdef"
@@ -31,8 +31,8 @@ class FixedClock(SystemClock):
     A clock that stands still.
     """
 
-    def now(self) -> datetime:
-        return NOW
+    def mark(self) -> Mark:
+        return Mark(0.0, 0.0, NOW.timestamp())
 
 
 class Unspeakable:
@@ -355,8 +355,7 @@ def test_trail_line_is_one_write_and_flushed():
     A line is written whole with its line break in one call and flushed: a kill right after it loses nothing.
     """
     stream = Counting()
-    fields = {"outcome": "complete", "settlement": '{"a": 1}'}
-    trail(stream).write("returned", CONTEXT, "done", fields)
+    trail(stream).write("returned", CONTEXT, "done", outcome="complete", settlement='{"a": 1}')
 
     [text, flush] = stream.calls
     assert (flush, text[-1], text.count("\n")) == ("flush", "\n", 1)
@@ -374,7 +373,7 @@ def test_trail_line_is_one_write_and_flushed():
             "settlement": '{"a": 1}',
         },
     }
-    said = payload("returned", CONTEXT, "done", fields)
+    said = payload("returned", CONTEXT, "done", "complete", '{"a": 1}')
     assert said == {"message": line["message"], "oncetask": line["oncetask"]}
 
 
@@ -434,12 +433,12 @@ def test_trail_lines_of_threads_do_not_mix():
 
             def write(number: int) -> None:
                 for step in range(25):
-                    made.write("returned", CONTEXT, "x", {"number": f"{number}-{step}", "long": str(number) * 10_000})
+                    made.write("returned", CONTEXT, "x", outcome=f"{number}-{step}", settlement=str(number) * 10_000)
 
             list(pool.map(write, range(8)))
         reader.result(10)
 
-    numbers = [strictly(text)["oncetask"]["number"] for text in found]
+    numbers = [strictly(text)["oncetask"]["outcome"] for text in found]
     assert sorted(numbers) == sorted(f"{number}-{step}" for number in range(8) for step in range(25))
 
 
@@ -496,15 +495,15 @@ def test_trail_without_standard_output_goes_on(monkeypatch, caplog):
 
 def test_trail_quotes_what_it_writes():
     """
-    Quotes, line breaks and half characters in a field do not cost the line.
+    Quotes, line breaks and half characters in a name or a settlement do not cost the line.
     """
     stream = Counting()
-    odd = 'a "quoted"\n\ud800 \x00 text'
-    trail(stream).write("returned", CONTEXT, "x\ny", {"odd": odd})
+    odd = 'a "quoted"\n\ud800 \x00 text\\'
+    trail(stream).write("returned", LogContext(odd, 1, 1, 1, "beef", odd), "x", settlement=odd)
 
     line = strictly(stream.calls[0])
-    assert line["oncetask"]["odd"] == odd
-    assert line["message"] == "onceTasks/ä: x\ny"
+    assert (line["oncetask"]["settlement"], line["oncetask"]["document"], line["oncetask"]["env"]) == (odd, odd, odd)
+    assert line["message"] == f"{odd}: x"
 
 
 def test_context_members_are_its_fields():
