@@ -145,7 +145,7 @@ class CloudRequestLog:
         self._interval = interval
         self._per_minute = per_minute
         self._timeout = timeout
-        self._process = _Process(forks.generation())
+        self._process = _Process(forks.generation)
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         if not holders:
@@ -222,8 +222,8 @@ class CloudRequestLog:
             self._open(self._here()).write_log_entries(entries=[entry], retry=None, timeout=self._timeout)
 
     def _here(self) -> _Process:
-        if self._process.generation != forks.generation():
-            self._process = _Process(forks.generation())
+        if self._process.generation != forks.generation:
+            self._process = _Process(forks.generation)
         return self._process
 
     def _open(self, process: _Process) -> Any:

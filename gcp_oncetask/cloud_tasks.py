@@ -162,7 +162,7 @@ class CloudTasks:
 
     def _open(self) -> _Calls:
         calls = self._calls
-        if calls is not None and calls.forks == forks.generation():
+        if calls is not None and calls.forks == forks.generation:
             return calls
         from google.cloud.tasks_v2.types import CreateTaskRequest, GetTaskRequest, Task
 
@@ -170,7 +170,7 @@ class CloudTasks:
         task = Task.pb()
         create, get = CreateTaskRequest.pb(), GetTaskRequest.pb()
         calls = _Calls(
-            forks.generation(),
+            forks.generation,
             channel.unary_unary(_SERVICE + "CreateTask", create.SerializeToString, task.FromString),
             channel.unary_unary(_SERVICE + "GetTask", get.SerializeToString, task.FromString),
         )

@@ -230,7 +230,7 @@ def task_id(delivery: Delivery) -> str:
     Id of the Cloud Task: hashed, so that names neither collide with their tombstones nor make a hot spot.
     """
     parts = (delivery.env, delivery.document, delivery.scheduled_by, str(delivery.sequence), str(delivery.dispatch))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
 
 
 def idempotency_key(env: str, document: str, keyed: int, revision: int = 0) -> str:
@@ -261,13 +261,21 @@ def instant(at: datetime) -> str:
     *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
     """
     passed = at - _EPOCH
-    return f"{_second(passed.days, passed.seconds)}.{passed.microseconds:06d}Z"
+    return f"{_second(passed.days * 86_400 + passed.seconds)}.{passed.microseconds:06d}Z"
+
+
+def instant_of(wall: float) -> str:
+    """
+    As ``instant``, of seconds since 1970.
+    """
+    seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}Z"
 
 
 @lru_cache
-def _second(days: int, seconds: int) -> str:
+def _second(seconds: int) -> str:
     # The instants of one delivery are in few seconds, and this is half of the work.
-    return (_EPOCH + timedelta(days, seconds)).isoformat()[:19]
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
 def parse_instant(text: str) -> datetime:

@@ -368,7 +368,7 @@ class Engine:
         """
         Where this process runs, for a person who reads the lock.
         """
-        return f"{_MACHINE}/{forks.pid()}"
+        return f"{_MACHINE}/{forks.pid}"
 
 
 def _lane(snapshot: Snapshot) -> str:

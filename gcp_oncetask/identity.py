@@ -244,7 +244,7 @@ class _Keys:
         self._trouble: tuple[str, Exception] | None = None
         self._age = _DEFAULT_AGE
         self._lock = threading.Lock()
-        self._forks = forks.generation()
+        self._forks = forks.generation
 
     def get(self, kid: str) -> Any | None:
         key = self._keys.get(kid)
@@ -277,8 +277,8 @@ class _Keys:
 
     def _own_lock(self) -> threading.Lock:
         # A lock that another thread held at the fork would never be released in the child.
-        if self._forks != forks.generation():
-            self._lock, self._forks = threading.Lock(), forks.generation()
+        if self._forks != forks.generation:
+            self._lock, self._forks = threading.Lock(), forks.generation
         return self._lock
 
     def _fetch(self) -> None:

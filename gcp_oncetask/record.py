@@ -211,7 +211,7 @@ class Lock:
         A record of stored *values*, the rest by default; the attributes are not checked.
         """
         lock = object.__new__(cls)
-        # Every record has all of its attributes, in one order: that makes two of them quick to compare.
+        # Every record has all of its attributes: that makes two of them quick to compare.
         lock.__dict__.update(DEFAULTS)
         lock.__dict__.update(values)
         return lock

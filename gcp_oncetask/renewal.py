@@ -55,7 +55,7 @@ class Renewals:
         self._start()
 
     def _start(self) -> None:
-        self._forks = forks.generation()
+        self._forks = forks.generation
         self._guard = threading.Lock()
         self._wake = threading.Event()
         self._next: dict[Renewable, tuple[Mark, float]] = {}
@@ -66,7 +66,7 @@ class Renewals:
         """
         Renew *attempt* each *every* seconds from *since* on.
         """
-        if self._forks != forks.generation():
+        if self._forks != forks.generation:
             self._start()
         with self._guard:
             self._next[attempt] = (since, every)

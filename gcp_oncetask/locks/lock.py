@@ -99,7 +99,7 @@ class NamedLock:
         self._start()
 
     def _start(self) -> None:
-        self._forks = forks.generation()
+        self._forks = forks.generation
         self._guard = threading.Lock()
         self._holding: Holding | None = None
         self._known: tuple[Snapshot, Mark] | None = None
@@ -110,7 +110,7 @@ class NamedLock:
         """
         What this process holds; the parent's holding is not ours.
         """
-        if self._forks != forks.generation():
+        if self._forks != forks.generation:
             self._start()
         return self._holding
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from itertools import compress
-from operator import ne
 from typing import Any, Final, NoReturn, TypeAlias
 
 from google.cloud.firestore import GeoPoint
@@ -364,8 +362,10 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     changed: list[str] = []
     stamped: list[str] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
-    # Most of it is as it was, and is passed over without a step of Python.
-    for name, value in compress(new.items(), map(ne, new.values(), old.values())):
+    for name, value in new.items():
+        # Most of it is what it was, the very same object.
+        if value is old[name] or value == old[name]:
+            continue
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
             continue

@@ -294,7 +294,7 @@ class Wire:
 
     def _open(self) -> _Calls:
         calls = self._calls
-        if calls is not None and calls.forks == forks.generation():
+        if calls is not None and calls.forks == forks.generation:
             return calls
         client = self._connect(calls is not None)
         api = client._firestore_api  # noqa: SLF001 - the client's only way to its channel
@@ -316,7 +316,7 @@ class Wire:
             )
 
         calls = _Calls(
-            forks=forks.generation(),
+            forks=forks.generation,
             client=client,
             prefix=f"{database}/documents/",
             database=database,
