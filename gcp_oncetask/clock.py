@@ -8,8 +8,11 @@ import os
 import random
 import threading
 import time
-from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+Duration: TypeAlias = timedelta | float
+"""A length of time: a timedelta, or a number of seconds."""
 
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _NONCES: Final = random.Random()  # a generator of our own: an application may seed the common one
@@ -72,6 +75,13 @@ def at_least(start: Mark, end: Mark) -> float:
     Seconds that have surely passed from *start* to *end*: what a suspended machine counts, wall clock left out.
     """
     return max(end.monotonic - start.monotonic, end.boottime - start.boottime)
+
+
+def seconds(length: Duration) -> float:
+    """
+    *length* in seconds.
+    """
+    return length.total_seconds() if isinstance(length, timedelta) else float(length)
 
 
 class SystemClock:

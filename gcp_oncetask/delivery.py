@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 
 from gcp_oncetask.errors import DeliveryError
+from gcp_oncetask.record import Lock
 
 MAX_BODY: Final = 256 * 1024
 """A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
@@ -87,6 +88,13 @@ class Delivery(NamedTuple):
     version: str | None = None
     wait_until: datetime | None = None
     contents: bytes | None = None
+
+    @classmethod
+    def present(cls, path: str, lock: Lock) -> Delivery:
+        """
+        The delivery of the present sequence of the document at *path*, as its task is named after it: without contents.
+        """
+        return cls(lock.env, path, lock.sequence, max(lock.dispatches, 1), lock.scheduled_by or "-", lock.token)
 
     def to_json(self) -> bytes:
         """

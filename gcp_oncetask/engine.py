@@ -17,13 +17,13 @@ from google.cloud.firestore import Client
 
 from gcp_oncetask import forks, identity, telemetry
 from gcp_oncetask.alerts import AlertChannel
-from gcp_oncetask.clock import Clock, SystemClock
+from gcp_oncetask.clock import Clock, Duration, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.config import Config, level
 from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id
-from gcp_oncetask.documents import PUSH, pull_lane, task_name
+from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
 from gcp_oncetask.logs import LogContext, Trail
 from gcp_oncetask.record import Lock
@@ -233,18 +233,23 @@ class Engine:
         Now, for a decision on *snapshot*; *lane* says by whom a document without a record is looked at.
         """
         config = self.config
-        if lane is None:
-            lane = _lane(snapshot)
-        shards = config.shards if lane == PUSH else config.pull_shards
-        shard = zlib.crc32(snapshot.path.encode()) % shards if shards > 1 else 0
         return Moment(
             now=self.store.estimate(),
             read=snapshot.read,
-            place=f"{config.env}/{lane}/{shard:03d}",
+            place=self.place(snapshot.path, lane or _lane(snapshot)),
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
         )
+
+    def place(self, path: str, lane: str) -> str:
+        """
+        The beginning of ``due`` of the document at *path*, for those who look after *lane*.
+        """
+        config = self.config
+        shards = config.pull_shards if lane.startswith(PULL) else config.shards
+        shard = zlib.crc32(path.encode()) % shards if shards > 1 else 0
+        return f"{config.env}/{lane}/{shard:03d}"
 
     def target(
         self,
@@ -253,7 +258,7 @@ class Engine:
         queue: str | None,
         params: Any,
         headers: dict[str, str] | None,
-        delay: timedelta | float | None,
+        delay: Duration | None,
         at: datetime | None,
     ) -> Target:
         """
@@ -271,7 +276,7 @@ class Engine:
             traceparent=telemetry.traceparent(),
         )
 
-    def wait_until(self, delay: timedelta | float | None, at: datetime | None = None) -> datetime | None:
+    def wait_until(self, delay: Duration | None, at: datetime | None = None) -> datetime | None:
         """
         The instant meant by a delay (seconds or a timedelta) or by *at*; None: at once.
         """

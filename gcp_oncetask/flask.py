@@ -16,12 +16,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from gcp_oncetask import courier, telemetry
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
 from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.identity import Denied
-from gcp_oncetask.job import Duration, Entities, Job, policy_of
+from gcp_oncetask.job import Entities, Job, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel

@@ -11,13 +11,15 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
+from gcp_oncetask.clock import Duration, seconds
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import valid_path
+from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.locks.arguments import Calls, digest, document_id
-from gcp_oncetask.locks.holding import COLLECTION, Duration, checked_lease, seconds
+from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import Run, run_once
 from gcp_oncetask.settling import storable
@@ -42,7 +44,7 @@ def locked(
     on_lost: Callable[..., Any] | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 @overload
 def locked(
@@ -55,7 +57,7 @@ def locked(
     on_lost: Callable[..., Any] | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, R]], Callable[P, R | None]]: ...
 @overload
 def locked(
@@ -68,7 +70,7 @@ def locked(
     on_lost: Callable[..., Any] | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, R]], Callable[P, R | S]]: ...
 def locked(
     locker: Locker,
@@ -80,7 +82,7 @@ def locked(
     on_lost: Callable[..., Any] | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """
     Run a function under the named lock of its arguments: equal calls exclude each other, on all machines.
@@ -177,7 +179,7 @@ def once(
     payload: Callable[..., Any] | None = None,
     retention: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, Any]], Callable[P, S]]: ...
 @overload
 def once(
@@ -190,7 +192,7 @@ def once(
     payload: Callable[..., Any] | None = None,
     retention: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def once(
     locker: Locker,
@@ -202,7 +204,7 @@ def once(
     payload: Callable[..., Any] | None = None,
     retention: Duration | None = None,
     name: str | None = None,
-    collection: str = COLLECTION,
+    collection: str = LOCKS,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """
     Run a function inline once per key; every later call returns the stored result.
@@ -251,7 +253,7 @@ def once(
             data = calls.text(args, kwargs, "payload") if payload is None else calls.own(payload(*args, **kwargs))
             document = f"{collection}/{document_id(locker.config.env, 'once', *names)}"
             if not valid_path(document):
-                raise UsageError(f"{collection!r} is not the path of a collection; {COLLECTION} is.")
+                raise UsageError(f"{collection!r} is not the path of a collection; {LOCKS} is.")
             run = Run(document, calls.name, text, digest(data), policy, kept)
 
             def make() -> Any:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Protocol
 
 from gcp_oncetask import models
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.clock import Duration, seconds
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
@@ -19,8 +19,6 @@ from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes
 from gcp_oncetask.verdicts import Continue
-
-Duration = timedelta | float
 
 
 class Subject(Protocol):
@@ -124,11 +122,11 @@ def policy_of(
     Raises:
         ConfigError: They contradict each other, or the configuration.
     """
-    timeout = _seconds(lease_timeout)
+    timeout = seconds(lease_timeout)
     policy = Policy(
-        lease=_seconds(lease_duration),
+        lease=seconds(lease_duration),
         timeout=timeout,
-        run_limit=timeout if run_limit is None else _seconds(run_limit),
+        run_limit=timeout if run_limit is None else seconds(run_limit),
         max_attempts=max_attempts if retry is None else retry.max_attempts,
         on_unknown=on_unknown,
         alert_on=tuple(alert_on),
@@ -137,10 +135,6 @@ def policy_of(
     )
     _check(policy, config)
     return policy
-
-
-def _seconds(length: Duration) -> float:
-    return length.total_seconds() if isinstance(length, timedelta) else float(length)
 
 
 def _check(policy: Policy, config: Config) -> None:

@@ -12,14 +12,13 @@ A crash between giving back and handing over loses nothing: the key's document i
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gcp_oncetask.decision import Moment, Put, Refused
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import key_path, parked_place, parked_prefix
+from gcp_oncetask.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.lease import keys as rules
@@ -104,7 +103,7 @@ class Gate:
         if lock.parked is not None:
             return Refused(Outcome.PARKED, reason)
         created = decode(seen.fields["createdAt"])
-        waited = rules.look_at_key(key, _place(self._engine, self._record.path), at)
+        waited = rules.look_at_key(key, self._engine.place(self._record.path, KEY), at)
         self._write = self._written(waited, waiting=True)
         return rules.park(lock, parked_place(at.env, self.key, lock.wait_until, created), at)
 
@@ -139,11 +138,6 @@ def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snap
 
 def _waiting(record: Snapshot) -> bool:
     return "waiting" in record.fields and bool(decode(record.fields["waiting"]))
-
-
-def _place(engine: Engine, path: str) -> str:
-    shards = engine.config.shards
-    return f"{engine.config.env}/key/{zlib.crc32(path.encode()) % shards:03d}"
 
 
 # --- handing over -----------------------------------------------------------------------------------------------------
@@ -220,7 +214,7 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
         update = Update(engine.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
         after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
         if len(waiters) > 1:
-            after = rules.look_at_key(after, _place(engine, record.path), at)
+            after = rules.look_at_key(after, engine.place(record.path, KEY), at)
     request.writes.append(
         key_write(engine.wire.name(record.path), key, record.version, after, waiting=len(waiters) > 1)
     )
@@ -247,7 +241,7 @@ def attend(engine: Engine, snapshot: Snapshot) -> bool:
     lock = record.lock
     if lock is not None and lock.due is not None and lock.due == (snapshot.lock or lock).due:
         request = engine.wire.request()
-        later = rules.look_at_key(lock, _place(engine, record.path), engine.moment(record))
+        later = rules.look_at_key(lock, engine.place(record.path, KEY), engine.moment(record))
         name = engine.wire.name(record.path)
         request.writes.append(key_write(name, key, record.version, later, waiting=_waiting(record)))
         engine.store.commit_both(request)

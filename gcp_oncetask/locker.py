@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from google.cloud.firestore import Client, Transaction
@@ -14,18 +14,18 @@ from google.cloud.firestore import Client, Transaction
 from gcp_oncetask import lease, models, telemetry
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.clock import Clock
+from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.cloud_logging import RequestLog
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     LockBusyError,
     TaskNotFoundError,
     UsageError,
 )
-from gcp_oncetask.locks.holding import COLLECTION, Duration
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.renewal import Renewals
@@ -89,7 +89,7 @@ class Locker(StoredChains):
         entity: LockedModel,
         url: str | None = None,
         *,
-        delay: timedelta | float | None = None,
+        delay: Duration | None = None,
         at: datetime | None = None,
         queue: str | None = None,
         params: Any = None,
@@ -288,7 +288,7 @@ class Locker(StoredChains):
         *,
         keep_alive: Duration | None = None,
         timeout: Duration | None = None,
-        collection: str = COLLECTION,
+        collection: str = LOCKS,
         listen: bool = True,
     ) -> NamedLock:
         """

@@ -204,14 +204,7 @@ def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> N
 
 
 def _is_queued(engine: Engine, snapshot: Snapshot, lock: Lock) -> bool:
-    present = Delivery(
-        env=lock.env,
-        document=snapshot.path,
-        sequence=lock.sequence,
-        dispatch=lock.dispatches,
-        scheduled_by=lock.scheduled_by or "-",
-    )
-    return engine.tasks.queued(lock.queue or "", task_id(present))
+    return engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
 
 
 # --- judge ------------------------------------------------------------------------------------------------------------

@@ -315,15 +315,11 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
     if producing.message.size is None and producing.message.document in (None, path):
         producing.span.set_attributes(
             {
-                "messaging.message.id": _message_id(path, lock),
+                "messaging.message.id": task_id(Delivery.present(path, lock)),
                 "oncetask.document": path,
                 "oncetask.sequence": lock.sequence,
             }
         )
-
-
-def _message_id(path: str, lock: Lock) -> str:
-    return task_id(Delivery(lock.env, path, lock.sequence, max(lock.dispatches, 1), lock.scheduled_by or "-"))
 
 
 # --- consuming --------------------------------------------------------------------------------------------------------
@@ -381,9 +377,9 @@ def _begin(tracer: Tracer, attempt: Running, *, current: bool) -> Consuming:
         links = [trace.Link(trace.get_current_span(found).get_span_context())]
     to = destination(lock.queue, about.kind)
     attributes = _attributes("process", "process", to, about.document, about.kind)
-    named = headers is not None and headers.task
+    named = headers.task if headers is not None else ""
     attributes |= {
-        "messaging.message.id": headers.task if headers is not None and named else _message_id(about.document, lock),
+        "messaging.message.id": named or task_id(Delivery.present(about.document, lock)),
         "oncetask.sequence": lock.sequence,
         "oncetask.attempt": lock.attempts,
         "oncetask.token": lock.token,

@@ -4,8 +4,9 @@ The words by which user code ends its attempt.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
+
+from gcp_oncetask.clock import Duration
 
 
 class Verdict(Exception):  # noqa: N818 - a word of user code, not an error
@@ -19,7 +20,7 @@ class Retry(Verdict):
     The attempt failed; try again after *after* (seconds or a timedelta; None: by the policy, or the queue).
     """
 
-    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+    def __init__(self, reason: str = "", *, after: Duration | None = None) -> None:
         super().__init__(reason or "the handler asked for a retry")
         self.after = after
 
@@ -29,7 +30,7 @@ class Snooze(Verdict):
     Not now: run the same step again after *delay* (seconds or a timedelta); no attempt is burned.
     """
 
-    def __init__(self, delay: timedelta | float) -> None:
+    def __init__(self, delay: Duration) -> None:
         super().__init__("snoozed")
         self.delay = delay
 
@@ -53,7 +54,7 @@ class Continue(Verdict):
         url: str | None = None,
         *,
         data: Any = None,
-        delay: timedelta | float | None = None,
+        delay: Duration | None = None,
         params: Any = None,
         queue: str | None = None,
     ) -> None:

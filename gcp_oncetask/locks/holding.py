@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask import telemetry
-from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
 from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import LeaseLostError, UsageError
@@ -21,16 +21,7 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
-Duration = timedelta | float
 Rule = Callable[[Lock | None, Fence, Moment], Put | Refused | Lost]
-COLLECTION: Final = "onceLocks"
-
-
-def seconds(length: Duration) -> float:
-    """
-    A timedelta or a number of seconds, as seconds.
-    """
-    return length.total_seconds() if isinstance(length, timedelta) else float(length)
 
 
 def checked_lease(engine: Engine, what: str, length: Duration) -> float:

@@ -18,14 +18,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
 from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
 from gcp_oncetask.lease import expires_at, named
 from gcp_oncetask.locks.arguments import document_id
-from gcp_oncetask.locks.holding import COLLECTION, Duration, Holding, checked_lease, expiring, seconds
+from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
 from gcp_oncetask.record import SCHEMA, Lock, Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
@@ -78,7 +79,7 @@ class NamedLock:
         ttl: Duration | None = None,
         keep_alive: Duration | None = None,
         timeout: Duration | None = None,
-        collection: str = COLLECTION,
+        collection: str = LOCKS,
         listen: bool = True,
     ) -> None:
         if ttl and keep_alive:
@@ -89,7 +90,7 @@ class NamedLock:
         self.name: Final = name
         self.document: Final = f"{collection}/{document_id(engine.config.env, 'lock', name)}"
         if not valid_path(self.document):
-            raise UsageError(f"{collection!r} is not the path of a collection; {COLLECTION} is, or customers/7/locks.")
+            raise UsageError(f"{collection!r} is not the path of a collection; {LOCKS} is, or customers/7/locks.")
         self._engine = engine
         self._renewals = renewals
         self._policy = Policy(lease=lease, timeout=lease, run_limit=named.UNLIMITED)

@@ -74,7 +74,7 @@ def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
         StoreError: Firestore was unreachable or refused.
     """
     try:
-        return store.wire.count(_range_query(TASKS, False, field, floor, ceiling, 0))
+        return store.wire.count(range_query(TASKS, False, field, floor, ceiling, 0))
     except WireError as error:
         raise error.translated(f"counting in {TASKS}", unknown=False) from error
 
@@ -102,12 +102,12 @@ def due_for_workers(store: Store, env: str, kind: str, shards: Sequence[int], li
 
 
 def _ranges_query(ranges: Sequence[tuple[str, str]], limit: int) -> Any:
-    query = _range_query(TASKS, False, _DUE, *ranges[0], limit)
+    query = range_query(TASKS, False, _DUE, *ranges[0], limit)
     if len(ranges) > 1:
         either = _QueryType()
         either.where.composite_filter.op = _OR
         for floor, ceiling in ranges:
-            one = _range_query(TASKS, False, _DUE, floor, ceiling, limit)
+            one = range_query(TASKS, False, _DUE, floor, ceiling, limit)
             either.where.composite_filter.filters.add().CopyFrom(one.where)
         query.where.CopyFrom(either.where)
     return query
@@ -118,7 +118,7 @@ def head_query(env: str, kind: str, shard: int) -> Any:
     The query for the task of a kind and shard that is due first for workers, now or later.
     """
     place = f"{env}/{pull_lane(kind)}/{shard:03d}"
-    return _range_query(TASKS, False, _DUE, f"{place}/", f"{place}{AFTER}", 1)
+    return range_query(TASKS, False, _DUE, f"{place}/", f"{place}{AFTER}", 1)
 
 
 def first_of_shard(store: Store, env: str, kind: str, shard: int) -> datetime | None:
@@ -217,12 +217,16 @@ def _range(
 ) -> tuple[list[Document], datetime | None]:
     parent, name, group = where
     try:
-        return store.wire.run_query(_range_query(name, group, field, floor, ceiling, limit), parent)
+        return store.wire.run_query(range_query(name, group, field, floor, ceiling, limit), parent)
     except WireError as error:
         raise error.translated(f"looking at {field} in {name}", unknown=False) from error
 
 
-def _range_query(name: str, group: bool, field: str, floor: str, ceiling: str, limit: int) -> Any:
+def range_query(name: str, group: bool, field: str, floor: str, ceiling: str, limit: int) -> Any:
+    """
+    The query for the documents of a collection (or collection group) with a text from *floor* to *ceiling* in *field*: the
+    first *limit* in its order; 0: all, in any order.
+    """
     query: Any = _QueryType()
     query.from_.add(collection_id=name, all_descendants=group)
     both = query.where.composite_filter

@@ -15,17 +15,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from google.cloud.firestore_v1.types import query as _query
-
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import AFTER
 from gcp_oncetask.store.codec import decode, put
 from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.queries import range_query
 from gcp_oncetask.store.store import Store
 
 SESSIONS: Final = "onceSessions"
-_QueryType: Final = _query.StructuredQuery.pb()
-_GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _REQUEST_TIME = 4, 2, 1, 1
+_REQUEST_TIME: Final = 1
 _KEPT: Final = timedelta(days=1)
 
 
@@ -112,13 +110,4 @@ def leaving_query(store: Store, env: str) -> Any:
 
 
 def _since(env: str, field: str, start: datetime) -> Any:
-    query: Any = _QueryType()
-    query.from_.add(collection_id=SESSIONS)
-    both = query.where.composite_filter
-    both.op = _AND
-    for op, value in ((_GREATER_OR_EQUAL, f"{env}/{instant(start)}"), (_LESS_OR_EQUAL, f"{env}{AFTER}")):
-        one = both.filters.add().field_filter
-        one.field.field_path = field
-        one.op = op
-        one.value.string_value = value
-    return query
+    return range_query(SESSIONS, False, field, f"{env}/{instant(start)}", f"{env}{AFTER}", 0)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask import courier, lease, telemetry
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.clock import Mark
+from gcp_oncetask.clock import Duration, Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
 from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.documents import resource_prefix, state_prefix, task_name
@@ -51,7 +50,7 @@ class PerTask:
         self.otherwise = otherwise
 
     @classmethod
-    def finished(cls, tasks: Iterable[OnceTask[Any]], *, again: timedelta | float = 60.0) -> PerTask:
+    def finished(cls, tasks: Iterable[OnceTask[Any]], *, again: Duration = 60.0) -> PerTask:
         """
         Those *tasks* are done; the others are offered again after *again* (seconds or a timedelta), no attempt burned.
 

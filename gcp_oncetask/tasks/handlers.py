@@ -183,14 +183,7 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
     owed = sweeper.attend(engine, snapshot)
     if owed is not None:
         return Ended(Outcome.RECOVERED, owed)
-    delivery = Delivery(
-        env=lock.env,
-        document=snapshot.path,
-        sequence=lock.sequence,
-        dispatch=max(lock.dispatches, 1),
-        scheduled_by=lock.scheduled_by or "-",
-        token=lock.token,
-    )
+    delivery = Delivery.present(snapshot.path, lock)
     if generator.recurs(handler.model):
         ended = generator.deliver(engine, handler.model, delivery, TaskHeaders(), snapshot)
         if ended is not None:

@@ -14,11 +14,12 @@ from google.cloud.firestore import Transaction
 
 from gcp_oncetask import keys, telemetry
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
-from gcp_oncetask.job import Duration, Job, policy_of
+from gcp_oncetask.job import Job, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.settling import Ended
@@ -321,7 +322,7 @@ class TaskManager(StoredTasks):
         except Exception:  # noqa: BLE001 - the user's callback must not change the outcome
             LOGGER.exception("the error callback failed for %s", task.path)
 
-    def add_task(self, name: str, key: str, data: Any = None, *, delay: timedelta | float | None = None) -> Created:
+    def add_task(self, name: str, key: str, data: Any = None, *, delay: Duration | None = None) -> Created:
         """
         Ask for *name* to be done for *key* with the newest *data*: of several requests only the newest is run; one that comes
         while it runs is run afterwards, once more however many come.

@@ -10,13 +10,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from google.cloud.firestore import Client
 
 from gcp_oncetask import telemetry
-from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
@@ -33,10 +33,6 @@ _UNPRODUCTIVE: Final = frozenset(
 )
 
 _NOT_RUN: Final = frozenset({Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN})
-
-
-def _seconds(length: timedelta | float) -> float:
-    return length.total_seconds() if isinstance(length, timedelta) else float(length)
 
 
 class Worker:
@@ -67,8 +63,8 @@ class Worker:
         *,
         kinds: Sequence[Any] | None = None,
         concurrency: int | Mapping[str, int] = 8,
-        poll_interval: timedelta | float = 10.0,
-        session_ttl: timedelta | float = 60.0,
+        poll_interval: Duration = 10.0,
+        session_ttl: Duration = 60.0,
         max_tasks: int | None = None,
         client_factory: Callable[[], Client] | None = None,
         listen: bool = True,
@@ -82,8 +78,8 @@ class Worker:
             )
         self._limits = _limits(self.kinds, concurrency)
         self._total = sum(self._limits.values()) if isinstance(concurrency, Mapping) else int(concurrency)
-        self._poll = _seconds(poll_interval)
-        self._ttl = _seconds(session_ttl)
+        self._poll = seconds(poll_interval)
+        self._ttl = seconds(session_ttl)
         if self._poll <= 0 or self._ttl <= 0:
             raise UsageError("poll_interval and session_ttl must be more than 0.")
         self._max_tasks = max_tasks
@@ -212,7 +208,7 @@ class Worker:
         with self._guard:
             return list(self._threads)
 
-    def stop(self, timeout: timedelta | float | None = None) -> bool:
+    def stop(self, timeout: Duration | None = None) -> bool:
         """
         Take nothing more, and wait until what runs is finished.
 
@@ -225,7 +221,7 @@ class Worker:
         """
         self._stopping.set()
         self._wake.set()
-        if self.engine.clock.wait(self._stopped, 1e9 if timeout is None else _seconds(timeout)):
+        if self.engine.clock.wait(self._stopped, 1e9 if timeout is None else seconds(timeout)):
             return True
         self.hand_back()
         return False
