@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gcp_oncetask import keys, telemetry
-from gcp_oncetask.decision import Put
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.store.codec import Value
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError
-from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
+from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, difference
@@ -128,7 +126,7 @@ def _create(manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int])
     from gcp_oncetask.tasks.manager import Created
 
     engine = manager.locker.engine
-    updates = [_update(engine, drafts[index]) for index in batch]
+    updates = [creation.new_task(engine, drafts[index]) for index in batch]
     answers: list[tuple[Any, int]] = []
     try:
         answers = engine.wire.batch_write([update.message for update in updates])
@@ -147,15 +145,6 @@ def _create(manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int])
         except OncetaskError as error:
             found[index] = error
     return found
-
-
-def _update(engine: Engine, made: Draft) -> Update:
-    missing = Snapshot(made.name.path, None, None, None)
-    put = creation.decide(engine, made, missing)
-    assert isinstance(put, Put)
-    more: dict[str, Value | None] = dict(engine.store.consequences(missing, put.lock).fields)
-    changes = Changes(made.fields(engine)).with_(more)
-    return Update(engine.wire.write(missing.path), missing, put.lock, changes)
 
 
 def delete_many(engine: Engine, paths: Sequence[str]) -> int:

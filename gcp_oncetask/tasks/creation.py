@@ -17,7 +17,7 @@ from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
-from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence
 from gcp_oncetask.tasks.task import SCHEMA
@@ -174,6 +174,17 @@ def message(engine: Engine, operation: str, tasks: Sequence[TaskData]) -> teleme
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def new_task(engine: Engine, made: Draft) -> Update:
+    """
+    The write that creates *made*, on condition that it is not there.
+    """
+    missing = Snapshot(made.name.path, None, None, None)
+    put = decide(engine, made, missing)
+    assert isinstance(put, Put)
+    fields = Changes(made.fields(engine)).with_(engine.store.consequences(missing, put.lock).fields)
+    return Update(engine.wire.write(missing.path), missing, put.lock, fields)
 
 
 def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:

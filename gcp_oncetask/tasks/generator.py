@@ -6,7 +6,6 @@ neither can be without the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,8 +20,7 @@ from gcp_oncetask.record import Status
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update, trusted
-from gcp_oncetask.store.store import Store
-from gcp_oncetask.tasks.creation import Draft
+from gcp_oncetask.tasks.creation import Draft, new_task
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
 
@@ -74,13 +72,6 @@ def deliver(
     return Ended(decision.outcome, f"{delivery.document}: {len(step.made)} occurrences made{left}")
 
 
-@dataclass(slots=True)
-class _Occurrence:
-    snapshot: Snapshot
-    draft: Draft
-    update: Update | None = None
-
-
 class _Step:
     """
     One step of a generator: what it decides, and the occurrences that are created in the same commit.
@@ -91,9 +82,10 @@ class _Step:
         self._kind = kind_of(model)
         self._delivery = delivery
         self._nonce = engine.clock.nonce()
-        self._planned: list[_Occurrence] = []
+        self._planned: list[Draft] = []
         self._there: set[str] = set()
-        self._tried: dict[str, _Occurrence] = {}
+        self._written: list[Update] = []
+        self._tried: dict[str, Update] = {}
         self.made: list[Snapshot] = []
 
     def decide(self, seen: Snapshot) -> Put | Refused | NeedTime:
@@ -141,16 +133,15 @@ class _Step:
     def _path(self, seen: Snapshot, nominal: datetime) -> str:
         return self._name(seen, nominal).path
 
-    def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime) -> _Occurrence:
+    def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime) -> Draft:
         fields, lock = seen.fields, seen.lock
         assert lock is not None
         generator = decode(fields["id"])
         key = decode(fields["resourceKey"]) if "resourceKey" in fields else None
         if key is None and recurrence.overlap == "queue":
             key = f"recurrence/{self._kind.name}/{generator}"
-        name = self._name(seen, nominal)
-        made = Draft(
-            name=name,
+        return Draft(
+            name=self._name(seen, nominal),
             kind=self._kind,
             target=Target(lock.url, lock.queue, wait_until=nominal, traceparent=lock.traceparent),
             payload=decode(fields["data"]),
@@ -159,13 +150,12 @@ class _Step:
             resource_key=key,
             extra={"parentRecurrenceId": generator, "occurrenceAt": nominal},
         )
-        return _Occurrence(Snapshot(name.path, None, None, None), made)
 
     def changes(self, seen: Snapshot) -> Changes:
         """
         The occurrence made last, noted on the generator.
         """
-        return Changes({LAST: encode(self._planned[-1].snapshot.path)}) if self._planned else Changes()
+        return Changes({LAST: encode(self._planned[-1].name.path)}) if self._planned else Changes()
 
     # --- along --------------------------------------------------------------------------------------------------------
 
@@ -173,37 +163,25 @@ class _Step:
         """
         The creation of each occurrence.
         """
-        self._tried |= {occurrence.snapshot.path: occurrence for occurrence in self._planned}
-        return [self._creation(occurrence) for occurrence in self._planned]
-
-    def _creation(self, occurrence: _Occurrence) -> Any:
-        store: Store = self._engine.store
-        made, snapshot = occurrence.draft, occurrence.snapshot
-        put = lease.schedule(None, None, made.target, made.nonce, self._engine.moment(snapshot, made.lane))
-        assert isinstance(put, Put)
-        lock = made.lock(put.lock)
-        fields = Changes(made.fields(self._engine)).with_(store.consequences(snapshot, lock).fields)
-        occurrence.update = Update(self._engine.wire.write(snapshot.path), snapshot, lock, fields)
-        return occurrence.update.message
+        self._written = [new_task(self._engine, draft) for draft in self._planned]
+        self._tried |= {update.before.path: update for update in self._written}
+        return [update.message for update in self._written]
 
     def done(self, results: Sequence[Any] | None) -> None:
         """
         The occurrences are there.
         """
-        # If the answer was lost, it may be that of an earlier try, whose occurrences are not planned any more.
-        for number, occurrence in enumerate(self._planned if results is not None else self._tried.values()):
-            update = occurrence.update
-            assert update is not None
-            if results is None:
-                self.made.append(Snapshot(occurrence.snapshot.path, None, None, update.lock, whole=False))
-            else:
-                self.made.append(update.applied(results[number]))
+        if results is not None:
+            self.made = [update.applied(result) for update, result in zip(self._written, results, strict=True)]
+            return
+        # The answer that was lost may be that of an earlier try, whose occurrences are not planned any more.
+        self.made = [Snapshot(path, None, None, update.lock, whole=False) for path, update in self._tried.items()]
 
     def again(self) -> None:
         """
         Look which occurrences are there already: then the generator advances alone.
         """
-        paths = [occurrence.snapshot.path for occurrence in self._planned]
+        paths = [draft.name.path for draft in self._planned]
         if paths:
             found = self._engine.store.read_all(paths)
             self._there |= {path for path, snapshot in found.items() if snapshot.exists}

@@ -132,8 +132,8 @@ TASK_MUTANTS = tuple(
         (
             "a generator advances without its occurrence",
             "tasks/generator.py",
-            "        return [self._creation(occurrence) for occurrence in self._planned]\n",
-            "        return [self._creation(occurrence) for occurrence in self._planned][1:]\n",
+            "        self._written = [new_task(self._engine, draft) for draft in self._planned]\n",
+            "        self._written = [new_task(self._engine, draft) for draft in self._planned][1:]\n",
         ),
         (
             "a generator counts from now and not from when it was due",
