@@ -69,6 +69,20 @@ def parse(engine: Engine, body: bytes) -> Delivery | Ended:
     return delivery
 
 
+def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
+    """
+    The document as it travelled in *delivery*, on the first try only: whatever is redelivered has most likely moved. None: it
+    is to be read.
+
+    Raises:
+        StoreError: It can't be decoded.
+    """
+    first = headers is not None and headers.retry_count == 0
+    if not first or delivery.contents is None or delivery.version is None:
+        return None
+    return trusted(delivery.document, delivery.version, delivery.contents)
+
+
 def execute(
     engine: Engine,
     renewals: Renewals,
@@ -150,10 +164,7 @@ def claim(run: _Run, start: Snapshot | None) -> Ended:
     Ask for the lease, and go on as the rules decide.
     """
     engine, delivery = run.engine, run.delivery
-    first = run.headers is not None and run.headers.retry_count == 0
-    # Blind on the first try only: whatever is redelivered has most likely moved.
-    if first and delivery.contents is not None and delivery.version is not None:
-        start = trusted(delivery.document, delivery.version, delivery.contents)
+    start = start or as_delivered(delivery, run.headers)
     for _ in range(_CONTESTS):
         gate = None
         if run.job.keyed:
@@ -180,10 +191,9 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
         before[:] = [seen]
         at = engine.moment(seen)
         decision = lease.claim(seen.lock, delivery, run.job.of(seen.lock).policy, run.claimant, at)
-        wants_key = gate is not None and isinstance(decision, Put) and decision.outcome is None
-        return (
-            gate.admit(seen, decision, at) if gate is not None and isinstance(decision, Put) and wants_key else decision
-        )
+        if gate is not None and isinstance(decision, Put) and decision.outcome is None:
+            return gate.admit(seen, decision, at)
+        return decision
 
     changed = engine.store.change(delivery.document, decide, start=start, along=gate)
     decision = changed.decision

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gcp_oncetask import courier, lease
 from gcp_oncetask.decision import NeedTime, Put, Refused, Target
-from gcp_oncetask.delivery import Delivery, TaskHeaders
+from gcp_oncetask.delivery import Delivery
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RecurrenceError
@@ -19,7 +19,7 @@ from gcp_oncetask.execution import postpone
 from gcp_oncetask.record import Status
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
-from gcp_oncetask.store.snapshot import Changes, Snapshot, Update, trusted
+from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.creation import Draft, new_task
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
@@ -35,13 +35,7 @@ def recurs(model: type[TaskData]) -> bool:
     return model.recurrence is not TaskData.recurrence
 
 
-def deliver(
-    engine: Engine,
-    model: type[TaskData],
-    delivery: Delivery,
-    headers: TaskHeaders,
-    start: Snapshot | None = None,
-) -> Ended | None:
+def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, start: Snapshot) -> Ended | None:
     """
     Make what is due of the generator that *delivery* is for, as it was read in *start*; None: it is no generator, but an
     ordinary task.
@@ -49,12 +43,6 @@ def deliver(
     Raises:
         OncetaskError: As ``Store.change``.
     """
-    if start is not None:
-        pass
-    elif delivery.contents is not None and delivery.version is not None and headers.retry_count == 0:
-        start = trusted(delivery.document, delivery.version, delivery.contents)
-    else:
-        start = engine.store.read(delivery.document)
     if "recurrence" not in start.fields:
         return None
     step = _Step(engine, model, delivery)

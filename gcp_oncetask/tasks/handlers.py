@@ -15,7 +15,7 @@ from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
-from gcp_oncetask.execution import execute, parse
+from gcp_oncetask.execution import as_delivered, execute, parse
 from gcp_oncetask.job import Job
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
@@ -160,14 +160,16 @@ def deliver(
     handler = registry.get(name.kind)
     if handler is None:
         return _unhandled(engine, delivery, headers, name.kind)
+    start = None
     if generator.recurs(handler.model):
         try:
-            ended = generator.deliver(engine, handler.model, delivery, headers)
+            start = as_delivered(delivery, headers) or engine.store.read(delivery.document)
+            ended = generator.deliver(engine, handler.model, delivery, start)
         except (StoreError, ContentionError) as error:
             return Ended(Outcome.UNAVAILABLE, str(error))
         if ended is not None:
             return ended
-    return execute(engine, renewals, handler.job, delivery, headers, trace, {})
+    return execute(engine, renewals, handler.job, delivery, headers, trace, {}, start)
 
 
 def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snapshot) -> Ended:
@@ -185,7 +187,7 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
         return Ended(Outcome.RECOVERED, owed)
     delivery = Delivery.present(snapshot.path, lock)
     if generator.recurs(handler.model):
-        ended = generator.deliver(engine, handler.model, delivery, TaskHeaders(), snapshot)
+        ended = generator.deliver(engine, handler.model, delivery, snapshot)
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)
