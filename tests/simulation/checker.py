@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from google.cloud.firestore_v1.types import GetDocumentRequest
 
@@ -41,6 +41,7 @@ class Checker:
     Watches one world.
 
     Attributes:
+        collection: Where the documents are that it looks at.
         violations: What broke the promise, in sentences.
         effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
         by_hand: Documents that a person has resolved.
@@ -50,6 +51,8 @@ class Checker:
         expected: Leases that their process must have heard of: (document, token) -> process.
         started: Every lease whose handler was entered.
     """
+
+    collection: ClassVar[str] = "jobs/"
 
     plan: Plan
     world: World = field(init=False)
@@ -80,7 +83,7 @@ class Checker:
             return
         for write in request.writes:
             path = (write.update.name or write.delete).removeprefix(ROOT)
-            if path.startswith("jobs/"):
+            if path.startswith(self.collection):
                 self._changed(process, path)
 
     def read(self, path: str) -> tuple[Lock | None, dict[str, Any]]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from gcp_oncetask import NamedLock, Status
 from gcp_oncetask.lease.named import ends_at
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.record import Lock
-from tests.simulation.checker import ROOT, Checker
+from tests.simulation.checker import Checker
 from tests.simulation.locks_plan import LocksPlan
 from tests.simulation.world import Process
 
@@ -71,6 +71,8 @@ class LocksChecker(Checker):
         results: Every result that was stored for a key.
     """
 
+    collection: ClassVar[str] = "onceLocks/"
+
     plan: LocksPlan
     holders: list[Holder] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
@@ -80,17 +82,6 @@ class LocksChecker(Checker):
     results: dict[str, list[Any]] = field(default_factory=dict)
 
     # --- after each call ---
-
-    def observe(self, process: Process | None, name: str, request: Any) -> None:
-        """
-        Look at every document that a commit has touched.
-        """
-        if name != "Commit":
-            return
-        for write in request.writes:
-            path = (write.update.name or write.delete).removeprefix(ROOT)
-            if path.startswith("onceLocks/"):
-                self._changed(process, path)
 
     def _changed(self, process: Process | None, path: str) -> None:
         lock, _ = self.read(path)
