@@ -1,0 +1,141 @@
+"""
+A lock as it is stored: what a rule made of a record is what the next reader finds, though only the difference was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcp_oncetask.errors import StoreError
+from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Owed, Status
+from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
+from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
+
+TEXTS = st.text(max_size=6)
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+OWED = st.builds(
+    Owed, TEXTS, st.sampled_from(Event), INSTANTS, INSTANTS, NUMBERS, NUMBERS, TEXTS, NUMBERS, st.tuples(TEXTS, TEXTS)
+)
+BY_TYPE = {
+    "str": TEXTS,
+    "int": NUMBERS,
+    "bool": st.booleans(),
+    "float": st.floats(allow_nan=False),
+    "datetime": INSTANTS,
+    "Any": JSON,
+    "dict[str, Any]": st.dictionaries(TEXTS, JSON, max_size=3),
+    "dict[str, str]": st.dictionaries(TEXTS, TEXTS, max_size=3),
+    "tuple[str, ...]": st.lists(TEXTS, max_size=3).map(tuple),
+    "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, NUMBERS, NUMBERS, TEXTS), max_size=2).map(tuple),
+    "tuple[Owed, ...]": st.lists(OWED, max_size=2).map(tuple),
+    "Status": st.sampled_from(Status),
+}
+ATTRIBUTES: dict[str, st.SearchStrategy[Any]] = {
+    field.name: BY_TYPE[str(field.type).removesuffix(" | None")]
+    | (st.none() if str(field.type).endswith("None") else st.nothing())
+    for field in fields(Lock)
+}
+REQUIRED = ("env", "sequence", "status")
+CHANGES = st.fixed_dictionaries({}, optional=ATTRIBUTES)
+LOCKS = st.fixed_dictionaries(
+    {name: ATTRIBUTES[name] for name in REQUIRED},
+    optional={name: values for name, values in ATTRIBUTES.items() if name not in REQUIRED},
+).map(Lock.of)
+
+
+def stored(lock: Lock) -> Any:
+    """
+    A document with all of *lock*.
+    """
+    document = DocumentType()
+    encode_lock(document.fields["lock"], lock)
+    return document
+
+
+@given(LOCKS)
+def test_record_comes_back_as_it_was(lock: Lock) -> None:
+    """
+    Any record, stored whole: every attribute has its value and its type.
+    """
+    assert repr(decode_lock(stored(lock))) == repr(lock)
+
+
+@given(LOCKS, CHANGES)
+def test_difference_makes_the_record(before: Lock, changes: dict[str, Any]) -> None:
+    """
+    What is written of a change, and deleted, on top of what is stored: the record after it; and nothing else is written.
+    """
+    after = before.but(**changes)
+    document, written = stored(before), ValueType()
+    changed, stamped = encode_lock(written, after, before)
+
+    inner = document.fields["lock"].map_value.fields
+    for name in changed:
+        if name in written.map_value.fields:
+            inner[name].CopyFrom(written.map_value.fields[name])
+        else:
+            inner.pop(name, None)
+    assert decode_lock(document) == after
+    assert stamped == ()
+    assert set(changed) == {STORED_NAMES[name] for name in changes if getattr(before, name) != getattr(after, name)}
+
+
+def test_write_that_is_stamped_alone_has_a_mask() -> None:
+    """
+    A refresh writes nothing but the server's time: without a mask it would replace the whole document by nothing.
+    """
+    lock = Lock(env="E", sequence=1, status=Status.LEASED, leased_at=datetime(2026, 1, 1, tzinfo=UTC))
+    before = Snapshot("locks/a", DocumentType().update_time, stored(lock), lock)
+    write = Update(WriteType(), before, lock.but(leased_at=SERVER_TIME), NO_CHANGES).message
+
+    assert write.HasField("update_mask")
+    assert list(write.update_mask.field_paths) == []
+    assert [transform.field_path for transform in write.update_transforms] == ["lock.leasedAt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("sequence", "one", r"sequence: it is 'one'"),
+        ("sequence", 1.0, r"sequence: it is 1\.0"),
+        ("env", 7, r"env: it is 7"),
+        ("status", "asleep", r"status: 'asleep' is not a valid Status"),
+        ("leasedAt", "noon", r"leasedAt: it is 'noon'"),
+        ("leaseSeconds", "long", r"leaseSeconds: it is 'long'"),
+        ("errors", "many", r"errors: "),
+    ],
+)
+def test_foreign_record_is_named(name: str, value: Any, said: str) -> None:
+    """
+    A field of another type, in a map that is called lock: the error says which, and what is there.
+    """
+    document = stored(Lock(env="E", sequence=1, status=Status.SCHEDULED))
+    document.fields["lock"].map_value.fields[name].Clear()
+    put(document.fields["lock"].map_value.fields[name], value)
+
+    with pytest.raises(StoreError, match=said):
+        decode_lock(document)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_record_without_what_it_must_have_is_none_of_ours(name: str) -> None:
+    """
+    A map without environment, sequence or status is somebody else's.
+    """
+    document = stored(Lock(env="E", sequence=1, status=Status.SCHEDULED))
+    del document.fields["lock"].map_value.fields[name]
+
+    with pytest.raises(StoreError, match=f"{name}: it is missing"):
+        decode_lock(document)
