@@ -113,10 +113,9 @@ def serving(workers: int = 4, **extra: str) -> Iterator[Service]:
     """
     The whole of it.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    # Listened to before the server begins: a port that was only looked up may be somebody else's by then.
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     control = Control()
     with LocalCloud(smtp=False) as cloud:
         settings = {
@@ -129,7 +128,14 @@ def serving(workers: int = 4, **extra: str) -> Iterator[Service]:
             "ONCETASK_LOG_GRACE_SECONDS": "1",
             "ONCETASK_LOG_INTERVAL_SECONDS": "0",
         }
-        command = [sys.executable, "-m", "gunicorn", "tests.support.process_app:app", "--bind", f"127.0.0.1:{port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "tests.support.process_app:app",
+            "--bind",
+            f"fd://{listener.fileno()}",
+        ]
         command += ["--workers", str(workers), "--worker-class", "gthread", "--threads", "16", "--timeout", "120"]
         process = subprocess.Popen(
             [*command, *(["--preload"] if extra else [])],
@@ -137,11 +143,12 @@ def serving(workers: int = 4, **extra: str) -> Iterator[Service]:
             env={**os.environ, **settings, "CONTROL_URL": control.url, **extra},
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=(listener.fileno(),),
         )
+        listener.close()
         before = os.environ.get("FIRESTORE_EMULATOR_HOST")
         os.environ["FIRESTORE_EMULATOR_HOST"] = settings["FIRESTORE_EMULATOR_HOST"]
         try:
-            listening(port, process)
             locker = Locker(config=Config.from_env(settings))
             yield Service(cloud, control, locker, url, process)
         finally:
@@ -153,21 +160,6 @@ def serving(workers: int = 4, **extra: str) -> Iterator[Service]:
                 del os.environ["FIRESTORE_EMULATOR_HOST"]
             else:
                 os.environ["FIRESTORE_EMULATOR_HOST"] = before
-
-
-def listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    """
-    Wait until the app answers.
-    """
-    end = time.monotonic() + 30
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            threading.Event().wait(0.05)
-        else:
-            return
-    raise AssertionError("gunicorn did not start")
 
 
 def hold_first_attempt(fact: dict[str, Any], gate: threading.Event) -> threading.Event | None:
