@@ -25,10 +25,11 @@ import pytest
 from google.cloud.firestore import Client
 
 from gcp_emulator.cloud import LocalCloud
+from gcp_emulator.ports import free_port
 from gcp_oncetask import Config, Locker
 from tests.support.branches import Branch
 from tests.support.firebase_tools import PROGRAM, missing, startable
-from tests.support.functions import ROOT, free_port, free_ports, post
+from tests.support.functions import ROOT, free_ports, post
 from tests.support.orders import Order
 
 pytestmark = [

@@ -16,9 +16,10 @@ import yaml
 from google.cloud.firestore import Client
 
 from gcp_emulator.cloud import LocalCloud
+from gcp_emulator.ports import free_port
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.tasks import TaskManager
-from tests.support.functions import ROOT, as_json, free_port, post, send_written, serving, stored
+from tests.support.functions import ROOT, as_json, post, send_written, serving, stored
 from tests.support.orders import Order
 from tests.support.parcels import Parcel
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,19 +23,9 @@ from google.cloud.firestore import Client
 from google.cloud.firestore_v1.types import GetDocumentRequest
 from google.events.cloud.firestore import DocumentEventData
 
+from gcp_emulator.ports import free_port
+
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    """
-    A loopback port that is free now, and not one of those that the system gives to whoever asks for any: between the
-    choice and its use, somebody would.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
 
 
 def free_ports(count: int) -> list[int]:

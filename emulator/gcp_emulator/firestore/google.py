@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from gcp_emulator.clock import Clock, SystemClock
+from gcp_emulator.ports import free_port
 
 ENVIRONMENT = "GCP_EMULATOR_FIRESTORE_JAR"
 MAIN_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
@@ -107,7 +108,7 @@ class GoogleFirestore:
         # A free port can be taken by somebody else before Java binds it.
         for left in range(_STARTS - 1, -1, -1):
             try:
-                return self._start(jar, port or _free_port())
+                return self._start(jar, port or free_port())
             except RuntimeError:
                 self.stop()
                 if port or not left:
@@ -200,12 +201,6 @@ class GoogleFirestore:
         assert self._output is not None
         # Not by seeking: the process writes at the position that we share with it.
         return os.pread(self._output.fileno(), _PRINTED_BYTES, 0).decode(errors="replace")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

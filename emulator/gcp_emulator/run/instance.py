@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from gcp_emulator.clock import SystemClock, new_id
+from gcp_emulator.ports import free_port
 
 HOST = "127.0.0.1"
 MAX_LINE = 256 * 1024
@@ -75,7 +76,7 @@ class Instance:
         self, command: Sequence[str], environment: Mapping[str, str], cwd: str | Path | None, on_line: OnLine
     ) -> None:
         self.id = f"00{new_id()}{new_id()}"
-        self.port = _free_port()
+        self.port = free_port()
         self.in_flight = 0
         self._on_line = on_line
         self._last_lines: deque[str] = deque(maxlen=20)
@@ -294,15 +295,6 @@ def _abandon(connection: http.client.HTTPConnection, method: str) -> None:
         connection.close()
 
     threading.Thread(target=drain, name="run-abandoned", daemon=True).start()
-
-
-def _free_port() -> int:
-    """
-    A port nobody listens on; the instance binds it a moment later.
-    """
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _ending(code: int) -> str:
