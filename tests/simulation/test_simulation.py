@@ -15,61 +15,23 @@ from tests.simulation.plan import Plan, plan_of
 from tests.simulation.runner import EXERCISED, KINDS, Summary, planned, play, report, run_many, shrunk
 from tests.simulation.world import World
 
-HISTORIES = 2000
-TASK_HISTORIES = 800
-LOCK_HISTORIES = 400
-WORKER_HISTORIES = 120
+HISTORIES = {"chains": 2000, "tasks": 800, "locks": 400, "workers": 120}
 
 
 @pytest.mark.timeout(600)
-def test_promise_holds_in_two_thousand_histories() -> None:
+@pytest.mark.parametrize(("kind", "histories"), HISTORIES.items(), ids=HISTORIES)
+def test_promise_holds_in_all_histories(kind: str, histories: int) -> None:
     """
-    After every commit and at the end of every history; and what the histories are for has really happened in them.
+    After every commit and at the end of every history; and what the histories are for has really happened in them. Chains;
+    once-tasks with resource keys, batches, cancellations, newer payloads and generators; locks and runs with zombies of all
+    ages, retired and deleted documents, wrong clocks and lost answers; workers that come, stop, die and sleep, whose shards
+    are shared evenly at rest.
     """
-    summary = run_many(range(HISTORIES), jobs=2)
+    summary = run_many(range(histories), jobs=2, kind=kind)
 
     if summary.failed:
-        pytest.fail(report(summary.failed[0]))
-    assert summary.counts["histories"] == HISTORIES
-    assert summary.missing == []
-
-
-@pytest.mark.timeout(600)
-def test_promise_holds_in_eight_hundred_histories_of_once_tasks() -> None:
-    """
-    With resource keys, batches, cancellations, newer payloads and generators; and all of that has really happened.
-    """
-    summary = run_many(range(TASK_HISTORIES), jobs=2, kind="tasks")
-
-    if summary.failed:
-        pytest.fail(report(summary.failed[0], "tasks"))
-    assert summary.counts["histories"] == TASK_HISTORIES
-    assert summary.missing == []
-
-
-@pytest.mark.timeout(600)
-def test_promise_holds_in_four_hundred_histories_of_locks_and_runs() -> None:
-    """
-    With zombies of all ages, retired and deleted documents, wrong clocks and lost answers; and all of that has happened.
-    """
-    summary = run_many(range(LOCK_HISTORIES), jobs=2, kind="locks")
-
-    if summary.failed:
-        pytest.fail(report(summary.failed[0], "locks"))
-    assert summary.counts["histories"] == LOCK_HISTORIES
-    assert summary.missing == []
-
-
-@pytest.mark.timeout(600)
-def test_promise_holds_in_a_hundred_and_twenty_histories_of_workers() -> None:
-    """
-    With workers that come, stop, die and sleep: what is pulled is run as promised, and shards are shared evenly at rest.
-    """
-    summary = run_many(range(WORKER_HISTORIES), jobs=2, kind="workers")
-
-    if summary.failed:
-        pytest.fail(report(summary.failed[0], "workers"))
-    assert summary.counts["histories"] == WORKER_HISTORIES
+        pytest.fail(report(summary.failed[0], kind))
+    assert summary.counts["histories"] == histories
     assert summary.missing == []
 
 
