@@ -18,7 +18,8 @@ from gcp_oncetask.record import Lock, Status
 
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""
-_BELOW_TASKS: Final = f"{TASKS}/"
+BELOW_TASKS: Final = f"{TASKS}/"
+"""What the paths of the once-tasks begin with."""
 LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
 AFTER: Final = "0"
@@ -58,9 +59,9 @@ def task_name(path: str) -> TaskName | None:
     """
     The once-task whose document is at *path*; None if it is none.
     """
-    if not path.startswith(_BELOW_TASKS):
+    if not path.startswith(BELOW_TASKS):
         return None
-    parts = path.removeprefix(_BELOW_TASKS).split(":")
+    parts = path.removeprefix(BELOW_TASKS).split(":")
     return TaskName(parts[1], parts[2], unquote(parts[3])) if len(parts) == 4 else None
 
 

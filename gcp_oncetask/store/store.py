@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.decision import NeedTime, Put
-from gcp_oncetask.documents import TASKS
+from gcp_oncetask.documents import BELOW_TASKS
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value
@@ -27,7 +27,6 @@ from gcp_oncetask.store.wire import Wire
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-_TASKS: Final = f"{TASKS}/"
 
 T = TypeVar("T")
 
@@ -276,7 +275,7 @@ class Store:
         """
         What a commit that takes *snapshot* to the record *lock* writes along.
         """
-        if not snapshot.path.startswith(_TASKS):
+        if not snapshot.path.startswith(BELOW_TASKS):
             return NOTHING
         return consequences(snapshot, lock, self.wire.name, self.estimate())
 
