@@ -29,6 +29,39 @@ class Mark(NamedTuple):
     wall: float
 
 
+class Wakeup:
+    """
+    An event that is waited for by a clock: as ``threading.Event``, with its condition in the open.
+
+    Attributes:
+        changed: Notified when the event is set; a virtual clock notifies it as well when it is moved.
+    """
+
+    def __init__(self) -> None:
+        self.changed: Final = threading.Condition()
+        self._set = False
+
+    def is_set(self) -> bool:
+        """
+        Whether it is set.
+        """
+        return self._set
+
+    def set(self) -> None:
+        """
+        Wake every thread that waits for it, and let none wait until it is cleared.
+        """
+        with self.changed:
+            self._set = True
+            self.changed.notify_all()
+
+    def clear(self) -> None:
+        """
+        Let threads wait for it again.
+        """
+        self._set = False
+
+
 class Clock(Protocol):
     """
     Time, waiting and chance, as one object that tests replace.
@@ -44,9 +77,9 @@ class Clock(Protocol):
         This instant.
         """
 
-    def wait(self, event: threading.Event, timeout: float) -> bool:
+    def wait(self, wakeup: Wakeup, timeout: float) -> bool:
         """
-        Wait until *event* is set or *timeout* seconds have passed; returns whether it is set.
+        Wait until *wakeup* is set or *timeout* seconds have passed; returns whether it is set.
         """
 
     def random(self) -> float:
@@ -95,8 +128,9 @@ class SystemClock:
     def mark(self) -> Mark:
         return Mark(time.monotonic(), time.clock_gettime(_BOOTTIME), time.time())
 
-    def wait(self, event: threading.Event, timeout: float) -> bool:
-        return event.wait(max(0.0, timeout))
+    def wait(self, wakeup: Wakeup, timeout: float) -> bool:
+        with wakeup.changed:
+            return wakeup.changed.wait_for(wakeup.is_set, max(0.0, timeout))
 
     def random(self) -> float:
         return _NONCES.random()
@@ -105,9 +139,9 @@ class SystemClock:
         return f"{_NONCES.getrandbits(96):024x}"
 
 
-class Pause(threading.Event):
+class Pause(Wakeup):
     """
-    An event that nobody sets: whoever waits for it only lets time pass.
+    A wakeup that is never set: a wait for it only lets time pass.
     """
 
 

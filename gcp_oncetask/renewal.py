@@ -5,12 +5,13 @@ Leases are renewed while their handlers run: one thread per process watches all 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.clock import Clock, Mark, Wakeup, elapsed
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError
 from gcp_oncetask.logs import LogContext
@@ -41,7 +42,8 @@ class Renewals:
     """
     Renews the leases of the attempts that are running in this process, and of the locks that are kept alive.
 
-    The thread starts with the first attempt, ends when it finds none, and starts anew in a forked child.
+    A thread watches them. It starts with the first lease and anew in a forked child. It ends when it finds no lease, which
+    it looks for when the next renewal would be due, when this object is closed, and when this object is no longer used.
 
     Args:
         clock: When a renewal is due.
@@ -51,46 +53,106 @@ class Renewals:
     def __init__(self, clock: Clock, spawn: Callable[..., Any] | None = None) -> None:
         self._clock = clock
         self._spawn = spawn
-        self._forks = -1
         self._start()
 
     def _start(self) -> None:
         self._forks = forks.generation
-        self._guard = threading.Lock()
-        self._wake = threading.Event()
-        self._next: dict[Renewable, tuple[Mark, float]] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._patience: float | None = None
+        self._watch = _Watch(self._clock, self._spawn)
+        # The thread refers to the watch alone, so it does not keep this object, and with it a whole locker, alive.
+        self._unused = weakref.finalize(self, self._watch.wake)
+        self._unused.atexit = False
 
     def add(self, attempt: Renewable, every: float, since: Mark) -> None:
         """
         Renew *attempt* each *every* seconds from *since* on.
         """
         if self._forks != forks.generation:
+            # The parent's watch may be locked by a thread that the child does not have.
+            self._unused.detach()
             self._start()
-        with self._guard:
-            self._next[attempt] = (since, every)
-            if self._patience is None:
-                self._patience = every
-                start = self._spawn or _thread
-                start(self._run, every)
-            elif every < self._patience:
-                # The thread looks at least this often, so it need not be woken for each attempt.
-                self._patience = every
-                self._wake.set()
+        self._watch.add(attempt, every, since)
 
     def remove(self, attempt: Renewable) -> None:
         """
         Stop renewing *attempt*.
         """
+        self._watch.remove(attempt)
+
+    def stop(self) -> None:
+        """
+        Start no renewal from now on.
+        """
+        self._watch.stop()
+
+    def close(self) -> None:
+        """
+        Stop, and wait until the threads have ended.
+        """
+        self._watch.close()
+
+
+class _Watch:
+    """
+    The leases that are watched, and the threads that renew them.
+    """
+
+    def __init__(self, clock: Clock, spawn: Callable[..., Any] | None) -> None:
+        self._clock = clock
+        self._spawn = spawn
+        self._guard = threading.Lock()
+        self._looks = Wakeup()
+        self._next: dict[Renewable, tuple[Mark, float]] = {}
+        self._thread: threading.Thread | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._patience: float | None = None
+        self._stopped = False
+
+    def add(self, attempt: Renewable, every: float, since: Mark) -> None:
+        with self._guard:
+            if self._stopped:
+                return
+            self._next[attempt] = (since, every)
+            if self._patience is None:
+                self._patience = every
+                self._begin(every)
+            elif every < self._patience:
+                # The thread looks at least this often, so it need not be woken for each attempt.
+                self._patience = every
+                self.wake()
+
+    def _begin(self, wait: float) -> None:
+        if self._spawn is not None:
+            self._spawn(self._run, wait)
+            return
+        self._thread = threading.Thread(target=self._run, args=(wait,), name="oncetask-renewals", daemon=True)
+        self._thread.start()
+
+    def remove(self, attempt: Renewable) -> None:
         with self._guard:
             self._next.pop(attempt, None)
+
+    def wake(self) -> None:
+        """
+        Have the thread look now. Takes no guard: garbage is collected in any thread, also in one that holds it.
+        """
+        self._looks.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.wake()
+
+    def close(self) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def _run(self, wait: float | None) -> None:
         # Waiting comes first: most attempts are over by then, and a thread for each of them would cost more than they do.
         while wait is not None:
-            self._clock.wait(self._wake, wait)
-            self._wake.clear()
+            self._clock.wait(self._looks, wait)
+            self._looks.clear()
             wait = self._due()
 
     def _due(self) -> float | None:
@@ -100,7 +162,7 @@ class Renewals:
         now = self._clock.mark()
         ripe = []
         with self._guard:
-            if not self._next:
+            if self._stopped or not self._next:
                 self._patience = None
                 return None
             wait = self._patience or 0.0
@@ -131,10 +193,6 @@ class Renewals:
             LOGGER.warning("renewing %s failed: %s", attempt.context.document, error)
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
             LOGGER.exception("renewing %s failed", attempt.context.document)
-
-
-def _thread(run: Callable[..., Any], *arguments: Any) -> None:
-    threading.Thread(target=run, args=arguments, name="oncetask-renewals", daemon=True).start()
 
 
 def renewal_interval(lease: float) -> float:

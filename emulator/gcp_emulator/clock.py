@@ -8,6 +8,8 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -24,9 +26,9 @@ class Clock(Protocol):
         Microseconds since 1970-01-01 UTC.
         """
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+    def wait(self, condition: threading.Condition, until: int | None) -> None:
         """
-        Wait on a held *condition* until it is notified or *timeout* seconds of this clock have passed.
+        Wait on a held *condition* until it is notified or this clock shows *until*, in microseconds (None: only notified).
 
         May return early; callers loop on their own predicate.
         """
@@ -40,60 +42,74 @@ class SystemClock:
     def micros(self) -> int:
         return time.time_ns() // 1000
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        condition.wait(timeout)
+    def wait(self, condition: threading.Condition, until: int | None) -> None:
+        condition.wait(None if until is None else max(0, until - self.micros()) / 1_000_000)
 
 
 class VirtualClock:
     """
     A clock that moves only when told to.
 
-    Waiters wake when the clock is advanced past their time-out or when their condition is notified.
+    Waiters sleep until the clock is advanced or their condition is notified; nothing looks at the time in between.
     """
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._micros = (start - EPOCH) // timedelta(microseconds=1)
         self._lock = threading.Lock()
-        self._waiting: set[threading.Condition] = set()
+        self._waiting: Counter[threading.Condition] = Counter()
 
     def micros(self) -> int:
         return self._micros
 
     def advance(self, seconds: float) -> None:
         """
-        Move time forward and wake every waiter, so that each looks at its own time-out again.
+        Move time forward and wake every waiter, so that each looks at the time again.
         """
         if seconds < 0:
             raise ValueError("a clock is only advanced forward")
+        self._move(lambda now: now + round(seconds * 1_000_000))
+
+    def _move(self, to: Callable[[int], int]) -> None:
         with self._lock:
-            self._micros += round(seconds * 1_000_000)
+            self._micros = to(self._micros)
             waiting = list(self._waiting)
         for condition in waiting:
             with condition:
                 condition.notify_all()
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        if timeout is not None and timeout <= 0:
-            return
+    def wait(self, condition: threading.Condition, until: int | None) -> None:
+        if until is None:
+            condition.wait()
+        else:
+            self.sleep(condition, until)
+
+    def sleep(self, condition: threading.Condition, until: int) -> None:
+        """
+        Wait on a held *condition* until it is notified or another thread has moved this clock to *until*, in microseconds.
+        """
         with self._lock:
-            self._waiting.add(condition)
+            if self._micros >= until:
+                return
+            self._waiting[condition] += 1
         try:
-            # Bounded: an advance between the caller's look at the time and this line has nobody to wake.
-            condition.wait(0.05)
+            # The caller holds the condition until it sleeps, so an advance from here on can't notify too early.
+            condition.wait()
         finally:
             with self._lock:
-                self._waiting.discard(condition)
+                self._waiting[condition] -= 1
+                if not self._waiting[condition]:
+                    del self._waiting[condition]
 
 
 class LoneClock(VirtualClock):
     """
-    A virtual clock of one thread: nobody else could move it while that thread waits, so waiting moves it.
+    A virtual clock of one thread: no other thread would move it while that one waits, so ``wait`` moves it.
     """
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        if timeout is None:
+    def wait(self, condition: threading.Condition, until: int | None) -> None:
+        if until is None:
             raise RuntimeError("This would wait for ever: nothing else runs on this clock.")
-        self._micros += max(0, round(timeout * 1_000_000))
+        self._move(lambda now: max(now, until))
 
 
 def datetime_of(micros: int) -> datetime:

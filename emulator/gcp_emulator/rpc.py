@@ -142,8 +142,8 @@ class Service:
         until = self.clock.micros() + round(seconds * 1_000_000)
         held = Condition()
         with held:
-            while (left := until - self.clock.micros()) > 0:
-                self.clock.wait(held, left / 1_000_000)
+            while self.clock.micros() < until:
+                self.clock.wait(held, until)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """

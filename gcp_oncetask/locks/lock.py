@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
+from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
 from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.delivery import Outcome, valid_path
 from gcp_oncetask.documents import LOCKS
@@ -195,7 +195,7 @@ class NamedLock:
     def _wait(self, limit: float) -> Refused | None:
         engine = self._engine
         start = engine.clock.mark()
-        freed = threading.Event()
+        freed = Wakeup()
         longest, tries = _LONGEST_PAUSE, 0
         with ExitStack() as stack:
             while (refused := self._try()) is not None:

@@ -5,11 +5,11 @@ Being told of a change instead of asking for it: an aid to those who wait, on wh
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from gcp_oncetask.clock import Wakeup
 from gcp_oncetask.record import Status
 from gcp_oncetask.store.store import Store
 
@@ -17,7 +17,7 @@ _LOGGER: Final = logging.getLogger("gcp_oncetask")
 
 
 @contextmanager
-def listening(store: Store, path: str, wake: threading.Event) -> Iterator[bool]:
+def listening(store: Store, path: str, wake: Wakeup) -> Iterator[bool]:
     """
     While the block runs, set *wake* whenever the lock of the document at *path* is seen not to be held.
 

@@ -22,8 +22,9 @@ from gcp_emulator.run.logs import RunLogs
 from gcp_emulator.tasks import DispatchRecord
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.alerts import Alert
-from gcp_oncetask.clock import Mark, Pause, SystemClock
+from gcp_oncetask.clock import Mark, Pause, SystemClock, Wakeup
 from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.errors import AlertError, UsageError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
@@ -32,17 +33,24 @@ from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
 _INSTANCE = "in-process"
+_AFTERWARDS = timedelta(days=365).total_seconds()
+"""Longer than anything waits for."""
 
 
 class TestClock:
     """
     The library's clock, on the local cloud's virtual one; chance stays the machine's.
+
+    Attributes:
+        virtual: The local cloud's clock.
+        over: The test has ended: a thread that waits gets UsageError, so that it does not go on with another cloud.
     """
 
     __test__ = False
 
     def __init__(self, clock: VirtualClock) -> None:
         self.virtual = clock
+        self.over = False
         self._chance = SystemClock()
         self._looked = threading.local()
 
@@ -54,18 +62,21 @@ class TestClock:
         seconds = self._looked.at / 1_000_000
         return Mark(seconds, seconds, seconds)
 
-    def wait(self, event: threading.Event, timeout: float) -> bool:
-        if isinstance(event, Pause) or threading.current_thread() is threading.main_thread():
+    def wait(self, wakeup: Wakeup, timeout: float) -> bool:
+        if isinstance(wakeup, Pause) or threading.current_thread() is threading.main_thread():
             # A pause takes virtual time at once, in every thread: the test's own may be waiting for whoever makes it.
-            if not event.is_set():
+            if not wakeup.is_set():
                 self.virtual.advance(timeout)
-            return event.is_set()
+            return wakeup.is_set()
         # From when this thread last looked, and reckoned its time-out: the test may have moved the clock since.
         end = getattr(self._looked, "at", self.virtual.micros()) + round(timeout * 1_000_000)
-        while not event.is_set() and self.virtual.micros() < end:
-            event.wait(0.01)
+        with wakeup.changed:
+            while not (self.over or wakeup.is_set()) and self.virtual.micros() < end:
+                self.virtual.sleep(wakeup.changed, end)
+            if self.over and not wakeup.is_set():
+                raise UsageError("oncetask_cloud has ended with its test; end every thread that uses it before.")
         self._looked.at = self.virtual.micros()
-        return event.is_set()
+        return wakeup.is_set()
 
     def random(self) -> float:
         return self._chance.random()
@@ -88,8 +99,6 @@ class Alerts:
         Keep *alert*.
         """
         if self.down:
-            from gcp_oncetask.errors import AlertError
-
             raise AlertError("the alert channel of this test is down")
         self.sent.append(alert)
 
@@ -147,9 +156,17 @@ class OncetaskCloud:
 
     def stop(self) -> None:
         """
-        Give every used locker back what it had, and close what was opened.
+        Give every used locker back what it had, and close what was opened; no thread of the library goes on.
         """
+        for locker, _, _ in self._used:
+            locker.renewals.stop()
+            clock = locker.engine.clock
+            assert isinstance(clock, TestClock)
+            clock.over = True
+        # A call that a fault delays, and a thread that waits for a lock, wait for a clock that nobody moves any more.
+        self.clock.advance(_AFTERWARDS)
         for locker, engine, renewals in self._used:
+            locker.renewals.close()
             locker.engine.__dict__.clear()
             locker.engine.__dict__.update(engine)
             locker.renewals = renewals

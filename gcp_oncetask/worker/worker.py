@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.cloud.firestore import Client
 
 from gcp_oncetask import telemetry
-from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
+from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
@@ -85,9 +85,9 @@ class Worker:
         self._max_tasks = max_tasks
         self._client_factory = client_factory
         self._listens = listen
-        self._wake = threading.Event()
+        self._wake = Wakeup()
         self._stopping = threading.Event()
-        self._stopped = threading.Event()
+        self._stopped = Wakeup()
         self._stopped.set()
         self._guard = threading.Lock()
         self._signalled = False

@@ -12,7 +12,7 @@ import pytest
 
 from gcp_emulator.clock import VirtualClock
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.clock import pause
+from gcp_oncetask.clock import Wakeup, pause
 from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
 from tests.support.orders import URL, Order, Shop, make_shop
@@ -108,7 +108,7 @@ def test_pause_on_another_thread_takes_virtual_time() -> None:
     assert not pausing.is_alive()
     assert virtual.micros() - before == 30_000_000
 
-    event = threading.Event()
+    event = Wakeup()
     waiting = threading.Thread(target=clock.wait, args=(event, 30.0), daemon=True)
     waiting.start()
     waiting.join(0.1)
@@ -129,7 +129,7 @@ def test_time_out_counts_from_the_last_look_at_the_clock() -> None:
         clock.mark()
         looked.set()
         moved.wait(10)
-        assert not clock.wait(threading.Event(), 3)
+        assert not clock.wait(Wakeup(), 3)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()

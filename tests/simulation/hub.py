@@ -87,7 +87,7 @@ class Hub:
         """
         return self.now
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+    def wait(self, condition: threading.Condition, until: int | None) -> None:
         """
         The servers' clock is never waited on here: nothing of theirs runs by itself.
         """

@@ -17,7 +17,7 @@ from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker import looking as looking_module
 from gcp_oncetask.worker import worker as worker_module
 from tests.simulation.history import BOUND
-from tests.simulation.hub import SECOND, Owner, Promise
+from tests.simulation.hub import SECOND, Owner, Promise, Signal
 from tests.simulation.outlets import cooperative
 from tests.simulation.plan import Plan
 from tests.simulation.tasks_history import Keyed, Newest, Pile, TasksHistory, Tick, Work
@@ -80,6 +80,7 @@ class WorkersHistory(TasksHistory):
         return [
             *super().replaced(),
             (worker_module, "threading", cooperative(self.hub)),
+            (worker_module, "Wakeup", lambda: Signal(self.hub)),
             (looking_module, "threading", cooperative(self.hub)),
             (looking_module, "due_for_workers", self._looked),
             (sessions_module, "beat", self._beaten(sessions_module.beat)),

@@ -4,7 +4,6 @@ The world of one history: the in-process cloud, app processes that live and die 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.alerts import Alert
-from gcp_oncetask.clock import Mark
+from gcp_oncetask.clock import Mark, Wakeup
 from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.renewal import Renewals
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
@@ -61,7 +60,7 @@ class ProcessClock:
         seconds = self._hub.now / SECOND
         return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
 
-    def wait(self, event: threading.Event, timeout: float) -> bool:
+    def wait(self, event: Wakeup | Signal, timeout: float) -> bool:
         # Rounded up: who waits for less than a microsecond would look again at the same instant, for ever.
         wait = timeout + 1 / SECOND if timeout > 0 else 0.0
         if isinstance(event, Signal):

@@ -176,7 +176,7 @@ class GoogleFirestore:
             if now >= until:
                 raise RuntimeError(f"The Firestore emulator wasn't ready in time. It printed:\n{self._printed()}")
             with pause:
-                self._clock.wait(pause, 0.05)
+                self._clock.wait(pause, now + 50_000)
         raise RuntimeError(
             f"The Firestore emulator ended with {self._process.returncode}. It printed:\n{self._printed()}"
         )

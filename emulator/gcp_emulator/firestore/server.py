@@ -255,9 +255,8 @@ class FirestoreServer:
         key = request.transaction
         limit = arrived + LOCK_TIMEOUT.get(self._conflicts, 0)
         while holders := database.holders(request.writes, key):
-            left = limit - self._clock.micros()
             deadlocked = self._conflicts == "pessimistic" and bool(key) and database.deadlocked(key, holders)
-            if left <= 0 or deadlocked:
+            if self._clock.micros() >= limit or deadlocked:
                 database.abort(key)
                 self._lock.notify_all()
                 sentence = CONTENTION if self._conflicts == "pessimistic" else "Transaction lock timeout."
@@ -265,7 +264,7 @@ class FirestoreServer:
             if key:
                 database.waits[key] = holders
             try:
-                self._clock.wait(self._lock, left / 1_000_000)
+                self._clock.wait(self._lock, limit)
             finally:
                 database.waits.pop(key, None)
 

@@ -154,7 +154,7 @@ class Dispatcher:
                 now = self._clock.micros()
                 at = None if self.running >= self._max_threads else self._backlog.next_due(now)
                 if at is None or at > now:
-                    self._clock.wait(self.changed, None if at is None else (at - now) / SECOND)
+                    self._clock.wait(self.changed, at)
 
     def _in_background(self, delivery: _Delivery) -> Callable[[], None]:
         def run() -> None:
