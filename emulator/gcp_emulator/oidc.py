@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from cryptography import x509
@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from gcp_emulator.clock import Clock, datetime_of
 from gcp_emulator.faults import Faults
+from gcp_emulator.http_server import HttpServer
 
 CERTS_PATH = "/oauth2/v1/certs"
 JWKS_PATH = "/oauth2/v3/certs"
@@ -66,7 +67,7 @@ class OidcIssuer:
         self._changed = threading.Condition()
         self._failing: int | None = 0
         self._hanging = False
-        self._server: ThreadingHTTPServer | None = None
+        self._server: HttpServer | None = None
         self._port = 0
 
     # Made when first asked for: a key takes longer than everything else that a test's cloud is made of.
@@ -119,11 +120,9 @@ class OidcIssuer:
         """
         # Before several threads can ask for it.
         assert self._published
-        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="oidc", daemon=True).start()
-        self._server = server
-        self._port = server.server_address[1]
+        self._server = HttpServer(_handler(self), port, "oidc")
+        self._server.start()
+        self._port = self._server.port
         return self.certs_url
 
     def stop(self) -> None:
@@ -132,8 +131,7 @@ class OidcIssuer:
         """
         self.heal()
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.stop()
             self._server = None
 
     @property

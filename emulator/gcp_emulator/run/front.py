@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from gcp_emulator.run.instance import HOST, Answer, Headers
+from gcp_emulator.http_server import HttpServer
+from gcp_emulator.run.instance import Answer, Headers
 
 MAX_BODY = 32 * 1024 * 1024
 _HOP_BY_HOP = frozenset(
@@ -62,21 +63,16 @@ class Front:
     """
 
     def __init__(self, handle: Callable[[Request], Answer], port: int) -> None:
-        self._server = _Server((HOST, port), _Connection)
+        self._server = _Server(_Connection, port, "run-front")
         self._server.handle_whole = handle
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="run-front", daemon=True
-        )
-        self._thread.start()
+        self.port = self._server.port
+        self._server.start()
 
     def stop_accepting(self) -> None:
         """
         Close the port; open connections go on.
         """
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
     def close(self) -> None:
         """
@@ -85,9 +81,7 @@ class Front:
         self._server.close_connections()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
+class _Server(HttpServer):
     handle_whole: Callable[[Request], Answer]
 
     def __init__(self, *arguments: Any) -> None:
