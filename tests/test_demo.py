@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import patient
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -28,10 +30,10 @@ def demo(*arguments: str) -> tuple[int, str]:
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=150)
+        said, _ = process.communicate(timeout=patient(150))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=patient(30))
         pytest.fail(f"the demo did not end:\n{said}")
     return process.returncode, said
 

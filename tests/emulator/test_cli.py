@@ -13,13 +13,14 @@ import pytest
 
 from gcp_emulator.cli import _parser, _ports, main
 from gcp_emulator.firestore import find
+from tests.support.patience import patient
 
 PROGRAM = [sys.executable, "-m", "gcp_emulator"]
 
 
 def run(*arguments, **options):
     command = [*PROGRAM, *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
 
 def python(code):
@@ -87,7 +88,7 @@ def test_start_prints_the_environment_and_stops_clean(number):
         assert told == "{'n': 1}\n"
         family = family_of(process)
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(patient(30)) == 0
         assert ended(family)
         assert process.stderr.read() == "stopped\n"
 
@@ -101,7 +102,7 @@ def test_start_leaves_no_java_behind():
         family = family_of(process)
         assert any("java" in one.name() for one in family)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(patient(30)) == 0
         assert ended(family)
 
 
@@ -168,7 +169,7 @@ def test_exec_forwards_signals(number):
         family = family_of(process)
         assert len(family) == 2
         process.send_signal(number)
-        assert process.wait(10) == 40 + number
+        assert process.wait(patient(30)) == 40 + number
         assert process.stdout.read() == f"got {int(number)}\n"
         assert ended(family)
 

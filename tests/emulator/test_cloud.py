@@ -20,6 +20,7 @@ from gcp_emulator.clock import VirtualClock
 from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.firestore import find
 from gcp_emulator.tasks import WsgiTransport
+from tests.support.patience import patient
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_tasks_are_delivered_with_tokens_of_the_issuer(cloud, tasks):
         url = f"http://127.0.0.1:{server.server_port}/"
         task = {"http_request": {"url": url, "http_method": "POST", "oidc_token": token}}
         tasks.create_task(parent=cloud.queue(), task=task)
-        assert cloud.tasks.idle(10)
+        assert cloud.tasks.idle(patient(30))
         server.shutdown()
         thread.join()
     claims = id_token.verify_token(seen[0], Request(), "https://orders.test", certs_url=cloud.oidc.certs_url)

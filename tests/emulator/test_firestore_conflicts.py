@@ -5,7 +5,6 @@ Transactions that meet, in the three ways that Firestores deal with it.
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from google.cloud import firestore
 from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.clock import LoneClock
 from gcp_emulator.firestore import FirestoreServer
+from tests.support.patience import patient
 
 
 def client_of(conflicts: Any, clock: Any = None) -> firestore.Client:
@@ -56,7 +56,7 @@ class Beside:
 
     def done(self) -> Exception | None:
         """What it raised, once it is over."""
-        self._thread.join(10)
+        self._thread.join(patient(30))
         assert not self._thread.is_alive()
         return self.error
 
@@ -154,10 +154,9 @@ def test_waiting_holds_up_nobody_else():
     reader = begun(client, "c/a")
     writer = Beside(lambda: client.document("c/a").set({"n": 2}))
     assert writer.is_waiting()
-    begun_at = time.perf_counter()
     for number in range(50):
         client.document("c/b").set({"n": number})
-    assert time.perf_counter() - begun_at < 1
+    assert writer.is_waiting()
     reader._rollback()
     assert writer.done() is None
 

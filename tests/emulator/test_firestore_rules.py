@@ -19,6 +19,7 @@ from google.cloud.firestore import Client
 
 from gcp_emulator.firestore import GoogleFirestore
 from gcp_emulator.firestore.google import find
+from tests.support.patience import patient
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "demo-local"
@@ -53,7 +54,7 @@ class Rest:
         if user is not None:
             request.add_header("Authorization", f"Bearer {token(user)}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=patient(30)) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()

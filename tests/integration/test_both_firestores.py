@@ -23,6 +23,7 @@ from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute
 from gcp_oncetask.job import Entities, Job
 from tests.support.orders import URL, Order, Shop, make_shop
+from tests.support.patience import patient
 
 KINDS = [
     "embedded",
@@ -157,7 +158,7 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
     job = Job(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
 
     def deliver(_: int) -> Outcome:
-        gate.wait(10)
+        gate.wait(patient(30))
         body = task.http_request.body
         delivery = Delivery.from_json(body)
         return execute(shop.locker.engine, shop.locker.renewals, job, delivery, TaskHeaders(), None, {}).outcome
@@ -306,7 +307,7 @@ def test_function_runs_once_for_simultaneous_calls(local: LocalCloud, shop: Shop
         return f"booked {event}"
 
     def call(_: int) -> str:
-        start.wait(10)
+        start.wait(patient(30))
         try:
             return book("e1")
         except LockBusyError:

@@ -62,9 +62,7 @@ class Desk:
         """
         Run a line in a shell that has none of our settings.
         """
-        done = subprocess.run(
-            command, shell=True, env=self.environ, capture_output=True, text=True, check=False, timeout=60
-        )
+        done = subprocess.run(command, shell=True, env=self.environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

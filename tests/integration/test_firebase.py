@@ -31,6 +31,7 @@ from tests.support.branches import Branch
 from tests.support.firebase_tools import PROGRAM, missing, startable
 from tests.support.functions import ROOT, free_ports, post
 from tests.support.orders import Order
+from tests.support.patience import patient
 
 pytestmark = [
     pytest.mark.google,
@@ -95,7 +96,7 @@ class Emulators:
             try:
                 with held:
                     yield
-                assert process.wait(60) == 0, _printed(output)
+                assert process.wait(patient(60)) == 0, _printed(output)
             except BaseException:
                 print(_printed(output))
                 raise
@@ -154,7 +155,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     # It leaves the workers of Python functions behind, in its process group.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(patient(30))
 
 
 def _printed(output: IO[bytes]) -> str:
@@ -213,7 +214,7 @@ class World:
         """
         Statuses of the deliveries of *path*, once all are answered.
         """
-        assert self.cloud.tasks.idle(30)
+        assert self.cloud.tasks.idle(patient(30))
         name = path.replace("/", "%2F")
         return [record.status for record in self.cloud.tasks.dispatches if f"oncetask_document={name}&" in record.url]
 

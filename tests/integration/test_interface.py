@@ -395,7 +395,7 @@ def cli(cloud: OncetaskCloud, *arguments: str) -> subprocess.CompletedProcess[st
         "ONCETASK_SERVICE_ACCOUNT": "oncetask@demo-local.iam.gserviceaccount.com",
     }
     command = [sys.executable, "-m", "gcp_oncetask", *arguments]
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
 
 
 def test_command_line_shows_cancels_resets_and_sweeps(cloud_on_ports: OncetaskCloud, shop: Shop) -> None:

@@ -18,6 +18,7 @@ import pytest
 from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
 from tests.integration.test_processes import ROOT, Control
+from tests.support.patience import patient
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def holding(*arguments: str) -> Iterator[tuple[Locker, Control, threading.Event,
         finally:
             gate.set()
             process.kill()
-            process.wait(10)
+            process.wait(patient(30))
             control.server.shutdown()
             control.server.server_close()
 
@@ -60,19 +61,19 @@ def test_stopped_holder_is_taken_over_called_back_once_and_changes_nothing(kind:
     """
     SIGSTOP past the ttl, taken by another process, SIGCONT: one callback, the result goes on, the new holder's lock is untouched.
     """
-    with holding(kind, "3") as (locker, control, gate, process):
+    with holding(kind, str(patient(3))) as (locker, control, gate, process):
         mine = locker.lock("graph", ttl=60)
         assert not mine.acquire(blocking=False)
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            assert mine.acquire(timeout=30)
+            assert mine.acquire(timeout=patient(30))
             before = record(locker)
         finally:
             gate.set()
             os.kill(process.pid, signal.SIGCONT)
         [returned] = control.wait("returned")
         [over] = control.wait("over")
-        assert process.wait(20) == 0
+        assert process.wait(patient(20)) == 0
 
         [lost] = control.of("lost")
         assert (lost["name"], lost["taken_over"], lost["token"]) == ("first", True, mine.token - 1)
@@ -93,7 +94,7 @@ def test_holder_stopped_within_its_ttl_is_not_called_back(kind: str) -> None:
         gate.set()
         os.kill(process.pid, signal.SIGCONT)
         control.wait("over")
-        assert process.wait(20) == 0
+        assert process.wait(patient(20)) == 0
 
         assert control.of("lost") == []
         assert [fact["acquired"] for fact in control.of("over")] == [True]
@@ -103,9 +104,10 @@ def test_killed_holder_that_was_kept_alive_frees_its_lock() -> None:
     """
     Held across several lengths of its lease while it lives; within one after SIGKILL.
     """
-    with holding("keep_alive", "3") as (locker, _, _gate, process):
+    lease = patient(3)
+    with holding("keep_alive", str(lease)) as (locker, _, _gate, process):
         mine = locker.lock("graph", ttl=60)
-        assert not mine.acquire(timeout=7)
+        assert not mine.acquire(timeout=2 * lease + 1)
         process.kill()
-        process.wait(10)
-        assert mine.acquire(timeout=4)
+        process.wait(patient(30))
+        assert mine.acquire(timeout=lease + patient(1))

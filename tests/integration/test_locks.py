@@ -31,6 +31,7 @@ from gcp_oncetask import (
 )
 from gcp_oncetask.record import Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.patience import patient
 
 DAY = timedelta(days=1).total_seconds()
 
@@ -279,7 +280,7 @@ def test_two_threads_do_not_share_a_lock_object(locker: Locker) -> None:
     with pytest.raises(UsageError, match="Another thread is acquiring"):
         lock.acquire()
     locker.engine.clock.virtual.advance(2000)  # type: ignore[attr-defined]  # the test's own clock
-    waiting.join(10)
+    waiting.join(patient(30))
     assert not waiting.is_alive()
 
 
@@ -415,7 +416,7 @@ def test_waiter_is_woken_by_a_listener(
     threading.Event().wait(0.2)
     assert firestore.counts["BatchGetDocuments"] <= looks + 1
     lock.release()
-    thread.join(10)
+    thread.join(patient(30))
 
     assert not thread.is_alive()
     assert (waiter.held, lock.held) == (True, False)

@@ -16,6 +16,7 @@ from gcp_oncetask.clock import Wakeup, pause
 from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
 from tests.support.orders import URL, Order, Shop, make_shop
+from tests.support.patience import patient
 
 
 def test_opens_no_socket(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_pause_on_another_thread_takes_virtual_time() -> None:
     clock, before = TestClock(virtual), virtual.micros()
     pausing = threading.Thread(target=pause, args=(clock, 30.0), daemon=True)
     pausing.start()
-    pausing.join(10)
+    pausing.join(patient(30))
     assert not pausing.is_alive()
     assert virtual.micros() - before == 30_000_000
 
@@ -114,7 +115,7 @@ def test_pause_on_another_thread_takes_virtual_time() -> None:
     waiting.join(0.1)
     assert (waiting.is_alive(), virtual.micros() - before) == (True, 30_000_000)
     event.set()
-    waiting.join(10)
+    waiting.join(patient(30))
     assert not waiting.is_alive()
 
 
@@ -128,13 +129,13 @@ def test_time_out_counts_from_the_last_look_at_the_clock() -> None:
     def wait() -> None:
         clock.mark()
         looked.set()
-        moved.wait(10)
+        moved.wait(patient(30))
         assert not clock.wait(Wakeup(), 3)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    assert looked.wait(10)
+    assert looked.wait(patient(30))
     clock.virtual.advance(4)
     moved.set()
-    thread.join(10)
+    thread.join(patient(30))
     assert not thread.is_alive()

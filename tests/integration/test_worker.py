@@ -15,6 +15,7 @@ from google.cloud.firestore import Client
 from gcp_oncetask import NoRetry, UnknownKindError, UsageError
 from gcp_oncetask.tasks import PerTask, TaskData, TaskStatus
 from gcp_oncetask.worker import Worker
+from tests.support.patience import patient
 from tests.support.workers import Ledger, at_work, expire
 
 
@@ -66,7 +67,7 @@ def test_one_busy_key_holds_up_nobody_else(make_manager):
 
     def resize(task, attempt):
         if task.resource_key:
-            assert gate.wait(30)
+            assert gate.wait(patient(30))
         ledger.note(task.id)
 
     manager.register_task_handler(Resize, resize)
@@ -88,7 +89,7 @@ def test_stop_hands_back_what_does_not_end_in_time(make_manager):
 
     def resize(task, attempt):
         started.set()
-        assert gate.wait(30)
+        assert gate.wait(patient(30))
         written.append(attempt.number)
 
     manager.register_task_handler(Resize, resize)
@@ -96,12 +97,12 @@ def test_stop_hands_back_what_does_not_end_in_time(make_manager):
     worker = Worker(manager)
     thread = threading.Thread(target=worker.run)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(patient(30))
     assert not worker.stop(timeout=0.05)
     task = manager.get_task(Resize, "1")
     assert (task.is_queued, task.lock.attempts) == (True, 0)
     gate.set()
-    thread.join(30)
+    thread.join(patient(30))
     assert manager.get_task(Resize, "1").is_queued
     assert Worker(manager).drain() == 1
     assert written == [1, 1]
@@ -187,7 +188,7 @@ def test_a_slow_kind_leaves_a_place_for_the_others(make_manager):
 
     def slow(task, attempt):
         together.release()
-        assert gate.wait(30)
+        assert gate.wait(patient(30))
 
     manager.register_task_handler(Slow, slow)
     manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id))
@@ -298,7 +299,7 @@ def test_tasks_of_one_key_follow_each_other_without_waiting_for_the_poll(make_ma
     manager, ledger, gate = make_manager(), Ledger(), threading.Event()
 
     def resize(task, attempt):
-        assert gate.wait(30)
+        assert gate.wait(patient(30))
         ledger.note(task.id)
 
     manager.register_task_handler(Resize, resize)
@@ -378,6 +379,6 @@ def test_the_workers_own_context_reaches_its_handlers(make_manager):
     worker = Worker(manager, max_tasks=3)
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(30)
+    thread.join(patient(30))
     assert not thread.is_alive()
     assert seen == ["acme"] * 3

@@ -20,6 +20,7 @@ from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.membership import Membership
 from tests.scenarios import row
 from tests.support.orders import Killed
+from tests.support.patience import patient
 from tests.support.workers import Ledger, at_work
 
 SHARDS = "shards of the queue are shared, not tasks: no row that all workers lock; in numbers of tasks by chance, not exactly"
@@ -403,12 +404,12 @@ def test_sl_18_graceful_stop(world: World) -> None:
 
     def slow(task: Any, attempt: Any) -> None:
         running.set()
-        assert gate.wait(20)
+        assert gate.wait(patient(30))
 
     worker = world.worker(slow, concurrency=1)
     thread = threading.Thread(target=worker.run)
     thread.start()
-    assert running.wait(20)
+    assert running.wait(patient(30))
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     other = world.session()
@@ -416,7 +417,7 @@ def test_sl_18_graceful_stop(world: World) -> None:
     assert thread.is_alive()
     gate.set()
     for each in (stopper, thread):
-        each.join(20)
+        each.join(patient(30))
         assert not each.is_alive()
     assert worker.done == 1
     assert world.manager.count(Job)[TaskStatus.COMPLETED] == 1

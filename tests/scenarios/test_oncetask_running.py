@@ -14,6 +14,7 @@ import pytest
 from gcp_oncetask import DuplicateKindError, FixedDelay, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.scenarios import row
+from tests.support.patience import patient
 from tests.support.tasks import Other, Service, Work
 
 
@@ -83,7 +84,7 @@ def test_ot_056_one_at_a_time_per_key(service: Service) -> None:
         if not running.acquire(blocking=False):
             together.append(task.id)
         began.set()
-        others_answered.wait(30)
+        others_answered.wait(patient(30))
         running.release()
 
     service.handle().create(*"abcdef", key="K")
@@ -91,7 +92,7 @@ def test_ot_056_one_at_a_time_per_key(service: Service) -> None:
     first, *others = [service.body(name) for name in "abcdef"]
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(service.post, first)
-        assert began.wait(30)
+        assert began.wait(patient(30))
         answers = service.post_all(others)
         others_answered.set()
         assert held.result().json["outcome"] == "completed"
@@ -110,7 +111,7 @@ def test_ot_056_one_at_a_time_per_key(service: Service) -> None:
 def test_ot_057_without_a_key_at_once(service: Service) -> None:
     service.handle().create(*"abcdef")
     three = threading.Barrier(3)
-    service.act = lambda task, attempt: three.wait(30) and None
+    service.act = lambda task, attempt: three.wait(patient(30)) and None
     answers = service.post_all([service.body(name) for name in "abcdef"], at_once=3)
     assert (answers, sorted(service.ran)) == (["completed"] * 6, list("abcdef"))
 

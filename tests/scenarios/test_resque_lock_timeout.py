@@ -21,6 +21,7 @@ from gcp_oncetask import Config, LeaseLostError, LockBusyError, Locker, NamedLoc
 from gcp_oncetask.lease import expires_at
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.scenarios import row
+from tests.support.patience import patient
 
 RAISES = "LockBusyError; the ancestor drops the job without a word, which on_busy='skip' does here"
 
@@ -185,7 +186,7 @@ def test_rl_07_job_is_killed(world: World) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(patient(30))
     world.cloud.local.firestore.stop()
     assert not world.lock(ttl=60).acquire(blocking=False)
     world.cloud.advance(seconds=60)
@@ -422,7 +423,7 @@ def test_rl_31_waiters_see_the_same_expired_lock(world: World) -> None:
         snapshot = real(path)
         if not seen.broken and threading.current_thread() not in once:
             once.append(threading.current_thread())
-            seen.wait(20)
+            seen.wait(patient(30))
         return snapshot
 
     once: list[threading.Thread] = []

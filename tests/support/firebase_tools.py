@@ -46,7 +46,7 @@ def install() -> str:
     command = [npm, "install", "--prefix", str(FOLDER), "--no-save", "--no-fund", "--no-audit", "--ignore-scripts"]
     command += ["--loglevel=error", "--fetch-retries=1", f"firebase-tools@{VERSION}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
         said = "npm took more than 400 s"
     else:

@@ -24,6 +24,7 @@ from google.cloud.firestore_v1.types import GetDocumentRequest
 from google.events.cloud.firestore import DocumentEventData
 
 from gcp_emulator.ports import free_port
+from tests.support.patience import patient
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +63,7 @@ def serving(
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(patient(30))
 
 
 def _await(port: int, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
@@ -83,7 +84,7 @@ def post(url: str, body: bytes = b"", headers: Mapping[str, str] | None = None) 
     """
     request = urllib.request.Request(url, data=body, headers=dict(headers or {}), method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=patient(60)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -18,7 +18,7 @@ def tell(event: str, **facts: Any) -> None:
     Tell the test, and go on when it answers.
     """
     body = json.dumps({"event": event, "pid": os.getpid(), **facts}).encode()
-    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=60) as answer:
+    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=600) as answer:
         answer.read()
 
 

@@ -15,6 +15,8 @@ from gcp_oncetask import Attempt, LeaseLostError, Locker
 from gcp_oncetask.flask import blueprint, locked_handler
 from tests.support.jobs import Job
 
+LEASE = float(os.environ["JOB_LEASE"])
+
 locker = Locker.from_env()
 app = Flask(__name__)
 app.register_blueprint(blueprint(locker))
@@ -25,12 +27,12 @@ def tell(event: str, **facts: Any) -> None:
     Tell the test, and go on when it answers.
     """
     body = json.dumps({"event": event, "pid": os.getpid(), **facts}).encode()
-    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=60) as answer:
+    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=600) as answer:
         answer.read()
 
 
 @app.post("/tasks/job")
-@locked_handler(locker, Job, lease_duration=3, lease_timeout=6)
+@locked_handler(locker, Job, lease_duration=LEASE, lease_timeout=2 * LEASE)
 def work(job: Job, attempt: Attempt) -> None:
     tell("running", job=job.id, number=attempt.number, key=attempt.key, token=attempt.token)
     job.note = f"by attempt {attempt.number}"

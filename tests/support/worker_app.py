@@ -33,7 +33,7 @@ def tell(event: str, **facts: Any) -> None:
     Tell the test, and go on when it answers.
     """
     body = json.dumps({"event": event, "pid": os.getpid(), **facts}).encode()
-    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=60) as answer:
+    with urllib.request.urlopen(os.environ["CONTROL_URL"], data=body, timeout=600) as answer:
         answer.read()
 
 
@@ -56,11 +56,12 @@ def main() -> None:
         return "delivered"
 
     handler = {"ledger": ledger, "hold": hold}[sys.argv[1]]
-    manager.register_task_handler(Parcel, handler, lease_duration=3, lease_timeout=6)
+    lease = float(os.environ["WORKER_LEASE"])
+    manager.register_task_handler(Parcel, handler, lease_duration=lease, lease_timeout=2 * lease)
     worker = Worker(
         manager,
         concurrency=int(os.environ.get("WORKER_CONCURRENCY", "8")),
-        session_ttl=float(os.environ.get("WORKER_TTL", "3")),
+        session_ttl=float(os.environ["WORKER_TTL"]),
         poll_interval=3600,
     )
     worker.run()

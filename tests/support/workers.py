@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.worker import Worker
+from tests.support.patience import patient
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def at_work(*workers: Worker) -> Iterator[None]:
         for stopper in stoppers:
             stopper.start()
         for thread in (*stoppers, *threads):
-            thread.join(30)
+            thread.join(patient(30))
             assert not thread.is_alive()
 
 
@@ -48,13 +49,15 @@ class Ledger:
 
     def wait(self, count: int, timeout: float = 60) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: len(self.runs) >= count, timeout), f"only {len(self.runs)} of {count} ran"
+            assert self.news.wait_for(lambda: len(self.runs) >= count, patient(timeout)), (
+                f"only {len(self.runs)} of {count} ran"
+            )
 
     def until(self, true: Callable[[], bool], timeout: float = 60) -> None:
         """
         Wait for something that tells nobody.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         while not true():
             assert time.monotonic() < deadline
             threading.Event().wait(0.02)

@@ -19,6 +19,7 @@ import pytest
 
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.logs import CloudFormatter, ContextFilter, LogContext, Trail, current, log_decision, payload, trace_of
+from tests.support.patience import patient
 
 TRACE = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -436,7 +437,7 @@ def test_trail_lines_of_threads_do_not_mix():
                     made.write("returned", CONTEXT, "x", outcome=f"{number}-{step}", settlement=str(number) * 10_000)
 
             list(pool.map(write, range(8)))
-        reader.result(10)
+        reader.result(patient(30))
 
     numbers = [strictly(text)["oncetask"]["outcome"] for text in found]
     assert sorted(numbers) == sorted(f"{number}-{step}" for number in range(8) for step in range(25))
