@@ -29,7 +29,7 @@ def test_two_hundred_tests_leave_nothing_running() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/support/at_rest.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "\nTOLD\n" in done.stdout
+    assert "TOLD\n" in done.stdout
     found = {name: json.loads(text) for name, text in re.findall(r"^([A-Z]+) (\{.*\})$", done.stdout, re.MULTILINE)}
     assert found["BEFORE"]["threads"] == found["AFTER"]["threads"] == []
     assert found["AFTER"]["tasks"] == found["BEFORE"]["tasks"]
