@@ -128,7 +128,8 @@ def body_of(alert: Alert) -> str:
         tried = [f"{_instant(e.at)}  sequence {e.sequence}, attempt {e.attempt}: {e.message}" for e in alert.errors]
         paragraphs.append("Failed attempts, oldest first:\n" + _indented(tried))
     if alert.commands:
-        paragraphs.append(f"{_RESOLVES[alert.event]}\n{_indented(alert.commands)}")
+        heading = _RESOLVES[alert.event] if len(alert.commands) > 1 else "To look at it:"
+        paragraphs.append(f"{heading}\n{_indented(alert.commands)}")
     return "\n\n".join(paragraphs) + "\n"
 
 

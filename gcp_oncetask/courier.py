@@ -15,6 +15,7 @@ from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.lease import verbs
 from gcp_oncetask.record import Event, Lock, Owed, Status
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -115,15 +116,18 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
         reason=owed.reason,
         evidence=owed.evidence,
         errors=lock.errors,
-        commands=commands_for(engine, snapshot.path, owed.event),
+        commands=commands_for(
+            engine, snapshot.path, owed.event, verbs.record_of(snapshot.path, snapshot.lock, {}).sort
+        ),
         status=lock.status if snapshot.lock is not None else "unknown",
         url=lock.url,
     )
 
 
-def commands_for(engine: Engine, path: str, event: Event) -> tuple[str, ...]:
+def commands_for(engine: Engine, path: str, event: Event, sort: verbs.Sort) -> tuple[str, ...]:
     """
-    The command lines that show and resolve what happened, complete: with the settings that each needs.
+    The command lines that show and resolve what happened, complete: with the settings that each needs. A verb that the record
+    does not have is left out.
     """
     config = engine.config
     reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": engine.project()}
@@ -138,6 +142,8 @@ def commands_for(engine: Engine, path: str, event: Event) -> tuple[str, ...]:
     if config.audience:
         dispatches["ONCETASK_AUDIENCE"] = ",".join(config.audience)
     show = _command(reads, "show", path)
+    if sort not in verbs.VERBS["reset"]:
+        return (show,)
     match event:
         case Event.FAILURE:
             return show, _command(dispatches, "reset", path)

@@ -26,9 +26,11 @@ from gcp_oncetask.errors import (
     TaskNotFoundError,
     UsageError,
 )
+from gcp_oncetask.lease import verbs
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.settling import storable
+from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 
 M = TypeVar("M", bound=LockedModel)
@@ -133,10 +135,19 @@ class StoredChains:
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
         """
-        lock = self.engine.store.get(_checked(path)).lock
-        if lock is None:
+        return self.stored(path)[1]
+
+    def stored(self, path: str) -> tuple[Snapshot, Lock]:
+        """
+        The document at *path*, and its lock.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+        """
+        snapshot = self.engine.store.get(_checked(path))
+        if snapshot.lock is None:
             raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
-        return lock
+        return snapshot, snapshot.lock
 
     # --- what a person may do ---
 
@@ -150,6 +161,7 @@ class StoredChains:
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
             TaskConflictError: It belongs to another environment.
+            UsageError: It is no chain but, say, a named lock; the message says what to do instead.
         """
         return self.cancel_path(models.path_of(model, id, parts))
 
@@ -158,7 +170,7 @@ class StoredChains:
         Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
 
         Raises:
-            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
             AlreadyScheduledError: It has not ended.
         """
         return self.reset_path(models.path_of(model, id, parts), keep_errors=keep_errors)
@@ -186,7 +198,7 @@ class StoredChains:
             With ``"run"``, what was scheduled.
 
         Raises:
-            TaskNotFoundError, TaskConflictError: As ``cancel``.
+            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
             AlreadyScheduledError: It is not quarantined.
         """
         return self.resolve_path(models.path_of(model, id, parts), how, result=result)
@@ -195,7 +207,9 @@ class StoredChains:
         """
         ``cancel`` by the document's path.
         """
-        decision, snapshot = self._by_hand(path, lambda lock, seen: lease.cancel(lock, self.engine.moment(seen)))
+        decision, snapshot = self._by_hand(
+            path, "cancel", lambda lock, seen: lease.cancel(lock, self.engine.moment(seen))
+        )
         if not isinstance(decision, Put):
             return False
         if decision.dispatch:
@@ -211,7 +225,9 @@ class StoredChains:
         self.engine.account()
         nonce = self.engine.clock.nonce()
         decision, snapshot = self._by_hand(
-            path, lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors)
+            path,
+            "reset",
+            lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
         )
         if isinstance(decision, Refused):
             raise refusal(path, decision)
@@ -236,13 +252,17 @@ class StoredChains:
         self.engine.account()
         nonce, kept = self.engine.clock.nonce(), storable(result)
         decision, snapshot = self._by_hand(
-            path, lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept)
+            path,
+            "resolve",
+            lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept),
         )
         if isinstance(decision, Refused):
             raise refusal(path, decision)
         return self.dispatched(snapshot) if decision.dispatch else None
 
-    def _by_hand(self, path: str, rule: Callable[[Lock, Snapshot], Put | Refused]) -> tuple[Put | Refused, Snapshot]:
+    def _by_hand(
+        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | Refused]
+    ) -> tuple[Put | Refused, Snapshot]:
         env = self.config.env
 
         def decide(seen: Snapshot) -> Put | Refused:
@@ -250,6 +270,7 @@ class StoredChains:
                 return Refused(Outcome.GONE, "it does not exist or was never scheduled")
             if seen.lock.env != env:
                 return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
+            has_verb(verb, seen, seen.lock)
             return rule(seen.lock, seen)
 
         changed = self.engine.store.change(_checked(path), decide)
@@ -277,6 +298,27 @@ def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
     if isinstance(as_, type) and issubclass(as_, BaseModel):
         return as_.model_validate(lock.result)
     return TypeAdapter(as_).validate_python(lock.result)
+
+
+def record_of(snapshot: Snapshot) -> verbs.Record:
+    """
+    What the document is: a chain, a once-task, a named lock, ...
+    """
+    fields = snapshot.fields
+    known: dict[str, Any] = {name: decode(fields[name]) for name in ("name", "key", "recurrence") if name in fields}
+    return verbs.record_of(snapshot.path, snapshot.lock, known)
+
+
+def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
+    """
+    Refuse a verb that the record does not have.
+
+    Raises:
+        UsageError: It says which sort of record it is, and what to do instead.
+    """
+    refused = verbs.refusal_of(verb, record_of(snapshot), lock)
+    if refused is not None:
+        raise UsageError(refused, document=snapshot.path, verb=verb)
 
 
 def _checked(path: str) -> str:

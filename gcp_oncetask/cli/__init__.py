@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gcp_oncetask import ConfigError, Locker, OncetaskError, RecurrenceError, sweep
+from gcp_oncetask import Locker, OncetaskError, sweep
 from gcp_oncetask.cli import explain, indexes
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import TaskName, task_name
-from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.errors import TaskNotFoundError, UsageError
 from gcp_oncetask.record import DEFAULTS, Lock
 from gcp_oncetask.sweeper import collections_of
 from gcp_oncetask.tasks.data import KIND
@@ -33,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.run is explain.run:
             return int(explain.run(chosen))
         return int(chosen.run(Locker.from_env(), chosen))
-    except (ConfigError, RecurrenceError) as error:
+    except UsageError as error:
         print(f"gcp_oncetask: {error}", file=sys.stderr)
-        return 2
+        # A file that is damaged is no wrong use of the command.
+        return 1 if chosen.run is indexes.write else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
         print(f"gcp_oncetask: {error}{hint}", file=sys.stderr)

@@ -13,7 +13,7 @@ from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import TaskNotFoundError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.stored import result_of
+from gcp_oncetask.stored import has_verb, result_of
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
@@ -198,25 +198,28 @@ class StoredTasks:
         Let a recurring task make no occurrences until ``resume``; returns whether this call paused it.
 
         Raises:
-            TaskNotFoundError: There is no such task, or it does not recur.
+            TaskNotFoundError: There is no such task.
+            UsageError: It does not recur.
         """
-        return self._recurring(model, id, lease.pause)
+        return self._recurring(model, id, "pause", lease.pause)
 
     def resume(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
         Let a paused task recur again; its misfire policy says what becomes of what was due meanwhile.
 
         Raises:
-            TaskNotFoundError: There is no such task, or it does not recur.
+            TaskNotFoundError: There is no such task.
+            UsageError: It does not recur.
         """
-        return self._recurring(model, id, lease.resume)
+        return self._recurring(model, id, "resume", lease.resume)
 
-    def _recurring(self, model: type[TaskData], id_: str, rule: Callable[..., Put | Refused]) -> bool:
+    def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | Refused]) -> bool:
         engine, path = self.locker.engine, self.name_of(model, id_).path
 
         def decide(seen: Snapshot) -> Put | Refused:
-            if seen.lock is None or "recurrence" not in seen.fields:
-                raise TaskNotFoundError(f"{path} does not exist, or does not recur.", document=path)
+            if seen.lock is None:
+                raise TaskNotFoundError(f"{path} does not exist.", document=path)
+            has_verb(verb, seen, seen.lock)
             return rule(seen.lock, engine.moment(seen))
 
         changed = engine.store.change(path, decide)

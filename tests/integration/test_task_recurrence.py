@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gcp_oncetask import Snooze, Status, TaskNotFoundError
+from gcp_oncetask import Snooze, Status, TaskNotFoundError, UsageError
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import DAILY, Repeat, Service, Work
 
@@ -110,7 +110,7 @@ def test_pause_and_resume(service: Service) -> None:
 
 def test_only_what_recurs_is_paused(service: Service) -> None:
     service.create("a")
-    with pytest.raises(TaskNotFoundError, match="does not recur"):
+    with pytest.raises(UsageError, match="does not recur"):
         service.manager.pause(Work, "a")
     with pytest.raises(TaskNotFoundError):
         service.manager.resume(Repeat, "nobody")

@@ -1,0 +1,18 @@
+"""
+The README's table of verbs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_README = (Path(__file__).parents[2] / "README.md").read_text()
+_ROWS = [
+    [cell.strip(" `") for cell in line.strip("|").split("|")]
+    for line in _README.split("<!-- verbs -->\n")[1].split("<!-- /verbs -->")[0].splitlines()
+]
+TABLE = {
+    verb: {sort: {"yes": True, "no": False}[cell] for sort, cell in zip(_ROWS[0][1:], cells, strict=True)}
+    for verb, *cells in _ROWS[2:]
+}
+"""Verb -> sort of record -> whether it has the verb."""
