@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcp_oncetask import Locker, OncetaskError, sweep
-from gcp_oncetask.cli import explain, indexes
-from gcp_oncetask.delivery import instant
-from gcp_oncetask.documents import TaskName, task_name
+from gcp_oncetask.cli import explain, indexes, show
+from gcp_oncetask.cli.show import printable
+from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import TaskNotFoundError, UsageError
-from gcp_oncetask.record import DEFAULTS, Lock
 from gcp_oncetask.sweeper import collections_of
 from gcp_oncetask.tasks.data import KIND
 
@@ -34,16 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(explain.run(chosen))
         return int(chosen.run(Locker.from_env(), chosen))
     except UsageError as error:
-        print(f"gcp_oncetask: {error}", file=sys.stderr)
+        _complain(str(error))
         # A file that is damaged is no wrong use of the command.
         return 1 if chosen.run is indexes.write else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
-        print(f"gcp_oncetask: {error}{hint}", file=sys.stderr)
+        _complain(f"{error}{hint}")
         return 1
     except OncetaskError as error:
-        print(f"gcp_oncetask: {error}", file=sys.stderr)
+        _complain(str(error))
         return 1
+
+
+def _complain(text: str) -> None:
+    print("\n".join(printable(line) for line in f"gcp_oncetask: {text}".split("\n")), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
     one.set_defaults(run=_sweep)
-    one = _on_document(commands, "show", "print the lock of a document", _show)
-    one.add_argument("--json", action="store_true", help="as JSON, params and result included")
+    one = _on_document(commands, "show", "print the lock of a document", show.run)
+    one.add_argument("--json", action="store_true", help=show.JSON_HELP)
     _on_document(
         commands, "cancel", "stop a chain: at once while it waits, at its next settling while it runs", _cancel
     )
@@ -108,56 +111,11 @@ def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
     return 1 if swept.failed or swept.damaged else 0
 
 
-def _show(locker: Locker, chosen: argparse.Namespace) -> int:
-    lock = locker.show(chosen.document)
-    if chosen.json:
-        said = {name: value for name, value in vars(lock).items() if value != DEFAULTS[name]}
-        print(json.dumps(said, default=_plain, indent=2))
-    else:
-        print("\n".join(described(chosen.document, lock)))
-    return 0
-
-
-def described(document: str, lock: Lock) -> list[str]:
-    """
-    A lock in lines for a person; params and result left out.
-    """
-    name = task_name(document)
-    rows: list[tuple[str, Any]] = [
-        ("document", document),
-        ("once-task", None if name is None else f"{name.kind} {name.id!r}"),
-        ("environment", lock.env),
-        ("status", lock.status.value),
-        ("sequence", f"{lock.sequence} (step {lock.step} of its chain)"),
-        ("attempts", f"{lock.attempts} of {lock.max_attempts}"),
-        ("token", lock.token),
-        ("granted at", lock.granted_at),
-        ("leased at", lock.leased_at),
-        ("waits until", lock.wait_until),
-        ("due", lock.due),
-        ("target", lock.url),
-        ("queue", lock.queue),
-        ("dispatches", lock.dispatches),
-        ("holder", None if lock.holder is None else f"{lock.holder} on {lock.instance}"),
-        ("trace", lock.trace),
-        ("cancelled", lock.cancel_requested_at),
-        ("needs key", lock.key),
-        ("parked", None if lock.parked is None else "until it is given its key"),
-        ("paused", lock.paused or None),
-    ]
-    lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
-    lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)
-    lines.extend(
-        f"{'owed:':<13}{o.event} alert of {instant(o.at)}, tried {o.tries} times: {o.reason}" for o in lock.owed
-    )
-    return lines
-
-
 def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:
     if not locker.cancel_path(chosen.document):
-        print(f"{chosen.document}: nothing to cancel; it is {locker.show(chosen.document).status}")
+        _say(chosen.document, f"nothing to cancel; it is {locker.show(chosen.document).status}")
         return 0
-    print(f"{chosen.document}: {locker.show(chosen.document).status}, cancellation recorded")
+    _say(chosen.document, f"{locker.show(chosen.document).status}, cancellation recorded")
     return 0
 
 
@@ -170,7 +128,7 @@ def _reset(locker: Locker, chosen: argparse.Namespace) -> int:
 def _resolve(locker: Locker, chosen: argparse.Namespace) -> int:
     made = locker.resolve_path(chosen.document, chosen.how, result=chosen.result)
     if made is None:
-        print(f"{chosen.document}: {locker.show(chosen.document).status}")
+        _say(chosen.document, str(locker.show(chosen.document).status))
     else:
         _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
     return 0
@@ -178,10 +136,8 @@ def _resolve(locker: Locker, chosen: argparse.Namespace) -> int:
 
 def _say_scheduled(document: str, sequence: int, *, dispatched: bool) -> None:
     how = "dispatched" if dispatched else "the sweeper will dispatch it"
-    print(f"{document}: scheduled as sequence {sequence}, {how}")
+    _say(document, f"scheduled as sequence {sequence}, {how}")
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    return str(value)
+def _say(document: str, text: str) -> None:
+    print(printable(f"{document}: {text}"))

@@ -4,16 +4,18 @@ Every verb of people on every sort of record, through the library and through th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from gcp_oncetask import LockedModel, UsageError, once
+from gcp_oncetask import LockedModel, OncetaskError, UsageError, once
 from gcp_oncetask.cli import main
+from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import key_path
 from gcp_oncetask.lease.verbs import Sort
 from gcp_oncetask.record import Status
@@ -175,7 +177,7 @@ def test_by_path_a_verb_is_done_or_refused(records: Records, verb: str, capsys: 
             continue
         with pytest.raises(UsageError, match=f"which has no {verb}. ") as refused:
             calls[verb](path)
-        assert (code, out) == (2, ""), (name, err)
+        assert (code, out, "\n" in err[:-1]) == (2, "", False), (name, err)
         assert err.startswith(f"gcp_oncetask: {path} is the ")
         assert str(refused.value).split("which")[1] == err.removesuffix("\n").split("which")[1]
         assert records.version(path) == before, name
@@ -228,3 +230,41 @@ def test_cancelling_and_resetting_a_recurring_task(records: Records) -> None:
     before = len(service.ran)
     service.cloud.advance(days=2)
     assert len(service.ran) > before
+
+
+def test_show_works_on_every_record(records: Records, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    What may not be cancelled may be looked at; as JSON with all that is stored in the library's documents, and by name.
+    """
+    names: dict[str, Any] = {}
+    for name, (path, sort) in records.paths.items():
+        assert main(["show", path]) == 0, name
+        assert path.split(":")[0] in capsys.readouterr().out
+        assert main(["show", path, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        stored = records.locker.client.document(path).get().to_dict()
+        assert stored is not None
+        assert (said["document"], said["sort"]) == (path, str(sort))
+        assert said["fields"].keys() == (set() if sort is Sort.CHAIN else stored.keys() - {"lock"})
+        for field, value in stored.items() if sort is not Sort.CHAIN else ():
+            if isinstance(value, datetime):
+                # Google's client counts nanoseconds.
+                assert said["fields"][field] == instant(value), name
+        names[name], lock = said["name"], stored["lock"]
+        assert said["status"] == lock["status"]
+        assert {said[each] for each in ("granted_at", "leased_at")} <= {
+            None,
+            *(instant(lock[each]) for each in ("grantedAt", "leasedAt") if each in lock),
+        }
+    assert {name: said for name, said in names.items() if isinstance(said, str)} == {
+        "key held": "held",
+        "key free": "free",
+        "lock ttl": "a/b \n",
+        "lock elsewhere": "x",
+        "lock long name": "x" * 900,
+        **{f"lock {name}": name for name in ("endless", "released")},
+        **{f"@once {how}": "book" for how in ("done", "raised", "running")},
+    }
+    assert (names["chain"], names["once-task"]) == (None, {"kind": "work", "id": "a"})
+    with pytest.raises(OncetaskError):
+        records.locker.show("onceLocks/00:DEFAULT:lock:nobody")

@@ -1,0 +1,161 @@
+"""
+``show``: a document with a lock, in lines for a person or as JSON for a program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import json
+import math
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.lease import expires_at, named
+from gcp_oncetask.lease.verbs import Record, Sort
+from gcp_oncetask.locker import Locker
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.stored import record_of
+
+JSON_HELP = (
+    "one JSON object: document, sort, name (of a once-task kind and id), then every attribute of the lock under the name that "
+    "gcp_oncetask.Lock has for it, step, and, of the library's own documents, all other fields as stored; times are ISO 8601 in "
+    "UTC; params, result and payload are included"
+)
+
+
+def run(locker: Locker, chosen: argparse.Namespace) -> int:
+    """
+    Print the document.
+
+    Returns:
+        Exit code 0.
+    """
+    snapshot, lock = locker.stored(chosen.document)
+    record = record_of(snapshot)
+    if chosen.json:
+        # What stands beside the lock of an entity is the user's, and none of our business.
+        own = {} if record.sort is Sort.CHAIN else {name: decode(value) for name, value in snapshot.fields.items()}
+        print(json.dumps(as_json(record, lock, own), indent=2, allow_nan=False))
+    else:
+        print("\n".join(printable(line) for line in described(record, lock)))
+    return 0
+
+
+def as_json(record: Record, lock: Lock, fields: dict[str, Any]) -> dict[str, Any]:
+    """
+    All that is known of a document, as JSON data.
+
+    Shape:
+        {document, sort, name, *attributes of Lock in their order*, step, fields}; ``name`` is {kind, id}, or a text, or null;
+        ``fields`` are sorted by name.
+    """
+    name: Any = record.name if record.task is None else {"kind": record.task.kind, "id": record.task.id}
+    said = {"document": record.path, "sort": record.sort, "name": name}
+    said |= {each.name: getattr(lock, each.name) for each in dataclasses.fields(lock)}
+    said |= {"step": lock.step, "fields": dict(sorted(fields.items()))}
+    made: dict[str, Any] = _plain(said)
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """
+    *value* as JSON data: what JSON has no word for is a text.
+    """
+    match value:
+        case None | bool() | int():
+            return value
+        case Enum():
+            return _plain(value.value)
+        case str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case datetime():
+            return instant(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        case _:
+            return str(value)
+
+
+def printable(text: str) -> str:
+    """
+    *text* without what a terminal would obey: control characters, line breaks and marks of direction are escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def described(record: Record, lock: Lock) -> list[str]:
+    """
+    A lock in lines for a person; params, result and payload left out.
+    """
+    rows: list[tuple[str, Any]] = [
+        ("document", record.path),
+        *_named(record),
+        ("environment", lock.env),
+        ("status", lock.status.value),
+        ("sequence", f"{lock.sequence} (step {lock.step} of its chain)"),
+        ("attempts", f"{lock.attempts} of {lock.max_attempts}"),
+        ("token", lock.token),
+        ("granted at", _time(lock.granted_at)),
+        ("leased at", _time(lock.leased_at)),
+        ("lease ends", _lease_end(lock)),
+        ("waits until", _time(lock.wait_until)),
+        ("due", lock.due),
+        ("target", lock.url),
+        ("queue", lock.queue),
+        ("dispatches", lock.dispatches),
+        ("holder", _holder(lock)),
+        ("trace", lock.trace),
+        ("cancelled", _time(lock.cancel_requested_at)),
+        ("needs key", lock.key),
+        ("parked", None if lock.parked is None else "until it is given its key"),
+        ("paused", lock.paused or None),
+    ]
+    lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
+    lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)
+    lines.extend(
+        f"{'owed:':<13}{o.event} alert of {instant(o.at)}, tried {o.tries} times: {o.reason}" for o in lock.owed
+    )
+    return lines
+
+
+def _named(record: Record) -> list[tuple[str, Any]]:
+    if record.task is not None:
+        recurs = " (recurring)" if record.sort is Sort.RECURRING else ""
+        return [("once-task", f"{record.task.kind} {record.task.id!r}{recurs}")]
+    match record.sort:
+        case Sort.ONCE_KEY:
+            return [("@once", record.name), ("key", None if record.key is None else repr(record.key))]
+        case Sort.NAMED_LOCK | Sort.RESOURCE_KEY:
+            return [(str(record.sort), None if record.name is None else repr(record.name))]
+    return []
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else instant(at)
+
+
+def _lease_end(lock: Lock) -> str | None:
+    if lock.status is not Status.LEASED or lock.leased_at is None or lock.granted_at is None:
+        return None
+    return "with its release" if lock.lease_seconds >= named.UNLIMITED else instant(expires_at(lock))
+
+
+def _holder(lock: Lock) -> str | None:
+    if lock.holder is None or lock.instance is None:
+        return lock.holder
+    return f"{lock.holder} on {lock.instance}"
