@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from gcp_oncetask.sweeper import Swept, sweep
     from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze
 
+    __version__: str
+
 _HOMES = {
     "attempt": ("Attempt",),
     "config": ("Config",),
@@ -95,15 +97,28 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gcp-oncetask")
+    except PackageNotFoundError:
+        # The source as it is, on a path, without having been installed.
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 __all__ = [

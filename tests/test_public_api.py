@@ -5,10 +5,13 @@ The public surface: what is exported, what it costs to import, how it is package
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import pickle
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from types import FunctionType
@@ -190,6 +193,44 @@ def test_importing_the_library_opens_nothing_and_skips_cloud_logging() -> None:
         "sys.exit('google.cloud.logging_v2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "package", "command", "called"),
+    [
+        (".", "gcp_oncetask", [sys.executable, "-m", "gcp_oncetask"], "gcp-oncetask"),
+        ("emulator", "gcp_emulator", [str(Path(sys.executable).parent / "gcp-emulator")], "gcp-emulator"),
+    ],
+)
+def test_version_is_that_of_the_distribution(folder: str, package: str, command: list[str], called: str) -> None:
+    """
+    ``__version__`` and ``--version`` say what pyproject.toml says; the module looks it up when it is asked, once it is needed.
+    """
+    stated = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["version"]
+    module = importlib.import_module(package)
+    assert module.__version__ == stated
+    assert "__version__" in dir(module)
+    with pytest.raises(AttributeError, match="no attribute 'version'"):
+        _ = module.version
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{called} {stated}\n"), done.stderr
+
+
+@pytest.mark.parametrize("package", ["gcp_oncetask", "gcp_emulator"])
+def test_version_of_what_is_not_installed_is_unknown(tmp_path: Path, package: str) -> None:
+    """
+    A copy of the source on a path has no metadata: it says so, and nothing fails; nobody who does not ask pays for the search.
+    """
+    home = Path(str(importlib.import_module(package).__file__)).parent
+    (tmp_path / package).mkdir()
+    shutil.copy(home / "__init__.py", tmp_path / package)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {package}; early = 'importlib.metadata' in sys.modules;"
+        f"print(early, {package}.__version__)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "False 0+unknown\n"), done.stderr
 
 
 @pytest.mark.parametrize(("folder", "package"), [(".", "gcp_oncetask"), ("emulator", "gcp_emulator")])

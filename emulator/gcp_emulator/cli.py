@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from gcp_emulator import __version__
 from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.mail import Mail, MailSink
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A local Google Cloud on loopback: Firestore, Cloud Tasks, Cloud Logging, OIDC tokens, mail.",
         epilog="gcp-emulator start --help shows the options, which exec shares.",
     )
+    parser.add_argument("--version", action="version", version=f"gcp-emulator {__version__}")
     commands = parser.add_subparsers(dest="what", required=True, metavar="start|exec")
     start = commands.add_parser(
         "start",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gcp_oncetask import Locker, OncetaskError, sweep
+from gcp_oncetask import Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.cli import explain, indexes, show
 from gcp_oncetask.cli.show import printable
 from gcp_oncetask.documents import TaskName
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m gcp_oncetask",
         description="Look after locked documents. Configured by the environment (ONCE_TASK_ENV, GOOGLE_CLOUD_PROJECT, ...).",
     )
+    parser.add_argument("--version", action="version", version=f"gcp-oncetask {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("sweep", help="dispatch again, judge expired leases, send owed alerts")
     one.add_argument(
