@@ -48,7 +48,7 @@ class Alert:
         project: Google Cloud project.
         database: Firestore database.
         document: Path of the document, as ``orders/42``.
-        sequence: The step it is about; 0: none.
+        sequence: The sequence it is about; 0: none.
         attempt: The attempt it is about, 1-based; 0: none.
         max_attempts: Attempts allowed per step; None: unlimited.
         at: When it was decided.
@@ -58,6 +58,7 @@ class Alert:
         commands: Complete command lines that show and resolve it.
         status: The task's status after it happened.
         url: Target of the task.
+        step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Alert:
     commands: tuple[str, ...]
     status: str
     url: str | None
+    step: int = 0
 
 
 class AlertChannel(Protocol):
@@ -94,10 +96,11 @@ class AlertChannel(Protocol):
 
 def subject_of(alert: Alert, prefix: str) -> str:
     """
-    One line of at most 200 characters: event, environment, document, step.
+    One line of at most 200 characters: event, environment, document, sequence, step.
     """
-    step = f", sequence {alert.sequence}" if alert.sequence else ""
-    text = one_line(f"{prefix} {_SUBJECTS[alert.event]} in {alert.env}: {alert.document}{step}")
+    place = f", sequence {alert.sequence}" if alert.sequence else ""
+    place += f", step {alert.step}" if alert.step else ""
+    text = one_line(f"{prefix} {_SUBJECTS[alert.event]} in {alert.env}: {alert.document}{place}")
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
 
 
@@ -112,6 +115,7 @@ def body_of(alert: Alert) -> str:
         "Database": alert.database,
         "Status": alert.status,
         "Sequence": str(alert.sequence or ""),
+        "Step": str(alert.step or ""),
         "Attempt": _attempt(alert),
         "Target": _target(alert.url),
         "Decided": _instant(alert.at),
@@ -176,11 +180,13 @@ class LogChannel:
         fields = asdict(alert) | {
             "event": f"alert.{alert.event.value}",
             "sequence": str(alert.sequence),
+            "step": str(alert.step or ""),
             "attempt": str(alert.attempt),
             "max_attempts": str(alert.max_attempts or ""),
             "url": _target(alert.url),
             "at": alert.at.isoformat(),
             "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],
         }
-        text = f"{subject_of(alert, '')}: {one_line(alert.reason)} Resolve: {' | '.join(alert.commands)}"
+        tried = f", attempt {alert.attempt}" if alert.attempt else ""
+        text = f"{subject_of(alert, '')}{tried}: {one_line(alert.reason)} Resolve: {' | '.join(alert.commands)}"
         LOGGER.error("%s", text, extra={"oncetask": fields})

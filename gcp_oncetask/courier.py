@@ -48,7 +48,8 @@ def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: M
         try:
             engine.alerts.send(alert_of(engine, snapshot, owed))
         except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
-            LOGGER.error("alert about %s is still owed: %s", snapshot.path, error)
+            about = engine.about(snapshot, owed.sequence, owed.attempt)
+            LOGGER.error("%s: the alert of its %s is still owed: %s", about, owed.event, error)
         else:
             sent.append(owed.id)
     if sent:
@@ -65,7 +66,8 @@ def _record(engine: Engine, snapshot: Snapshot, sent: Sequence[str]) -> None:
     try:
         engine.store.change(snapshot.path, decide, start=snapshot)
     except OncetaskError as error:
-        LOGGER.error("alert about %s was sent, but that could not be recorded: %s", snapshot.path, error)
+        about = engine.about(snapshot)
+        LOGGER.error("%s: an alert was sent, but that could not be recorded: %s", about, about.without(error))
 
 
 def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
@@ -93,14 +95,14 @@ def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> 
     try:
         engine.alerts.send(alert_of(engine, snapshot, owed))
     except Exception as error:  # noqa: BLE001 - as above
-        LOGGER.error("alert about %s (%s) could not be sent: %s", snapshot.path, reason, error)
+        LOGGER.error("%s: an alert (%s) could not be sent: %s", engine.about(snapshot), reason, error)
 
 
 def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     """
     The alert, with all that a person needs and none of the payload.
     """
-    lock = snapshot.lock or Lock(env=engine.config.env, sequence=owed.sequence, status=Status.SCHEDULED)
+    lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
     identity = (engine.project(), engine.config.database, lock.env, snapshot.path, lock.scheduled_by or "", owed.id)
     return Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
@@ -111,6 +113,7 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
         document=snapshot.path,
         sequence=owed.sequence,
         attempt=owed.attempt,
+        step=lock.step_of(owed.sequence),
         max_attempts=lock.max_attempts,
         at=owed.at,
         reason=owed.reason,

@@ -25,7 +25,7 @@ from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
-from gcp_oncetask.logs import LogContext, Trail
+from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.smtp import channel_from
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
@@ -351,23 +351,27 @@ class Engine:
         try:
             self.tasks.create(push or self.push_of(snapshot))
         except DispatchError as error:
-            self.decided("task.undispatched", None, f"{snapshot.path}: {error} The sweeper will.", logging.WARNING)
+            self.decided("task.undispatched", self.about(snapshot), f"{error} The sweeper will.", logging.WARNING)
             return False
         return True
 
     # --- logs ---
 
-    def decided(
-        self, event: str, context: LogContext | None, message: str, at: int | None = None, **fields: Any
-    ) -> None:
+    def about(self, snapshot: Snapshot, sequence: int | None = None, attempt: int | None = None) -> LogContext:
         """
-        Log a decision.
+        What a line names that is about a document; of its present sequence and last attempt, unless told otherwise.
+        """
+        return context_at(snapshot.path, self.config.env, snapshot.lock, sequence, attempt)
+
+    def decided(self, event: str, about: About, message: str, at: int | None = None, **fields: Any) -> None:
+        """
+        Log a decision: what it is about, then *message*.
         """
         severity = self.level if at is None else at
         if LOGGER.isEnabledFor(severity):
-            from gcp_oncetask.logs import log_decision
-
-            log_decision(LOGGER, severity, event, context, message, **fields)
+            context = about() if callable(about) else about
+            text = message if context is None else f"{context}: {context.without(message)}"
+            log_decision(LOGGER, severity, event, context, text, **fields)
 
     def instance(self) -> str:
         """

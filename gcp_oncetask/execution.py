@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask import courier, keys, lease, recovery, telemetry
@@ -23,7 +24,7 @@ from gcp_oncetask.errors import (
     StoreError,
 )
 from gcp_oncetask.job import Job
-from gcp_oncetask.logs import LogContext, current
+from gcp_oncetask.logs import About, LogContext, context_at, current
 from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.settling import Ended, failure, lost, settle
@@ -41,6 +42,7 @@ class _Run:
 
     Attributes:
         undecided: Nonce of an expired holder of the resource key of which nothing is known yet.
+        seen: The document as a rule last decided on it.
     """
 
     engine: Engine
@@ -52,6 +54,15 @@ class _Run:
     mark: Mark
     arguments: Mapping[str, Any]
     undecided: str | None = None
+    seen: Snapshot | None = None
+
+    def about(self) -> LogContext:
+        """
+        What a line about this delivery names; it may be of a sequence that is over.
+        """
+        delivery = self.delivery
+        seen = self.seen or Snapshot(delivery.document, None, None, None)
+        return self.engine.about(seen, delivery.sequence)
 
 
 def parse(engine: Engine, body: bytes) -> Delivery | Ended:
@@ -63,10 +74,16 @@ def parse(engine: Engine, body: bytes) -> Delivery | Ended:
     except DeliveryError as error:
         return Ended(Outcome.REJECTED, str(error))
     if delivery.env != engine.config.env:
-        return Ended(
-            Outcome.FOREIGN, f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
-        )
+        reason = f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
+        return Ended(Outcome.FOREIGN, reason, delivered(delivery))
     return delivery
+
+
+def delivered(delivery: Delivery) -> About:
+    """
+    What a line about a delivery names before its document was read: the step is not known.
+    """
+    return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
 
 
 def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
@@ -120,23 +137,41 @@ def execute(
         arguments,
     )
     try:
-        return claim(run, start)
+        ended = claim(run, start)
+        return ended if ended.about is not None else ended._replace(about=run.about)
     except StoreError as error:
         if error.facts.get("unknown"):
-            context = _context(run, run.delivery.token + 1, 0)
+            context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
             engine.trail.write("never-started", context, "the fate of the claim is unknown; it was not used")
-        return Ended(Outcome.UNAVAILABLE, str(error))
+        return Ended(Outcome.UNAVAILABLE, str(error), run.about)
     except ContentionError as error:
-        return Ended(Outcome.UNAVAILABLE, str(error))
+        return Ended(Outcome.UNAVAILABLE, str(error), run.about)
 
 
-def _context(run: _Run, token: int, attempt: int, key: str | None = None) -> LogContext:
+def _context(run: _Run, lock: Lock | None, token: int, attempt: int) -> LogContext:
     delivery = run.delivery
-    return context_of(delivery.document, delivery.env, delivery.sequence, token, attempt, run.claimant, key)
+    return context_of(
+        delivery.document,
+        delivery.env,
+        delivery.sequence,
+        0 if lock is None else lock.step_of(delivery.sequence),
+        token=token,
+        attempt=attempt,
+        claimant=run.claimant,
+        key=None if lock is None else lock.key,
+    )
 
 
 def context_of(
-    path: str, env: str, sequence: int, token: int, attempt: int, claimant: Claimant, key: str | None
+    path: str,
+    env: str,
+    sequence: int,
+    step: int,
+    *,
+    token: int,
+    attempt: int,
+    claimant: Claimant,
+    key: str | None,
 ) -> LogContext:
     """
     The attempt as log lines name it.
@@ -153,6 +188,7 @@ def context_of(
         task=None if task is None else task.id,
         kind=None if task is None else task.kind,
         key=key,
+        step=step,
     )
 
 
@@ -189,6 +225,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
 
     def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
         before[:] = [seen]
+        run.seen = seen
         at = engine.moment(seen)
         decision = lease.claim(seen.lock, delivery, run.job.of(seen.lock).policy, run.claimant, at)
         if gate is not None and isinstance(decision, Put) and decision.outcome is None:
@@ -223,8 +260,8 @@ def _contest(run: _Run, holder: Snapshot) -> None:
     changed = recovery.take_over(engine, judged, None)
     decision = changed.decision
     verdict = judged.verdict
-    message = f"{holder.path} has the resource key: {verdict.finding}: {verdict.reason}"
-    engine.decided("key.contested", None, message, document=holder.path, verdict=str(verdict.finding))
+    message = f"it has the resource key that others need: {verdict.finding}: {verdict.reason}"
+    engine.decided("key.contested", engine.about(holder), message, verdict=str(verdict.finding))
     if isinstance(decision, Put):
         if decision.dispatch:
             engine.dispatch(changed.snapshot)
@@ -272,8 +309,8 @@ def _recover(run: _Run, snapshot: Snapshot) -> Ended:
     verdict = judged.verdict
     engine.decided(
         "lease.taken_over",
-        _context(run, judged.fence.token, 0),
-        f"{snapshot.path}: {verdict.finding}: {verdict.reason}",
+        engine.about(snapshot),
+        f"{verdict.finding}: {verdict.reason}",
         logging.WARNING,
         verdict=str(verdict.finding),
         outcome=str(decision.outcome or "granted"),
@@ -290,7 +327,7 @@ def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome
     Nothing is left to run; send what that owes.
     """
     courier.send_owed(run.engine, snapshot, courier.newly_owed(before, snapshot.lock), run.engine.clock.mark())
-    return Ended(outcome, reason or f"{snapshot.path} is {outcome}")
+    return Ended(outcome, reason or f"it is {outcome}")
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -300,7 +337,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
     engine, lock = run.engine, snapshot.lock
     assert lock is not None
     job = run.job.of(lock)
-    context = _context(run, lock.token, lock.attempts, lock.key)
+    context = _context(run, lock, lock.token, lock.attempts)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
     if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:
@@ -314,7 +351,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         delivery=run.headers,
         renewing=job.renew,
     )
-    engine.trail.write("started", context, f"attempt {lock.attempts} started")
+    engine.trail.write("started", context, "started")
     token, outer = current.set(context), running.set(attempt)
     engine.attempts[snapshot.path] = attempt
     if job.renew:
@@ -366,29 +403,29 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
     except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
         if attempt.settled is not None:
             return _raised_after(run, attempt, error)
-        LOGGER.exception("attempt %d of %s failed", attempt.number, run.delivery.document)
+        LOGGER.exception("%s: the attempt failed", attempt.context)
         return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
     if attempt.settled is not None:
-        return _already(run, attempt, value)
+        return _already(attempt, value)
     return settle(run.engine, job, attempt, entity, value)
 
 
-def _already(run: _Run, attempt: Attempt, value: Any) -> Ended:
+def _already(attempt: Attempt, value: Any) -> Ended:
     outcome = attempt.settled
     assert outcome is not None
     if value is not None:
         LOGGER.warning(
             "%s: the handler returned a value after it had settled the attempt; pass result= to complete().",
-            run.delivery.document,
+            attempt.context,
         )
-    return Ended(outcome, "settled by the handler")
+    return Ended(outcome, "settled by the handler", attempt.context)
 
 
 def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
     telemetry.raised(attempt, error)
     LOGGER.error(
         "%s: the handler raised after it had settled the attempt; the settling stands.",
-        run.delivery.document,
+        attempt.context,
         exc_info=error,
     )
     courier.send_directly(
@@ -397,4 +434,4 @@ def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
         f"{attempt.sequence}-{attempt.token}-raised",
         f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: {error}",
     )
-    return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}")
+    return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}", attempt.context)

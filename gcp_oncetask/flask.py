@@ -198,7 +198,7 @@ def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseRetur
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
         severity = logging.WARNING
     locker.engine.decided(
-        f"delivery.{ended.outcome}", None, ended.reason, severity, task=headers.task, queue=headers.queue
+        f"delivery.{ended.outcome}", ended.about, ended.reason, severity, task=headers.task, queue=headers.queue
     )
     if ended.outcome is Outcome.REJECTED:
         name = headers.task or "unnamed"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask.decision import Moment, Put, Refused
@@ -223,7 +224,8 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
         return None
     if update is not None and put is not None:
         engine.dispatch(update.applied(response.write_results[0]))
-        engine.decided("key.handed_over", None, f"{key}: {update.before.path} has it next")
+        message = f"it is given the resource key {key!r} that it waited for"
+        engine.decided("key.handed_over", partial(engine.about, update.before), message)
     return first is not None
 
 

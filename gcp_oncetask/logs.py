@@ -17,6 +17,8 @@ from typing import Any, Final, TextIO
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.delivery import instant_of
+from gcp_oncetask.documents import task_name
+from gcp_oncetask.record import Lock
 
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MAX_DEPTH: Final = 8
@@ -34,8 +36,8 @@ class LogContext:
 
     Attributes:
         document: Path of the document.
-        sequence: Step, 1-based.
-        attempt: Attempt of that step, 1-based; 0 before one is granted.
+        sequence: Sequence, 1-based, never repeated.
+        attempt: Attempt of that sequence, 1-based; 0 before one is granted.
         token: Fencing token.
         holder: Nonce of the attempt.
         env: Environment.
@@ -43,7 +45,8 @@ class LogContext:
         task: Id of the once-task; None: it is none, or a batch of several.
         kind: Its kind.
         key: The resource key that it holds.
-        said: The document as JSON text.
+        step: Step of its chain, 1-based; 0: not known; None: it is no chain but, say, a named lock.
+        said: What ``str()`` says, as JSON text.
         members: All of it as JSON text, without braces: the begin of the JSON field ``oncetask``.
     """
 
@@ -57,18 +60,40 @@ class LogContext:
     task: str | None = None
     kind: str | None = None
     key: str | None = None
+    step: int | None = None
     said: str = field(init=False, repr=False, compare=False)
     members: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Of every attempt, so put together by hand; else it is as ``fields``.
-        self.said = _quoted(self.document)
+        document = _quoted(self.document)
+        self.said = f'{document[:-1]}{self._place()}"'
+        step = f'"step":"{self.step}",' if self.step else ""
         self.members = (
-            f'"document":{self.said},"sequence":"{self.sequence}","attempt":"{self.attempt}",'
+            f'"document":{document},"sequence":"{self.sequence}",{step}"attempt":"{self.attempt}",'
             f'"token":"{self.token}","holder":{_quoted(self.holder)},"env":{_quoted(self.env)}'
         )
         if self.kind is not None:
             self.members += "".join([f',"{name}":{_quoted(value)}' for name, value in self._task().items()])
+
+    def __str__(self) -> str:
+        """
+        How every line for people names it: ``orders/42 (sequence 5, step 2, attempt 1)``.
+        """
+        return self.document + self._place()
+
+    def _place(self) -> str:
+        if self.step is None:
+            return ""
+        step = f", step {self.step}" if self.step else ""
+        tried = f", attempt {self.attempt}" if self.attempt else ""
+        return f" (sequence {self.sequence}{step}{tried})"
+
+    def without(self, text: Any) -> str:
+        """
+        *text* without the document in front of it, as errors have it: for a line that says it already.
+        """
+        return str(text).removeprefix(f"{self.document}: ")
 
     @property
     def fields(self) -> dict[str, str]:
@@ -78,6 +103,7 @@ class LogContext:
         return {
             "document": self.document,
             "sequence": str(self.sequence),
+            **({"step": str(self.step)} if self.step else {}),
             "attempt": str(self.attempt),
             "token": str(self.token),
             "holder": self.holder,
@@ -88,6 +114,47 @@ class LogContext:
     def _task(self) -> dict[str, str]:
         more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
         return {name: value for name, value in more.items() if value is not None}
+
+
+About = LogContext | Callable[[], LogContext] | None
+"""What a line is about, or how to find that out if the line is written."""
+
+
+def context_at(
+    document: str, env: str, lock: Lock | None, sequence: int | None = None, attempt: int | None = None
+) -> LogContext:
+    """
+    What a line names that is about a stored document.
+
+    Args:
+        document: Its path.
+        env: Environment.
+        lock: Its lock; None: it has none, or it is not known.
+        sequence: The sequence that the line is about; None: the present one.
+        attempt: The attempt that it is about; None: the last one of that sequence, if that is the present one.
+    """
+    present = 0 if lock is None else lock.sequence
+    sequence = present if sequence is None else sequence
+    own = lock if sequence == present else None
+    task = task_name(document)
+    return LogContext(
+        document=document,
+        sequence=sequence,
+        attempt=attempt if attempt is not None else 0 if own is None else own.attempts,
+        token=0 if lock is None else lock.token,
+        holder="" if own is None else own.holder or "",
+        env=env,
+        task=None if task is None else task.id,
+        kind=None if task is None else task.kind,
+        key=None if lock is None else lock.key,
+        step=_step(lock, sequence),
+    )
+
+
+def _step(lock: Lock | None, sequence: int) -> int | None:
+    if not sequence:
+        return None
+    return 0 if lock is None else lock.step_of(sequence)
 
 
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
@@ -194,13 +261,25 @@ def _tame(value: Any, depth: int) -> Any:
 class ContextFilter(logging.Filter):
     """
     Adds the current attempt to each record, for people who keep a format of their own: ``oncetask_document``,
-    ``oncetask_sequence``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_holder``, ``oncetask_env``,
+    ``oncetask_sequence``, ``oncetask_step``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_holder``, ``oncetask_env``,
     ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``; empty outside an attempt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = current.get()
-        for name in ("document", "sequence", "attempt", "token", "holder", "env", "trace", "task", "kind", "key"):
+        for name in (
+            "document",
+            "sequence",
+            "step",
+            "attempt",
+            "token",
+            "holder",
+            "env",
+            "trace",
+            "task",
+            "kind",
+            "key",
+        ):
             value = None if context is None else getattr(context, name)
             setattr(record, f"oncetask_{name}", "" if value is None else value)
         return True
@@ -246,8 +325,8 @@ class Trail:
             settlement: What its end writes, as JSON text; empty: it is not told.
 
         Shape:
-            stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, attempt,
-            token, holder, env, pid, outcome, settlement}}
+            stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, step,
+            attempt, token, holder, env, pid, outcome, settlement}}
         """
         trace = ""
         if context.trace and (project := self._project()):
@@ -285,7 +364,7 @@ def payload(event: str, context: LogContext, message: str, outcome: str, settlem
     own = {"event": event, **context.fields, "pid": str(forks.pid), "outcome": outcome}
     if settlement:
         own["settlement"] = settlement
-    return {"message": f"{context.document}: {message}", "oncetask": own}
+    return {"message": f"{context}: {message}", "oncetask": own}
 
 
 def log_decision(

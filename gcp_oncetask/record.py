@@ -198,6 +198,12 @@ class Lock:
         """
         return self.sequence - self.base
 
+    def step_of(self, sequence: int) -> int:
+        """
+        Step of a sequence, 1-based; 0: it is not of the present chain.
+        """
+        return sequence - self.base if self.base < sequence <= self.sequence else 0
+
     @property
     def finished(self) -> bool:
         """

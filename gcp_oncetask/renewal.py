@@ -186,13 +186,13 @@ class _Watch:
             attempt.renew_if_idle()
         except LeaseLostError as error:
             # There is nothing left to renew; the attempt itself learns of it at its next write.
-            LOGGER.warning("renewing %s ended: %s", attempt.context.document, error)
+            LOGGER.warning("%s: its renewals ended: %s", attempt.context, attempt.context.without(error))
             self.remove(attempt)
         except OncetaskError as error:
             # The run limit ends it, if nothing else does.
-            LOGGER.warning("renewing %s failed: %s", attempt.context.document, error)
+            LOGGER.warning("%s: a renewal failed: %s", attempt.context, attempt.context.without(error))
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
-            LOGGER.exception("renewing %s failed", attempt.context.document)
+            LOGGER.exception("%s: a renewal failed", attempt.context)
 
 
 def renewal_interval(lease: float) -> float:

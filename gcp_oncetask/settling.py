@@ -23,6 +23,7 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.job import Job
+from gcp_oncetask.logs import About
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
 from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze, Verdict
@@ -38,10 +39,12 @@ class Ended(NamedTuple):
     Attributes:
         outcome: Decides the HTTP status.
         reason: A sentence for the log.
+        about: The document, sequence, step and attempt that the log names before it; None: nothing is known.
     """
 
     outcome: Outcome
     reason: str
+    about: About = None
 
 
 def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) -> Verdict:
@@ -86,9 +89,10 @@ def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) 
         return lost(engine, attempt, error)
     telemetry.scheduled(attempt.snapshot)
     if put.dispatch and not engine.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
-        return Ended(Outcome.UNDISPATCHED, "the next delivery could not be made; the queue shall try this one again")
+        reason = "the next delivery could not be made; the queue shall try this one again"
+        return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
     assert put.outcome is not None
-    return Ended(put.outcome, how.message or f"{attempt.context.document}: {put.outcome}")
+    return Ended(put.outcome, how.message or put.outcome, attempt.context)
 
 
 def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
@@ -102,7 +106,7 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
         saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
         return how, job.subject.changes(entity, value) if saves else NO_CHANGES
     except UsageError as error:
-        LOGGER.error("%s: %s", attempt.context.document, error)
+        LOGGER.error("%s: %s", attempt.context, attempt.context.without(error))
         return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
 
 
@@ -110,7 +114,7 @@ def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, cha
     try:
         return attempt.settle(how, changes)
     except (ConflictError, ContentionError) as error:
-        LOGGER.error("%s: %s", attempt.context.document, error)
+        LOGGER.error("%s: %s", attempt.context, attempt.context.without(error))
         failed = _settlement(engine, attempt, failure(engine, job, attempt, error))
         return attempt.settle(failed)
 
@@ -188,7 +192,7 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
     """
     How a delivery ends whose lease is somebody else's.
     """
-    LOGGER.warning("%s", error)
+    LOGGER.warning("%s: %s", attempt.context, attempt.context.without(error))
     telemetry.raised(attempt, error)
     if error.facts.get("removed"):
         courier.send_directly(
@@ -197,4 +201,5 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
             f"{attempt.sequence}-{attempt.token}-removed",
             "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",
         )
-    return Ended(Outcome.LOST_TO_LATER if error.facts.get("finished") else Outcome.LOST, str(error))
+    outcome = Outcome.LOST_TO_LATER if error.facts.get("finished") else Outcome.LOST
+    return Ended(outcome, str(error), attempt.context)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from gcp_oncetask import courier, keys, lease, models, recovery
@@ -114,11 +115,16 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         _one(engine, swept, snapshot, expired)
     except OncetaskError as error:
         swept.failed += 1
-        LOGGER.error("sweeping %s failed: %s", path, error)
+        _complain(engine, snapshot, error)
     except Exception as error:  # noqa: BLE001 - a document that upsets the rules holds up nobody else
         swept.damaged += 1
-        LOGGER.exception("sweeping %s failed", path)
+        LOGGER.exception("%s: sweeping it failed", engine.about(snapshot))
         _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
+
+
+def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
+    about = engine.about(snapshot)
+    LOGGER.error("%s: sweeping it failed: %s", about, about.without(error))
 
 
 def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot]) -> None:
@@ -162,7 +168,7 @@ def attend(engine: Engine, snapshot: Snapshot) -> str | None:
     swept, expired = Swept(), list[Snapshot]()
     _one(engine, swept, snapshot, expired)
     _judge(engine, swept, expired)
-    return f"{snapshot.path}: {found.action}"
+    return str(found.action)
 
 
 def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
@@ -186,7 +192,7 @@ def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> N
         queued = _is_queued(engine, snapshot, lock)
     except DispatchError as error:
         swept.failed += 1
-        LOGGER.error("sweeping %s: %s", snapshot.path, error)
+        _complain(engine, snapshot, error)
         _put(engine, snapshot, lease.redispatch(lock, engine.moment(snapshot), queued=True))
         return
     put = lease.redispatch(lock, engine.moment(snapshot), queued=queued)
@@ -198,7 +204,8 @@ def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> N
         swept.queued += 1
     elif engine.dispatch(committed):
         swept.dispatched += 1
-        engine.decided("task.redispatched", None, f"{snapshot.path}: dispatch {put.lock.dispatches} of {lock.sequence}")
+        message = f"dispatched again, for the {put.lock.dispatches}. time"
+        engine.decided("task.redispatched", partial(engine.about, committed), message)
     else:
         swept.failed += 1
 
@@ -219,7 +226,7 @@ def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
             _take_over(engine, swept, judged)
         except OncetaskError as error:
             swept.failed += 1
-            LOGGER.error("sweeping %s failed: %s", judged.snapshot.path, error)
+            _complain(engine, judged.snapshot, error)
 
 
 def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
@@ -234,10 +241,9 @@ def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
         return
     engine.decided(
         "lease.taken_over",
-        None,
-        f"{judged.snapshot.path}: {judged.verdict.finding}: {judged.verdict.reason}",
+        engine.about(judged.snapshot),
+        f"{judged.verdict.finding}: {judged.verdict.reason}",
         logging.WARNING,
-        document=judged.snapshot.path,
         verdict=str(judged.verdict.finding),
         outcome=str(decision.outcome),
     )

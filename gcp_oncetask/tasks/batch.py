@@ -173,16 +173,26 @@ class Batch:
         try:
             changed = engine.store.change(snapshot.path, decide, start=snapshot)
         except OncetaskError as error:
-            LOGGER.warning("%s does not ride along: %s", snapshot.path, error)
+            about = engine.about(snapshot)
+            LOGGER.warning("%s: it does not ride along: %s", about, about.without(error))
             return None
         lock = changed.snapshot.lock
         if not isinstance(changed.decision, Put) or lock is None or lock.holder != claimant.nonce:
             return None
-        context = context_of(snapshot.path, lock.env, lock.sequence, lock.token, lock.attempts, claimant, lock.key)
+        context = context_of(
+            snapshot.path,
+            lock.env,
+            lock.sequence,
+            lock.step,
+            token=lock.token,
+            attempt=lock.attempts,
+            claimant=claimant,
+            key=lock.key,
+        )
         attempt = Attempt(
             engine, changed.snapshot, policy=job.policy, mark=mark, context=context, delivery=None, renewing=job.renew
         )
-        engine.trail.write("started", context, f"attempt {lock.attempts} started, in a batch")
+        engine.trail.write("started", context, "started, in a batch")
         telemetry.started(snapshot, changed.snapshot)
         telemetry.begin(attempt, current=False)
         if job.renew:
@@ -213,7 +223,7 @@ class Batch:
         try:
             ended = settle(engine, job, attempt, task, value)
         except OncetaskError as error:
-            LOGGER.error("%s could not be settled: %s", attempt.context.document, error)
+            LOGGER.error("%s: it could not be settled: %s", attempt.context, attempt.context.without(error))
             telemetry.end(attempt, None, "", error)
             return
         telemetry.end(attempt, ended.outcome, ended.reason)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask import courier, lease
@@ -57,7 +58,8 @@ def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, start: Sn
     failed += decision.dispatch and not engine.dispatch(changed.snapshot)
     assert decision.outcome is not None
     left = f"; {failed} deliveries could not be made, the sweeper will" if failed else ""
-    return Ended(decision.outcome, f"{delivery.document}: {len(step.made)} occurrences made{left}")
+    about = partial(engine.about, start, delivery.sequence)
+    return Ended(decision.outcome, f"{len(step.made)} occurrences made{left}", about)
 
 
 class _Step:

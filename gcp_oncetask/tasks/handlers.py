@@ -15,8 +15,9 @@ from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
-from gcp_oncetask.execution import as_delivered, execute, parse
+from gcp_oncetask.execution import as_delivered, delivered, execute, parse
 from gcp_oncetask.job import Job
+from gcp_oncetask.logs import context_at
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import encode
@@ -166,7 +167,7 @@ def deliver(
             start = as_delivered(delivery, headers) or engine.store.read(delivery.document)
             ended = generator.deliver(engine, handler.model, delivery, start)
         except (StoreError, ContentionError) as error:
-            return Ended(Outcome.UNAVAILABLE, str(error))
+            return Ended(Outcome.UNAVAILABLE, str(error), delivered(delivery))
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, headers, trace, {}, start)
@@ -195,8 +196,8 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
 
 def _unhandled(engine: Engine, delivery: Delivery, headers: TaskHeaders, kind: str) -> Ended:
     reason = f"there is no handler for the kind {kind!r} here; the task stays until there is one"
-    LOGGER.error("%s: %s", delivery.document, reason)
+    LOGGER.error("%s: %s", context_at(delivery.document, delivery.env, None, delivery.sequence), reason)
     if headers.retry_count == UNHANDLED_ALERT:
         snapshot = Snapshot(delivery.document, None, None, None)
         courier.send_directly(engine, snapshot, f"{delivery.sequence}-unhandled", reason)
-    return Ended(Outcome.UNHANDLED, reason)
+    return Ended(Outcome.UNHANDLED, reason, delivered(delivery))

@@ -160,8 +160,8 @@ class TaskManager(StoredTasks):
         if found and made.kind.on_conflict == "raise":
             raise creation.conflict(made, stored.path, found)
         if found:
-            message = f"{stored.path} exists with another payload, which was kept: {'; '.join(found)}"
-            self.locker.engine.decided("task.kept", None, message)
+            message = f"it exists with another payload, which was kept: {'; '.join(found)}"
+            self.locker.engine.decided("task.kept", functools.partial(self.locker.engine.about, stored), message)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 
     def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
@@ -301,26 +301,26 @@ class TaskManager(StoredTasks):
             try:
                 value = run(task, attempt)
             except (Retry, Fail) as verdict:
-                self._tell(task, verdict)
+                self._tell(task, attempt, verdict)
                 raise
             except (Verdict, LeaseLostError):
                 raise
             except Exception as error:
-                self._tell(task, error)
+                self._tell(task, attempt, error)
                 raise
             if isinstance(value, Retry | Fail):
-                self._tell(task, value)
+                self._tell(task, attempt, value)
             return value
 
         return told
 
-    def _tell(self, task: OnceTask[Any], error: BaseException) -> None:
+    def _tell(self, task: OnceTask[Any], attempt: Attempt, error: BaseException) -> None:
         if self.on_error is None:
             return
         try:
             self.on_error(task, error)
         except Exception:  # noqa: BLE001 - the user's callback must not change the outcome
-            LOGGER.exception("the error callback failed for %s", task.path)
+            LOGGER.exception("%s: the error callback failed", attempt.context)
 
     def add_task(self, name: str, key: str, data: Any = None, *, delay: Duration | None = None) -> Created:
         """
@@ -408,7 +408,7 @@ class TaskManager(StoredTasks):
                 attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
                 released += 1
             except OncetaskError as error:
-                LOGGER.warning("%s could not be handed back: %s", path, error)
+                LOGGER.warning("%s: it could not be handed back: %s", attempt.context, attempt.context.without(error))
         return released
 
     def next_due(self, kinds: Sequence[str]) -> datetime | None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -356,7 +357,8 @@ class Worker:
         try:
             self._run_one(kind, snapshot)
         except (SystemExit, KeyboardInterrupt) as error:
-            LOGGER.warning("the handler of %s asked the process to end (%r); a worker goes on", snapshot.path, error)
+            about = self.engine.about(snapshot)
+            LOGGER.warning("%s: the handler asked the process to end (%r); a worker goes on", about, error)
         finally:
             with self._guard:
                 self._threads.discard(threading.current_thread())
@@ -367,9 +369,10 @@ class Worker:
         try:
             ended = self.manager.pull(snapshot)
         except OncetaskError as error:
-            LOGGER.warning("%s could not be run: %s", snapshot.path, error)
+            about = self.engine.about(snapshot)
+            LOGGER.warning("%s: it could not be run: %s", about, about.without(error))
         except Exception:  # noqa: BLE001 - one task's trouble must not end the worker
-            LOGGER.exception("%s could not be run", snapshot.path)
+            LOGGER.exception("%s: it could not be run", self.engine.about(snapshot))
         finally:
             with self._guard:
                 self._running.pop(snapshot.path, None)
@@ -382,7 +385,8 @@ class Worker:
                     self.done += 1
         if ended is not None:
             telemetry.ended(ended.outcome, kind)
-            self.engine.decided(f"delivery.{ended.outcome}", None, ended.reason, logging.DEBUG)
+            named = ended.about or partial(self.engine.about, snapshot)
+            self.engine.decided(f"delivery.{ended.outcome}", named, ended.reason, logging.DEBUG)
         return ended
 
     # --- without threads ----------------------------------------------------------------------------------------------

@@ -1,0 +1,298 @@
+"""
+Every line for people about a delivery, an attempt or a takeover names document, sequence, step and attempt, and carries them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.firestore import DELETE_FIELD
+
+import gcp_oncetask
+from gcp_oncetask import FixedDelay, NoRetry, Retry
+from gcp_oncetask.decision import Kind, Settlement
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.logs import CloudFormatter, LogContext, context_at
+from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.tasks import TaskData
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker import Worker
+from tests.support.orders import Killed, Order, Shop
+from tests.support.tasks import Other, Service, Work
+
+NAMED = re.compile(
+    r"(?P<document>\S+) \(sequence (?P<sequence>\d+)(?:, step (?P<step>\d+))?(?:, attempt (?P<attempt>\d+))?\): (?=\S)"
+)
+LIBRARY = Path(gcp_oncetask.__file__).parent
+
+
+class Pulled(TaskData, kind="pulled-line", pull=True):
+    pass
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """
+    All lines of the library, down to DEBUG, as Cloud Logging would get them.
+    """
+    found: list[dict[str, Any]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(json.loads(self.format(record)))
+
+    handler, before = Keep(), LOGGER.level
+    handler.setFormatter(CloudFormatter())
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+    yield found
+    LOGGER.removeHandler(handler)
+    LOGGER.setLevel(before)
+
+
+class Tee:
+    """
+    Where attempts write their own lines, and a copy of what they wrote.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.to = engine.trail._stream
+        engine.trail_to(self)
+
+    def write(self, text: str) -> None:
+        self.lines.append(json.loads(text))
+        self.to.write(text)
+
+    def flush(self) -> None:
+        self.to.flush()
+
+
+def checked(lines: list[dict[str, Any]]) -> set[str]:
+    """
+    Events of *lines*, each of which says in words what its fields say.
+    """
+    events = set()
+    for line in lines:
+        text, own = line["message"].split("\n")[0], line.get("oncetask", {})
+        if own.get("event", "").startswith("alert."):
+            assert f"{own['document']}, sequence {own['sequence']}, step {own['step']}" in text, text
+            continue
+        found = NAMED.match(text)
+        assert found is not None, line
+        said = {name: value for name, value in found.groupdict().items() if value is not None}
+        assert said == {name: own[name] for name in said}, line
+        assert "step" in said, line
+        assert own.get("attempt", "0") in ("0", said.get("attempt")), line
+        assert f"{said['document']}: " not in text, text
+        events.add(own.get("event", "-"))
+    return events
+
+
+def test_lines_of_a_chain(oncetask_cloud: OncetaskCloud, shop: Shop, lines: list[dict[str, Any]]) -> None:
+    """
+    Of a chain that was reset, so that step and sequence differ: failed, killed, taken over, swept, duplicated, cancelled.
+    """
+
+    def trouble(order: Order, attempt: Any) -> Any:
+        match attempt.number:
+            case 1:
+                raise ValueError("no")
+            case 2:
+                return Retry("later", after=timedelta(seconds=5))
+            case 3:
+                raise Killed
+        return "paid"
+
+    written = Tee(shop.locker.engine)
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    shop.locker.cancel(Order, "42")
+    oncetask_cloud.run_until_idle()
+    shop.on_charge = trouble
+    shop.locker.reset(Order, "42")
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.advance(minutes=12)
+    oncetask_cloud.sweep()
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.duplicate_last()
+    oncetask_cloud.faults.fail("CreateTask", times=None)
+    shop.locker.reset(Order, "42")
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(minutes=3)
+    oncetask_cloud.sweep()
+    oncetask_cloud.run_until_idle()
+
+    events = checked(lines)
+    assert {
+        "delivery.duplicate", "delivery.failed-attempt", "delivery.retrying", "lease.taken_over", "delivery.completed",
+        "task.undispatched", "task.redispatched", "-",
+    } <= events  # fmt: skip
+    assert {"started", "returned", "settled"} <= checked(written.lines)
+    assert written.lines[0]["message"] == "orders/42 (sequence 2, step 1, attempt 1): started"
+
+
+def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str, Any]]) -> None:
+    """
+    In batches, with a resource key whose holder died, pulled, kept although another payload came, lost, handed over.
+    """
+    service = Service(oncetask_cloud)
+    manager = service.manager
+    written = Tee(manager.locker.engine)
+    manager.on_error = lambda task, error: 1 // 0
+    service.handle_keys(Other, retry=FixedDelay(delay=timedelta(seconds=1), max_attempts=2)).handle(Work)
+    manager.register_task_handler(Pulled, lambda task, attempt: 1 // 0, retry=NoRetry())
+    oncetask_cloud.work(Worker(manager, listen=False))
+    service.die_once()
+    service.create("a", "b", model=Other, key="k")
+    manager.create_task(Other(name="a", note="another"))
+    manager.create_task(Pulled())
+    oncetask_cloud.run_until_idle()
+
+    def fail(tasks: Any, attempts: Any) -> Any:
+        raise ValueError("no")
+
+    service.act = fail
+    service.create("c", model=Other, key="k")
+    oncetask_cloud.advance(minutes=15)
+    oncetask_cloud.sweep()
+    oncetask_cloud.run_until_idle()
+
+    def lose(task: Any, attempt: Any) -> None:
+        manager.locker.client.document(attempt.context.document).update({"lock": DELETE_FIELD})
+
+    service.act = lose
+    service.create("lost")
+    oncetask_cloud.run_until_idle()
+
+    def after(task: Any, attempt: Any) -> None:
+        attempt.settle(Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce()))
+        raise ValueError("afterwards")
+
+    service.act = after
+    service.create("settled")
+    oncetask_cloud.run_until_idle()
+
+    events = checked(lines)
+    assert {
+        "task.kept",
+        "lease.taken_over",
+        "delivery.failed",
+        "delivery.lost-to-later",
+        "delivery.settled",
+        "-",
+    } <= events
+    said = "\n".join(line["message"] for line in lines)
+    for words in (
+        "the error callback failed",
+        "the attempt failed",
+        "after it had settled",
+        "Stop; nothing more can be written",
+    ):
+        assert words in said, words
+    assert {"started", "returned", "settled"} <= checked(written.lines)
+    assert any(line["message"].endswith("attempt 1): started, in a batch") for line in written.lines)
+
+
+def test_lines_of_deliveries_without_a_document(
+    oncetask_cloud: OncetaskCloud, shop: Shop, lines: list[dict[str, Any]]
+) -> None:
+    """
+    Of one that is gone the sequence is named; the step nobody knows.
+    """
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    shop.locker.client.document("orders/42").delete()
+    oncetask_cloud.run_until_idle()
+
+    [gone] = [line for line in lines if line["oncetask"]["event"] == "delivery.gone"]
+    assert gone["message"].startswith("orders/42 (sequence 1): ")
+    assert (gone["oncetask"]["sequence"], "step" in gone["oncetask"]) == ("1", False)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "attempt", "said"),
+    [
+        (None, None, "orders/42 (sequence 7, step 2, attempt 3)"),
+        (7, 0, "orders/42 (sequence 7, step 2)"),
+        (6, None, "orders/42 (sequence 6, step 1)"),
+        (5, None, "orders/42 (sequence 5)"),
+        (8, None, "orders/42 (sequence 8)"),
+    ],
+)
+def test_a_line_is_of_one_sequence(sequence: int | None, attempt: int | None, said: str) -> None:
+    """
+    The step is counted within the present chain, of others it is not known; the attempt is that of the present sequence.
+    """
+    lock = Lock(env="E", sequence=7, base=5, attempts=3, status=Status.LEASED, holder="n")
+    assert str(context_at("orders/42", "E", lock, sequence, attempt)) == said
+
+
+def test_a_named_lock_has_neither_sequence_nor_step() -> None:
+    """
+    Its lines name its document alone, and their fields have no step.
+    """
+    context = LogContext("onceLocks/x", 4, 1, 9, "n", "E")
+    assert (str(context), "step" in context.fields, json.loads(context.said)) == ("onceLocks/x", False, "onceLocks/x")
+    assert context.without("onceLocks/x: it is lost") == "it is lost"
+    assert context.without("it is lost") == "it is lost"
+
+
+ABOUT = re.compile(r"about|engine\.about\(snapshot\)|self\.engine\.about\(snapshot\)|attempt\.context|context_at\(.*\)")
+OTHERS = {
+    ("functions.py", "%s: on_lost failed; what the function raised goes on"),
+    ("functions.py", "The lock %r could not be released: %s"),
+    ("functions.py", "%s"),
+    ("locks/lock.py", "%s"),
+    ("locks/lock.py", "%s; the block had raised %s, which goes on."),
+    ("locks/runs.py", "%s The function had raised %s, which goes on."),
+    ("keys.py", "the resource key %r was not handed over: %s The sweeper will."),
+    ("sweeper.py", "%s can't be decoded, and its due time can't be moved: %s"),
+    ("sweeper.py", "%s can't be dealt with: %s"),
+    ("flask.py", "the sweep failed: %s"),
+    ("worker/looking.py", "looking for %s tasks failed: %s"),
+    ("worker/listening.py", "listening for tasks ended (%s); polling until it is open again"),
+    ("worker/listening.py", "no listener: %s"),
+    ("worker/listening.py", "no listener on this channel: %r"),
+    ("worker/membership.py", "worker session %s has died of missing heartbeats; another one begins"),
+    ("worker/membership.py", "a heartbeat of worker session %s failed: %s"),
+    ("worker/membership.py", "ending worker session %s failed: %s It runs out by itself."),
+    ("worker/worker.py", "worker %s runs %s"),
+    ("worker/worker.py", "signal %d: finishing what runs; another one hands it back"),
+}
+"""Lines that are about no delivery, attempt or takeover: named locks, keys, sessions, sweeps, documents that can't be read."""
+
+
+def test_every_line_in_the_source_names_what_it_is_about() -> None:
+    """
+    A call of the library's logger begins with what it is about, or stands in the list of those that are about something else;
+    a decision is given it.
+    """
+    calls, others, bare = 0, set(), []
+    for path in LIBRARY.rglob("*.py"):
+        name = str(path.relative_to(LIBRARY))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr == "decided" and isinstance(node.args[1], ast.Constant):
+                bare.append(name)
+            if ast.unparse(node.func.value) != "LOGGER" or node.func.attr == "isEnabledFor":
+                continue
+            if name in ("smtp.py", "alerts.py"):
+                continue
+            calls += 1
+            assert isinstance(node.args[0], ast.Constant), ast.unparse(node)
+            text, first = str(node.args[0].value), ast.unparse(node.args[1])
+            if not (text.startswith("%s: ") and ABOUT.fullmatch(first)):
+                others.add((name, text))
+
+    assert calls > 30
+    assert others == OTHERS
+    # A document that can't be decoded has no step.
+    assert bare == ["outbox.py"]
