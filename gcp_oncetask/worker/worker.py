@@ -28,6 +28,7 @@ from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.worker.listening import Listening
 from gcp_oncetask.worker.looking import LEFT_ALONE, Looking
 from gcp_oncetask.worker.membership import Membership
+from gcp_oncetask.worker.telling import shown
 
 _UNPRODUCTIVE: Final = frozenset(
     {Outcome.BUSY, Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.EARLY, Outcome.LOST, Outcome.SHORT_LEASE}
@@ -124,7 +125,8 @@ class Worker:
         """
         Work until ``stop()``, a signal, or ``max_tasks``; a worker that was stopped does not run again.
 
-        The context variables of the caller reach the handlers.
+        The context variables of the caller reach the handlers. Its start, its stop and what it waits for are logged; in the
+        main thread of a process where logging was not set up, the library's lines from INFO on go to standard error meanwhile.
 
         In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
         back what runs at once, and raises SystemExit.
@@ -137,6 +139,15 @@ class Worker:
         self._stopped.clear()
         previous = self._catch_signals()
         try:
+            with shown():
+                self._work_until_stopped()
+        finally:
+            self._stopped.set()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _work_until_stopped(self) -> None:
+        try:
             self._start()
             while not self._stopping.is_set():
                 self._round()
@@ -148,16 +159,20 @@ class Worker:
             self._abandon()
             raise
         finally:
-            self._stopped.set()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            LOGGER.info("%s has ended; tasks run: %d", self._name(), self.done)
+
+    def _name(self) -> str:
+        session = "" if self._membership is None else f" (session {self._membership.id})"
+        return f"worker {self.engine.instance()}{session}"
 
     def _start(self) -> None:
         if self._client_factory is not None:
             self.engine.use_client(self._client_factory())
         self._membership = Membership(self.engine, self.kinds, self._ttl)
         self._listening = Listening(self.engine, self._wake.set) if self._listens else None
-        LOGGER.info("worker %s runs %s", self._membership.id, ", ".join(self.kinds))
+        limits = ", ".join(f"{kind} (up to {limit})" for kind, limit in self._limits.items())
+        env = self.engine.config.env
+        LOGGER.info("%s starts: %d at once, environment %s, kinds: %s", self._name(), self._total, env, limits)
 
     def _round(self) -> None:
         membership = self._membership
@@ -191,6 +206,7 @@ class Worker:
         """
         Its shards go to others before it waits for its own last tasks, whose leases keep them.
         """
+        LOGGER.info("%s stops; it takes no more, and waits for running tasks: %d", self._name(), len(self._working()))
         self._leave()
         for thread in self._working():
             thread.join()
@@ -231,7 +247,9 @@ class Worker:
         """
         Release the leases of what runs here, so that others can take it at once; returns how many.
         """
-        return self.manager.hand_back(list(self._running))
+        released = self.manager.hand_back(list(self._running))
+        LOGGER.info("%s has handed back running tasks: %d", self._name(), released)
+        return released
 
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
@@ -248,7 +266,7 @@ class Worker:
     def _stop_taking(self, number: int) -> None:
         self._stopping.set()
         self._wake.set()
-        LOGGER.info("signal %d: finishing what runs; another one hands it back", number)
+        LOGGER.info("%s got %s; another signal hands back what runs", self._name(), signal.Signals(number).name)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

@@ -263,8 +263,11 @@ OTHERS = {
     ("worker/membership.py", "worker session %s has died of missing heartbeats; another one begins"),
     ("worker/membership.py", "a heartbeat of worker session %s failed: %s"),
     ("worker/membership.py", "ending worker session %s failed: %s It runs out by itself."),
-    ("worker/worker.py", "worker %s runs %s"),
-    ("worker/worker.py", "signal %d: finishing what runs; another one hands it back"),
+    ("worker/worker.py", "%s starts: %d at once, environment %s, kinds: %s"),
+    ("worker/worker.py", "%s got %s; another signal hands back what runs"),
+    ("worker/worker.py", "%s stops; it takes no more, and waits for running tasks: %d"),
+    ("worker/worker.py", "%s has handed back running tasks: %d"),
+    ("worker/worker.py", "%s has ended; tasks run: %d"),
 }
 """Lines that are about no delivery, attempt or takeover: named locks, keys, sessions, sweeps, documents that can't be read."""
 

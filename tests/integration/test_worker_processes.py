@@ -5,6 +5,7 @@ Workers in processes of their own: signals, kills, joins; sessions of three seco
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -50,6 +53,7 @@ class Depot:
         }
         self.manager = TaskManager(Locker(config=Config.from_env(self.settings)))
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.errors: IO[bytes] | None = None
 
     def start(self, mode: str = "ledger", **settings: str) -> subprocess.Popen[bytes]:
         """
@@ -60,6 +64,7 @@ class Depot:
             cwd=ROOT,
             env={**os.environ, **self.settings, "CONTROL_URL": self.control.url, **settings},
             stdout=subprocess.DEVNULL,
+            stderr=self.errors,
         )
         self.processes.append(process)
         return process
@@ -153,6 +158,33 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_more(depot: Depot) -> None
     left = depot.manager.get_task(Parcel, str(1 - int(fact["id"])))
     assert left is not None
     assert (left.is_queued, left.lock.attempts) == (True, 0)
+
+
+def test_a_worker_tells_of_its_start_and_stop_where_nobody_set_up_logging(depot: Depot, tmp_path: Path) -> None:
+    """
+    Who it is, what it runs, the signal, how many tasks it still waits for, and that it has ended; one line each.
+    """
+    with (tmp_path / "stderr").open("w+b") as depot.errors:
+        process = depot.start("hold", WORKER_CONCURRENCY="2")
+        depot.create(range(3))
+        depot.control.wait("running", 2)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: not depot.shares())
+        told = (tmp_path / "stderr").read_text().splitlines()
+        assert [line.split("Z INFO ")[1].split(") ")[1] for line in told] == [
+            "starts: 2 at once, environment DEFAULT, kinds: parcel (up to 2)",
+            "got SIGTERM; another signal hands back what runs",
+            "stops; it takes no more, and waits for running tasks: 2",
+        ], told
+        depot.gate.set()
+        assert process.wait(20) == 0
+        told = (tmp_path / "stderr").read_text().splitlines()
+    names = {
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO worker (\S+/\d+) \(session \w+\) .+", line) for line in told
+    }
+    assert None not in names
+    assert {found[1].rpartition("/")[2] for found in names if found} == {str(process.pid)}
+    assert (len(told), told[-1].split(") ")[1]) == (4, "has ended; tasks run: 2")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
