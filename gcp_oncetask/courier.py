@@ -5,6 +5,7 @@ Alerts that are owed: sent after the commit that decided them, by one sender at 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.lease import verbs
 from gcp_oncetask.record import Event, Lock, Owed, Status
@@ -49,7 +50,7 @@ def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: M
             engine.alerts.send(alert_of(engine, snapshot, owed))
         except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
             about = engine.about(snapshot, owed.sequence, owed.attempt)
-            LOGGER.error("%s: the alert of its %s is still owed: %s", about, owed.event, error)
+            about.log(logging.ERROR, "the alert of its %s is still owed: %s", owed.event, error)
         else:
             sent.append(owed.id)
     if sent:
@@ -67,7 +68,7 @@ def _record(engine: Engine, snapshot: Snapshot, sent: Sequence[str]) -> None:
         engine.store.change(snapshot.path, decide, start=snapshot)
     except OncetaskError as error:
         about = engine.about(snapshot)
-        LOGGER.error("%s: an alert was sent, but that could not be recorded: %s", about, about.without(error))
+        about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
 
 
 def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
@@ -95,7 +96,7 @@ def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> 
     try:
         engine.alerts.send(alert_of(engine, snapshot, owed))
     except Exception as error:  # noqa: BLE001 - as above
-        LOGGER.error("%s: an alert (%s) could not be sent: %s", engine.about(snapshot), reason, error)
+        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", reason, error)
 
 
 def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:

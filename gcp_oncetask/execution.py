@@ -16,7 +16,7 @@ from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ContentionError,
     DeliveryError,
@@ -403,7 +403,7 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
     except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
         if attempt.settled is not None:
             return _raised_after(run, attempt, error)
-        LOGGER.exception("%s: the attempt failed", attempt.context)
+        attempt.context.log(logging.ERROR, "the attempt failed", exc_info=True)
         return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
     if attempt.settled is not None:
         return _already(attempt, value)
@@ -414,19 +414,17 @@ def _already(attempt: Attempt, value: Any) -> Ended:
     outcome = attempt.settled
     assert outcome is not None
     if value is not None:
-        LOGGER.warning(
-            "%s: the handler returned a value after it had settled the attempt; pass result= to complete().",
-            attempt.context,
+        attempt.context.log(
+            logging.WARNING,
+            "the handler returned a value after it had settled the attempt; pass result= to complete().",
         )
     return Ended(outcome, "settled by the handler", attempt.context)
 
 
 def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
     telemetry.raised(attempt, error)
-    LOGGER.error(
-        "%s: the handler raised after it had settled the attempt; the settling stands.",
-        attempt.context,
-        exc_info=error,
+    attempt.context.log(
+        logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
     )
     courier.send_directly(
         run.engine,

@@ -20,6 +20,7 @@ from gcp_oncetask.delivery import instant_of
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.record import Lock
 
+_LOGGER: Final = logging.getLogger("gcp_oncetask")
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MAX_DEPTH: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
@@ -94,6 +95,21 @@ class LogContext:
         *text* without the document in front of it, as errors have it: for a line that says it already.
         """
         return str(text).removeprefix(f"{self.document}: ")
+
+    def log(self, level: int, message: str, *args: Any, exc_info: Any = None) -> None:
+        """
+        Log a line for people that begins with what it is about, and carries it among its fields.
+
+        Args:
+            level: Of ``logging``.
+            message: What happened, for ``%``.
+            *args: What goes into it.
+            exc_info: As ``logging`` takes it.
+        """
+        if _LOGGER.isEnabledFor(level):
+            shown = [self.without(each) if isinstance(each, BaseException) else each for each in args]
+            fields = {"oncetask": self.fields}
+            _LOGGER.log(level, "%s: " + message, self, *shown, exc_info=exc_info, extra=fields, stacklevel=2)  # noqa: G003 - a constant
 
     @property
     def fields(self) -> dict[str, str]:
@@ -349,7 +365,7 @@ class Trail:
             # AttributeError: a process without standard output has None there.
             if not self._complained:
                 self._complained = True
-                logging.getLogger("gcp_oncetask").warning(
+                _LOGGER.warning(
                     "Evidence can't be written to %r (%s); if this process dies, its attempts are only taken over "
                     "after their time-outs. Keep standard output open.",
                     stream,

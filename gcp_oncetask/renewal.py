@@ -4,6 +4,7 @@ Leases are renewed while their handlers run: one thread per process watches all 
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from typing import Any, Protocol
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, Wakeup, elapsed
-from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError
 from gcp_oncetask.logs import LogContext
 
@@ -186,13 +186,13 @@ class _Watch:
             attempt.renew_if_idle()
         except LeaseLostError as error:
             # There is nothing left to renew; the attempt itself learns of it at its next write.
-            LOGGER.warning("%s: its renewals ended: %s", attempt.context, attempt.context.without(error))
+            attempt.context.log(logging.WARNING, "its renewals ended: %s", error)
             self.remove(attempt)
         except OncetaskError as error:
             # The run limit ends it, if nothing else does.
-            LOGGER.warning("%s: a renewal failed: %s", attempt.context, attempt.context.without(error))
+            attempt.context.log(logging.WARNING, "a renewal failed: %s", error)
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
-            LOGGER.exception("%s: a renewal failed", attempt.context)
+            attempt.context.log(logging.ERROR, "a renewal failed", exc_info=True)
 
 
 def renewal_interval(lease: float) -> float:

@@ -5,6 +5,7 @@ The end of an attempt: from what user code said to the commit that settles it.
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from gcp_oncetask import courier, telemetry
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.decision import Kind, Put, Settlement, Target
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ConflictError,
     ContentionError,
@@ -106,7 +107,7 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
         saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
         return how, job.subject.changes(entity, value) if saves else NO_CHANGES
     except UsageError as error:
-        LOGGER.error("%s: %s", attempt.context, attempt.context.without(error))
+        attempt.context.log(logging.ERROR, "%s", error)
         return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
 
 
@@ -114,7 +115,7 @@ def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, cha
     try:
         return attempt.settle(how, changes)
     except (ConflictError, ContentionError) as error:
-        LOGGER.error("%s: %s", attempt.context, attempt.context.without(error))
+        attempt.context.log(logging.ERROR, "%s", error)
         failed = _settlement(engine, attempt, failure(engine, job, attempt, error))
         return attempt.settle(failed)
 
@@ -192,7 +193,7 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
     """
     How a delivery ends whose lease is somebody else's.
     """
-    LOGGER.warning("%s: %s", attempt.context, attempt.context.without(error))
+    attempt.context.log(logging.WARNING, "%s", error)
     telemetry.raised(attempt, error)
     if error.facts.get("removed"):
         courier.send_directly(

@@ -118,13 +118,13 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         _complain(engine, snapshot, error)
     except Exception as error:  # noqa: BLE001 - a document that upsets the rules holds up nobody else
         swept.damaged += 1
-        LOGGER.exception("%s: sweeping it failed", engine.about(snapshot))
+        engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=True)
         _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
 
 
 def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
     about = engine.about(snapshot)
-    LOGGER.error("%s: sweeping it failed: %s", about, about.without(error))
+    about.log(logging.ERROR, "sweeping it failed: %s", error)
 
 
 def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot]) -> None:

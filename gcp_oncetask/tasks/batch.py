@@ -18,7 +18,7 @@ from gcp_oncetask.clock import Duration, Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
 from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.documents import resource_prefix, state_prefix, task_name
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution import context_of
 from gcp_oncetask.job import Job
@@ -174,7 +174,7 @@ class Batch:
             changed = engine.store.change(snapshot.path, decide, start=snapshot)
         except OncetaskError as error:
             about = engine.about(snapshot)
-            LOGGER.warning("%s: it does not ride along: %s", about, about.without(error))
+            about.log(logging.WARNING, "it does not ride along: %s", error)
             return None
         lock = changed.snapshot.lock
         if not isinstance(changed.decision, Put) or lock is None or lock.holder != claimant.nonce:
@@ -223,7 +223,7 @@ class Batch:
         try:
             ended = settle(engine, job, attempt, task, value)
         except OncetaskError as error:
-            LOGGER.error("%s: it could not be settled: %s", attempt.context, attempt.context.without(error))
+            attempt.context.log(logging.ERROR, "it could not be settled: %s", error)
             telemetry.end(attempt, None, "", error)
             return
         telemetry.end(attempt, ended.outcome, ended.reason)

@@ -5,6 +5,7 @@ Handlers of once-tasks, and the delivery that finds the right one.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -13,7 +14,7 @@ from gcp_oncetask import courier, sweeper
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
 from gcp_oncetask.execution import as_delivered, delivered, execute, parse
 from gcp_oncetask.job import Job
@@ -196,7 +197,7 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
 
 def _unhandled(engine: Engine, delivery: Delivery, headers: TaskHeaders, kind: str) -> Ended:
     reason = f"there is no handler for the kind {kind!r} here; the task stays until there is one"
-    LOGGER.error("%s: %s", context_at(delivery.document, delivery.env, None, delivery.sequence), reason)
+    context_at(delivery.document, delivery.env, None, delivery.sequence).log(logging.ERROR, "%s", reason)
     if headers.retry_count == UNHANDLED_ALERT:
         snapshot = Snapshot(delivery.document, None, None, None)
         courier.send_directly(engine, snapshot, f"{delivery.sequence}-unhandled", reason)

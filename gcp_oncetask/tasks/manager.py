@@ -5,6 +5,7 @@ The public face of once-tasks: create, handle, read, and what a person may do.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,6 @@ from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
-from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.job import Job, policy_of
 from gcp_oncetask.locker import Locker
@@ -320,7 +320,7 @@ class TaskManager(StoredTasks):
         try:
             self.on_error(task, error)
         except Exception:  # noqa: BLE001 - the user's callback must not change the outcome
-            LOGGER.exception("%s: the error callback failed", attempt.context)
+            attempt.context.log(logging.ERROR, "the error callback failed", exc_info=True)
 
     def add_task(self, name: str, key: str, data: Any = None, *, delay: Duration | None = None) -> Created:
         """
@@ -408,7 +408,7 @@ class TaskManager(StoredTasks):
                 attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
                 released += 1
             except OncetaskError as error:
-                LOGGER.warning("%s: it could not be handed back: %s", attempt.context, attempt.context.without(error))
+                attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)
         return released
 
     def next_due(self, kinds: Sequence[str]) -> datetime | None:

@@ -376,7 +376,7 @@ class Worker:
             self._run_one(kind, snapshot)
         except (SystemExit, KeyboardInterrupt) as error:
             about = self.engine.about(snapshot)
-            LOGGER.warning("%s: the handler asked the process to end (%r); a worker goes on", about, error)
+            about.log(logging.WARNING, "the handler asked the process to end (%s); a worker goes on", repr(error))
         finally:
             with self._guard:
                 self._threads.discard(threading.current_thread())
@@ -388,9 +388,9 @@ class Worker:
             ended = self.manager.pull(snapshot)
         except OncetaskError as error:
             about = self.engine.about(snapshot)
-            LOGGER.warning("%s: it could not be run: %s", about, about.without(error))
+            about.log(logging.WARNING, "it could not be run: %s", error)
         except Exception:  # noqa: BLE001 - one task's trouble must not end the worker
-            LOGGER.exception("%s: it could not be run", self.engine.about(snapshot))
+            self.engine.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
         finally:
             with self._guard:
                 self._running.pop(snapshot.path, None)
