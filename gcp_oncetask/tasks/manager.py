@@ -160,7 +160,9 @@ class TaskManager(StoredTasks):
         if found and made.kind.on_conflict == "raise":
             raise creation.conflict(made, stored.path, found)
         if found:
-            message = f"it exists with another payload, which was kept: {'; '.join(found)}"
+            # Without leave no part of a payload gets into a log: the names of the fields only.
+            shown = found if self.locker.config.log_contents else [each.partition(": ")[0] for each in found]
+            message = f"it exists with another payload, which was kept: {'; '.join(shown)}"
             self.locker.engine.decided("task.kept", functools.partial(self.locker.engine.about, stored), message)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 

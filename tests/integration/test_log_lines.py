@@ -201,6 +201,23 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     assert any(line["message"].endswith("attempt 1): started, in a batch") for line in written.lines)
 
 
+@pytest.mark.parametrize(
+    ("log_contents", "said"), [(False, "key; note"), (True, 'key: null -> "k"; note: "" -> "secret"')]
+)
+def test_a_kept_payload_is_logged_only_with_leave(
+    oncetask_cloud: OncetaskCloud, lines: list[dict[str, Any]], log_contents: bool, said: str
+) -> None:
+    """
+    That another payload was given for an id is told with the fields' names, and their values if ONCETASK_LOG_CONTENTS says so.
+    """
+    service = Service(oncetask_cloud, log_contents=log_contents)
+    service.create("a")
+    assert len(service.manager.create_task(Work(name="a", note="secret", key="k")).differences) == 2
+
+    [kept] = [line for line in lines if line["oncetask"]["event"] == "task.kept"]
+    assert kept["message"].endswith(f"another payload, which was kept: {said}")
+
+
 def test_lines_of_deliveries_without_a_document(
     oncetask_cloud: OncetaskCloud, shop: Shop, lines: list[dict[str, Any]]
 ) -> None:
