@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gcp_oncetask.config import FIELDS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
@@ -61,6 +63,21 @@ def test_every_term_of_the_vocabulary_is_defined_once() -> None:
 
     assert len(terms) > 20
     assert len(set(terms)) == len(terms)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_and_files_that_a_page_names_exist(page: Path) -> None:
+    """
+    A setting that was renamed, or a file that was moved, is not named any more.
+    """
+    text = page.read_text()
+    known = {env for env, *_ in FIELDS}
+    # ONCETASK_* stands for all of them.
+    named = set(re.findall(r"\b(?:ONCETASK_[A-Z_]+|ONCE_TASK_ENV)\b(?!\*)", text)) - {"ONCETASK_"}
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text)} - {""}
+
+    assert named - known == set()
+    assert [link for link in linked if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize(
