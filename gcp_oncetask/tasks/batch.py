@@ -152,6 +152,8 @@ class Batch:
         riders: list[tuple[OnceTask[Any], Attempt]] = []
         for snapshot in found:
             alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == attempt.context.document
+            # A generator makes occurrences; it is never run itself.
+            alone = alone or "recurrence" in snapshot.fields
             if not alone and len(riders) < self._size - 1:
                 rider = self._lease(engine, job, snapshot, attempt)
                 if rider is not None:

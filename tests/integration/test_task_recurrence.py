@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Snooze, Status, TaskNotFoundError, UsageError
+from gcp_oncetask.tasks import Recurrence, TaskData, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import DAILY, Repeat, Service, Work
+
+
+class Mixed(TaskData, kind="mixed-recurrence"):
+    name: str
+    again: bool = False
+
+    def task_id(self) -> str:
+        return self.name
+
+    def recurrence(self) -> Recurrence | None:
+        return every(timedelta(days=1)) if self.again else None
+
 
 HOURLY = {"rrule": "FREQ=HOURLY", "dtstart": "2026-01-01T00:00:00Z"}
 
@@ -176,3 +189,23 @@ def test_yearly_rule_recurs_by_relay(service: Service) -> None:
         service.cloud.advance(days=30)
         service.cloud.sweep()
     assert [id_[-20:-16] for id_ in service.ran] == ["2026", "2027", "2028"]
+
+
+def test_a_due_generator_does_not_ride_in_a_batch(service: Service) -> None:
+    """
+    Its delivery was lost, and a task of its kind is run in a batch of all that is due: the generator is left to the sweeper.
+    """
+    batches: list[list[str]] = []
+    manager, cloud = service.manager, service.cloud
+    manager.register_batch_handler(Mixed, lambda tasks, attempts: batches.append([task.id for task in tasks]))
+    manager.create_task(Mixed(name="daily", again=True))
+    for task in cloud.local.tasks.tasks():
+        cloud.drop(task.name)
+    cloud.advance(days=1, minutes=1)
+    manager.create_task(Mixed(name="plain"))
+    cloud.run_until_idle()
+    assert batches == [["plain"]]
+    assert service.lock("daily", Mixed).attempts == 0
+    service.settle(4)
+    assert [ids for ids in batches if "daily_occ" in ids[0]] != []
+    assert service.status("daily", Mixed) == "waiting"
