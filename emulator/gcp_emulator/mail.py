@@ -277,10 +277,12 @@ class MailSink:
         return "250 2.0.0 OK", lost
 
 
-@dataclass(slots=True)
+@dataclass
 class _Hooks:
     """
     What aiosmtpd asks; an object of its own, since aiosmtpd reads every attribute of it.
+
+    Without slots: up to Python 3.11.2 a dataclass with slots keeps a ``__weakref__`` that raises TypeError when it is read.
     """
 
     answering: asyncio.Event
