@@ -336,9 +336,12 @@ class _Connection(SMTP):
         """
         Cut the connection; returns the task that ends with it.
         """
-        assert self.transport is not None
+        # Under TLS the socket's own transport: up to Python 3.11.2, TLS's raises AttributeError once it has been closed twice.
+        transport = self._original_transport or self.transport
+        assert transport is not None
         assert self._handler_coroutine is not None
-        cast("asyncio.WriteTransport", self.transport).abort()
+        cast("asyncio.WriteTransport", transport).abort()
+        self._handler_coroutine.cancel()  # nobody else does that in a TLS handshake
         return self._handler_coroutine
 
 

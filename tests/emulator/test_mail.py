@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+import threading
 from email.message import EmailMessage
 
 import pytest
@@ -151,6 +152,25 @@ def test_stop_while_a_client_waits(sink):
     sink.stop()
     with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):
         smtp.getreply()
+    smtp.close()
+
+
+@pytest.mark.parametrize("left_at", ["in the handshake", "under TLS", "after its farewell"])
+def test_stop_while_a_client_under_tls_stays(left_at):
+    """Stopping cuts a client that has asked for TLS, however far it has come, and that does not hang up."""
+    sink = MailSink("ann", "secret", starttls=True)
+    sink.start()
+    smtp = smtplib.SMTP("127.0.0.1", sink.port, timeout=5)
+    smtp.ehlo()
+    if left_at == "in the handshake":
+        assert smtp.docmd("STARTTLS")[0] == 220
+    else:
+        smtp.starttls(context=ssl.create_default_context(cafile=str(sink.certificate)))
+        smtp.ehlo()
+        if left_at == "after its farewell":
+            assert smtp.docmd("QUIT")[0] == 221
+    sink.stop()
+    assert not any(thread.name == "mail-sink" for thread in threading.enumerate())
     smtp.close()
 
 
