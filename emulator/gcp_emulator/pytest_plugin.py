@@ -4,13 +4,31 @@ The pytest fixture ``gcp_emulator``. Nothing of the clouds is imported before a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from gcp_emulator.testing import InProcessCloud
+
+PYTHON_NOTICE = "default:You are using a (non-supported )?Python version:FutureWarning:google[.]"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """
+    Where ``filterwarnings`` makes every warning an error, the notice of Google's packages that the end of a Python version nears
+    stays a warning: it comes on a day of the calendar, from whatever imports them first.
+
+    The filter stands behind the one that makes errors, before any that follow it: what a suite says of this notice itself holds.
+    """
+    filters: list[str] = early_config.getini("filterwarnings")
+    general = [n for n, line in enumerate(filters) if re.match(r"\s*error(:\s*:|:?$)", line)]
+    if general:
+        filters.insert(general[-1] + 1, PYTHON_NOTICE)
+    return (yield)
 
 
 @pytest.fixture

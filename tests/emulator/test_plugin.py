@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import google.api_core
 import grpc
 import pytest
 from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, ServiceUnavailable
@@ -41,6 +42,55 @@ def test_plugin_costs_nothing_where_it_is_not_used() -> None:
     """
     code = "import sys, gcp_emulator.pytest_plugin; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SUITE = """
+import datetime, warnings
+import google.api_core
+import pytest
+
+{conftest}
+
+
+def test_notice_of_no_day_is_an_error(gcp_emulator):
+    days = (datetime.date(2026, 1, 1) + datetime.timedelta(days=days) for days in range(0, 9000, 30))
+    kinds = {{google.api_core.check_python_version(today=day).name for day in days}}
+    assert {{"PYTHON_VERSION_DEPRECATED", "PYTHON_VERSION_UNSUPPORTED"}} <= kinds
+
+
+def test_other_warnings_are_errors():
+    with pytest.raises(FutureWarning):
+        warnings.warn("You are using a Python version", FutureWarning)  # not one of Google's packages
+    with pytest.raises(FutureWarning):
+        warnings.warn_explicit("mind your step", FutureWarning, "x.py", 1, module="google.api_core")
+"""
+CALLED_EARLY = "google.api_core.check_python_version(today=datetime.date(2150, 1, 1))"
+
+
+@pytest.mark.skipif(
+    not hasattr(google.api_core, "check_python_version"), reason="this google-api-core does not look at the version"
+)
+@pytest.mark.parametrize(
+    ("filters", "warned"),
+    [(["error"], True), (["error::FutureWarning", "ignore:You are using a:FutureWarning:google"], False)],
+    ids=["error", "ignored-by-the-suite"],
+)
+def test_notice_about_the_version_of_python_fails_nobodys_suite(
+    tmp_path: Path, filters: list[str], warned: bool
+) -> None:
+    """
+    Under ``filterwarnings = error``, the notice that Google's packages give on some day of the calendar, given by their own
+    function while the conftest is loaded and in a test, is a warning, or as the suite has it; other warnings stay errors.
+    """
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings =\n" + "".join(f"    {line}\n" for line in filters))
+    (tmp_path / "conftest.py").write_text(f"import datetime\nimport google.api_core\n{CALLED_EARLY}\n")
+    (tmp_path / "test_suite.py").write_text(SUITE.format(conftest=CALLED_EARLY))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert ("You are using a non-supported Python version" in done.stdout) == warned
 
 
 def test_starts_no_thread_and_makes_no_key(gcp_emulator: InProcessCloud) -> None:
