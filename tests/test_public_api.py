@@ -8,15 +8,18 @@ import ast
 import importlib
 import inspect
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 from types import FunctionType
 
 import pytest
+from trove_classifiers import classifiers
 
 import gcp_oncetask
 from gcp_oncetask import errors, tasks
@@ -248,5 +251,50 @@ def test_wheels_build_and_hold_their_package(tmp_path: Path, folder: str, packag
     modules = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder / package).rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
     assert {package} == {name.split("/")[0] for name in names if ".dist-info" not in name}
+    check_metadata(wheel, ROOT / folder)
     code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import {package}; sys.exit({str(wheel)!r} not in {package}.__file__)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+REPOSITORY = "https://github.com/gcp-oncetask/gcp-oncetask"
+
+
+def check_metadata(wheel: Path, folder: Path) -> None:
+    """
+    An index shows where the project lives, under which licence, for which Pythons, and a description whose links lead somewhere.
+    """
+    with zipfile.ZipFile(wheel) as opened:
+        [info] = {name.split("/")[0] for name in opened.namelist() if ".dist-info" in name}
+        metadata = message_from_bytes(opened.read(f"{info}/METADATA"))
+        licence = opened.read(f"{info}/licenses/LICENSE").decode()
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))
+    body = metadata.get_payload(decode=True)
+    assert isinstance(body, bytes)
+    description = body.decode()
+
+    assert licence == (ROOT / "LICENSE").read_text()
+    assert (metadata["License-Expression"], metadata["License-File"], metadata["Requires-Python"]) == (
+        "MIT",
+        "LICENSE",
+        ">=3.11",
+    )
+    assert set(urls) == {"Source", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith(REPOSITORY) and leads_somewhere(url, description) for url in urls.values())
+    assert set(metadata.get_all("Classifier", [])) <= classifiers
+    named = {line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier", []) if "Python :: 3." in line}
+    assert {"3.11", "3.12", "3.13", "3.14"} == named
+    assert description == (folder / "README.md").read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", description, re.MULTILINE)
+    assert [link for pair in links for link in pair if link and not leads_somewhere(link, description)] == []
+
+
+def leads_somewhere(link: str, text: str) -> bool:
+    """
+    A place elsewhere, a file of this repository that exists, or a heading of the text itself.
+    """
+    if link.startswith("#"):
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        return link[1:] in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    if link.startswith(f"{REPOSITORY}/blob/main/"):
+        return (ROOT / link.removeprefix(f"{REPOSITORY}/blob/main/")).is_file()
+    return link.startswith("https://")
