@@ -143,6 +143,13 @@ def stored(parent: str, given: TaskMessage, now: Micros, *, tokens: bool) -> Tas
     return task
 
 
+def knows_and_has(message: Any, field: str) -> bool:
+    """
+    Whether *field* is set, where the installed google-cloud-tasks knows it; before 2.25 a client cannot ask for it either.
+    """
+    return field in message.DESCRIPTOR.fields_by_name and bool(message.HasField(field))
+
+
 def check_size(task: TaskMessage) -> None:
     """
     Refuse a stored task that is too large.
@@ -157,7 +164,7 @@ def check_size(task: TaskMessage) -> None:
 def _check_target(given: TaskMessage) -> None:
     if given.HasField("app_engine_http_request"):
         raise unimplemented("An App Engine target")
-    if given.HasField("retry_config"):
+    if knows_and_has(given, "retry_config"):
         raise unimplemented("Task.retry_config")
     if not given.HasField("http_request"):
         raise invalid("Task.httpRequest is required.")

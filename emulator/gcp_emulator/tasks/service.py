@@ -241,7 +241,7 @@ class CloudTasks:
 
 
 def _refuse_targets(queue: QueueMessage) -> None:
-    if queue.HasField("http_target"):
+    if checks.knows_and_has(queue, "http_target"):
         raise unimplemented("Queue.http_target")
 
 
