@@ -8,12 +8,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 2000
 FUZZ_SEEDS ?= 200
+# The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
+LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/test_identity.py \
+  tests/integration/test_chain.py tests/integration/test_identity_http.py tests/integration/test_locks.py \
+  tests/integration/test_smtp.py tests/integration/test_task_runs.py tests/integration/test_telemetry.py tests/integration/test_worker.py \
+  tests/emulator/test_firestore_client.py tests/emulator/test_logging_server.py tests/emulator/test_mail.py tests/emulator/test_oidc.py \
+  tests/emulator/test_plugin.py tests/emulator/test_tasks_delivery.py tests/emulator/test_tasks_http.py
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench scenarios simulate mutants fuzz wheels functions firebase clean
+.PHONY: help demo test test-lowest check bench scenarios simulate mutants fuzz wheels functions firebase clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml emulator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,6 +45,14 @@ check: $(STAMP) ## format, lint, types, import contracts
 
 test: check firebase ## check, then every test
 	@$(BIN)/python -m pytest -n auto
+
+$(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
+	@echo "Installing the declared minimum of each dependency into $(LOWEST), for $$($(LOWEST_PYTHON) --version) ..."
+	@$(LOWEST_PYTHON) tests/support/lowest.py $(LOWEST)
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed ## a short suite on the oldest Python and the declared minimum of each dependency
+	@$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)
 
 scenarios: $(STAMP) ## what each ancestor's users expect: row, test, deviation
 	@$(BIN)/python -m tests.scenarios
@@ -67,4 +83,4 @@ firebase: $(STAMP) ## firebase-tools into .cache/ (where npm and Java are), for 
 	@$(BIN)/python -m tests.support.firebase_tools
 
 clean: ## forget the virtual environment and the caches
-	rm -rf $(VENV) dist functions/wheels .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) dist functions/wheels .pytest_cache .mypy_cache .ruff_cache

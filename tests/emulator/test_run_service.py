@@ -157,7 +157,7 @@ def test_lines_of_output_become_entries(service, logs):
         "httpRequest": {"requestUrl": "http://x/y", "status": 200},
     }
     requests.post(service.url + "/print", data=json.dumps(structured))
-    requests.post(service.url + "/print?err", data='plain "größer" text\n\n{"broken": ')
+    requests.post(service.url + "/print?err", data='plain "größer" text\n\n{"broken": '.encode())
     (entry,) = logs.wait_for("labels.holder=h1")
     assert entry.log_name == LOG + "stdout"
     assert (entry.severity, entry.trace, entry.span_id, entry.insert_id, entry.trace_sampled) == (
