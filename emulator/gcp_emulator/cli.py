@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from gcp_emulator import __version__
+from gcp_emulator import __version__, words
 from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.mail import Mail, MailSink
@@ -151,7 +151,7 @@ def _fault(text: str) -> tuple[str, float]:
     if name not in DELIVERY_FAULTS and not (method and when in ("before", "after")):
         known = ", ".join(DELIVERY_FAULTS)
         raise argparse.ArgumentTypeError(
-            f"no fault is called '{name}'; there are {known}, METHOD:before and METHOD:after"
+            f"no fault is called '{name}'; there are {known}, METHOD:before and METHOD:after.{words.hint(name, DELIVERY_FAULTS)}"
         )
     return name, rate
 
@@ -208,7 +208,8 @@ def _add_faults(cloud: LocalCloud, faults: list[tuple[str, float]]) -> str:
             continue
         method, _, when = name.partition(":")
         if method not in ("*", *methods):
-            return f"no service here has an RPC '{method}' to fail; there are *, {', '.join(methods)}"
+            near = words.hint(method, methods)
+            return f"no service here has an RPC '{method}' to fail; there are *, {', '.join(methods)}.{near}"
         cloud.faults.fail(method, when="after" if when == "after" else "before", times=None, probability=rate)
     return ""
 

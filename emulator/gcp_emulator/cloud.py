@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Literal, Self
 
+from gcp_emulator import words
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer, GoogleFirestore
@@ -66,6 +67,7 @@ class LocalCloud:
         mail: MailSink | None = None,
         smtp: bool = True,
     ) -> None:
+        words.check("firestore", firestore, ("embedded", "google"))
         self.project = project
         self.location = location
         self.clock = clock or SystemClock()

@@ -9,10 +9,11 @@ import random  # noqa: TID251 - the type only; numbers come from clock.rng
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import grpc
 
+from gcp_emulator import words
 from gcp_emulator.clock import rng
 
 When = Literal["before", "after", "late"]
@@ -29,12 +30,18 @@ class Fault:
         code: The status the caller sees.
         message: Its text.
         delay: Seconds that the answer, or with ``late`` the effect, is held back.
+
+    Raises:
+        ValueError: *when* is another word.
     """
 
     when: When = "before"
     code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
     message: str = "injected fault"
     delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        words.check("when", self.when, get_args(When))
 
 
 @dataclass(slots=True)
@@ -111,6 +118,9 @@ class Faults:
             skip: Calls that pass unharmed first.
             times: Calls that are hurt, then the rule is spent; None for ever.
             probability: Chance that a call the rule applies to is hurt.
+
+        Raises:
+            ValueError: *when* is another word.
         """
         with self._lock:
             self._rules.append(_Rule(method, Fault(when, code, message, delay), skip, times, probability))

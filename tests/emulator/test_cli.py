@@ -232,9 +232,11 @@ def test_faults_are_set_by_name():
     ("arguments", "says"),
     [
         (["--fault", "lost=0.5"], "no fault is called 'lost'; there are duplicate, delay, lose, lose-answer"),
+        (["--fault", "duplicat=0.5"], "Did you mean duplicate?"),
         (["--fault", "duplicate=2"], "rate between 0 and 1"),
         (["--fault", "duplicate"], "rate between 0 and 1"),
         (["--fault", "Comit:after=0.1"], "no service here has an RPC 'Comit'"),
+        (["--fault", "Comit:after=0.1"], "Did you mean Commit?"),
         (["--port-tasks", "x"], "'x' is no port"),
         (["--log-delay", "soon"], "'soon' is no number of seconds"),
         (["--firestore", "datastore"], "invalid choice"),

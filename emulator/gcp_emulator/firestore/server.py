@@ -8,10 +8,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import grpc
 
+from gcp_emulator import words
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import documents, files
@@ -72,6 +73,7 @@ class FirestoreServer:
         ttl_lag: float = 86_400.0,
         conflicts: Conflicts = "optimistic",
     ) -> None:
+        words.check("conflicts", conflicts, get_args(Conflicts))
         self._conflicts = conflicts
         self._indexes = indexes
         self._ttl = {} if indexes is None else dict(indexes.ttl)

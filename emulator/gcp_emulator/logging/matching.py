@@ -11,7 +11,6 @@ Source:
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 
+from gcp_emulator import words
 from gcp_emulator.clock import micros_of
 from gcp_emulator.logging.lexer import FilterError
 from gcp_emulator.logging.messages import SEVERITIES, LogEntry, nanos
@@ -183,9 +183,8 @@ class _Compared:
         return lambda entry: bool(read(entry).HasField(name))
 
     def _unknown(self, kind: Descriptor, name: str) -> FilterError:
-        close = difflib.get_close_matches(name, [one.json_name for one in kind.fields], 1)
-        hint = f"; did you mean '{close[0]}'?" if close else "."
-        return self._error(f"'{'.'.join(self._path)}' is no field of a log entry{hint}")
+        near = words.hint(name, [one.json_name for one in kind.fields])
+        return self._error(f"'{'.'.join(self._path)}' is no field of a log entry.{near}")
 
     def _scalar(self, field: FieldDescriptor, read: Reader) -> Matches:
         name = field.name
