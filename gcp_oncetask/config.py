@@ -6,20 +6,21 @@ Configuration: one frozen value, read from the environment in one place.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
+from gcp_oncetask import words
 from gcp_oncetask.errors import ConfigError
 
 Verify = Literal["token", "platform", "off"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "debug", "info", "warning", "error", "critical"]
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _QUEUE: Final = re.compile(r"(projects/[^/]+/locations/[^/]+/queues/)?[A-Za-z0-9-]{1,100}")
-_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LEVELS: Final = tuple(level for level in get_args(LogLevel) if level.isupper())
 
 
 def _var(name: str, help_: str, default: Any) -> Any:
@@ -86,7 +87,7 @@ class Config:
     log_contents: bool = _var(
         "ONCETASK_LOG_CONTENTS", "whether saved fields, results and params may appear in logs", False
     )
-    log_level: str = _var("ONCETASK_LOG_LEVEL", "level at which decisions are logged", "INFO")
+    log_level: LogLevel = _var("ONCETASK_LOG_LEVEL", "level at which decisions are logged", "INFO")
     alert_retry: float = _var(
         "ONCETASK_ALERT_RETRY_SECONDS", "how long a sender is trusted before an alert is tried again", 120.0
     )
@@ -123,9 +124,7 @@ class Config:
         known = {f.metadata["env"]: f for f in fields(cls)}
         for name in environ:
             if name.startswith(("ONCETASK_", "ONCE_TASK_")) and name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                raise ConfigError(f"{name} is not a setting of gcp-oncetask.{hint}", name=name)
+                raise ConfigError(f"{name} is not a setting of gcp-oncetask.{words.hint(name, known)}", name=name)
         values = {f.name: _parse(name, f.type, environ[name]) for name, f in known.items() if environ.get(name)}
         return cls(**values)
 
@@ -170,16 +169,14 @@ def _problems(c: Config) -> list[str]:
             f"ONCETASK_QUEUE is {c.queue!r}; it must be a queue id (letters, digits, hyphens) or "
             "projects/PROJECT/locations/LOCATION/queues/QUEUE."
         )
-    if c.verify not in ("token", "platform", "off"):
-        found.append(f"ONCETASK_VERIFY is {c.verify!r}; it must be token, platform or off.")
+    chosen = (("ONCETASK_VERIFY", c.verify, get_args(Verify)), ("ONCETASK_LOG_LEVEL", c.log_level.upper(), _LEVELS))
+    found.extend(sentence for name, word, known in chosen if (sentence := words.wrong(name, word, known)))
     if c.base_url is not None and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", c.base_url):
         found.append(f"ONCETASK_BASE_URL is {c.base_url!r}; it must be like https://orders-abc.a.run.app.")
     if c.smtp_url is not None and not re.match(r"(smtp|smtps|smtp\+starttls)://", c.smtp_url):
         found.append("ONCETASK_SMTP_URL must begin with smtp://, smtps:// or smtp+starttls://.")
     if c.alert_to and c.smtp_url is None:
         found.append("ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed.")
-    if c.log_level.upper() not in _LEVELS:
-        found.append(f"ONCETASK_LOG_LEVEL is {c.log_level!r}; it must be one of {', '.join(_LEVELS)}.")
     if not 15 <= c.dispatch_deadline <= 1800:
         found.append(f"The dispatch deadline is {c.dispatch_deadline:g} s; Cloud Tasks allows 15 to 1800.")
     found.extend(

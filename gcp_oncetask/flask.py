@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -22,7 +22,7 @@ from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
 from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.identity import Denied
-from gcp_oncetask.job import Entities, Job, policy_of
+from gcp_oncetask.job import AlertOn, Entities, Job, OnUnknown, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import trace_of
 from gcp_oncetask.models import LockedModel
@@ -83,8 +83,8 @@ def locked_handler(
     lease_timeout: Duration = 630.0,
     run_limit: Duration | None = None,
     renew: bool = True,
-    on_unknown: Literal["takeover", "quarantine"] = "takeover",
-    alert_on: Sequence[str] = ("takeover", "failure", "quarantine"),
+    on_unknown: OnUnknown = "takeover",
+    alert_on: Sequence[AlertOn] = ("takeover", "failure", "quarantine"),
 ) -> Callable[[Callable[Concatenate[M, Attempt, P], Any]], Callable[P, ResponseReturnValue]]:
     """
     Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence.

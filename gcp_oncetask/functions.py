@@ -7,10 +7,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
 
 from pydantic import TypeAdapter, ValidationError
 
+from gcp_oncetask import words
 from gcp_oncetask.clock import Duration, seconds
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import valid_path
@@ -29,48 +30,55 @@ R = TypeVar("R")
 S = TypeVar("S")
 Key = Callable[..., Any] | str | None
 Ttl = Callable[..., Duration | None] | Duration | None
+OnBusy = Literal["raise", "skip", "wait"]
 
-_ON_BUSY: Final = ("raise", "skip", "wait")
+
+class LockedOptions(TypedDict, total=False):
+    """
+    Options of ``locked`` beside ``on_busy`` and ``timeout``.
+    """
+
+    key: Key
+    ttl: Ttl
+    keep_alive: Duration | None
+    on_lost: Callable[..., Any] | None
+    name: str | None
+    collection: str
+
+
+class OnceOptions(TypedDict, total=False):
+    """
+    Options of ``once`` beside ``result``.
+    """
+
+    key: Key
+    ttl: Duration
+    run_limit: Duration
+    payload: Callable[..., Any] | None
+    retention: Duration | None
+    name: str | None
+    collection: str
 
 
 @overload
 def locked(
-    locker: Locker,
-    *,
-    key: Key = None,
-    ttl: Ttl = None,
-    keep_alive: Duration | None = None,
-    on_busy: Literal["raise", "wait"] = "raise",
-    on_lost: Callable[..., Any] | None = None,
-    timeout: Duration | None = None,
-    name: str | None = None,
-    collection: str = LOCKS,
+    locker: Locker, *, on_busy: Literal["raise"] = "raise", **options: Unpack[LockedOptions]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 @overload
 def locked(
     locker: Locker,
     *,
-    key: Key = None,
-    ttl: Ttl = None,
-    keep_alive: Duration | None = None,
-    on_busy: Literal["skip"],
-    on_lost: Callable[..., Any] | None = None,
+    on_busy: Literal["wait"],
     timeout: Duration | None = None,
-    name: str | None = None,
-    collection: str = LOCKS,
+    **options: Unpack[LockedOptions],
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+@overload
+def locked(
+    locker: Locker, *, on_busy: Literal["skip"], **options: Unpack[LockedOptions]
 ) -> Callable[[Callable[P, R]], Callable[P, R | None]]: ...
 @overload
 def locked(
-    locker: Locker,
-    *,
-    key: Key = None,
-    ttl: Ttl = None,
-    keep_alive: Duration | None = None,
-    on_busy: Callable[..., S],
-    on_lost: Callable[..., Any] | None = None,
-    timeout: Duration | None = None,
-    name: str | None = None,
-    collection: str = LOCKS,
+    locker: Locker, *, on_busy: Callable[..., S], **options: Unpack[LockedOptions]
 ) -> Callable[[Callable[P, R]], Callable[P, R | S]]: ...
 def locked(
     locker: Locker,
@@ -78,7 +86,7 @@ def locked(
     key: Key = None,
     ttl: Ttl = None,
     keep_alive: Duration | None = None,
-    on_busy: Any = "raise",
+    on_busy: OnBusy | Callable[..., Any] = "raise",
     on_lost: Callable[..., Any] | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
@@ -106,8 +114,9 @@ def locked(
         UsageError: The function is async or a generator, or an option makes no sense; when called: an argument can't be part
             of a key.
     """
-    if not callable(on_busy) and on_busy not in _ON_BUSY:
-        raise UsageError(f"on_busy= is one of {', '.join(_ON_BUSY)}, or a function; not {on_busy!r}.")
+    wrong = None if callable(on_busy) else words.wrong("on_busy", on_busy, get_args(OnBusy))
+    if wrong is not None:
+        raise UsageError(f"{wrong} A function is allowed too.")
     if timeout is not None and on_busy != "wait":
         raise UsageError('timeout= is for on_busy="wait".')
 
@@ -170,30 +179,16 @@ def _log(lost: LeaseLostError, *_: Any, **__: Any) -> None:
 
 @overload
 def once(
-    locker: Locker,
-    *,
-    key: Key = None,
-    result: type[S],
-    ttl: Duration = 60.0,
-    run_limit: Duration = 630.0,
-    payload: Callable[..., Any] | None = None,
-    retention: Duration | None = None,
-    name: str | None = None,
-    collection: str = LOCKS,
+    locker: Locker, *, result: None = None, **options: Unpack[OnceOptions]
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+@overload
+def once(
+    locker: Locker, *, result: type[S], **options: Unpack[OnceOptions]
 ) -> Callable[[Callable[P, Any]], Callable[P, S]]: ...
 @overload
 def once(
-    locker: Locker,
-    *,
-    key: Key = None,
-    result: None = None,
-    ttl: Duration = 60.0,
-    run_limit: Duration = 630.0,
-    payload: Callable[..., Any] | None = None,
-    retention: Duration | None = None,
-    name: str | None = None,
-    collection: str = LOCKS,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    locker: Locker, *, result: Any, **options: Unpack[OnceOptions]
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 def once(
     locker: Locker,
     *,

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from gcp_oncetask import models
+from gcp_oncetask import models, words
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration, seconds
 from gcp_oncetask.config import Config
@@ -19,6 +19,9 @@ from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes
 from gcp_oncetask.verdicts import Continue
+
+OnUnknown = Literal["takeover", "quarantine"]
+AlertOn = Literal["takeover", "failure", "quarantine"]
 
 
 class Subject(Protocol):
@@ -112,8 +115,8 @@ def policy_of(
     lease_duration: Duration,
     lease_timeout: Duration,
     run_limit: Duration | None,
-    on_unknown: str,
-    alert_on: Sequence[str],
+    on_unknown: OnUnknown,
+    alert_on: Sequence[AlertOn],
     cleanup: bool = False,
 ) -> Policy:
     """
@@ -157,8 +160,6 @@ def _check(policy: Policy, config: Config) -> None:
         )
     if policy.max_attempts < 1:
         raise ConfigError("max_attempts counts executions and must be at least 1.")
-    if policy.on_unknown not in ("takeover", "quarantine"):
-        raise ConfigError(f"on_unknown is {policy.on_unknown!r}; it must be 'takeover' or 'quarantine'.")
-    unknown = set(policy.alert_on) - set(Event)
-    if unknown:
-        raise ConfigError(f"alert_on has {min(unknown)!r}; events are takeover, failure and quarantine.")
+    words.check("on_unknown", policy.on_unknown, get_args(OnUnknown), ConfigError)
+    for event in policy.alert_on:
+        words.check("an event of alert_on", event, Event, ConfigError)

@@ -27,7 +27,7 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.locks.lock import NamedLock
-from gcp_oncetask.models import LockedModel
+from gcp_oncetask.models import LockedModel, MaybeNone
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import continuing, storable
 from gcp_oncetask.store import transaction as transactions
@@ -240,7 +240,7 @@ class Locker(StoredChains):
 
     # --- reading and saving ---
 
-    def get(self, model: type[M], id: str, **parts: str) -> M | None:  # noqa: A002 - as everybody says it
+    def get(self, model: type[M], id: str, **parts: str) -> M | MaybeNone:  # noqa: A002 - as everybody says it
         """
         Load a document; None if there is none.
 

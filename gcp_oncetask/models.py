@@ -7,10 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from gcp_oncetask import words
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Lock
@@ -18,6 +19,32 @@ from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
 
 M = TypeVar("M", bound="LockedModel")
+MaybeNone: TypeAlias = Any
+"""
+None, where a type checker is not to insist on a look first, as typeshed has it: ``locker.get(Order, "42").lock.status`` is
+checked name by name, and the caller says by writing it that the document is there.
+"""
+
+if TYPE_CHECKING:
+    from typing import dataclass_transform
+
+    from pydantic._internal._model_construction import ModelMetaclass
+
+    # Only for pyright, which looks at a metaclass's __new__ for class arguments, and passes over a class without __init__.
+    @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
+    class _Meta(ModelMetaclass):
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+        def __new__(
+            mcs,
+            name: str,
+            bases: tuple[type[Any], ...],
+            namespace: dict[str, Any],
+            *,
+            collection: str | None = None,
+            **kwargs: Unpack[ConfigDict],
+        ) -> Any: ...
+else:
+    _Meta = type(BaseModel)
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
 
@@ -46,7 +73,7 @@ class Binding:
     attempt: Any = None
 
 
-class LockedModel(BaseModel):
+class LockedModel(BaseModel, metaclass=_Meta):
     """
     A document of a collection, with a lock in it.
 
@@ -96,16 +123,21 @@ class LockedModel(BaseModel):
         MODELS[collection] = cls
 
     @classmethod
-    def __init_subclass__(cls, *, collection: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, collection: str | None = None, **kwargs: Unpack[ConfigDict]) -> None:
         """
-        Accept ``collection=`` as a class argument.
+        Accept ``collection=`` as a class argument, beside those of pydantic's configuration.
+
+        Raises:
+            UsageError: There is another one.
         """
-        super().__init_subclass__(**kwargs)
+        words.class_arguments(
+            cls.__name__, {**kwargs}, ("collection",), ConfigDict.__annotations__, super().__init_subclass__
+        )
 
     @property
-    def lock(self) -> Lock | None:
+    def lock(self) -> Lock | MaybeNone:
         """
-        The lock as of the last load, schedule or complete; read-only.
+        The lock as of the last load, schedule or complete, or None; read-only.
         """
         binding = _binding_of(self)
         return None if binding is None else binding.snapshot.lock
@@ -129,13 +161,16 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
     Path of one document of *model*.
 
     Raises:
-        UsageError: The model has no collection, a part of the path is missing, or it can't name a document.
+        UsageError: The model has no collection, a part of the path is missing or unknown, or it can't name a document.
     """
     if not model.__collection__:
         raise UsageError(
             f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
         )
     collection = model.__collection__
+    unknown = [part for part in holes if part not in model.__holes__]
+    if unknown:
+        raise UsageError(words.unknown(model.__name__, unknown, model.__holes__))
     if model.__holes__:
         missing = [hole for hole in model.__holes__ if holes.get(hole) in (None, "")]
         if missing:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
 from google.cloud.firestore import Client
 from pydantic import BaseModel, TypeAdapter
 
-from gcp_oncetask import keys, lease, models, telemetry
+from gcp_oncetask import keys, lease, models, telemetry, words
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.delivery import Outcome, valid_path
@@ -35,6 +35,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")
+How = Literal["run", "complete", "fail"]
+"""A person's word about a quarantined step."""
 
 
 @dataclass(slots=True)
@@ -107,9 +109,9 @@ class StoredChains:
         return made
 
     @overload
-    def result(self, model: type[LockedModel], id: str, **parts: str) -> Any: ...
-    @overload
     def result(self, model: type[LockedModel], id: str, *, as_: type[R], **parts: str) -> R: ...
+    @overload
+    def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any: ...
     def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any:  # noqa: A002
         """
         What the last completed run returned.
@@ -175,11 +177,19 @@ class StoredChains:
         """
         return self.reset_path(models.path_of(model, id, parts), keep_errors=keep_errors)
 
+    @overload
+    def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
+    @overload
+    def resolve(
+        self, model: type[LockedModel], id: str, how: Literal["complete"], *, result: Any = None, **parts: str
+    ) -> None: ...
+    @overload
+    def resolve(self, model: type[LockedModel], id: str, how: Literal["fail"], **parts: str) -> None: ...
     def resolve(
         self,
         model: type[LockedModel],
         id: str,  # noqa: A002 - as everybody says it
-        how: str,
+        how: How,
         *,
         result: Any = None,
         **parts: str,
@@ -243,12 +253,11 @@ class StoredChains:
             return False
         return True
 
-    def resolve_path(self, path: str, how: str, *, result: Any = None) -> Scheduled | None:
+    def resolve_path(self, path: str, how: How, *, result: Any = None) -> Scheduled | None:
         """
         ``resolve`` by the document's path.
         """
-        if how not in ("run", "complete", "fail"):
-            raise UsageError(f"resolve() takes 'run', 'complete' or 'fail', not {how!r}.")
+        words.check("how", how, get_args(How))
         self.engine.account()
         nonce, kept = self.engine.clock.nonce(), storable(result)
         decision, snapshot = self._by_hand(

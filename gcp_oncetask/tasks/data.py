@@ -11,13 +11,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypedDict, Unpack, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from gcp_oncetask import words
 from gcp_oncetask.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing import dataclass_transform
+
+    from pydantic._internal._model_construction import ModelMetaclass
+
     from gcp_oncetask.tasks.recurrence import Recurrence
 
 OnConflict = Literal["keep", "raise", "replace"]
@@ -58,7 +63,49 @@ class Kind:
     tombstone: bool = False
 
 
-class TaskData(BaseModel):
+class KindOptions(TypedDict, total=False):
+    """
+    Arguments of a kind that a queue has too; see ``Kind``.
+    """
+
+    queue: str | None
+    pull: bool
+    unique: Unique | None
+    on_refused: Callable[[Any], object] | None
+    max_running: int | None
+    retention: timedelta | None
+    tombstone: bool
+
+
+_ARGUMENTS: Final = tuple("kind" if name == "name" else name for name in Kind.__slots__)
+
+if TYPE_CHECKING:
+    # Only for pyright, as that of LockedModel.
+    @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
+    class _Meta(ModelMetaclass):
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+        def __new__(
+            mcs,
+            name: str,
+            bases: tuple[type[Any], ...],
+            namespace: dict[str, Any],
+            *,
+            kind: str | None = None,
+            queue: str | None = None,
+            pull: bool = False,
+            on_conflict: OnConflict = "keep",
+            unique: Unique | None = None,
+            on_refused: Callable[[Any], object] | None = None,
+            max_running: int | None = None,
+            retention: timedelta | None = None,
+            tombstone: bool = False,
+            **kwargs: Unpack[ConfigDict],
+        ) -> Any: ...
+else:
+    _Meta = type(BaseModel)
+
+
+class TaskData(BaseModel, metaclass=_Meta):
     """
     The payload of a once-task, and its kind: ``class ChargeCard(TaskData, kind="charge-card")``.
 
@@ -75,20 +122,36 @@ class TaskData(BaseModel):
     __kind__: ClassVar[Kind | None] = None
 
     @classmethod
-    def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        kind: str | None = None,
+        queue: str | None = None,
+        pull: bool = False,
+        on_conflict: OnConflict = "keep",
+        unique: Unique | None = None,
+        on_refused: Callable[[Any], object] | None = None,
+        max_running: int | None = None,
+        retention: timedelta | None = None,
+        tombstone: bool = False,
+        **kwargs: Unpack[ConfigDict],
+    ) -> None:
         """
-        Accept the kind's arguments as class arguments.
+        Accept the kind's arguments as class arguments, beside those of pydantic's configuration.
+
+        Raises:
+            UsageError: There is another one.
         """
-        for name in Kind.__slots__:
-            kwargs.pop(name, None)
-        super().__init_subclass__(**kwargs)
+        words.class_arguments(
+            cls.__name__, {**kwargs}, _ARGUMENTS, ConfigDict.__annotations__, super().__init_subclass__
+        )
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
         """
         Check the kind.
         """
-        ours = {name: kwargs.pop(name) for name in Kind.__slots__ if name in kwargs}
+        ours = {name: kwargs.pop(name) for name in _ARGUMENTS if name in kwargs}
         super().__pydantic_init_subclass__(**kwargs)
         taken = [name for name in _METHODS if name in cls.model_fields or name in cls.__annotations__]
         if taken:
@@ -96,6 +159,8 @@ class TaskData(BaseModel):
                 f"{cls.__name__} has a field named {taken[0]!r}; that name is a method of every TaskData. Rename the field."
             )
         if kind is None:
+            if ours:
+                raise UsageError(f"{cls.__name__}: {min(ours)}= is said of a kind; give kind= too.")
             return
         made = _checked(cls.__name__, Kind(kind, **ours))
         if made.max_running is not None and cls.resource_key is not TaskData.resource_key:
@@ -158,10 +223,9 @@ class TaskData(BaseModel):
 def _checked(name: str, kind: Kind) -> Kind:
     if not KIND.fullmatch(kind.name):
         raise UsageError(f"{kind.name!r} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are.")
-    if kind.on_conflict not in ("keep", "raise", "replace"):
-        raise UsageError(f"{name}: on_conflict is {kind.on_conflict!r}; it must be 'keep', 'raise' or 'replace'.")
-    if kind.unique not in (None, "queued", "running", "queued_or_running"):
-        raise UsageError(f"{name}: unique is {kind.unique!r}; it must be 'queued', 'running' or 'queued_or_running'.")
+    words.check(f"{name}: on_conflict", kind.on_conflict, get_args(OnConflict))
+    if kind.unique is not None:
+        words.check(f"{name}: unique", kind.unique, get_args(Unique))
     if kind.on_refused is not None and kind.unique is None:
         raise UsageError(f"{name}: on_refused= is called for what unique= refuses; give that too.")
     if kind.max_running is not None and kind.max_running < 1:

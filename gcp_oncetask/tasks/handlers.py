@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from gcp_oncetask import courier, sweeper
+from gcp_oncetask import courier, sweeper, words
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
@@ -106,7 +106,7 @@ class Registry:
         """
         return self._handlers.get(kind)
 
-    def pull_kinds(self, wanted: Sequence[Any] | None) -> tuple[str, ...]:
+    def pull_kinds(self, wanted: Sequence[type[TaskData] | str] | None) -> tuple[str, ...]:
         """
         Names of the kinds that workers pull and that have a handler: all, or those *wanted* (models or names).
 
@@ -120,7 +120,8 @@ class Registry:
         for name in names:
             handler = self._handlers.get(name)
             if handler is None:
-                raise UnknownKindError(f"No handler is registered for the kind {name!r}.", kind=name)
+                near = words.hint(name, self._handlers)
+                raise UnknownKindError(f"No handler is registered for the kind {name!r}.{near}", kind=name)
             if not kind_of(handler.model).pull:
                 raise UsageError(f"The kind {name!r} is pushed by Cloud Tasks; declare it with pull=True to pull it.")
         return names

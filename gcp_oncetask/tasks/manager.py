@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
 from google.cloud.firestore import Transaction
 
@@ -19,7 +19,7 @@ from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
-from gcp_oncetask.job import Job, policy_of
+from gcp_oncetask.job import AlertOn, Job, OnUnknown, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.settling import Ended
@@ -36,11 +36,28 @@ from gcp_oncetask.tasks.task import OnceTask
 from gcp_oncetask.verdicts import Fail, Retry, Verdict
 
 D = TypeVar("D", bound=TaskData)
+R = TypeVar("R")
 
 LEASE: Final = timedelta(minutes=10)
 RETRY: Final = ExponentialBackoff()
 """The ancestor's: 3 attempts, 1 s, doubled, at most 5 minutes."""
 CANCEL_RETRY: Final = ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10))
+
+
+class HandlerOptions(TypedDict, Generic[D], total=False):
+    """
+    Options of a handler; see ``TaskManager.register_task_handler``.
+    """
+
+    retry: RetryPolicy
+    lease_duration: Duration
+    lease_timeout: Duration
+    run_limit: Duration | None
+    renew: bool
+    on_unknown: OnUnknown
+    alert_on: Sequence[AlertOn]
+    on_cancel: Callable[[OnceTask[D], Attempt], Any] | None
+    cancel_retry: RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +234,8 @@ class TaskManager(StoredTasks):
     # --- handling -----------------------------------------------------------------------------------------------------
 
     def handler(
-        self, model: type[D], **options: Any
-    ) -> Callable[[Callable[[OnceTask[D], Attempt], Any]], Callable[[OnceTask[D], Attempt], Any]]:
+        self, model: type[D], **options: Unpack[HandlerOptions[D]]
+    ) -> Callable[[Callable[[OnceTask[D], Attempt], R]], Callable[[OnceTask[D], Attempt], R]]:
         """
         Register ``fn(task, attempt)`` as the handler of a kind; options as in ``register_task_handler``.
 
@@ -226,7 +243,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
 
-        def decorate(fn: Callable[[OnceTask[D], Attempt], Any]) -> Callable[[OnceTask[D], Attempt], Any]:
+        def decorate(fn: Callable[[OnceTask[D], Attempt], R]) -> Callable[[OnceTask[D], Attempt], R]:
             self.register_task_handler(model, fn, **options)
             return fn
 
@@ -242,8 +259,8 @@ class TaskManager(StoredTasks):
         lease_timeout: Duration = 630.0,
         run_limit: Duration | None = None,
         renew: bool = True,
-        on_unknown: Literal["takeover", "quarantine"] = "takeover",
-        alert_on: Sequence[str] = ("takeover", "failure", "quarantine"),
+        on_unknown: OnUnknown = "takeover",
+        alert_on: Sequence[AlertOn] = ("takeover", "failure", "quarantine"),
         on_cancel: Callable[[OnceTask[D], Attempt], Any] | None = None,
         cancel_retry: RetryPolicy = CANCEL_RETRY,
     ) -> None:
@@ -343,7 +360,10 @@ class TaskManager(StoredTasks):
         return self.create_task(model.request(key, data, wait))
 
     def register_resource_key_handler(
-        self, model: type[D], fn: Callable[[list[OnceTask[D]], list[Attempt]], Any], **options: Any
+        self,
+        model: type[D],
+        fn: Callable[[list[OnceTask[D]], list[Attempt]], Any],
+        **options: Unpack[HandlerOptions[D]],
     ) -> None:
         """
         Let ``fn(tasks, attempts)`` run all due tasks of a kind and a resource key in one call, in due order.
@@ -364,7 +384,7 @@ class TaskManager(StoredTasks):
         fn: Callable[[list[OnceTask[D]], list[Attempt]], Any],
         *,
         size: int = MAX_BATCH,
-        **options: Any,
+        **options: Unpack[HandlerOptions[D]],
     ) -> None:
         """
         Let ``fn(tasks, attempts)`` run up to *size* tasks of a kind that are due, in one call; for kinds without resource keys.

@@ -8,12 +8,12 @@ Source:
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 from pydantic import PrivateAttr
 
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.tasks.data import TaskData
+from gcp_oncetask.tasks.data import KindOptions, TaskData
 
 
 class Request(TaskData):
@@ -55,13 +55,13 @@ class Request(TaskData):
 _KINDS: Final[dict[str, type[Request]]] = {}
 
 
-def queue_kind(name: str, **options: Any) -> type[Request]:
+def queue_kind(name: str, **options: Unpack[KindOptions]) -> type[Request]:
     """
     The kind of the queue *name*; the first call may give its options.
 
     Args:
         name: Of the queue, and of its kind.
-        options: As of ``Kind``: ``queue``, ``pull``, ``retention``; ``on_conflict`` is ``replace``.
+        options: As of ``Kind``; ``on_conflict`` is ``replace``.
 
     Raises:
         UsageError: The name can't be a kind, or the queue has other options already.

@@ -5,13 +5,14 @@ The once-tasks that are stored: reading them, and what a person may do to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import TaskNotFoundError
 from gcp_oncetask.locker import Locker
+from gcp_oncetask.models import MaybeNone
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.stored import has_verb, result_of
 from gcp_oncetask.tasks import bulk, reads
@@ -19,6 +20,7 @@ from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
 
 D = TypeVar("D", bound=TaskData)
+R = TypeVar("R")
 
 
 class StoredTasks:
@@ -43,7 +45,7 @@ class StoredTasks:
         """
         return TaskName(self.locker.config.env, kind_of(model).name, id)
 
-    def get_task(self, model: type[D], id: str) -> OnceTask[D] | None:  # noqa: A002
+    def get_task(self, model: type[D], id: str) -> OnceTask[D] | MaybeNone:  # noqa: A002
         """
         One task; None if there is none.
 
@@ -93,6 +95,10 @@ class StoredTasks:
         """
         return reads.pending(self.locker.engine, kind_of(model).name)
 
+    @overload
+    def result(self, model: type[TaskData], id: str, *, as_: type[R]) -> R: ...
+    @overload
+    def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any: ...
     def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any:  # noqa: A002
         """
         What the completed run returned: JSON data, or *as_* a pydantic model or any type.

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import telemetry
+from gcp_oncetask import telemetry, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
@@ -24,6 +24,7 @@ from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.worker.listening import Listening
 from gcp_oncetask.worker.looking import LEFT_ALONE, Looking
@@ -63,7 +64,7 @@ class Worker:
         self,
         manager: TaskManager,
         *,
-        kinds: Sequence[Any] | None = None,
+        kinds: Sequence[type[TaskData] | str] | None = None,
         concurrency: int | Mapping[str, int] = 8,
         poll_interval: Duration = 10.0,
         session_ttl: Duration = 60.0,
@@ -437,7 +438,9 @@ def _limits(kinds: Sequence[str], concurrency: int | Mapping[str, int]) -> dict[
     if isinstance(concurrency, Mapping):
         unknown = sorted(set(concurrency) - set(kinds))
         if unknown:
-            raise UsageError(f"concurrency names {unknown[0]!r}, which this worker does not run.")
+            raise UsageError(
+                f"concurrency names {unknown[0]!r}, which this worker does not run.{words.hint(unknown[0], kinds)}"
+            )
         limits = {kind: concurrency.get(kind, 1) for kind in kinds}
     else:
         # A slow kind leaves a place for each of the others.

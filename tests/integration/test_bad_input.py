@@ -262,7 +262,7 @@ def test_unreachable_firestore_is_an_error_that_says_so(oncetask_cloud: Oncetask
     [
         ({"ONCETASK_QUEU": "x"}, "Did you mean ONCETASK_QUEUE"),
         ({"ONCE_TASK_ENV": "a b"}, "letters, digits"),
-        ({"ONCETASK_VERIFY": "maybe"}, "token, platform or off"),
+        ({"ONCETASK_VERIFY": "maybe"}, "must be .token., .platform. or .off."),
         ({"ONCETASK_DISPATCH_DEADLINE_SECONDS": "5"}, "15 to 1800"),
         ({"ONCETASK_DISPATCH_DEADLINE_SECONDS": "soon"}, "a number of seconds"),
         ({"ONCETASK_LOG_CONTENTS": "perhaps"}, "true or false"),
@@ -289,7 +289,10 @@ def test_wrong_setting_is_named(environ: dict[str, str], sentence: str) -> None:
         ({"run_limit": 10}, "run_limit"),
         ({"max_attempts": 0}, "at least 1"),
         ({"on_unknown": "shrug"}, "quarantine"),
-        ({"alert_on": ("everything",)}, "events are"),
+        (
+            {"alert_on": ("everything",)},
+            "an event of alert_on is .everything.; it must be .takeover., .failure. or .quarantine.",
+        ),
     ],
 )
 def test_contradicting_durations_are_refused_at_decoration(options: dict[str, Any], sentence: str) -> None:

@@ -275,7 +275,7 @@ def test_methods_are_locked_with_a_key(locker: Locker) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_busy": "drop"}, "on_busy= is one of raise, skip, wait"),
+        ({"on_busy": "drop"}, "must be .raise., .skip. or .wait.*A function"),
         ({"timeout": 3}, "timeout= is for"),
     ],
 )

@@ -89,11 +89,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tz": "../../etc/passwd"}, "tz", "no zone of the IANA database"),
     ({"tz": ""}, "tz", "no zone of the IANA database"),
     ({"tz": "Europe"}, "tz", "no zone of the IANA database"),
-    ({"misfire": "never"}, "misfire", "skip, latest, all"),
+    ({"misfire": "never"}, "misfire", "'skip', 'latest' or 'all'"),
     ({"misfire_limit": 0}, "misfire_limit", "from 1 to 500"),
     ({"misfire_limit": 501}, "misfire_limit", "from 1 to 500"),
     ({"misfire_limit": True}, "misfire_limit", "from 1 to 500"),
-    ({"overlap": "forbid"}, "overlap", "allow, skip, queue"),
+    ({"overlap": "forbid"}, "overlap", "'allow', 'skip' or 'queue'"),
 ]
 
 

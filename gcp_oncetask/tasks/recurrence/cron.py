@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final, Unpack
 
+from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
-from gcp_oncetask.tasks.recurrence.value import Recurrence
+from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""
@@ -29,7 +30,7 @@ _MACROS: Final = {
 }
 
 
-def cron(expression: str, *, tz: str = "UTC", **options: Any) -> Recurrence:
+def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOptions]) -> Recurrence:
     """
     A cron line, from the task's creation on.
 
@@ -51,8 +52,9 @@ def cron(expression: str, *, tz: str = "UTC", **options: Any) -> Recurrence:
     texts = _MACROS.get(expression.strip().lower(), expression).upper().split()
     if len(texts) != len(_FIELDS):
         names = ", ".join(name for name, _, _ in _FIELDS)
+        near = words.hint(expression.strip().lower(), _MACROS) if expression.strip().startswith("@") else ""
         raise RecurrenceError(
-            f"The cron line {expression!r} has {len(texts)} fields; it needs five: {names}.", field="cron"
+            f"The cron line {expression!r} has {len(texts)} fields; it needs five: {names}.{near}", field="cron"
         )
     minutes, hours, days, months, weekdays = (
         _field(text, *spec, expression) for text, spec in zip(texts, _FIELDS, strict=True)
@@ -76,7 +78,7 @@ def cron(expression: str, *, tz: str = "UTC", **options: Any) -> Recurrence:
     return Recurrence("\n".join(";".join(rule) for rule in rules), EPOCH, tz=tz, since_creation=True, **options)
 
 
-def every(interval: timedelta, *, start: datetime | None = None, **options: Any) -> Recurrence:
+def every(interval: timedelta, *, start: datetime | None = None, **options: Unpack[RecurrenceOptions]) -> Recurrence:
     """
     One run per *interval* of elapsed time, whatever the clocks do.
 

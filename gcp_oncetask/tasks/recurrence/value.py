@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
+from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import parse
 from gcp_oncetask.tasks.recurrence.schedule import Schedule
@@ -27,6 +28,20 @@ from gcp_oncetask.tasks.recurrence.zones import (
 
 Misfire = Literal["skip", "latest", "all"]
 Overlap = Literal["allow", "skip", "queue"]
+
+
+class RecurrenceOptions(TypedDict, total=False):
+    """
+    What ``cron`` and ``every`` hand on to ``Recurrence``.
+    """
+
+    exdates: Sequence[str | datetime]
+    rdates: Sequence[str | datetime]
+    misfire: Misfire
+    misfire_limit: int
+    overlap: Overlap
+
+
 MAX_MISFIRE_LIMIT: Final = 500
 MAX_EXCEPTIONS: Final = 10_000
 _NAMES: Final = ("rrule", "dtstart", "exdates", "rdates", "tz", "misfire", "misfire_limit", "overlap", "since_creation")
@@ -86,8 +101,8 @@ class Recurrence:
         object.__setattr__(self, "dtstart", written(self.dtstart))
         for name in ("exdates", "rdates"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
-        _one_of("misfire", self.misfire, get_args(Misfire))
-        _one_of("overlap", self.overlap, get_args(Overlap))
+        words.check("misfire", self.misfire, get_args(Misfire), RecurrenceError, field="misfire")
+        words.check("overlap", self.overlap, get_args(Overlap), RecurrenceError, field="overlap")
         if type(self.misfire_limit) is not int or not 1 <= self.misfire_limit <= MAX_MISFIRE_LIMIT:
             raise RecurrenceError(
                 f"misfire_limit is {self.misfire_limit!r}; it is a number of runs from 1 to {MAX_MISFIRE_LIMIT}.",
@@ -216,8 +231,3 @@ def _texts(field: str, times: Sequence[str | datetime]) -> tuple[str, ...]:
     if isinstance(times, str) or not isinstance(times, Sequence) or len(times) > MAX_EXCEPTIONS:
         raise RecurrenceError(f"{field} is a list of at most {MAX_EXCEPTIONS} times.", field=field)
     return tuple(written(time) for time in times)
-
-
-def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RecurrenceError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}.", field=field)

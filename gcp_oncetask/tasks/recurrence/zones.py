@@ -8,12 +8,12 @@ Source:
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from enum import Enum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 
 
@@ -59,10 +59,10 @@ def zone_named(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
-        near = difflib.get_close_matches(str(name), available_timezones(), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
         raise RecurrenceError(
-            f"tz is {name!r}, which is no zone of the IANA database; use a name like Europe/Berlin.{hint}", field="tz"
+            f"tz is {name!r}, which is no zone of the IANA database; use a name like Europe/Berlin."
+            f"{words.hint(name, available_timezones())}",
+            field="tz",
         ) from None
 
 
