@@ -174,7 +174,7 @@ def documented(kind: object) -> list[tuple[str, str]]:
 HEAVY = ("dateutil", "flask", "gcp_emulator", "gcp_oncetask.tasks", "google", "grpc", "pydantic")
 
 
-@pytest.mark.parametrize("module", ["gcp_oncetask", "gcp_oncetask.testing.plugin"])
+@pytest.mark.parametrize("module", ["gcp_oncetask", "gcp_oncetask.testing", "gcp_oncetask.testing.plugin"])
 def test_importing_the_package_or_its_pytest_plugin_costs_nothing(module: str) -> None:
     """
     The plugin is loaded into every pytest run of its users: nothing heavy comes with it until the fixture is used.
@@ -184,6 +184,25 @@ def test_importing_the_package_or_its_pytest_plugin_costs_nothing(module: str) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_the_cloud_of_the_fixture_is_importable_and_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    ``gcp_oncetask.testing`` has the type of the fixture, and imports the local cloud only when it is asked for it.
+    """
+    from gcp_oncetask import testing
+    from gcp_oncetask.testing.cloud import OncetaskCloud
+
+    assert testing.OncetaskCloud is OncetaskCloud
+    assert "OncetaskCloud" in dir(testing)
+    with pytest.raises(AttributeError, match="no attribute 'OncetaskClod'"):
+        _ = testing.OncetaskClod  # type: ignore[attr-defined]  # that is what is tested
+    monkeypatch.delitem(vars(testing), "OncetaskCloud")
+    monkeypatch.delitem(sys.modules, "gcp_oncetask.testing.cloud")
+    monkeypatch.delattr(testing, "cloud")
+    monkeypatch.setitem(sys.modules, "gcp_emulator.clock", None)
+    with pytest.raises(ImportError, match=r"pip install 'gcp-oncetask\[emulator\]'"):
+        _ = testing.OncetaskCloud
 
 
 def test_importing_the_library_opens_nothing_and_skips_cloud_logging() -> None:
