@@ -16,6 +16,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/test_
   tests/integration/test_smtp.py tests/integration/test_task_runs.py tests/integration/test_telemetry.py tests/integration/test_worker.py \
   tests/emulator/test_firestore_client.py tests/emulator/test_logging_server.py tests/emulator/test_mail.py tests/emulator/test_oidc.py \
   tests/emulator/test_plugin.py tests/emulator/test_tasks_delivery.py tests/emulator/test_tasks_http.py
+TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test test-lowest check bench scenarios simulate mutants fuzz wheels functions firebase clean
@@ -34,13 +35,17 @@ $(STAMP): pyproject.toml emulator/pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ./emulator -e '.[emulator,dev]'
 	@touch $@
 
+# pyright has no cache of its own; nothing that it looks at has changed since this file was written.
+build/typing/pyright: $(STAMP) pyproject.toml $(TYPED)
+	@echo "pyright";   $(BIN)/python -m tests.support.readme && $(BIN)/basedpyright && touch $@
+
 demo: $(STAMP) ## 500 orders with duplicates, lost answers and killed workers
 	@$(BIN)/python -m examples.orders.demo
 
-check: $(STAMP) ## format, lint, types, import contracts
+check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; README and examples too), import contracts
 	@echo "format";    $(BIN)/ruff format --quiet --check .
 	@echo "lint";      $(BIN)/ruff check --quiet .
-	@echo "types";     $(BIN)/mypy
+	@echo "types";     $(BIN)/python -m tests.support.readme && $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
 test: check firebase ## check, then every test
@@ -83,4 +88,4 @@ firebase: $(STAMP) ## firebase-tools into .cache/ (where npm and Java are), for 
 	@$(BIN)/python -m tests.support.firebase_tools
 
 clean: ## forget the virtual environment and the caches
-	rm -rf $(VENV) $(LOWEST) dist functions/wheels .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist functions/wheels .pytest_cache .mypy_cache .ruff_cache

@@ -119,5 +119,5 @@ _declared: Any = tasks_fn.on_task_dispatched(
         max_attempts=-1, max_retry_seconds=0, min_backoff_seconds=1, max_backoff_seconds=60, max_doublings=6
     ),
     timeout_sec=300,
-)(deliver)
+)(deliver)  # type: ignore[arg-type]  # only declared by it, never called
 deliver.__dict__.update({name: value for name, value in vars(_declared).items() if name != "__wrapped__"})

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,11 @@ import pytest
 from gcp_oncetask.config import FIELDS
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.flask import OUTCOME_STATUS
+from tests.support.readme import PROGRAMS, README, blocks, programs
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
-CONSOLE = [line for language, code in BLOCKS if language == "console" for line in code.splitlines()]
+PYTHON = blocks(README, "python")
+CONSOLE = [line for code in blocks(README, "console") for line in code.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,26 @@ def test_console_lines_run(line: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_both_type_checkers_read_what_users_write() -> None:
+    """
+    ``make check`` shows the README's Python, the examples and tests/typing to mypy and to pyright, which passes over folders
+    whose names begin with a dot; each line stands at its number in the page.
+    """
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    written = {str(PROGRAMS.relative_to(ROOT)), "examples", "functions/main.py", "tests/typing"}
+    [code] = [code for path, code in programs().items() if path.name == "readme.py"]
+    lines = README.splitlines()
+
+    assert written == set(tools["basedpyright"]["include"])
+    assert written < set(tools["mypy"]["files"])
+    assert not any(part.startswith(".") for path in written for part in Path(path).parts)
+    assert {path.name for path in programs()} >= {"readme.py", "emulator_readme.py"}
+    assert all(line in ("", lines[number]) for number, line in enumerate(code.splitlines()))
+    assert sum(bool(line) for line in code.splitlines()) == sum(
+        bool(line) for part in PYTHON for line in part.splitlines()
+    )
 
 
 def test_configuration_table_is_the_code() -> None:

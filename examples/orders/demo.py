@@ -26,6 +26,7 @@ from examples.orders.payments import Payments
 from examples.orders.report import Report, collect
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.faults import DeliveryFaults
+from gcp_emulator.firestore.server import FirestoreServer
 from gcp_emulator.mail import MailSink
 from gcp_emulator.run import RunService
 from gcp_oncetask import Config, LockedModel, Locker, OncetaskError, sweep
@@ -210,7 +211,7 @@ class Shop:
             time.sleep(1)
 
     def _owing(self) -> Iterator[str]:
-        for path, document in self.cloud.firestore.documents(self.cloud.project).items():
+        for path, document in self._documents().items():
             if "due" in document.fields["lock"].map_value.fields:
                 yield path
 
@@ -218,8 +219,13 @@ class Shop:
         """
         How many orders are in which status, by the documents themselves.
         """
-        documents = self.cloud.firestore.documents(self.cloud.project).values()
+        documents = self._documents().values()
         return Counter(d.fields["lock"].map_value.fields["status"].string_value for d in documents)
+
+    def _documents(self) -> dict[str, Any]:
+        firestore = self.cloud.firestore
+        assert isinstance(firestore, FirestoreServer)
+        return firestore.documents(self.cloud.project)
 
     def _wait(self, wanted: int) -> int:
         shown = 0.0

@@ -56,7 +56,7 @@ class Payments:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

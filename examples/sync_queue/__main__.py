@@ -56,7 +56,7 @@ class Service:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
