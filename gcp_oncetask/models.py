@@ -7,11 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcp_oncetask import words
+from gcp_oncetask.class_arguments import EntityMeta, hand_on
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Lock
@@ -24,27 +25,6 @@ MaybeNone: TypeAlias = Any
 None, where a type checker is not to insist on a look first, as typeshed has it: ``locker.get(Order, "42").lock.status`` is
 checked name by name, and the caller says by writing it that the document is there.
 """
-
-if TYPE_CHECKING:
-    from typing import dataclass_transform
-
-    from pydantic._internal._model_construction import ModelMetaclass
-
-    # Only for pyright, which looks at a metaclass's __new__ for class arguments, and passes over a class without __init__.
-    @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
-    class _Meta(ModelMetaclass):
-        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-        def __new__(
-            mcs,
-            name: str,
-            bases: tuple[type[Any], ...],
-            namespace: dict[str, Any],
-            *,
-            collection: str | None = None,
-            **kwargs: Unpack[ConfigDict],
-        ) -> Any: ...
-else:
-    _Meta = type(BaseModel)
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
 
@@ -73,7 +53,7 @@ class Binding:
     attempt: Any = None
 
 
-class LockedModel(BaseModel, metaclass=_Meta):
+class LockedModel(BaseModel, metaclass=EntityMeta):
     """
     A document of a collection, with a lock in it.
 
@@ -130,9 +110,7 @@ class LockedModel(BaseModel, metaclass=_Meta):
         Raises:
             UsageError: There is another one.
         """
-        words.class_arguments(
-            cls.__name__, {**kwargs}, ("collection",), ConfigDict.__annotations__, super().__init_subclass__
-        )
+        hand_on(cls.__name__, {**kwargs}, ("collection",), super().__init_subclass__)
 
     @property
     def lock(self) -> Lock | MaybeNone:

@@ -5,8 +5,7 @@ Words that a caller chooses from a list: a wrong one is named together with the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from gcp_oncetask.errors import UsageError
 
@@ -54,21 +53,3 @@ def unknown(owner: str, given: Iterable[str], known: Iterable[str], beside: Iter
     name, names = next(iter(given)), tuple(known)
     takes = f"; it takes {', '.join(f'{each}=' for each in names)}" if names else ""
     return f"{owner} takes no {name}={takes}.{hint(name, (*names, *beside))}"
-
-
-def class_arguments(
-    owner: str, given: Mapping[str, Any], known: Iterable[str], beside: Iterable[str], hand_on: Callable[..., None]
-) -> None:
-    """
-    Hand on the class arguments that class *owner* was *given* and that are not its *known* ones: another base may take them.
-    What pydantic has taken before stands *beside*, for the nearest match.
-
-    Raises:
-        UsageError: Nobody takes one of them.
-    """
-    try:
-        hand_on(**given)
-    except TypeError as error:
-        if not given:
-            raise
-        raise UsageError(unknown(f"The class {owner}", given, known, beside)) from error

@@ -64,58 +64,40 @@ def test_every_error_is_public_and_in_the_drawn_tree() -> None:
         assert (type(copy), str(copy), copy.document) == (kind, "why", "orders/1")
 
 
-TYPES = """
-from gcp_oncetask import Locker, locked, once
-from pydantic import BaseModel
+MODELS = """
+from gcp_oncetask import LockedModel
+from gcp_oncetask.tasks.data import TaskData
 
-class Receipt(BaseModel):
+class Order(LockedModel, collection="orders", frozen=True):
+    amount: int
+class Line(LockedModel, colection="lines"):
+    amount: int
+class Charge(TaskData, kind="charge", on_conflict="rais"):
     amount: int
 
-locker = Locker()
-
-@locked(locker, ttl=60)
-def surely(n: int) -> str: ...
-@locked(locker, key=lambda n: str(n), on_busy="skip")
-def maybe(n: int) -> str: ...
-@locked(locker, ttl=lambda n: 60.0 * n, on_busy=lambda busy, n: n)
-def called(n: int) -> str: ...
-@once(locker, result=Receipt, key=lambda n: n)
-def paid(n: int) -> dict[str, int]: ...
-@once(locker)
-def same(n: int) -> list[int]: ...
-
-reveal_type(surely)
-reveal_type(maybe)
-reveal_type(called)
-reveal_type(paid)
-reveal_type(same)
-with locker.lock("x", ttl=60) as lock:
-    reveal_type(lock.token)
-surely("one")
+Order(id="1", amount="3")
 """
 
 
-def test_decorators_keep_the_types_of_functions(tmp_path: Path) -> None:
+def test_mypy_hears_the_plugin_beside_that_of_pydantic(tmp_path: Path) -> None:
     """
-    As mypy sees them: parameters stay, results are those of ``result=`` and ``on_busy=``, a wrong call is an error.
+    With both: class arguments are checked, and a model takes what pydantic converts. That they are checked with ours alone is
+    seen in tests/typing.
     """
-    sample = tmp_path / "sample.py"
-    sample.write_text(TYPES)
-    command = [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", str(sample)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    # Some releases of mypy write builtins.int.
-    revealed = [line.split('"')[1].replace("builtins.", "") for line in said.splitlines() if "Revealed" in line]
+    sample, config = tmp_path / "sample.py", tmp_path / "mypy.ini"
+    sample.write_text(MODELS)
+    config.write_text("[mypy]\nstrict = true\nplugins = pydantic.mypy, gcp_oncetask.mypy\n")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(tmp_path), str(sample)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110).stdout
 
-    assert revealed == [
-        "def (n: int) -> str",
-        "def (n: int) -> str | None",
-        "def (n: int) -> str | Any",
-        "def (n: int) -> sample.Receipt",
-        "def (n: int) -> list[int]",
-        "int",
-    ], said
-    assert said.count("error:") == 1, said
-    assert 'Argument 1 to "surely" has incompatible type "str"' in said
+    assert (
+        "sample.py:7: error: The class Line takes no colection=; it takes collection=. Did you mean collection?" in said
+    )
+    assert (
+        "sample.py:9: error: on_conflict is 'rais'; it must be 'keep', 'raise' or 'replace'. Did you mean raise?"
+        in said
+    )
+    assert said.count("error:") == 2, said
 
 
 def test_outcomes_and_stored_names_are_stable() -> None:

@@ -11,22 +11,17 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypedDict, Unpack, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gcp_oncetask import words
+from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
 from gcp_oncetask.errors import UsageError
 
 if TYPE_CHECKING:
-    from typing import dataclass_transform
-
-    from pydantic._internal._model_construction import ModelMetaclass
-
     from gcp_oncetask.tasks.recurrence import Recurrence
 
-OnConflict = Literal["keep", "raise", "replace"]
-Unique = Literal["queued", "running", "queued_or_running"]
 KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _METHODS: Final = ("task_id", "resource_key", "scheduled_at", "recurrence")
 
@@ -79,33 +74,8 @@ class KindOptions(TypedDict, total=False):
 
 _ARGUMENTS: Final = tuple("kind" if name == "name" else name for name in Kind.__slots__)
 
-if TYPE_CHECKING:
-    # Only for pyright, as that of LockedModel.
-    @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
-    class _Meta(ModelMetaclass):
-        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-        def __new__(
-            mcs,
-            name: str,
-            bases: tuple[type[Any], ...],
-            namespace: dict[str, Any],
-            *,
-            kind: str | None = None,
-            queue: str | None = None,
-            pull: bool = False,
-            on_conflict: OnConflict = "keep",
-            unique: Unique | None = None,
-            on_refused: Callable[[Any], object] | None = None,
-            max_running: int | None = None,
-            retention: timedelta | None = None,
-            tombstone: bool = False,
-            **kwargs: Unpack[ConfigDict],
-        ) -> Any: ...
-else:
-    _Meta = type(BaseModel)
 
-
-class TaskData(BaseModel, metaclass=_Meta):
+class TaskData(BaseModel, metaclass=TaskMeta):
     """
     The payload of a once-task, and its kind: ``class ChargeCard(TaskData, kind="charge-card")``.
 
@@ -142,9 +112,7 @@ class TaskData(BaseModel, metaclass=_Meta):
         Raises:
             UsageError: There is another one.
         """
-        words.class_arguments(
-            cls.__name__, {**kwargs}, _ARGUMENTS, ConfigDict.__annotations__, super().__init_subclass__
-        )
+        hand_on(cls.__name__, {**kwargs}, _ARGUMENTS, super().__init_subclass__)
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
