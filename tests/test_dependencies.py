@@ -19,8 +19,9 @@ import pytest
 from tests.support import lowest
 
 ROOT = Path(__file__).parents[1]
-# pydantic demands one exact release of its core; the plugins are loaded by pytest; a distribution may import itself.
-COME_ALONG = {"pydantic-core": "pydantic", "pytest": ""}
+# pydantic demands one exact release of its core; the plugins are loaded by pytest and mypy; a distribution may import
+# itself.
+COME_ALONG = {"mypy": "", "pydantic-core": "pydantic", "pytest": ""}
 IMPORTS_ALL = """
 import importlib, pkgutil, sys, warnings
 warnings.simplefilter("error")
@@ -28,7 +29,7 @@ warnings.filterwarnings("default", "You are using a (non-supported )?Python vers
 for package in sys.argv[1:]:
     importlib.import_module(package)
     for module in pkgutil.walk_packages(sys.modules[package].__path__, package + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", ".mypy")):
             importlib.import_module(module.name)
             print(module.name)
 """
