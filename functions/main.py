@@ -31,17 +31,20 @@ DATABASE: Any = StringParam("ONCETASK_DATABASE", default="(default)")
 
 def config() -> Config:
     """
-    The settings.
+    The settings; an error names all that is missing or wrong for this instance's function.
 
     Under ``firebase emulators`` the tasks are made on ``gcp-emulator`` (GCP_EMULATOR_TASKS_HOST, else its fixed port):
     the tasks emulator of firebase-tools has a REST dialect of its own, which knows no schedule times.
     """
-    from gcp_oncetask.config import Config
+    from gcp_oncetask import requirements
 
     environ = dict(os.environ)
     if environ.get("FUNCTIONS_EMULATOR") == "true":
         environ["CLOUD_TASKS_EMULATOR_HOST"] = environ.get("GCP_EMULATOR_TASKS_HOST", "127.0.0.1:9499")
-    return Config.from_env(environ)
+    needs = {"deliver": requirements.SERVE, "dispatch": requirements.DISPATCH}
+    return requirements.checked(
+        None, needs.get(environ.get("FUNCTION_TARGET", ""), requirements.STORE), environ=environ
+    )
 
 
 @cache
@@ -121,3 +124,8 @@ _declared: Any = tasks_fn.on_task_dispatched(
     timeout_sec=300,
 )(deliver)  # type: ignore[arg-type]  # only declared by it, never called
 deliver.__dict__.update({name: value for name, value in vars(_declared).items() if name != "__wrapped__"})
+
+if "FUNCTION_TARGET" in os.environ:
+    # An instance starts: not with its first request does it find out that settings are missing. When firebase-tools asks this
+    # file which functions there are, no settings are there yet.
+    config()

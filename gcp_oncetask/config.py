@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
@@ -32,10 +32,11 @@ class Config:
     """
     Everything that differs between deployments.
 
-    Durations are seconds. Fields that are None are found out at first use, or are an error there that says what to set.
+    Durations are seconds. What a field that is None means is found out when it is needed, or is an error that says what to
+    set: when a web server, a worker or a command starts, else at the first call.
 
     Raises:
-        ConfigError: A value is malformed, or two of them contradict each other.
+        ConfigError: Values are malformed, or contradict each other; the message names all of them.
     """
 
     env: str = _var("ONCE_TASK_ENV", "environment: documents and deliveries of another one are refused", "DEFAULT")
@@ -109,8 +110,8 @@ class Config:
     logging_emulator: str | None = _var("CLOUD_LOGGING_EMULATOR_HOST", "host:port, for local work", None)
 
     def __post_init__(self) -> None:
-        for sentence in _problems(self):
-            raise ConfigError(sentence)
+        if found := problems(self):
+            raise config_error(found)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
@@ -118,14 +119,12 @@ class Config:
         Read *environ*; the only reader of the environment.
 
         Raises:
-            ConfigError: A value can't be read, or a name beginning with ``ONCETASK_`` is unknown (the message names the
-                nearest one).
+            ConfigError: Values can't be read or contradict each other, or names beginning with ``ONCETASK_`` are unknown
+                (the message gives the nearest ones); it names all of them.
         """
-        known = {f.metadata["env"]: f for f in fields(cls)}
-        for name in environ:
-            if name.startswith(("ONCETASK_", "ONCE_TASK_")) and name not in known:
-                raise ConfigError(f"{name} is not a setting of gcp-oncetask.{words.hint(name, known)}", name=name)
-        values = {f.name: _parse(name, f.type, environ[name]) for name, f in known.items() if environ.get(name)}
+        values, unread = read(environ)
+        if unread:
+            raise config_error([*unread.values(), *problems(unchecked(values), unread)])
         return cls(**values)
 
 
@@ -133,71 +132,132 @@ FIELDS: Final = tuple((f.metadata["env"], f.name, f.default, f.metadata["help"])
 """(environment name, field, default, meaning) of every setting."""
 
 
-def _parse(name: str, annotation: Any, text: str) -> Any:
-    kind = str(annotation)
-    text = text.strip()
-    try:
-        if kind.startswith("tuple"):
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        if kind == "bool":
-            return {
-                "true": True,
-                "1": True,
-                "yes": True,
-                "on": True,
-                "false": False,
-                "0": False,
-                "no": False,
-                "off": False,
-            }[text.lower()]
-        if kind == "float":
-            return float(text)
-        if kind == "int":
-            return int(text)
-    except (KeyError, ValueError):
-        wanted = {"bool": "true or false", "float": "a number of seconds", "int": "a whole number"}[kind]
-        raise ConfigError(f"{name} is {text!r}; it must be {wanted}.", name=name) from None
+def config_error(sentences: Collection[str], hint: str = "") -> ConfigError:
+    """
+    One error for all that is missing or wrong; its ``problems`` are the sentences, each once. *hint* ends a message of several.
+    """
+    told = tuple(dict.fromkeys(sentences))
+    if len(told) == 1:
+        return ConfigError(told[0], problems=told)
+    lines = [f"{len(told)} settings are missing or wrong:", *(f"  - {one}" for one in told), *([hint] if hint else [])]
+    return ConfigError("\n".join(lines), problems=told)
+
+
+def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """
+    The values in *environ* by field; and a sentence for each name that is unknown or has a value that can't be read, by
+    field (unknown ones by name).
+    """
+    known = {f.metadata["env"]: f for f in fields(Config)}
+    values: dict[str, Any] = {}
+    unread: dict[str, str] = {}
+    for name in environ:
+        if name.startswith(("ONCETASK_", "ONCE_TASK_")) and name not in known:
+            unread[name] = f"{name} is not a setting of gcp-oncetask.{words.hint(name, known)}"
+    for name, f in known.items():
+        if text := environ.get(name, "").strip():
+            try:
+                values[f.name] = _parse(str(f.type), text)
+            except (KeyError, ValueError):
+                unread[f.name] = f"{name} is {text!r}; it must be {_WANTED[str(f.type)]}."
+    return values, unread
+
+
+def unchecked(values: Mapping[str, Any]) -> Config:
+    """
+    A configuration with *values* that may contradict each other: to be looked at, not to be worked with.
+    """
+    made = object.__new__(Config)
+    for f in fields(Config):
+        object.__setattr__(made, f.name, values.get(f.name, f.default))
+    return made
+
+
+_WANTED: Final = {"bool": "true or false", "float": "a number of seconds", "int": "a whole number"}
+_TRUTH: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def _parse(kind: str, text: str) -> Any:
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind == "bool":
+        return _TRUTH[text.lower()]
+    if kind == "float":
+        return float(text)
+    if kind == "int":
+        return int(text)
     return text
 
 
-def _problems(c: Config) -> list[str]:
-    found = []
-    if not _ENV_NAME.fullmatch(c.env):
-        found.append(f"ONCE_TASK_ENV is {c.env!r}; it may hold letters, digits, underscores and hyphens only.")
-    if not _QUEUE.fullmatch(c.queue):
-        found.append(
-            f"ONCETASK_QUEUE is {c.queue!r}; it must be a queue id (letters, digits, hyphens) or "
-            "projects/PROJECT/locations/LOCATION/queues/QUEUE."
-        )
-    chosen = (("ONCETASK_VERIFY", c.verify, get_args(Verify)), ("ONCETASK_LOG_LEVEL", c.log_level.upper(), _LEVELS))
-    found.extend(sentence for name, word, known in chosen if (sentence := words.wrong(name, word, known)))
-    if c.base_url is not None and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", c.base_url):
-        found.append(f"ONCETASK_BASE_URL is {c.base_url!r}; it must be like https://orders-abc.a.run.app.")
-    if c.smtp_url is not None and not re.match(r"(smtp|smtps|smtp\+starttls)://", c.smtp_url):
-        found.append("ONCETASK_SMTP_URL must begin with smtp://, smtps:// or smtp+starttls://.")
-    if c.alert_to and c.smtp_url is None:
-        found.append("ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed.")
-    if not 15 <= c.dispatch_deadline <= 1800:
-        found.append(f"The dispatch deadline is {c.dispatch_deadline:g} s; Cloud Tasks allows 15 to 1800.")
-    found.extend(
-        f"{name} is {getattr(c, name):g} s; it must be more than 0."
-        for name in ("request_timeout", "dispatch_grace", "rpc_timeout", "patience", "alert_retry")
-        if getattr(c, name) <= 0
-    )
-    if c.log_grace < 0 or c.log_interval < 0:
-        found.append("log_grace and log_interval must not be negative.")
-    if c.patience < c.rpc_timeout:
-        found.append(f"patience ({c.patience:g} s) must be at least the rpc_timeout ({c.rpc_timeout:g} s).")
-    if c.margin < 1:
-        found.append(f"margin is {c.margin:g} s; it must be at least 1.")
-    found.extend(
-        f"{name} is {getattr(c, name)}; it must be 1 to 1000."
-        for name in ("shards", "pull_shards")
-        if not 1 <= getattr(c, name) <= 1000
-    )
-    if not 0 <= c.inline_limit <= 65_536:
-        found.append(f"inline_limit is {c.inline_limit}; it must be 0 to 65536 bytes.")
-    return found
+def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
+    """
+    A sentence for each value that can't be and for each contradiction; nothing is said about fields in *unread*.
+    """
+    checks: list[tuple[tuple[str, ...], bool, str]] = [
+        (
+            ("env",),
+            not _ENV_NAME.fullmatch(c.env),
+            f"ONCE_TASK_ENV is {c.env!r}; it may hold letters, digits, underscores and hyphens only, for example staging.",
+        ),
+        (
+            ("queue",),
+            not _QUEUE.fullmatch(c.queue),
+            (
+                f"ONCETASK_QUEUE is {c.queue!r}; it must be a queue id (letters, digits, hyphens), for example default, or "
+                "projects/PROJECT/locations/LOCATION/queues/QUEUE."
+            ),
+        ),
+        _word("verify", c.verify, get_args(Verify)),
+        (
+            ("base_url",),
+            c.base_url is not None and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", c.base_url),
+            f"ONCETASK_BASE_URL is {c.base_url!r}; it must be like https://orders-abc.a.run.app.",
+        ),
+        (
+            ("smtp_url",),
+            c.smtp_url is not None and not re.match(r"(smtp|smtps|smtp\+starttls)://", c.smtp_url),
+            "ONCETASK_SMTP_URL must begin with smtp://, smtps:// or smtp+starttls://.",
+        ),
+        (
+            ("alert_to", "smtp_url"),
+            bool(c.alert_to) and c.smtp_url is None,
+            (
+                "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed. It names the mail server, for "
+                "example smtp+starttls://user:password@mail.example.com:587."
+            ),
+        ),
+        _word("log_level", c.log_level.upper(), _LEVELS),
+        _number("dispatch_deadline", c, 15 <= c.dispatch_deadline <= 1800, "15 to 1800 seconds, as Cloud Tasks allows"),
+        *(
+            _number(name, c, getattr(c, name) > 0, "more than 0 seconds")
+            for name in ("request_timeout", "dispatch_grace", "rpc_timeout", "patience", "alert_retry")
+        ),
+        *(_number(name, c, getattr(c, name) >= 0, "0 seconds or more") for name in ("log_grace", "log_interval")),
+        (
+            ("patience", "rpc_timeout"),
+            0 < c.patience < c.rpc_timeout,
+            f"ONCETASK_PATIENCE_SECONDS ({c.patience:g}) must be at least ONCETASK_RPC_TIMEOUT_SECONDS ({c.rpc_timeout:g}).",
+        ),
+        _number("margin", c, c.margin >= 1, "1 second or more"),
+        *(_number(name, c, 1 <= getattr(c, name) <= 1000, "1 to 1000") for name in ("shards", "pull_shards")),
+        _number("inline_limit", c, 0 <= c.inline_limit <= 65_536, "0 to 65536 bytes"),
+    ]
+    return [sentence for names, wrong, sentence in checks if wrong and not set(names) & set(unread)]
+
+
+_ENVS: Final = {f.name: f.metadata["env"] for f in fields(Config)}
+
+
+def _word(name: str, word: str, allowed: Collection[str]) -> tuple[tuple[str, ...], bool, str]:
+    sentence = words.wrong(_ENVS[name], word, allowed)
+    return (name,), sentence is not None, sentence or ""
+
+
+def _number(name: str, c: Config, fits: bool, wanted: str) -> tuple[tuple[str, ...], bool, str]:
+    return (name,), not fits, f"{_ENVS[name]} is {getattr(c, name):g}; it must be {wanted}."
 
 
 def level(config: Config) -> int:

@@ -9,13 +9,14 @@ import logging
 import os
 import re
 import zlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import forks, identity, telemetry
+from gcp_oncetask import forks, identity, requirements, telemetry
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.clock import Clock, Duration, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
@@ -24,9 +25,10 @@ from gcp_oncetask.config import Config, level
 from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
-from gcp_oncetask.errors import ConfigError, DispatchError, UsageError
+from gcp_oncetask.errors import DispatchError, UsageError
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
+from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.smtp import channel_from
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 from gcp_oncetask.store.store import Store
@@ -88,8 +90,8 @@ class Engine:
         self.clock = clock
         self.level = level(config)
         self._given_firestore = firestore
-        self._project = config.project
-        self._location = config.location
+        project = None if firestore is None else firestore.project
+        self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
         # What runs in this process, by document: attempts, which are built on this module.
         self.attempts: dict[str, Any] = {}
@@ -101,7 +103,7 @@ class Engine:
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
         )
         self.alerts: AlertChannel = alerts or channel_from(config)
-        self.trail = Trail(self._known_project, None, clock)
+        self.trail = Trail(lambda: self._place.known_project, None, clock)
 
     def verifier(self) -> identity.Verifier:
         """
@@ -111,17 +113,12 @@ class Engine:
             ConfigError: The audience or the callers are not configured.
         """
         if self._verifier is None:
+            self.require(VERIFY, also=SERVE)
             config = self.config
             audiences = config.audience
             if not audiences and config.base_url is not None:
                 audiences = (_origin(config.base_url),)
             callers = config.callers or ((config.service_account,) if config.service_account else ())
-            if config.verify != "off" and not audiences:
-                raise ConfigError(
-                    "No audience is known: set ONCETASK_AUDIENCE (or ONCETASK_BASE_URL) to the service's URL."
-                )
-            if config.verify != "off" and not callers:
-                raise ConfigError("No caller is known: set ONCETASK_SERVICE_ACCOUNT or ONCETASK_CALLERS.")
             self._verifier = identity.Verifier(
                 mode=config.verify,
                 audiences=audiences,
@@ -136,9 +133,18 @@ class Engine:
         """
         Write the trail of attempts to *stream* instead of standard output.
         """
-        self.trail = Trail(self._known_project, stream, self.clock)
+        self.trail = Trail(lambda: self._place.known_project, stream, self.clock)
 
     # --- where we are ---
+
+    def require(self, needs: Sequence[Need], *, also: Sequence[Need] = ()) -> None:
+        """
+        Nothing if *needs* are met.
+
+        Raises:
+            ConfigError: Settings are missing; the message names all of them, and those of *also* that are missing.
+        """
+        requirements.require(self.config, self._place, needs, also=also)
 
     def project(self) -> str:
         """
@@ -147,15 +153,11 @@ class Engine:
         Raises:
             ConfigError: It is neither configured nor to be found.
         """
-        if self._project is None:
-            given = self._given_firestore
-            self._project = given.project if given is not None else identity.default_project()
-        if self._project is None:
-            raise ConfigError("No project is known: set GOOGLE_CLOUD_PROJECT.")
-        return self._project
-
-    def _known_project(self) -> str | None:
-        return self._project
+        project = self._place.project()
+        if project is None:
+            self.require(STORE)
+            raise AssertionError("unreachable")
+        return project
 
     def _connect(self, forked: bool) -> Client:
         given = self._given_firestore
@@ -171,6 +173,7 @@ class Engine:
         Let this process work with another Firestore client from now on.
         """
         self._given_firestore = firestore
+        self._place.known_project = self._place.known_project or firestore.project
         self.wire.reopen()
 
     def queue_name(self, queue: str | None) -> str:
@@ -183,14 +186,8 @@ class Engine:
         queue = queue or self.config.queue
         if "/" in queue:
             return queue
-        if self._location is None:
-            self._location = identity.default_region()
-        if self._location is None:
-            raise ConfigError(
-                "The queue's region is not known: set ONCETASK_LOCATION "
-                "(gcloud tasks queues describe shows it), or give the queue's full name."
-            )
-        return f"projects/{self.project()}/locations/{self._location}/queues/{queue}"
+        self.require((Need.PROJECT, Need.LOCATION))
+        return f"projects/{self.project()}/locations/{self._place.location()}/queues/{queue}"
 
     def account(self) -> str | None:
         """
@@ -199,33 +196,23 @@ class Engine:
         Raises:
             ConfigError: It is not configured.
         """
-        if self.config.verify == "off":
-            return None
-        if self.config.service_account is None:
-            raise ConfigError(
-                "Deliveries need an identity token: set ONCETASK_SERVICE_ACCOUNT to the account that calls the "
-                "handlers (for local work without tokens: ONCETASK_VERIFY=off)."
-            )
-        return self.config.service_account
+        self.require((Need.ACCOUNT,))
+        return None if self.config.verify == "off" else self.config.service_account
 
     def url(self, url: str) -> str:
         """
         *url* made absolute.
 
         Raises:
-            ConfigError: It is a path and no base URL is configured; or tokens are verified and nobody's is configured.
+            ConfigError: It is a path and no base URL is configured.
             UsageError: It is neither a path nor an http(s) URL.
         """
-        self.account()
         if url.startswith(("http://", "https://")):
             return url
         if not url.startswith("/"):
             raise UsageError(f"{url!r} is neither an absolute URL nor a path beginning with '/'.")
-        if self.config.base_url is None:
-            raise ConfigError(
-                f"{url!r} is a path, and ONCETASK_BASE_URL is not set. The service's URL is printed by: "
-                f"gcloud run services describe {os.environ.get('K_SERVICE', 'SERVICE')} --format='value(status.url)'"
-            )
+        self.require((Need.BASE_URL,))
+        assert self.config.base_url is not None
         return _origin(self.config.base_url) + url
 
     def moment(self, snapshot: Snapshot, lane: str | None = None) -> Moment:
@@ -265,8 +252,15 @@ class Engine:
         Where a sequence goes, checked.
 
         Raises:
+            ConfigError: Settings are missing; the message names all of them.
             UsageError: Both *delay* and *at* are given, or *at* is naive.
         """
+        needs = [Need.ACCOUNT]
+        if url.startswith("/"):
+            needs.append(Need.BASE_URL)
+        if "/" not in (queue or self.config.queue):
+            needs += [Need.PROJECT, Need.LOCATION]
+        self.require(needs)
         return Target(
             url=self.url(url),
             queue=self.queue_name(queue),

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gcp_oncetask import courier, telemetry
+from gcp_oncetask import courier, requirements, telemetry
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
@@ -105,9 +105,11 @@ def locked_handler(
         alert_on: Events a person is alerted of: takeover, failure, quarantine.
 
     Raises:
-        ConfigError: The durations contradict each other.
+        ConfigError: The durations contradict each other; or this is a web server, and settings are missing. The message names
+            all of them.
         UsageError: The function is a coroutine, or the model has no collection.
     """
+    _check_settings(locker)
     policy = policy_of(
         locker.config,
         retry=retry,
@@ -144,6 +146,12 @@ def locked_handler(
         return view
 
     return decorate
+
+
+def _check_settings(locker: Locker) -> None:
+    # A program that imports the app to test it, or to schedule, is not asked for what only a server needs.
+    if requirements.serving():
+        locker.engine.require(requirements.SERVE)
 
 
 def _data_only(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,8 +223,12 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     /oncetask/deliver``, where Cloud Tasks delivers its once-tasks.
 
     The caller must be one of ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
+
+    Raises:
+        ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
     locker = serves if isinstance(serves, Locker) else serves.locker
+    _check_settings(locker)
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
 
     if isinstance(serves, TaskManager):
@@ -236,7 +248,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
             return _answer(locker, denied, TaskHeaders())
         try:
             swept = sweep(locker)
-        except StoreError as error:
+        except (StoreError, ConfigError) as error:
             LOGGER.error("the sweep failed: %s", error)
             return {"error": str(error)}, OUTCOME_STATUS[Outcome.UNAVAILABLE]
         return jsonify({name: getattr(swept, name) for name in swept.__slots__})

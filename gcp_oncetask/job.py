@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol, get_args
 from gcp_oncetask import models, words
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration, seconds
-from gcp_oncetask.config import Config
+from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import ConfigError, UsageError
+from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes
@@ -141,25 +141,34 @@ def policy_of(
 
 
 def _check(policy: Policy, config: Config) -> None:
-    if not 0 < policy.lease <= policy.timeout:
-        raise ConfigError(f"0 < lease_duration ({policy.lease:g} s) <= lease_timeout ({policy.timeout:g} s) must hold.")
-    if policy.lease <= 2 * config.margin:
-        raise ConfigError(
-            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s)."
-        )
-    if not policy.lease <= policy.run_limit <= policy.timeout:
-        raise ConfigError(
-            f"lease_duration ({policy.lease:g} s) <= run_limit ({policy.run_limit:g} s) <= lease_timeout "
-            f"({policy.timeout:g} s) must hold."
-        )
-    # A takeover without evidence must only follow a request that the platform has ended.
-    if config.request_timeout + config.margin >= policy.timeout:
-        raise ConfigError(
-            f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS ({config.request_timeout:g} s) "
-            f"plus the margin ({config.margin:g} s), or a running request could be taken over."
-        )
-    if policy.max_attempts < 1:
-        raise ConfigError("max_attempts counts executions and must be at least 1.")
-    words.check("on_unknown", policy.on_unknown, get_args(OnUnknown), ConfigError)
-    for event in policy.alert_on:
-        words.check("an event of alert_on", event, Event, ConfigError)
+    checks = [
+        (
+            0 < policy.lease <= policy.timeout,
+            f"0 < lease_duration ({policy.lease:g} s) <= lease_timeout ({policy.timeout:g} s) must hold.",
+        ),
+        (
+            policy.lease > 2 * config.margin,
+            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s).",
+        ),
+        (
+            policy.lease <= policy.run_limit <= policy.timeout,
+            (
+                f"lease_duration ({policy.lease:g} s) <= run_limit ({policy.run_limit:g} s) <= lease_timeout "
+                f"({policy.timeout:g} s) must hold."
+            ),
+        ),
+        (
+            # A takeover without evidence must only follow a request that the platform has ended.
+            config.request_timeout + config.margin < policy.timeout,
+            (
+                f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS "
+                f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s), or a running request could be taken over."
+            ),
+        ),
+        (policy.max_attempts >= 1, "max_attempts counts executions and must be at least 1."),
+    ]
+    chosen = [words.wrong("on_unknown", policy.on_unknown, get_args(OnUnknown))]
+    chosen += [words.wrong("an event of alert_on", event, Event) for event in policy.alert_on]
+    found = [sentence for holds, sentence in checks if not holds]
+    if found := [*found, *(sentence for sentence in chosen if sentence)]:
+        raise config_error(found)

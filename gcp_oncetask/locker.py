@@ -4,14 +4,13 @@ The public face: schedule, complete, read, and what a person may do.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
 from google.cloud.firestore import Client, Transaction
 
-from gcp_oncetask import lease, models, telemetry
+from gcp_oncetask import lease, models, requirements, telemetry
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock, Duration
@@ -54,7 +53,8 @@ class Locker(StoredChains):
         clock: Time and chance; None: the machine's.
 
     Raises:
-        ConfigError: The configuration contradicts itself.
+        ConfigError: Settings are malformed or contradict each other; in a web server also: they are missing. The message
+            names all of them.
     """
 
     def __init__(
@@ -67,7 +67,14 @@ class Locker(StoredChains):
         alerts: AlertChannel | None = None,
         clock: Clock | None = None,
     ) -> None:
-        config = config or Config.from_env(os.environ)
+        serving = requirements.serving()
+        config = requirements.checked(
+            config,
+            requirements.STORE if serving else (),
+            also=requirements.SERVE if serving else (),
+            project=None if firestore is None else firestore.project,
+            mails=alerts is None,
+        )
         super().__init__(Engine(firestore, config, tasks, request_log, alerts, clock))
         self.renewals = Renewals(self.engine.clock)
 
@@ -77,7 +84,7 @@ class Locker(StoredChains):
         A locker configured by the environment.
 
         Raises:
-            ConfigError: A setting is malformed or unknown.
+            ConfigError: As the constructor.
         """
         return cls()
 

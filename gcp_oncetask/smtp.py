@@ -12,18 +12,19 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import parseaddr
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gcp_oncetask.alerts import LOGGER, UNPRINTABLE, Alert, AlertChannel, LogChannel, body_of, one_line, subject_of
-from gcp_oncetask.config import Config
+from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.errors import AlertError, ConfigError
 
+T = TypeVar("T")
 _PORTS: Final = {"smtp": 587, "smtp+starttls": 587, "smtps": 465}
 # 7-bit: nobody on the way may have to convert it, and no server lacks it.
 _POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
@@ -59,7 +60,7 @@ class SmtpChannel:
         tls_context: How servers are verified; None: by the system's certificate authorities.
 
     Raises:
-        ConfigError: The URL or an address is not usable.
+        ConfigError: The URL or addresses are not usable; the message names all that is wrong.
     """
 
     def __init__(
@@ -72,14 +73,7 @@ class SmtpChannel:
         timeout: float = 10.0,
         tls_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._server = _server_of(url)
-        if not to:
-            raise ConfigError("There is nobody to mail alerts to; set ONCETASK_ALERT_TO.")
-        self._to = tuple(_address(text, "ONCETASK_ALERT_TO") for text in to)
-        user = self._server.user
-        if sender is None and user is not None and "@" not in user:
-            raise ConfigError("The user of ONCETASK_SMTP_URL is no mail address; set ONCETASK_ALERT_FROM.")
-        self._sender = _address(sender or user or to[0], "ONCETASK_ALERT_FROM")
+        self._server, self._to, self._sender = _read(url, to, sender)
         self._prefix = prefix
         self._timeout = timeout
         self._tls = tls_context
@@ -223,6 +217,34 @@ def _is_loopback(smtp: smtplib.SMTP) -> bool:
     return ipaddress.ip_address(smtp.sock.getpeername()[0].partition("%")[0]).is_loopback
 
 
+def _read(url: str, to: Sequence[str], sender: str | None) -> tuple[_Server, tuple[Address, ...], Address]:
+    found: list[str] = []
+    server = _tried(found, _server_of, url)
+    recipients = [_tried(found, _address, text, "ONCETASK_ALERT_TO") for text in to]
+    if not to:
+        found.append("There is nobody to mail alerts to; set ONCETASK_ALERT_TO, for example to oncall@example.com.")
+    user = None if server is None else server.user
+    author = None
+    if sender is None and user is not None and "@" not in user:
+        found.append(
+            "The user of ONCETASK_SMTP_URL is no mail address; set ONCETASK_ALERT_FROM, for example to oncetask@example.com."
+        )
+    elif sender or user:
+        author = _tried(found, _address, sender or user, "ONCETASK_ALERT_FROM")
+    if found or server is None:
+        raise config_error(found)
+    usable = tuple(each for each in recipients if each is not None)
+    return server, usable, author or usable[0]
+
+
+def _tried(found: list[str], read: Callable[..., T], *args: Any) -> T | None:
+    try:
+        return read(*args)
+    except ConfigError as error:
+        found.append(str(error))
+        return None
+
+
 def _server_of(url: str) -> _Server:
     try:
         parts = urlsplit(url)
@@ -249,7 +271,7 @@ def _address(text: str, setting: str) -> Address:
             raise ValueError(text)
         return Address(name, addr_spec=address)
     except (ValueError, IndexError):
-        raise ConfigError(f"{setting} has {text!r}, which is no mail address.") from None
+        raise ConfigError(f"{setting} has {text!r}, which is no mail address; oncall@example.com is.") from None
 
 
 def _alert_error(server: _Server, error: Exception) -> AlertError:

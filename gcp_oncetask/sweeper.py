@@ -17,9 +17,10 @@ from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Delivery, Outcome, instant, task_id
 from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import DispatchError, OncetaskError, StoreError
+from gcp_oncetask.errors import ConfigError, DispatchError, OncetaskError, StoreError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.store.codec import Document, encode, get_timestamp
 from gcp_oncetask.store.queries import overdue
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
@@ -73,6 +74,7 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
         limit: Documents at most; the rest is left to the next sweep.
 
     Raises:
+        ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
         StoreError: Firestore was unreachable or refused the query.
     """
     swept = Swept()
@@ -113,6 +115,9 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         return
     try:
         _one(engine, swept, snapshot, expired)
+    except ConfigError:
+        # It would be the same for every other document.
+        raise
     except OncetaskError as error:
         swept.failed += 1
         _complain(engine, snapshot, error)
@@ -188,6 +193,8 @@ def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHA
 
 
 def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> None:
+    if lock.url is not None:
+        engine.require(DISPATCH)
     try:
         queued = _is_queued(engine, snapshot, lock)
     except DispatchError as error:
@@ -224,6 +231,8 @@ def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
     for judged in recovery.judge_all(engine, batch):
         try:
             _take_over(engine, swept, judged)
+        except ConfigError:
+            raise
         except OncetaskError as error:
             swept.failed += 1
             _complain(engine, judged.snapshot, error)
@@ -231,6 +240,8 @@ def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
 
 def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
     before = recovery.lock_of(judged.snapshot)
+    if before.url is not None:
+        engine.require(DISPATCH)
     changed = recovery.take_over(engine, judged, None)
     decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
     if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):

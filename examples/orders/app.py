@@ -14,13 +14,18 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
-from gcp_oncetask import Attempt, LockedModel, Locker
+from gcp_oncetask import Attempt, ConfigError, LockedModel, Locker
 from gcp_oncetask.flask import blueprint, locked_handler
 from gcp_oncetask.logs import CloudFormatter
 
 handler = logging.StreamHandler(sys.stdout)
 handler.setFormatter(CloudFormatter(os.environ.get("GOOGLE_CLOUD_PROJECT")))
 logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+unset = [name for name in ("PAYMENTS_URL", "RECEIPTS_URL") if not os.environ.get(name)]
+if unset:
+    raise ConfigError(f"{' and '.join(unset)} not set: where cards are charged, and the mail server of receipts.")
 
 
 class Order(LockedModel, collection="orders"):

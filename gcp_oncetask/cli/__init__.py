@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gcp_oncetask import Locker, OncetaskError, __version__, sweep
+from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep
 from gcp_oncetask.cli import explain, indexes, show
 from gcp_oncetask.cli.show import printable
 from gcp_oncetask.documents import TaskName
@@ -31,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.run is explain.run:
             return int(explain.run(chosen))
-        return int(chosen.run(Locker.from_env(), chosen))
+        config = requirements.checked(None, chosen.needs, also=chosen.also)
+        return int(chosen.run(Locker(config=config), chosen))
     except UsageError as error:
         _complain(str(error))
         # A file that is damaged is no wrong use of the command.
-        return 1 if chosen.run is indexes.write else 2
+        return 1 if chosen.run is indexes.write and not isinstance(error, ConfigError) else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
         _complain(f"{error}{hint}")
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Look after locked documents. Configured by the environment (ONCE_TASK_ENV, GOOGLE_CLOUD_PROJECT, ...).",
     )
     parser.add_argument("--version", action="version", version=f"gcp-oncetask {__version__}")
+    parser.set_defaults(needs=(), also=())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("sweep", help="dispatch again, judge expired leases, send owed alerts")
     one.add_argument(
@@ -66,15 +68,19 @@ def _parser() -> argparse.ArgumentParser:
         "ONCETASK_COLLECTIONS)",
     )
     one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
-    one.set_defaults(run=_sweep)
-    one = _on_document(commands, "show", "print the lock of a document", show.run)
+    one.set_defaults(run=_sweep, needs=requirements.STORE, also=requirements.DISPATCH)
+    one = _on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE)
     one.add_argument("--json", action="store_true", help=show.JSON_HELP)
     _on_document(
-        commands, "cancel", "stop a chain: at once while it waits, at its next settling while it runs", _cancel
+        commands,
+        "cancel",
+        "stop a chain: at once while it waits, at its next settling while it runs",
+        _cancel,
+        requirements.STORE,
     )
-    one = _on_document(commands, "reset", "run an ended step again, as a new sequence", _reset)
+    one = _on_document(commands, "reset", "run an ended step again, as a new sequence", _reset, requirements.DISPATCH)
     one.add_argument("--keep-errors", action="store_true", help="keep the record of failed attempts")
-    one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve)
+    one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve, requirements.DISPATCH)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
     explain.add_to(commands)
@@ -82,11 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _on_document(commands: Any, name: str, help_: str, run: Any) -> argparse.ArgumentParser:
+def _on_document(
+    commands: Any, name: str, help_: str, run: Any, needs: Sequence[requirements.Need]
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
     parser.add_argument("document", help="path of the document, like orders/42; with --kind the id of a once-task")
     parser.add_argument("--kind", type=_kind, help="of a once-task, like charge-card")
-    parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)))
+    parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)), needs=needs)
     return parser
 
 

@@ -21,6 +21,7 @@ from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
+from gcp_oncetask.requirements import STORE
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
@@ -133,6 +134,7 @@ class Worker:
         back what runs at once, and raises SystemExit.
 
         Raises:
+            ConfigError: No project is known.
             UsageError: It is running already.
         """
         if not self._stopped.is_set():
@@ -169,6 +171,7 @@ class Worker:
     def _start(self) -> None:
         if self._client_factory is not None:
             self.engine.use_client(self._client_factory())
+        self.engine.require(STORE)
         self._membership = Membership(self.engine, self.kinds, self._ttl)
         self._listening = Listening(self.engine, self._wake.set) if self._listens else None
         limits = ", ".join(f"{kind} (up to {limit})" for kind, limit in self._limits.items())
