@@ -18,10 +18,12 @@ from types import FrameType
 
 from gcp_emulator import __version__, words
 from gcp_emulator.cloud import CloudError, LocalCloud
+from gcp_emulator.exports import APP_PORT, exports, kept, port_of
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.mail import Mail, MailSink
 
 FIXED_PORTS = {"firestore": 8080, "tasks": 9499, "logging": 9500, "oidc": 9501, "mail": 8025}
+_FIXED_APP_PORT = 8000
 DELIVERY_FAULTS = {"duplicate": "duplicate", "delay": "delay", "lose": "lose", "lose-answer": "lose_answer"}
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -36,9 +38,19 @@ faults:
   METHOD:after=RATE      an RPC takes effect, and its answer is lost
   RATE is a number between 0 and 1; the same --seed repeats the same choices.
 
+environment:
+  Always set: GOOGLE_CLOUD_PROJECT, ONCETASK_LOCATION, the addresses of the services (FIRESTORE_EMULATOR_HOST,
+  CLOUD_TASKS_EMULATOR_HOST, CLOUD_LOGGING_EMULATOR_HOST, ONCETASK_OIDC_CERTS_URL), and ONCETASK_SMTP_URL unless --no-smtp.
+  Set unless your environment has them: ONCETASK_BASE_URL (http://127.0.0.1: and the app's port), ONCETASK_AUDIENCE (the
+  same), ONCETASK_SERVICE_ACCOUNT (the first of ONCETASK_CALLERS, else app@PROJECT.iam.gserviceaccount.com),
+  ONCETASK_QUEUE (the first --queue; a queue of yours is created), and ONCETASK_ALERT_TO (oncall@example.com) unless --no-smtp.
+  The app's port is also set as PORT, where gunicorn listens by itself, and FLASK_RUN_PORT; with an ONCETASK_BASE_URL of
+  yours and no --app-port these are left alone. Everything else passes as it is.
+
 examples:
   gcp-emulator start --fixed-ports --queue default --queue mail
-  gcp-emulator exec -- python app.py
+  gcp-emulator exec -- gunicorn app:app
+  gcp-emulator exec --app-port 5000 -- flask --app app run
   gcp-emulator exec --fault duplicate=0.2 --fault Commit:after=0.05 --seed 7 -- pytest
 """
 
@@ -57,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("start takes no command; to run one inside the environment: gcp-emulator exec -- COMMAND")
     if options.what == "exec" and (refusal := _unusable(command[0])):
         return refusal
+    if sentence := _taken(options):
+        parser.error(sentence)
     cloud = _cloud(options)
     if sentence := _add_faults(cloud, options.fault):
         parser.error(sentence)
@@ -119,7 +133,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of the faults (default: %(default)s)")
     add("--fault", action="append", default=[], type=_fault, metavar="NAME=RATE", help="see below; repeatable")
     add("--log-delay", type=_seconds, default=0.0, metavar="SECONDS", help="until log entries can be listed")
-    add("--smtp", action="store_true", help="start the mail sink too, and show what arrives")
+    add(
+        "--smtp",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start the mail sink, and show what arrives (default: yes)",
+    )
+    add(
+        "--app-port",
+        type=_port,
+        metavar="PORT",
+        help=f"where your server listens (default: PORT as it is set, else {APP_PORT}; {_FIXED_APP_PORT} with --fixed-ports)",
+    )
     add("-q", "--quiet", action="store_true", help="no progress on standard error")
 
 
@@ -180,18 +205,47 @@ def _ports(options: argparse.Namespace) -> dict[str, int]:
     return ports
 
 
+def _default_app_port(options: argparse.Namespace) -> int:
+    return _FIXED_APP_PORT if options.fixed_ports else APP_PORT
+
+
+def _taken(options: argparse.Namespace) -> str:
+    """
+    A sentence if the app's port can't be its own.
+    """
+    if options.app_port is None and os.environ.get("ONCETASK_BASE_URL"):
+        return ""
+    try:
+        port = options.app_port or port_of(os.environ, _default_app_port(options))
+    except ValueError as error:
+        return f"{error}; name the port of your server with --app-port"
+    for name, other in _ports(options).items():
+        if other == port:
+            return f"{port} is the port of {name}; name another one for your server with --app-port"
+    return ""
+
+
 def _cloud(options: argparse.Namespace) -> LocalCloud:
     cloud = LocalCloud(
         options.project,
         options.location,
         firestore=options.firestore,
         seed=options.seed,
-        queues=options.queue or ("default",),
+        queues=_queues(options),
         mail=MailSink(on_message=_show_mail),
         smtp=options.smtp,
     )
     cloud.logging.delay = options.log_delay
     return cloud
+
+
+def _queues(options: argparse.Namespace) -> list[str]:
+    """
+    Names of the queues to create: the user's own one must be there too.
+    """
+    own = os.environ.get("ONCETASK_QUEUE")
+    named = options.queue or []
+    return [*named, own] if own else named or ["default"]
 
 
 def _add_faults(cloud: LocalCloud, faults: list[tuple[str, float]]) -> str:
@@ -257,12 +311,19 @@ class _Session:
     def _on_ready(self, name: str, address: str) -> None:
         self._progress(f"{name:<10} {address}")
 
+    def _exports(self) -> dict[str, str]:
+        found = exports(self._cloud, os.environ, self._options.app_port, _default_app_port(self._options))
+        self._progress(f"{'app':<10} {found['ONCETASK_BASE_URL']}  (your server, where tasks are delivered)")
+        if names := kept(found, os.environ):
+            self._progress(f"{'kept':<10} {', '.join(names)}  (set in your environment)")
+        return found
+
     def _progress(self, text: str) -> None:
         if not self._options.quiet:
             _say(text)
 
     def _wait(self) -> int:
-        for name, value in self._cloud.environment().items():
+        for name, value in self._exports().items():
             print(f"export {name}={shlex.quote(value)}", flush=True)
         self._progress("ready; Ctrl-C stops everything")
         self._told.wait()
@@ -272,7 +333,7 @@ class _Session:
         if self._told.is_set():
             return 128 + self._signal
         try:
-            self._child = subprocess.Popen(command, env={**os.environ, **self._cloud.environment()})  # noqa: S603 - the caller's command
+            self._child = subprocess.Popen(command, env={**os.environ, **self._exports()})  # noqa: S603 - the caller's command
         except OSError as error:
             _say(f"gcp-emulator: {command[0]} can't be run: {error.strerror}.")
             return NOT_EXECUTABLE

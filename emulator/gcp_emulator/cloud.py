@@ -16,6 +16,7 @@ from gcp_emulator.firestore import FirestoreServer, GoogleFirestore
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.mail import MailSink
 from gcp_emulator.oidc import OidcIssuer
+from gcp_emulator.rpc import RpcError
 from gcp_emulator.tasks import TasksServer, Transport
 
 SERVICES = ("firestore", "tasks", "logging", "oidc", "mail")
@@ -38,7 +39,7 @@ class LocalCloud:
         firestore: The embedded server, or Google's own emulator where it is installed.
         clock: Time of every service but Google's emulator.
         seed: Repeats the same faults.
-        queues: Queues to create, with the service's default settings.
+        queues: Queues to create, ids or full names, with the service's default settings.
         auto: Dispatch tasks in the background; otherwise ``tasks.run_due()`` does.
         transport: Where tasks are delivered; HTTP by default.
         mail: The mail sink; one without login by default.
@@ -51,6 +52,7 @@ class LocalCloud:
         oidc: ``OidcIssuer``.
         mail: ``MailSink``.
         faults: One set of faults for all.
+        queues: Names of the queues to create.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class LocalCloud:
         self.logging = LoggingServer(self.clock, self.faults)
         self.mail = mail or MailSink(clock=self.clock)
         self._smtp = smtp
-        self._queues = tuple(queues)
+        self.queues = tuple(dict.fromkeys(queues))
         self._started = False
 
     def start(self, *, ports: Mapping[str, int] | None = None, on_ready: OnReady | None = None) -> None:
@@ -126,8 +128,12 @@ class LocalCloud:
         if failures:
             self.stop()
             raise failures[0]
-        for queue in self._queues:
-            self.tasks.create_queue(self.queue(queue))
+        for queue in self.queues:
+            try:
+                self.tasks.create_queue(self.queue(queue))
+            except RpcError as error:
+                self.stop()
+                raise CloudError(f"the queue '{queue}' could not be made: {error}") from None
 
     def stop(self) -> None:
         """
@@ -142,13 +148,15 @@ class LocalCloud:
 
     def queue(self, name: str = "default") -> str:
         """
-        Full name of a queue of this project.
+        Full name of a queue of this project; a full name is returned as it is.
         """
+        if "/" in name:
+            return name
         return f"projects/{self.project}/locations/{self.location}/queues/{name}"
 
     def environment(self) -> dict[str, str]:
         """
-        What a program must find in its environment to use this cloud.
+        What a program must find in its environment to use this cloud: where it is. ``exports`` has the rest.
 
         Raises:
             CloudError: It is not started.
@@ -157,6 +165,7 @@ class LocalCloud:
             raise CloudError("the local cloud has addresses only while it is started")
         found = {
             "GOOGLE_CLOUD_PROJECT": self.project,
+            "ONCETASK_LOCATION": self.location,
             "FIRESTORE_EMULATOR_HOST": self.firestore.address,
             "CLOUD_TASKS_EMULATOR_HOST": self.tasks.address,
             "CLOUD_LOGGING_EMULATOR_HOST": self.logging.address,

@@ -12,10 +12,29 @@ import psutil
 import pytest
 
 from gcp_emulator.cli import _parser, _ports, main
+from gcp_emulator.cloud import LocalCloud
+from gcp_emulator.exports import exports, kept
 from gcp_emulator.firestore import find
 from tests.support.patience import patient
 
 PROGRAM = [sys.executable, "-m", "gcp_emulator"]
+APP = {
+    "GOOGLE_CLOUD_PROJECT": "demo-local",
+    "ONCETASK_LOCATION": "us-central1",
+    "PORT": "8080",
+    "FLASK_RUN_PORT": "8080",
+    "ONCETASK_BASE_URL": "http://127.0.0.1:8080",
+    "ONCETASK_AUDIENCE": "http://127.0.0.1:8080",
+    "ONCETASK_SERVICE_ACCOUNT": "app@demo-local.iam.gserviceaccount.com",
+    "ONCETASK_QUEUE": "default",
+    "ONCETASK_ALERT_TO": "oncall@example.com",
+}
+
+
+def listening_at(port):
+    """What differs for a server at another port."""
+    url = f"http://127.0.0.1:{port}"
+    return {"PORT": port, "FLASK_RUN_PORT": port, "ONCETASK_BASE_URL": url, "ONCETASK_AUDIENCE": url}
 
 
 def run(*arguments, **options):
@@ -56,7 +75,7 @@ def exported(process):
         if line.startswith("ready"):
             break
     environment = {}
-    while "ONCETASK_OIDC_CERTS_URL" not in environment:
+    while "ONCETASK_ALERT_TO" not in environment:
         word, assignment = shlex.split(process.stdout.readline())
         assert word == "export"
         name, _, environment[name] = assignment.partition("=")
@@ -70,15 +89,25 @@ def ended(family):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_start_prints_the_environment_and_stops_clean(number):
     """Start prints export lines for its services, and ends with 0 and no process left on Ctrl-C or SIGTERM."""
-    with started("start", "--project", "p1", "--queue", "a") as process:
+    with started("start", "--project", "p1", "--queue", "a", "--app-port", "5001") as process:
         environment = exported(process)
-        assert environment["GOOGLE_CLOUD_PROJECT"] == "p1"
         assert set(environment) == {
-            "GOOGLE_CLOUD_PROJECT",
             "FIRESTORE_EMULATOR_HOST",
             "CLOUD_TASKS_EMULATOR_HOST",
             "CLOUD_LOGGING_EMULATOR_HOST",
             "ONCETASK_OIDC_CERTS_URL",
+            "ONCETASK_SMTP_URL",
+            *APP,
+        }
+        assert {name: environment[name] for name in APP} == {
+            **APP,
+            "GOOGLE_CLOUD_PROJECT": "p1",
+            "ONCETASK_QUEUE": "a",
+            "PORT": "5001",
+            "FLASK_RUN_PORT": "5001",
+            "ONCETASK_BASE_URL": "http://127.0.0.1:5001",
+            "ONCETASK_AUDIENCE": "http://127.0.0.1:5001",
+            "ONCETASK_SERVICE_ACCOUNT": "app@p1.iam.gserviceaccount.com",
         }
         code = (
             "from google.cloud import firestore; d = firestore.Client().document('a/b'); d.set({'n': 1}); "
@@ -115,10 +144,10 @@ def free_ports(count):
 def test_chosen_ports_are_used_and_a_taken_one_is_named():
     """A port given by option is used; a port in use is one sentence and exit code 1."""
     smtp, tasks = free_ports(2)
-    with started("start", "--smtp", "--port-smtp", smtp, "--port-tasks", tasks) as process:
+    with started("start", "--port-smtp", smtp, "--port-tasks", tasks) as process:
         environment = exported(process)
         assert environment["CLOUD_TASKS_EMULATOR_HOST"] == f"127.0.0.1:{tasks}"
-        assert shlex.split(process.stdout.readline()) == ["export", f"ONCETASK_SMTP_URL=smtp://127.0.0.1:{smtp}"]
+        assert environment["ONCETASK_SMTP_URL"] == f"smtp://127.0.0.1:{smtp}"
         second = run("start", "--port-tasks", tasks)
         assert second.returncode == 1
         assert f"gcp-emulator: tasks could not start on port {tasks}" in second.stderr
@@ -135,22 +164,112 @@ def test_fixed_ports_yield_to_a_chosen_one():
 def test_exec_runs_the_command_in_the_environment():
     """Exec passes output and exit code of the command through, whose own options it leaves alone."""
     code = "import os, sys; print(os.environ['FIRESTORE_EMULATOR_HOST'], sys.argv[1:]); sys.exit(7)"
-    done = run("exec", "--smtp", "--", *python(code), "--project", "--", "x")
+    done = run("exec", "--", *python(code), "--project", "--", "x")
     assert done.returncode == 7
     address, _, rest = done.stdout.strip().partition(" ")
     assert address.startswith("127.0.0.1:")
     assert rest == "['--project', '--', 'x']"
     names = [line.split()[0] for line in done.stderr.splitlines()]
-    assert sorted(names) == ["firestore", "logging", "mail", "oidc", "stopped", "tasks"]
+    assert sorted(names) == ["app", "firestore", "logging", "mail", "oidc", "stopped", "tasks"]
 
 
-def test_exec_shows_mail_with_smtp():
-    """With --smtp, mail sent by the command is shown with recipient and subject."""
+@pytest.fixture(scope="module")
+def cloud():
+    with LocalCloud(queues=("default", "mail")) as cloud:
+        yield cloud
+
+
+@pytest.mark.parametrize(
+    ("given", "app_port", "differs"),
+    [
+        ({}, None, {}),
+        (dict.fromkeys(APP, ""), None, {}),
+        ({"PORT": "5000"}, None, listening_at("5000")),
+        ({"FLASK_RUN_PORT": "5000"}, None, listening_at("5000")),
+        ({"PORT": "5000", "ONCETASK_BASE_URL": "https://mine.test"}, 3000, listening_at("3000")),
+        (
+            {"PORT": "no port", "ONCETASK_BASE_URL": "https://mine.test"},
+            None,
+            {
+                **dict.fromkeys(listening_at("")),
+                "ONCETASK_BASE_URL": "https://mine.test",
+                "ONCETASK_AUDIENCE": "https://mine.test",
+            },
+        ),
+        ({"ONCETASK_CALLERS": "s@b.test, t@b.test"}, None, {"ONCETASK_SERVICE_ACCOUNT": "s@b.test"}),
+        *(
+            ({name: value}, None, {name: value})
+            for name, value in (
+                ("ONCETASK_AUDIENCE", "https://a.test"),
+                ("ONCETASK_SERVICE_ACCOUNT", "a@b.test"),
+                ("ONCETASK_QUEUE", "mail"),
+                ("ONCETASK_ALERT_TO", "ann@b.test"),
+            )
+        ),
+        ({"GOOGLE_CLOUD_PROJECT": "prod", "ONCETASK_LOCATION": "mars"}, None, {}),
+        (
+            {"FIRESTORE_EMULATOR_HOST": "x:1", "ONCETASK_SMTP_URL": "smtp://prod", "CLOUD_TASKS_EMULATOR_HOST": "x"},
+            None,
+            {},
+        ),
+    ],
+)
+def test_exports_keep_what_says_how_the_program_is_reached(cloud, given, app_port, differs):
+    """What says where the cloud is, is the cloud's; what says how the program is reached is the user's, if it is set."""
+    expected = {**cloud.environment(), **APP, **differs}
+    found = exports(cloud, given, app_port, 8080)
+    assert found == {name: value for name, value in expected.items() if value is not None}
+    assert set(kept(found, given)) == {name for name, value in given.items() if value and value == differs.get(name)}
+
+
+def test_exports_without_a_mail_sink_mail_nobody():
+    """Without the sink neither a mail server nor a recipient is set."""
+    with LocalCloud(smtp=False) as cloud:
+        found = exports(cloud, {}, None, 8080)
+    assert {name for name in found if "ALERT" in name or "SMTP" in name} == set()
+
+
+def test_exec_keeps_and_says_what_it_keeps():
+    """A queue of the user's own is created; what is kept is said, and everything else passes as it is."""
+    code = (
+        "import os, grpc\n"
+        "from google.cloud.tasks_v2 import CloudTasksClient\n"
+        "from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport\n"
+        "channel = grpc.insecure_channel(os.environ['CLOUD_TASKS_EMULATOR_HOST'])\n"
+        "client = CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))\n"
+        "queues = client.list_queues(parent='projects/demo-local/locations/us-central1')\n"
+        "print(*sorted(queue.name.rpartition('/')[2] for queue in queues), os.environ['ONCETASK_SHARDS'])\n"
+    )
+    own = {"ONCETASK_QUEUE": "orders", "ONCETASK_SHARDS": "3", "PORT": "5000"}
+    done = run("exec", "--no-smtp", "--queue", "mail", "--", *python(code), env={**os.environ, **own})
+    assert done.stdout == "mail orders 3\n", done.stderr
+    assert "app        http://127.0.0.1:5000" in done.stderr
+    assert "kept       PORT, ONCETASK_QUEUE  (set in your environment)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port", "says"),
+    [
+        (["--port-tasks", "8080"], "", "8080 is the port of tasks; name another one for your server with --app-port"),
+        (["--fixed-ports", "--app-port", "8080"], "", "8080 is the port of firestore"),
+        ([], "tcp://10.0.0.1", "PORT is 'tcp://10.0.0.1' in the environment, which is no port"),
+        (["--app-port", "0"], "", "'0' is no port"),
+    ],
+)
+def test_port_of_the_app_must_be_its_own(monkeypatch, capsys, arguments, port, says):
+    """A port for the program that a service has, or that is none, is a usage error with a sentence."""
+    monkeypatch.setenv("PORT", port)
+    assert usage_error("start", *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_exec_shows_mail():
+    """Mail sent by the command is shown with recipient and subject."""
     code = (
         "import os, smtplib; s = smtplib.SMTP(*os.environ['ONCETASK_SMTP_URL'][7:].split(':')); "
         "s.sendmail('a@x.test', ['ops@x.test'], 'Subject: Task failed\\r\\n\\r\\n'); s.quit()"
     )
-    done = run("exec", "-q", "--smtp", "--", *python(code))
+    done = run("exec", "-q", "--", *python(code))
     assert (done.returncode, done.stderr) == (0, "mail to ops@x.test: Task failed\n")
 
 
@@ -254,6 +373,10 @@ def test_help_tells_options_and_faults(capsys):
     told = " ".join(capsys.readouterr().out.split())
     for text in (
         "start|exec",
+        "--no-smtp",
+        "--app-port",
+        "8000 with --fixed-ports",
+        *(name for name in APP if name != "FLASK_RUN_PORT"),
         "--firestore",
         "--port-smtp",
         "8080 with --fixed-ports",

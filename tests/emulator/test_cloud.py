@@ -47,6 +47,7 @@ def test_environment_names_every_service(cloud):
     environment = cloud.environment()
     assert environment == {
         "GOOGLE_CLOUD_PROJECT": "demo",
+        "ONCETASK_LOCATION": "us-central1",
         "FIRESTORE_EMULATOR_HOST": cloud.firestore.address,
         "CLOUD_TASKS_EMULATOR_HOST": cloud.tasks.address,
         "CLOUD_LOGGING_EMULATOR_HOST": cloud.logging.address,
@@ -184,6 +185,16 @@ def test_port_taken_names_the_service_and_leaves_nothing(name):
         host, _, rest = address.removeprefix("smtp://").removeprefix("http://").partition(":")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host, int(rest.partition("/")[0])))
+
+
+def test_queue_that_can_not_be_leaves_nothing():
+    """A queue with an impossible name fails the start in a sentence, and every service is stopped again."""
+    ready = {}
+    with pytest.raises(CloudError, match=r"the queue 'a b' could not be made: Queue name must be formatted"):
+        LocalCloud(queues=("a", "a", "a b"), smtp=False).start(on_ready=ready.__setitem__)
+    host, _, port = ready["tasks"].partition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
 
 
 def test_unknown_service_name_is_refused():
