@@ -181,6 +181,9 @@ class OncetaskCloud:
         """
         self._used.append((locker, dict(locker.engine.__dict__), locker.renewals))
         config = locker.config
+        if config.tasks_emulator is not None:
+            # The base URL is that of a server before another local cloud, as gcp-emulator sets it.
+            config = replace(config, base_url=None)
         known = self._base_url is not None and config.base_url is None
         settings = replace(
             config,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from gcp_emulator.clock import VirtualClock
-from gcp_oncetask import Attempt, Status
+from gcp_oncetask import Attempt, Config, Status
 from gcp_oncetask.clock import Wakeup, pause
 from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
@@ -139,3 +139,17 @@ def test_time_out_counts_from_the_last_look_at_the_clock() -> None:
     moved.set()
     thread.join(patient(30))
     assert not thread.is_alive()
+
+
+def test_environment_of_gcp_emulator_changes_nothing(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    A locker configured for a server before the local cloud of another process is delivered to the mounted application.
+    """
+    server = "http://127.0.0.1:8080"
+    shop = make_shop(Config(base_url=server, audience=(server,), tasks_emulator="127.0.0.1:1"))
+    oncetask_cloud.use(shop.locker)
+    oncetask_cloud.mount(URL, shop.app)
+    shop.locker.schedule(Order(id="1"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+
+    assert shop.locker.show("orders/1").status is Status.COMPLETED
