@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from gcp_oncetask import ConfigError
 from gcp_oncetask.testing.cloud import OncetaskCloud
 
 ROOT = Path(__file__).parent.parent
@@ -61,10 +63,10 @@ def webhook(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> A
     """
     Posts an event to the endpoint; returns status and answer.
     """
+    monkeypatch.setenv("WEBHOOK_SECRET", "s3cret")
     from examples.webhook import app as example
 
     oncetask_cloud.use(example.locker)
-    monkeypatch.setenv("WEBHOOK_SECRET", "s3cret")
     client = example.app.test_client()
 
     def post(event: Any, secret: str = "s3cret") -> tuple[int, Any]:
@@ -126,6 +128,24 @@ def test_webhook_refuses_what_it_should(oncetask_cloud: OncetaskCloud, webhook: 
     assert webhook({**EVENT, "amount": 6})[0] == 422
     oncetask_cloud.faults.fail("*", times=None)
     assert webhook({**EVENT, "id": "e3"})[0] == 500
+
+
+@pytest.mark.parametrize(
+    ("example", "names"), [("webhook", {"WEBHOOK_SECRET"}), ("orders", {"PAYMENTS_URL", "RECEIPTS_URL"})]
+)
+def test_example_that_lacks_its_own_settings_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, example: str, names: set[str]
+) -> None:
+    """
+    An application of the examples names all of its own settings that are missing when it is loaded.
+    """
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    path = ROOT / "examples" / example / "app.py"
+    with pytest.raises(ConfigError) as caught:
+        runpy.run_path(str(path))
+
+    assert all(name in str(caught.value) for name in names)
 
 
 def sync(*arguments: str) -> tuple[int, dict[str, int], str]:

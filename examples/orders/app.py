@@ -22,10 +22,11 @@ handler = logging.StreamHandler(sys.stdout)
 handler.setFormatter(CloudFormatter(os.environ.get("GOOGLE_CLOUD_PROJECT")))
 logging.basicConfig(level=logging.INFO, handlers=[handler])
 
-
 unset = [name for name in ("PAYMENTS_URL", "RECEIPTS_URL") if not os.environ.get(name)]
 if unset:
-    raise ConfigError(f"{' and '.join(unset)} not set: where cards are charged, and the mail server of receipts.")
+    raise ConfigError(
+        f"Not set: {', '.join(unset)}. They name the payment service (http://...) and the mail server (smtp://...)."
+    )
 
 
 class Order(LockedModel, collection="orders"):

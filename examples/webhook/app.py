@@ -1,6 +1,6 @@
 """
 Payment events come at least once, late, twice at the same time, and again after a crash. Each is booked once, and each copy gets
-the same answer. Run it with: gcp-emulator exec -- flask --app examples.webhook.app run
+the same answer. Run it with: WEBHOOK_SECRET=... gcp-emulator exec -- flask --app examples.webhook.app run
 """
 
 import hashlib
@@ -12,8 +12,11 @@ from typing import Any
 from flask import Flask, request
 from pydantic import BaseModel, ValidationError
 
-from gcp_oncetask import BackendError, LockBusyError, Locker, TaskConflictError, once
+from gcp_oncetask import BackendError, ConfigError, LockBusyError, Locker, TaskConflictError, once
 
+SECRET = os.environ.get("WEBHOOK_SECRET", "").encode()
+if not SECRET:
+    raise ConfigError("WEBHOOK_SECRET is not set: the secret that senders sign their events with.")
 locker = Locker.from_env()
 app = Flask(__name__)
 
@@ -51,9 +54,8 @@ def payments() -> tuple[dict[str, Any], int]:
     200 with the booking, also for a copy; 409 while another copy is being handled: the sender tries again later.
     """
     body = request.get_data()
-    secret = os.environ.get("WEBHOOK_SECRET", "").encode()
-    signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
-    if not secret or not hmac.compare_digest(signature, request.headers.get("X-Signature", "")):
+    signature = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(signature, request.headers.get("X-Signature", "")):
         return {"error": "the signature is not that of the body"}, 401
     try:
         event = Event.model_validate_json(body)
