@@ -29,6 +29,7 @@ _HAPPENED: Final = {
     Event.FAILURE: "This task has failed for good. It will not run again by itself.",
     Event.QUARANTINE: "It is not known whether this task did its work. It is quarantined until a person decides.",
 }
+_RESULT_LOST: Final = "This task is completed and does not run again, but what it returned could not be stored."
 _RESOLVES: Final = {
     Event.TAKEOVER: "To look at it, or to stop it if it must not run again:",
     Event.FAILURE: "To look at it, and to run it again:",
@@ -59,6 +60,7 @@ class Alert:
         status: The task's status after it happened.
         url: Target of the task.
         step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
+        result_lost: The run is completed; it is its result that could not be stored.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Alert:
     status: str
     url: str | None
     step: int = 0
+    result_lost: bool = False
 
 
 class AlertChannel(Protocol):
@@ -100,7 +103,9 @@ def subject_of(alert: Alert, prefix: str) -> str:
     """
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
-    text = one_line(f"{prefix} {_SUBJECTS[alert.event]} in {alert.env}: {alert.document}{place}")
+    text = one_line(
+        f"{prefix} {_SUBJECTS[alert.event] if not alert.result_lost else 'result lost'} in {alert.env}: {alert.document}{place}"
+    )
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
 
 
@@ -122,7 +127,7 @@ def body_of(alert: Alert) -> str:
         "Console": _console(alert),
     }
     paragraphs = [
-        _HAPPENED[alert.event],
+        _HAPPENED[alert.event] if not alert.result_lost else _RESULT_LOST,
         f"Why: {one_line(alert.reason)}",
         "\n".join(f"{name + ':':13}{one_line(value)}" for name, value in facts.items() if value),
     ]

@@ -4,6 +4,7 @@ One granted lease, as user code holds it, and the words by which user code ends 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.logs import LogContext, payload
-from gcp_oncetask.record import Lock, superseded
+from gcp_oncetask.record import NO_RESULT, Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
@@ -257,10 +258,12 @@ class Attempt:
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             settlement = self.announce(how, changes)
             try:
-                changed = self._commit(how, changes)
-            except StoreError:
-                self.pending = how, changes
-                self._write_through(how, settlement)
+                changed = self._commit_or_without_result(how, changes)
+            except StoreError as error:
+                if not error.final:
+                    # It may be tried again as it is. What is refused for good can't: another word is heard.
+                    self.pending = how, changes
+                    self._write_through(how, settlement)
                 raise
             put = self._ended(self._took(changed))
             keys.hand_over(self._engine, changed.freed)
@@ -307,6 +310,17 @@ class Attempt:
             alive=self._alive,
         )
 
+    def _commit_or_without_result(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
+        try:
+            return self._commit(how, changes)
+        except StoreError as error:
+            less = how.instead(str(error))
+            if not error.final or less.kind is not how.kind:
+                raise
+            # The run is done: it is not repeated for what it returned.
+            self.context.log(logging.ERROR, "the result could not be stored: %s", error)
+            return self._commit(less, changes)
+
     def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> str:
         """
         Log that user code is over, with all that the settling commit will write if it fits and may be logged: that is
@@ -314,7 +328,9 @@ class Attempt:
         """
         settlement = ""
         private = (
-            bool(changes.values) or how.result is not None or (how.target is not None and how.target.params is not None)
+            bool(changes.values)
+            or how.result != NO_RESULT
+            or (how.target is not None and how.target.params is not None)
         )
         if alone and (not private or self._engine.config.log_contents):
             data = how.to_data()

@@ -18,6 +18,7 @@ from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.evidence import CRASH_TEXTS, EVENTS, WORKER_TEXTS, Holder, Line
+from gcp_oncetask.statuses import Fate, Service, fate_of
 
 MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000
@@ -250,7 +251,9 @@ def _saying(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # credentials, channel, service, an odd entry: whatever it is, nothing is known
-        raise RequestLogError(f"Cloud Logging {what}: {error}") from error
+        code = getattr(error, "grpc_status_code", None)
+        final = code is not None and fate_of(Service.LOGGING, code.name) is Fate.REFUSED
+        raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
 
 
 def _over_budget(why: str) -> RequestLogError:

@@ -14,17 +14,9 @@ import grpc
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, pause
 from gcp_oncetask.errors import DispatchError
+from gcp_oncetask.statuses import Fate, Service, fate_of
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
-_AMBIGUOUS: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-    }
-)
 _TRIES: Final = 2
 
 
@@ -119,10 +111,10 @@ class CloudTasks:
             try:
                 self._call("create", request, push.queue)
             except _CallError as failed:
-                if failed.code is grpc.StatusCode.ALREADY_EXISTS:
+                if failed.fate is Fate.MOVED:
                     return False
-                if failed.code not in _AMBIGUOUS or tried == _TRIES:
-                    raise DispatchError(_sentence(push, failed), task=push.name, code=failed.code.name) from failed
+                if failed.fate is not Fate.AMBIGUOUS or tried == _TRIES:
+                    raise DispatchError(_sentence(push, failed), task=push.name, **failed.facts) from failed
                 pause(self._clock, 0.05 + 0.1 * self._clock.random())
             else:
                 return True
@@ -146,7 +138,7 @@ class CloudTasks:
             raise DispatchError(
                 f"Cloud Tasks: looking up {name} failed with {failed.code.name}: {failed}.",
                 task=name,
-                code=failed.code.name,
+                **failed.facts,
             ) from failed
         return True
 
@@ -192,6 +184,8 @@ class _CallError(Exception):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.fate = fate_of(Service.TASKS, code.name, message)
+        self.facts = {"code": code.name, "final": self.fate is Fate.REFUSED}
 
 
 def _sentence(push: Push, failed: _CallError) -> str:

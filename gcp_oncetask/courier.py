@@ -17,6 +17,7 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.lease import verbs
+from gcp_oncetask.lease.writes import RESULT_LOST
 from gcp_oncetask.record import Event, Lock, Owed, Status
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -104,6 +105,7 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     The alert, with all that a person needs and none of the payload.
     """
     lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
+    lost = owed.id.endswith(RESULT_LOST)
     identity = (engine.project(), engine.config.database, lock.env, snapshot.path, lock.scheduled_by or "", owed.id)
     return Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
@@ -120,15 +122,17 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
         reason=owed.reason,
         evidence=owed.evidence,
         errors=lock.errors,
+        # Nothing is to be run again for a result that is lost.
         commands=commands_for(
-            engine, snapshot.path, owed.event, verbs.record_of(snapshot.path, snapshot.lock, {}).sort
+            engine, snapshot.path, None if lost else owed.event, verbs.record_of(snapshot.path, snapshot.lock, {}).sort
         ),
         status=lock.status if snapshot.lock is not None else "unknown",
         url=lock.url,
+        result_lost=lost,
     )
 
 
-def commands_for(engine: Engine, path: str, event: Event, sort: verbs.Sort) -> tuple[str, ...]:
+def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
     """
     The command lines that show and resolve what happened, complete: with the settings that each needs. A verb that the record
     does not have is left out.
@@ -146,7 +150,7 @@ def commands_for(engine: Engine, path: str, event: Event, sort: verbs.Sort) -> t
     if config.audience:
         dispatches["ONCETASK_AUDIENCE"] = ",".join(config.audience)
     show = _command(reads, "show", path)
-    if sort not in verbs.VERBS["reset"]:
+    if event is None or sort not in verbs.VERBS["reset"]:
         return (show,)
     match event:
         case Event.FAILURE:

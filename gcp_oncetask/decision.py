@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from gcp_oncetask.delivery import Outcome, instant, parse_instant
-from gcp_oncetask.record import Lock
+from gcp_oncetask.record import NO_RESULT, Lock, Result
 
 
 class Moment(NamedTuple):
@@ -112,7 +112,7 @@ class Settlement(NamedTuple):
         nonce: Recognises this settling.
         next_nonce: Recognises the schedule it makes, if any.
         target: Where the next sequence goes (``CONTINUE``).
-        result: What a completed run returned.
+        result: What a completed run returned, as it is to be recorded.
         wait_until: When the same sequence is tried again (``SNOOZE``, ``RETRY``).
         message: Why the attempt failed (``RETRY``, ``FAIL``).
         by_queue: The queue redelivers by itself (``RETRY``), no new task is made.
@@ -122,7 +122,7 @@ class Settlement(NamedTuple):
     nonce: str
     next_nonce: str | None = None
     target: Target | None = None
-    result: Any = None
+    result: Result = NO_RESULT
     wait_until: datetime | None = None
     message: str | None = None
     by_queue: bool = False
@@ -145,8 +145,13 @@ class Settlement(NamedTuple):
             }
             if t.traceparent is not None:
                 data["target"]["traceparent"] = t.traceparent
-        if self.result is not None:
-            data["result"] = self.result
+        value, text, lost = self.result
+        if value is not None:
+            data["result"] = value
+        if text is not None:
+            data["resultJson"] = text
+        if lost is not None:
+            data["resultLost"] = lost
         if self.wait_until is not None:
             data["waitUntil"] = instant(self.wait_until)
         if self.message is not None:
@@ -154,6 +159,18 @@ class Settlement(NamedTuple):
         if self.by_queue:
             data["byQueue"] = True
         return data
+
+    def instead(self, refusal: str) -> Settlement:
+        """
+        What is written where Firestore refuses this settlement for good: the same without its result, and where that is
+        refused too, a failed attempt.
+
+        Args:
+            refusal: Firestore's own sentence.
+        """
+        if self.result.value is not None or self.result.text is not None:
+            return self._replace(result=Result(lost=refusal))
+        return Settlement(kind=Kind.RETRY, nonce=self.nonce, message=f"it could not be recorded: {refusal}")
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Settlement:
@@ -178,7 +195,7 @@ class Settlement(NamedTuple):
                 wait_until=None if target.get("waitUntil") is None else parse_instant(target["waitUntil"]),
                 traceparent=target.get("traceparent"),
             ),
-            result=data.get("result"),
+            result=Result(data.get("result"), data.get("resultJson"), data.get("resultLost")),
             wait_until=None if data.get("waitUntil") is None else parse_instant(data["waitUntil"]),
             message=data.get("message"),
             by_queue=bool(data.get("byQueue")),

@@ -17,6 +17,7 @@ Every exception of the library, grouped by what the catcher does.
     |   |-- AlreadyScheduledError
     |   |-- AlreadyFinishedError
     |   |-- NotFinishedError
+    |   |-- ResultNotStoredError
     |   `-- TaskFailedError
     |-- LeaseLostError          somebody else holds it now: stop, write nothing
     |-- LockBusyError           somebody holds it: try later
@@ -149,6 +150,12 @@ class TaskFailedError(TaskError):
     """
 
 
+class ResultNotStoredError(TaskError):
+    """
+    The run is completed and is never repeated, but what it returned could not be stored; ``reason`` tells why.
+    """
+
+
 class LeaseLostError(OncetaskError):
     """
     The lease is no longer this attempt's: stop, nothing more can be written.
@@ -182,7 +189,17 @@ class DeliveryError(OncetaskError):
 class BackendError(OncetaskError):
     """
     A service did not do what was asked; its own error is the cause.
+
+    Attributes:
+        final: No later try of the same call can succeed: what was asked for is refused, not the moment.
     """
+
+    @property
+    def final(self) -> bool:
+        """
+        See above.
+        """
+        return bool(self.facts.get("final"))
 
 
 class StoreError(BackendError):

@@ -5,17 +5,17 @@ HTTP in, HTTP out: the only place where statuses appear.
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from gcp_oncetask import courier, requirements, telemetry
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
 from gcp_oncetask.engine import LOGGER
@@ -126,9 +126,7 @@ def locked_handler(
         )
 
     def decorate(fn: Callable[Concatenate[M, Attempt, P], Any]) -> Callable[P, ResponseReturnValue]:
-        if inspect.iscoroutinefunction(fn):
-            raise UsageError(f"{fn.__name__} is async; handlers are plain functions for now.")
-        job = Job(Entities(model), _data_only(fn), policy, retry, renew)
+        job = Job(Entities(model), plain(fn, "handlers are plain functions for now"), policy, retry, renew)
 
         @functools.wraps(fn)
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
@@ -152,17 +150,6 @@ def _check_settings(locker: Locker) -> None:
     # A program that imports the app to test it, or to schedule, is not asked for what only a server needs.
     if requirements.serving():
         locker.engine.require(requirements.SERVE)
-
-
-def _data_only(fn: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        value = fn(*args, **kwargs)
-        if isinstance(value, Response):
-            raise UsageError("A handler returns data; the status belongs to the library.")
-        return value
-
-    return run
 
 
 # --- who calls --------------------------------------------------------------------------------------------------------

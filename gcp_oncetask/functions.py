@@ -17,13 +17,14 @@ from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER
-from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
+from gcp_oncetask.errors import LeaseLostError, OncetaskError, ResultNotStoredError, UsageError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.locks.arguments import Calls, digest, document_id
 from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import Run, run_once
-from gcp_oncetask.settling import storable
+from gcp_oncetask.record import Result
+from gcp_oncetask.store.json_data import result as result_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -224,7 +225,9 @@ def once(
 
     Raises:
         UsageError: The function is async or a generator, or the durations make no sense; when called: an argument can't be
-            part of a key, or what it returned can't be stored or does not fit *result*.
+            part of a key, or the stored result does not fit *result*.
+        ResultNotStoredError: When called: it has run, but what it returned could not be stored, or did not fit *result*. It is
+            not run again. The call that ran it gets what it returned, unless *result* is given.
         LockBusyError: When called: the key is being run.
         TaskConflictError: When called: the key was used with another payload.
         LeaseLostError: When called: the function was over too late, and another call had taken over; nothing was recorded.
@@ -251,16 +254,43 @@ def once(
                 raise UsageError(f"{collection!r} is not the path of a collection; {LOCKS} is.")
             run = Run(document, calls.name, text, digest(data), policy, kept)
 
-            def make() -> Any:
-                stored = storable(fn(*args, **kwargs))
-                _typed(adapter, stored, calls.name)
-                return stored
+            own: list[Any] = []
 
-            return _typed(adapter, run_once(locker.engine, locker.renewals, run, make), calls.name)
+            def make() -> Result:
+                own.append(fn(*args, **kwargs))
+                return _recorded(adapter, own[0])
+
+            found = run_once(locker.engine, locker.renewals, run, make)
+            if found.lost is None:
+                return _typed(adapter, found.data(), calls.name)
+            if own and adapter is None:
+                # It has just run: its caller gets what nobody else can.
+                return own[0]
+            raise ResultNotStoredError(
+                f"{calls.name} has run for the key {text!r}, but what it returned could not be stored: {found.lost}",
+                document=document,
+                name=calls.name,
+                key=text,
+                reason=found.lost,
+            )
 
         return call
 
     return decorate
+
+
+def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
+    """
+    How *value*, which the function has returned, is recorded: it has run, so a value of the wrong type is a lost result.
+    """
+    made = result_of(value)
+    if adapter is None or made.lost is not None:
+        return made
+    try:
+        _typed(adapter, made.data(), "it")
+    except UsageError as error:
+        return Result(lost=str(error))
+    return made
 
 
 def _typed(adapter: TypeAdapter[Any] | None, stored: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.cloud_logging import RequestLog
 from gcp_oncetask.config import Config
-from gcp_oncetask.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import Engine
@@ -28,8 +28,9 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.models import LockedModel, MaybeNone
 from gcp_oncetask.renewal import Renewals
-from gcp_oncetask.settling import continuing, storable
+from gcp_oncetask.settling import completing, continuing
 from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.json_data import given_result, parameters
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.stored import Scheduled, StoredChains, refusal
 from gcp_oncetask.verdicts import Continue
@@ -135,7 +136,7 @@ class Locker(StoredChains):
         if url is None:
             raise UsageError("schedule() needs a url outside a handler.")
         engine = self.engine
-        target = engine.target(url, queue=queue, params=storable(params), headers=headers, delay=delay, at=at)
+        target = engine.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
         nonce = engine.clock.nonce()
         known, loaded, changes = _as_loaded(entity)
 
@@ -220,16 +221,15 @@ class Locker(StoredChains):
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
         attempt: Attempt | None = models.attempt_of(entity)
-        kept = storable(result)
         if attempt is not None:
-            how = Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=kept)
-            attempt.settle(how, models.changes_of(entity), transaction)
+            attempt.settle(completing(attempt, result), models.changes_of(entity), transaction)
             if transaction is None:
                 models.remember(entity, attempt.snapshot)
             return
         engine = self.engine
         nonce = engine.clock.nonce()
         known, loaded, changes = _as_loaded(entity)
+        kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | Refused:
             return lease.finish(seen.lock, loaded, kept, nonce, engine.moment(seen))

@@ -6,10 +6,11 @@ Data only. What may happen to it is decided in ``lease``; how it is stored, in `
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 SERVER_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """Stands, in a record to be written, for the server's own time of that commit."""
@@ -89,6 +90,47 @@ class Owed:
     evidence: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """
+    A text about one sequence as one grant left it. It counts for that one alone: an older process that goes on with the
+    record does not clear it.
+
+    Attributes:
+        sequence: The sequence.
+        token: The token of its last grant.
+        text: What is said.
+    """
+
+    sequence: int
+    token: int
+    text: str
+
+
+class Result(NamedTuple):
+    """
+    What a completed run has returned, as it is recorded.
+
+    Attributes:
+        value: JSON data that Firestore can hold.
+        text: JSON text of data that only JSON can say: a list in a list, an empty or a reserved key, a large integer.
+        lost: Why neither could be stored; the run is completed all the same.
+    """
+
+    value: Any = None
+    text: str | None = None
+    lost: str | None = None
+
+    def data(self) -> Any:
+        """
+        JSON data; None also for a lost one.
+        """
+        return self.value if self.text is None else json.loads(self.text)
+
+
+NO_RESULT: Final = Result()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lock:
     """
@@ -127,7 +169,9 @@ class Lock:
         traceparent: W3C trace context of its schedule; None: that had no span.
         trace: Trace id of the holder's request.
         instance: Where the holder runs.
-        result: What the last completed run returned; JSON.
+        result: What the last completed run returned; JSON data that Firestore can hold. Read it by ``returned``.
+        result_json: The same as JSON text, where Firestore can't hold it.
+        result_lost: Why the result of a completed run could not be stored at all.
         owed: Alerts not yet sent.
         cancel_requested_at: A cancellation arrived while it was leased, or is to be handled by a delivery.
         cleanup: A cancelled one is delivered once more, for its cancellation handler.
@@ -177,6 +221,8 @@ class Lock:
     trace: str | None = None
     instance: str | None = None
     result: Any = None
+    result_json: Note | None = None
+    result_lost: Note | None = None
     owed: tuple[Owed, ...] = ()
     cancel_requested_at: datetime | None = None
     cleanup: bool = False
@@ -203,6 +249,22 @@ class Lock:
         Step of a sequence, 1-based; 0: it is not of the present chain.
         """
         return sequence - self.base if self.base < sequence <= self.sequence else 0
+
+    @property
+    def returned(self) -> Result:
+        """
+        What the completed run of this sequence has returned.
+        """
+        return Result(self.result, self._of_this(self.result_json), self._of_this(self.result_lost))
+
+    def _of_this(self, note: Note | None) -> str | None:
+        return note.text if note is not None and (note.sequence, note.token) == (self.sequence, self.token) else None
+
+    def note(self, text: str | None) -> Note | None:
+        """
+        *text* as a note on this sequence and its last grant; None if there is none.
+        """
+        return None if text is None else Note(self.sequence, self.token, text)
 
     @property
     def finished(self) -> bool:

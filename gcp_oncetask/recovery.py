@@ -5,14 +5,14 @@ Expired leases: ask the logs what became of the holder, then let the rules decid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import RequestLogError
+from gcp_oncetask.errors import RequestLogError, StoreError
 from gcp_oncetask.evidence import Finding, Holder, Verdict, judge
 from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store.codec import unpack
@@ -118,10 +118,28 @@ def take_over(
         return NO_CHANGES if superseded(seen.lock) else judged.changes
 
     # The verdict's fields ride along only with its settlement.
-    changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes)
+    try:
+        changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes)
+    except StoreError as error:
+        if not error.final or judged.settlement is None:
+            raise
+        return take_over(engine, _with_less(judged, judged.settlement, str(error)), grant_to)
     telemetry.taken_over(judged.verdict.finding, changed.decision)
     keys.hand_over(engine, changed.freed)
     return changed
+
+
+def _with_less(judged: Judged, settlement: Settlement, refusal: str) -> Judged:
+    """
+    The same verdict, with what is written where Firestore refuses the logged settlement for good.
+    """
+    less = settlement.instead(refusal)
+    if less == settlement._replace(message=less.message):
+        # A failed attempt can't be written either: the lease is judged as one that left nothing.
+        verdict = replace(judged.verdict, reason=f"{judged.verdict.reason} Its settlement was refused: {refusal}")
+        return replace(judged, verdict=verdict, settlement=None, changes=NO_CHANGES)
+    changes = judged.changes if less.kind is settlement.kind else NO_CHANGES
+    return replace(judged, settlement=less, changes=changes)
 
 
 def lock_of(snapshot: Snapshot) -> Lock:

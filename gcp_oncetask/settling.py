@@ -4,16 +4,14 @@ The end of an attempt: from what user code said to the commit that settles it.
 
 from __future__ import annotations
 
-import json
+import inspect
 import logging
 from datetime import datetime
-from typing import Any, Final, NamedTuple
-
-from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing import Any, NamedTuple
 
 from gcp_oncetask import courier, telemetry
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.clock import seconds
 from gcp_oncetask.decision import Kind, Put, Settlement, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
@@ -21,16 +19,16 @@ from gcp_oncetask.errors import (
     ConflictError,
     ContentionError,
     LeaseLostError,
+    OncetaskError,
+    StoreError,
     UsageError,
 )
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import About
-from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.json_data import parameters, storable_text
+from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
 from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze, Verdict
-
-MAX_RESULT: Final = 65_536
-"""Bytes of a stored result, as JSON."""
 
 
 class Ended(NamedTuple):
@@ -53,17 +51,32 @@ def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) ->
     The verdict of the retry policy on an attempt that raised.
     """
     telemetry.raised(attempt, error)
-    return _by_policy(engine, job, attempt, error, f"{type(error).__name__}: {error}")
+    return _by_policy(engine, job, attempt, error, said_by(error))
 
 
-def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str | None = None) -> Verdict:
+def said_by(error: BaseException) -> str:
+    """
+    Type and text of *error*, as text that can be stored: what a user's exception says of itself may fail as well.
+    """
+    try:
+        text = str(error)
+    except Exception as unprintable:  # noqa: BLE001 - code of the user's
+        text = f"(its text could not be made: {type(unprintable).__name__})"
+    return storable_text(f"{type(error).__name__}: {text}")
+
+
+def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str) -> Verdict:
     policy = job.retry
-    message = message or str(error)
     if policy is None:
         return Retry(message)
-    if not policy.should_retry(attempt.number, error):
-        return Fail(message)
-    return Retry(message, after=policy.next_delay(attempt.number, error, engine.clock.random()))
+    try:
+        if not policy.should_retry(attempt.number, error):
+            return Fail(message)
+        delay = policy.next_delay(attempt.number, error, engine.clock.random())
+        return Retry(message, after=seconds(delay))
+    except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
+        attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
+        return Retry(message, after=0)
 
 
 def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
@@ -102,12 +115,16 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
     """
     try:
         if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(engine, job, attempt, value)
+            value = _by_policy(engine, job, attempt, value, storable_text(str(value)))
+        if inspect.isawaitable(value) or inspect.isasyncgen(value):
+            raise UsageError(
+                f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
+            )
         how = _settlement(engine, attempt, value)
         saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
         return how, job.subject.changes(entity, value) if saves else NO_CHANGES
-    except UsageError as error:
-        attempt.context.log(logging.ERROR, "%s", error)
+    except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
+        attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
         return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
 
 
@@ -115,9 +132,16 @@ def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, cha
     try:
         return attempt.settle(how, changes)
     except (ConflictError, ContentionError) as error:
-        attempt.context.log(logging.ERROR, "%s", error)
-        failed = _settlement(engine, attempt, failure(engine, job, attempt, error))
-        return attempt.settle(failed)
+        return _try_failure(engine, job, attempt, error)
+    except StoreError as error:
+        if not error.final:
+            raise
+        return _try_failure(engine, job, attempt, error)
+
+
+def _try_failure(engine: Engine, job: Job, attempt: Attempt, error: OncetaskError) -> Put:
+    attempt.context.log(logging.ERROR, "%s", error)
+    return attempt.settle(_settlement(engine, attempt, failure(engine, job, attempt, error)))
 
 
 def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
@@ -126,15 +150,26 @@ def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
         case Retry():
             wait = engine.wait_until(value.after)
             by_queue = value.after is None
-            return Settlement(kind=Kind.RETRY, nonce=nonce, message=str(value), wait_until=wait, by_queue=by_queue)
+            text = storable_text(str(value))
+            return Settlement(kind=Kind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
         case Fail():
-            return Settlement(kind=Kind.FAIL, nonce=nonce, message=str(value))
+            return Settlement(kind=Kind.FAIL, nonce=nonce, message=storable_text(str(value)))
         case Snooze():
             return Settlement(kind=Kind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
         case Continue():
             return continuing(engine, attempt, value)
         case _:
-            return Settlement(kind=Kind.COMPLETE, nonce=nonce, result=storable(value))
+            return completing(attempt, value)
+
+
+def completing(attempt: Attempt, value: Any) -> Settlement:
+    """
+    The settlement of a run that is done and has returned *value*: completed, whether or not that can be stored.
+    """
+    result = result_of(value)
+    if result.lost is not None:
+        attempt.context.log(logging.ERROR, "the result could not be stored: %s", result.lost)
+    return Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=result)
 
 
 def continuing(
@@ -152,41 +187,17 @@ def continuing(
     lock = attempt.granted
     if lock.url is None:
         wait = engine.wait_until(how.delay, at)
-        target = Target(None, None, storable(how.params), headers, wait, telemetry.traceparent())
+        target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
         return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
     target = engine.target(
         how.url or lock.url,
         queue=how.queue or lock.queue,
-        params=storable(how.params),
+        params=parameters(how.params),
         headers=headers if headers is not None else lock.headers,
         delay=how.delay,
         at=at,
     )
     return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
-
-
-def storable(value: Any) -> Any:
-    """
-    *value* as JSON data: None, data, or a pydantic model.
-
-    Raises:
-        UsageError: It can't be JSON, or is too large to be kept.
-    """
-    if value is None:
-        return None
-    try:
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else to_jsonable_python(value)
-        size = len(json.dumps(plain, allow_nan=True))
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"A {type(value).__name__} can't be stored: {error}. Return JSON data or a pydantic model."
-        ) from None
-    if size > MAX_RESULT:
-        raise UsageError(
-            f"It has {size} bytes as JSON; at most {MAX_RESULT} are kept. Store it elsewhere and keep its name."
-        )
-    encode(plain)
-    return plain
 
 
 def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:

@@ -21,6 +21,7 @@ from gcp_oncetask.errors import (
     AlreadyScheduledError,
     NotFinishedError,
     OncetaskError,
+    ResultNotStoredError,
     TaskConflictError,
     TaskFailedError,
     TaskNotFoundError,
@@ -29,8 +30,8 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.lease import verbs
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.record import Lock, Status
-from gcp_oncetask.settling import storable
 from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.json_data import given_result
 from gcp_oncetask.store.snapshot import Snapshot
 
 M = TypeVar("M", bound=LockedModel)
@@ -259,7 +260,7 @@ class StoredChains:
         """
         words.check("how", how, get_args(How))
         self.engine.account()
-        nonce, kept = self.engine.clock.nonce(), storable(result)
+        nonce, kept = self.engine.clock.nonce(), given_result(result)
         decision, snapshot = self._by_hand(
             path,
             "resolve",
@@ -296,17 +297,37 @@ def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
     Raises:
         NotFinishedError: It has not completed yet.
         TaskFailedError: It failed, was cancelled or is quarantined.
+        ResultNotStoredError: It has completed, and what it returned could not be stored.
     """
     if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
         last = f": {lock.errors[-1].message}" if lock.errors else ""
         raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
     if lock.status is not Status.COMPLETED:
         raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
+    data = returned_by(path, lock)
     if as_ is None:
-        return lock.result
+        return data
     if isinstance(as_, type) and issubclass(as_, BaseModel):
-        return as_.model_validate(lock.result)
-    return TypeAdapter(as_).validate_python(lock.result)
+        return as_.model_validate(data)
+    return TypeAdapter(as_).validate_python(data)
+
+
+def returned_by(path: str, lock: Lock) -> Any:
+    """
+    What the completed run has returned, as JSON data.
+
+    Raises:
+        ResultNotStoredError: It could not be stored.
+    """
+    returned = lock.returned
+    if returned.lost is not None:
+        raise ResultNotStoredError(
+            f"{path}: sequence {lock.sequence} is completed, but what it returned could not be stored: {returned.lost}",
+            document=path,
+            sequence=lock.sequence,
+            reason=returned.lost,
+        )
+    return returned.data()
 
 
 def record_of(snapshot: Snapshot) -> verbs.Record:

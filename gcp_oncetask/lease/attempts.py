@@ -5,7 +5,6 @@ From the schedule of a sequence to the settling of its attempts.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from gcp_oncetask.decision import (
     Claimant,
@@ -24,7 +23,7 @@ from gcp_oncetask.decision import (
 from gcp_oncetask.delivery import Delivery, Outcome, instant
 from gcp_oncetask.lease import writes
 from gcp_oncetask.lease.writes import expires_at
-from gcp_oncetask.record import SERVER_TIME, Lock, Status, superseded
+from gcp_oncetask.record import SERVER_TIME, Lock, Result, Status, superseded
 
 
 def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: Moment) -> Put | Refused:
@@ -190,13 +189,24 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put 
             return Put(signed)
 
 
-def complete(lock: Lock, result: Any, at: Moment) -> Put:
+def complete(lock: Lock, result: Result, at: Moment) -> Put:
     """
-    The chain is done. A cancellation that came too late is forgotten; one that was attended to is done.
+    The chain is done. A cancellation that came too late is forgotten; one that was attended to is done. A person is told of a
+    result that is lost.
     """
     if lock.cancelling:
         return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
-    return writes.ended(lock, Status.COMPLETED, at, Outcome.COMPLETED, result=result, cancel_requested_at=None)
+    told = lock if result.lost is None else writes.owe_result_lost(lock, result.lost, at)
+    return writes.ended(
+        told,
+        Status.COMPLETED,
+        at,
+        Outcome.COMPLETED,
+        result=result.value,
+        result_json=lock.note(result.text),
+        result_lost=lock.note(result.lost),
+        cancel_requested_at=None,
+    )
 
 
 def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:

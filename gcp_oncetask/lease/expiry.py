@@ -127,7 +127,9 @@ def erased(lock: Lock, at: Moment) -> Put:
     """
     The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
     """
-    return Put(writes.with_due(lock, at, erased=True, result=None, params=None, errors=()))
+    return Put(
+        writes.with_due(lock, at, erased=True, result=None, result_json=None, result_lost=None, params=None, errors=())
+    )
 
 
 def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:

@@ -4,13 +4,11 @@ What a person, or code outside a handler, may do to a chain.
 
 from __future__ import annotations
 
-from typing import Any
-
 from gcp_oncetask.decision import Moment, Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.lease import writes
 from gcp_oncetask.lease.attempts import complete
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.record import NO_RESULT, Lock, Result, Status
 
 
 def cancel(lock: Lock, at: Moment) -> Put | Refused:
@@ -95,7 +93,7 @@ def resume(lock: Lock, at: Moment) -> Put | Refused:
     return Put(again, Outcome.CONTINUED, dispatch=True)
 
 
-def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Any = None) -> Put | Refused:
+def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Result = NO_RESULT) -> Put | Refused:
     """
     A person's word about a quarantined step: ``run`` it again, or hold it ``complete`` or ``fail``ed.
     """
@@ -112,7 +110,7 @@ def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Any = None)
             return writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
 
 
-def finish(lock: Lock | None, loaded: int | None, result: Any, nonce: str, at: Moment) -> Put | Refused:
+def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: Moment) -> Put | Refused:
     """
     Complete a chain from outside its handler, from exactly the sequence that was loaded.
     """

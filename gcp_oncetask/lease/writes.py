@@ -15,6 +15,8 @@ from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status,
 MAX_ERRORS: Final = 10
 MAX_MESSAGE: Final = 500
 MAX_OWED: Final = 10
+RESULT_LOST: Final = "result-lost"
+"""How the id of an alert ends that tells of a lost result; the event is a failure, which older processes know."""
 MAX_GRACE: Final = 3600.0
 """Longest time between two dispatches of a task that nobody claims, in seconds."""
 UNCLAIMED: Final = 5
@@ -117,6 +119,8 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         headers=target.headers,
         traceparent=target.traceparent,
         result=None,
+        result_json=None,
+        result_lost=None,
         cancel_requested_at=None,
         cancelling=False,
         parked=None,
@@ -258,8 +262,21 @@ def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Mome
     """
     if event not in lock.alert_on:
         return lock
+    return _owing(lock, f"{event}", event, reason, evidence, at)
+
+
+def owe_result_lost(lock: Lock, reason: str, at: Moment) -> Lock:
+    """
+    *lock* with an alert of a completed run whose result could not be stored: a failure that repeats nothing.
+    """
+    if Event.FAILURE not in lock.alert_on:
+        return lock
+    return _owing(lock, RESULT_LOST, Event.FAILURE, f"its result could not be stored: {reason}", (), at)
+
+
+def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
     owed = Owed(
-        id=f"{lock.sequence}-{lock.token}-{event}",
+        id=f"{lock.sequence}-{lock.token}-{id_}",
         event=event,
         at=at.now,
         until=at.now + timedelta(seconds=at.alert_retry),

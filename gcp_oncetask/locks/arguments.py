@@ -22,6 +22,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from gcp_oncetask.callables import plain
 from gcp_oncetask.errors import UsageError
 
 _LONGEST_ID: Final = 700
@@ -98,8 +99,7 @@ class Calls:
     """
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
-        if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            raise UsageError(f"{fn.__qualname__} is async or a generator; only plain functions can be locked for now.")
+        plain(fn, "only plain functions can be locked for now")
         own = getattr(fn, "__qualname__", "<lambda>")
         if name is None and own.endswith("<lambda>"):
             raise UsageError(f"{fn!r} has no name of its own to make keys of; give name=.")

@@ -9,18 +9,18 @@ Shape:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from gcp_oncetask import lease
+from gcp_oncetask import courier, lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import LockBusyError, OncetaskError, TaskConflictError
+from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
 from gcp_oncetask.lease import named
 from gcp_oncetask.locks.holding import Holding, expiring
-from gcp_oncetask.record import SCHEMA, Lock
+from gcp_oncetask.record import SCHEMA, Lock, Result
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
@@ -48,7 +48,7 @@ class Run:
     retention: float | None
 
 
-def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Any]) -> Any:
+def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Result]) -> Result:
     """
     Call *fn* unless it has run; the claim is the create: two commits, no read.
 
@@ -59,10 +59,10 @@ def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Any]
         engine: Shared parts.
         renewals: Renews the lease while it runs.
         run: The call.
-        fn: Makes the result: JSON data.
+        fn: Makes the result, as it is to be recorded.
 
     Returns:
-        The result, of this run or stored by an earlier one.
+        The result, as it was recorded by this run or by an earlier one.
 
     Raises:
         LockBusyError: It is running; ``until`` tells when its lease ends.
@@ -72,7 +72,7 @@ def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Any]
     """
     claimed = _claim(engine, run)
     if isinstance(claimed, Lock):
-        return claimed.result
+        return claimed.returned
     renewals.add(claimed, renewal_interval(run.policy.lease), engine.clock.mark())
     try:
         result = fn()
@@ -82,11 +82,33 @@ def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Any]
     finally:
         renewals.remove(claimed)
     how = Settlement(kind=Kind.COMPLETE, nonce=engine.clock.nonce(), result=result)
-    claimed.end(
-        lambda lock, fence, at: lease.settle(lock, fence, how, at),
-        {} if run.retention is None else expiring(engine, run.retention),
-    )
-    return result
+    return _record(engine, claimed, run, how)
+
+
+def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Result:
+    """
+    Record that it has run, without its result where Firestore refuses that for good.
+    """
+
+    def commit(how: Settlement) -> Result:
+        mark = engine.clock.mark()
+        after = claimed.end(
+            lambda lock, fence, at: lease.settle(lock, fence, how, at),
+            {} if run.retention is None else expiring(engine, run.retention),
+        )
+        courier.send_owed(engine, after, courier.newly_owed(None, after.lock), mark)
+        return how.result
+
+    try:
+        recorded = commit(how)
+    except StoreError as error:
+        less = how.instead(str(error))
+        if not error.final or less.kind is not how.kind:
+            raise
+        recorded = commit(less)
+    if recorded.lost is not None:
+        claimed.context.log(logging.ERROR, "its result could not be stored: %s", recorded.lost)
+    return recorded
 
 
 def _claim(engine: Engine, run: Run) -> Holding | Lock:

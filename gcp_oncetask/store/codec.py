@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.errors import StoreError, UsageError
-from gcp_oncetask.record import DEFAULTS, SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Owed, Status
+from gcp_oncetask.record import DEFAULTS, SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Note, Owed, Status
 
 Value: TypeAlias = Any
 """A plain ``google.firestore.v1.Value``; the generated classes have no types."""
@@ -82,7 +82,10 @@ def _put_float(target: Value, value: float) -> None:
 
 
 def _put_str(target: Value, value: str) -> None:
-    target.string_value = value
+    try:
+        target.string_value = value
+    except ValueError:
+        raise UsageError(f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it.") from None
 
 
 def _put_bytes(target: Value, value: bytes) -> None:
@@ -103,7 +106,13 @@ def _put_map(target: Value, value: Mapping[Any, Any]) -> None:
     for key, item in value.items():
         if not isinstance(key, str):
             raise UsageError(f"Map keys must be texts; {key!r} is not.")
-        put(inner[key], item)
+        try:
+            place = inner[key]
+        except ValueError:
+            raise UsageError(
+                f"The map key {key!r:.60} holds half a surrogate pair; Firestore can't store it."
+            ) from None
+        put(place, item)
 
 
 def _put_list(target: Value, value: Iterable[Any]) -> None:
@@ -155,11 +164,16 @@ def _put_owed(target: Value, owed: Owed) -> None:
     )
 
 
+def _put_note(target: Value, note: Note) -> None:
+    _put_map(target, {"sequence": note.sequence, "token": note.token, "text": note.text})
+
+
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
     Status: _put_str,
     Failure: _put_failure,
     Owed: _put_owed,
+    Note: _put_note,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,
@@ -300,12 +314,18 @@ def _owed(value: Value) -> tuple[Owed, ...]:
     )
 
 
+def _note(value: Value) -> Note:
+    fields = value.map_value.fields
+    return Note(_number(fields["sequence"]), _number(fields["token"]), _text(fields["text"]))
+
+
 _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "Status": lambda value: Status(_text(value)),
     "str": _text,
     "int": _number,
     "float": _seconds,
     "datetime": _instant,
+    "Note": _note,
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
     "tuple[Owed, ...]": _owed,
@@ -373,8 +393,5 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
         changed.append(stored)
         if value == DEFAULTS[name]:
             continue
-        if type(value) is str:
-            inner[stored].string_value = value
-        else:
-            put(inner[stored], value)
+        put(inner[stored], value)
     return tuple(changed), tuple(stamped)

@@ -19,9 +19,10 @@ from gcp_oncetask.decision import NeedTime, Put
 from gcp_oncetask.documents import BELOW_TASKS
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.record import Lock
+from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import Value
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
-from gcp_oncetask.store.fates import Fate, WireError
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Wire
 

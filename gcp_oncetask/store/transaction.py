@@ -16,8 +16,9 @@ from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
+from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.consequences import Freed
-from gcp_oncetask.store.fates import Fate, WireError
+from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
 

@@ -4,9 +4,8 @@ Handlers of once-tasks, and the delivery that finds the right one.
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -131,18 +130,6 @@ class Registry:
         The kinds that have a handler.
         """
         return tuple(self._handlers)
-
-
-def plain(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """
-    *fn*, if it is no coroutine.
-
-    Raises:
-        UsageError: It is.
-    """
-    if inspect.iscoroutinefunction(fn):
-        raise UsageError(f"{fn.__name__} is async; handlers are plain functions for now.")
-    return fn
 
 
 def deliver(

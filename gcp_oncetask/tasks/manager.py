@@ -15,6 +15,7 @@ from google.cloud.firestore import Transaction
 
 from gcp_oncetask import keys, telemetry
 from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders
@@ -29,7 +30,7 @@ from gcp_oncetask.tasks import bulk, creation, reads
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
-from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, plain, pull
+from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, pull
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.stored import StoredTasks
 from gcp_oncetask.tasks.task import OnceTask
@@ -90,6 +91,9 @@ class Created:
         Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
         """
         return self.dispatched or (self._dispatch is not None and self._dispatch())
+
+
+_PLAIN: Final = "handlers are plain functions for now"
 
 
 class TaskManager(StoredTasks):
@@ -304,8 +308,8 @@ class TaskManager(StoredTasks):
             )
             return Job(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
 
-        cleanup = None if on_cancel is None else job(plain(on_cancel), cancel_retry, cleans=True)
-        done = job(plain(fn), retry, cleanup, cleans=cleanup is not None)
+        cleanup = None if on_cancel is None else job(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
+        done = job(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
         if isinstance(fn, Batch):
             fn.job = done
         self.registry.add(Handler(model, done))
@@ -375,7 +379,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
         _not_limited(model)
-        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn))
+        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn, _PLAIN))
         self.register_task_handler(model, batch, **options)
 
     def register_batch_handler(
@@ -398,7 +402,9 @@ class TaskManager(StoredTasks):
         if size < 1:
             raise UsageError("size= counts the tasks of a batch and must be at least 1.")
         _not_limited(model)
-        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn), whole_kind=True, size=size)
+        batch = Batch(
+            lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn, _PLAIN), whole_kind=True, size=size
+        )
         self.register_task_handler(model, batch, **options)
 
     def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:

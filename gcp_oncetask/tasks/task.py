@@ -19,6 +19,7 @@ from gcp_oncetask.errors import StoreError
 from gcp_oncetask.record import Failure, Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.stored import returned_by
 from gcp_oncetask.tasks.data import TaskData
 
 D = TypeVar("D", bound=TaskData)
@@ -140,9 +141,12 @@ class OnceTask(Generic[D]):
     @property
     def result(self) -> Any:
         """
-        What its completed run returned, as JSON data.
+        What its completed run returned, as JSON data; None before.
+
+        Raises:
+            ResultNotStoredError: It has completed, and what it returned could not be stored.
         """
-        return self.lock.result
+        return returned_by(self.path, self.lock)
 
 
 def task_of(snapshot: Snapshot, model: type[D]) -> OnceTask[D]:

@@ -32,6 +32,7 @@ from gcp_oncetask import (
     LockedModel,
     Locker,
     NotFinishedError,
+    ResultNotStoredError,
     Retry,
     Snooze,
     Status,
@@ -117,17 +118,23 @@ def test_retry_policy_makes_its_own_deliveries(oncetask_cloud: OncetaskCloud, op
 
 
 @pytest.mark.parametrize("value", [object(), {1: object()}, "x" * 100_000, Response("hello")])
-def test_result_that_cannot_be_kept_is_a_failed_attempt(oncetask_cloud: OncetaskCloud, shop: Shop, value: Any) -> None:
+def test_result_that_cannot_be_kept_is_lost_and_the_step_done(
+    oncetask_cloud: OncetaskCloud, shop: Shop, value: Any
+) -> None:
     """
-    What can't be stored, is too large, or is a Flask response fails the attempt in words; it is not run for ever.
+    What can't be stored, is too large, or is a Flask response: the step has run and is completed, and it is said that its
+    result is lost.
     """
     shop.on_charge = lambda order, attempt: value
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     oncetask_cloud.run_until_idle()
 
     lock = shop.locker.show("orders/42")
-    assert (lock.status, lock.attempts) == (Status.SCHEDULED, 1)
-    assert lock.errors[0].message.startswith("UsageError: ")
+    assert (lock.status, lock.attempts, lock.result, lock.errors) == (Status.COMPLETED, 1, None, ())
+    with pytest.raises(ResultNotStoredError, match="could not be stored: "):
+        shop.locker.result(Order, "42")
+    [alert] = oncetask_cloud.alerts.sent
+    assert (alert.event, alert.status, alert.result_lost, len(alert.commands)) == ("failure", "completed", True, 1)
 
 
 def test_second_settling_is_refused_and_changes_nothing(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:

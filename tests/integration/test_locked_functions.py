@@ -18,6 +18,7 @@ from gcp_oncetask import (
     LeaseLostError,
     LockBusyError,
     Locker,
+    ResultNotStoredError,
     Status,
     StoreError,
     TaskConflictError,
@@ -502,23 +503,38 @@ def test_failure_that_can_not_be_noted_hides_nothing(
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (object(), "can't be stored"),
+        (object(), "is no JSON data"),
         ("x" * 70_000, "at most 65536 are kept"),
         ({"amount": "many"}, "does not fit result=: amount"),
     ],
 )
-def test_result_is_checked_before_it_is_stored(locker: Locker, value: Any, message: str) -> None:
+def test_result_that_cannot_be_stored_is_lost_and_nothing_runs_again(locker: Locker, value: Any, message: str) -> None:
     """
-    What can't be kept or does not fit is a noted failure, not a stored result.
+    What can't be kept, or does not fit: it has run, so every call is told that, and none runs it again.
     """
     charges = Charges(locker)
     charges.then = lambda: value
-    with pytest.raises(UsageError, match=message):
-        charges.charge("e1", 5)
+    for _ in range(2):
+        with pytest.raises(ResultNotStoredError, match=message):
+            charges.charge("e1", 5)
 
     lock = the_lock(locker)
-    assert (lock.status, lock.result) == (Status.SCHEDULED, None)
-    assert message in lock.errors[0].message
+    assert (lock.status, lock.result, lock.attempts) == (Status.COMPLETED, None, 1)
+    assert message in (lock.returned.lost or "")
+
+
+def test_first_caller_gets_what_no_other_can(locker: Locker, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Without ``result=``: the call that ran it has its value at hand.
+    """
+    value = object()
+    run = once(locker, name="f")(lambda n: value)
+
+    assert run(1) is value
+    assert "its result could not be stored" in caplog.text
+    with pytest.raises(ResultNotStoredError) as error:
+        run(1)
+    assert (error.value.name, "object" in error.value.reason) == ("f", True)
 
 
 def test_untyped_results_are_json_both_times(locker: Locker) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import Continue, Fail, FixedDelay, NoRetry, Retry, Snooze, Status, UsageError
+from gcp_oncetask import Continue, Fail, FixedDelay, NoRetry, ResultNotStoredError, Retry, Snooze, Status, UsageError
 from gcp_oncetask.tasks import PerTask, TaskData, current_attempt
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
@@ -47,12 +47,17 @@ def test_payload_that_does_not_validate_is_a_failed_attempt(service: Service) ->
 
 
 @pytest.mark.parametrize("result", [object(), "x" * 2_000_000])
-def test_result_that_cannot_be_stored_is_a_failed_attempt(service: Service, result: object) -> None:
+def test_result_that_cannot_be_stored_is_lost_and_the_task_done(service: Service, result: object) -> None:
     service.handle(retry=SECOND).create("a")
     service.act = lambda task, attempt: result
     service.cloud.advance(minutes=5)
     lock = service.lock("a")
-    assert (len(service.ran), lock.attempts, lock.status, lock.result) == (3, 3, Status.FAILED, None)
+    assert (len(service.ran), lock.attempts, lock.status, lock.result) == (1, 1, Status.COMPLETED, None)
+    task = service.manager.get_task(Work, "a")
+    for ask in (lambda: service.manager.result(Work, "a"), lambda: task.result):
+        with pytest.raises(ResultNotStoredError) as error:
+            ask()
+        assert error.value.reason == lock.returned.lost
 
 
 class Receipt(BaseModel):

@@ -12,7 +12,7 @@ from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.lease import named
-from gcp_oncetask.record import SERVER_TIME, Lock, Status
+from gcp_oncetask.record import SERVER_TIME, Lock, Result, Status
 from tests.unit.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
 
 POLICY = Policy(lease=60, timeout=60, run_limit=named.UNLIMITED)
@@ -222,7 +222,7 @@ def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
     died = second.lock.but(granted_at=NOW, leased_at=NOW)
     third = named.begin(died, same=True, policy=POLICY, claimant=Claimant("m"), at=moment(NOW + 60 * SECOND))
     assert isinstance(third, Put)
-    how = Settlement(kind=Kind.COMPLETE, nonce="s", result={"paid": 1})
+    how = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result({"paid": 1}))
     done = lease.settle(third.lock, Fence(5, 9, "m"), how, moment())
 
     assert isinstance(done, Put)

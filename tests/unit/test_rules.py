@@ -24,7 +24,7 @@ from gcp_oncetask.decision import (
     Target,
 )
 from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.record import SERVER_TIME, Event, Lock, Status
+from gcp_oncetask.record import SERVER_TIME, Event, Lock, Result, Status
 from tests.support.rules import combinations, first_match, table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -167,7 +167,7 @@ def test_take_over_decides_as_the_table_says() -> None:
     rows = table("lease.take_over")
     used = set()
     fence = Fence(5, 7, "h")
-    settlement = Settlement(kind=Kind.COMPLETE, nonce="s", result=1)
+    settlement = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result(1))
     for case in combinations(
         finding=("recorded", "finished", "died", "never-started", "unknown"),
         on_unknown=("takeover", "quarantine"),

@@ -15,7 +15,7 @@ import pytest
 from gcp_oncetask.cli.show import as_json, described, printable
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.lease.verbs import Record, Sort
-from gcp_oncetask.record import DEFAULTS, Event, Failure, Lock, Owed, Status
+from gcp_oncetask.record import DEFAULTS, Event, Failure, Lock, Note, Owed, Status
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
 SAID = "2026-03-01T12:00:00.000007Z"
@@ -25,10 +25,19 @@ ODD: dict[str, Any] = {
     "errors": (Failure(AT, 2, 3, "boom\x1b[31m\nstatus:      completed"),),
     "owed": (Owed("i", Event.TAKEOVER, AT, AT, 1, 2, "why", 3, ("line\r",)),),
     "retry": {"kind": "fixed"},
+    "result_json": Note(1, 2, "[[1]]"),
+    "result_lost": Note(1, 2, "why"),
     "headers": {"X-A": "1"},
     "alert_on": (Event.FAILURE,),
 }
-SIMPLE = {"str": "text\x07", "int": 7, "float": 2.5, "bool": True, "datetime": AT, "Status": Status.LEASED}
+SIMPLE = {
+    "str": "text\x07",
+    "int": 7,
+    "float": 2.5,
+    "bool": True,
+    "datetime": AT,
+    "Status": Status.LEASED,
+}
 
 
 def full() -> Lock:

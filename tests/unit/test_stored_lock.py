@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Owed, Status
+from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Note, Owed, Status
 from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
 
@@ -40,6 +40,7 @@ BY_TYPE = {
     "tuple[str, ...]": st.lists(TEXTS, max_size=3).map(tuple),
     "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, NUMBERS, NUMBERS, TEXTS), max_size=2).map(tuple),
     "tuple[Owed, ...]": st.lists(OWED, max_size=2).map(tuple),
+    "Note": st.builds(Note, NUMBERS, NUMBERS, TEXTS),
     "Status": st.sampled_from(Status),
 }
 ATTRIBUTES: dict[str, st.SearchStrategy[Any]] = {

@@ -13,7 +13,7 @@ from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome
 from gcp_oncetask.lease import keys, writes
-from gcp_oncetask.record import Event, Lock, Status, superseded
+from gcp_oncetask.record import Event, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
 from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
@@ -409,7 +409,7 @@ def test_tombstone() -> None:
     """
     Erased when its retention is over; its outcome stays, and it can't be reset.
     """
-    ended = settled(leased(erase_seconds=600.0), Kind.COMPLETE, result={"secret": 1}).lock
+    ended = settled(leased(erase_seconds=600.0), Kind.COMPLETE, result=Result({"secret": 1})).lock
     at = Moment(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
     found = lease.look(ended, at)
     assert found.action == "erase"

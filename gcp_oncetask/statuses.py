@@ -1,0 +1,73 @@
+"""
+What a status of a remote service says about the call's effect: one table for Firestore, Cloud Tasks and Cloud Logging.
+
+Pure. Source: the services' error documentation, and what they were seen to answer.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, auto
+from typing import Final
+
+
+class Service(IntEnum):
+    """
+    A remote service; its number is its column of the table.
+    """
+
+    FIRESTORE = 0
+    TASKS = 1
+    LOGGING = 2
+
+
+class Fate(Enum):
+    """
+    What became of a call that failed.
+    """
+
+    MOVED = auto()
+    """A condition on what exists did not hold: not applied, unless an earlier try was."""
+    CONTENTION = auto()
+    """Passing: not applied; a later try may succeed."""
+    AMBIGUOUS = auto()
+    """Passing: it may have been applied, and may still be."""
+    REFUSED = auto()
+    """Final: not applied, and no later try of the same call will be."""
+
+
+_M, _C, _A, _R = Fate.MOVED, Fate.CONTENTION, Fate.AMBIGUOUS, Fate.REFUSED
+STATUSES: Final[dict[str, tuple[Fate, Fate, Fate]]] = {
+    # status: Firestore, Cloud Tasks, Cloud Logging
+    "CANCELLED": (_A, _A, _A),
+    "UNKNOWN": (_A, _A, _A),
+    "INVALID_ARGUMENT": (_R, _R, _R),
+    "DEADLINE_EXCEEDED": (_A, _A, _A),
+    "NOT_FOUND": (_M, _R, _R),  # the document; the queue; the project
+    "ALREADY_EXISTS": (_M, _M, _R),
+    "PERMISSION_DENIED": (_R, _R, _R),
+    "UNAUTHENTICATED": (_R, _R, _R),
+    "RESOURCE_EXHAUSTED": (_C, _C, _C),
+    "FAILED_PRECONDITION": (_M, _R, _R),
+    "ABORTED": (_C, _C, _C),
+    "OUT_OF_RANGE": (_R, _R, _R),
+    "UNIMPLEMENTED": (_R, _R, _R),
+    "INTERNAL": (_A, _A, _A),
+    "UNAVAILABLE": (_A, _A, _A),
+    "DATA_LOSS": (_R, _R, _R),
+}
+"""A status that is not here is final. Google's client libraries and servers send no other one."""
+
+
+def fate_of(service: Service, status: str, message: str = "") -> Fate:
+    """
+    What *status*, by its gRPC name, with the service's sentence *message* says about a call to *service*.
+    """
+    row = STATUSES.get(status)
+    if row is None:
+        return Fate.REFUSED
+    if service is Service.FIRESTORE:
+        if status == "NOT_FOUND" and "database" in message and "not exist" in message:
+            return Fate.REFUSED
+        if status == "RESOURCE_EXHAUSTED" and "larger than max" in message:
+            return Fate.REFUSED
+    return row[service]

@@ -1,0 +1,190 @@
+"""
+Results and parameters: what Firestore can hold, what JSON alone can say, what neither can; against the local Firestore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from google.api_core.exceptions import InvalidArgument
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, field_serializer
+
+from gcp_emulator.testing import InProcessCloud
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.record import NO_RESULT, Lock, Note, Result, Status
+from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock
+from gcp_oncetask.store.json_data import MAX_RESULT, given_result, parameters, result, storable_text
+
+CLIENT = InProcessCloud().firestore_client()
+
+
+def nested(levels: int) -> Any:
+    """
+    So many maps in each other.
+    """
+    return {"a": nested(levels - 1)} if levels else 1
+
+
+def accepted(value: Any) -> bool:
+    """
+    Whether the local Firestore stores *value* as a record's result.
+    """
+    from google.cloud.firestore_v1.types import Document, Write
+
+    document = Document.pb()(name=f"projects/demo-local/databases/(default)/documents/c/{id(value)}")
+    document.fields["lock"].map_value.fields["result"].CopyFrom(encode(value))
+    api = CLIENT._firestore_api
+    try:
+        api.commit(request={"database": CLIENT._database_string, "writes": [Write(update=Document.wrap(document))]})
+    except InvalidArgument:
+        return False
+    return True
+
+
+class Told(BaseModel):
+    """
+    A model whose field is written by code of the user's.
+    """
+
+    amount: int
+
+    @field_serializer("amount")
+    def _amount(self, amount: int) -> int:
+        if amount < 0:
+            raise ZeroDivisionError("no such amount")
+        return amount
+
+
+BOTH = [
+    None,
+    True,
+    0,
+    2**63 - 1,
+    -(2**63),
+    1.5,
+    "",
+    "text\0",
+    [],
+    {},
+    [1, "a", None],
+    {"a": [{"b": [1]}]},
+    {"_": 1, "__": 2, "__a": 3, "a__": 4, "a.b`": 5},
+    {"x" * 1400: 1},
+    nested(19),
+]
+ONLY_JSON = [
+    {"rows": [[1, 2], [3, 4]]},
+    [[]],
+    {"": 1},
+    {"__sum__": 3},
+    {"a": {"____": 1}},
+    2**63,
+    -(2**63) - 1,
+    {"x" * 1501: 1},
+    {"x" * 800: {"y" * 800: 1}},
+    nested(20),
+    "\ud800",
+    {"\ud800": 1},
+]
+NEITHER = [object(), "x" * MAX_RESULT, {1: object()}, Told(amount=-1), lambda: 1, b"\xff", [Told(amount=-1)]]
+
+
+@pytest.mark.parametrize("value", BOTH)
+def test_what_firestore_holds_is_stored_as_it_is(value: Any) -> None:
+    """
+    As data; and Firestore takes it.
+    """
+    assert result(value) == Result(value)
+    assert parameters(value) == value
+    assert accepted(value)
+
+
+@pytest.mark.parametrize("value", ONLY_JSON)
+def test_what_only_json_says_is_stored_as_text(value: Any) -> None:
+    """
+    Firestore refuses it. The text says the same. As parameters it is refused by their name, before anything is written.
+    """
+    made = result(value)
+    assert (made.value, made.lost, made.data()) == (None, None, value)
+    with pytest.raises(UsageError, match=r"^params can't be stored: "):
+        parameters(value)
+    # Of some the client itself can't make a message.
+    with contextlib.suppress(UsageError):
+        assert not accepted(value)
+
+
+@pytest.mark.parametrize("value", NEITHER)
+def test_what_neither_can_is_lost_with_its_reason(value: Any) -> None:
+    """
+    A reason, and never an error: the run is over. Where somebody states a result, an error before anything is written.
+    """
+    made = result(value)
+    assert (made.value, made.text) == (None, None)
+    assert made.lost
+    with pytest.raises(UsageError, match=r"^result can't be stored: "):
+        given_result(value)
+
+
+def test_models_and_dates_are_stored_as_json() -> None:
+    """
+    As ever: the JSON form of what is no JSON data itself.
+    """
+    assert result(Told(amount=3)) == Result({"amount": 3})
+    assert result({"at": datetime(2026, 1, 1, tzinfo=UTC), "d": Decimal("1.0")}) == Result(
+        {"at": "2026-01-01T00:00:00Z", "d": "1.0"}
+    )
+
+
+KEYS = st.text(max_size=3) | st.sampled_from(["__x__", "", "____", "__", "a" * 1480, "b" * 700])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**66), 2**66) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_any_json_data_comes_back(value: Any) -> None:
+    """
+    As data exactly where Firestore takes it, else as text; through a stored record and back.
+    """
+    made = result(value)
+    assert made.lost is None
+    if made.text is None:
+        assert accepted(value)
+    else:
+        with pytest.raises((UsageError, AssertionError)):
+            assert accepted(value)
+    lock = Lock(env="E", sequence=2, token=7, status=Status.COMPLETED, result=made.value)
+    stored = lock.but(result_json=lock.note(made.text))
+    document = DocumentType()
+    encode_lock(document.fields["lock"], stored)
+    found = decode_lock(DocumentType.FromString(document.SerializeToString()))
+    assert found is not None
+    assert json.dumps(found.returned.data(), sort_keys=True) == json.dumps(value, sort_keys=True)
+
+
+@pytest.mark.parametrize(("sequence", "token"), [(1, 7), (2, 6), (3, 7)])
+def test_what_an_older_process_left_is_as_if_absent(sequence: int, token: int) -> None:
+    """
+    An older process goes on with the record and clears no field that it does not know.
+    """
+    lock = Lock(env="E", sequence=2, token=7, status=Status.COMPLETED, result=5)
+    left = lock.but(result_json=Note(sequence, token, "[[1]]"), result_lost=Note(sequence, token, "why"))
+    assert left.returned == Result(5)
+    assert lock.returned == Result(5)
+    assert NO_RESULT.data() is None
+
+
+def test_text_of_an_error_is_always_storable() -> None:
+    """
+    Halves of surrogate pairs are replaced; the rest stays.
+    """
+    assert storable_text("a\ud800b \U0001f600") == "a?b \U0001f600"

@@ -1,0 +1,104 @@
+"""
+One table says of every status of every service whether it is passing, final or ambiguous, and every caller asks it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from gcp_emulator.testing import InProcessCloud
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.cloud_tasks import CloudTasks, Push
+from gcp_oncetask.errors import BackendError, ContentionError, DispatchError
+from gcp_oncetask.statuses import STATUSES, Fate, Service, fate_of
+from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
+
+PACKAGE = Path(__file__).parents[2] / "gcp_oncetask"
+FAILURES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+AMBIGUOUS = {"CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE"}
+
+
+def test_every_status_has_a_row() -> None:
+    """
+    Those of gRPC, and no other one. Those after which nothing is known of the effect are ambiguous everywhere.
+    """
+    assert set(STATUSES) == {code.name for code in FAILURES}
+    assert {name for name, row in STATUSES.items() if Fate.AMBIGUOUS in row} == AMBIGUOUS
+    assert all(set(row) == {Fate.AMBIGUOUS} for name, row in STATUSES.items() if name in AMBIGUOUS)
+    assert fate_of(Service.TASKS, "NO_SUCH_STATUS") is Fate.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "fate"),
+    [
+        ("NOT_FOUND", "No document to update: c/a", Fate.MOVED),
+        ("NOT_FOUND", "The database (default) does not exist for project p", Fate.REFUSED),
+        ("RESOURCE_EXHAUSTED", "Quota exceeded.", Fate.CONTENTION),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (5 vs. 4)", Fate.REFUSED),
+    ],
+)
+def test_status_that_firestore_uses_for_two_things_is_told_by_its_sentence(
+    status: str, message: str, fate: Fate
+) -> None:
+    """
+    A document that is missing and a database that is; a quota and a message that is too large.
+    """
+    assert fate_of(Service.FIRESTORE, status, message) is fate
+
+
+def test_no_other_module_tells_statuses_apart() -> None:
+    """
+    Only the table and the sentences for people name a status; a module that asks for one of them has its reason here.
+    """
+    allowed = {
+        "statuses.py": STATUSES.keys(),
+        "store/fates.py": {"PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"},  # hints for people
+        "store/wire.py": {"NOT_FOUND"},  # no document is an answer
+        "cloud_tasks.py": {"PERMISSION_DENIED", "UNAVAILABLE", "NOT_FOUND"},  # hints; no task is an answer
+    }
+    for module in PACKAGE.rglob("*.py"):
+        named = set(re.findall(r"grpc\.StatusCode\.([A-Z_]+)", module.read_text()))
+        assert named <= set(allowed.get(str(module.relative_to(PACKAGE)), ())), module
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, code: grpc.StatusCode) -> None:
+    """
+    A read of Firestore, a task for Cloud Tasks, a query of Cloud Logging: the error is final where the table says so.
+    """
+    cloud: InProcessCloud = oncetask_cloud.local
+    locker = Locker(config=Config(base_url="https://app.test"))
+    oncetask_cloud.use(locker)
+    engine, clock = locker.engine, TestClock(oncetask_cloud.clock)
+    engine.store.estimate()
+    tasks = CloudTasks(cloud.tasks_client(), None, clock, 10.0)
+    push = Push(cloud.queue, "t", "https://app.test/x", b"", {}, None, 600.0, None, "")
+
+    def failed(call: Any) -> BackendError | ContentionError | None:
+        oncetask_cloud.faults.fail("*", times=None, code=code, message="why")
+        try:
+            call()
+        except (BackendError, ContentionError) as error:
+            return error
+        finally:
+            oncetask_cloud.faults.clear()
+        return None
+
+    stored = failed(lambda: engine.store.read_all(["c/a"]))
+    made = failed(lambda: tasks.create(push))
+    asked = failed(lambda: engine.request_log.write({}, insert_id="i", at=clock.now()))
+    fates = {service: fate_of(service, code.name) for service in Service}
+    assert isinstance(stored, BackendError)
+    assert stored.final is (fates[Service.FIRESTORE] is Fate.REFUSED)
+    if fates[Service.TASKS] is Fate.MOVED:
+        assert made is None
+    else:
+        assert isinstance(made, DispatchError)
+        assert made.final is (fates[Service.TASKS] is Fate.REFUSED)
+    assert isinstance(asked, BackendError)
+    assert asked.final is (fates[Service.LOGGING] is Fate.REFUSED)
