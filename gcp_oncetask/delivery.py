@@ -243,8 +243,10 @@ def task_id(delivery: Delivery) -> str:
 
 def idempotency_key(env: str, document: str, keyed: int, revision: int = 0) -> str:
     """
-    The key of one sequence of one document: the same for each of its attempts, and for nothing else; a newer payload,
-    another *revision*, has a key of its own.
+    The key of one sequence of one document: the same for each of its attempts, and for nothing else, a document deleted and
+    made again under the same path included; a newer payload, another *revision*, has a key of its own.
+
+    Made of stored values alone, so that processes of two releases compute one key for one record.
     """
     revised = f"\n{revision}" if revision else ""
     return "otk_" + hashlib.sha256(f"{env}\n{document}\n{keyed}{revised}".encode()).hexdigest()[:40]

@@ -140,7 +140,8 @@ class Lock:
         env: Environment; deliveries of another one are refused.
         sequence: What is scheduled or running, 1-based; +1 on each schedule, never goes back.
         base: ``step = sequence - base`` counts within the present chain.
-        keyed: The sequence that ``attempt.key`` is made of: kept when a failed, cancelled or quarantined one is reset.
+        keyed: The number that ``attempt.key`` is made of: begins at the server's epoch milliseconds and goes up by one with each
+            sequence (documents of older releases: the sequence), kept when a failed, cancelled or quarantined one is reset.
         status: Life cycle.
         token: Fencing token: +1 per grant, never reset, absolute.
         scheduled_token: The token that was current when this sequence was scheduled.

@@ -42,7 +42,9 @@ def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, 
         (it ended and needs a person's word), DUPLICATE (it has finished).
     """
     if lock is None:
-        new = Lock.of({"env": at.env, "sequence": 0, "status": Status.SCHEDULED})
+        # A document deleted and made again under the same id shall not have the keys of the first.
+        keyed = writes.epoch_milliseconds(at.now) - 1
+        new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
         return writes.scheduled(new, target, nonce, at, base=0)
     if lock.env != at.env:
         return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")

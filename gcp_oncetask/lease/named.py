@@ -28,7 +28,7 @@ Source:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from gcp_oncetask.decision import Claimant, Fence, Lost, Moment, NeedTime, Policy, Put, Refused
@@ -40,8 +40,6 @@ from gcp_oncetask.record import SERVER_TIME, Lock, Status
 
 UNLIMITED: Final = 100 * 365.25 * 86_400
 """Seconds of a lease that ends with its release alone: a century."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: Moment) -> Put | Refused | NeedTime:
@@ -173,8 +171,8 @@ def ends_at(lock: Lock) -> datetime | None:
 
 
 def _new(at: Moment, server: datetime) -> Lock:
-    milliseconds = round((server - _EPOCH).total_seconds() * 1000)
-    return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": milliseconds - 1})
+    token = writes.epoch_milliseconds(server) - 1
+    return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": token})
 
 
 def _busy(lock: Lock) -> Refused:

@@ -5,13 +5,14 @@ What the rules are made of: when a document is due, and the records that a decis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
 from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ERRORS: Final = 10
 MAX_MESSAGE: Final = 500
 MAX_OWED: Final = 10
@@ -27,6 +28,14 @@ RECHECK: Final = timedelta(seconds=30)
 """How often an expired lease without evidence is looked at again."""
 EARLY: Final = timedelta(seconds=60)
 """A delivery earlier than this is replaced by one that comes at the right time."""
+
+
+def epoch_milliseconds(instant: datetime) -> int:
+    """
+    Where a new document's token, or the number that its key is made of, begins: beyond all that a document of the same name,
+    deleted before, had reached.
+    """
+    return round((instant - _EPOCH).total_seconds() * 1000)
 
 
 def expires_at(lock: Lock) -> datetime:
@@ -105,7 +114,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
         env=at.env,
         sequence=lock.sequence + 1,
         base=base,
-        keyed=lock.sequence + 1,
+        keyed=max(lock.keyed, lock.sequence) + 1,
         status=Status.SCHEDULED,
         scheduled_token=lock.token,
         scheduled_by=nonce,
