@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from gcp_emulator.firestore.messages import AnyQuery, AnyValue, StructuredQuery
 from gcp_emulator.firestore.paths import NAME, FieldPath, document_segments, field_path, invalid
@@ -23,14 +23,13 @@ MAX_INEQUALITIES = 10
 _NUMBERED = re.compile(r"__id-?\d+__")
 BEHIND_NULL: Key = (NULL[0] + 1,)
 _COMPOSITE = StructuredQuery.CompositeFilter
-_OPERATORS = StructuredQuery.FieldFilter.Operator
-_UNARY = StructuredQuery.UnaryFilter.Operator
+_OPERATORS = {number: name for name, number in StructuredQuery.FieldFilter.Operator.items()}
+_UNARY = {number: name for name, number in StructuredQuery.UnaryFilter.Operator.items()}
 _NEGATIONS = ("NOT_EQUAL", "NOT_IN", "IS_NOT_NULL", "IS_NOT_NAN")
 _RANGES = ("LESS_THAN", "LESS_THAN_OR_EQUAL", "GREATER_THAN", "GREATER_THAN_OR_EQUAL")
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """
     A filter on one field as positions in its index.
 
@@ -44,8 +43,7 @@ class Range:
     array: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """
     One filter.
 
@@ -60,8 +58,7 @@ class Condition:
     inequality: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Conjunct:
+class Conjunct(NamedTuple):
     """
     Filters that hold together.
 
@@ -148,7 +145,7 @@ def _normal(message: AnyQuery, database: str, used: list[str]) -> list[list[Cond
 
 
 def _field(message: AnyQuery, database: str, used: list[str]) -> list[list[Condition]]:
-    operator = _name(_OPERATORS, message.op)
+    operator = _OPERATORS.get(message.op, "")
     if operator in ("OPERATOR_UNSPECIFIED", ""):
         raise invalid("Unknown FieldFilter operator.")
     used.append(operator)
@@ -174,7 +171,7 @@ def _field(message: AnyQuery, database: str, used: list[str]) -> list[list[Condi
 
 
 def _unary(message: AnyQuery, used: list[str]) -> Condition:
-    operator = _name(_UNARY, message.op)
+    operator = _UNARY.get(message.op, "")
     used.append(operator)
     path = field_path(message.field.field_path)
     match operator:
@@ -241,10 +238,6 @@ def _conjunct(conditions: list[Condition]) -> Conjunct:
         old = merged.get(new.path, new)
         merged[new.path] = Range(new.path, max(old.low, new.low), min(old.high, new.high))
     return Conjunct((*merged.values(), *arrays), frozenset(equal), tuple(excluded))
-
-
-def _name(enum: Any, number: int) -> str:
-    return str(enum.Name(number)) if number in enum.values() else ""
 
 
 def _values(value: AnyValue, most: int, operator: str) -> list[AnyValue]:

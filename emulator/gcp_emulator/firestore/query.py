@@ -5,7 +5,8 @@ Structured queries: read into plain data, and what isn't done rightly refused.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import grpc
 
@@ -30,14 +31,12 @@ MAX_PARTS = 100
 _DESCENDING = StructuredQuery.Direction.Value("DESCENDING")
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     path: FieldPath
     descending: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """
     A place in the results: keys for the first orders, and whether it lies before or behind what has them.
     """
@@ -46,8 +45,7 @@ class Cursor:
     before: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """
     A query that this server answers.
 
@@ -68,13 +66,13 @@ class Query:
     end: Cursor | None
     offset: int
     limit: int | None
-    projection: list[FieldPath] | None
+    projection: tuple[FieldPath, ...] | None
 
     def having(self, paths: Iterable[FieldPath]) -> Query:
         """
         The same among documents that have all fields at *paths*.
         """
-        return replace(self, conjuncts=_narrowed(self.conjuncts, *(Range(path, (), (TOP,)) for path in paths)))
+        return self._replace(conjuncts=_narrowed(self.conjuncts, *(Range(path, (), (TOP,)) for path in paths)))
 
 
 def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
@@ -84,6 +82,13 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
     Raises:
         RpcError: Wrong in itself (INVALID_ARGUMENT), or right but not done here (UNIMPLEMENTED).
     """
+    return _read(message.SerializeToString(deterministic=True), parent)
+
+
+@lru_cache(maxsize=256)
+def _read(contents: bytes, parent: str) -> tuple[str, Query]:
+    # Whoever looks for work asks the same query over and over.
+    message: AnyQuery = StructuredQuery.FromString(contents)
     database = database_of(parent, "Document parent")
     segments = parent_segments(parent, database)
     if message.HasField("find_nearest"):
@@ -103,7 +108,7 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
         raise invalid("limit is negative")
     projection = None
     if message.HasField("select"):
-        projection = [field_path(field.field_path) for field in message.select.fields]
+        projection = tuple(field_path(field.field_path) for field in message.select.fields)
     return database, Query(
         scope=scope,
         depth=len(segments) + 2 if scope == EVERYTHING and not _selects_descendants(message) else None,
@@ -142,7 +147,7 @@ def _selects_descendants(message: AnyQuery) -> bool:
 
 
 def _narrowed(conjuncts: tuple[Conjunct, ...], *ranges: Range) -> tuple[Conjunct, ...]:
-    return tuple(replace(each, ranges=(*each.ranges, *ranges)) for each in conjuncts)
+    return tuple(each._replace(ranges=(*each.ranges, *ranges)) for each in conjuncts)
 
 
 def _check_scope(message: AnyQuery, scope: Scope, parent: Segments, filters: Filters) -> None:

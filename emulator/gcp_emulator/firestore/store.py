@@ -5,7 +5,7 @@ The documents of one database and the indexes over them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gcp_emulator.firestore.paths import NAME, FieldPath
 from gcp_emulator.firestore.sorted_keys import SortedKeys
@@ -13,8 +13,7 @@ from gcp_emulator.firestore.values import Key, find, sort_key
 from gcp_emulator.firestore.writes import Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """
     What a query ranges over.
 

@@ -5,7 +5,7 @@ Values: their order, their limits, and fields found by path.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gcp_emulator.firestore.messages import AnyDocument, AnyFields, AnyValue, Document
@@ -131,7 +131,7 @@ def drop(fields: AnyFields, path: FieldPath) -> None:
         del fields[path[-1]]
 
 
-def masked(document: AnyDocument, paths: list[FieldPath]) -> AnyDocument:
+def masked(document: AnyDocument, paths: Iterable[FieldPath]) -> AnyDocument:
     """
     A copy of *document* with no fields but those at *paths*.
     """
