@@ -115,7 +115,7 @@ class History:
         world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
         told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
-        hub.close()
+        world.close()
         return told
 
     def replaced(self) -> list[tuple[Any, str, Any]]:

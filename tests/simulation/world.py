@@ -5,20 +5,15 @@ The world of one history: the in-process cloud, app processes that live and die 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 import grpc
-from google.auth.credentials import AnonymousCredentials
-from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
-from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
-from google.cloud.tasks_v2 import CloudTasksClient
-from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from gcp_emulator.channel import InProcessChannel, firestore_client
+from gcp_emulator.channel import Call
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.logging import LoggingServer
@@ -30,11 +25,11 @@ from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, Wakeup
 from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.renewal import Renewals
+from tests.simulation.clients import PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.plan import Plan
 
-PROJECT = "sim"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
@@ -143,11 +138,22 @@ class World:
         self._made = 0
         self.made: dict[str, int] = {}
         self._newest = -1
-        self.user = firestore_client(InProcessChannel(self._services, self.hub, via=self._user_call), PROJECT)
+        self._clients: list[Clients] = []
+        self.user = self._clients_by(self._user_call).firestore
 
-    @property
-    def _services(self) -> Sequence[Service]:
-        return (self.firestore.service, self.tasks.service, self.logging.service)
+    def _clients_by(self, via: Call) -> Clients:
+        services = (self.firestore.service, self.tasks.service, self.logging.service)
+        clients = Clients.to(services, self.hub, via)
+        self._clients.append(clients)
+        return clients
+
+    def close(self) -> None:
+        """
+        End what still waits; the clients are free for another world.
+        """
+        self.hub.close()
+        while self._clients:
+            self._clients.pop().give_back()
 
     def tell(self, who: str, what: str) -> None:
         """
@@ -172,8 +178,7 @@ class World:
         """
         self._made += 1
         process = Process(f"app-{self._made}")
-        channel = InProcessChannel(self._services, self.hub, via=self._call_of(process))
-        nobody = AnonymousCredentials()
+        clients = self._clients_by(self._call_of(process))
         clock = ProcessClock(self.hub, process)
         config = Config(
             project=PROJECT,
@@ -185,14 +190,11 @@ class World:
             collections=("jobs",),
             **self._settings,
         )
-        log_client = LoggingServiceV2Client(
-            transport=LoggingServiceV2GrpcTransport(channel=channel, credentials=nobody)
-        )
         process.locker = Locker(
-            firestore_client(channel, PROJECT),
+            clients.firestore,
             config=config,
-            tasks=CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel, credentials=nobody)),
-            request_log=CloudRequestLog(project=lambda: PROJECT, emulator=None, clock=clock, client=log_client),
+            tasks=clients.tasks,
+            request_log=CloudRequestLog(project=lambda: PROJECT, emulator=None, clock=clock, client=clients.logging),
             alerts=Mail(self, process),
             clock=clock,
         )
