@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore_v1.types import query as _query
@@ -227,18 +228,28 @@ def range_query(name: str, group: bool, field: str, floor: str, ceiling: str, li
     The query for the documents of a collection (or collection group) with a text from *floor* to *ceiling* in *field*: the
     first *limit* in its order; 0: all, in any order.
     """
+    query: Any = _QueryType.FromString(_frame(name, group, field, limit))
+    for one, value in zip(query.where.composite_filter.filters, (floor, ceiling), strict=True):
+        one.field_filter.value.string_value = value
+    return query
+
+
+@lru_cache
+def _frame(name: str, group: bool, field: str, limit: int) -> bytes:
+    """
+    What all queries of the same field have in common: everything but the texts.
+    """
     query: Any = _QueryType()
     query.from_.add(collection_id=name, all_descendants=group)
     both = query.where.composite_filter
     both.op = _AND
-    for op, value in ((_GREATER_OR_EQUAL, floor), (_LESS_OR_EQUAL, ceiling)):
+    for op in (_GREATER_OR_EQUAL, _LESS_OR_EQUAL):
         one = both.filters.add().field_filter
         one.field.field_path = field
         one.op = op
-        one.value.string_value = value
     if limit:
         order = query.order_by.add()
         order.field.field_path = field
         order.direction = _ASCENDING
         query.limit.value = limit
-    return query
+    return bytes(query.SerializeToString())

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -153,7 +154,7 @@ class _Compared:
         """
         The comparison for *path* below a message of *kind*, which *read* takes from an entry.
         """
-        field = {one.json_name: one for one in kind.fields}.get(path[0])
+        field = _fields(kind).get(path[0])
         if field is None:
             raise self._unknown(kind, path[0])
         name, rest = field.name, path[1:]
@@ -283,6 +284,11 @@ class _Compared:
             return False
 
         return compare
+
+
+@cache
+def _fields(kind: Descriptor) -> dict[str, FieldDescriptor]:
+    return {one.json_name: one for one in kind.fields}
 
 
 def _values(struct: Struct, path: tuple[str, ...]) -> list[Any]:
