@@ -17,9 +17,9 @@ from gcp_oncetask import Attempt, Status
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.plan import Plan
-from tests.simulation.world import PROJECT, Process, World
+from tests.simulation.world import DATABASE, Process, World
 
-ROOT = f"projects/{PROJECT}/databases/(default)/documents/"
+ROOT = f"{DATABASE}/documents/"
 MOST_DISPATCHES = 80
 """Cloud Tasks of one sequence, more than hours of a paused queue and lost calls can need."""
 _Get = GetDocumentRequest.pb()

@@ -4,10 +4,11 @@ One history: the app, the people around it, the troubles, and the end that must 
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ from gcp_oncetask import (
 from gcp_oncetask import attempt as attempt_module
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.sweeper import sweep
-from tests.simulation.checker import Checker, Running
+from tests.simulation.checker import ROOT, Checker, Running
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.plan import Plan
@@ -151,7 +152,7 @@ class History:
         """
         The Flask app of one process.
         """
-        app = Flask("simulated")
+        app = Flask("simulated", static_folder=None)
         plan = self.plan
 
         @app.post("/run")
@@ -253,7 +254,8 @@ class History:
         while self.world.trouble:
             self.hub.sleep(self.draw.expovariate(1 / 60))
             if path in self.checker.locks:
-                self.world.user.document(path).update({"note": f"{self.hub.now}"})
+                note = {"name": ROOT + path, "fields": {"note": {"string_value": f"{self.hub.now}"}}}
+                self.world.write(update=note, update_mask={"field_paths": ["note"]}, current_document={"exists": True})
                 self.world.counts["user_writes"] += 1
 
     def _cancel(self, path: str) -> None:
@@ -403,6 +405,22 @@ def play(plan: Plan, history: type[History] = History) -> Told:
     LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO)
     try:
-        return history(plan).play()
+        with _swept_once():
+            return history(plan).play()
     finally:
         LOGGER.propagate, LOGGER.level = before
+
+
+@contextmanager
+def _swept_once() -> Iterator[None]:
+    """
+    Collect garbage once, at the end, and nothing that is older: a world is small, and all of it is garbage then.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if enabled:
+            gc.enable()

@@ -15,6 +15,7 @@ from gcp_oncetask.locks import holding as holding_module
 from gcp_oncetask.locks import lock as lock_module
 from gcp_oncetask.locks import runs as runs_module
 from gcp_oncetask.locks.holding import Holding
+from tests.simulation.checker import ROOT
 from tests.simulation.history import BOUND, History
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.locks_checker import Execution, Holder, LocksChecker
@@ -68,7 +69,7 @@ class LocksHistory(History):
         """
         Nothing is pushed here.
         """
-        return Flask("simulated")
+        return Flask("simulated", static_folder=None)
 
     def _set_up(self) -> None:
         hub, plan, cloud, draw = self.hub, self.locks_plan, self.world.cloud, self.draw
@@ -298,10 +299,10 @@ class LocksHistory(History):
                 until = self.checker.read(path)[1].get("expireAt")
                 if until is not None and until < self.hub.time():
                     self.world.counts["documents retired by TTL"] += 1
-                    self.world.user.document(path).delete()
+                    self.world.write(delete=ROOT + path)
                 elif lock.status is Status.LEASED and lock.lease_seconds >= UNLIMITED and not self._may_hold(path):
                     self.world.counts["locks of the dead deleted by a person"] += 1
-                    self.world.user.document(path).delete()
+                    self.world.write(delete=ROOT + path)
 
     def _may_hold(self, path: str) -> bool:
         holders = self.checker.holders

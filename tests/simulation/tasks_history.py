@@ -194,7 +194,7 @@ class TasksHistory(History):
         """
         The Flask app of one process.
         """
-        app = Flask("simulated")
+        app = Flask("simulated", static_folder=None)
         manager = self.managers[process] = self._manager(process)
         app.register_blueprint(blueprint(manager))
 

@@ -16,6 +16,7 @@ import grpc
 from gcp_emulator.channel import Call
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.firestore.messages import CommitRequest, Write
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.rpc import RpcError, Service
 from gcp_emulator.run.logs import RequestRecord, RunLogs
@@ -30,6 +31,7 @@ from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.plan import Plan
 
+DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
@@ -139,13 +141,11 @@ class World:
         self.made: dict[str, int] = {}
         self._newest = -1
         self._clients: list[Clients] = []
-        self.user = self._clients_by(self._user_call).firestore
 
     def _clients_by(self, via: Call) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)
-        clients = Clients.to(services, self.hub, via)
-        self._clients.append(clients)
-        return clients
+        self._clients.append(Clients.to(services, self.hub, via))
+        return self._clients[-1]
 
     def close(self) -> None:
         """
@@ -353,8 +353,11 @@ class World:
         self._observe(process, name, request)
         return answer
 
-    def _user_call(self, service: Service, name: str, request: Any, _: float | None) -> Any:
-        return self._applied(None, service, name, request)
+    def write(self, **write: Any) -> None:
+        """
+        A user's own write, past the library: a ``Write``, as their Firestore client would send it.
+        """
+        self._applied(None, self.firestore.service, "Commit", CommitRequest(database=DATABASE, writes=[Write(**write)]))
 
     # --- deliveries ---
 
