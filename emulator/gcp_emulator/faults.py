@@ -137,6 +137,8 @@ class Faults:
         """
         The fault of this call, if one applies; uses it up.
         """
+        if not self._rules:
+            return None
         with self._lock:
             fault = self._use(method, "*")
             if fault is not None:

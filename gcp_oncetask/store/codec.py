@@ -281,8 +281,7 @@ def _seconds(value: Value) -> float:
 
 
 def _instant(value: Value) -> datetime:
-    found = decode(value)
-    return found if type(found) is datetime else _odd(value)
+    return get_timestamp(value.timestamp_value) if value.HasField("timestamp_value") else _odd(value)
 
 
 def _odd(value: Value) -> NoReturn:

@@ -123,7 +123,7 @@ def check_conflicts(snapshot: Snapshot, changes: Changes) -> None:
     Raises:
         ConflictError: One of *changes* was changed by somebody else.
     """
-    if not changes.values or not snapshot.exists:
+    if not changes.values or changes.seen is None or not snapshot.exists:
         return
     clash = changes.conflicts(snapshot.fields)
     if clash:

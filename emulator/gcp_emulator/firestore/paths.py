@@ -51,6 +51,7 @@ def check_database(name: str) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
 def database_of(name: str, what: str) -> str:
     """
     The database that the resource *name* lies in.
@@ -62,6 +63,7 @@ def database_of(name: str, what: str) -> str:
     return database
 
 
+@lru_cache(maxsize=4096)
 def document_segments(name: str, database: str, what: str = "Document") -> Segments:
     """
     Ids of the document *name* below *database*, collection first.
