@@ -65,6 +65,7 @@ class Checker:
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
+    _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def broken(self, path: str, sentence: str) -> None:
         """
@@ -94,7 +95,12 @@ class Checker:
             document = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
         except RpcError:
             return None, {}
-        return decode_lock(document), {k: decode(v) for k, v in document.fields.items() if k != "lock"}
+        known = self._read.get(path)
+        # A version of a document is never changed: the very same message holds the same.
+        if known is None or known[0] is not document:
+            fields = {k: decode(v) for k, v in document.fields.items() if k != "lock"}
+            known = self._read[path] = (document, decode_lock(document), fields)
+        return known[1], known[2]
 
     def _changed(self, process: Process | None, path: str) -> None:
         lock, fields = self.read(path)

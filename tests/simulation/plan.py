@@ -29,6 +29,7 @@ TROUBLES = (
     "failing_handlers",
 )
 """Kinds of trouble; each is on or off in one history."""
+_KNOWN = frozenset(TROUBLES)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Plan:
         """
         Whether *trouble* is on.
         """
-        assert trouble in TROUBLES, trouble
+        assert trouble in _KNOWN, trouble
         return trouble in self.troubles
 
     def smaller(self) -> list[Plan]:
