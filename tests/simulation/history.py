@@ -87,13 +87,14 @@ class History:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.checker = Checker(plan)
-        self.world = World(plan, self.app, self.observe, self.settings)
+        self.world = World(plan, self.begin, self.app, self.observe, self.settings)
         self.checker.world = self.world
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
         self._pump_at: int | None = None
         self._sweeping: list[Process] = []
+        self.ended = False
         self.over = False
 
     def play(self) -> Told:
@@ -147,6 +148,11 @@ class History:
         hub.spawn(world.cloud, self._peace, after=plan.minutes * 60)
 
     # --- the app ---
+
+    def begin(self, world: World, process: Process) -> None:
+        """
+        What one process has and does from its start.
+        """
 
     def app(self, world: World, process: Process) -> Flask:
         """
@@ -269,7 +275,8 @@ class History:
     def _sweeper(self) -> None:
         while True:
             self._on(self._sweep)
-            self.hub.sleep(60)
+            # When all has ended, sweeping is there to find that nothing is left; that need not be found every minute.
+            self.hub.sleep(300 if self.ended else 60)
 
     def _sweep(self, process: Process) -> None:
         self.world.counts["sweeps"] += 1
@@ -355,6 +362,7 @@ class History:
         while self.hub.now < end and not self.checker.ended(self.chains):
             self.hub.sleep(60)
             self._resolve()
+        self.ended = True
         self.hub.sleep(1200)
         self.over = True
 

@@ -190,13 +190,18 @@ class TasksHistory(History):
 
     # --- the app ---
 
+    def begin(self, world: World, process: Process) -> None:
+        """
+        A process that has a manager.
+        """
+        self.managers[process] = self._manager(process)
+
     def app(self, world: World, process: Process) -> Flask:
         """
         The Flask app of one process.
         """
         app = Flask("simulated", static_folder=None)
-        manager = self.managers[process] = self._manager(process)
-        app.register_blueprint(blueprint(manager))
+        app.register_blueprint(blueprint(self.managers[process]))
 
         @app.errorhandler(Exception)
         def escaped(error: Exception) -> tuple[str, int]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from flask import Flask
-
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.store import sessions as sessions_module
 from gcp_oncetask.store.queries import due_for_workers
@@ -108,15 +106,14 @@ class WorkersHistory(TasksHistory):
 
     # --- workers ---
 
-    def app(self, world: World, process: Process) -> Flask:
+    def begin(self, world: World, process: Process) -> None:
         """
         A process that serves people, and has a worker.
         """
-        app = super().app(world, process)
+        super().begin(world, process)
         if not self.closing:
             self.joined = self.hub.now
             self.hub.spawn(process, self._works, process)
-        return app
 
     def _works(self, process: Process) -> None:
         worker = Worker(

@@ -85,7 +85,7 @@ class Process(Owner):
         unread: How often it has failed to read a document since it last wrote it.
         unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
-        app: Its Flask app.
+        app: Its Flask app; None before the first delivery.
         requests: Those it has not answered.
     """
 
@@ -105,7 +105,8 @@ class World:
 
     Args:
         plan: What it is made of.
-        make_app: Makes the Flask app of a process.
+        begin: Told of every process that starts.
+        make_app: Makes the Flask app of a process, once something is delivered to it.
         observe: Told of every call that took effect: process, name, request.
         settings: Of the library, beside those that all worlds have.
     """
@@ -113,6 +114,7 @@ class World:
     def __init__(
         self,
         plan: Plan,
+        begin: Callable[[World, Process], None],
         make_app: Callable[[World, Process], Any],
         observe: Callable[[Process | None, str, Any], None],
         settings: Mapping[str, Any] = MappingProxyType({}),
@@ -135,6 +137,7 @@ class World:
         self.trouble = True
         self.counts: Counter[str] = Counter()
         self.story: list[tuple[int, str, str]] = []
+        self._begin = begin
         self._make_app = make_app
         self._observe = observe
         self._made = 0
@@ -174,7 +177,7 @@ class World:
 
     def start_process(self) -> Process:
         """
-        Start an app process, with a locker and an app of its own.
+        Start an app process, with a locker of its own.
         """
         self._made += 1
         process = Process(f"app-{self._made}")
@@ -201,7 +204,7 @@ class World:
         process.locker.engine.trail_to(Stdout(self, process))
         process.locker.engine.instance = lambda: process.name
         process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
-        process.app = self._make_app(self, process)
+        self._begin(self, process)
         self.processes.append(process)
         self.tell(process.name, "starts")
         return process
@@ -396,6 +399,8 @@ class World:
             self._newest = max(self._newest, number)
 
     def _serve(self, process: Process, dispatch: Dispatch, promise: Promise) -> None:
+        if process.app is None:
+            process.app = self._make_app(self, process)
         answer = WsgiTransport({ORIGIN: process.app})(dispatch)
         if answer.status == 500 and b"Traceback" in answer.body:
             raise AssertionError(answer.body.decode())
