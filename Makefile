@@ -1,6 +1,7 @@
 # make demo   the whole system on this machine, with crashes and duplicates
 # make test   everything that must hold: format, lint, types, import contracts, tests
-# Both do their own set-up in .venv; only Python 3.11 or newer is needed.
+# make test-all   the same, and the tests that take long: thousands of simulated histories more
+# All do their own set-up in .venv; only Python 3.11 or newer is needed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/test_
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-lowest check bench scenarios simulate mutants fuzz wheels functions firebase clean
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants fuzz wheels functions firebase clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,8 +49,11 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 	@echo "types";     $(BIN)/python -m tests.support.readme && $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
-test: check firebase ## check, then every test
+test: check firebase ## check, then every test but those that take long
 	@$(BIN)/python -m pytest -n auto
+
+test-all: check firebase ## check, then every test, with thousands of histories more: make test-all HISTORIES=20000
+	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
 	@echo "Installing the declared minimum of each dependency into $(LOWEST), for $$($(LOWEST_PYTHON) --version) ..."

@@ -229,10 +229,12 @@ def main() -> int:
     Play, print, write the table; exit 1 if a mutant survived.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000, help="histories of chains for each (default: %(default)s)")
-    parser.add_argument("--task-seeds", type=int, default=800, help="histories of once-tasks (default: %(default)s)")
-    parser.add_argument("--lock-seeds", type=int, default=400, help="histories of locks (default: %(default)s)")
-    parser.add_argument("--worker-seeds", type=int, default=120, help="histories of workers (default: %(default)s)")
+    many = {kind: sort.many for kind, sort in KINDS.items()}
+    told = "(default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=many["chains"], help=f"histories of chains for each {told}")
+    parser.add_argument("--task-seeds", type=int, default=many["tasks"], help=f"histories of once-tasks {told}")
+    parser.add_argument("--lock-seeds", type=int, default=many["locks"], help=f"histories of locks {told}")
+    parser.add_argument("--worker-seeds", type=int, default=many["workers"], help=f"histories of workers {told}")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
     parser.add_argument("--kind", choices=KINDS, help="mutants of this kind")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from urllib.parse import quote
 
+from tests.simulation.exercised import EXERCISED, LOCKS_EXERCISED, TASKS_EXERCISED, WORKERS_EXERCISED
 from tests.simulation.history import History, Told
 from tests.simulation.history import play as play_as
 from tests.simulation.locks_history import LocksHistory
@@ -26,219 +28,6 @@ from tests.simulation.workers_plan import WorkersPlan, workers_plan_of
 BATCH = 10
 MOST_SHRINKS = 150
 
-EXERCISED = (
-    "lease.taken_over died",
-    "lease.taken_over unknown",
-    "lease.taken_over finished",
-    "lease.taken_over recorded",
-    "lease.taken_over never-started",
-    "delivery.completed",
-    "delivery.continued",
-    "delivery.duplicate",
-    "delivery.busy",
-    "delivery.unknown",
-    "delivery.early",
-    "delivery.lost-to-later",
-    "delivery.lost",
-    "delivery.failed",
-    "delivery.quarantined",
-    "delivery.undispatched",
-    "delivery.recovered",
-    "delivery.retrying",
-    "delivery.snoozed",
-    "delivery.failed-attempt",
-    "delivery.cancelled",
-    "delivery.short-lease",
-    "delivery.unavailable",
-    "late Commit applied",
-    "late Commit refused",
-    "late CreateTask applied",
-    "late duplicates",
-    "leases ended by others",
-    "requests timed out",
-    "zombies refused",
-    "effects of zombies",
-    "effects repeated with their key",
-    "evidence.unwritten",
-    "task.redispatched",
-    "task.undispatched",
-    "transactions",
-    "cancelled",
-    "cancelled in vain",
-    "mails refused",
-    "crashes",
-    "freezes",
-    "thaws",
-    "wall clock off by +1 days",
-    "wall clock off by -1 days",
-    "outages",
-    "lost_answers",
-    "refused_calls",
-    "late_calls",
-    "lost_lines",
-    "late_lines",
-    "paused_queue",
-    "queue: duplicate",
-    "queue: delay",
-    "queue: lose",
-    "queue: lose_answer",
-    "deliveries out of order",
-    "sweeps beside another",
-    "ambiguous commit: UNAVAILABLE",
-    "ambiguous commit: DEADLINE_EXCEEDED",
-    "ambiguous commit: INTERNAL",
-    "ambiguous commit: to scheduled",
-    "ambiguous commit: to leased",
-    "ambiguous commit: to completed",
-    "calls into an outage",
-    "long_runs",
-    "hangs",
-    "failing_handlers",
-    "user_writes",
-    "resolved: run",
-    "resolved: complete",
-    "resolved: fail",
-)
-"""What a large number of histories must have met; a zero in one of these proves nothing and fails."""
-
-TASKS_EXERCISED = (
-    "parked",
-    "hand-overs",
-    "given back with others waiting",
-    "granted from the queue of a key",
-    "moved to the next attempt",
-    "taken from a holder that was past it",
-    "parked, then freed by a takeover",
-    "key.contested died",
-    "key.contested unknown",
-    "cancelled while running",
-    "cancelled while parked",
-    "cancelled while scheduled",
-    "cancellations heeded",
-    "cleanup runs",
-    "replaced while running",
-    "replaced while scheduled",
-    "replaced while ended",
-    "deleted while running",
-    "deleted while parked",
-    "keys taken from deleted holders",
-    "batches with riders",
-    "riders",
-    "riders lost",
-    "occurrences",
-    "occurrences found existing",
-    "occurrences left out",
-    "misfires",
-    "pauses",
-    "recreations",
-    "resets",
-    "created again",
-    "task.kept",
-    "bulk creations",
-    "transactions",
-    "lease.taken_over died",
-    "lease.taken_over unknown",
-    "lease.taken_over finished",
-    "lease.taken_over recorded",
-    "lease.taken_over never-started",
-    "delivery.parked",
-    "delivery.continued",
-    "delivery.completed",
-    "delivery.cancelled",
-    "delivery.quarantined",
-    "delivery.snoozed",
-    "delivery.failed",
-    "late Commit applied",
-    "late Commit refused",
-    "late duplicates",
-    "resolved: run",
-    "resolved: complete",
-    "resolved: fail",
-)
-"""The same for histories of once-tasks."""
-
-LOCKS_EXERCISED = (
-    "refreshes",
-    "releases",
-    "locks taken over",
-    "zombie releases refused",
-    "zombie refreshes refused",
-    "zombie writes refused",
-    "zombie writes that were sent in time",
-    "released after its end, nobody had taken it",
-    "lost answers of acquire recognised",
-    "acquires of unknown fate given up",
-    "waited and was granted",
-    "busy locks refused",
-    "held for longer than documents are kept",
-    "documents retired by TTL",
-    "documents made again",
-    "locks of the dead deleted by a person",
-    "forgets",
-    "effects of runs",
-    "replays",
-    "busy runs refused",
-    "conflicts refused",
-    "runs taken over",
-    "runs after a crash",
-    "runs after a loss",
-    "runs after an error",
-    "results refused, too late",
-    "ambiguous commit: to leased",
-    "ambiguous commit: to scheduled",
-    "ambiguous commit: to completed",
-    "late Commit applied",
-    "late Commit refused",
-    "calls into an outage",
-    "crashes",
-    "thaws",
-    "hangs",
-    "wall clock off by +1 days",
-    "wall clock off by -1 days",
-)
-"""The same for histories of named locks and of functions that run once."""
-
-WORKERS_EXERCISED = (
-    "sessions begun",
-    "sessions died",
-    "sessions ended",
-    "shards moved",
-    "shares looked at",
-    "looks",
-    "pulled runs",
-    "workers that ended politely",
-    "tasks drained",
-    "drill: join",
-    "drill: stop",
-    "drill: kill",
-    "stops",
-    "joins",
-    "parked",
-    "hand-overs",
-    "batches with riders",
-    "replaced while running",
-    "replaced while scheduled",
-    "replaced while ended",
-    "cancelled while running",
-    "cancelled while scheduled",
-    "occurrences",
-    "transactions",
-    "lease.taken_over died",
-    "lease.taken_over unknown",
-    "leases ended by others",
-    "late Commit applied",
-    "late Commit refused",
-    "late RunQuery applied",
-    "calls into an outage",
-    "crashes",
-    "thaws",
-    "long_runs",
-    "failing_handlers",
-    "wall clock off by +1 days",
-    "wall clock off by -1 days",
-)
-"""The same for histories of workers."""
-
 
 @dataclass(frozen=True)
 class Sort:
@@ -249,20 +38,26 @@ class Sort:
         plan_of: The plan of a seed.
         plan: Type of those.
         history: Plays them.
-        exercised: What many of them must have met.
+        exercised: What *many* of them must have met.
+        few: How many ``make test`` plays: of all kinds together as many as fit into 150 CPU seconds.
+        many: How many more ``make test-all`` plays.
+        together: How many one test plays: some two CPU seconds.
     """
 
     plan_of: Callable[[int], Plan]
     plan: type[Plan]
     history: type[History]
     exercised: tuple[str, ...]
+    few: int
+    many: int
+    together: int
 
 
 KINDS = {
-    "chains": Sort(plan_of, Plan, History, EXERCISED),
-    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED),
-    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED),
-    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED),
+    "chains": Sort(plan_of, Plan, History, EXERCISED, few=900, many=2000, together=50),
+    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=400, many=800, together=25),
+    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=300, many=400, together=30),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=100, many=120, together=10),
 }
 """Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 
@@ -310,6 +105,19 @@ class Summary:
         return "\n".join(f"  {name:<46}{count:>10}" for name, count in sorted(self.counts.items()))
 
 
+def run_some(seeds: Sequence[int], kind: str) -> Summary:
+    """
+    Play the histories of *seeds* in this process, all of them.
+    """
+    summary = Summary(kind=kind)
+    for seed in seeds:
+        told = play(planned(seed, kind))
+        summary.counts.update(told.counts)
+        if told.violations:
+            summary.failed.append(seed)
+    return summary
+
+
 def run_many(
     seeds: Sequence[int],
     jobs: int,
@@ -325,11 +133,10 @@ def run_many(
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     done = 0
     context = multiprocessing.get_context("spawn")
-    # Whatever else runs on this machine goes first: nothing here goes by real time.
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=os.nice, initargs=(10,)) as pool:
-        for counts, failed in pool.map(partial(_play_batch, kind), batches):
-            summary.counts.update(counts)
-            summary.failed.extend(failed)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start) as pool:
+        for part in pool.map(partial(run_some, kind=kind), batches):
+            summary.counts.update(part.counts)
+            summary.failed.extend(part.failed)
             done += BATCH
             if progress is not None:
                 progress(min(done, len(seeds)), len(seeds))
@@ -339,15 +146,18 @@ def run_many(
     return summary
 
 
-def _play_batch(kind: str, seeds: Sequence[int]) -> tuple[Counter[str], list[int]]:
-    counts: Counter[str] = Counter()
-    failed = []
-    for seed in seeds:
-        told = play(planned(seed, kind))
-        counts.update(told.counts)
-        if told.violations:
-            failed.append(seed)
-    return counts, failed
+def _start() -> None:
+    # Whatever else runs on this machine goes first: nothing here goes by real time.
+    os.nice(10)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    # A process of the pool waits for work for ever when the one that gives it was killed.
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def shrunk(plan: Plan) -> Plan:

@@ -5,34 +5,130 @@ The promise, in thousands of histories of crashes, lost answers, zombies and wro
 from __future__ import annotations
 
 import gc
+import math
+import os
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
 from gcp_oncetask.lease import writes
+from tests.simulation.exercised import EXERCISED, RARE
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.runner import EXERCISED, KINDS, Summary, planned, play, report, run_many, shrunk
+from tests.simulation.runner import KINDS, Summary, planned, play, report, run_some, shrunk
+from tests.simulation.tally import Tally
 from tests.simulation.world import World
 
-HISTORIES = {"chains": 2000, "tasks": 800, "locks": 400, "workers": 120}
+MANY = sum(sort.many for sort in KINDS.values())
+WANTED = int(os.environ.get("SIMULATED_HISTORIES", MANY))
+"""How many histories ``make test-all`` plays beside those of ``make test``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    The histories of one test.
+
+    Attributes:
+        kind: Of the histories.
+        seeds: Of all histories that are looked at together.
+        first: Seed of the first one that this test plays.
+    """
+
+    kind: str
+    seeds: range
+    first: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.first}"
+
+    @property
+    def own(self) -> range:
+        """
+        Seeds of the histories that this test plays.
+        """
+        return range(self.first, min(self.first + KINDS[self.kind].together, self.seeds.stop))
+
+    @property
+    def all(self) -> list[str]:
+        """
+        Names of all tests that are looked at together.
+        """
+        return [str(part) for part in parts(self.kind, self.seeds)]
+
+
+def few() -> list[Part]:
+    """
+    What ``make test`` plays: so little each that the processes of a parallel run are busy to the end.
+    """
+    return [part for kind, sort in KINDS.items() for part in parts(kind, range(sort.few))]
+
+
+def many() -> list[Part]:
+    """
+    What ``make test-all`` plays beside that: other histories.
+    """
+    wanted = {kind: math.ceil(sort.many * WANTED / MANY) for kind, sort in KINDS.items()}
+    return [part for kind, sort in KINDS.items() for part in parts(kind, range(sort.few, sort.few + wanted[kind]))]
+
+
+def parts(kind: str, seeds: range) -> list[Part]:
+    """
+    *seeds* in parts.
+    """
+    return [Part(kind, seeds, first) for first in seeds[:: KINDS[kind].together]]
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tally:
+    """
+    The tally of this session.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    beside_others = hasattr(request.config, "workerinput")
+    return Tally((folder.parent if beside_others else folder) / "histories")
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("kind", "histories"), HISTORIES.items(), ids=HISTORIES)
-def test_promise_holds_in_all_histories(kind: str, histories: int) -> None:
+@pytest.mark.parametrize("part", few(), ids=str)
+def test_promise_holds_in_all_histories(part: Part, tally: Tally) -> None:
     """
     After every commit and at the end of every history; and what the histories are for has really happened in them. Chains;
     once-tasks with resource keys, batches, cancellations, newer payloads and generators; locks and runs with zombies of all
     ages, retired and deleted documents, wrong clocks and lost answers; workers that come, stop, die and sleep, whose shards
     are shared evenly at rest.
     """
-    summary = run_many(range(histories), jobs=2, kind=kind)
+    counts = held(part, tally)
 
+    if counts is not None:
+        assert set(Summary(counts, kind=part.kind).missing) <= RARE[part.kind]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", many(), ids=str)
+def test_promise_holds_in_many_histories(part: Part, tally: Tally) -> None:
+    """
+    The same in so many histories that everything has happened in them.
+    """
+    counts = held(part, tally)
+
+    if counts is not None and WANTED >= MANY:
+        assert Summary(counts, kind=part.kind).missing == []
+
+
+def held(part: Part, tally: Tally) -> Counter[str] | None:
+    """
+    Play *part*; returns what all parts together have met, if this was the last one of them.
+    """
+    summary = run_some(part.own, part.kind)
     if summary.failed:
-        pytest.fail(report(summary.failed[0], kind))
-    assert summary.counts["histories"] == histories
-    assert summary.missing == []
+        pytest.fail(report(summary.failed[0], part.kind))
+    tally.add(str(part), summary.counts)
+    counts = tally.total(part.all)
+    assert counts is None or counts["histories"] == len(part.seeds)
+    return counts
 
 
 @pytest.mark.parametrize("kind", KINDS)
