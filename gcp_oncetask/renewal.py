@@ -88,6 +88,7 @@ class Renewals:
         """
         Stop, and wait until the threads have ended.
         """
+        self._unused.detach()
         self._watch.close()
 
 

@@ -144,6 +144,7 @@ class World:
         self.made: dict[str, int] = {}
         self._newest = -1
         self._clients: list[Clients] = []
+        self._started: list[Process] = []
 
     def _clients_by(self, via: Call) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)
@@ -155,6 +156,8 @@ class World:
         End what still waits; the clients are free for another world.
         """
         self.hub.close()
+        for process in self._started:
+            process.locker.renewals.close()
         while self._clients:
             self._clients.pop().give_back()
 
@@ -206,6 +209,7 @@ class World:
         process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
         self._begin(self, process)
         self.processes.append(process)
+        self._started.append(process)
         self.tell(process.name, "starts")
         return process
 
