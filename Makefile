@@ -52,7 +52,7 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 test: check firebase ## check, then every test but those that take long
 	@$(BIN)/python -m pytest -n auto
 
-test-all: check firebase ## check, then every test, with thousands of histories more: make test-all HISTORIES=20000
+test-all: check firebase test-lowest ## check, then every test, with thousands of histories more: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
