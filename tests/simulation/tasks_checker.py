@@ -5,7 +5,7 @@ stays completed, the newest payload runs; checked after every commit and at the 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -44,6 +44,8 @@ class TasksChecker(Checker):
         wanted: Documents that somebody creates.
         seen: Documents that were there at some time.
         erased: Documents that were deleted and are not there.
+        lives: How often each document was deleted.
+        owners: Of each idempotency key the document, and which of its lives it belongs to.
         orphans: Leases whose documents were deleted: nobody hears them any more.
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
@@ -58,6 +60,8 @@ class TasksChecker(Checker):
     wanted: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
+    lives: Counter[str] = field(default_factory=Counter)
+    owners: dict[str, str] = field(default_factory=dict)
     orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -141,6 +145,7 @@ class TasksChecker(Checker):
             self.left.add(before.trace)
         self.orphans |= {one for one in self.granted if one[0] == path}
         self.erased.add(path)
+        self.lives[path] += 1
         for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
             known.pop(path, None)  # type: ignore[attr-defined]
         self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
@@ -403,7 +408,10 @@ class TasksChecker(Checker):
         """
         path, lock = attempt.context.document, attempt.granted
         if not self._is_orphan(attempt):
-            self.effects.setdefault((f"{path} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
+            life = f"{path} life {self.lives[path]}"
+            self.effects.setdefault((f"{life} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
+            if self.owners.setdefault(attempt.key, life) != life:
+                self.broken(path, f"sequence {attempt.sequence} has the idempotency key of {self.owners[attempt.key]}")
 
     # --- handlers ---
 

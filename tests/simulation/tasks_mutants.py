@@ -16,6 +16,12 @@ TASK_MUTANTS = tuple(
             "    if not holds:\n        return Effect.NONE\n",
         ),
         (
+            "a document that is made again has the idempotency keys of the first",
+            "lease/attempts.py",
+            '"sequence": 0, "keyed": keyed, ',
+            '"sequence": 0, ',
+        ),
+        (
             "a key is given back without a look for those that wait",
             "keys.py",
             "    if freed is None:\n        return\n    try:",
