@@ -21,6 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.errors import StoreError, UsageError
+from gcp_oncetask.ordered import arranged
 from gcp_oncetask.record import DEFAULTS, SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Note, Owed, Status
 
 Value: TypeAlias = Any
@@ -122,6 +123,11 @@ def _put_list(target: Value, value: Iterable[Any]) -> None:
         put(inner.add(), item)
 
 
+def _put_set(target: Value, value: Iterable[Any]) -> None:
+    # In one order: equal sets may iterate in two, and would look like a change.
+    _put_list(target, arranged(value, lambda item: encode(item).SerializeToString(deterministic=True)))
+
+
 def _put_geo(target: Value, value: GeoPoint) -> None:
     target.geo_point_value.latitude = value.latitude
     target.geo_point_value.longitude = value.longitude
@@ -185,8 +191,8 @@ _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     dict: _put_map,
     list: _put_list,
     tuple: _put_list,
-    set: _put_list,
-    frozenset: _put_list,
+    set: _put_set,
+    frozenset: _put_set,
     GeoPoint: _put_geo,
     BaseDocumentReference: _put_reference,
 }

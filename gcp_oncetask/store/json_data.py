@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.ordered import in_order
 from gcp_oncetask.record import Result
 
 MAX_RESULT: Final = 65_536
@@ -96,7 +97,9 @@ def _plain(value: Any) -> Any:
     if value is None:
         return None
     try:
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else to_jsonable_python(value)
+        if isinstance(value, BaseModel):
+            return in_order(value, value.model_dump(mode="json"), by_alias=False)
+        return in_order(value, to_jsonable_python(value))
     except UnicodeError:
         # Half a surrogate pair: JSON can say it, by an escape.
         return _as_it_is(value)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gcp_oncetask import words
 from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.ordered import in_order
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence
@@ -163,9 +164,10 @@ class TaskData(BaseModel, metaclass=TaskMeta):
 
     def payload(self) -> dict[str, Any]:
         """
-        The payload as JSON data, by alias.
+        The payload as JSON data, by alias; sets are lists in ascending order, the same in every process.
         """
-        return self.model_dump(mode="json", by_alias=True)
+        dumped: dict[str, Any] = in_order(self, self.model_dump(mode="json", by_alias=True))
+        return dumped
 
     def payload_hash(self) -> str:
         """
