@@ -99,7 +99,8 @@ def locked(
     Args:
         locker: Whose database and environment; for another database, a locker with another client.
         key: What excludes: a text is the lock's name, whatever the arguments; a function of the arguments returns one, or
-            JSON data (the function's own locks), or None (one lock for the function). None: the function and its arguments.
+            JSON data (the function's own locks), or None (one lock for the function). None: the function and its arguments,
+            which are equal if their values and types are: see ``locks.canonical.canonical``.
         ttl: As ``Locker.lock``, or a function of the arguments that returns it.
         keep_alive: As ``Locker.lock``.
         on_busy: When somebody else holds it: ``raise`` LockBusyError; ``skip`` (return None); ``wait``; or a function of
@@ -212,7 +213,8 @@ def once(
     Args:
         locker: Whose database and environment.
         key: A function of the arguments that returns a text, JSON data, or None (it runs once ever); or a text. None: the
-            arguments. Keys of different functions do not meet.
+            arguments, which are equal if their values and types are: see ``locks.canonical.canonical``. Keys of different
+            functions do not meet.
         result: A type, such as a pydantic model, that results are checked against before they are stored, and given back as.
             None: JSON data, given back as stored, also by the first call (a tuple is a list).
         ttl: Length of the lease, seconds or a timedelta, renewed while the function runs: how long after a crash another

@@ -1,88 +1,24 @@
 """
 What a function was called with, as a canonical text; and the ids of documents that are made of names.
 
-Pure. Two calls have the same text exactly if they mean the same: positional or by keyword, defaults given or not.
+Pure. Two calls have the same text exactly if they mean the same: positional or by keyword, defaults given or not, of equal
+values of the same types (see ``canonical``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import json
-import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
 from typing import Any, Final
 from urllib.parse import quote
-from uuid import UUID
-
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.callables import plain
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.locks.canonical import NotCanonicalError, canonical, mapping_form
 
 _LONGEST_ID: Final = 700
 """Characters of a document id in which names are readable; a longer name is replaced by its hash."""
-_MAX_DEPTH: Final = 50
-_PLAIN: Final = (datetime, date, time, timedelta, Decimal, UUID, PurePath)
-
-
-class NotCanonicalError(Exception):
-    """
-    A value has no canonical text; the message says which and why.
-    """
-
-
-def canonical(value: Any) -> str:
-    """
-    JSON of *value*, with sorted keys, the same in every process.
-
-    None, booleans, numbers, texts, dates and times, decimals, UUIDs, paths, enums, pydantic models, and lists, tuples, sets
-    and maps of them. A list and a tuple are the same, 1 and 1.0 and "1" and True are not.
-
-    Raises:
-        NotCanonicalError: It holds something else.
-    """
-    return json.dumps(_plain(value, 0), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _plain(value: Any, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise NotCanonicalError("it is nested too deeply, or holds itself")
-    match value:
-        case Enum():
-            return _plain(value.value, depth)
-        case None | bool() | int() | str():
-            return value
-        case float():
-            if not math.isfinite(value):
-                raise NotCanonicalError(f"{value} equals nothing, not even itself")
-            return value
-        case BaseModel():
-            # Not as JSON: a set would come in the order of this process.
-            return _plain(value.model_dump(), depth + 1)
-        case list() | tuple():
-            return [_plain(item, depth + 1) for item in value]
-        case set() | frozenset():
-            return sorted((_plain(item, depth + 1) for item in value), key=canonical)
-        case Mapping():
-            return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
-        case bytes():
-            return value.hex()
-        case _ if isinstance(value, _PLAIN):
-            return to_jsonable_python(value)
-        case _:
-            raise NotCanonicalError(f"a {type(value).__qualname__} has no canonical form")
-
-
-def _key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise NotCanonicalError(f"the map key {key!r} is not a text")
-    return key
 
 
 class Calls:
@@ -105,6 +41,7 @@ class Calls:
             raise UsageError(f"{fn!r} has no name of its own to make keys of; give name=.")
         self.name: Final = name or f"{fn.__module__}.{own}"
         self._signature = inspect.signature(fn)
+        self._rest = {p.name for p in self._signature.parameters.values() if p.kind is p.VAR_POSITIONAL}
 
     def text(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], instead: str = "key") -> str:
         """
@@ -119,18 +56,21 @@ class Calls:
         parts = {}
         for name, value in bound.arguments.items():
             try:
-                parts[name] = _plain(value, 0)
+                # What *args collects is a tuple for want of a choice, and its form is the list's.
+                parts[name] = canonical(list(value) if name in self._rest else value)
             except NotCanonicalError as error:
                 raise UsageError(
                     f"{self.name}: the argument {name!r} can't be part of a key: {error}. "
                     f"Give {instead}=, a function of the arguments that returns a text or JSON data."
                 ) from None
-        return canonical(parts)
+        return mapping_form(parts)
 
     def key(self, key: Callable[..., Any] | str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         """
         The key of a call: the text that *key* is or returns, the canonical text of other data it returns, or of the
         arguments if there is none; None if it returns None.
+
+        A text is the key as it is: so "7" and 7 are one key, if a function returns now one, now the other.
 
         Raises:
             UsageError: An argument, or what *key* returned, has no canonical form.
@@ -142,13 +82,13 @@ class Calls:
 
     def own(self, value: Any) -> str:
         """
-        Canonical text of what a function of the arguments returned.
+        Canonical text of what a function of the arguments returned; of a tuple that of the list of its parts.
 
         Raises:
             UsageError: It has none.
         """
         try:
-            return canonical(value)
+            return canonical(list(value) if type(value) is tuple else value)
         except NotCanonicalError as error:
             raise UsageError(f"{self.name}: its key= or payload= returned {value!r:.100}: {error}.") from None
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
@@ -457,6 +459,60 @@ def test_lease_is_renewed_while_the_function_runs(oncetask_cloud: OncetaskCloud,
     charges.charge("e1", 5)
     assert charges.ran == ["e1"]
     assert the_lock(locker).attempts == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (b"\xab\xcd", "abcd", bytearray(b"\xab\xcd")),
+        (
+            date(2026, 1, 1),
+            "2026-01-01",
+            datetime(2026, 1, 1),
+            datetime(2026, 1, 1, tzinfo=UTC),
+            "2026-01-01T00:00:00Z",
+        ),
+        (Decimal("1.5"), "1.5", 1.5),
+        (UUID(int=1), str(UUID(int=1))),
+        (timedelta(days=1), "P1D", 86400.0),
+        ((1, 2), [1, 2], {1, 2}, frozenset({1, 2})),
+        (Receipt(amount=1), Receipt(amount=1).model_dump(mode="json")),
+        (Status.LEASED, "leased"),
+    ],
+)
+def test_values_of_different_types_are_different_calls(locker: Locker, values: tuple[Any, ...]) -> None:
+    """
+    Each runs, under a lock and a key of its own, and gets its own result back.
+    """
+    run = once(locker, name="f")(lambda value: type(value).__name__)
+    locks = locked(locker, ttl=60, name="g")(lambda value: [each["name"] for each in documents(locker).values()])
+
+    assert [run(value) for value in values] == [type(value).__name__ for value in values]
+    assert [run(value) for value in reversed(values)] == [type(value).__name__ for value in reversed(values)]
+    held = [[name for name in locks(value) if name.startswith("g{")] for value in values]
+    assert len({name for names in held for name in names}) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))),
+        (Decimal("1.0"), Decimal("1.00")),
+        ({"a", "b", "c"}, {"c", "b", "a"}),
+        (Receipt(amount=1), Receipt(at=datetime(2026, 1, 1, tzinfo=UTC), amount=1)),
+    ],
+)
+def test_equal_values_of_one_type_are_one_call(locker: Locker, one: Any, other: Any) -> None:
+    """
+    As arguments, as a key, and as a payload: neither runs twice, neither is a conflict.
+    """
+    ran: list[Any] = []
+    for options in ({}, {"key": lambda value: value}, {"key": "k", "payload": lambda value: [value]}):
+        ran.clear()
+        run = once(locker, name=f"f{len(documents(locker))}", **options)(ran.append)
+        run(one)
+        run(other)
+        assert len(ran) == 1
 
 
 def test_raising_function_is_noted_and_may_run_again(locker: Locker) -> None:
