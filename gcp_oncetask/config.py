@@ -18,7 +18,7 @@ from gcp_oncetask.errors import ConfigError
 Verify = Literal["token", "platform", "off"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "debug", "info", "warning", "error", "critical"]
 
-_ENV_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_ENV_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _QUEUE: Final = re.compile(r"(projects/[^/]+/locations/[^/]+/queues/)?[A-Za-z0-9-]{1,100}")
 _LEVELS: Final = tuple(level for level in get_args(LogLevel) if level.isupper())
 
@@ -200,7 +200,7 @@ def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
         (
             ("env",),
             not _ENV_NAME.fullmatch(c.env),
-            f"ONCE_TASK_ENV is {c.env!r}; it may hold letters, digits, underscores and hyphens only, for example staging.",
+            f"ONCE_TASK_ENV is {c.env!r}; it may hold letters, digits, _ and - only, at most 100, for example staging.",
         ),
         (
             ("queue",),

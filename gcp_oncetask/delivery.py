@@ -19,11 +19,17 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 
 from gcp_oncetask.errors import DeliveryError
+from gcp_oncetask.paths import valid_path
 from gcp_oncetask.record import Lock
 
 MAX_BODY: Final = 256 * 1024
 """A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
 
+_LONGEST_URL: Final = 2083
+"""Characters of a URL that Cloud Tasks delivers to, encoded."""
+LONGEST_TARGET: Final = 2020
+"""Characters of a URL as it is given: sequence and dispatch are added to it."""
+_IN_URLS: Final = "!#$%&'()*+,/:;=?@[]~"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -216,23 +222,6 @@ def _number(data: dict[str, Any], name: str, least: int) -> int:
     return value
 
 
-def valid_path(path: str) -> bool:
-    """
-    Whether *path* can name a document: an even number of parts, none empty, reserved or too long.
-    """
-    parts = path.split("/")
-    return len(parts) % 2 == 0 and all(map(_valid_part, parts))
-
-
-def _valid_part(part: str) -> bool:
-    if not part or part in (".", "..") or (part.startswith("__") and part.endswith("__")):
-        return False
-    try:
-        return len(part.encode()) <= 1500
-    except UnicodeEncodeError:
-        return False
-
-
 def task_id(delivery: Delivery) -> str:
     """
     Id of the Cloud Task: hashed, so that names neither collide with their tombstones nor make a hot spot.
@@ -255,15 +244,44 @@ def idempotency_key(env: str, document: str, keyed: int, revision: int = 0) -> s
 def delivery_url(delivery: Delivery, url: str) -> str:
     """
     *url* with the delivery named in its query: Cloud Run's request log keeps the query, and no other trace of the task.
+
+    It informs only; the body says the same. Where the document's path makes the URL too long for Cloud Tasks, its digest stands
+    for it; where that is too long as well, nothing does.
     """
     target = url.partition("#")[0]
+    mark = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    numbers = f"oncetask_sequence={delivery.sequence}&oncetask_dispatch={delivery.dispatch}"
     # Texts of letters and digits alone, quote() takes at a quarter of the time.
     document = quote(delivery.document).replace("/", "%2F")
-    mark = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    made = f"{target}{mark}oncetask_document={document}&{numbers}"
+    if _url_length(made) > _LONGEST_URL:
+        made = f"{target}{mark}oncetask_document={quote(path_digest(delivery.document))}&{numbers}"
+    if _url_length(made) > _LONGEST_URL:
+        made = f"{target}{mark}{numbers}"
+    return made
+
+
+def path_digest(document: str) -> str:
+    """
+    What stands for a long path in the URLs of its deliveries; no path has this form.
+    """
+    return f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"
+
+
+def trouble_with_url(url: str) -> str | None:
+    """
+    Why no delivery can go to *url*, as the end of a sentence; None: it can.
+    """
+    length = _url_length(url.partition("#")[0])
     return (
-        f"{target}{mark}oncetask_document={document}"
-        f"&oncetask_sequence={delivery.sequence}&oncetask_dispatch={delivery.dispatch}"
+        None
+        if length <= LONGEST_TARGET
+        else f"it has {length:,} characters, encoded, and a URL at most {LONGEST_TARGET:,}"
     )
+
+
+def _url_length(url: str) -> int:
+    return len(url) if url.isascii() else len(quote(url, safe=_IN_URLS, errors="replace"))
 
 
 def instant(at: datetime) -> str:

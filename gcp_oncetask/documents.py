@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, unquote
 
-from gcp_oncetask.delivery import instant, valid_path
+from gcp_oncetask.delivery import instant
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.paths import LONGEST_ID
 from gcp_oncetask.record import Lock, Status
 
 TASKS: Final = "onceTasks"
@@ -31,6 +32,7 @@ KEY: Final = "key"
 PULL: Final = "pull."
 """What the lanes of workers begin with."""
 _SAFE: Final = " !$&'()*+,;=@"
+_INSTANT: Final = len("2026-01-01T00:00:00.000000Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,11 @@ class TaskName:
         Its document.
 
         Raises:
-            UsageError: The id is empty or too long.
+            UsageError: The id is no text, is empty or too long.
         """
+        escaped = _bounded("task id", self.id, LONGEST_ID - len(f"xx:{self.env}:{self.kind}:"))
         digest = hashlib.sha256(f"{self.env}\n{self.kind}\n{self.id}".encode()).hexdigest()[:2]
-        return _checked(f"{TASKS}/{digest}:{self.env}:{self.kind}:{_escaped(self.id)}", "task id", self.id)
+        return f"{TASKS}/{digest}:{self.env}:{self.kind}:{escaped}"
 
 
 def task_name(path: str) -> TaskName | None:
@@ -70,10 +73,26 @@ def key_path(env: str, key: str) -> str:
     Document of the resource key *key*.
 
     Raises:
-        UsageError: The key is empty or too long.
+        UsageError: The key is no text, is empty or too long.
     """
+    escaped = _bounded("resource key", key, LONGEST_ID - len(f"xx:{env}:key:"))
     digest = hashlib.sha256(f"{env}\n{key}".encode()).hexdigest()[:2]
-    return _checked(f"{LOCKS}/{digest}:{env}:key:{_escaped(key)}", "resource key", key)
+    return f"{LOCKS}/{digest}:{env}:key:{escaped}"
+
+
+def check_resource_key(env: str, kind: str, key: str) -> None:
+    """
+    Refuse a resource key by which tasks could not be found: its document's id, and the indexed texts that hold it, have limits.
+
+    Raises:
+        UsageError: The key is no text, is empty or too long.
+    """
+    around = max(
+        len(f"xx:{env}:key:"),
+        len(f"{env}/{kind}//live/") + _INSTANT,
+        len(f"{env}///") + 2 * _INSTANT,
+    )
+    _bounded("resource key", key, LONGEST_ID - around)
 
 
 def pull_lane(kind: str) -> str:
@@ -83,17 +102,28 @@ def pull_lane(kind: str) -> str:
     return PULL + kind
 
 
-def _escaped(text: str) -> str:
-    return quote(text, safe=_SAFE)
+def _escaped(text: str, what: str = "resource key") -> str:
+    if not isinstance(text, str):
+        raise UsageError(f"The {what} is {text!r:.80}; it must be a text.")
+    try:
+        return quote(text, safe=_SAFE)
+    except UnicodeEncodeError:
+        raise UsageError(f"The {what} {text!r:.80} holds half a surrogate pair; Firestore can't store it.") from None
 
 
-def _checked(path: str, what: str, text: str) -> str:
-    if not text or not valid_path(path):
+def _bounded(what: str, text: str, limit: int) -> str:
+    """
+    *text*, escaped, of at most *limit* bytes.
+    """
+    escaped = _escaped(text, what)
+    if not escaped:
+        raise UsageError(f"The {what} is empty; it is a text of at least one character.")
+    if len(escaped) > limit:
         raise UsageError(
-            f"The {what} {text[:60]!r} can't name a document: it is {'empty' if not text else 'too long'}; "
-            "up to about 1,400 bytes are. Hash long ones."
+            f"The {what} {text[:40]!r}... is too long: it takes {len(escaped):,} bytes as it is stored, percent-encoded, and "
+            f"at most {limit:,} fit. Use a hash of it."
         )
-    return path
+    return escaped
 
 
 def resource_prefix(env: str, kind: str, key: str, *, live: bool | None = None) -> str:

@@ -23,7 +23,7 @@ from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.config import Config, level
 from gcp_oncetask.decision import Moment, Target
-from gcp_oncetask.delivery import Delivery, delivery_url, task_id
+from gcp_oncetask.delivery import Delivery, delivery_url, task_id, trouble_with_url
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.errors import DispatchError, UsageError
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
@@ -37,6 +37,8 @@ from gcp_oncetask.store.wire import Wire
 LOGGER: Final = logging.getLogger("gcp_oncetask")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]+")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
+_LARGEST_HEADERS: Final = 78_000
+"""Bytes of names and values; Cloud Tasks takes 80 KB with its own."""
 HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
 
@@ -253,7 +255,7 @@ class Engine:
 
         Raises:
             ConfigError: Settings are missing; the message names all of them.
-            UsageError: Both *delay* and *at* are given, or *at* is naive.
+            UsageError: Both *delay* and *at* are given, *at* is naive, or the URL or the headers are too long.
         """
         needs = [Need.ACCOUNT]
         if url.startswith("/"):
@@ -261,8 +263,17 @@ class Engine:
         if "/" not in (queue or self.config.queue):
             needs += [Need.PROJECT, Need.LOCATION]
         self.require(needs)
+        absolute = self.url(url)
+        trouble = trouble_with_url(absolute)
+        if trouble is not None:
+            raise UsageError(f"No delivery can go to the URL {absolute!r:.80}: {trouble}. Hand data on in params=.")
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in (headers or {}).items())
+        if size > _LARGEST_HEADERS:
+            raise UsageError(
+                f"headers= has {size:,} bytes, and may have at most {_LARGEST_HEADERS:,}. Hand data on in params=."
+            )
         return Target(
-            url=self.url(url),
+            url=absolute,
             queue=self.queue_name(queue),
             params=params,
             headers=headers,

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from gcp_oncetask.delivery import path_digest
+
 MAX_EVIDENCE: Final = 5
 MAX_LINE: Final = 300
 EVENTS: Final = ("started", "returned", "settled", "never-started")
@@ -242,7 +244,7 @@ def _may_be_for(holder: Holder, url: str | None) -> bool:
     named = parse_qs((url or "").partition("?")[2])
     document = named.get("oncetask_document", [holder.document])[0]
     sequence = named.get("oncetask_sequence", [str(holder.sequence)])[0]
-    return document == holder.document and sequence == str(holder.sequence)
+    return document in (holder.document, path_digest(holder.document)) and sequence == str(holder.sequence)
 
 
 def _end(line: Line) -> datetime:

@@ -14,15 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from gcp_oncetask import words
 from gcp_oncetask.clock import Duration, seconds
 from gcp_oncetask.decision import Policy
-from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, ResultNotStoredError, UsageError
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.locks.arguments import Calls, digest, document_id
+from gcp_oncetask.locks.arguments import Calls, digest, document_id, readable
 from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import Run, run_once
+from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Result
 from gcp_oncetask.store.json_data import result as result_of
 
@@ -252,8 +252,11 @@ def once(
             names = (calls.name,) if text is None else (calls.name, text)
             data = calls.text(args, kwargs, "payload") if payload is None else calls.own(payload(*args, **kwargs))
             document = f"{collection}/{document_id(locker.config.env, 'once', *names)}"
-            if not valid_path(document):
-                raise UsageError(f"{collection!r} is not the path of a collection; {LOCKS} is.")
+            trouble = trouble_with_path(document)
+            if trouble is not None:
+                raise UsageError(
+                    f"collection={collection!r:.80} is not the path of a collection, as {LOCKS} is: {trouble}."
+                )
             run = Run(document, calls.name, text, digest(data), policy, kept)
 
             own: list[Any] = []
@@ -268,8 +271,9 @@ def once(
             if own and adapter is None:
                 # It has just run: its caller gets what nobody else can.
                 return own[0]
+            shown = None if text is None else readable(text)
             raise ResultNotStoredError(
-                f"{calls.name} has run for the key {text!r}, but what it returned could not be stored: {found.lost}",
+                f"{calls.name} has run for the key {shown!r}, but what it returned could not be stored: {found.lost}",
                 document=document,
                 name=calls.name,
                 key=text,

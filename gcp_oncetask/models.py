@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcp_oncetask import words
 from gcp_oncetask.class_arguments import EntityMeta, hand_on
-from gcp_oncetask.delivery import valid_path
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.paths import trouble_with_id, trouble_with_path, valid_path
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
@@ -155,9 +155,15 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
             raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
         collection = _HOLE.sub(lambda m: str(holes[m[1]]), collection)
     path = f"{collection}/{id_}"
-    if path.count("/") != model.__collection__.count("/") + 1 or not valid_path(path):
-        raise UsageError(f"{path!r} can't name a document: ids are texts without '/', not '.', '..' or '__x__'.")
-    return path
+    trouble = trouble_with_path(path)
+    if trouble is None and path.count("/") == model.__collection__.count("/") + 1:
+        return path
+    for name, text in {"id": str(id_), **{hole: str(holes[hole]) for hole in model.__holes__}}.items():
+        wrong = trouble_with_id(text)
+        # A hole may be part of an id only: as "__" alone is not one that Firestore keeps.
+        if wrong is not None:
+            raise UsageError(f"{model.__name__}: the {name} {text!r:.80} can't be (part of) a document's id: {wrong}.")
+    raise UsageError(f"{model.__name__}: {path!r:.80} can't name a document: {trouble}.")
 
 
 def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from gcp_oncetask import keys, lease, models, telemetry, words
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import Put, Refused
-from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     AlreadyFinishedError,
@@ -29,6 +29,7 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.lease import verbs
 from gcp_oncetask.models import LockedModel
+from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.json_data import given_result
@@ -352,8 +353,9 @@ def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
 
 
 def _checked(path: str) -> str:
-    if not valid_path(path):
-        raise UsageError(f"{path!r} is not the path of a document; orders/42 is.")
+    trouble = trouble_with_path(path)
+    if trouble is not None:
+        raise UsageError(f"{path!r:.80} is not the path of a document, as orders/42 is: {trouble}.")
     return path
 
 

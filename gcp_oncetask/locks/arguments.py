@@ -19,6 +19,8 @@ from gcp_oncetask.locks.canonical import NotCanonicalError, canonical, mapping_f
 
 _LONGEST_ID: Final = 700
 """Characters of a document id in which names are readable; a longer name is replaced by its hash."""
+_LONGEST_SHOWN: Final = 10_000
+"""Characters of a name that are stored and told; ids are made of all of it."""
 
 
 class Calls:
@@ -98,6 +100,13 @@ def digest(text: str) -> str:
     SHA-256 of a text, hexadecimal.
     """
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def readable(name: str) -> str:
+    """
+    *name* for a person who looks at a document or reads an error: of a very long one the beginning, and a hash.
+    """
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:1000]}... sha256={digest(name)}"
 
 
 def document_id(env: str, kind: str, *names: str) -> str:

@@ -20,13 +20,14 @@ from typing import Final, Self
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
 from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
-from gcp_oncetask.delivery import Outcome, valid_path
+from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
 from gcp_oncetask.lease import expires_at, named
-from gcp_oncetask.locks.arguments import document_id
+from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
+from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import SCHEMA, Lock, Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
@@ -89,8 +90,12 @@ class NamedLock:
             lease = checked_lease(engine, "ttl" if ttl else "keep_alive", ttl or keep_alive or 0.0)
         self.name: Final = name
         self.document: Final = f"{collection}/{document_id(engine.config.env, 'lock', name)}"
-        if not valid_path(self.document):
-            raise UsageError(f"{collection!r} is not the path of a collection; {LOCKS} is, or customers/7/locks.")
+        trouble = trouble_with_path(self.document)
+        if trouble is not None:
+            raise UsageError(
+                f"collection={collection!r:.80} is not the path of a collection, as {LOCKS} or customers/7/locks is: {trouble}."
+            )
+        self._shown: Final = readable(name)
         self._engine = engine
         self._renewals = renewals
         self._policy = Policy(lease=lease, timeout=lease, run_limit=named.UNLIMITED)
@@ -144,7 +149,9 @@ class NamedLock:
     def _mine(self, what: str) -> Holding:
         holding = self._look()
         if holding is None:
-            raise UsageError(f"The lock {self.name!r} {what} only while this object, in this process, has acquired it.")
+            raise UsageError(
+                f"The lock {self._shown!r} {what} only while this object, in this process, has acquired it."
+            )
         return holding
 
     # --- acquire ---
@@ -174,9 +181,9 @@ class NamedLock:
         """
         holding = self._look()
         if holding is not None and not holding.lost.is_set():
-            raise UsageError(f"The lock {self.name!r} is not reentrant: this object has acquired it already.")
+            raise UsageError(f"The lock {self._shown!r} is not reentrant: this object has acquired it already.")
         if not self._guard.acquire(blocking=False):
-            raise UsageError(f"Another thread is acquiring {self.name!r} by this object; each holder takes its own.")
+            raise UsageError(f"Another thread is acquiring {self._shown!r} by this object; each holder takes its own.")
         try:
             self._drop()
             limit = self._timeout if timeout is None else _waiting(timeout)
@@ -186,7 +193,7 @@ class NamedLock:
         if refused is None:
             return None
         return LockBusyError(
-            f"The lock {self.name!r} is busy: {refused.reason}; waited {limit:g} s.",
+            f"The lock {self._shown!r} is busy: {refused.reason}; waited {limit:g} s.",
             document=self.document,
             name=self.name,
             until=refused.until,
@@ -272,7 +279,7 @@ class NamedLock:
         finite = self._policy.lease < named.UNLIMITED
         values = expiring(self._engine, self._policy.lease + _RETENTION if finite else None)
         if seen.lock is None:
-            values |= {"name": encode(self.name), "env": encode(self._engine.config.env), "schema": encode(SCHEMA)}
+            values |= {"name": encode(self._shown), "env": encode(self._engine.config.env), "schema": encode(SCHEMA)}
         return Changes(values, None)
 
     # --- refresh and release ---
@@ -330,7 +337,7 @@ class NamedLock:
         if not holding.expired_before(ended):
             return None
         return LeaseLostError(
-            f"{self.document}: the lease of {self._policy.lease:g} s had run out before the lock {self.name!r} was released; "
+            f"{self.document}: the lease of {self._policy.lease:g} s had run out before the lock {self._shown!r} was released; "
             "nobody had taken it. Give it a longer ttl, or keep_alive.",
             document=self.document,
             token=holding.context.token,
@@ -384,7 +391,7 @@ class NamedLock:
             LOGGER.error("%s; the block had raised %s, which goes on.", trouble, type(error).__name__)
 
     def __repr__(self) -> str:
-        return f"<NamedLock {self.name!r} {'held' if self.held else 'not held'}>"
+        return f"<NamedLock {self._shown!r} {'held' if self.held else 'not held'}>"
 
 
 def _waiting(timeout: Duration | None) -> float:

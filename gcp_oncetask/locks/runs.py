@@ -19,6 +19,7 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
 from gcp_oncetask.lease import named
+from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding, expiring
 from gcp_oncetask.record import SCHEMA, Lock, Result
 from gcp_oncetask.renewal import Renewals, renewal_interval
@@ -119,7 +120,7 @@ def _claim(engine: Engine, run: Run) -> Holding | Lock:
     fields = Changes(
         {
             "name": encode(run.name),
-            "key": encode(run.key),
+            "key": encode(None if run.key is None else readable(run.key)),
             "dataHash": encode(run.data_hash),
             "env": encode(engine.config.env),
             "schema": encode(SCHEMA),
@@ -153,12 +154,13 @@ def _claim(engine: Engine, run: Run) -> Holding | Lock:
 
 def _refusal(run: Run, refused: Refused) -> OncetaskError:
     facts = {"document": run.document, "name": run.name, "key": run.key}
+    key = None if run.key is None else readable(run.key)
     if refused.outcome is Outcome.REJECTED:
         return TaskConflictError(
-            f"{run.name} has been called for the key {run.key!r} with another payload; it was not run.", **facts
+            f"{run.name} has been called for the key {key!r} with another payload; it was not run.", **facts
         )
     return LockBusyError(
-        f"{run.name} is running for the key {run.key!r}: {refused.reason}. Call again later.",
+        f"{run.name} is running for the key {key!r}: {refused.reason}. Call again later.",
         until=refused.until,
         **facts,
     )

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from gcp_oncetask import lease, telemetry
 from gcp_oncetask.decision import Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import PUSH, TaskName, pull_lane
+from gcp_oncetask.documents import PUSH, TaskName, check_resource_key, pull_lane
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.record import Lock, Status
@@ -19,7 +20,7 @@ from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
-from gcp_oncetask.tasks.recurrence import Recurrence
+from gcp_oncetask.tasks.recurrence import Recurrence, occurrence_id
 from gcp_oncetask.tasks.task import SCHEMA
 
 MAX_PAYLOAD = 900_000
@@ -119,15 +120,17 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
             raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
     payload = data.payload()
     digest = hash_of(payload)
-    id_ = _id_of(data)
+    name = TaskName(engine.config.env, kind.name, _id_of(data))
+    key = key_of(data, name.id)
+    _check_names(name, key, recurrence)
     return Draft(
-        name=TaskName(engine.config.env, kind.name, id_),
+        name=name,
         kind=kind,
         target=_target(engine, kind, url, at),
         payload=_bounded(kind, payload),
         digest=digest,
         nonce=engine.clock.nonce(),
-        resource_key=key_of(data, id_),
+        resource_key=key,
         recurrence=recurrence,
         data=data,
     )
@@ -138,6 +141,31 @@ def _id_of(data: TaskData) -> str:
     if not isinstance(found, str) or not found:
         raise UsageError(f"{type(data).__name__}.task_id() returned {found!r}; an id is a text that is not empty.")
     return found
+
+
+def _check_names(name: TaskName, key: str | None, recurrence: Recurrence | None) -> None:
+    """
+    Refuse an id or a resource key that is too long, for the task and for the occurrences that it will make.
+
+    Raises:
+        UsageError: With the limit.
+    """
+    names = [name]
+    if recurrence is not None:
+        names.append(TaskName(name.env, name.kind, occurrence_id(name.id, datetime.max.replace(tzinfo=UTC))))
+        if key is None and recurrence.overlap == "queue":
+            key = overlap_key(name.kind, name.id)
+    for each in names:
+        _ = each.path
+    if key is not None:
+        check_resource_key(name.env, name.kind, key)
+
+
+def overlap_key(kind: str, generator: str) -> str:
+    """
+    The resource key of the occurrences of a generator without one, of which one runs at a time.
+    """
+    return f"recurrence/{kind}/{generator}"
 
 
 def _bounded(kind: Kind, payload: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gcp_oncetask.record import Status
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
-from gcp_oncetask.tasks.creation import Draft, new_task
+from gcp_oncetask.tasks.creation import Draft, new_task, overlap_key
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
 
@@ -129,7 +129,7 @@ class _Step:
         generator = decode(fields["id"])
         key = decode(fields["resourceKey"]) if "resourceKey" in fields else None
         if key is None and recurrence.overlap == "queue":
-            key = f"recurrence/{self._kind.name}/{generator}"
+            key = overlap_key(self._kind.name, generator)
         return Draft(
             name=self._name(seen, nominal),
             kind=self._kind,

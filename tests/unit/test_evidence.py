@@ -4,9 +4,11 @@ import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
+from gcp_oncetask.delivery import path_digest
 from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, Finding, Holder, Line, judge
 
 GRANTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -144,6 +146,14 @@ TABLE = {
     "request that names this": (
         [request(500, url="https://x/?oncetask_document=onceTasks%2Fa&oncetask_sequence=3")],
         "died",
+    ),
+    "request that names this by its digest": (
+        [request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/a'))}&oncetask_sequence=3")],
+        "died",
+    ),
+    "request that names another by its digest": (
+        [request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/z'))}&oncetask_sequence=3")],
+        "unknown",
     ),
     # Nothing.
     "no lines": ([], "unknown"),

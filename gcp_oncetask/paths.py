@@ -1,0 +1,58 @@
+"""
+Paths of documents: which texts Firestore takes as one. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LONGEST_ID: Final = 1500
+"""Bytes of an id, and of a text that an index holds whole."""
+_LONGEST_NAME: Final = 6 * 1024
+"""Bytes of a document's name: 16, and each collection and id with one more."""
+_DEEPEST: Final = 100
+"""Collections below one another."""
+
+
+def valid_path(path: str) -> bool:
+    """
+    Whether *path* can name a document.
+    """
+    return trouble_with_path(path) is None
+
+
+def trouble_with_path(path: str) -> str | None:
+    """
+    Why *path* can't name a document, as the end of a sentence; None: it can.
+    """
+    parts = path.split("/")
+    if len(parts) % 2:
+        return "it has an odd number of parts: collections and ids alternate"
+    size = 16
+    for part in parts:
+        trouble = trouble_with_id(part)
+        if trouble is not None:
+            return trouble
+        size += len(part.encode()) + 1
+    if size > _LONGEST_NAME:
+        return f"it has {size:,} bytes, and a document's name at most {_LONGEST_NAME:,}"
+    if len(parts) > 2 * _DEEPEST:
+        return f"it is {len(parts) // 2} collections deep, and a document at most {_DEEPEST}"
+    return None
+
+
+def trouble_with_id(text: str) -> str | None:
+    """
+    Why *text* can't be the id of a document or collection, as the end of a sentence; None: it can.
+    """
+    if not text:
+        return "an id is not empty"
+    if text in (".", "..") or (text.startswith("__") and text.endswith("__")):
+        return f"Firestore keeps the id {text[:40]!r} for itself, as it does '.', '..' and '__x__'"
+    if "/" in text:
+        return "an id holds no '/'"
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "it holds half a surrogate pair, which no encoding has"
+    return None if size <= LONGEST_ID else f"it has {size:,} bytes, and an id at most {LONGEST_ID:,}"
