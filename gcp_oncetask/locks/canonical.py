@@ -8,6 +8,7 @@ read in one way only: so no two values that differ share one, however deep the d
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,10 @@ class NotCanonicalError(Exception):
     """
 
 
+class _UnknownTypeError(NotCanonicalError):
+    pass
+
+
 def canonical(value: Any) -> str:
     """
     The canonical text of *value*.
@@ -37,8 +42,9 @@ def canonical(value: Any) -> str:
     texts, of any class of mapping. 1, 1.0, True and "1" differ; so do 0.0 and -0.0.
 
     Tagged: tuples, sets, frozensets, bytes, bytearrays, dates, times, datetimes, timedeltas, decimals, UUIDs, paths; enum
-    members, by class and name, those of an ``IntEnum`` or ``StrEnum`` too; pydantic models, by class, with all their fields;
-    and instances of classes derived from one of these or of JSON's own, by class (named tuples, subclasses of ``str``).
+    members, by class and name, those of an ``IntEnum`` or ``StrEnum`` too; pydantic models and dataclasses, by class, with all
+    their fields; and instances of classes derived from one of these or of JSON's own, by class (named tuples, subclasses of
+    ``str``). A field of a model whose value has no form of its own has that of what the model dumps for it.
 
     Of one type, values that are equal have one text: one instant in two time zones, Decimal 1.0 and 1.00, sets in any order.
     A naive datetime equals no aware one. Values of different types never have one text.
@@ -84,10 +90,12 @@ def _form(value: Any, depth: int) -> str:
             return _model(value, depth)
         case Mapping():
             return _mapping(value, depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value, depth)
     for base in type(value).__mro__:
         if base in _WRITERS:
             return _tagged("as", [text_form(_name_of(type(value))), _WRITERS[base](value, depth)])
-    raise NotCanonicalError(f"a {type(value).__qualname__} has no canonical form")
+    raise _UnknownTypeError(f"a {type(value).__qualname__} has no canonical form")
 
 
 def _name_of(cls: type) -> str:
@@ -184,14 +192,31 @@ def _member(value: Enum) -> str:
 
 
 def _model(value: BaseModel, depth: int) -> str:
-    # Field by field, not dumped: a serializer may leave out, mask, or make two values the same.
     cls = type(value)
-    held = vars(value)
-    fields = {name: _form(held[name], depth + 1) for name in cls.model_fields if name in held}
+    fields = {name: _field(value, name, depth + 1) for name in cls.model_fields if name in vars(value)}
     parts = [text_form(_name_of(cls)), mapping_form(fields)]
     if value.model_extra:
         parts.append(_mapping(value.model_extra, depth))
     return _tagged("model", parts)
+
+
+def _field(value: BaseModel, name: str, depth: int) -> str:
+    # Not dumped, if it can be helped: a serializer may leave out, mask, or make two values the same.
+    held = vars(value)[name]
+    try:
+        return _form(held, depth)
+    except _UnknownTypeError:
+        dumped = value.model_dump(include={name})
+        if name not in dumped or dumped[name] is held:
+            raise
+        return _tagged("dumped", [text_form(_name_of(type(held))), _form(dumped[name], depth)])
+
+
+def _dataclass(value: Any, depth: int) -> str:
+    cls = type(value)
+    fields = [each.name for each in dataclasses.fields(cls) if each.compare and hasattr(value, each.name)]
+    forms = mapping_form({name: _form(getattr(value, name), depth + 1) for name in fields})
+    return _tagged("dataclass", [text_form(_name_of(cls)), forms])
 
 
 _WRITERS: Final[dict[type, Callable[[Any, int], str]]] = {

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gcp_oncetask import Config, Locker, Status, UsageError, once
+from gcp_oncetask import Config, LockedModel, Locker, Status, UsageError, once
 from gcp_oncetask.delivery import path_digest
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -19,6 +19,11 @@ from tests.support.tasks import DAILY, Repeat, Service, Work
 
 SIZES = {"x": (1, 1), "%": (1, 3), "é": (2, 6), "日": (3, 9), "😀": (4, 12)}
 """A character; its bytes; its bytes percent-encoded."""
+
+
+class Basket(LockedModel, collection="baskets"):
+    tags: set[str]
+    note: str = ""
 
 
 @pytest.fixture
@@ -212,6 +217,26 @@ def test_payload_with_sets_is_one_task(service: Service) -> None:
     assert (again.created, again.differences, again.id) == (False, (), one.task_id())
     assert [task.data for task in service.tasks] == [one]
     assert service.stored(one.task_id(), Tagged)["data"]["tags"] == sorted(words)
+
+
+def test_equal_set_of_an_entity_is_no_change(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    However it was filled, and whatever the order in which an older version stored it.
+    """
+    locker = Locker(config=Config())
+    oncetask_cloud.use(locker)
+    words = [f"w{number}" for number in range(50)]
+    stored = locker.client.document("baskets/1")
+    stored.set({"tags": words[::-1], "note": "x"})
+    basket = locker.get(Basket, "1")
+    assert basket is not None
+    oncetask_cloud.local.firestore.reset_counts()
+    basket.tags = set(words)
+    locker.save(basket)
+    assert written(oncetask_cloud) == 0
+    basket.tags.add("a")
+    locker.save(basket)
+    assert (stored.get().to_dict() or {})["tags"] == sorted([*words, "a"])
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel, field_serializer
 
 from gcp_oncetask.locks.canonical import canonical
 from gcp_oncetask.store.codec import encode
@@ -48,6 +48,12 @@ class Pair(NamedTuple):
     b: Any
 
 
+@dataclass(frozen=True)
+class Box:
+    tags: Any
+    note: str = field(default="", compare=False)
+
+
 class OrderId(str):
     __slots__ = ()
 
@@ -62,6 +68,26 @@ class Point(BaseModel):
 class Spot(BaseModel):
     x: Any
     y: Any = 0
+
+
+class Knot:
+    """Its models know what it is."""
+
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Knot) and self.ends == other.ends
+
+    def __hash__(self) -> int:
+        return self.ends
+
+
+class Rope(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    knot: Annotated[Knot, PlainSerializer(lambda knot: {"ends": knot.ends})]
+    box: Box | None = None
 
 
 class Masked(BaseModel):
@@ -86,7 +112,7 @@ class Tags(RootModel[set[str]]):
 
 
 @dataclass(frozen=True)
-class Box:
+class Crate:
     tags: frozenset[str]
 
 
@@ -109,7 +135,7 @@ class Bag(TaskData, kind="bag"):
     rows: list[frozenset[str]]
     sets: set[frozenset[str]]
     tags: Tags
-    box: Box
+    box: Crate
     chosen: set[str]
     listed: list[str]
 
@@ -136,7 +162,7 @@ def sets(words: Iterable[str]) -> list[Any]:
         {(word, len(word)) for word in words},
         {frozenset([word, "x", "y"]) for word in words},
         {word: set(words) for word in words},
-        [Point(x=frozenset(words)), {Point(x=word) for word in words}],
+        [Point(x=frozenset(words)), {Point(x=word) for word in words}, {Box(frozenset(words)), Box(set(words) and 1)}],
         {Decimal(len(word)) for word in words} | set(words),  # type: ignore[operator]
         {1, 2.5, None, "1", b"1", date(2026, 1, 1), Colour.RED, UUID(int=1), timedelta(1)},
     ]
@@ -158,7 +184,7 @@ def bag(words: Iterable[str]) -> Bag:
         rows=[frozenset(words), frozenset(WORDS[:5])],
         sets={frozenset(words), frozenset(WORDS[:5]), frozenset(WORDS[2:6])},
         tags=Tags(set(words)),
-        box=Box(frozenset(words)),
+        box=Crate(frozenset(words)),
         chosen=set(words),
         listed=["c", "a", "b"],
     )

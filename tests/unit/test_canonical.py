@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.locks.canonical import NotCanonicalError, canonical
@@ -28,7 +28,9 @@ from tests.support.values import (
     WORDS,
     Access,
     Bag,
+    Box,
     Colour,
+    Knot,
     Level,
     Masked,
     Open,
@@ -36,6 +38,7 @@ from tests.support.values import (
     Paint,
     Pair,
     Point,
+    Rope,
     Size,
     Spot,
     bag,
@@ -114,6 +117,8 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         | st.builds(Point, x=inner, y=inner)
         | st.builds(Spot, x=inner, y=inner)
         | st.builds(Masked, x=inner)
+        | st.builds(Box, inner, st.sampled_from(["", "a"]))
+        | st.builds(Rope, knot=st.integers(1, 2).map(Knot), box=st.none() | st.builds(Box, inner))
         | maps.map(lambda fields: Open(**fields))
     )
 
@@ -128,6 +133,8 @@ def again(value: Any) -> Any:
     match value:
         case BaseModel():
             return value.model_copy(update={name: again(item) for name, item in reversed(list(value))})
+        case Box():
+            return Box(again(value.tags), note="another")
         case Pair():
             return Pair(*map(again, value))
         case dict():
@@ -173,6 +180,8 @@ def same(one: Any, other: Any) -> bool:
     match one:
         case float():
             return repr(one) == repr(other)
+        case Box():
+            return same(one.tags, other.tags)
         case BaseModel():
             return same(vars(one), vars(other)) and same(one.model_extra, other.model_extra)
         case list() | tuple():
@@ -253,6 +262,11 @@ def test_tagged_texts_are_not_json(value: Any) -> None:
         (OrderId("a"), '!as["tests.support.values.OrderId","a"]'),
         (Pair(1, 2), '!as["tests.support.values.Pair",!tuple[1,2]]'),
         (Point(x=1), '!model["tests.support.values.Point",{"x":1,"y":0}]'),
+        (Box([1], note="x"), '!dataclass["tests.support.values.Box",{"tags":[1]}]'),
+        (
+            Rope(knot=Knot(2)),
+            '!model["tests.support.values.Rope",{"box":null,"knot":!dumped["tests.support.values.Knot",{"ends":2}]}]',
+        ),
         (Open(z=1), '!model["tests.support.values.Open",{"x":null},{"z":1}]'),
         ({Size.BIG: 1}, '!map[[!enum["tests.support.values.Size","BIG"],1]]'),
         (OrderedDict(b=1, a=(2,)), '{"a":!tuple[2],"b":1}'),
@@ -283,6 +297,10 @@ def test_tagged_texts_are_kept(value: Any, text: str) -> None:
         ([10**5000], "too many digits"),
         (1j, "a complex has no canonical form"),
         (object(), "a object has no canonical form"),
+        (Box, "a type has no canonical form"),
+        (Knot(2), "a Knot has no canonical form"),
+        (SecretStr("a"), "a SecretStr has no canonical form"),
+        (Open(x=object()), "a object has no canonical form"),
         (int, "a type has no canonical form"),
     ],
 )
