@@ -150,6 +150,8 @@ def _field(message: AnyQuery, database: str, used: list[str]) -> list[list[Condi
         raise invalid("Unknown FieldFilter operator.")
     used.append(operator)
     path = field_path(message.field.field_path)
+    if operator in _RANGES:
+        return [[_ranged(path, _key(path, message.value, database), operator)]]
     match operator:
         case "EQUAL":
             return [[_equal(path, _key(path, message.value, database))]]
@@ -164,8 +166,6 @@ def _field(message: AnyQuery, database: str, used: list[str]) -> list[list[Condi
         case "ARRAY_CONTAINS_ANY":
             values = _values(message.value, MAX_DISJUNCTIONS, operator)
             return [[_element(path, _element_key(path, value))] for value in values]
-        case _ if operator in _RANGES:
-            return [[_ranged(path, _key(path, message.value, database), operator)]]
         case _:
             raise unimplemented(f"The filter operator {operator}")
 
@@ -216,8 +216,9 @@ def _ranged(path: FieldPath, key: Key, operator: str) -> Condition:
     else:
         lowest, behind = type_range(key)
         first, after = (lowest,), (behind,)
-    low = {"GREATER_THAN": (key, TOP), "GREATER_THAN_OR_EQUAL": (key,)}.get(operator, first)
-    high = {"LESS_THAN": (key,), "LESS_THAN_OR_EQUAL": (key, TOP)}.get(operator, after)
+    at, behind_it = (key,), (key, TOP)
+    low = at if operator == "GREATER_THAN_OR_EQUAL" else behind_it if operator == "GREATER_THAN" else first
+    high = behind_it if operator == "LESS_THAN_OR_EQUAL" else at if operator == "LESS_THAN" else after
     return Condition(Range(path, low, high), inequality=True)
 
 
