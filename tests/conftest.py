@@ -4,6 +4,7 @@ What holds for every test: a limit that grows with the load of the machine, and 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Generator
 
@@ -19,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     The first process of a run has its processes watched.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what runs in the background so, and everything that tests start would be as deaf.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[_WATCHER] = watch()
 
