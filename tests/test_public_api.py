@@ -153,7 +153,7 @@ def documented(kind: object) -> list[tuple[str, str]]:
     ]
 
 
-HEAVY = ("dateutil", "flask", "gcp_emulator", "gcp_oncetask.tasks", "google", "grpc", "pydantic")
+HEAVY = ("flask", "gcp_emulator", "gcp_oncetask.tasks", "google", "grpc", "pydantic")
 
 
 @pytest.mark.parametrize("module", ["gcp_oncetask", "gcp_oncetask.testing", "gcp_oncetask.testing.plugin"])

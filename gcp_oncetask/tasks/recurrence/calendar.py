@@ -1,162 +1,197 @@
 """
 Runs of a daily, weekly, monthly or yearly rule: dates of the calendar at times of the local clock.
 
-dateutil finds the dates. It is asked about naive local dates only, from the beginning of a period near the one that is
-wanted: so its ideas about time zones don't matter, and a rule that began long ago costs no more than a new one.
+A day on which no clock changes costs nothing but additions; on the others each time is looked at. So a rule that began long ago
+costs no more than a new one, and one that never matches ends after one cycle of the calendar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta, tzinfo
-from typing import Any, Final, Literal
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice
+from typing import Final, overload
 
-from dateutil import rrule
-
+from gcp_oncetask.tasks.recurrence.days import CYCLE, END_YEAR, positions
+from gcp_oncetask.tasks.recurrence.periods import Periods
 from gcp_oncetask.tasks.recurrence.rule import Rule
-from gcp_oncetask.tasks.recurrence.zones import Candidate, Fit, place, wall_time
+from gcp_oncetask.tasks.recurrence.zones import LOOK_AHEAD, Candidate, Fit, place, wall_time
 
-# How many periods are looked at before a rule counts as exhausted, and the length of one in days. 29 February on a given
-# weekday comes every 40 years at worst; the calendar repeats after 400.
-_SEARCH: Final = {"DAILY": 15_000, "WEEKLY": 15_000 * 7, "MONTHLY": 4_800 * 31, "YEARLY": 400 * 366}
-_FREQUENCY: Final[dict[str, Literal[0, 1, 2, 3]]] = {
-    "DAILY": rrule.DAILY,
-    "WEEKLY": rrule.WEEKLY,
-    "MONTHLY": rrule.MONTHLY,
-    "YEARLY": rrule.YEARLY,
-}
-_END: Final = datetime(9990, 1, 1)  # noqa: DTZ001 - local, like all dates here
+MAX_SHOWN: Final = 10
+"""Runs that one change of a clock leaves out and that are told of, at most."""
+
+MAX_YEARS: Final = 10_000
+"""Years without a run in a row after which a rule counts as exhausted, if they are less than its interval times 400."""
+
+_DAY: Final = timedelta(days=1)
 
 
-def walk(rule: Rule, start: Candidate, zone: tzinfo, floor: datetime) -> Iterator[Candidate]:
+class Calendar:
     """
-    The runs of *rule* from the instant *floor* on, in order, skipped ones included; COUNT and EXDATE not looked at.
+    Finds the runs of one rule.
 
     Args:
         rule: Its frequency is DAILY or longer.
         start: DTSTART, which is run as it was given although a gap or fold is there.
         zone: Of the local times.
-        floor: Aware UTC, not before the start.
+        years: At most ``MAX_YEARS``, see there.
     """
-    first = wall_time(floor, zone)
-    if floor <= start.instant:
-        first = min(first, start.wall)
-    last = floor
-    for wall in _walls(rule, start.wall, first):
-        found = start if wall == start.wall else place(wall, zone)
-        if rule.until is not None and found.instant > rule.until:
+
+    def __init__(self, rule: Rule, start: Candidate, zone: tzinfo, years: int = MAX_YEARS) -> None:
+        self._rule, self._start, self._zone = rule, start, zone
+        self._periods = Periods(rule, start.wall, years)
+        self._times: Sequence[int] = _Times(rule, start.wall)
+        self._steady: tuple[int, timedelta | None] = (-LOOK_AHEAD, None)
+        self._positions: tuple[int, ...] = rule.bysetpos
+        if rule.freq == "DAILY" and rule.bysetpos:
+            # A day's set is the same every day.
+            places = positions(rule.bysetpos, len(self._times))
+            self._times, self._positions = [self._times[at] for at in places], ()
+
+    def walk(self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = False) -> Iterator[Candidate]:
+        """
+        The runs from the instant *floor* on and before *ceiling*, in order; COUNT and EXDATE not looked at.
+
+        Args:
+            floor: Aware UTC, not before the start.
+            ceiling: Aware UTC; None: without end.
+            skipped: Whether those that a gap leaves out are given too.
+        """
+        rule, start = self._rule, self._start
+        first = wall_time(floor, self._zone)
+        if floor <= start.instant:
+            first = min(first, start.wall)
+        if max(first, start.wall).year >= END_YEAR:
             return
-        if found.fit is Fit.MOVED and wall != start.wall:
-            yield Candidate(wall, last, Fit.SKIPPED)
-        elif found.instant >= floor:
-            last = found.instant
-            yield found
+        ends = [end for end in (rule.until, ceiling) if end is not None]
+        last_day = min((end.toordinal() for end in ends), default=END_YEAR * 366) + 1
+        barren, last = 0, floor
+        for day, times in self._dates(first.toordinal()):
+            if day > last_day or barren > CYCLE:
+                return
+            barren += 1
+            for found in self._runs(day, times, first):
+                if rule.until is not None and found.instant > rule.until:
+                    return
+                if found.fit is Fit.SKIPPED:
+                    if skipped:
+                        yield Candidate(found.wall, last, Fit.SKIPPED)
+                    continue
+                barren = 0
+                if ceiling is not None and found.instant >= ceiling:
+                    return
+                if found.instant >= floor:
+                    last = found.instant
+                    yield found
 
+    def last_of(self, count: int) -> datetime:
+        """
+        The last of *count* runs from DTSTART on, or of all if there are fewer.
+        """
+        last, first = self._start.instant, self._start.wall
+        for day, times in self._dates(first.toordinal()):
+            offset = self._offset(day)
+            if offset is None or day == first.toordinal() or len(times) > count:
+                runs = (found.instant for found in self._runs(day, times, first) if found.fit is not Fit.SKIPPED)
+                for instant in islice((run for run in runs if run >= self._start.instant), count):
+                    last, count = instant, count - 1
+            else:
+                last = (datetime.fromordinal(day) + timedelta(seconds=times[-1]) - offset).replace(tzinfo=UTC)
+                count -= len(times)
+            if not count:
+                break
+        return last
 
-def _walls(rule: Rule, start: datetime, first: datetime) -> Iterator[datetime]:
-    anchor = _anchor(rule, start, first)
-    if anchor is None:
-        return
-    hours, minutes = rule.byhour or (start.hour,), rule.byminute or (start.minute,)
-    seconds = rule.bysecond or (start.second,)
-    if rule.bysetpos:
-        # Positions count in the whole set of a period, times included: dateutil must know them.
-        for found in _dates(rule, start, anchor, byhour=hours, byminute=minutes, bysecond=seconds):
-            if found >= first:
+    def _dates(self, first: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """
+        Dates as ordinals, from *first* on, each with its times as seconds of the day.
+        """
+        if not self._times:
+            return
+        if not self._positions:
+            for day in self._periods.dates(first):
+                yield day, self._times
+            return
+        for day, places in self._periods.placed(first, len(self._times), self._positions):
+            yield day, [self._times[place] for place in places]
+
+    def _runs(self, day: int, times: Sequence[int], first: datetime) -> Iterator[Candidate]:
+        """
+        The runs of one day that are not before the local time *first*; a few of those left out among them.
+        """
+        midnight = datetime.fromordinal(day)
+        at = bisect_left(times, _seconds(first)) if day == first.toordinal() else 0
+        before = self._offset(day)
+        if before is not None:
+            for index in range(at, len(times)):
+                wall = midnight + timedelta(seconds=times[index])
+                yield Candidate(wall, (wall - before).replace(tzinfo=UTC), Fit.ONCE)
+            return
+        while at < len(times):
+            wall = midnight + timedelta(seconds=times[at])
+            found = self._start if wall == self._start.wall else place(wall, self._zone)
+            at += 1
+            if found.fit is not Fit.MOVED or wall == self._start.wall:
                 yield found
-        return
-    for found in _dates(rule, start, anchor, byhour=0, byminute=0, bysecond=0):
-        if found.date() >= first.date():
-            floor = first.time() if found.date() == first.date() else time.min
-            yield from _times(found.date(), floor, hours, minutes, seconds)
-
-
-def _times(
-    day: date, floor: time, hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]
-) -> Iterator[datetime]:
-    for hour in hours:
-        if hour < floor.hour:
-            continue
-        for minute in minutes:
-            if (hour, minute) < (floor.hour, floor.minute):
                 continue
-            for second in seconds:
-                if (hour, minute, second) >= (floor.hour, floor.minute, floor.second):
-                    yield datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001 - local
+            behind = bisect_left(times, self._behind(midnight, times[at - 1]))
+            for index in range(at - 1, min(at - 1 + MAX_SHOWN, behind)):
+                yield Candidate(midnight + timedelta(seconds=times[index]), found.instant, Fit.SKIPPED)
+            at = max(at, behind)
+
+    def _offset(self, day: int) -> timedelta | None:
+        """
+        The offset of a whole day; None: clocks change on it.
+        """
+        begin, offset = self._steady
+        if not begin <= day < begin + LOOK_AHEAD:
+            midnight = datetime.fromordinal(day).replace(tzinfo=self._zone)
+            offset = midnight.utcoffset()
+            if offset != (midnight + timedelta(days=LOOK_AHEAD)).utcoffset():
+                return offset if offset == (midnight + _DAY).utcoffset() else None
+            self._steady = day, offset
+        return offset
+
+    def _behind(self, midnight: datetime, second: int) -> int:
+        """
+        The first second of the day that exists again, behind the gap that *second* is in.
+        """
+        low, high = second, second + 2 * 86_400
+        while high - low > 1:
+            middle = (low + high) // 2
+            inside = place(midnight + timedelta(seconds=middle), self._zone).fit is Fit.MOVED
+            low, high = (middle, high) if inside else (low, middle)
+        return high
 
 
-def _dates(rule: Rule, start: datetime, anchor: datetime, **times: Any) -> Iterator[datetime]:
-    parts = _explicit(rule, start)
-    frequency, interval, days = _FREQUENCY[rule.freq], rule.interval, _SEARCH[rule.freq] * rule.interval
-    by_year = rule.freq == "DAILY" and not rule.bysetpos and any(parts.values())
-    if by_year:
-        # The same dates, found faster: a year at a time, of which every n-th day counts.
-        frequency, interval, days = rrule.YEARLY, 1, _SEARCH["YEARLY"]
-        if not (parts["bymonthday"] or parts["byday"]):
-            parts["bymonthday"] = range(1, 32)
-    end = _END if days >= (_END - anchor).days else anchor + timedelta(days=days)
-    if rule.until is not None:
-        # A day's margin for the zone; the instant decides.
-        end = min(end, rule.until.replace(tzinfo=None) + timedelta(days=1))
-    weekdays = [rrule.weekday(day, n or None) for n, day in parts.pop("byday")]
-    found = iter(
-        rrule.rrule(
-            frequency,
-            dtstart=anchor.replace(month=1, day=1) if by_year else anchor,
-            interval=interval,
-            wkst=rule.wkst,
-            until=end,
-            bysetpos=rule.bysetpos or None,
-            byweekday=weekdays or None,
-            **{name: numbers or None for name, numbers in parts.items()},
-            **times,
-        )
-    )
-    if by_year and rule.interval > 1:
-        return (day for day in found if (day.date() - start.date()).days % rule.interval == 0)
-    return found
-
-
-def _explicit(rule: Rule, start: datetime) -> dict[str, Any]:
+class _Times(Sequence[int]):
     """
-    The parts that choose dates, those included that the rule leaves to DTSTART.
+    The times of a day as seconds since midnight, in order; up to 86,400, of which few are ever looked at.
     """
-    parts = {
-        "bymonth": rule.bymonth,
-        "bymonthday": rule.bymonthday,
-        "byyearday": rule.byyearday,
-        "byweekno": rule.byweekno,
-        "byday": rule.byday,
-    }
-    if rule.byday or rule.bymonthday or rule.byyearday:
-        return parts
-    if rule.byweekno or rule.freq == "WEEKLY":
-        return parts | {"byday": ((0, start.weekday()),)}
-    if rule.freq == "MONTHLY":
-        return parts | {"bymonthday": (start.day,)}
-    if rule.freq == "YEARLY":
-        return parts | {"bymonth": rule.bymonth or (start.month,), "bymonthday": (start.day,)}
-    return parts
+
+    def __init__(self, rule: Rule, start: datetime) -> None:
+        self._hours = rule.byhour or (start.hour,)
+        self._minutes = rule.byminute or (start.minute,)
+        self._seconds = rule.bysecond or (start.second,)
+
+    def __len__(self) -> int:
+        return len(self._hours) * len(self._minutes) * len(self._seconds)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [self[index] for index in range(len(self))[at]]
+        rest, second = divmod(at, len(self._seconds))
+        hour, minute = divmod(rest, len(self._minutes))
+        return self._hours[hour] * 3600 + self._minutes[minute] * 60 + self._seconds[second]
 
 
-def _anchor(rule: Rule, start: datetime, first: datetime) -> datetime | None:
-    """
-    The beginning of the last period of the rule that is not after *first*; None if that is beyond all calendars.
-    """
-    begin = datetime(start.year, start.month, start.day)  # noqa: DTZ001 - local
-    if first >= _END or begin >= _END:
-        return None
-    if rule.freq == "YEARLY":
-        return datetime(start.year + _whole(first.year - start.year, rule.interval), 1, 1)  # noqa: DTZ001 - local
-    if rule.freq == "MONTHLY":
-        months = start.year * 12 + start.month - 1
-        months += _whole(first.year * 12 + first.month - 1 - months, rule.interval)
-        return datetime(months // 12, months % 12 + 1, 1)  # noqa: DTZ001 - local
-    length = 7 if rule.freq == "WEEKLY" else 1
-    if rule.freq == "WEEKLY":
-        begin -= timedelta(days=(begin.weekday() - rule.wkst) % 7)
-    return begin + timedelta(days=_whole((first - begin).days, rule.interval * length))
-
-
-def _whole(distance: int, step: int) -> int:
-    return max(0, distance // step * step)
+def _seconds(wall: datetime) -> int:
+    # A fraction counts as the next second: times are whole.
+    return wall.hour * 3600 + wall.minute * 60 + wall.second + (wall.microsecond > 0)

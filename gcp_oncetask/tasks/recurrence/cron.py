@@ -12,6 +12,7 @@ from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
 from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
+from gcp_oncetask.tasks.recurrence.texts import short, within
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""
@@ -19,6 +20,7 @@ EPOCH: Final = "2001-01-01T00:00:00"
 _MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SUNDAY_FIRST: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _FIELDS: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
+_ITEM: Final = re.compile(r"(?P<first>\*|\w+(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?", re.ASCII)
 _MACROS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -35,8 +37,8 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
     A cron line, from the task's creation on.
 
     Five fields (minute, hour, day of month, month, day of week; numbers, names of months and days, ``*``, ``,``, ``-``,
-    ``/``) or ``@yearly``, ``@monthly``, ``@weekly``, ``@daily``, ``@hourly``. If both day fields are restricted, a day that
-    matches either will do, as in cron.
+    ``/``) or ``@yearly``, ``@monthly``, ``@weekly``, ``@daily``, ``@hourly``. Sunday is 0, 7 or ``SUN``, and a range may end
+    with it (``FRI-SUN``). If both day fields are restricted, a day that matches either will do, as in cron.
 
     Where clocks change: with every hour (``*``), the runs follow elapsed time and come in both passes of a fold. With
     chosen hours they are times of the local clock, as RFC 5545 has them: once in a fold (the first), none in a gap.
@@ -47,14 +49,19 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
         options: ``exdates``, ``rdates``, ``misfire``, ``misfire_limit``, ``overlap`` of ``Recurrence``.
 
     Raises:
-        RecurrenceError: The line can't be read, or never fires.
+        RecurrenceError: The line can't be read, has more than 10,000 characters, or never fires.
     """
-    texts = _MACROS.get(expression.strip().lower(), expression).upper().split()
+    if not isinstance(expression, str):
+        raise RecurrenceError(f"The cron line is {short(expression)}; it is a text like '30 2 * * *'.", field="cron")
+    line = within(expression, "cron").strip()
+    if line.startswith("@") and line.lower() not in _MACROS:
+        hint = words.hint(line.lower(), _MACROS)
+        raise RecurrenceError(f"The cron line {short(line)} is none of {', '.join(_MACROS)}.{hint}", field="cron")
+    texts = _MACROS.get(line.lower(), line).upper().split()
     if len(texts) != len(_FIELDS):
         names = ", ".join(name for name, _, _ in _FIELDS)
-        near = words.hint(expression.strip().lower(), _MACROS) if expression.strip().startswith("@") else ""
         raise RecurrenceError(
-            f"The cron line {expression!r} has {len(texts)} fields; it needs five: {names}.{near}", field="cron"
+            f"The cron line {short(expression)} has {len(texts)} fields; it needs five: {names}.", field="cron"
         )
     minutes, hours, days, months, weekdays = (
         _field(text, *spec, expression) for text, spec in zip(texts, _FIELDS, strict=True)
@@ -75,7 +82,16 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
         chosen.append("BYDAY=" + ",".join(WEEKDAYS[day] for day in weekday_names))
     both = any(texts[at].startswith("*") for at in (2, 4))
     rules = [[*parts, *chosen]] if both or len(chosen) < 2 else [[*parts, one] for one in chosen]
-    return Recurrence("\n".join(";".join(rule) for rule in rules), EPOCH, tz=tz, since_creation=True, **options)
+    rule = "\n".join(";".join(rule) for rule in rules)
+    try:
+        return Recurrence(rule, EPOCH, tz=tz, since_creation=True, **options)
+    except RecurrenceError as error:
+        if error.field != "rrule":
+            raise
+        raise RecurrenceError(
+            f"The cron line {short(expression)} never fires: its fields exclude each other, or exdates leave nothing of it.",
+            field="cron",
+        ) from None
 
 
 def every(interval: timedelta, *, start: datetime | None = None, **options: Unpack[RecurrenceOptions]) -> Recurrence:
@@ -109,26 +125,46 @@ def _part(name: str, numbers: list[int]) -> str:
 
 def _field(text: str, name: str, low: int, high: int, expression: str) -> list[int]:
     found: set[int] = set()
-    for item in text.split(","):
-        match = re.fullmatch(r"(\*|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?", item, re.ASCII)
-        step = int(match[4] or 1) if match else 0
-        first = low if match is None or match[1] == "*" else _number(match[2], name)
-        last = high if match is None or match[1] == "*" or (match[4] and not match[3]) else first
-        if match is not None and match[3]:
-            last = _number(match[3], name)
-        if not step or first is None or last is None or not low <= first <= last <= high:
-            raise RecurrenceError(
-                f"The cron line {expression!r} has {item!r} as {name}; it takes {low} to {high}, *, lists (1,2), ranges (1-5) "
-                "and steps (*/5).",
-                field="cron",
-            )
+    for item in dict.fromkeys(text.split(",")):
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            raise _bad(expression, item, name, low, high, "")
+        first = _number(match["first"].partition("-")[0], name, low)
+        last = _number(match["last"], name, high if match["first"] == "*" or match["step"] else first)
+        if match["last"] == "SUN" and first:
+            # As the end of a week.
+            last = 7
+        step = _number(match["step"], "step", 1)
+        if first is None or last is None or not (low <= first <= high and low <= last <= high):
+            raise _bad(expression, item, name, low, high, "")
+        if first > last:
+            raise _bad(expression, item, name, low, high, " A range ends after it begins: write two, with a comma.")
+        size = min(high - low + 1, 7 if name == "day of week" else 60)
+        if step is None or not 1 <= step <= size:
+            raise _bad(expression, item, name, low, high, f" A step is a number from 1 to {size}.")
         found.update(range(first, last + 1, step))
     return sorted(found)
 
 
-def _number(text: str, name: str) -> int | None:
+def _bad(expression: str, item: str, name: str, low: int, high: int, more: str) -> RecurrenceError:
+    names = {"month": ", JAN to DEC", "day of week": " (0 and 7 are Sunday), SUN to SAT"}.get(name, "")
+    return RecurrenceError(
+        f"The cron line {short(expression)} has {short(item)} as {name}; it takes {low} to {high}{names}, *, lists (1,2), "
+        f"ranges (1-5) and steps (*/5).{more}",
+        field="cron",
+    )
+
+
+def _number(text: str | None, name: str, otherwise: int | None) -> int | None:
+    """
+    What *text* means in a field; *otherwise* if it says nothing or ``*``, None if it means no number.
+    """
+    if text is None or text == "*":
+        return otherwise
     if text.isdecimal():
-        return int(text)
+        # A long row of zeros before it is no reason for an error, a long number is in no field.
+        digits = text.lstrip("0") or "0"
+        return int(digits) if len(digits) <= 4 else None
     if name == "month" and text in _MONTHS:
         return _MONTHS.index(text) + 1
     if name == "day of week" and text in _SUNDAY_FIRST:

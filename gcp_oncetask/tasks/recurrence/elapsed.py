@@ -2,176 +2,263 @@
 Runs of an hourly, minutely or secondly rule: steps of elapsed time, chosen by what the local clock shows at them.
 
 When clocks go back such a rule keeps its pace through both passes, and when they go forward it misses nothing that exists.
-dateutil counts these on the local clock, which repeats an instant in spring and loses an hour in autumn.
+
+A day is looked at as a whole: one bit for each of its seconds. Those that the local clock chooses are one number, those that the
+steps reach are another, and the runs are the bits that both have. So a day costs the same whatever the rule, and only days whose
+date is chosen are looked at.
 """
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Final
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Final, NamedTuple
 
+from gcp_oncetask.tasks.recurrence.days import END_YEAR, Days, positions
 from gcp_oncetask.tasks.recurrence.rule import Rule
-from gcp_oncetask.tasks.recurrence.zones import Candidate, at_instant, wall_time
+from gcp_oncetask.tasks.recurrence.zones import LOOK_AHEAD, Candidate, at_instant, wall_time
 
 MAX_STEPS: Final = 15_000
-"""Periods without a run (or days without a matching date) in a row after which the rule counts as exhausted."""
+"""Days that the rule chooses (or steps, where they are longer) without a run in a row, after which it counts as exhausted."""
+MISSED: Final = 7
+"""A period of which BYSETPOS chooses nothing counts as so many of them: it costs more."""
 
-_UNITS: Final = {"HOURLY": timedelta(hours=1), "MINUTELY": timedelta(minutes=1), "SECONDLY": timedelta(seconds=1)}
-_MINUTE: Final = timedelta(minutes=1)
+_UNITS: Final = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
+_DAY: Final = 86_400
+_FEW: Final = 5_000
 _SECOND: Final = timedelta(seconds=1)
-_END: Final = datetime(9990, 1, 1, tzinfo=UTC)
+_END: Final = datetime(END_YEAR, 1, 1, tzinfo=UTC)
 
 
-def walk(rule: Rule, start: Candidate, zone: tzinfo, floor: datetime) -> Iterator[Candidate]:
+class _Steady(NamedTuple):
     """
-    The runs of *rule* from the instant *floor* on, in order; COUNT and EXDATE not looked at.
+    A time without a change of clocks.
+
+    Attributes:
+        begin: Its first second.
+        end: The second behind it.
+        day: The local date at its beginning, as an ordinal.
+        time: The local time there, in seconds since midnight.
+    """
+
+    begin: int
+    end: int
+    day: int
+    time: int
+
+
+class Elapsed:
+    """
+    Finds the runs of one rule. Instants are whole seconds since DTSTART.
 
     Args:
         rule: Its frequency is HOURLY or shorter.
         start: DTSTART.
         zone: Of the local clock.
-        floor: Aware UTC, not before the start.
+        steps: At most ``MAX_STEPS``, see there.
     """
-    unit, origin = _UNITS[rule.freq], _origin(rule, start, zone)
-    stride = unit * rule.interval
-    number = max(0, (floor - origin - unit) // stride)
-    # Within a period its minutes and seconds are looked at one by one, where they are chosen.
-    looks = (60 if rule.freq == "HOURLY" and rule.byminute else 1) * (
-        60 if rule.bysecond and rule.freq != "SECONDLY" else 1
-    )
-    idle = 0
-    while idle < MAX_STEPS:
-        if (_END - origin) // stride < number:
+
+    def __init__(self, rule: Rule, start: Candidate, zone: tzinfo, steps: int = MAX_STEPS) -> None:
+        self._rule, self._zone, self._steps = rule, zone, steps
+        self._base = start.instant
+        wall = wall_time(start.instant, zone)
+        self._days = Days(rule, wall)
+        self._unit = _UNITS[rule.freq]
+        self._stride = self._unit * rule.interval
+        self._lead = (wall.minute * 60 + wall.second) % self._unit
+        self._end = (_END - self._base) // _SECOND
+        if rule.plain:
             return
-        period = origin + stride * number
-        if rule.until is not None and period > rule.until:
-            return
-        jump = None if rule.plain else _jump(rule, zone, period, unit)
-        if jump is not None:
-            number = max(number + 1, (jump - origin - unit) // stride + 1)
-            idle += 1
-            continue
-        idle += 1 + looks // 10
-        for slot in _chosen(rule, wall_time(start.instant, zone), zone, period, floor):
-            if rule.until is not None and slot > rule.until:
-                return
-            if slot >= floor:
-                idle = 0
-                yield at_instant(slot, zone)
-        number += 1
+        minutes = range(60) if rule.byminute or rule.freq != "HOURLY" else (wall.minute,)
+        seconds = range(60) if rule.bysecond or rule.freq == "SECONDLY" else (wall.second,)
+        self._slots = _bits(minutes, 60, _bits(seconds)) & ((1 << self._unit) - 1)
+        self._grid = _repeated(self._slots, self._stride, self._unit + _DAY)
+        hour = _bits(rule.byminute or range(60), 60, _bits(rule.bysecond or range(60)))
+        self._chosen = _bits(rule.byhour or range(24), 3600, hour)
+        # Of few times of the day one knows at once whether a day's steps can reach one.
+        times, slots = self._chosen.bit_count(), self._slots.bit_count()
+        self._reach: frozenset[int] | None = None
+        if times * slots <= _FEW:
+            within = list(_each(self._slots))
+            self._reach = frozenset((slot - time) % self._stride for time in _each(self._chosen) for slot in within)
+        self._most = (len(rule.byminute) or 1 if rule.freq == "HOURLY" else 1) * (
+            len(rule.bysecond) or 1 if rule.freq != "SECONDLY" else 1
+        )
 
+    def walk(self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = False) -> Iterator[Candidate]:
+        """
+        The runs from the instant *floor* on and before *ceiling*, in order; COUNT and EXDATE not looked at.
 
-def last_of(rule: Rule, start: Candidate, count: int) -> datetime:
-    """
-    The last of *count* runs of a rule that has one per interval.
-    """
-    return start.instant + _UNITS[rule.freq] * rule.interval * (count - 1)
+        Args:
+            floor: Aware UTC, not before the start.
+            ceiling: Aware UTC; None: without end.
+            skipped: As in ``Calendar.walk``; a gap leaves out none of these runs.
+        """
+        end = self._end
+        if ceiling is not None:
+            end = min(end, -((self._base - ceiling) // _SECOND))
+        if self._rule.until is not None:
+            end = min(end, (self._rule.until - self._base) // _SECOND + 1)
+        for second in self._from(-((self._base - floor) // _SECOND), end):
+            yield at_instant(self._base + timedelta(seconds=second), self._zone)
 
-
-def _origin(rule: Rule, start: Candidate, zone: tzinfo) -> datetime:
-    wall = wall_time(start.instant, zone)
-    if rule.freq == "HOURLY":
-        return start.instant - timedelta(minutes=wall.minute, seconds=wall.second)
-    return start.instant - timedelta(seconds=wall.second) if rule.freq == "MINUTELY" else start.instant
-
-
-def _chosen(rule: Rule, start: datetime, zone: tzinfo, period: datetime, floor: datetime) -> Iterable[datetime]:
-    """
-    The runs in one period, perhaps some before *floor*.
-    """
-    if not rule.bysetpos:
-        return _slots(rule, start, zone, period, floor)
-    found = list(_slots(rule, start, zone, period, period))
-    places = {at - 1 if at > 0 else len(found) + at for at in rule.bysetpos}
-    return [slot for at, slot in enumerate(found) if at in places]
-
-
-def _slots(rule: Rule, start: datetime, zone: tzinfo, period: datetime, floor: datetime) -> Iterator[datetime]:
-    minutes = seconds = range(1)
-    if rule.freq == "HOURLY":
-        minutes = range(60) if rule.byminute else range(start.minute, start.minute + 1)
-    if rule.freq != "SECONDLY":
-        seconds = range(60) if rule.bysecond else range(start.second, start.second + 1)
-    for minute in minutes:
-        begin = period + _MINUTE * minute
-        if begin + _MINUTE <= floor:
-            continue
-        wall = wall_time(begin, zone)
-        # Offsets with odd seconds are history (Monrovia until 1972); there a minute begins within this one.
-        if rule.byminute and wall.second == 0 and wall.minute not in rule.byminute:
-            continue
-        for slot in (begin + _SECOND * second for second in seconds):
-            if rule.plain or _fits(rule, wall_time(slot, zone)):
-                yield slot
-
-
-def _fits(rule: Rule, wall: datetime) -> bool:
-    return (
-        (not rule.byhour or wall.hour in rule.byhour)
-        and (not rule.byminute or wall.minute in rule.byminute)
-        and (not rule.bysecond or wall.second in rule.bysecond)
-        and _on(rule, wall.date())
-    )
-
-
-def _on(rule: Rule, day: date) -> bool:
-    if rule.bymonth and day.month not in rule.bymonth:
-        return False
-    if rule.bymonthday:
-        length = monthrange(day.year, day.month)[1]
-        if day.day not in rule.bymonthday and day.day - length - 1 not in rule.bymonthday:
-            return False
-    if rule.byyearday:
-        length = date(day.year, 12, 31).timetuple().tm_yday
-        number = day.timetuple().tm_yday
-        if number not in rule.byyearday and number - length - 1 not in rule.byyearday:
-            return False
-    return not rule.byday or any(day.weekday() == weekday for _, weekday in rule.byday)
-
-
-def _jump(rule: Rule, zone: tzinfo, period: datetime, unit: timedelta) -> datetime | None:
-    """
-    If nothing in the period can be a run: an instant that the next run is not before. None: look into the period.
-    """
-    wall, last = wall_time(period, zone), wall_time(period + unit - _SECOND, zone)
-    target = _next_wall(rule, wall, last)
-    if target is None:
-        return None
-    # In a gap the times behind the target come sooner than the local clock says; in a fold it shows those before it once more.
-    readings = (target.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    return min(*readings, period + (target - wall))
-
-
-def _next_wall(rule: Rule, wall: datetime, last: datetime) -> datetime | None:
-    if not _on(rule, wall.date()) and not _on(rule, last.date()):
-        return _next_day(rule, wall.date())
-    if rule.byhour and wall.hour not in rule.byhour and last.hour not in rule.byhour:
-        later = [hour for hour in rule.byhour if hour > wall.hour]
-        midnight = wall.replace(hour=0, minute=0, second=0)
-        return midnight.replace(hour=later[0]) if later else midnight + timedelta(days=1)
-    if rule.freq == "HOURLY":
-        return None
-    if rule.byminute and wall.minute not in rule.byminute and last.minute not in rule.byminute:
-        later = [minute for minute in rule.byminute if minute > wall.minute]
-        hour = wall.replace(minute=0, second=0)
-        return hour.replace(minute=later[0]) if later else hour + timedelta(hours=1)
-    if rule.freq == "SECONDLY" and rule.bysecond and wall.second not in rule.bysecond:
-        later = [second for second in rule.bysecond if second > wall.second]
-        minute = wall.replace(second=0)
-        return minute.replace(second=later[0]) if later else minute + _MINUTE
-    return None
-
-
-def _next_day(rule: Rule, day: date) -> datetime:
-    for _ in range(MAX_STEPS):
-        if day.year >= _END.year:
-            break
-        if rule.bymonth and day.month not in rule.bymonth:
-            day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+    def last_of(self, count: int) -> datetime:
+        """
+        The last of *count* runs from DTSTART on, or of all if there are fewer.
+        """
+        last = 0
+        if self._rule.plain:
+            last = min(self._stride * (count - 1), self._end)
+        elif self._rule.bysetpos:
+            for number, second in enumerate(self._from(0, self._end), 1):
+                last = second
+                if number == count:
+                    break
         else:
-            day += timedelta(days=1)
-        if _on(rule, day):
-            return datetime.combine(day, time.min)
-    return datetime(_END.year, 1, 2)  # noqa: DTZ001 - local; there is none
+            for begin, _, bits in self._pieces(0, self._end):
+                there = bits.bit_count()
+                last, count = begin + _nth(bits, min(count, there)), count - there
+                if count <= 0:
+                    break
+        return self._base + timedelta(seconds=last)
+
+    def _from(self, floor: int, end: int) -> Iterator[int]:
+        if self._rule.plain:
+            first = max(0, -(-floor // self._stride)) * self._stride
+            return iter(range(first, end, self._stride))
+        if self._rule.bysetpos:
+            return self._placed(floor, end)
+        return (begin + bit for begin, _, bits in self._pieces(floor, end) for bit in _each(bits))
+
+    def _placed(self, floor: int, end: int) -> Iterator[int]:
+        """
+        The runs that BYSETPOS chooses among those of each period.
+        """
+        if min(map(abs, self._rule.bysetpos)) > self._most:
+            return
+        at, missed = floor - (floor + self._lead) % self._stride, 0
+        for begin, stop, bits in self._pieces(at, end):
+            # What is left of the piece begins at *low*.
+            low, left = begin, bits
+            while left and missed * MISSED < self._steps:
+                if low < at:
+                    low, left = at, left >> (at - low)
+                    continue
+                hit = low + _nth(left, 1)
+                period = hit - (hit + self._lead) % self._stride
+                at = period + self._unit
+                if low <= period and at <= stop:
+                    there = (left >> (period - low)) & ((1 << self._unit) - 1)
+                else:
+                    there = sum(part << (first - period) for first, _, part in self._pieces(period, at))
+                places = positions(self._rule.bysetpos, there.bit_count())
+                missed = 0 if places else missed + 1
+                seconds = (period + _nth(there, place + 1) for place in places)
+                yield from (second for second in seconds if floor <= second < end)
+
+    def _pieces(self, second: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """
+        Stretches of one date in which no clock changes, from *second* on and before *end*: where each begins and ends, and its
+        runs as bits; those without runs are left out.
+        """
+        idle, steady = 0, _Steady(second, second, 0, 0)
+        year = self._days.of(self._local(second).year)
+        while second < end and idle < self._steps:
+            over = (second + self._lead) % self._stride
+            if over >= self._unit:
+                second += self._stride - over
+                continue
+            if second >= steady.end:
+                steady = self._steady(second)
+            days, time = divmod(steady.time + second - steady.begin, _DAY)
+            day = steady.day + days
+            if not 0 <= day - year.begin < year.length:
+                year = self._days.of(date.fromordinal(day).year)
+            if day - year.begin not in year.chosen:
+                upcoming = self._days.after(day)
+                if upcoming is None:
+                    return
+                counted = second + (upcoming - day) * _DAY - time
+                second = counted if counted < steady.end else self._midnight(upcoming, second, counted)
+                idle += 1
+                continue
+            stop = min(second + _DAY - time, steady.end)
+            bits = 0
+            if self._reach is None or (over - time) % self._stride in self._reach:
+                bits = (self._chosen >> time) & (self._grid >> over)
+                if min(stop, end) - second < _DAY - time:
+                    bits &= (1 << (min(stop, end) - second)) - 1
+            idle = 0 if bits else idle + 1
+            if bits:
+                yield second, min(stop, end), bits
+            second = stop
+
+    def _local(self, second: int) -> datetime:
+        return (self._base + timedelta(seconds=second)).astimezone(self._zone)
+
+    def _steady(self, second: int) -> _Steady:
+        """
+        The time from *second* on in which no clock changes, or the first part of it.
+        """
+        wall = self._local(second)
+        low, high = second, second + LOOK_AHEAD * _DAY
+        if self._local(high).utcoffset() != wall.utcoffset():
+            while high - low > 1:
+                middle = (low + high) // 2
+                same = self._local(middle).utcoffset() == wall.utcoffset()
+                low, high = (middle, high) if same else (low, middle)
+        return _Steady(second, high, wall.toordinal(), wall.hour * 3600 + wall.minute * 60 + wall.second)
+
+    def _midnight(self, day: int, second: int, counted: int) -> int:
+        """
+        An instant after *second* that the date *day* does not begin before; *counted* is its midnight if no clock changes.
+        """
+        midnight = datetime.fromordinal(day).replace(tzinfo=self._zone)
+        # In a gap the times behind the target come sooner than the local clock says; in a fold it shows those before it twice.
+        readings = [(midnight.replace(fold=fold).astimezone(UTC) - self._base) // _SECOND for fold in (0, 1)]
+        return max(second + 1, min(counted, *readings))
+
+
+def _bits(numbers: Iterable[int], width: int = 1, pattern: int = 1) -> int:
+    """
+    *pattern* at each of *numbers* times *width*.
+    """
+    found = 0
+    for number in numbers:
+        found |= pattern << (number * width)
+    return found
+
+
+def _repeated(pattern: int, distance: int, length: int) -> int:
+    """
+    *pattern* again and again at a *distance*, over *length* bits at least.
+    """
+    while distance < length:
+        pattern |= pattern << distance
+        distance *= 2
+    return pattern
+
+
+def _nth(bits: int, n: int) -> int:
+    """
+    The place of the n-th bit that is set, from 0.
+    """
+    if n == 1:
+        return (bits & -bits).bit_length() - 1
+    low, high = 0, bits.bit_length()
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if (bits & ((1 << middle) - 1)).bit_count() >= n else (middle, high)
+    return low
+
+
+def _each(bits: int) -> Iterator[int]:
+    """
+    The places of the bits that are set.
+    """
+    at = -1
+    while bits:
+        step = (bits & -bits).bit_length()
+        bits >>= step
+        at += step
+        yield at

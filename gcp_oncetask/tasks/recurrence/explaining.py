@@ -5,10 +5,14 @@ The next runs of a recurrence in words, with what happens where the clocks chang
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.value import Recurrence
 from gcp_oncetask.tasks.recurrence.zones import Candidate, Fit, require_aware
+
+MAX_IDLE: Final = 1_000
+"""Lines without a run, after which no more are looked for."""
 
 
 def explain(recurrence: Recurrence, n: int = 10, after: datetime | None = None) -> list[str]:
@@ -21,7 +25,8 @@ def explain(recurrence: Recurrence, n: int = 10, after: datetime | None = None) 
         after: Runs strictly after this instant; None begins with the first.
 
     Returns:
-        Lines like ``2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)``; a recurrence that ends says so in the last one.
+        Lines like ``2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)``; a recurrence that ends says so in the last one. Of the
+        runs that one change of the clocks leaves out, ten lines at most; after ``MAX_IDLE`` lines that are no runs, no more.
 
     Raises:
         RecurrenceError: The instant is naive, or *n* less than 1.
@@ -37,6 +42,8 @@ def explain(recurrence: Recurrence, n: int = 10, after: datetime | None = None) 
     for found in recurrence.schedule.candidates(floor):
         if runs == n:
             return lines
+        if len(lines) - runs >= MAX_IDLE:
+            return [*lines, f"and so on: of the runs so far, {MAX_IDLE} did not take place"]
         if found.fit is Fit.SKIPPED:
             lines.append(f"{found.wall}: {found.wall:%H:%M} does not exist on this day (clocks go forward): no run")
         elif after is not None and found.instant <= after:

@@ -15,12 +15,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask.tasks.recurrence.texts import short, within
 
 FREQUENCIES: Final = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 MAX_INTERVAL: Final = 100_000_000
 MAX_COUNT: Final = 10_000
-"""The largest COUNT where the last run is found by counting; a plain secondly, minutely or hourly rule has no such limit."""
+"""
+The largest COUNT, or sum of them, where the last run is found by counting; a plain secondly, minutely or hourly rule has no such
+limit.
+"""
+MAX_RULES: Final = 10
+"""Different rules of one text, at most."""
 
 # Part: smallest number, largest number, whether a negative one counts from the end.
 _NUMBERS: Final = {
@@ -34,8 +40,8 @@ _NUMBERS: Final = {
     "BYSETPOS": (1, 366, True),
 }
 _PARTS: Final = ("FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY", *_NUMBERS)
-_UNTIL: Final = re.compile(r"\d{8}T\d{6}Z")
-_DAY: Final = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
+_UNTIL: Final = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_DAY: Final = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +98,7 @@ class Rule:
 
 def parse(text: str) -> tuple[Rule, ...]:
     """
-    The rules in *text*, one on each line, each with or without ``RRULE:`` before it.
+    The different rules in *text*, one on each line, each with or without ``RRULE:`` before it.
 
     Raises:
         RecurrenceError: It is no rule, or one that RFC 5545 forbids.
@@ -101,13 +107,20 @@ def parse(text: str) -> tuple[Rule, ...]:
         raise _bad(
             "rrule is empty; give a rule of RFC 5545, like FREQ=DAILY;BYHOUR=9 (dtstart alone is no recurrence)."
         )
-    return tuple(_rule(line.strip()) for line in text.strip().splitlines())
+    lines = within(text, "rrule").strip().splitlines()
+    rules = tuple(dict.fromkeys(_rule(line.strip()) for line in dict.fromkeys(lines)))
+    if len(rules) > MAX_RULES:
+        raise _bad(f"rrule holds {len(rules)} different rules; it takes at most {MAX_RULES}.")
+    counted = sum(rule.count for rule in rules if rule.count is not None and not (rule.elapsed and rule.plain))
+    if counted > MAX_COUNT:
+        raise _bad(f"COUNT in rrule adds up to {counted}, more than {MAX_COUNT}; end such rules with UNTIL.")
+    return rules
 
 
 def _rule(line: str) -> Rule:
     upper = line.upper()
     if upper.startswith(("DTSTART", "EXDATE", "RDATE", "EXRULE")):
-        name = re.split("[:;=]", upper, maxsplit=1)[0]
+        name = short(re.split("[:;=]", upper, maxsplit=1)[0], quoted=False)
         raise _bad(
             f"rrule holds a line {name}; it takes rules only: give dtstart=, exdates=, rdates= and tz= for the rest."
         )
@@ -117,14 +130,14 @@ def _rule(line: str) -> Rule:
         if name == "DTSTART":
             raise _bad("rrule has a part DTSTART; give the start as dtstart=.")
         if name not in _PARTS:
-            raise _bad(f"rrule has a part {name!r}; the parts of a rule are {', '.join(_PARTS)}.")
+            raise _bad(f"rrule has a part {short(name)}; the parts of a rule are {', '.join(_PARTS)}.")
         if not equals or not value:
             raise _bad(f"{name} in rrule has no value.")
         if name in parts:
             raise _bad(f"rrule has {name} twice; a part may stand there once.")
         parts[name] = value
     if parts.get("FREQ") not in FREQUENCIES:
-        raise _bad(f"rrule {line!r} needs FREQ= with one of {', '.join(FREQUENCIES)}.")
+        raise _bad(f"rrule {short(line)} needs FREQ= with one of {', '.join(FREQUENCIES)}.")
     rule = Rule(
         freq=parts["FREQ"],
         interval=_number("INTERVAL", parts.get("INTERVAL", "1"), 1, MAX_INTERVAL),
@@ -164,7 +177,7 @@ def _only(rule: Rule) -> Rule:
 def _number(name: str, text: str, low: int, high: int) -> int:
     if re.fullmatch(r"\d{1,12}", text, re.ASCII) and low <= int(text) <= high:
         return int(text)
-    raise _bad(f"{name}={text} in rrule must be a whole number from {low} to {high}.")
+    raise _bad(f"{name}={short(text, quoted=False)} in rrule must be a whole number from {low} to {high}.")
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
@@ -172,7 +185,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     found = set()
     for item in text.split(","):
         if not re.fullmatch(r"[+-]?\d{1,3}", item, re.ASCII):
-            raise _bad(f"{name} in rrule has {item!r}; it is a list of whole numbers, like {low},{high}.")
+            raise _bad(f"{name} in rrule has {short(item)}; it is a list of whole numbers, like {low},{high}.")
         number = int(item)
         if not low <= (abs(number) if signed else number) <= high:
             either = f", or from -{high} to -{low} counted from the end" if signed else ""
@@ -187,7 +200,7 @@ def _days(text: str) -> tuple[tuple[int, int], ...]:
         match = _DAY.fullmatch(item)
         if not match or (match[1] and not 1 <= abs(int(match[1])) <= 53):
             raise _bad(
-                f"BYDAY in rrule has {item!r}; it is a list of {', '.join(WEEKDAYS)}, with a number before like -1FR."
+                f"BYDAY in rrule has {short(item)}; it is a list of {', '.join(WEEKDAYS)}, with a number before like -1FR."
             )
         found.add((int(match[1] or 0), WEEKDAYS.index(match[2])))
     return tuple(sorted(found))
@@ -195,7 +208,7 @@ def _days(text: str) -> tuple[tuple[int, int], ...]:
 
 def _weekday(text: str) -> int:
     if text not in WEEKDAYS:
-        raise _bad(f"WKST={text} in rrule must be one of {', '.join(WEEKDAYS)}.")
+        raise _bad(f"WKST={short(text, quoted=False)} in rrule must be one of {', '.join(WEEKDAYS)}.")
     return WEEKDAYS.index(text)
 
 
@@ -206,7 +219,8 @@ def _until(text: str) -> datetime:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise _bad(
-            f"UNTIL={text} in rrule must be an instant in UTC, like 20261231T225959Z: the rule has a time zone or is in UTC."
+            f"UNTIL={short(text, quoted=False)} in rrule must be an instant in UTC, like 20261231T225959Z: the rule has a time "
+            "zone or is in UTC."
         ) from None
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
 from heapq import merge
-from itertools import islice
 
-from gcp_oncetask.tasks.recurrence import calendar, elapsed
+from gcp_oncetask.tasks.recurrence.calendar import MAX_YEARS, Calendar
+from gcp_oncetask.tasks.recurrence.days import END_YEAR
+from gcp_oncetask.tasks.recurrence.elapsed import MAX_STEPS, Elapsed
 from gcp_oncetask.tasks.recurrence.rule import Rule
 from gcp_oncetask.tasks.recurrence.zones import Candidate, Fit
 
@@ -36,27 +37,29 @@ class Schedule:
     excluded: frozenset[datetime]
 
     @cached_property
+    def finders(self) -> dict[Rule, Calendar | Elapsed]:
+        """
+        What finds the runs of each rule. Several share the steps and years after which one without runs counts as exhausted.
+        """
+        steps, years = MAX_STEPS // len(self.rules), MAX_YEARS // len(self.rules)
+        return {
+            rule: Elapsed(rule, self.start, self.zone, steps)
+            if rule.elapsed
+            else Calendar(rule, self.start, self.zone, years)
+            for rule in self.rules
+        }
+
+    @cached_property
     def last(self) -> dict[Rule, datetime]:
         """
         The last run of each rule that has a COUNT, found by counting once (or at once, where nothing is chosen).
         """
-        return {rule: self._last(rule, rule.count) for rule in self.rules if rule.count is not None}
+        return {rule: self.finders[rule].last_of(rule.count) for rule in self.rules if rule.count is not None}
 
-    def _last(self, rule: Rule, count: int) -> datetime:
-        if rule.elapsed and rule.plain:
-            return elapsed.last_of(rule, self.start, count)
-        runs = (found for found in self._walk(rule, self.start.instant) if found.fit is not Fit.SKIPPED)
-        last = self.start.instant
-        for found in islice(runs, count):
-            last = found.instant
-        return last
-
-    def _walk(self, rule: Rule, floor: datetime) -> Iterator[Candidate]:
-        walk = elapsed.walk if rule.elapsed else calendar.walk
-        return walk(rule, self.start, self.zone, max(floor, self.start.instant))
-
-    def _rule(self, rule: Rule, floor: datetime) -> Iterator[Candidate]:
-        runs = self._walk(rule, floor)
+    def _rule(self, rule: Rule, floor: datetime, ceiling: datetime | None, *, skipped: bool) -> Iterator[Candidate]:
+        if floor.year >= END_YEAR:
+            return
+        runs = self.finders[rule].walk(max(floor, self.start.instant), ceiling, skipped=skipped)
         if rule.count is None:
             yield from runs
         elif floor <= self.start.instant:
@@ -70,32 +73,42 @@ class Schedule:
                     return
                 yield found
 
-    def candidates(self, floor: datetime) -> Iterator[Candidate]:
+    def candidates(
+        self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = True
+    ) -> Iterator[Candidate]:
         """
-        Everything at or after *floor*, in order: skipped and excluded ones included, one per instant otherwise.
+        Everything at or after *floor* and before *ceiling*, in order: excluded ones included, one per instant.
+
+        Args:
+            floor: Aware UTC.
+            ceiling: Aware UTC; None: without end.
+            skipped: Whether the runs that a gap leaves out are given too, at most some of each gap.
         """
-        extra = (found for found in self.extra if found.instant >= floor)
+        extra = (
+            found for found in self.extra if found.instant >= floor and (ceiling is None or found.instant < ceiling)
+        )
         seen: datetime | None = None
-        for found in merge(*(self._rule(rule, floor) for rule in self.rules), extra, key=lambda one: one.instant):
+        walks = (self._rule(rule, floor, ceiling, skipped=skipped) for rule in self.rules)
+        for found in merge(*walks, extra, key=lambda one: one.instant):
             if found.fit is Fit.SKIPPED:
                 yield found
             elif found.instant != seen:
                 seen = found.instant
                 yield found
 
-    def runs(self, floor: datetime) -> Iterator[datetime]:
+    def runs(self, floor: datetime, ceiling: datetime | None = None) -> Iterator[datetime]:
         """
-        The runs at or after *floor*, aware UTC, in order.
+        The runs at or after *floor* and before *ceiling*, aware UTC, in order.
         """
-        for found in self.candidates(floor):
-            if found.fit is not Fit.SKIPPED and found.instant not in self.excluded:
+        for found in self.candidates(floor, ceiling, skipped=False):
+            if found.instant not in self.excluded:
                 yield found.instant
 
-    def first(self, floor: datetime) -> datetime | None:
+    def first(self, floor: datetime, ceiling: datetime | None = None) -> datetime | None:
         """
-        The first run at or after *floor*.
+        The first run at or after *floor* and before *ceiling*.
         """
-        return next(self.runs(floor), None)
+        return next(self.runs(floor, ceiling), None)
 
     def latest(self, low: datetime, high: datetime, step: timedelta = _SECOND) -> datetime | None:
         """
@@ -106,21 +119,21 @@ class Schedule:
             high: Exclusive, aware UTC.
             step: How far back from *high* to look first; the distance of two runs is best.
         """
-        found = self.first(low)
-        if found is None or found >= high:
+        found = self.first(low, high)
+        if found is None:
             return None
         while high - step > found:
-            near = self.first(high - step)
-            if near is not None and near < high:
+            near = self.first(high - step, high)
+            if near is not None:
                 found = near
                 break
             step *= 4
         end = high
-        while (after := self.first(found + _SECOND)) is not None and after < end:
+        while (after := self.first(found + _SECOND, end)) is not None:
             found = after
             middle = found + (end - found) // 2
-            later = self.first(middle)
-            if later is not None and later < end:
+            later = self.first(middle, end)
+            if later is not None:
                 found = max(found, later)
             else:
                 end = middle

@@ -15,6 +15,7 @@ from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import parse
 from gcp_oncetask.tasks.recurrence.schedule import Schedule
+from gcp_oncetask.tasks.recurrence.texts import short
 from gcp_oncetask.tasks.recurrence.zones import (
     Candidate,
     at_instant,
@@ -105,13 +106,14 @@ class Recurrence:
         words.check("overlap", self.overlap, get_args(Overlap), RecurrenceError, field="overlap")
         if type(self.misfire_limit) is not int or not 1 <= self.misfire_limit <= MAX_MISFIRE_LIMIT:
             raise RecurrenceError(
-                f"misfire_limit is {self.misfire_limit!r}; it is a number of runs from 1 to {MAX_MISFIRE_LIMIT}.",
+                f"misfire_limit is {short(self.misfire_limit, quoted=False)}; "
+                f"it is a number of runs from 1 to {MAX_MISFIRE_LIMIT}.",
                 field="misfire_limit",
             )
         if self.first() is None:
             raise RecurrenceError(
-                f"rrule {self.rrule!r} never fires from {self.dtstart} on: its parts exclude each other, it ends before "
-                "it starts, or exdates leave nothing of it.",
+                f"rrule {short(self.rrule)} never fires from {short(self.dtstart, quoted=False)} on: its parts exclude each "
+                "other, it ends before it starts, or exdates leave nothing of it.",
                 field="rrule",
             )
 
@@ -125,7 +127,7 @@ class Recurrence:
             return zone_named(str(self.tz))
         if start.utcoffset() is None:
             raise RecurrenceError(
-                f"dtstart is {self.dtstart!r}, a local time without a zone; give tz= (like Europe/Berlin), or Z for UTC.",
+                f"dtstart is {short(self.dtstart)}, a local time without a zone; give tz= (like Europe/Berlin), or Z for UTC.",
                 field="dtstart",
             )
         return offset_of(start)
@@ -140,7 +142,7 @@ class Recurrence:
         return Schedule(
             self._time(self.dtstart, "dtstart"),
             self.zone,
-            tuple(dict.fromkeys(parse(self.rrule))),
+            parse(self.rrule),
             tuple(extra),
             excluded,
         )
@@ -152,7 +154,7 @@ class Recurrence:
                 return place(time, self.zone)
             return at_instant(time.astimezone(UTC), self.zone)
         except OverflowError:
-            raise RecurrenceError(f"{field} is {text!r}, beyond the calendar.", field=field) from None
+            raise RecurrenceError(f"{field} is {short(text)}, beyond the calendar.", field=field) from None
 
     def first(self, at_or_after: datetime | None = None) -> datetime | None:
         """

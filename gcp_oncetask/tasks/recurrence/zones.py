@@ -11,10 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from enum import Enum
+from functools import cache
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask.tasks.recurrence.texts import short
+
+LOOK_AHEAD: Final = 3
+"""No zone of the database has ever changed its clocks and changed them back within so many days (Freetown took four, in 1939)."""
 
 
 class Fit(Enum):
@@ -59,11 +65,20 @@ def zone_named(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
+        # A name of a hundred characters is like none.
         raise RecurrenceError(
-            f"tz is {name!r}, which is no zone of the IANA database; use a name like Europe/Berlin."
-            f"{words.hint(name, available_timezones())}",
+            f"tz is {short(name)}, which is no zone of the IANA database; use a name like Europe/Berlin."
+            f"{words.hint(str(name)[:100], _zones())}",
             field="tz",
         ) from None
+
+
+@cache
+def _zones() -> tuple[str, ...]:
+    """
+    The names of all zones: a walk through the zone data, which takes a while.
+    """
+    return tuple(sorted(available_timezones()))
 
 
 def wall_time(instant: datetime, zone: tzinfo) -> datetime:
@@ -113,8 +128,8 @@ def read_time(text: str, field: str) -> datetime:
         return datetime.fromisoformat(text.strip().upper()).replace(microsecond=0)
     except (ValueError, AttributeError):
         raise RecurrenceError(
-            f"{field} is {text!r}; it must be a date with a time, like 20260131T090000, 2026-01-31T09:00:00 (local, with tz=) "
-            "or 20260131T090000Z (UTC).",
+            f"{field} is {short(text)}; it must be a date with a time, like 20260131T090000, 2026-01-31T09:00:00 (local, with "
+            "tz=) or 20260131T090000Z (UTC).",
             field=field,
         ) from None
 
