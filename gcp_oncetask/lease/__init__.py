@@ -70,7 +70,7 @@ from gcp_oncetask.lease.expiry import (
     sent,
     take_over,
 )
-from gcp_oncetask.lease.people import cancel, finish, pause, replace, reset, resolve, resume
+from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
     EARLY,
     LATE_EVIDENCE,
@@ -111,6 +111,7 @@ __all__ = [
     "postpone",
     "ready",
     "recur",
+    "redeclare",
     "redispatch",
     "release",
     "renew",

@@ -72,6 +72,29 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
 
 
+def redeclare(lock: Lock, target: Target, nonce: str, at: Moment) -> Put | Refused:
+    """
+    A newer payload or schedule for a generator: it holds for all that the generator makes from now on.
+
+    One that waits, paused or not, is due at *target*'s time instead; one that has ended recurs again. Without a time the
+    schedule is over, and so is the generator.
+    """
+    if lock.status is not Status.SCHEDULED and not lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}")
+    revision, upcoming = lock.wanted + 1, target.wait_until
+    # A generator has no attempts: what is asked for is in force at once.
+    newer = lock.but(wanted=revision, granted=revision, wanted_by=nonce, traceparent=target.traceparent)
+    if upcoming is None and lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}, and its new schedule has no run left")
+    if upcoming is None:
+        return writes.ended(newer, Status.COMPLETED, at, Outcome.COMPLETED)
+    if lock.finished:
+        return writes.scheduled(newer.but(paused=False), target, nonce, at, base=lock.sequence)
+    moved = upcoming != lock.wait_until
+    fresh = newer.but(wait_until=upcoming, dispatches=lock.dispatches + moved)
+    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
+
+
 def pause(lock: Lock, at: Moment) -> Put | Refused:
     """
     Let a generator make no occurrences until it is resumed.

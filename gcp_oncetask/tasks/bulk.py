@@ -18,7 +18,7 @@ from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.creation import Draft
-from gcp_oncetask.tasks.data import TaskData, difference
+from gcp_oncetask.tasks.data import TaskData
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.manager import Created, TaskManager
@@ -105,7 +105,7 @@ def _item(
     made, other = drafts[index], drafts[counts[drafts[index].name]]
     if made.kind.on_conflict == "replace":
         return Created(made.name.id, created=False, dispatched=False)
-    found = difference(other.payload, made.payload)
+    found = creation.drafts_differ(made, other)
     if found and made.kind.on_conflict == "raise":
         return creation.conflict(made, made.name.path, found)
     return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))

@@ -4,7 +4,7 @@ Creating once-tasks: what is stored, and what happens when the id exists already
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
+from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence, occurrence_id
 from gcp_oncetask.tasks.task import SCHEMA
@@ -232,8 +233,10 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     unique = made.kind.unique
     if unique is not None and str(_STATES.get(lock.status)) in unique.split("_or_"):
         return Refused(Outcome.BUSY, f"it is {_STATES[lock.status]}")
-    if (made.kind.on_conflict != "replace" and unique is None) or made.recurrence is not None:
+    if not made.kind.replaces:
         return Refused(Outcome.DUPLICATE, "it exists")
+    if made.recurrence is not None or "recurrence" in seen.fields:
+        return redeclaring.decide(made, seen, lock, differences(made, seen), at)
     # Where max_running has changed since, the stored place is as good.
     if lock.key != made.resource_key and made.kind.max_running is None:
         raise TaskConflictError(
@@ -251,14 +254,18 @@ def changes(engine: Engine, made: Draft, seen: Snapshot) -> Changes:
     """
     if not seen.exists:
         return Changes(made.fields(engine))
-    return Changes({"data": encode(made.payload), "dataHash": encode(made.digest)})
+    schedule = {} if made.recurrence is None else redeclaring.fields(made)
+    return Changes({"data": encode(made.payload), "dataHash": encode(made.digest), **schedule})
 
 
 def differences(made: Draft, stored: Snapshot) -> list[str]:
     """
-    Where the payload of *made* differs from the stored one.
+    Where the payload of *made*, and its schedule, differ from what is stored.
     """
-    fields = stored.fields
+    return _payload_differences(made, stored.fields) + redeclaring.differences(made, stored)
+
+
+def _payload_differences(made: Draft, fields: Mapping[str, Value]) -> list[str]:
     if "dataHash" in fields and decode(fields["dataHash"]) == made.digest:
         return []
     if "data" not in fields:
@@ -266,12 +273,30 @@ def differences(made: Draft, stored: Snapshot) -> list[str]:
     return difference(decode(fields["data"]), made.payload) or ["data: differs in its types"]
 
 
+def drafts_differ(made: Draft, other: Draft) -> list[str]:
+    """
+    Where *made* differs from the *other* draft of the same id.
+    """
+    schedule = None if other.recurrence is None else other.recurrence.to_data()
+    return difference(other.payload, made.payload) + redeclaring.schedule_differences(schedule, made.recurrence)
+
+
+def another(found: Sequence[str]) -> str:
+    """
+    Another payload, schedule, or both: what the differences *found* say.
+    """
+    parts = {each.partition(":")[0].partition(".")[0] == "recurrence" for each in found}
+    return {(True,): "another schedule", (False, True): "another payload and schedule"}.get(
+        tuple(sorted(parts)), "another payload"
+    )
+
+
 def conflict(made: Draft, path: str, found: list[str]) -> TaskConflictError:
     """
-    The error for an id that exists with another payload.
+    The error for an id that exists with another payload or schedule.
     """
     return TaskConflictError(
-        f"A {made.name.kind!r} task {made.name.id!r} exists with another payload ({'; '.join(found)}). Nothing was written; "
+        f"A {made.name.kind!r} task {made.name.id!r} exists with {another(found)} ({'; '.join(found)}). Nothing was written; "
         "give it another task_id(), or let its kind keep or replace (on_conflict=).",
         document=path,
         differences=found,

@@ -36,8 +36,8 @@ class Kind:
         name: Stored with each task.
         queue: Queue id or full name; None: the configured one.
         pull: Claimed by workers instead of pushed by Cloud Tasks.
-        on_conflict: What happens when an id exists with another payload: ``keep`` the first, ``raise``, or ``replace`` it by
-            the newest.
+        on_conflict: What happens when an id exists with another payload or recurrence: ``keep`` the first, ``raise``, or
+            ``replace`` it by the newest; of a recurring task, from its next run on.
         unique: The id may be used again once its task has ended; while it is ``queued``, ``running``, or either, a second
             request is refused. A request that is not refused replaces the payload of what waits, or runs after what runs.
         on_refused: Called with the payload of each request that ``unique`` refuses.
@@ -57,6 +57,13 @@ class Kind:
     max_running: int | None = None
     retention: timedelta | None = None
     tombstone: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """
+        Whether a newer request for an id may take the place of the stored one.
+        """
+        return self.on_conflict == "replace" or self.unique is not None
 
 
 class KindOptions(TypedDict, total=False):

@@ -22,7 +22,7 @@ from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.creation import Draft, new_task, overlap_key
-from gcp_oncetask.tasks.data import TaskData, kind_of
+from gcp_oncetask.tasks.data import Kind, TaskData, kind_of
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
 
 LAST: Final = "lastOccurrence"
@@ -46,7 +46,22 @@ def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, start: Sn
     """
     if "recurrence" not in start.fields:
         return None
-    step = _Step(engine, model, delivery)
+    return _step(engine, kind_of(model), delivery, start)
+
+
+def make_due(engine: Engine, kind: Kind, seen: Snapshot) -> None:
+    """
+    Make what is due of a generator, as its delivery would.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    assert seen.lock is not None
+    _step(engine, kind, Delivery.present(seen.path, seen.lock), seen)
+
+
+def _step(engine: Engine, kind: Kind, delivery: Delivery, start: Snapshot) -> Ended:
+    step = _Step(engine, kind, delivery)
     changed = engine.store.change(delivery.document, step.decide, start=start, changes=step.changes, along=step)
     decision = changed.decision
     if isinstance(decision, Refused):
@@ -67,9 +82,9 @@ class _Step:
     One step of a generator: what it decides, and the occurrences that are created in the same commit.
     """
 
-    def __init__(self, engine: Engine, model: type[TaskData], delivery: Delivery) -> None:
+    def __init__(self, engine: Engine, kind: Kind, delivery: Delivery) -> None:
         self._engine = engine
-        self._kind = kind_of(model)
+        self._kind = kind
         self._delivery = delivery
         self._nonce = engine.clock.nonce()
         self._planned: list[Draft] = []

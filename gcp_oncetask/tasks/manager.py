@@ -26,7 +26,7 @@ from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.tasks import bulk, creation, reads
+from gcp_oncetask.tasks import bulk, creation, generator, reads, redeclaring
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
@@ -72,7 +72,7 @@ class Created:
         dispatched: Whether its Cloud Task was made; if not, the sweeper makes it. False too for a task that existed.
         replaced: This payload runs instead of, or after, the one that was there (``on_conflict="replace"``, ``unique=``).
         refused: The kind's ``unique`` refused it: its task is queued or running.
-        differences: Where the stored payload, which was kept, differs from this one.
+        differences: Where the stored payload and recurrence, which were kept, differ from these.
     """
 
     id: str
@@ -133,7 +133,7 @@ class TaskManager(StoredTasks):
                 sweeper.
 
         Raises:
-            TaskConflictError: The id exists with another payload, and the kind says ``raise``.
+            TaskConflictError: The id exists with another payload or recurrence, and the kind says ``raise``.
             UsageError: The payload, its id, time or recurrence can't be.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
@@ -151,16 +151,25 @@ class TaskManager(StoredTasks):
         """
         engine, path = self.locker.engine, made.name.path
         fresh: list[bool] = []
+        found: list[str] = []
+        owing: list[Snapshot] = []
 
         def decide(seen: Snapshot) -> Put | Refused:
+            if not owing and redeclaring.owes(made, seen, engine.moment(seen)):
+                owing.append(seen)
+                return Refused(Outcome.EARLY, "what its stored schedule owes is made first")
             return creation.decide(engine, made, seen)
 
         def changes(seen: Snapshot) -> Any:
             fresh[:] = [not seen.exists]
+            found[:] = creation.differences(made, seen) if seen.exists else []
             return creation.changes(engine, made, seen)
 
         start = Snapshot(path, None, None, None)
         changed = engine.store.change(path, decide, start=start, changes=changes)
+        if owing:
+            generator.make_due(engine, made.kind, owing[0])
+            changed = engine.store.change(path, decide, changes=changes)
         telemetry.scheduled(changed.snapshot)
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
@@ -170,6 +179,8 @@ class TaskManager(StoredTasks):
         dispatched = changed.decision.dispatch and engine.dispatch(changed.snapshot)
         if not fresh[0]:
             keys.give_up_reservation(engine, changed.snapshot)
+        if not fresh[0] and made.recurrence is not None:
+            self._say("task.replaced", changed.snapshot, "it takes {}, from its next run on: {}", found)
         return Created(made.name.id, created=fresh[0], dispatched=dispatched, replaced=not fresh[0])
 
     def _existing(self, made: Draft, stored: Snapshot, decision: Refused) -> Created:
@@ -181,14 +192,21 @@ class TaskManager(StoredTasks):
         if found and made.kind.on_conflict == "raise":
             raise creation.conflict(made, stored.path, found)
         if found:
-            # Without leave no part of a payload gets into a log: the names of the fields only.
-            shown = found if self.locker.config.log_contents else [each.partition(": ")[0] for each in found]
-            message = f"it exists with another payload, which was kept: {'; '.join(shown)}"
-            self.locker.engine.decided("task.kept", functools.partial(self.locker.engine.about, stored), message)
+            self._say("task.kept", stored, "it exists with {}, which was kept: {}", found)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
+
+    def _say(self, event: str, stored: Snapshot, sentence: str, found: Sequence[str]) -> None:
+        # Without leave no part of a payload gets into a log: the names of the fields only.
+        shown = found if self.locker.config.log_contents else [each.partition(": ")[0] for each in found]
+        message = sentence.format(creation.another(found), "; ".join(shown))
+        self.locker.engine.decided(event, functools.partial(self.locker.engine.about, stored), message)
 
     def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
         engine = self.locker.engine
+        if made.recurrence is not None and made.kind.replaces:
+            stored = engine.store.get(path)
+            if redeclaring.owes(made, stored, engine.moment(stored)):
+                generator.make_due(engine, made.kind, stored)
         snapshot = transactions.read_in(engine.store, transaction, path)
         decision = creation.decide(engine, made, snapshot)
         if isinstance(decision, Refused):

@@ -11,8 +11,8 @@ from typing import Final, Unpack
 from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
-from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
 from gcp_oncetask.tasks.recurrence.texts import short, within
+from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""

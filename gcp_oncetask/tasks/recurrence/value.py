@@ -5,7 +5,7 @@ What a producer writes down: the rule, its start, its exceptions, and what happe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from typing import Any, Final, Literal, TypedDict, get_args
@@ -207,6 +207,14 @@ class Recurrence:
         The recurrence as JSON-able data; equal recurrences give equal data.
         """
         return {_camel(name): _plain(getattr(self, name)) for name in _NAMES}
+
+    @classmethod
+    def completed(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Stored data of a recurrence, readable or not, with the defaults of what is missing.
+        """
+        defaults = {_camel(one.name): _plain(one.default) for one in fields(cls) if one.default is not MISSING}
+        return {name: data.get(name, defaults.get(name)) for name in map(_camel, _NAMES)}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recurrence:
