@@ -42,6 +42,8 @@ R = TypeVar("R")
 LEASE: Final = timedelta(minutes=10)
 RETRY: Final = ExponentialBackoff()
 """The ancestor's: 3 attempts, 1 s, doubled, at most 5 minutes."""
+CATCH_UPS: Final = 5
+"""How often what a stored schedule owes is made before another one replaces it: a rule of seconds would owe some always."""
 CANCEL_RETRY: Final = ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10))
 
 
@@ -155,7 +157,8 @@ class TaskManager(StoredTasks):
         owing: list[Snapshot] = []
 
         def decide(seen: Snapshot) -> Put | Refused:
-            if not owing and redeclaring.owes(made, seen, engine.moment(seen)):
+            owing.clear()
+            if tries and redeclaring.owes(made, seen, engine.moment(seen)):
                 owing.append(seen)
                 return Refused(Outcome.EARLY, "what its stored schedule owes is made first")
             return creation.decide(engine, made, seen)
@@ -166,8 +169,10 @@ class TaskManager(StoredTasks):
             return creation.changes(engine, made, seen)
 
         start = Snapshot(path, None, None, None)
+        tries = CATCH_UPS
         changed = engine.store.change(path, decide, start=start, changes=changes)
-        if owing:
+        while owing:
+            tries -= 1
             generator.make_due(engine, made.kind, owing[0])
             changed = engine.store.change(path, decide, changes=changes)
         telemetry.scheduled(changed.snapshot)
