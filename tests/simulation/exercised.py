@@ -109,6 +109,7 @@ TASKS_EXERCISED = (
     "misfires",
     "pauses",
     "recreations",
+    "schedules replaced",
     "resets",
     "created again",
     "task.kept",

@@ -21,6 +21,8 @@ from tests.simulation.world import Process
 
 PROMPT = 30.0
 """Virtual seconds within which a key that was given back is handed over, where nothing goes wrong."""
+_SLACK = timedelta(seconds=60)
+"""How much older than the server's time an estimate of it may be."""
 _CALLS = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages")
 
 
@@ -149,6 +151,8 @@ class TasksChecker(Checker):
         for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
             known.pop(path, None)  # type: ignore[attr-defined]
         self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
+        # One that is made again has keys of its own.
+        self.effects = {k: v for k, v in self.effects.items() if not k[0].startswith(f"{path} ")}
         # Nobody can be told of what was deleted before it was told.
         self.owed = {one for one in self.owed if one[0] != path}
 
@@ -275,6 +279,8 @@ class TasksChecker(Checker):
 
     def _payload(self, path: str, before: Lock | None, lock: Lock, fields: dict[str, Any]) -> None:
         old, new = self.stored.get(path, {}).get("data"), fields.get("data")
+        if before is not None and "recurrence" in fields:
+            self._schedule(path, before, lock, fields)
         self.stored[path] = fields
         if not isinstance(new, dict):
             self.broken(path, "its payload is gone")
@@ -502,6 +508,30 @@ class TasksChecker(Checker):
         missing = [str(run) for run in owed if run not in made]
         if missing:
             self.broken(path, f"it moved on without its occurrence of {', '.join(missing)}")
+
+    def _schedule(self, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
+        """
+        A generator waits for a run of the schedule that is stored, and that replaced no other one which owed something.
+        """
+        replaced = fields["recurrence"] != self.stored[path]["recurrence"]
+        waits = lock.status is Status.SCHEDULED and lock.wait_until is not None
+        if waits and Recurrence.from_data(fields["recurrence"]).first(lock.wait_until) != lock.wait_until:
+            self.broken(path, f"it waits for {lock.wait_until}, which is no run of its schedule")
+        self.world.counts["schedules replaced"] += replaced
+        # A commit that is held up was decided when nothing was owed yet.
+        prompt = not any(self.plan.has(trouble) for trouble in ("freezes", "late_calls", "delays"))
+        owing = before.status is Status.SCHEDULED and not before.paused and before.wait_until is not None
+        if replaced and owing and prompt and before.wait_until + _SLACK < self.world.hub.time():
+            self.broken(path, f"its schedule was replaced, and owed the run of {before.wait_until}")
+
+    def is_declared(self, path: str, revision: int) -> None:
+        """
+        A generator was declared anew, and whoever did so has his answer: unless it has ended, that is stored.
+        """
+        lock = self.locks.get(path)
+        deleted = any(one[0] == path for one in self.orphans)
+        if lock is not None and not lock.finished and not deleted and revision not in self.revisions[path]:
+            self.broken(path, f"revision {revision} was declared, and is not there")
 
     # --- the end ---
 

@@ -75,21 +75,22 @@ class Pile(Keyed, kind="pile"):
     """
 
 
-class Tick(Keyed, kind="tick"):
+class Tick(Keyed, kind="tick", on_conflict="replace"):
     """
-    Run every two minutes.
+    Run every few minutes.
     """
 
     start: str
     runs: int
     misfire: Any
     overlap: Any
+    every: int = 2
 
     def recurrence(self) -> Recurrence:
         """
         The rule, which ends.
         """
-        rule = f"FREQ=MINUTELY;INTERVAL=2;COUNT={self.runs}"
+        rule = f"FREQ=MINUTELY;INTERVAL={self.every};COUNT={self.runs}"
         return Recurrence(rule, self.start, misfire=self.misfire, misfire_limit=5, overlap=self.overlap)
 
 
@@ -175,6 +176,8 @@ class TasksHistory(History):
                 hub.spawn(cloud, self._paused, item, after=within)
             if isinstance(item.data, Tick) and plan.has("recreations"):
                 hub.spawn(cloud, self._recreated, item, after=within)
+            if isinstance(item.data, Tick) and plan.has("schedules"):
+                hub.spawn(cloud, self._redeclared, item)
 
     def observe(self, process: Process | None, name: str, request: Any) -> None:
         """
@@ -375,6 +378,16 @@ class TasksHistory(History):
                 self.world.counts["pauses"] += 1
                 self._by(lambda manager: manager.resume(type(item.data), item.data.name))
             self.hub.sleep(60)
+
+    def _redeclared(self, item: Item) -> None:
+        while self.world.trouble:
+            self.hub.sleep(self.draw.expovariate(1 / 150))
+            if item.path in self.checker.locks and self.world.trouble:
+                self.revisions += 1
+                newer = item.data.model_copy(update={"revision": self.revisions, "every": self.draw.choice((1, 2, 3))})
+                done = self._by(lambda manager, newer=newer: manager.create_task(newer))
+                if done is not None:
+                    self.checker.is_declared(item.path, newer.revision)
 
     def _recreated(self, item: Item) -> None:
         self._deleted(item)

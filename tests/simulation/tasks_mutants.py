@@ -126,8 +126,8 @@ TASK_MUTANTS = tuple(
         (
             "an existing id takes the other payload",
             "tasks/creation.py",
-            'made.kind.on_conflict != "replace"',
-            "False",
+            "    if not made.kind.replaces:\n",
+            "    if False:\n",
         ),
         (
             "occurrences are named by the time they are made",
@@ -146,6 +146,24 @@ TASK_MUTANTS = tuple(
             "tasks/generator.py",
             "        due = lock.wait_until or at.now\n",
             "        due = at.now\n",
+        ),
+        (
+            "a changed schedule of a generator does nothing",
+            "tasks/redeclaring.py",
+            "    if not found and not (",
+            "    if True or not (",
+        ),
+        (
+            "a changed schedule keeps the time of the old one",
+            "tasks/redeclaring.py",
+            "        upcoming = made.recurrence.first(",
+            "        made.recurrence.first(",
+        ),
+        (
+            "a changed schedule drops what the old one owes",
+            "tasks/redeclaring.py",
+            "    return late and ",
+            "    return False and ",
         ),
         (
             "occurrences and their generator are written apart from its version",

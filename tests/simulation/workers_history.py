@@ -47,7 +47,7 @@ class PulledPile(Pile, kind="pulledpile", pull=True):
     """
 
 
-class PulledTick(Tick, kind="pulledtick", pull=True):
+class PulledTick(Tick, kind="pulledtick", pull=True, on_conflict="replace"):
     """
     Run every two minutes.
     """
