@@ -7,20 +7,15 @@ Configuration: one frozen value, read from the environment in one place.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
-from gcp_oncetask import words
-from gcp_oncetask.errors import ConfigError
+from gcp_oncetask import settings, words
+from gcp_oncetask.errors import ConfigError, UsageError
 
 Verify = Literal["token", "platform", "off"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "debug", "info", "warning", "error", "critical"]
-
-_ENV_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_QUEUE: Final = re.compile(r"(projects/[^/]+/locations/[^/]+/queues/)?[A-Za-z0-9-]{1,100}")
-_LEVELS: Final = tuple(level for level in get_args(LogLevel) if level.isupper())
 
 
 def _var(name: str, help_: str, default: Any) -> Any:
@@ -45,7 +40,7 @@ class Config:
     queue: str = _var("ONCETASK_QUEUE", "Cloud Tasks queue: an id, or a full name", "default")
     location: str | None = _var("ONCETASK_LOCATION", "region of the queue (else asked of the metadata server)", None)
     base_url: str | None = _var(
-        "ONCETASK_BASE_URL", "scheme and host that paths given to schedule() are joined to", None
+        "ONCETASK_BASE_URL", "URL that paths given to schedule() are joined to: scheme, host and perhaps a path", None
     )
     service_account: str | None = _var(
         "ONCETASK_SERVICE_ACCOUNT", "account whose identity token a delivery carries", None
@@ -157,9 +152,9 @@ def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     for name, f in known.items():
         if text := environ.get(name, "").strip():
             try:
-                values[f.name] = _parse(str(f.type), text)
-            except (KeyError, ValueError):
-                unread[f.name] = f"{name} is {text!r}; it must be {_WANTED[str(f.type)]}."
+                values[f.name] = settings.read(name, str(f.type), text)
+            except UsageError as error:
+                unread[f.name] = str(error)
     return values, unread
 
 
@@ -173,91 +168,26 @@ def unchecked(values: Mapping[str, Any]) -> Config:
     return made
 
 
-_WANTED: Final = {"bool": "true or false", "float": "a number of seconds", "int": "a whole number"}
-_TRUTH: Final = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
-
-
-def _parse(kind: str, text: str) -> Any:
-    if kind.startswith("tuple"):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if kind == "bool":
-        return _TRUTH[text.lower()]
-    if kind == "float":
-        return float(text)
-    if kind == "int":
-        return int(text)
-    return text
-
-
 def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
     """
     A sentence for each value that can't be and for each contradiction; nothing is said about fields in *unread*.
     """
-    checks: list[tuple[tuple[str, ...], bool, str]] = [
-        (
-            ("env",),
-            not _ENV_NAME.fullmatch(c.env),
-            f"ONCE_TASK_ENV is {c.env!r}; it may hold letters, digits, _ and - only, at most 100, for example staging.",
-        ),
-        (
-            ("queue",),
-            not _QUEUE.fullmatch(c.queue),
-            (
-                f"ONCETASK_QUEUE is {c.queue!r}; it must be a queue id (letters, digits, hyphens), for example default, or "
-                "projects/PROJECT/locations/LOCATION/queues/QUEUE."
-            ),
-        ),
-        _word("verify", c.verify, get_args(Verify)),
-        (
-            ("base_url",),
-            c.base_url is not None and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", c.base_url),
-            f"ONCETASK_BASE_URL is {c.base_url!r}; it must be like https://orders-abc.a.run.app.",
-        ),
-        (
-            ("smtp_url",),
-            c.smtp_url is not None and not re.match(r"(smtp|smtps|smtp\+starttls)://", c.smtp_url),
-            "ONCETASK_SMTP_URL must begin with smtp://, smtps:// or smtp+starttls://.",
-        ),
-        (
-            ("alert_to", "smtp_url"),
-            bool(c.alert_to) and c.smtp_url is None,
-            (
-                "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed. It names the mail server, for "
-                "example smtp+starttls://user:password@mail.example.com:587."
-            ),
-        ),
-        _word("log_level", c.log_level.upper(), _LEVELS),
-        _number("dispatch_deadline", c, 15 <= c.dispatch_deadline <= 1800, "15 to 1800 seconds, as Cloud Tasks allows"),
-        *(
-            _number(name, c, getattr(c, name) > 0, "more than 0 seconds")
-            for name in ("request_timeout", "dispatch_grace", "rpc_timeout", "patience", "alert_retry")
-        ),
-        *(_number(name, c, getattr(c, name) >= 0, "0 seconds or more") for name in ("log_grace", "log_interval")),
-        (
-            ("patience", "rpc_timeout"),
-            0 < c.patience < c.rpc_timeout,
-            f"ONCETASK_PATIENCE_SECONDS ({c.patience:g}) must be at least ONCETASK_RPC_TIMEOUT_SECONDS ({c.rpc_timeout:g}).",
-        ),
-        _number("margin", c, c.margin >= 1, "1 second or more"),
-        *(_number(name, c, 1 <= getattr(c, name) <= 1000, "1 to 1000") for name in ("shards", "pull_shards")),
-        _number("inline_limit", c, 0 <= c.inline_limit <= 65_536, "0 to 65536 bytes"),
-    ]
-    return [sentence for names, wrong, sentence in checks if wrong and not set(names) & set(unread)]
-
-
-_ENVS: Final = {f.name: f.metadata["env"] for f in fields(Config)}
-
-
-def _word(name: str, word: str, allowed: Collection[str]) -> tuple[tuple[str, ...], bool, str]:
-    sentence = words.wrong(_ENVS[name], word, allowed)
-    return (name,), sentence is not None, sentence or ""
-
-
-def _number(name: str, c: Config, fits: bool, wanted: str) -> tuple[tuple[str, ...], bool, str]:
-    return (name,), not fits, f"{_ENVS[name]} is {getattr(c, name):g}; it must be {wanted}."
+    found: dict[str, str] = {}
+    for f in fields(Config):
+        sentence = settings.wrong(f.name, f.metadata["env"], getattr(c, f.name))
+        if sentence is not None and f.name not in unread:
+            found[f.name] = sentence
+    odd = {*found, *unread}
+    if odd.isdisjoint(("alert_to", "smtp_url")) and c.alert_to and c.smtp_url is None:
+        found["alert_to"] = (
+            "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed. It names the mail server, for "
+            "example smtp+starttls://user:password@mail.example.com:587."
+        )
+    if odd.isdisjoint(("patience", "rpc_timeout")) and c.patience < c.rpc_timeout:
+        found["patience"] = (
+            f"ONCETASK_PATIENCE_SECONDS ({c.patience:g}) must be at least ONCETASK_RPC_TIMEOUT_SECONDS ({c.rpc_timeout:g})."
+        )
+    return list(found.values())
 
 
 def level(config: Config) -> int:

@@ -153,7 +153,7 @@ def test_configuration_made_in_code_is_told_whole() -> None:
         "ONCETASK_ALERT_TO",
         "ONCETASK_ALERT_FROM",
     ]
-    with pytest.raises(ConfigError, match=r"^ONCETASK_SHARDS is 0; it must be 1 to 1000\.$"):
+    with pytest.raises(ConfigError, match=r"^ONCETASK_SHARDS is 0; it must be a whole number, from 1 to 1000\.$"):
         Config(shards=0)
 
 

@@ -209,5 +209,5 @@ def test_environments_have_at_most_100_characters() -> None:
     They are part of every id.
     """
     Config(env="E" * 100)
-    with pytest.raises(ConfigError, match="at most 100"):
+    with pytest.raises(ConfigError, match="1 to 100"):
         Config(env="E" * 101)

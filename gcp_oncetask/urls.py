@@ -1,0 +1,237 @@
+"""
+URLs and headers that user code or the environment hands over, checked as ``values`` checks the rest. Pure.
+
+Source:
+    RFC 3986 for URLs, RFC 9110 section 5 for headers; the limits are those of Cloud Tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import SplitResult, quote, urlsplit
+
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.values import UNPRINTABLE, shown, storable_text
+
+MAX_URL: Final = 2020
+"""Characters of a URL, percent-encoded: Cloud Tasks takes 2,083, and sequence and dispatch are added to it."""
+MAX_HEADERS: Final = 78_000
+"""Bytes of names and values; Cloud Tasks takes 80 KB with its own."""
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>]")
+_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
+_RESERVED_HEADERS: Final = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+"""Set by Cloud Tasks or by the library, or about one connection."""
+_RESERVED_PREFIXES: Final = ("x-cloudtasks-", "x-google-", "x-appengine-")
+
+
+def base_url(text: object, of: str) -> str:
+    """
+    Scheme, host and perhaps a path, which paths are joined to.
+
+    Raises:
+        UsageError: It is not.
+    """
+    wanted = "like https://orders-abc.a.run.app, or with a path: https://example.com/orders"
+    parts = _split(text, of, wanted)
+    if parts.query or str(text).endswith("?"):
+        raise UsageError(f"{of} is {hidden(text)}; it must have no query, {wanted}.")
+    return str(text).rstrip("/")
+
+
+def target(url: object, of: str) -> str:
+    """
+    Where a task is delivered: an absolute URL, or a path that is joined to the base URL.
+
+    Raises:
+        UsageError: It is neither, or too long.
+    """
+    wanted = "an absolute URL (https://example.com/tasks/order) or a path that begins with one '/'"
+    if isinstance(url, str) and url.startswith("/"):
+        _plain(url, of, wanted)
+        if url.startswith("//"):
+            raise UsageError(f"{of} is {hidden(url)}; it must be {wanted}.")
+    else:
+        _split(url, of, wanted)
+    return fitting(str(url), of)
+
+
+def fitting(url: str, of: str) -> str:
+    """
+    *url*, if it is not too long.
+
+    Raises:
+        UsageError: It is.
+    """
+    size = len(quote(url, safe="!#$%&'()*+,/:;=?@[]~"))
+    if size > MAX_URL:
+        raise UsageError(
+            f"{of} has {size:,} characters, encoded, and may have at most {MAX_URL:,}. Hand data on in params=."
+        )
+    return url
+
+
+def origin(url: str) -> str:
+    """
+    Scheme and host of *url*, an absolute one.
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def web_url(text: object, of: str) -> str:
+    """
+    An absolute URL of http or https.
+
+    Raises:
+        UsageError: It is not.
+    """
+    _split(text, of, "a URL like https://www.example.com/certs")
+    return str(text)
+
+
+def host_and_port(text: object, of: str) -> str:
+    """
+    ``host:port``.
+
+    Raises:
+        UsageError: It is not.
+    """
+    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    if not (colon and (_HOST.fullmatch(host) or re.fullmatch("[0-9A-Fa-f:]+", host)) and _is_port(port)):
+        raise UsageError(f"{of} is {hidden(text)}; it must be host:port, like 127.0.0.1:8080.")
+    return str(text)
+
+
+def mail_server(url: object, of: str) -> str:
+    """
+    ``smtp://user:password@host:port``; the error does not show it.
+
+    Raises:
+        UsageError: It is not.
+    """
+    wanted = f"{of} must be like smtp://user:password@host:587 (percent-encode user and password)"
+    if not isinstance(url, str) or _NOT_IN_A_URL.search(url) or storable_text(url) != url:
+        raise UsageError(f"{wanted}, without spaces and control characters.")
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise UsageError(f"{wanted}; its host or port can't be read.") from None
+    if parts.scheme not in ("smtp", "smtps", "smtp+starttls"):
+        raise UsageError(f"{of} must begin with smtp://, smtps:// or smtp+starttls://.")
+    if not host or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise UsageError(f"{wanted}.")
+    return url
+
+
+def hidden(text: object) -> str:
+    """
+    *text* for a sentence, without what may be a password.
+    """
+    if isinstance(text, str) and "@" in text:
+        return shown(f"***{text[text.rindex('@') :]}")
+    return shown(text)
+
+
+def _plain(text: object, of: str, wanted: str) -> str:
+    if not isinstance(text, str) or not text:
+        raise UsageError(f"{of} is {shown(text)}; it must be {wanted}.")
+    if _NOT_IN_A_URL.search(text) or storable_text(text) != text:
+        raise UsageError(
+            f'{of} is {hidden(text)}; a URL has no spaces, control characters or any of \\"<>: percent-encode them.'
+        )
+    if "#" in text:
+        raise UsageError(f"{of} is {hidden(text)}; a fragment (#...) is never sent to a server. Leave it out.")
+    return text
+
+
+def _split(text: object, of: str, wanted: str) -> SplitResult:
+    """
+    The parts of an absolute URL of http or https.
+    """
+    plain = _plain(text, of, wanted)
+    try:
+        parts = urlsplit(plain)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise UsageError(f"{of} is {hidden(text)}; its host or port can't be read.") from None
+    if not plain.startswith(("http://", "https://")):
+        raise UsageError(f"{of} is {hidden(text)}; it must be {wanted}.")
+    if "@" in parts.netloc:
+        raise UsageError(f"{of} is {hidden(text)}; it must have no user and password: deliveries carry a token.")
+    if not host or not _is_host(parts.netloc) or port == 0:
+        raise UsageError(f"{of} is {hidden(text)}; its host or port can't be read; it must be {wanted}.")
+    return parts
+
+
+def _is_host(netloc: str) -> bool:
+    host, colon, port = netloc.rpartition(":")
+    if netloc.endswith("]") or not colon:
+        host, port = netloc, "1"
+    try:
+        host = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return False
+    return bool(_HOST.fullmatch(host)) and _is_port(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+def headers(given: object, of: str) -> dict[str, str] | None:
+    """
+    Extra headers of a delivery.
+
+    Raises:
+        UsageError: They are no mapping of texts; a name is no token (RFC 9110) or set by Cloud Tasks or the library; a value
+            has a control character or begins or ends with a space; or they are too large together.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{of} is {shown(given)}; it must be a mapping of names to texts.")
+    found: dict[str, str] = {}
+    for key, value in given.items():
+        if not isinstance(key, str) or not _TOKEN.fullmatch(key):
+            raise UsageError(
+                f"{of} has the name {shown(key)}; a header's name is of letters, digits and !#$%&'*+.^_`|~-."
+            )
+        low = key.lower()
+        if low in _RESERVED_HEADERS or low.startswith(_RESERVED_PREFIXES):
+            raise UsageError(f"{of} has {key}, which Cloud Tasks or the library sets. Leave it out.")
+        if low in map(str.lower, found):
+            raise UsageError(f"{of} has {key} twice, in different cases.")
+        if not isinstance(value, str) or not value.isascii() or UNPRINTABLE.search(value) or value != value.strip():
+            raise UsageError(
+                f"{of} has a value of {key} that is no text of printable ASCII without spaces around it: {shown(value)}."
+            )
+        found[key] = value
+    size = sum(len(key) + len(value) for key, value in found.items())
+    if size > MAX_HEADERS:
+        raise UsageError(f"{of} has {size:,} bytes, and may have at most {MAX_HEADERS:,}. Hand data on in params=.")
+    return found
