@@ -11,13 +11,13 @@ which only pyright sees. mypy looks nowhere (``gcp_oncetask.mypy`` does), and py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from gcp_oncetask import words
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.values import Duration
 
 OnConflict = Literal["keep", "raise", "replace"]
 Unique = Literal["queued", "running", "queued_or_running"]
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
                 unique: Unique | None = None,
                 on_refused: Callable[[Any], object] | None = None,
                 max_running: int | None = None,
-                retention: timedelta | None = None,
+                retention: Duration | None = None,
                 tombstone: bool = False,
                 **kwargs: Unpack[ConfigDict],
             ) -> Any: ...

@@ -8,10 +8,12 @@ import os
 import random
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-Duration: TypeAlias = timedelta | float
+from gcp_oncetask import values
+
+Duration: TypeAlias = values.Duration
 """A length of time: a timedelta, or a number of seconds."""
 
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -108,13 +110,6 @@ def at_least(start: Mark, end: Mark) -> float:
     Seconds that have surely passed from *start* to *end*: what a suspended machine counts, wall clock left out.
     """
     return max(end.monotonic - start.monotonic, end.boottime - start.boottime)
-
-
-def seconds(length: Duration) -> float:
-    """
-    *length* in seconds.
-    """
-    return length.total_seconds() if isinstance(length, timedelta) else float(length)
 
 
 class SystemClock:

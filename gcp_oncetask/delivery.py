@@ -21,13 +21,14 @@ from pydantic_core import from_json, to_json
 from gcp_oncetask.errors import DeliveryError
 from gcp_oncetask.paths import valid_path
 from gcp_oncetask.record import Lock
+from gcp_oncetask.urls import MAX_URL
 
 MAX_BODY: Final = 256 * 1024
 """A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
 
 _LONGEST_URL: Final = 2083
 """Characters of a URL that Cloud Tasks delivers to, encoded."""
-LONGEST_TARGET: Final = 2020
+LONGEST_TARGET: Final = MAX_URL
 """Characters of a URL as it is given: sequence and dispatch are added to it."""
 _IN_URLS: Final = "!#$%&'()*+,/:;=?@[]~"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

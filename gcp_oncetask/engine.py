@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import forks, identity, requirements, telemetry
+from gcp_oncetask import forks, identity, requirements, telemetry, urls, values
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.clock import Clock, Duration, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
@@ -35,10 +34,7 @@ from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
-_ORIGIN: Final = re.compile(r"https?://[^/?#]+")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
-_LARGEST_HEADERS: Final = 78_000
-"""Bytes of names and values; Cloud Tasks takes 80 KB with its own."""
 HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
 
@@ -119,7 +115,7 @@ class Engine:
             config = self.config
             audiences = config.audience
             if not audiences and config.base_url is not None:
-                audiences = (_origin(config.base_url),)
+                audiences = (urls.origin(config.base_url),)
             callers = config.callers or ((config.service_account,) if config.service_account else ())
             self._verifier = identity.Verifier(
                 mode=config.verify,
@@ -203,19 +199,17 @@ class Engine:
 
     def url(self, url: str) -> str:
         """
-        *url* made absolute.
+        *url*, a checked one or one that is stored, made absolute.
 
         Raises:
             ConfigError: It is a path and no base URL is configured.
-            UsageError: It is neither a path nor an http(s) URL.
+            UsageError: It is too long.
         """
-        if url.startswith(("http://", "https://")):
-            return url
         if not url.startswith("/"):
-            raise UsageError(f"{url!r} is neither an absolute URL nor a path beginning with '/'.")
+            return url
         self.require((Need.BASE_URL,))
         assert self.config.base_url is not None
-        return _origin(self.config.base_url) + url
+        return self.config.base_url.rstrip("/") + url
 
     def moment(self, snapshot: Snapshot, lane: str | None = None) -> Moment:
         """
@@ -255,7 +249,7 @@ class Engine:
 
         Raises:
             ConfigError: Settings are missing; the message names all of them.
-            UsageError: Both *delay* and *at* are given, *at* is naive, or the URL or the headers are too long.
+            UsageError: Both *delay* and *at* are given, one can't be, or the URL is too long.
         """
         needs = [Need.ACCOUNT]
         if url.startswith("/"):
@@ -267,11 +261,6 @@ class Engine:
         trouble = trouble_with_url(absolute)
         if trouble is not None:
             raise UsageError(f"No delivery can go to the URL {absolute!r:.80}: {trouble}. Hand data on in params=.")
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in (headers or {}).items())
-        if size > _LARGEST_HEADERS:
-            raise UsageError(
-                f"headers= has {size:,} bytes, and may have at most {_LARGEST_HEADERS:,}. Hand data on in params=."
-            )
         return Target(
             url=absolute,
             queue=self.queue_name(queue),
@@ -283,19 +272,18 @@ class Engine:
 
     def wait_until(self, delay: Duration | None, at: datetime | None = None) -> datetime | None:
         """
-        The instant meant by a delay (seconds or a timedelta) or by *at*; None: at once.
+        The instant meant by a delay (seconds or a timedelta) or by *at*, in UTC; None: at once.
+
+        Raises:
+            UsageError: Both are given, or one can't be.
         """
         if delay is not None and at is not None:
             raise UsageError("Give delay= or at=, not both.")
         if at is not None:
-            if at.tzinfo is None:
-                raise UsageError("at= needs a time zone: datetime(..., tzinfo=UTC).")
-            return at
+            return values.time(at, "at")
         if delay is None:
             return None
-        length = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        if length < timedelta(0):
-            raise UsageError("delay= must not be negative.")
+        length = values.length(delay, "delay")
         return None if length == timedelta(0) else self.store.estimate() + length
 
     # --- dispatch ---
@@ -398,6 +386,4 @@ def _origin(url: str) -> str:
     """
     Scheme and host of *url*.
     """
-    found = _ORIGIN.match(url)
-    assert found is not None
-    return found[0]
+    return urls.origin(url)

@@ -11,8 +11,8 @@ from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from gcp_oncetask import words
-from gcp_oncetask.clock import Duration, seconds
+from gcp_oncetask import values, words
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER
@@ -121,6 +121,10 @@ def locked(
         raise UsageError(f"{wrong} A function is allowed too.")
     if timeout is not None and on_busy != "wait":
         raise UsageError('timeout= is for on_busy="wait".')
+    for option, length in (("timeout", timeout), ("keep_alive", keep_alive), ("ttl", None if callable(ttl) else ttl)):
+        if length is not None:
+            values.seconds(length, option)
+    _check_names(name, collection)
 
     def decorate(fn: Callable[P, Any]) -> Callable[P, Any]:
         calls = Calls(fn, name)
@@ -155,6 +159,12 @@ def locked(
         return run
 
     return decorate
+
+
+def _check_names(name: str | None, collection: str) -> None:
+    if name is not None:
+        values.name(name, "name")
+    values.collection(collection, "collection")
 
 
 def _lock_name(calls: Calls, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -236,12 +246,13 @@ def once(
         StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run by then,
             ``unknown`` tells whether its result may be stored; if it is not, it can be run again when the lease has ended.
     """
-    lease, limit = checked_lease(locker.engine, "ttl", ttl), seconds(run_limit)
+    lease, limit = checked_lease(locker.engine, "ttl", ttl), values.seconds(run_limit, "run_limit")
     if limit < lease:
         raise UsageError(f"run_limit ({limit:g} s) must be at least the ttl ({lease:g} s).")
     policy = Policy(lease=lease, timeout=limit, run_limit=limit)
-    kept = None if retention is None else seconds(retention)
+    kept = None if retention is None else values.seconds(retention, "retention")
     adapter: TypeAdapter[Any] | None = None if result is None else TypeAdapter(result)
+    _check_names(name, collection)
 
     def decorate(fn: Callable[P, Any]) -> Callable[P, Any]:
         calls = Calls(fn, name)
@@ -249,6 +260,8 @@ def once(
         @functools.wraps(fn)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             text = calls.key(key, args, kwargs)
+            if text is not None:
+                values.name(text, "key")
             names = (calls.name,) if text is None else (calls.name, text)
             data = calls.text(args, kwargs, "payload") if payload is None else calls.own(payload(*args, **kwargs))
             document = f"{collection}/{document_id(locker.config.env, 'once', *names)}"

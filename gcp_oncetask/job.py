@@ -4,13 +4,13 @@ What a delivery runs: a handler, what it is given, and how it wants its leases a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-from gcp_oncetask import models, words
+from gcp_oncetask import models, values, words
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.clock import Duration, seconds
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
@@ -123,13 +123,16 @@ def policy_of(
     A handler's wishes as the rules know them; ``max_attempts`` counts only without a retry policy.
 
     Raises:
-        ConfigError: They contradict each other, or the configuration.
+        ConfigError: One of them can't be, or they contradict each other or the configuration.
     """
-    timeout = seconds(lease_timeout)
+    given = {"lease_duration": lease_duration, "lease_timeout": lease_timeout, "run_limit": run_limit}
+    if run_limit is None:
+        given["run_limit"] = lease_timeout
+    lease, timeout, limit = _seconds(given)
     policy = Policy(
-        lease=seconds(lease_duration),
+        lease=lease,
         timeout=timeout,
-        run_limit=timeout if run_limit is None else seconds(run_limit),
+        run_limit=limit,
         max_attempts=max_attempts if retry is None else retry.max_attempts,
         on_unknown=on_unknown,
         alert_on=tuple(alert_on),
@@ -138,6 +141,19 @@ def policy_of(
     )
     _check(policy, config)
     return policy
+
+
+def _seconds(given: Mapping[str, Any]) -> list[float]:
+    found: list[float] = []
+    wrong: list[str] = []
+    for name, length in given.items():
+        try:
+            found.append(values.seconds(length, name))
+        except UsageError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise config_error(wrong)
+    return found
 
 
 def _check(policy: Policy, config: Config) -> None:
@@ -165,10 +181,17 @@ def _check(policy: Policy, config: Config) -> None:
                 f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s), or a running request could be taken over."
             ),
         ),
-        (policy.max_attempts >= 1, "max_attempts counts executions and must be at least 1."),
     ]
-    chosen = [words.wrong("on_unknown", policy.on_unknown, get_args(OnUnknown))]
+    chosen = [_wrong_count(policy.max_attempts), words.wrong("on_unknown", policy.on_unknown, get_args(OnUnknown))]
     chosen += [words.wrong("an event of alert_on", event, Event) for event in policy.alert_on]
     found = [sentence for holds, sentence in checks if not holds]
     if found := [*found, *(sentence for sentence in chosen if sentence)]:
         raise config_error(found)
+
+
+def _wrong_count(attempts: object) -> str | None:
+    try:
+        values.whole(attempts, "max_attempts")
+    except UsageError as error:
+        return str(error)
+    return None

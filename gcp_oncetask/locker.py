@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from google.cloud.firestore import Client, Transaction
 
-from gcp_oncetask import lease, models, requirements, telemetry
+from gcp_oncetask import lease, models, requirements, telemetry, urls, values
 from gcp_oncetask.alerts import AlertChannel
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Clock, Duration
@@ -126,15 +126,20 @@ class Locker(StoredChains):
             TaskConflictError: The entity belongs to another environment.
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             ConflictError: A changed field was changed by somebody else.
+            UsageError: The URL, a header, the queue, the time or a field can't be; nothing was written.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
+        headers = urls.headers(headers, "headers")
         attempt: Attempt | None = models.attempt_of(entity)
         if attempt is not None:
             how = Continue(url, delay=delay, params=params, queue=queue)
             return self._continue(entity, attempt, how, at, headers, transaction)
         if url is None:
             raise UsageError("schedule() needs a url outside a handler.")
+        urls.target(url, "url")
+        if queue is not None:
+            values.queue(queue, "queue")
         engine = self.engine
         target = engine.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
         nonce = engine.clock.nonce()

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gcp_oncetask import words
+from gcp_oncetask import values, words
 from gcp_oncetask.class_arguments import EntityMeta, hand_on
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.paths import trouble_with_id, trouble_with_path, valid_path
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
 
 M = TypeVar("M", bound="LockedModel")
@@ -153,8 +154,8 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
         missing = [hole for hole in model.__holes__ if holes.get(hole) in (None, "")]
         if missing:
             raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
-        collection = _HOLE.sub(lambda m: str(holes[m[1]]), collection)
-    path = f"{collection}/{id_}"
+        collection = _HOLE.sub(lambda m: values.name(str(holes[m[1]]), m[1]), collection)
+    path = f"{collection}/{values.name(id_, 'id')}"
     trouble = trouble_with_path(path)
     if trouble is None and path.count("/") == model.__collection__.count("/") + 1:
         return path
@@ -296,13 +297,19 @@ def changes_of(entity: LockedModel) -> Changes:
     binding = _binding_of(entity)
     if binding is None:
         return new_fields_of(entity, exists=False)
-    values = {key: encode(value) for key, value in entity.stored().items() if not _same(binding.saved, key, value)}
-    if not values:
+    stored = entity.stored()
+    try:
+        changed = {key: value for key, value in stored.items() if not _same(binding.saved, key, value)}
+    except (UsageError, UnicodeEncodeError, RecursionError):
+        # A value that can't be encoded is none that was loaded.
+        changed = stored
+    encoded = encode_fields(changed, type(entity).__name__)
+    if not encoded:
         return NO_CHANGES
     seen = binding.seen
     if seen is None:
-        seen = {key: _encoded(binding.saved[key]) for key in values if key in binding.saved}
-    return Changes(values, {key: seen.get(key) for key in values})
+        seen = {key: _encoded(binding.saved[key]) for key in encoded if key in binding.saved}
+    return Changes(encoded, {key: seen.get(key) for key in encoded})
 
 
 def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
@@ -310,6 +317,6 @@ def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
     What an entity made in Python writes: everything into a new document, what was given into one that exists.
     """
     if not exists:
-        return Changes({key: encode(value) for key, value in entity.stored().items()})
+        return Changes(encode_fields(entity.stored(), type(entity).__name__))
     given = entity.model_dump(by_alias=True, include=entity.model_fields_set - entity.__parts__)
-    return Changes({key: encode(value) for key, value in given.items()}, None)
+    return Changes(encode_fields(given, type(entity).__name__), None)

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
+
+from gcp_oncetask import values
+from gcp_oncetask.errors import ConfigError
+from gcp_oncetask.values import Duration
+
+_MOST_GROWTH: Final = 1000.0
 
 
 @runtime_checkable
@@ -42,51 +48,60 @@ class ExponentialBackoff:
 
     Attributes:
         max_attempts: Executions in all.
-        initial: Delay after the first failure.
+        initial: Delay after the first failure; seconds or a timedelta.
         multiplier: Growth per failure.
-        maximum: Upper bound of the delay.
+        maximum: Upper bound of the delay; seconds or a timedelta.
         jitter: Share of the delay that chance may take away, 0 to 1.
+
+    Raises:
+        ConfigError: One of them can't be, or the initial delay is longer than the maximum.
     """
 
     max_attempts: int = 3
-    initial: timedelta = timedelta(seconds=1)
+    initial: Duration = timedelta(seconds=1)
     multiplier: float = 2.0
-    maximum: timedelta = timedelta(minutes=5)
+    maximum: Duration = timedelta(minutes=5)
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.max_attempts)
-        if self.initial < timedelta(0) or self.maximum < self.initial or self.multiplier < 1:
-            raise ValueError("a backoff needs 0 <= initial <= maximum and a multiplier of at least 1")
-        if not 0 <= self.jitter <= 1:
-            raise ValueError("jitter is a share between 0 and 1")
+        _check(self, "initial", "maximum")
+        with values.as_config_errors():
+            values.number(self.multiplier, "multiplier", least=1, most=_MOST_GROWTH)
+            values.number(self.jitter, "jitter", least=0, most=1)
+        initial, maximum = values.seconds(self.initial, "initial"), values.seconds(self.maximum, "maximum")
+        if maximum < initial:
+            raise ConfigError(f"initial ({initial:g} s) must be at most the maximum ({maximum:g} s).")
 
     def should_retry(self, attempt: int, error: BaseException | None) -> bool:
         return attempt < self.max_attempts
 
     def next_delay(self, attempt: int, error: BaseException | None, chance: float) -> timedelta:
-        # 2.0 ** 1024 overflows; no delay needs more than 63 doublings.
-        grown = self.initial.total_seconds() * self.multiplier ** min(attempt - 1, 63)
-        return timedelta(seconds=min(grown, self.maximum.total_seconds()) * (1 - self.jitter * chance))
+        # 2.0 ** 1024 overflows; no delay needs more than 63 growths.
+        grown = values.seconds(self.initial, "initial") * self.multiplier ** min(attempt - 1, 63)
+        longest = values.seconds(self.maximum, "maximum")
+        return timedelta(seconds=min(grown, longest) * (1 - self.jitter * chance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedDelay:
     """
-    The same delay after every failure.
+    The same delay, seconds or a timedelta, after every failure.
+
+    Raises:
+        ConfigError: The delay or the number of attempts can't be.
     """
 
-    delay: timedelta
+    delay: Duration
     max_attempts: int = 3
 
     def __post_init__(self) -> None:
-        _check(self.max_attempts)
+        _check(self, "delay")
 
     def should_retry(self, attempt: int, error: BaseException | None) -> bool:
         return attempt < self.max_attempts
 
     def next_delay(self, attempt: int, error: BaseException | None, chance: float) -> timedelta:
-        return self.delay
+        return values.length(self.delay, "delay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +112,9 @@ class NoRetry:
 
     max_attempts: int = 1
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def should_retry(self, attempt: int, error: BaseException | None) -> bool:
         return False
 
@@ -104,9 +122,14 @@ class NoRetry:
         return timedelta(0)
 
 
-def _check(max_attempts: int) -> None:
-    if max_attempts < 1:
-        raise ValueError("max_attempts counts executions and must be at least 1")
+def _check(policy: Any, *delays: str) -> None:
+    """
+    Check what policies have in common, and keep their delays as timedeltas: equal ones compare equal.
+    """
+    with values.as_config_errors():
+        values.whole(policy.max_attempts, "max_attempts")
+        for name in delays:
+            object.__setattr__(policy, name, values.length(getattr(policy, name), name))
 
 
 def to_data(policy: RetryPolicy | None) -> dict[str, Any] | None:
@@ -121,13 +144,13 @@ def to_data(policy: RetryPolicy | None) -> dict[str, Any] | None:
         case ExponentialBackoff():
             return {
                 "kind": "exponential",
-                "initial": policy.initial.total_seconds(),
+                "initial": values.seconds(policy.initial, "initial"),
                 "multiplier": policy.multiplier,
-                "maximum": policy.maximum.total_seconds(),
+                "maximum": values.seconds(policy.maximum, "maximum"),
                 "jitter": policy.jitter,
             }
         case FixedDelay():
-            return {"kind": "fixed", "delay": policy.delay.total_seconds()}
+            return {"kind": "fixed", "delay": values.seconds(policy.delay, "delay")}
         case _:
             return {"kind": "fixed", "delay": 0.0}
 
@@ -139,9 +162,9 @@ def delay_of(data: dict[str, Any], attempt: int, chance: float) -> float:
     if data.get("kind") == "exponential":
         policy = ExponentialBackoff(
             max_attempts=2**31,
-            initial=timedelta(seconds=data["initial"]),
-            multiplier=data["multiplier"],
-            maximum=timedelta(seconds=data["maximum"]),
+            initial=min(data["initial"], values.LONGEST),
+            multiplier=min(data["multiplier"], _MOST_GROWTH),
+            maximum=min(data["maximum"], values.LONGEST),
             jitter=data["jitter"],
         )
         return policy.next_delay(attempt, None, chance).total_seconds()

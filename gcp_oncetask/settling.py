@@ -9,9 +9,8 @@ import logging
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from gcp_oncetask import courier, telemetry
+from gcp_oncetask import courier, telemetry, values
 from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.clock import seconds
 from gcp_oncetask.decision import Kind, Put, Settlement, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
@@ -25,9 +24,10 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import About
-from gcp_oncetask.store.json_data import parameters, storable_text
+from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
+from gcp_oncetask.values import storable_text
 from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze, Verdict
 
 
@@ -73,7 +73,7 @@ def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException,
         if not policy.should_retry(attempt.number, error):
             return Fail(message)
         delay = policy.next_delay(attempt.number, error, engine.clock.random())
-        return Retry(message, after=seconds(delay))
+        return Retry(message, after=values.seconds(delay, "next_delay()"))
     except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
         attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
         return Retry(message, after=0)

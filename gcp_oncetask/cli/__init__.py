@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep
+from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep, values
 from gcp_oncetask.cli import explain, indexes, show
 from gcp_oncetask.cli.show import printable
 from gcp_oncetask.documents import TaskName
@@ -109,7 +109,8 @@ def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
     *chosen*, with the path of the once-task in place of its id.
     """
     if chosen.kind is not None:
-        chosen.document = TaskName(locker.config.env, chosen.kind, chosen.document).path
+        id_ = values.name(chosen.document, "the id")
+        chosen.document = TaskName(locker.config.env, chosen.kind, id_).path
     return chosen
 
 

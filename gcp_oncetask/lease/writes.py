@@ -11,6 +11,7 @@ from typing import Any, Final
 from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
 from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
+from gcp_oncetask.values import storable_text
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ERRORS: Final = 10
@@ -261,7 +262,7 @@ def noted(lock: Lock, message: str, at: Moment) -> Lock:
     """
     *lock* with one more failure of its present attempt.
     """
-    failure = Failure(at.now, lock.attempts, lock.sequence, message[:MAX_MESSAGE])
+    failure = Failure(at.now, lock.attempts, lock.sequence, storable_text(message)[:MAX_MESSAGE])
     return lock.but(errors=(*lock.errors, failure)[-MAX_ERRORS:])
 
 
@@ -291,7 +292,7 @@ def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[s
         until=at.now + timedelta(seconds=at.alert_retry),
         sequence=lock.sequence,
         attempt=lock.attempts,
-        reason=reason[:MAX_MESSAGE],
+        reason=storable_text(reason)[:MAX_MESSAGE],
         evidence=tuple(line[:300] for line in evidence[:5]),
     )
     return lock.but(owed=(*(old for old in lock.owed if old.id != owed.id), owed)[-MAX_OWED:])

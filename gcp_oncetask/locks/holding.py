@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from gcp_oncetask import telemetry
-from gcp_oncetask.clock import Duration, Mark, elapsed, seconds
+from gcp_oncetask import telemetry, values
+from gcp_oncetask.clock import Duration, Mark, elapsed
 from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import LeaseLostError, UsageError
@@ -29,10 +29,10 @@ def checked_lease(engine: Engine, what: str, length: Duration) -> float:
     A lease's length in seconds.
 
     Raises:
-        UsageError: Nothing of it would be left for its holder.
+        UsageError: It is no length of time, or nothing of it would be left for its holder.
     """
-    lease, margin = seconds(length), engine.config.margin
-    if not 2 * margin < lease <= named.UNLIMITED:
+    lease, margin = values.seconds(length, what), engine.config.margin
+    if lease <= 2 * margin:
         raise UsageError(
             f"{what} is {lease:g} s; it must be more than twice the margin ({margin:g} s, ONCETASK_MARGIN_SECONDS), "
             "which its holder keeps between its own deadline and the lease's end."

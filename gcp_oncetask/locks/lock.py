@@ -17,8 +17,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from gcp_oncetask import forks
-from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
+from gcp_oncetask import forks, values
+from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
@@ -85,6 +85,8 @@ class NamedLock:
     ) -> None:
         if ttl and keep_alive:
             raise UsageError("Give ttl= (it ends by itself) or keep_alive= (it is renewed while you live), not both.")
+        values.name(name, "name")
+        values.collection(collection, "collection")
         lease = named.UNLIMITED
         if ttl or keep_alive:
             lease = checked_lease(engine, "ttl" if ttl else "keep_alive", ttl or keep_alive or 0.0)
@@ -395,7 +397,4 @@ class NamedLock:
 
 
 def _waiting(timeout: Duration | None) -> float:
-    limit = math.inf if timeout is None else seconds(timeout)
-    if not limit >= 0:
-        raise UsageError(f"timeout is {limit:g} s; it must not be negative, and None waits for ever.")
-    return limit
+    return math.inf if timeout is None else values.seconds(timeout, "timeout", hint=", and None waits for ever")

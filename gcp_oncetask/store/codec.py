@@ -34,6 +34,7 @@ DocumentType: Final = _document.Document.pb()
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -94,7 +95,10 @@ def _put_bytes(target: Value, value: bytes) -> None:
 
 
 def _put_datetime(target: Value, value: datetime) -> None:
-    set_timestamp(target.timestamp_value, value if value.tzinfo is not None else value.replace(tzinfo=UTC))
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    set_timestamp(target.timestamp_value, aware)
+    if not _FIRST <= target.timestamp_value.seconds <= _LAST:
+        raise UsageError(f"{value.isoformat()} is not in the years 1 to 9999 in UTC.")
 
 
 def _put_enum(target: Value, value: Enum) -> None:

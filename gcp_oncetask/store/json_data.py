@@ -83,13 +83,6 @@ def given_result(value: Any) -> Result:
     return made
 
 
-def storable_text(text: str) -> str:
-    """
-    *text* with what no UTF-8 has (halves of surrogate pairs) replaced: an error's message is stored whatever it holds.
-    """
-    return text.encode("utf-8", "replace").decode()
-
-
 def _plain(value: Any) -> Any:
     """
     *value* as JSON data.

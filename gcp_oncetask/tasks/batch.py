@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gcp_oncetask import courier, lease, telemetry
+from gcp_oncetask import courier, lease, telemetry, values
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration, Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
@@ -54,9 +54,13 @@ class PerTask:
         """
         Those *tasks* are done; the others are offered again after *again* (seconds or a timedelta), no attempt burned.
 
+        Raises:
+            UsageError: *again* can't be a delay.
+
         Source:
             go-session-lock's Tasker, which returns what it has done of its batch.
         """
+        values.seconds(again, "again")
         return cls({task.id: None for task in tasks}, otherwise=Snooze(again))
 
     def of(self, task: OnceTask[Any]) -> Any:

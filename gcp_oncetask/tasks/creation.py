@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gcp_oncetask import lease, telemetry
+from gcp_oncetask import lease, telemetry, values
 from gcp_oncetask.decision import Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import PUSH, TaskName, check_resource_key, pull_lane
@@ -18,6 +18,7 @@ from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
+from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
@@ -72,7 +73,7 @@ class Draft:
         """
         What is stored beside the record.
         """
-        values: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "id": self.name.id,
             "kind": self.name.kind,
             "env": self.name.env,
@@ -83,12 +84,12 @@ class Draft:
             **self.extra,
         }
         if self.resource_key is not None:
-            values["resourceKey"] = self.resource_key
+            fields["resourceKey"] = self.resource_key
         if self.kind.retention is not None and not self.kind.tombstone:
-            values[RETENTION] = self.kind.retention.total_seconds()
+            fields[RETENTION] = values.seconds(self.kind.retention, "retention")
         if self.recurrence is not None:
-            values["recurrence"] = self.recurrence.to_data()
-        return {name: encode(value) for name, value in values.items()}
+            fields["recurrence"] = self.recurrence.to_data()
+        return {name: encode(value) for name, value in fields.items()}
 
     def lock(self, made: Lock) -> Lock:
         """
@@ -99,7 +100,7 @@ class Draft:
             # A generator makes tasks that need the key; it needs none itself.
             key=None if self.recurrence is not None else self.resource_key,
             cleanup=self.recurrence is None,
-            erase_seconds=None if erase is None else erase.total_seconds(),
+            erase_seconds=None if erase is None else values.seconds(erase, "retention"),
         )
 
 
@@ -115,6 +116,8 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
     at, recurrence = data.scheduled_at(), data.recurrence()
     if recurrence is not None and at is not None:
         raise UsageError(f"{type(data).__name__}: give scheduled_at() or recurrence(), not both.")
+    if at is not None:
+        at = values.time(at, f"{type(data).__name__}.scheduled_at()")
     if recurrence is not None:
         at = recurrence.first_due(engine.store.estimate())
         if at is None:
@@ -138,10 +141,7 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
 
 
 def _id_of(data: TaskData) -> str:
-    found: Any = data.task_id()
-    if not isinstance(found, str) or not found:
-        raise UsageError(f"{type(data).__name__}.task_id() returned {found!r}; an id is a text that is not empty.")
-    return found
+    return values.name(data.task_id(), f"{type(data).__name__}.task_id()")
 
 
 def _check_names(name: TaskName, key: str | None, recurrence: Recurrence | None) -> None:
@@ -170,7 +170,8 @@ def overlap_key(kind: str, generator: str) -> str:
 
 
 def _bounded(kind: Kind, payload: dict[str, Any]) -> dict[str, Any]:
-    size = encode(payload).ByteSize()
+    encoded = encode_fields(payload, f"the payload of this {kind.name!r} task")
+    size = sum(len(name.encode()) + value.ByteSize() for name, value in encoded.items())
     if size > MAX_PAYLOAD:
         raise UsageError(
             f"The payload of this {kind.name!r} task has {size} bytes; at most {MAX_PAYLOAD} are stored. "

@@ -9,16 +9,17 @@ import json
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypedDict, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gcp_oncetask import words
+from gcp_oncetask import values, words
 from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.ordered import in_order
+from gcp_oncetask.values import Duration
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence
@@ -43,7 +44,7 @@ class Kind:
         on_refused: Called with the payload of each request that ``unique`` refuses.
         max_running: At most so many run at once, across all workers and deliveries; None: any number. Each task falls on one of
             so many resource keys by its id, so with few that wait fewer may run. A change holds for tasks created after it.
-        retention: Ended tasks are deleted after so long, by Firestore's TTL; None: kept.
+        retention: Ended tasks are deleted after so long (seconds or a timedelta), by Firestore's TTL; None: kept.
         tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
             id can't be used again.
     """
@@ -55,7 +56,7 @@ class Kind:
     unique: Unique | None = None
     on_refused: Callable[[Any], object] | None = None
     max_running: int | None = None
-    retention: timedelta | None = None
+    retention: Duration | None = None
     tombstone: bool = False
 
     @property
@@ -76,7 +77,7 @@ class KindOptions(TypedDict, total=False):
     unique: Unique | None
     on_refused: Callable[[Any], object] | None
     max_running: int | None
-    retention: timedelta | None
+    retention: Duration | None
     tombstone: bool
 
 
@@ -110,7 +111,7 @@ class TaskData(BaseModel, metaclass=TaskMeta):
         unique: Unique | None = None,
         on_refused: Callable[[Any], object] | None = None,
         max_running: int | None = None,
-        retention: timedelta | None = None,
+        retention: Duration | None = None,
         tombstone: bool = False,
         **kwargs: Unpack[ConfigDict],
     ) -> None:
@@ -172,9 +173,16 @@ class TaskData(BaseModel, metaclass=TaskMeta):
     def payload(self) -> dict[str, Any]:
         """
         The payload as JSON data, by alias; sets are lists in ascending order, the same in every process.
+
+        Raises:
+            UsageError: A field holds bytes or a text that is no UTF-8.
         """
-        dumped: dict[str, Any] = in_order(self, self.model_dump(mode="json", by_alias=True))
-        return dumped
+        try:
+            dumped = self.model_dump(mode="json", by_alias=True)
+        except UnicodeError as error:
+            raise UsageError(f"{_not_utf8(self)} of {type(self).__name__} can't be stored: {error}.") from None
+        ordered: dict[str, Any] = in_order(self, dumped)
+        return ordered
 
     def payload_hash(self) -> str:
         """
@@ -197,20 +205,47 @@ class TaskData(BaseModel, metaclass=TaskMeta):
             raise UsageError(f"The payload of {path} does not fit {cls.__name__}: {problems}.") from error
 
 
+def _not_utf8(data: TaskData) -> str:
+    """
+    The first field that no JSON can be made of.
+    """
+    for field in type(data).model_fields:
+        try:
+            data.model_dump(mode="json", include={field})
+        except UnicodeError:
+            return field
+    return "a field"
+
+
+def named(kind: object) -> str:
+    """
+    The name of a kind.
+
+    Raises:
+        UsageError: It can't be one.
+    """
+    if not isinstance(kind, str) or not KIND.fullmatch(kind):
+        raise UsageError(
+            f"{values.shown(kind)} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are."
+        )
+    return kind
+
+
 def _checked(name: str, kind: Kind) -> Kind:
-    if not KIND.fullmatch(kind.name):
-        raise UsageError(f"{kind.name!r} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are.")
+    named(kind.name)
     words.check(f"{name}: on_conflict", kind.on_conflict, get_args(OnConflict))
     if kind.unique is not None:
         words.check(f"{name}: unique", kind.unique, get_args(Unique))
     if kind.on_refused is not None and kind.unique is None:
         raise UsageError(f"{name}: on_refused= is called for what unique= refuses; give that too.")
-    if kind.max_running is not None and kind.max_running < 1:
-        raise UsageError(f"{name}: max_running is {kind.max_running}; at least 1 must be able to run.")
-    if kind.retention is not None and kind.retention < timedelta(0):
-        raise UsageError(f"{name}: retention must not be negative.")
+    if kind.max_running is not None:
+        values.whole(kind.max_running, f"{name}: max_running")
+    if kind.queue is not None:
+        values.queue(kind.queue, f"{name}: queue")
     if kind.tombstone and kind.retention is None:
         raise UsageError(f"{name}: a tombstone needs retention=, after which the payload is erased.")
+    if kind.retention is not None:
+        kind = replace(kind, retention=values.length(kind.retention, f"{name}: retention"))
     return kind
 
 
@@ -220,7 +255,8 @@ def key_of(data: TaskData, id_: str) -> str | None:
     """
     kind = kind_of(data)
     if kind.max_running is None:
-        return data.resource_key() or None
+        key = data.resource_key()
+        return None if key in (None, "") else values.name(key, f"{type(data).__name__}.resource_key()")
     return f"max-running/{kind.name}/{zlib.crc32(id_.encode()) % kind.max_running}"
 
 

@@ -20,7 +20,7 @@ from gcp_oncetask.job import Job
 from gcp_oncetask.logs import context_at
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
-from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.tasks import generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
@@ -61,7 +61,7 @@ class Tasks(Generic[D]):
             return NO_CHANGES
         given = value.data if isinstance(value.data, self.model) else self.model.of(value.data, subject.path)
         payload = given.payload()
-        return Changes({"data": encode(payload), "dataHash": encode(hash_of(payload))})
+        return Changes(encode_fields({"data": payload, "dataHash": hash_of(payload)}, f"the {self.model.__name__}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
 from google.cloud.firestore import Transaction
 
-from gcp_oncetask import keys, telemetry
+from gcp_oncetask import keys, telemetry, urls, values
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
@@ -107,6 +107,9 @@ class TaskManager(StoredTasks):
         path: Where the blueprint takes deliveries: a path joined to the base URL, or an absolute URL.
         on_error: Called as ``on_error(task, error)`` for each attempt that raised, or ended in a ``Retry`` or ``Fail``; what
             it raises itself is logged and changes nothing. May be exchanged at any time.
+
+    Raises:
+        UsageError: The path is neither a path nor an absolute URL.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class TaskManager(StoredTasks):
         on_error: Callable[[OnceTask[Any], BaseException], object] | None = None,
     ) -> None:
         super().__init__(locker)
-        self.path = path
+        self.path = urls.target(path, "path")
         self.on_error = on_error
         self.registry = Registry()
 
@@ -383,6 +386,7 @@ class TaskManager(StoredTasks):
             As ``create_task``.
         """
         model = queue_kind(name)
+        values.name(key, "key")
         wait = self.locker.engine.wait_until(delay)
         return self.create_task(model.request(key, data, wait))
 
@@ -422,8 +426,7 @@ class TaskManager(StoredTasks):
         Raises:
             As ``register_task_handler``.
         """
-        if size < 1:
-            raise UsageError("size= counts the tasks of a batch and must be at least 1.")
+        values.whole(size, "size")
         _not_limited(model)
         batch = Batch(
             lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn, _PLAIN), whole_kind=True, size=size

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, Unpack
 from pydantic import PrivateAttr
 
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.tasks.data import KindOptions, TaskData
+from gcp_oncetask.tasks.data import KindOptions, TaskData, named
 
 
 class Request(TaskData):
@@ -66,7 +66,7 @@ def queue_kind(name: str, **options: Unpack[KindOptions]) -> type[Request]:
     Raises:
         UsageError: The name can't be a kind, or the queue has other options already.
     """
-    if name not in _KINDS:
+    if named(name) not in _KINDS:
         _KINDS[name] = type(
             f"Queue[{name}]", (Request,), {"__module__": __name__}, kind=name, on_conflict="replace", **options
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from gcp_oncetask import lease
+from gcp_oncetask import lease, values
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import TaskNotFoundError
@@ -41,9 +41,9 @@ class StoredTasks:
         What tells the task of that kind and id from all others.
 
         Raises:
-            UsageError: The model has no kind.
+            UsageError: The model has no kind, or the id can't be one.
         """
-        return TaskName(self.locker.config.env, kind_of(model).name, id)
+        return TaskName(self.locker.config.env, kind_of(model).name, values.name(id, "id"))
 
     def get_task(self, model: type[D], id: str) -> OnceTask[D] | MaybeNone:  # noqa: A002
         """
@@ -73,7 +73,7 @@ class StoredTasks:
             UsageError: A stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.by_resource_key(self.locker.engine, model, key)
+        return reads.by_resource_key(self.locker.engine, model, values.name(key, "key"))
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
@@ -142,7 +142,7 @@ class StoredTasks:
         Raises:
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
-        paths = reads.live_paths(self.locker.engine, kind_of(model).name, key)
+        paths = reads.live_paths(self.locker.engine, kind_of(model).name, values.name(key, "key"))
         return sum(self.locker.cancel_path(path) for path in paths)
 
     def reset_task(self, model: type[TaskData], id: str, *, keep_errors: bool = False) -> bool:  # noqa: A002

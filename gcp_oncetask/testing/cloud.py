@@ -21,6 +21,7 @@ from gcp_emulator.oidc import CERTS_PATH
 from gcp_emulator.run.logs import RunLogs
 from gcp_emulator.tasks import DispatchRecord
 from gcp_emulator.testing import InProcessCloud
+from gcp_oncetask import urls
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, Pause, SystemClock, Wakeup
 from gcp_oncetask.cloud_logging import CloudRequestLog
@@ -124,6 +125,25 @@ class _Stdout:
         """
 
 
+class _Gateway:
+    """
+    The WSGI apps of one host, by the path that each is below; the longest that fits is taken off (``SCRIPT_NAME``).
+    """
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Any] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ.get("PATH_INFO", "")
+        for prefix in sorted(self.apps, key=len, reverse=True):
+            if f"{path}/".startswith(f"{prefix}/"):
+                outside = environ.get("SCRIPT_NAME", "") + prefix
+                inside = path.removeprefix(prefix)
+                return self.apps[prefix]({**environ, "SCRIPT_NAME": outside, "PATH_INFO": inside}, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [f"No app is mounted for {path}; there are: {', '.join(self.apps)}".encode()]
+
+
 class OncetaskCloud:
     """
     The local cloud of one test.
@@ -150,6 +170,7 @@ class OncetaskCloud:
             delay=None,
         )
         self._base_url: str | None = None
+        self._gateways: dict[str, _Gateway] = {}
         self._used: list[tuple[Locker, dict[str, Any], Renewals]] = []
         self._delivering = False
         self._workers: list[Worker] = []
@@ -219,9 +240,23 @@ class OncetaskCloud:
 
     def mount(self, url: str, app: Any) -> None:
         """
-        Deliver tasks for *url* (scheme and host) to the WSGI *app*; the first one is the base URL of lockers without.
+        Deliver tasks for *url* to the WSGI *app*; the first one is the base URL of lockers without.
+
+        A path in it is taken off before the app is called (``SCRIPT_NAME``), as a gateway before a service does.
+
+        Args:
+            url: Scheme and host, and perhaps a path: ``https://orders.test`` or ``https://example.test/orders``.
+            app: The application.
+
+        Raises:
+            UsageError: The URL can't be a base URL.
         """
-        self.local.mount(url, app)
+        url = urls.base_url(url, "url")
+        origin = urls.origin(url)
+        if origin not in self._gateways:
+            self._gateways[origin] = _Gateway()
+            self.local.mount(origin, self._gateways[origin])
+        self._gateways[origin].apps[url.removeprefix(origin)] = app
         if self._base_url is None:
             self._base_url = url
             for locker, _, _ in self._used:
@@ -299,7 +334,7 @@ class OncetaskCloud:
         Args:
             model: A ``LockedModel`` or a ``TaskData``.
             id: Id of the document or the task.
-            url: Where it will be delivered: absolute, or the path alone.
+            url: Where it will be delivered: absolute, the path alone, or the path below the base URL.
             params: All of what ``schedule`` was given for this step.
             payload: Some of the stored fields: of the entity, or of the once-task's payload, as JSON data.
             at: Not before this instant (aware), to the second.
@@ -308,7 +343,8 @@ class OncetaskCloud:
             AssertionError: There is none; the message lists what is scheduled instead.
             UsageError: *at* has no time zone, or the model no kind.
         """
-        wanted = scheduled.Wanted(model, id, url, params, payload, at)
+        bases = tuple(base for locker, _, _ in self._used if (base := locker.config.base_url) is not None)
+        wanted = scheduled.Wanted(model, id, url, params, payload, at, bases)
         databases = dict.fromkeys(locker.config.database for locker, _, _ in self._used) or ("(default)",)
         documents: dict[str, Any] = {}
         for database in databases:

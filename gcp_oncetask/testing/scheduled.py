@@ -33,10 +33,11 @@ class Wanted:
     Attributes:
         model: Of the entity or the payload.
         id: Of the document or the task.
-        url: Absolute, or the path alone.
+        url: Absolute, the path alone, or the path below a base URL.
         params: The whole of what ``schedule`` was given.
         payload: Some fields of the stored entity or payload.
         at: Not before this instant, to the second.
+        bases: The base URLs.
     """
 
     model: Model
@@ -45,6 +46,7 @@ class Wanted:
     params: Any = None
     payload: Mapping[str, Any] | None = None
     at: datetime | None = None
+    bases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.at is not None and self.at.utcoffset() is None:
@@ -58,13 +60,18 @@ class Wanted:
         return (
             found.is_of(self.model)
             and self.id in (None, found.id)
-            and (self.url is None or (lock.url is not None and self.url in (lock.url, _path(lock.url))))
+            and (self.url is None or (lock.url is not None and self.url in self._spellings(lock.url)))
             and (self.params is None or self.params == lock.params)
             and all(
                 name in found.fields and found.fields[name] == value for name, value in (self.payload or {}).items()
             )
             and (self.at is None or (lock.wait_until is not None and abs(lock.wait_until - self.at) < _SAME))
         )
+
+    def _spellings(self, url: str) -> list[str]:
+        bases = [base.rstrip("/") for base in self.bases]
+        below = [url.removeprefix(base) for base in bases if url.startswith(f"{base}/")]
+        return [url, _path(url), *below]
 
     def __str__(self) -> str:
         parts = {"id": self.id, "url": self.url, "params": self.params, "payload": self.payload, "at": self.at}

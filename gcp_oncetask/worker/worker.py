@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import telemetry, words
-from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed, seconds
+from gcp_oncetask import telemetry, values, words
+from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
@@ -82,11 +82,9 @@ class Worker:
             )
         self._limits = _limits(self.kinds, concurrency)
         self._total = sum(self._limits.values()) if isinstance(concurrency, Mapping) else int(concurrency)
-        self._poll = seconds(poll_interval)
-        self._ttl = seconds(session_ttl)
-        if self._poll <= 0 or self._ttl <= 0:
-            raise UsageError("poll_interval and session_ttl must be more than 0.")
-        self._max_tasks = max_tasks
+        self._poll = values.seconds(poll_interval, "poll_interval", above=0)
+        self._ttl = values.seconds(session_ttl, "session_ttl", above=0)
+        self._max_tasks = None if max_tasks is None else values.whole(max_tasks, "max_tasks")
         self._client_factory = client_factory
         self._listens = listen
         self._wake = Wakeup()
@@ -239,10 +237,14 @@ class Worker:
 
         Returns:
             Whether everything was finished.
+
+        Raises:
+            UsageError: The timeout is no length of time; the worker goes on.
         """
+        limit = values.LONGEST if timeout is None else values.seconds(timeout, "timeout")
         self._stopping.set()
         self._wake.set()
-        if self.engine.clock.wait(self._stopped, 1e9 if timeout is None else seconds(timeout)):
+        if self.engine.clock.wait(self._stopped, limit):
             return True
         self.hand_back()
         return False

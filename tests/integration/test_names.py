@@ -97,9 +97,9 @@ def test_entity_whose_id_can_not_be_is_refused_unwritten(oncetask_cloud: Oncetas
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "/" + "p" * 2020}, "URL .* it has 2,0.. characters"),
-        ({"url": "/" + "é" * 400}, "URL .* it has 2,4.. characters"),
-        ({"url": "/p", "headers": {"X-Large": "x" * 79_000}}, "headers= has 79,007 bytes"),
+        ({"url": "/" + "p" * 2020}, "url has 2,0.. characters"),
+        ({"url": "/" + "é" * 400}, "url has 2,4.. characters"),
+        ({"url": "/p", "headers": {"X-Large": "x" * 79_000}}, "headers has 79,007 bytes"),
     ],
 )
 def test_long_urls_and_headers_are_refused_unwritten(
@@ -161,7 +161,7 @@ def test_bad_name_among_many_is_refused_before_any_is_written(service: Service, 
     """
     service.cloud.local.firestore.reset_counts()
     good = [Work(name=f"a{number}") for number in range(60)]
-    with pytest.raises(UsageError, match=r"The (task id|resource key)"):
+    with pytest.raises(UsageError, match=r"(task_id|resource_key|task id|resource key)"):
         service.manager.create_tasks([*good, Work.model_construct(**{"key": None, "at": None, "note": "", **bad})])
     assert written(service.cloud) == 0
 
@@ -172,7 +172,7 @@ def test_keys_that_are_no_texts_are_refused(service: Service, returned: Any) -> 
     As ids are.
     """
     model = type("Odd", (Work,), {"resource_key": lambda self: returned, "__module__": __name__}, kind="odd")
-    with pytest.raises(UsageError, match=r"The resource key is .* must be a text"):
+    with pytest.raises(UsageError, match=r"resource_key\(\) is .* must be a text"):
         service.manager.create_task(model(name="a"))
 
 
@@ -266,7 +266,7 @@ def test_collections_of_locks_are_checked(oncetask_cloud: OncetaskCloud, collect
     """
     locker = Locker(config=Config())
     oncetask_cloud.use(locker)
-    with pytest.raises(UsageError, match=r"collection=.* is not the path of a collection"):
+    with pytest.raises(UsageError, match=r"collection is .* is not the path of a collection"):
         locker.lock("a", collection=collection)
-    with pytest.raises(UsageError, match=r"collection=.* is not the path of a collection"):
+    with pytest.raises(UsageError, match=r"collection is .* is not the path of a collection"):
         once(locker, name="f", collection=collection)(print)("a")

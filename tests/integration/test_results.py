@@ -339,8 +339,8 @@ FAILING: dict[str, tuple[Callable[..., Any], str]] = {
     "half a surrogate pair": (raising(ValueError("a\ud800b")), "ValueError: a?b"),
     "a reason that is no UTF-8": (lambda task, attempt: Retry("\ud800"), "?"),
     "a final reason that is no UTF-8": (lambda task, attempt: Fail("\ud800"), "?"),
-    "a delay that is none": (lambda task, attempt: Retry("x", after="soon"), "TypeError"),
-    "a snooze that is none": (lambda task, attempt: Snooze("soon"), "TypeError"),
+    "a delay that is none": (lambda task, attempt: Retry("x", after="soon"), "after is 'soon'"),
+    "a snooze that is none": (lambda task, attempt: Snooze("soon"), "delay is 'soon'"),
     "parameters whose serializer fails": (lambda task, attempt: Continue(params=Odd()), "no 1"),
     "a coroutine": (lambda task, attempt: later(), "returned coroutine, of which nothing has run"),
 }

@@ -20,7 +20,8 @@ from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import NO_RESULT, Lock, Note, Result, Status
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock
-from gcp_oncetask.store.json_data import MAX_RESULT, given_result, parameters, result, storable_text
+from gcp_oncetask.store.json_data import MAX_RESULT, given_result, parameters, result
+from gcp_oncetask.values import storable_text
 
 CLIENT = InProcessCloud().firestore_client()
 

@@ -8,11 +8,12 @@ import re
 from datetime import datetime, timedelta
 from typing import Final, Unpack
 
-from gcp_oncetask import words
-from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask import values, words
+from gcp_oncetask.errors import RecurrenceError, UsageError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
 from gcp_oncetask.tasks.recurrence.texts import short, within
 from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
+from gcp_oncetask.values import Duration
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""
@@ -94,12 +95,12 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
         ) from None
 
 
-def every(interval: timedelta, *, start: datetime | None = None, **options: Unpack[RecurrenceOptions]) -> Recurrence:
+def every(interval: Duration, *, start: datetime | None = None, **options: Unpack[RecurrenceOptions]) -> Recurrence:
     """
     One run per *interval* of elapsed time, whatever the clocks do.
 
     Args:
-        interval: Whole seconds, one at least.
+        interval: Whole seconds, one at least; a timedelta or a number of seconds.
         start: First run, aware. None: from the task's creation on, at whole multiples of the interval since Monday,
             1 January 2001 in UTC (so that ``every(timedelta(hours=1))`` runs on the hour).
         options: ``exdates``, ``rdates``, ``misfire``, ``misfire_limit``, ``overlap`` of ``Recurrence``.
@@ -107,10 +108,14 @@ def every(interval: timedelta, *, start: datetime | None = None, **options: Unpa
     Raises:
         RecurrenceError: The interval is none, or the start is naive.
     """
-    seconds, rest = divmod(interval, timedelta(seconds=1))
+    try:
+        seconds, rest = divmod(values.length(interval, "interval"), timedelta(seconds=1))
+    except UsageError:
+        seconds, rest = 0, timedelta(0)
     if rest or not 1 <= seconds <= MAX_INTERVAL:
         raise RecurrenceError(
-            f"interval is {interval}; it must be whole seconds, from 1 to {MAX_INTERVAL}.", field="interval"
+            f"interval is {values.shown(interval)}; it must be whole seconds, from 1 to {MAX_INTERVAL}.",
+            field="interval",
         )
     rule = f"FREQ=SECONDLY;INTERVAL={seconds}"
     for unit, length in (("MINUTELY", 60), ("HOURLY", 3600)):

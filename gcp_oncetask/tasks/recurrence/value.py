@@ -26,6 +26,7 @@ from gcp_oncetask.tasks.recurrence.zones import (
     written,
     zone_named,
 )
+from gcp_oncetask.values import shown
 
 Misfire = Literal["skip", "latest", "all"]
 Overlap = Literal["allow", "skip", "queue"]
@@ -90,6 +91,8 @@ class Recurrence:
     since_creation: bool = False
 
     def __post_init__(self) -> None:
+        if self.rrule and not isinstance(self.rrule, str):
+            raise RecurrenceError(f"rrule is {shown(self.rrule)}; it must be a text.", field="rrule")
         if not self.rrule:
             parse(self.rrule)
         if not self.dtstart:
@@ -175,7 +178,7 @@ class Recurrence:
         Raises:
             RecurrenceError: The instant is naive.
         """
-        for found in self.runs(instant):
+        for found in self.runs(require_aware(instant, "instant")):
             if found > instant:
                 return found
         return None

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask.values import shown
 from gcp_oncetask.tasks.recurrence.texts import short
 
 LOOK_AHEAD: Final = 3
@@ -154,8 +155,14 @@ def require_aware(time: datetime, name: str) -> datetime:
     *time* in UTC.
 
     Raises:
-        RecurrenceError: It is naive.
+        RecurrenceError: It is no datetime, naive, or beyond the calendar in UTC.
     """
-    if time.utcoffset() is None:
-        raise RecurrenceError(f"{name} has no time zone; give an aware datetime, like datetime.now(UTC).", field=name)
-    return time.astimezone(UTC)
+    if not isinstance(time, datetime) or time.utcoffset() is None:
+        raise RecurrenceError(
+            f"{name} is {shown(time)}, which has no time zone; give an aware datetime, like datetime.now(UTC).",
+            field=name,
+        )
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise RecurrenceError(f"{name} is {time.isoformat()}, beyond the calendar in UTC.", field=name) from None

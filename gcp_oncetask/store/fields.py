@@ -1,0 +1,50 @@
+"""
+Fields of a document on their way to Firestore: one that can't be stored is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.store.codec import Value, encode
+from gcp_oncetask.values import shown
+
+
+def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
+    """
+    Firestore values of some fields, by name.
+
+    Raises:
+        UsageError: Firestore can't hold one of them; the message names it as a field of *owner*.
+    """
+    encoded: dict[str, Value] = {}
+    for name, value in fields.items():
+        try:
+            encoded[name] = encode(value)
+        except (UsageError, RecursionError) as error:
+            where, what = _unstorable(value, name)
+            raise UsageError(f"{where} of {owner} can't be stored: {what or error}") from None
+    return encoded
+
+
+def _unstorable(value: Any, at: str) -> tuple[str, str]:
+    """
+    Where inside *value* is what Firestore can't hold, and, if it is a text, the reason.
+    """
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = [*((f"a key of {at}", key) for key in value), *((f"{at}.{key}", item) for key, item in value.items())]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = [(f"{at}[{place}]", item) for place, item in enumerate(value)]
+    elif isinstance(value, str):
+        return at, f"{shown(value)} holds half a surrogate pair."
+    for where, item in inner:
+        try:
+            encode(item)
+        except (UsageError, UnicodeEncodeError):
+            return _unstorable(item, where)
+        except RecursionError:
+            return at, "it is nested too deeply, or holds itself."
+    return at, ""
