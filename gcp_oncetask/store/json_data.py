@@ -54,6 +54,26 @@ def parameters(value: Any, field: str = "params") -> Any:
     return plain
 
 
+def check_fields(fields: Mapping[str, Any], owner: str, inside: str = "") -> None:
+    """
+    Nothing, if Firestore can hold the *fields* of *owner*: JSON data, and what else is loaded from Firestore.
+
+    Args:
+        fields: Value by stored name.
+        owner: Whose fields they are, for an error.
+        inside: The map of the document that has them; the empty text: the document itself.
+
+    Raises:
+        UsageError: It can't; the message names the field.
+    """
+    depth, above = (1, len(inside) + 1) if inside else (0, 0)
+    try:
+        for name, value in fields.items():
+            check(value, depth=depth, above=_check_key(name, above, ""), at=name)
+    except _CannotHoldError as error:
+        raise UsageError(f"{owner} can't be stored: {error}") from None
+
+
 def result(value: Any) -> Result:
     """
     How *value*, which a completed run has returned, is recorded. Never raises: the run is over, whatever it returned.
@@ -155,11 +175,13 @@ def check(value: Any, *, depth: int, above: int, at: str = "") -> None:
                 check(item, depth=depth + 1, above=above, at=here)
 
 
-def _check_key(key: str, above: int, at: str) -> int:
+def _check_key(key: Any, above: int, at: str) -> int:
     """
     Bytes of the path below *key*.
     """
     inside = f" in {at}" if at else ""
+    if not isinstance(key, str):
+        raise _CannotHoldError(f"a map{inside} has keys of {type(key).__name__}; declare them as texts.")
     if not key:
         raise _CannotHoldError(f"a map{inside} has an empty key.")
     if _RESERVED.fullmatch(key):

@@ -18,7 +18,7 @@ from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.consequences import RETENTION
-from gcp_oncetask.store.fields import encode_fields
+from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
@@ -43,6 +43,7 @@ class Draft:
         kind: Its kind.
         target: Where it goes, and when.
         payload: The payload as JSON data.
+        stored: Firestore's value of it.
         digest: Its hash.
         nonce: Recognises this creation.
         resource_key: The key that it needs.
@@ -55,6 +56,7 @@ class Draft:
     kind: Kind
     target: Target
     payload: dict[str, Any]
+    stored: Value
     digest: str
     nonce: str
     resource_key: str | None = None
@@ -77,7 +79,6 @@ class Draft:
             "id": self.name.id,
             "kind": self.name.kind,
             "env": self.name.env,
-            "data": self.payload,
             "dataHash": self.digest,
             "createdAt": engine.store.estimate(),
             "schema": SCHEMA,
@@ -89,7 +90,7 @@ class Draft:
             fields[RETENTION] = values.seconds(self.kind.retention, "retention")
         if self.recurrence is not None:
             fields["recurrence"] = self.recurrence.to_data()
-        return {name: encode(value) for name, value in fields.items()}
+        return {"data": self.stored} | {name: encode(value) for name, value in fields.items()}
 
     def lock(self, made: Lock) -> Lock:
         """
@@ -124,20 +125,25 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
             raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
     payload = data.payload()
     digest = hash_of(payload)
-    name = TaskName(engine.config.env, kind.name, _id_of(data))
+    name = TaskName(engine.config.env, kind.name, digest[:40] if _is_hashed(type(data)) else _id_of(data))
     key = key_of(data, name.id)
     _check_names(name, key, recurrence)
     return Draft(
         name=name,
         kind=kind,
         target=_target(engine, kind, url, at),
-        payload=_bounded(kind, payload),
+        payload=payload,
+        stored=stored_payload(kind, payload),
         digest=digest,
         nonce=engine.clock.nonce(),
         resource_key=key,
         recurrence=recurrence,
         data=data,
     )
+
+
+def _is_hashed(model: type[TaskData]) -> bool:
+    return model.task_id is TaskData.task_id and model.payload_hash is TaskData.payload_hash
 
 
 def _id_of(data: TaskData) -> str:
@@ -169,15 +175,28 @@ def overlap_key(kind: str, generator: str) -> str:
     return f"recurrence/{kind}/{generator}"
 
 
-def _bounded(kind: Kind, payload: dict[str, Any]) -> dict[str, Any]:
-    encoded = encode_fields(payload, f"the payload of this {kind.name!r} task")
-    size = sum(len(name.encode()) + value.ByteSize() for name, value in encoded.items())
+def stored_payload(kind: Kind, payload: dict[str, Any]) -> Value:
+    """
+    Firestore's value of *payload*.
+
+    Raises:
+        UsageError: Firestore can't hold it, or it is too large.
+    """
+    owner = f"The payload of this {kind.name!r} task"
+    try:
+        if any(type(value) in (dict, list) for value in payload.values()):
+            check_fields(payload, owner, "data")
+        value = encode(payload)
+    except UsageError:
+        check_fields(payload, owner, "data")
+        raise
+    size = value.ByteSize()
     if size > MAX_PAYLOAD:
         raise UsageError(
             f"The payload of this {kind.name!r} task has {size} bytes; at most {MAX_PAYLOAD} are stored. "
             "Keep large contents elsewhere (Cloud Storage) and their name in the payload."
         )
-    return payload
+    return value
 
 
 def _target(engine: Engine, kind: Kind, url: str, at: Any) -> Target:
@@ -256,7 +275,7 @@ def changes(engine: Engine, made: Draft, seen: Snapshot) -> Changes:
     if not seen.exists:
         return Changes(made.fields(engine))
     schedule = {} if made.recurrence is None else redeclaring.fields(made)
-    return Changes({"data": encode(made.payload), "dataHash": encode(made.digest), **schedule})
+    return Changes({"data": made.stored, "dataHash": encode(made.digest), **schedule})
 
 
 def differences(made: Draft, stored: Snapshot) -> list[str]:

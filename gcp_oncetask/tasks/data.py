@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypedDict, Unpack,
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gcp_oncetask import values, words
+from gcp_oncetask import field_types, values, words
 from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.ordered import in_order
+from gcp_oncetask.tasks import payloads
 from gcp_oncetask.values import Duration
 
 if TYPE_CHECKING:
@@ -91,14 +92,22 @@ class TaskData(BaseModel, metaclass=TaskMeta):
     Class arguments are those of ``Kind``. Four methods may be overridden: ``task_id()``, ``resource_key()``,
     ``scheduled_at()`` and ``recurrence()``; no field may have one of these names.
 
+    What is stored of it is equal to it when it is loaded; see ``payload()``.
+
     Raises:
-        UsageError: When the class is made: a field has a method's name, the kind is malformed, or its arguments
-            contradict each other.
+        UsageError: When the class is made: a field has a method's name, the kind is malformed, its arguments contradict each
+            other, or no value of a field could be stored and loaded again.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     __kind__: ClassVar[Kind | None] = None
+    __home__: ClassVar[type[TaskData] | None] = None
+    """The class that declares the kind: what is stored is loaded as that."""
+    __plain__: ClassVar[bool] = False
+    """Whether it is made of plain fields, and declares its kind itself."""
+    __own__: ClassVar[frozenset[str]] = frozenset()
+    """Private attributes that are for the creator alone, and need not arrive."""
 
     @classmethod
     def __init_subclass__(
@@ -135,6 +144,8 @@ class TaskData(BaseModel, metaclass=TaskMeta):
             raise UsageError(
                 f"{cls.__name__} has a field named {taken[0]!r}; that name is a method of every TaskData. Rename the field."
             )
+        field_types.check_model(cls, field_types.PAYLOAD)
+        cls.__plain__ = False
         if kind is None:
             if ours:
                 raise UsageError(f"{cls.__name__}: {min(ours)}= is said of a kind; give kind= too.")
@@ -144,7 +155,8 @@ class TaskData(BaseModel, metaclass=TaskMeta):
             raise UsageError(
                 f"{cls.__name__}: max_running= is kept by resource keys of its own; it can't have a resource_key() too."
             )
-        cls.__kind__ = made
+        cls.__kind__, cls.__home__ = made, cls
+        cls.__plain__ = _is_plain(cls)
 
     def task_id(self) -> str:
         """
@@ -172,17 +184,16 @@ class TaskData(BaseModel, metaclass=TaskMeta):
 
     def payload(self) -> dict[str, Any]:
         """
-        The payload as JSON data, by alias; sets are lists in ascending order, the same in every process.
+        The payload as JSON data, by alias, which is loaded as an equal object; sets are lists in ascending order, the same in
+        every process.
 
         Raises:
-            UsageError: A field holds bytes or a text that is no UTF-8.
+            UsageError: It would not be equal; the message names the field.
         """
-        try:
-            dumped = self.model_dump(mode="json", by_alias=True)
-        except UnicodeError as error:
-            raise UsageError(f"{_not_utf8(self)} of {type(self).__name__} can't be stored: {error}.") from None
-        ordered: dict[str, Any] = in_order(self, dumped)
-        return ordered
+        stored: dict[str, Any] = in_order(
+            self, payloads.stored_form(self, self.__home__, self.__own__, plain=self.__plain__)
+        )
+        return stored
 
     def payload_hash(self) -> str:
         """
@@ -199,22 +210,10 @@ class TaskData(BaseModel, metaclass=TaskMeta):
             UsageError: It does not fit; the message lists where.
         """
         try:
-            return cls.model_validate(payload)
+            return payloads.load(cls, payload)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'data'}: {e['msg']}" for e in error.errors()[:5])
             raise UsageError(f"The payload of {path} does not fit {cls.__name__}: {problems}.") from error
-
-
-def _not_utf8(data: TaskData) -> str:
-    """
-    The first field that no JSON can be made of.
-    """
-    for field in type(data).model_fields:
-        try:
-            data.model_dump(mode="json", include={field})
-        except UnicodeError:
-            return field
-    return "a field"
 
 
 def named(kind: object) -> str:
@@ -229,6 +228,12 @@ def named(kind: object) -> str:
             f"{values.shown(kind)} is not a kind: letters, digits, '.', '_' and '-', up to 100 of them, are."
         )
     return kind
+
+
+def _is_plain(cls: type[TaskData]) -> bool:
+    return (
+        field_types.is_plain(cls) and not cls.__private_attributes__ and not cls.__pydantic_decorators__.computed_fields
+    )
 
 
 def _checked(name: str, kind: Kind) -> Kind:

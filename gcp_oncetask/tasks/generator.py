@@ -150,6 +150,7 @@ class _Step:
             kind=self._kind,
             target=Target(lock.url, lock.queue, wait_until=nominal, traceparent=lock.traceparent),
             payload=decode(fields["data"]),
+            stored=fields["data"],
             digest=decode(fields["dataHash"]),
             nonce=self._engine.clock.nonce(),
             resource_key=key,

@@ -20,9 +20,9 @@ from gcp_oncetask.job import Job
 from gcp_oncetask.logs import context_at
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
-from gcp_oncetask.store.fields import encode_fields
+from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
-from gcp_oncetask.tasks import generator
+from gcp_oncetask.tasks import creation, generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of
 from gcp_oncetask.verdicts import Continue
@@ -60,8 +60,13 @@ class Tasks(Generic[D]):
         if value.data is None:
             return NO_CHANGES
         given = value.data if isinstance(value.data, self.model) else self.model.of(value.data, subject.path)
+        kind, wanted = kind_of(given), kind_of(self.model)
+        if kind is not wanted:
+            raise UsageError(
+                f"Continue(data=...) has a payload of the kind {kind.name!r}; the task is of {wanted.name!r}."
+            )
         payload = given.payload()
-        return Changes(encode_fields({"data": payload, "dataHash": hash_of(payload)}, f"the {self.model.__name__}"))
+        return Changes({"data": creation.stored_payload(kind, payload), "dataHash": encode(hash_of(payload))})
 
 
 @dataclass(frozen=True, slots=True)
