@@ -11,13 +11,15 @@ from typing import Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gcp_oncetask import values, words
+from gcp_oncetask import field_types, values, words
 from gcp_oncetask.class_arguments import EntityMeta, hand_on
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.paths import trouble_with_id, trouble_with_path, valid_path
 from gcp_oncetask.record import Lock
-from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.round_trip import is_equal, loss, unreadable
+from gcp_oncetask.store.codec import Value, as_loaded, decode, encode
 from gcp_oncetask.store.fields import encode_fields
+from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
 
 M = TypeVar("M", bound="LockedModel")
@@ -73,20 +75,28 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
     __holes__: ClassVar[tuple[str, ...]] = ()
     __parts__: ClassVar[set[str]] = {"id"}
     __pattern__: ClassVar[re.Pattern[str]]
+    __plain__: ClassVar[bool] = True
+    """Whether fields that are stored as before are what they were: none has a part that is not stored."""
+    __other_form__: ClassVar[bool] = False
+    """Whether it is read from another form than the usual one: it has ``Json`` fields, or refuses its own computed fields."""
 
     id: str = Field(min_length=1)
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, collection: str | None = None, **kwargs: Any) -> None:
         """
-        Check the collection.
+        Check the fields and the collection.
 
         Raises:
-            UsageError: The collection can't be one, or a field is called ``lock``.
+            UsageError: The collection can't be one, a field is called ``lock``, or no value of a field could be stored and
+                loaded again.
         """
         super().__pydantic_init_subclass__(**kwargs)
         if "lock" in cls.model_fields:
             raise UsageError(f"{cls.__name__} has a field named 'lock'; that name is the library's.")
+        field_types.check_model(cls, field_types.ENTITY)
+        cls.__plain__ = field_types.is_plain(cls)
+        cls.__other_form__ = field_types.reads_other_forms(cls)
         if collection is None:
             return
         parts = collection.split("/")
@@ -132,7 +142,11 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         """
         What is stored besides the lock: by alias, without the parts of the path.
         """
-        return self.model_dump(by_alias=True, exclude=self.__parts__)
+        usual = self.model_dump(by_alias=True, exclude=self.__parts__)
+        if not self.__other_form__:
+            return usual
+        read = self.model_dump(by_alias=True, exclude=self.__parts__, round_trip=True)
+        return read if self.model_config.get("extra") == "forbid" else usual | read
 
 
 def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str:
@@ -303,7 +317,9 @@ def changes_of(entity: LockedModel) -> Changes:
     except (UsageError, UnicodeEncodeError, RecursionError):
         # A value that can't be encoded is none that was loaded.
         changed = stored
-    encoded = encode_fields(changed, type(entity).__name__)
+    if not changed and entity.__plain__:
+        return NO_CHANGES
+    encoded = _fields_of(entity, changed, stored)
     if not encoded:
         return NO_CHANGES
     seen = binding.seen
@@ -316,7 +332,48 @@ def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
     """
     What an entity made in Python writes: everything into a new document, what was given into one that exists.
     """
+    stored = entity.stored()
     if not exists:
-        return Changes(encode_fields(entity.stored(), type(entity).__name__))
-    given = entity.model_dump(by_alias=True, include=entity.model_fields_set - entity.__parts__)
-    return Changes(encode_fields(given, type(entity).__name__), None)
+        return Changes(_fields_of(entity, stored, stored))
+    fields = type(entity).model_fields
+    names = entity.model_fields_set - entity.__parts__
+    keys = {(fields[name].serialization_alias if name in fields else None) or name for name in names}
+    given = {key: value for key, value in stored.items() if key in keys}
+    return Changes(_fields_of(entity, given, stored), None)
+
+
+def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, Any]) -> dict[str, Value]:
+    """
+    Firestore's values of the fields *written*, if *entity* is loaded as it is from all that is *stored* of it.
+
+    Raises:
+        UsageError: It is not, or Firestore can't hold a value; the message names the field.
+    """
+    model = type(entity)
+    plain = {key: _loaded(model, key, value) for key, value in stored.items()}
+    try:
+        parts = {part: str(getattr(entity, part)) for part in model.__parts__}
+        loaded = model.model_validate(plain | parts)
+        same = is_equal(_contents(entity), _contents(loaded))
+        found = None if same else loss(entity, loaded, entity=True)
+    except Exception as error:  # noqa: BLE001 - validators are code of the user's
+        found = unreadable(error)
+    if found is not None:
+        raise UsageError(f"{model.__name__}: {found}")
+    encoded = encode_fields(written, model.__name__)
+    if any(type(plain[key]) in (dict, list) for key in written):
+        check_fields(plain, model.__name__)
+    return encoded
+
+
+def _contents(entity: LockedModel) -> Any:
+    return entity.__dict__, entity.__pydantic_extra__
+
+
+def _loaded(model: type[LockedModel], key: str, value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    try:
+        return as_loaded(value)
+    except UsageError as error:
+        raise UsageError(f"{model.__name__} can't be stored: {key}: {error}") from error

@@ -142,12 +142,15 @@ def _put_reference(target: Value, value: BaseDocumentReference) -> None:
 
 
 def _put_other(target: Value, value: Any) -> None:
+    put(target, _jsonable(value))
+
+
+def _jsonable(value: Any) -> Any:
     # What pydantic writes as JSON (dates, decimals, UUIDs, paths, nested models) is stored in that form.
     try:
-        plain = to_jsonable_python(value)
+        return to_jsonable_python(value)
     except Exception as error:  # noqa: BLE001 - whatever a user's type raises
         raise UsageError(f"Firestore can't hold {type(value).__name__} values: {error}") from None
-    put(target, plain)
 
 
 def _put_failure(target: Value, failure: Failure) -> None:
@@ -234,6 +237,33 @@ def decode(value: Value, reference: Callable[[str], Any] | None = None) -> Any: 
             return value.reference_value if reference is None else reference(value.reference_value)
         case _:
             return None
+
+
+def as_loaded(value: Any) -> Any:
+    """
+    What is loaded when *value* was stored: as ``decode(encode(value))``, without the detour; sets in any order.
+
+    Raises:
+        UsageError: Firestore can't hold it.
+    """
+    kind = type(value)
+    if kind in _UNCHANGED:
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_loaded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_loaded(item) for item in value]
+    if isinstance(value, Enum):
+        return as_loaded(value.value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, GeoPoint | BaseDocumentReference):
+        return value
+    plain = next((base for base in (bool, int, float, str, bytes) if isinstance(value, base)), None)
+    return as_loaded(_jsonable(value)) if plain is None else plain(value)
+
+
+_UNCHANGED: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def pack(value: Value) -> str:
