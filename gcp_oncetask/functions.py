@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gcp_oncetask import values, words
+from gcp_oncetask import field_types, values, words
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.documents import LOCKS
@@ -24,6 +24,7 @@ from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import Run, run_once
 from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Result
+from gcp_oncetask.round_trip import loss, unwritable
 from gcp_oncetask.store.json_data import result as result_of
 
 P = ParamSpec("P")
@@ -236,10 +237,12 @@ def once(
         collection: Where the documents are.
 
     Raises:
-        UsageError: The function is async or a generator, or the durations make no sense; when called: an argument can't be
-            part of a key, or the stored result does not fit *result*.
-        ResultNotStoredError: When called: it has run, but what it returned could not be stored, or did not fit *result*. It is
-            not run again. The call that ran it gets what it returned, unless *result* is given.
+        UsageError: The function is async or a generator, the durations make no sense, or no value of a field of *result* could
+            be stored and loaded again; when called: an argument can't be part of a key, or the stored result does not fit
+            *result*.
+        ResultNotStoredError: When called: it has run, but what it returned could not be stored, did not fit *result*, or would
+            not be loaded as an equal object. It is not run again. The call that ran it gets what it returned, unless *result*
+            is given.
         LockBusyError: When called: the key is being run.
         TaskConflictError: When called: the key was used with another payload.
         LeaseLostError: When called: the function was over too late, and another call had taken over; nothing was recorded.
@@ -251,7 +254,10 @@ def once(
         raise UsageError(f"run_limit ({limit:g} s) must be at least the ttl ({lease:g} s).")
     policy = Policy(lease=lease, timeout=limit, run_limit=limit)
     kept = None if retention is None else values.seconds(retention, "retention")
-    adapter: TypeAdapter[Any] | None = None if result is None else TypeAdapter(result)
+    adapter: TypeAdapter[Any] | None = None
+    if result is not None:
+        field_types.check_type(result, "result=", field_types.RESULT)
+        adapter = TypeAdapter(result)
     _check_names(name, collection)
 
     def decorate(fn: Callable[P, Any]) -> Callable[P, Any]:
@@ -300,16 +306,45 @@ def once(
 
 def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
     """
-    How *value*, which the function has returned, is recorded: it has run, so a value of the wrong type is a lost result.
+    How *value*, which the function has returned, is recorded. Never raises: it has run, so a value that does not fit, or would
+    not be loaded as an equal object, is a lost result.
     """
     made = result_of(value)
-    if adapter is None or made.lost is not None:
+    if adapter is None:
         return made
+    if made.lost is not None:
+        found = unwritable(value, ValueError(made.lost)) if isinstance(value, BaseModel) else None
+        return made if found is None else Result(lost=str(found))
+    try:
+        given = adapter.validate_python(value)
+        lost = _lost(adapter, given, made)
+        if lost is None:
+            return made
+        # By alias, without computed fields, Json fields as text.
+        other = result_of(adapter.dump_python(given, mode="json", by_alias=True, round_trip=True))
+        return other if other.lost is None and _lost(adapter, given, other) is None else Result(lost=lost)
+    except ValidationError:
+        # JSON data of a strict type, or it does not fit.
+        pass
+    except Exception as error:  # noqa: BLE001 - validators and serializers are code of the user's
+        return Result(lost=f"validators of its type fail on it ({type(error).__name__})")
     try:
         _typed(adapter, made.data(), "it")
     except UsageError as error:
         return Result(lost=str(error))
     return made
+
+
+def _lost(adapter: TypeAdapter[Any], given: Any, made: Result) -> str | None:
+    """
+    Why *given* would not be loaded from *made* as an equal object; None: it would.
+    """
+    try:
+        loaded = _typed(adapter, made.data(), "it")
+    except UsageError as error:
+        return str(error)
+    found = loss(given, loaded)
+    return None if found is None else str(found)
 
 
 def _typed(adapter: TypeAdapter[Any] | None, stored: Any, name: str) -> Any:
