@@ -4,12 +4,15 @@ Recurrences against slow references: every minute or second of a local clock loo
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
@@ -170,7 +173,7 @@ def agrees(
     assert latest == (past[-1] if past else None)
 
 
-@settings(max_examples=120 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=300 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(CHANGES),
     rules(("DAILY", "WEEKLY", "MONTHLY", "HOURLY", "MINUTELY")),
@@ -235,21 +238,24 @@ def calendar_rules(draw: Any) -> str:
     return ";".join(parts)
 
 
+# dateutil notices the end of a rule at its next run, and goes on to year 9999 for one that has none.
+SHORT = SimpleNamespace(**{**vars(dt), "MAXYEAR": 2010})
 HORIZON = timedelta(days=365 * 8)
 
 
 def counted(rule: str, start: datetime) -> list[datetime]:
     """
-    The runs of eight years by dateutil, which looks at each period from DTSTART on: too long where there is none before 9999.
+    The runs of eight years by dateutil, which looks at each period from DTSTART on.
     """
     parts = parts_of(rule)
     count = int(parts.pop("COUNT", 100_000))
     bounded = ";".join(f"{name}={value}" for name, value in parts.items())
     horizon = start + HORIZON - timedelta(seconds=1)
-    return list(islice(rrulestr(f"{bounded};UNTIL={horizon:%Y%m%dT%H%M%SZ}", dtstart=start), count))
+    with patch("dateutil.rrule.datetime", SHORT):
+        return list(islice(rrulestr(f"{bounded};UNTIL={horizon:%Y%m%dT%H%M%SZ}", dtstart=start), count))
 
 
-@settings(max_examples=150 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=300 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(calendar_rules(), st.datetimes(datetime(1999, 1, 1), datetime(2001, 1, 1)), st.integers(0, 365 * 6))
 def test_jumping_ahead_finds_what_counting_from_the_start_finds(rule: str, start: datetime, days: int) -> None:
     """
