@@ -50,11 +50,13 @@ class Looking:
     Args:
         engine: Finds the shared parts when it is called, since a test may exchange them.
         limits: How many of each kind run at once.
+        lives: Whether the shards are still this worker's; asked before each question.
     """
 
-    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int]) -> None:
+    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int], lives: Callable[[], bool]) -> None:
         self._engine = engine
         self._limits = limits
+        self._lives = lives
         self._kinds = {kind: _Kind() for kind in limits}
         self._guard = threading.Lock()
         self._later: dict[str, Mark] = {}
@@ -117,7 +119,7 @@ class Looking:
         place = bisect_left(shards, known.next_shard)
         found: list[Snapshot] = []
         for part in (shards[place:], shards[:place]):
-            if part and len(found) < limit:
+            if part and len(found) < limit and self._lives():
                 found += [one for one in self._query(kind, part, limit + len(later)) if one.path not in later]
         known.next_shard = shard_of(found[limit - 1]) + 1 if len(found) >= limit else 0
         return found[:limit]

@@ -102,7 +102,7 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Looking(lambda: self.engine, self._limits)
+        self._looking = Looking(lambda: self.engine, self._limits, self._lives)
         self.done = 0
 
     @property
@@ -331,6 +331,8 @@ class Worker:
             if free <= 0:
                 full = True
                 continue
+            if not self._lives():
+                return took
             found = self._due(kind, free)
             full = full or len(found) >= free
             for snapshot in found:
@@ -352,6 +354,12 @@ class Worker:
         if listener is not None:
             listener.looked(asked, shown)
         return took
+
+    def _lives(self) -> bool:
+        """
+        Whether the session may still look at its shards: a question may have taken longer than it lives.
+        """
+        return self._membership is not None and self._membership.alive()
 
     def _free(self, kind: str) -> int:
         with self._guard:
