@@ -360,10 +360,9 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
         found = unreadable(error)
     if found is not None:
         raise UsageError(f"{model.__name__}: {found}")
-    encoded = encode_fields(written, model.__name__)
     if any(type(plain[key]) in (dict, list) for key in written):
         check_fields(plain, model.__name__)
-    return encoded
+    return encode_fields(written, model.__name__)
 
 
 def _contents(entity: LockedModel) -> Any:
@@ -376,4 +375,4 @@ def _loaded(model: type[LockedModel], key: str, value: Any) -> Any:
     try:
         return as_loaded(value)
     except UsageError as error:
-        raise UsageError(f"{model.__name__} can't be stored: {key}: {error}") from error
+        raise UsageError(f"{key} of {model.__name__} can't be stored: {error}") from error

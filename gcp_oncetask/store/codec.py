@@ -256,7 +256,12 @@ def as_loaded(value: Any) -> Any:
     if isinstance(value, Enum):
         return as_loaded(value.value)
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:
+            raise UsageError(
+                f"{value} is outside of the calendar in UTC; Firestore holds the years 1 to 9999."
+            ) from None
     if isinstance(value, GeoPoint | BaseDocumentReference):
         return value
     plain = next((base for base in (bool, int, float, str, bytes) if isinstance(value, base)), None)

@@ -161,7 +161,7 @@ def named(field: str, error: OncetaskError) -> bool:
     """
     Whether *error* names the field, or a part of it.
     """
-    return re.search(rf"'{field}\b|\b{field}(: |[.\[]| has| is|$)|in {field} ", str(error)) is not None
+    return re.search(rf"'{field}\b|\b{field}(: |[.\[]| has| is| of|$)|in {field} ", str(error)) is not None
 
 
 def outcome(case: Case, make: Any) -> set[str]:

@@ -9,12 +9,13 @@ import os
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import islice
+from itertools import islice, takewhile
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
+import pytest
 from dateutil.rrule import rrulestr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -246,13 +247,22 @@ HORIZON = timedelta(days=365 * 8)
 def counted(rule: str, start: datetime) -> list[datetime]:
     """
     The runs of eight years by dateutil, which looks at each period from DTSTART on.
+
+    By RFC 5545 a week of the year has the weekday of DTSTART where no day is chosen (dateutil takes all seven), and positions
+    count in the whole of the first week (dateutil begins with DTSTART).
     """
-    parts = parts_of(rule)
+    parts, begin = parts_of(rule), start
     count = int(parts.pop("COUNT", 100_000))
+    weekly = parts["FREQ"] == "WEEKLY" and "BYSETPOS" in parts
+    if weekly or ("BYWEEKNO" in parts and not {"BYMONTHDAY", "BYYEARDAY"} & set(parts)):
+        parts.setdefault("BYDAY", DAYS[start.weekday()])
+    if weekly:
+        begin -= timedelta(days=(start.weekday() - DAYS.index(parts.get("WKST", "MO"))) % 7)
     bounded = ";".join(f"{name}={value}" for name, value in parts.items())
     horizon = start + HORIZON - timedelta(seconds=1)
     with patch("dateutil.rrule.datetime", SHORT):
-        return list(islice(rrulestr(f"{bounded};UNTIL={horizon:%Y%m%dT%H%M%SZ}", dtstart=start), count))
+        runs = rrulestr(f"{bounded};UNTIL={horizon:%Y%m%dT%H%M%SZ}", dtstart=begin)
+        return list(islice((run for run in runs if run >= start), count))
 
 
 @settings(max_examples=300 * MORE, deadline=None, derandomize=MORE == 1, database=None)
@@ -278,3 +288,16 @@ def test_jumping_ahead_finds_what_counting_from_the_start_finds(rule: str, start
     assert (upcoming if upcoming and upcoming < start + HORIZON else None) == (later[0] if later else None), rule
     assert list(islice(made.runs(at + timedelta(seconds=1)), len(later[:5]))) == later[:5]
     assert made.schedule.latest(start, at) == max((run for run in expected if run < at), default=None)
+
+
+@pytest.mark.parametrize("first", DAYS)
+def test_weeks_of_the_year_are_dateutils(first: str) -> None:
+    """
+    At both ends of the year, whichever day a week begins with, in each sort of year.
+    """
+    start, end = datetime(1995, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
+    for week in (1, 2, 52, 53, -1, -52, -53):
+        rule = f"FREQ=YEARLY;BYWEEKNO={week};BYDAY={','.join(DAYS)};WKST={first}"
+        expected = list(rrulestr(f"{rule};UNTIL={end:%Y%m%dT%H%M%SZ}", dtstart=start))
+        found = takewhile(lambda run: run <= end, Recurrence(rule, start).runs())
+        assert list(found) == expected, rule
