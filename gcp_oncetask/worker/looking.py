@@ -50,13 +50,13 @@ class Looking:
     Args:
         engine: Finds the shared parts when it is called, since a test may exchange them.
         limits: How many of each kind run at once.
-        lives: Whether the shards are still this worker's; asked before each question.
+        alive: Whether the worker's session counts; nothing is asked for one that has died.
     """
 
-    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int], lives: Callable[[], bool]) -> None:
+    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
         self._engine = engine
         self._limits = limits
-        self._lives = lives
+        self._alive = alive
         self._kinds = {kind: _Kind() for kind in limits}
         self._guard = threading.Lock()
         self._later: dict[str, Mark] = {}
@@ -119,7 +119,8 @@ class Looking:
         place = bisect_left(shards, known.next_shard)
         found: list[Snapshot] = []
         for part in (shards[place:], shards[:place]):
-            if part and len(found) < limit and self._lives():
+            # The first question may have taken longer than the session lives.
+            if part and len(found) < limit and self._alive():
                 found += [one for one in self._query(kind, part, limit + len(later)) if one.path not in later]
         known.next_shard = shard_of(found[limit - 1]) + 1 if len(found) >= limit else 0
         return found[:limit]

@@ -102,7 +102,7 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Looking(lambda: self.engine, self._limits, self._lives)
+        self._looking = Looking(lambda: self.engine, self._limits, self._alive)
         self.done = 0
 
     @property
@@ -331,8 +331,6 @@ class Worker:
             if free <= 0:
                 full = True
                 continue
-            if not self._lives():
-                return took
             found = self._due(kind, free)
             full = full or len(found) >= free
             for snapshot in found:
@@ -355,17 +353,14 @@ class Worker:
             listener.looked(asked, shown)
         return took
 
-    def _lives(self) -> bool:
-        """
-        Whether the session may still look at its shards: a question may have taken longer than it lives.
-        """
-        return self._membership is not None and self._membership.alive()
-
     def _free(self, kind: str) -> int:
         with self._guard:
             running = Counter(self._running.values())
         free = min(self._limits[kind] - running[kind], self._total - sum(running.values()))
         return free if self._max_tasks is None else min(free, self._max_tasks - self.done - sum(running.values()))
+
+    def _alive(self) -> bool:
+        return self._membership is not None and self._membership.alive()
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None

@@ -54,6 +54,29 @@ def test_worker_whose_session_dies_between_two_questions_asks_no_more(
     assert len(asked) == kinds
 
 
+@pytest.mark.parametrize(("seconds", "questions"), [(TTL / 2, 2), (TTL, 1)])
+def test_worker_whose_session_dies_between_two_parts_of_a_question_asks_no_more(
+    oncetask_cloud: OncetaskCloud, worker: Worker, monkeypatch: pytest.MonkeyPatch, seconds: float, questions: int
+) -> None:
+    """
+    It asks for some shards first, so that the others can't starve; that takes so long that all may be others' by now.
+    """
+    asked = []
+
+    def slow(store: Any, env: str, kind: str, shards: Any, limit: int) -> list[Any]:
+        asked.append(shards)
+        oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
+        return []
+
+    monkeypatch.setattr(looking, "due_for_workers", slow)
+    kind = worker.kinds[0]
+    assert worker._membership is not None
+    worker._looking._kinds[kind].next_shard = worker._membership.watched[kind][1]
+    worker._due(kind, 1)
+
+    assert len(asked) == questions
+
+
 def test_worker_without_a_session_waits_for_its_heartbeat(oncetask_cloud: OncetaskCloud, worker: Worker) -> None:
     """
     Its session has died and the next heartbeat has failed: it does not look, again and again, for what it may not take.
