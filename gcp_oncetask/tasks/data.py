@@ -106,8 +106,6 @@ class TaskData(BaseModel, metaclass=TaskMeta):
     """The class that declares the kind: what is stored is loaded as that."""
     __plain__: ClassVar[bool] = False
     """Whether it is made of plain fields, and declares its kind itself."""
-    __own__: ClassVar[frozenset[str]] = frozenset()
-    """Private attributes that are for the creator alone, and need not arrive."""
 
     @classmethod
     def __init_subclass__(
@@ -191,7 +189,8 @@ class TaskData(BaseModel, metaclass=TaskMeta):
             UsageError: It would not be equal; the message names the field.
         """
         stored: dict[str, Any] = in_order(
-            self, payloads.stored_form(self, self.__home__, self.__own__, plain=self.__plain__)
+            self,
+            payloads.stored_form(self, self.__home__, frozenset(self.__private_attributes__), plain=self.__plain__),
         )
         return stored
 

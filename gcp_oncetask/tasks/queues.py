@@ -8,7 +8,7 @@ Source:
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
 from pydantic import PrivateAttr
 
@@ -27,8 +27,6 @@ class Request(TaskData):
 
     key: str
     data: Any = None
-
-    __own__: ClassVar[frozenset[str]] = frozenset({"_not_before"})
 
     _not_before: datetime | None = PrivateAttr(default=None)
 
