@@ -156,11 +156,9 @@ class Store:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        known = self.wire.estimate()
-        if known is None:
+        # Again where another thread that opens its channel at this moment has forgotten the answer.
+        while (known := self.wire.estimate()) is None:
             self._patiently(lambda: self.wire.commit(self.wire.request()), "asking for the time")
-            known = self.wire.estimate()
-            assert known is not None
         return known
 
     def _patiently(self, call: Callable[[], T], what: str) -> T:
