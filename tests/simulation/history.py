@@ -29,6 +29,7 @@ from gcp_oncetask import (
     Retry,
     Snooze,
     Status,
+    models,
 )
 from gcp_oncetask import attempt as attempt_module
 from gcp_oncetask.flask import locked_handler
@@ -122,9 +123,10 @@ class History:
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
-        What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time.
+        What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
+        models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(attempt_module, "threading", cooperative(self.hub))]
+        return [(attempt_module, "threading", cooperative(self.hub)), (models, "MODELS", {"jobs": Job})]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
