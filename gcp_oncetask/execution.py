@@ -227,7 +227,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
         before[:] = [seen]
         run.seen = seen
         at = engine.moment(seen)
-        decision = lease.claim(seen.lock, delivery, run.job.of(seen.lock).policy, run.claimant, at)
+        decision = lease.claim(seen.lock, delivery, run.job.to_claim(seen.lock).policy, run.claimant, at)
         if gate is not None and isinstance(decision, Put) and decision.outcome is None:
             return gate.admit(seen, decision, at)
         return decision
@@ -298,7 +298,7 @@ def _recover(run: _Run, snapshot: Snapshot) -> Ended:
     [judged] = recovery.judge_all(engine, [snapshot])
     lock = recovery.lock_of(snapshot)
     # One that rode in the batch of another has no key of its own: it is released, and claims anew.
-    grant_to = None if lock.rides else (run.job.of(lock).policy, run.claimant)
+    grant_to = None if lock.rides else (run.job.to_claim(lock).policy, run.claimant)
     changed = recovery.take_over(engine, judged, grant_to)
     decision = changed.decision
     if isinstance(decision, Refused):
@@ -336,7 +336,7 @@ def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome
 def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ended:
     engine, lock = run.engine, snapshot.lock
     assert lock is not None
-    job = run.job.of(lock)
+    job = run.job.to_run(lock)
     context = _context(run, lock, lock.token, lock.attempts)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
@@ -386,7 +386,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
 
 @telemetry.consumer
 def _run(run: _Run, attempt: Attempt) -> Ended:
-    job = run.job.of(attempt.granted)
+    job = run.job.to_run(attempt.granted)
     entity: Any = None
     try:
         entity = job.subject.load(run.engine, attempt)

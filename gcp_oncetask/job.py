@@ -69,12 +69,18 @@ class Job:
     keyed: bool = False
     cleanup: Job | None = None
 
-    def of(self, lock: Lock | None) -> Job:
+    def to_claim(self, lock: Lock | None) -> Job:
         """
-        The handler for a document with this record.
+        The handler for which a document with this record is claimed.
         """
         cancelled = lock is not None and lock.cancel_requested_at is not None
         return self.cleanup if cancelled and self.cleanup is not None else self
+
+    def to_run(self, granted: Lock) -> Job:
+        """
+        The handler for which the lease was *granted*: a cancellation that came after the claim is for the next attempt.
+        """
+        return self.cleanup if granted.cancelling and self.cleanup is not None else self
 
 
 class Entities:

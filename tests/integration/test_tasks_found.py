@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 from flask import Flask
 
@@ -15,6 +16,7 @@ from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
 from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.record import Status
+from gcp_oncetask.store.fates import Fate, WireError
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -71,6 +73,45 @@ def test_payload_newer_than_the_cancellation_follows_it(oncetask_cloud: Oncetask
     manager.create_task(Newest(revision=0))
     oncetask_cloud.advance(minutes=1)
     assert ran == ["runs 0", "cleans up", "runs 1"]
+
+
+def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attempt(
+    oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The claim is found in a document whose cancellation is asked for by now. The lease was granted for the handler, which is
+    told; the cancellation handler runs once, in an attempt of its own.
+    """
+    manager, other = serve(oncetask_cloud), TaskManager(Locker(config=Config(base_url=URL)))
+    oncetask_cloud.use(other.locker)
+    wire = manager.locker.engine.store.wire
+    real = wire.commit
+    ran: list[str] = []
+
+    def cancelled_meanwhile(request: Any) -> Any:
+        monkeypatch.setattr(wire, "commit", real)
+        real(request)
+        assert other.cancel_task(Newest, "one")
+        raise WireError(Fate.AMBIGUOUS, grpc.StatusCode.UNAVAILABLE, "the answer was lost")
+
+    def run(task: OnceTask[Newest], attempt: Attempt) -> None:
+        ran.append(f"runs, told of it: {attempt.cancelled}")
+        raise Retry("it is cancelled", after=1)
+
+    manager.register_task_handler(
+        Newest, run, on_cancel=lambda task, attempt: ran.append(f"cleans up {attempt.number}")
+    )
+    made = manager.create_task(Newest(revision=0))
+    path = manager.name_of(Newest, made.id).path
+    push = manager.locker.engine.push_of(manager.locker.engine.store.get(path))
+    monkeypatch.setattr(wire, "commit", cancelled_meanwhile)
+    manager.deliver(
+        manager.locker.engine.push_of(manager.locker.engine.store.get(manager.name_of(Newest, made.id).path)).body,
+        TaskHeaders(),
+    )
+    oncetask_cloud.advance(minutes=1)
+    assert ran == ["runs, told of it: True", "cleans up 1"]
+    assert manager.locker.show(path).status is Status.CANCELLED
 
 
 def test_generator_that_can_not_be_read_is_unavailable(oncetask_cloud: OncetaskCloud) -> None:
