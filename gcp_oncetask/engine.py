@@ -91,8 +91,9 @@ class Engine:
         project = None if firestore is None else firestore.project
         self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
-        # What runs in this process, by document: attempts, which are built on this module.
-        self.attempts: dict[str, Any] = {}
+        # What runs in this process: attempts, which are built on this module. Of one document there may be two, one of which
+        # has lost its lease.
+        self.attempts: set[Any] = set()
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)

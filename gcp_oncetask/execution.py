@@ -353,7 +353,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
     )
     engine.trail.write("started", context, "started")
     token, outer = current.set(context), running.set(attempt)
-    engine.attempts[snapshot.path] = attempt
+    engine.attempts.add(attempt)
     if job.renew:
         run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
     try:
@@ -363,7 +363,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
             run.renewals.remove(attempt)
         current.reset(token)
         running.reset(outer)
-        engine.attempts.pop(snapshot.path, None)
+        engine.attempts.discard(attempt)
         now = attempt.snapshot
         newly += courier.newly_owed(lock, now.lock)
         courier.send_owed(engine, now, newly, run.mark)

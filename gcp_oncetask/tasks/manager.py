@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
@@ -448,16 +448,14 @@ class TaskManager(StoredTasks):
         """
         return pull(self.locker.engine, self.locker.renewals, self.registry, snapshot)
 
-    def hand_back(self, paths: Iterable[str]) -> int:
+    def hand_back(self, paths: Collection[str]) -> int:
         """
         Release the leases of tasks that run in this process, without burning an attempt; their handlers can write nothing more.
         Returns how many were released.
         """
         released = 0
-        for path in paths:
-            attempt: Attempt | None = self.locker.engine.attempts.get(path)
-            if attempt is None:
-                continue
+        here: list[Attempt] = [one for one in list(self.locker.engine.attempts) if one.context.document in paths]
+        for attempt in here:
             try:
                 attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
                 released += 1

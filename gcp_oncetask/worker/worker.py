@@ -38,6 +38,8 @@ _UNPRODUCTIVE: Final = frozenset(
 
 _NOT_RUN: Final = frozenset({Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN})
 
+_Claim = tuple[str, int]
+
 
 class Worker:
     """
@@ -50,7 +52,8 @@ class Worker:
         manager: Whose handlers, environment and database.
         kinds: Models or names of the kinds to run; None: all pull kinds that have a handler.
         concurrency: Tasks running at once in this worker; if it runs several kinds, no kind takes the last places, one of
-            which is left for each of the others. Or a mapping of kind to its own limit (their sum at once; 1 where left out).
+            which is left for each of the others. Or a mapping of kind to its own limit (their sum at once; 1 where left out). A
+            handler that goes on after its lease is over takes no place: the task is judged, and others are run.
         poll_interval: Between two questions for work where no listener runs; seconds or a timedelta.
         session_ttl: After so long without a heartbeat its shards are given to others.
         max_tasks: Stop after so many tasks; None: never.
@@ -94,7 +97,8 @@ class Worker:
         self._guard = threading.Lock()
         self._signalled = False
         self._threads: set[threading.Thread] = set()
-        self._running: dict[str, str] = {}
+        # Kind by path and token: what hangs until its lease is over is judged, here too.
+        self._running: dict[_Claim, str] = {}
         self._membership: Membership | None = None
         self._listening: Listening | None = None
         self._polled: Mark | None = None
@@ -253,7 +257,7 @@ class Worker:
         """
         Release the leases of what runs here, so that others can take it at once; returns how many.
         """
-        released = self.manager.hand_back(list(self._running))
+        released = self.manager.hand_back({path for path, _ in list(self._running)})
         LOGGER.info("%s has handed back running tasks: %d", self._name(), released)
         return released
 
@@ -277,7 +281,7 @@ class Worker:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def _should_look(self) -> bool:
-        if self._polled is None or (self._more is not None and self._more != self._ended):
+        if self._polled is None or (self._more is not None and self._more != self._places_freed()):
             return True
         if elapsed(self._polled, self.engine.clock.mark()) >= self._interval():
             return True
@@ -304,7 +308,7 @@ class Worker:
         wait = self._membership.due_in()
         if self._listening is not None:
             wait = min(wait, self._listening.due_in())
-        if len(self._running) >= self._total or not self._membership.alive():
+        if sum(self._busy().values()) >= self._total or not self._membership.alive():
             # A task that ends sets the event; who has no session takes nothing, whatever is due.
             return wait
         if self._polled is not None:
@@ -321,7 +325,7 @@ class Worker:
         took = 0
         self._turn += 1
         self._looking.failed = False
-        ended, full = self._ended, False
+        freed, full = self._places_freed(), False
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
         # As of before the questions: what came due while they were asked has not been asked for.
@@ -347,17 +351,43 @@ class Worker:
                         self._threads.add(thread)
                     thread.start()
         self._polled = self.engine.clock.mark()
-        # Where there may be more than there was room for, look again when a task has ended.
-        self._more = ended if full else None
+        # Where there may be more than there was room for, look again when a place is free.
+        self._more = freed if full else None
         if listener is not None:
             listener.looked(asked, shown)
         return took
 
     def _free(self, kind: str) -> int:
-        with self._guard:
-            running = Counter(self._running.values())
+        running = self._busy()
         free = min(self._limits[kind] - running[kind], self._total - sum(running.values()))
         return free if self._max_tasks is None else min(free, self._max_tasks - self.done - sum(running.values()))
+
+    def _busy(self) -> Counter[str]:
+        """
+        How many places are taken, by kind: a handler that hangs must not keep the shards of this worker waiting for ever.
+        """
+        with self._guard:
+            running = dict(self._running)
+        for claimed in self._over(running):
+            del running[claimed]
+        return Counter(running.values())
+
+    def _places_freed(self) -> int:
+        with self._guard:
+            return self._ended + len(self._over(self._running))
+
+    def _over(self, running: Mapping[_Claim, str]) -> list[_Claim]:
+        """
+        Those of *running* whose leases are over; their handlers may run on.
+        """
+        left = Counter(one.context.document for one in list(self.engine.attempts) if one.held_for() <= 0)
+        over = []
+        # Of two attempts at one document the earlier one has lost its lease.
+        for claimed in sorted(running):
+            if left[claimed[0]] > 0:
+                left[claimed[0]] -= 1
+                over.append(claimed)
+        return over
 
     def _alive(self) -> bool:
         return self._membership is not None and self._membership.alive()
@@ -375,9 +405,9 @@ class Worker:
 
     def _begin(self, kind: str, snapshot: Snapshot) -> bool:
         with self._guard:
-            if snapshot.path in self._running:
+            if _claim(snapshot) in self._running:
                 return False
-            self._running[snapshot.path] = kind
+            self._running[_claim(snapshot)] = kind
             return True
 
     def _work(self, kind: str, snapshot: Snapshot) -> None:
@@ -402,7 +432,7 @@ class Worker:
             self.engine.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
         finally:
             with self._guard:
-                self._running.pop(snapshot.path, None)
+                self._running.pop(_claim(snapshot), None)
                 self._ended += 1
                 # A key that it gave back may have gone to another task, which only a listener tells.
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
@@ -440,6 +470,10 @@ class Worker:
         When the first task of its kinds is due, in whichever shard; None: there is none.
         """
         return self.manager.next_due(self.kinds)
+
+
+def _claim(snapshot: Snapshot) -> _Claim:
+    return snapshot.path, 0 if snapshot.lock is None else snapshot.lock.token
 
 
 def _limits(kinds: Sequence[str], concurrency: int | Mapping[str, int]) -> dict[str, int]:

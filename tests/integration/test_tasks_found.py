@@ -105,10 +105,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
     path = manager.name_of(Newest, made.id).path
     push = manager.locker.engine.push_of(manager.locker.engine.store.get(path))
     monkeypatch.setattr(wire, "commit", cancelled_meanwhile)
-    manager.deliver(
-        manager.locker.engine.push_of(manager.locker.engine.store.get(manager.name_of(Newest, made.id).path)).body,
-        TaskHeaders(),
-    )
+    manager.deliver(push.body, TaskHeaders())
     oncetask_cloud.advance(minutes=1)
     assert ran == ["runs, told of it: True", "cleans up 1"]
     assert manager.locker.show(path).status is Status.CANCELLED

@@ -83,6 +83,25 @@ def test_one_busy_key_holds_up_nobody_else(make_manager):
     assert set(ledger.runs.values()) == {1}
 
 
+@pytest.mark.parametrize("listen", [True, False])
+def test_a_handler_that_hangs_holds_up_nobody_after_its_lease_is_over(make_manager, listen):
+    manager, ledger, gate = make_manager(margin=1), Ledger(), threading.Event()
+
+    def resize(task, attempt):
+        ledger.note(task.id)
+        if task.id == "0":
+            assert gate.wait(patient(60))
+
+    manager.register_task_handler(Resize, resize, lease_duration=2.5, renew=False)
+    manager.create_task(Resize(number=0))
+    with at_work(Worker(manager, concurrency=1, session_ttl=3.0, poll_interval=0.2, listen=listen)):
+        ledger.wait(1)
+        manager.create_task(Resize(number=1))
+        ledger.wait(2)
+        gate.set()
+    assert manager.count(Resize)[TaskStatus.COMPLETED] >= 1
+
+
 def test_stop_hands_back_what_does_not_end_in_time(make_manager):
     manager, started, gate = make_manager(), threading.Event(), threading.Event()
     written = []
