@@ -107,6 +107,37 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Since:
+    """
+    An instant that counts for one sequence as one grant left it, as a ``Note`` does.
+
+    Attributes:
+        sequence: The sequence.
+        token: The token of its last grant.
+        at: Server's clock, estimated by the process that recorded it.
+    """
+
+    sequence: int
+    token: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """
+    The model by which a payload was written. It counts for that payload alone: an older process that stores another one does
+    not clear it.
+
+    Attributes:
+        data_hash: Of the payload.
+        model: Digest of the model's fields.
+    """
+
+    data_hash: str
+    model: str
+
+
 class Result(NamedTuple):
     """
     What a completed run has returned, as it is recorded.
@@ -187,6 +218,10 @@ class Lock:
         erase_seconds: So long after its end the payload is erased and a tombstone stays; None: it is not.
         erased: The payload is gone.
         paused: A generator that makes no occurrences until it is resumed; nothing is due then.
+        needs: Features without which the record must not be touched, but by its own holder.
+        ready_at: When this sequence, retry or key could first have been claimed.
+        attention: ``"{env}/{reason}/{shard}/{since}"`` while a person is needed.
+        fingerprint: The model by which the payload was written.
     """
 
     env: str
@@ -237,6 +272,10 @@ class Lock:
     erase_seconds: float | None = None
     erased: bool = False
     paused: bool = False
+    needs: tuple[str, ...] = ()
+    ready_at: Since | None = None
+    attention: str | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def step(self) -> int:
@@ -260,6 +299,15 @@ class Lock:
 
     def _of_this(self, note: Note | None) -> str | None:
         return note.text if note is not None and (note.sequence, note.token) == (self.sequence, self.token) else None
+
+    @property
+    def ready_since(self) -> datetime | None:
+        """
+        ``ready_at`` if it is of this sequence and its last grant; None: not known.
+        """
+        since = self.ready_at
+        mine = since is not None and (since.sequence, since.token) == (self.sequence, self.token)
+        return since.at if since is not None and mine else None
 
     def note(self, text: str | None) -> Note | None:
         """

@@ -22,7 +22,19 @@ from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.ordered import arranged
-from gcp_oncetask.record import DEFAULTS, SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Note, Owed, Status
+from gcp_oncetask.record import (
+    DEFAULTS,
+    SERVER_TIME,
+    STORED_NAMES,
+    Event,
+    Failure,
+    Fingerprint,
+    Lock,
+    Note,
+    Owed,
+    Since,
+    Status,
+)
 
 Value: TypeAlias = Any
 """A plain ``google.firestore.v1.Value``; the generated classes have no types."""
@@ -181,12 +193,22 @@ def _put_note(target: Value, note: Note) -> None:
     _put_map(target, {"sequence": note.sequence, "token": note.token, "text": note.text})
 
 
+def _put_since(target: Value, since: Since) -> None:
+    _put_map(target, {"sequence": since.sequence, "token": since.token, "at": since.at})
+
+
+def _put_fingerprint(target: Value, fingerprint: Fingerprint) -> None:
+    _put_map(target, {"dataHash": fingerprint.data_hash, "model": fingerprint.model})
+
+
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
     Status: _put_str,
     Failure: _put_failure,
     Owed: _put_owed,
     Note: _put_note,
+    Since: _put_since,
+    Fingerprint: _put_fingerprint,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,
@@ -363,6 +385,16 @@ def _note(value: Value) -> Note:
     return Note(_number(fields["sequence"]), _number(fields["token"]), _text(fields["text"]))
 
 
+def _since(value: Value) -> Since:
+    fields = value.map_value.fields
+    return Since(_number(fields["sequence"]), _number(fields["token"]), _instant(fields["at"]))
+
+
+def _fingerprint(value: Value) -> Fingerprint:
+    fields = value.map_value.fields
+    return Fingerprint(_text(fields["dataHash"]), _text(fields["model"]))
+
+
 _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "Status": lambda value: Status(_text(value)),
     "str": _text,
@@ -370,6 +402,8 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "float": _seconds,
     "datetime": _instant,
     "Note": _note,
+    "Since": _since,
+    "Fingerprint": _fingerprint,
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
     "tuple[Owed, ...]": _owed,

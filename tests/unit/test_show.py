@@ -15,7 +15,7 @@ import pytest
 from gcp_oncetask.cli.show import as_json, described, printable
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.lease.verbs import Record, Sort
-from gcp_oncetask.record import DEFAULTS, Event, Failure, Lock, Note, Owed, Status
+from gcp_oncetask.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
 SAID = "2026-03-01T12:00:00.000007Z"
@@ -27,6 +27,9 @@ ODD: dict[str, Any] = {
     "retry": {"kind": "fixed"},
     "result_json": Note(1, 2, "[[1]]"),
     "result_lost": Note(1, 2, "why"),
+    "needs": ("journal\x07",),
+    "ready_at": Since(1, 2, AT),
+    "fingerprint": Fingerprint("d", "m"),
     "headers": {"X-A": "1"},
     "alert_on": (Event.FAILURE,),
 }

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Lock, Note, Owed, Status
+from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
 from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
 
@@ -41,6 +41,8 @@ BY_TYPE = {
     "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, NUMBERS, NUMBERS, TEXTS), max_size=2).map(tuple),
     "tuple[Owed, ...]": st.lists(OWED, max_size=2).map(tuple),
     "Note": st.builds(Note, NUMBERS, NUMBERS, TEXTS),
+    "Since": st.builds(Since, NUMBERS, NUMBERS, INSTANTS),
+    "Fingerprint": st.builds(Fingerprint, TEXTS, TEXTS),
     "Status": st.sampled_from(Status),
 }
 ATTRIBUTES: dict[str, st.SearchStrategy[Any]] = {
