@@ -53,7 +53,7 @@ test: check firebase ## check, then every test but those that take long
 	@$(BIN)/python -m pytest -n auto
 
 test-all: check firebase test-lowest ## check, then every test, with thousands of histories more: make test-all HISTORIES=20000
-	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) $(BIN)/python -m pytest -n auto -m ''
+	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
 	@echo "Installing the declared minimum of each dependency into $(LOWEST), for $$($(LOWEST_PYTHON) --version) ..."

@@ -18,7 +18,10 @@ from tests.support.patience import patient
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGKILL, 0), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, 2), (signal.SIGKILL, 2), pytest.param(signal.SIGKILL, 0, marks=pytest.mark.slow)],
+)
 def test_a_run_that_ends_early_leaves_no_process(tmp_path: Path, number: signal.Signals, workers: int) -> None:
     """
     Neither its own workers nor what a test has started in a session of its own.

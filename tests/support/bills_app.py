@@ -4,6 +4,8 @@ An application that reads everything from its environment: entities and once-tas
 
 from __future__ import annotations
 
+import sys
+
 from flask import Flask
 
 from gcp_oncetask import Attempt, Fail, LockedModel, Locker
@@ -28,6 +30,14 @@ app = Flask(__name__)
 app.register_blueprint(blueprint(manager))
 
 
+def say(line: str) -> None:
+    """
+    Print a line in one write: print() writes its end by itself, and another thread may print in between.
+    """
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 @app.post("/bills/<number>/<int:amount>")
 def take(number: str, amount: int) -> dict[str, bool]:
     made = locker.schedule(Bill(id=number, amount=amount), "/tasks/bill")
@@ -37,10 +47,10 @@ def take(number: str, amount: int) -> dict[str, bool]:
 @app.post("/tasks/bill")
 @locked_handler(locker, Bill)
 def pay(bill: Bill, attempt: Attempt) -> Fail | None:
-    print(f"bill {bill.id} is paid" if bill.amount < 100 else f"bill {bill.id} is too high", flush=True)
+    say(f"bill {bill.id} is paid" if bill.amount < 100 else f"bill {bill.id} is too high")
     return Fail("the card was refused") if bill.amount >= 100 else None
 
 
 @manager.handler(Reminder)
 def remind(task: OnceTask[Reminder], attempt: Attempt) -> None:
-    print("reminder of", task.data.number, flush=True)
+    say(f"reminder of {task.data.number}")
