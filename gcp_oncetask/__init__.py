@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TaskError,
         TaskFailedError,
         TaskNotFoundError,
+        UnknownFeatureError,
         UnknownKindError,
         UsageError,
     )
@@ -83,6 +84,7 @@ _HOMES = {
         "TaskError",
         "TaskFailedError",
         "TaskNotFoundError",
+        "UnknownFeatureError",
         "UnknownKindError",
         "UsageError",
     ),
@@ -167,6 +169,7 @@ __all__ = [
     "TaskError",
     "TaskFailedError",
     "TaskNotFoundError",
+    "UnknownFeatureError",
     "UnknownKindError",
     "UsageError",
     "locked",

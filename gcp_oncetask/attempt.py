@@ -204,6 +204,7 @@ class Attempt:
             lambda seen: lease.renew(seen.lock, self._fence, self._engine.moment(seen)),
             start=self._snapshot,
             alive=self._alive,
+            own=True,
         )
         self._took(changed)
         self._leased_mark = mark
@@ -308,6 +309,7 @@ class Attempt:
             start=self._snapshot,
             changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,
             alive=self._alive,
+            own=True,
         )
 
     def _commit_or_without_result(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:

@@ -18,6 +18,7 @@ Every exception of the library, grouped by what the catcher does.
     |   |-- AlreadyFinishedError
     |   |-- NotFinishedError
     |   |-- ResultNotStoredError
+    |   |-- UnknownFeatureError
     |   `-- TaskFailedError
     |-- LeaseLostError          somebody else holds it now: stop, write nothing
     |-- LockBusyError           somebody holds it: try later
@@ -153,6 +154,12 @@ class TaskFailedError(TaskError):
 class ResultNotStoredError(TaskError):
     """
     The run is completed and is never repeated, but what it returned could not be stored; ``reason`` tells why.
+    """
+
+
+class UnknownFeatureError(TaskError):
+    """
+    The record needs features that this release does not know (``needs``): only a newer release may touch it.
     """
 
 

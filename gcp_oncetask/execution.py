@@ -22,6 +22,7 @@ from gcp_oncetask.errors import (
     DeliveryError,
     LeaseLostError,
     StoreError,
+    UnknownFeatureError,
 )
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import About, LogContext, context_at, current
@@ -144,6 +145,8 @@ def execute(
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
             engine.trail.write("never-started", context, "the fate of the claim is unknown; it was not used")
         return Ended(Outcome.UNAVAILABLE, str(error), run.about)
+    except UnknownFeatureError as error:
+        return Ended(Outcome.UNHANDLED, str(error), run.about)
     except ContentionError as error:
         return Ended(Outcome.UNAVAILABLE, str(error), run.about)
 
@@ -376,6 +379,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
         snapshot.path,
         lambda seen: lease.settle(seen.lock, fence, how, run.engine.moment(seen)),
         start=snapshot,
+        own=True,
     )
     keys.hand_over(run.engine, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:

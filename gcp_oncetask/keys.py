@@ -22,6 +22,7 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.lease import features
 from gcp_oncetask.lease import keys as rules
 from gcp_oncetask.lease.keys import Standing
 from gcp_oncetask.record import Lock, Status
@@ -29,6 +30,7 @@ from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.consequences import Freed, key_write
 from gcp_oncetask.store.queries import parked
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update
+from gcp_oncetask.store.store import check_needs
 
 _TRIES: Final = 20
 
@@ -130,6 +132,7 @@ def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snap
     """
     path = key_path(engine.config.env, key)
     record = engine.store.read_all([path])[path]
+    check_needs(record)
     lock = record.lock
     if lock is None or lock.status is not Status.LEASED or lock.holder in (None, but):
         return record, None
@@ -181,8 +184,8 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
         else:
             free = Lock.of({"env": engine.config.env, "sequence": 1, "status": Status.COMPLETED})
             record, version = Snapshot(path, version, None, free), None
-        waiters = parked(engine.store, parked_prefix(engine.config.env, key), limit=2)
-        done = _give(engine, key, record, waiters)
+        waiters, newer = _waiters(engine, key)
+        done = _give(engine, key, record, waiters, newer=newer)
         if done is not None:
             return done
     return False
@@ -196,15 +199,30 @@ def _standing(record: Snapshot, holder: Snapshot | None) -> Standing:
     return rules.standing(record.lock, "", 0, None if holder is None else holder.lock, read)
 
 
-def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot]) -> bool | None:
+def _waiters(engine: Engine, key: str) -> tuple[list[Snapshot], bool]:
     """
-    Commit the hand-over to the first of *waiters*; None if somebody was quicker.
+    The first two that wait for *key*, and whether others were passed over because they need a newer release.
+    """
+    limit = 2
+    while True:
+        found = parked(engine.store, parked_prefix(engine.config.env, key), limit=limit)
+        mine = [one for one in found if not features.unknown(one.lock)]
+        if len(mine) >= 2 or len(found) < limit:
+            return mine[:2], len(mine) < len(found)
+        limit *= 4
+
+
+def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot], *, newer: bool) -> bool | None:
+    """
+    Commit the hand-over to the first of *waiters*; None if somebody was quicker. With *newer* ones behind them, which only a
+    newer release can be given the key, it stays due.
     """
     store, lock = engine.store, record.lock
     assert lock is not None
     first = waiters[0] if waiters else None
     at = engine.moment(first or record)
     request = engine.wire.request()
+    place, more_wait = engine.place(record.path, KEY), newer or len(waiters) > 1
     after = lock.but(status=Status.COMPLETED, holder=None, due=None)
     update = None
     put = None
@@ -214,11 +232,9 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
         more = store.consequences(first, put.lock)
         update = Update(engine.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
         after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
-        if len(waiters) > 1:
-            after = rules.look_at_key(after, engine.place(record.path, KEY), at)
-    request.writes.append(
-        key_write(engine.wire.name(record.path), key, record.version, after, waiting=len(waiters) > 1)
-    )
+    if more_wait:
+        after = rules.look_at_key(after, place, at)
+    request.writes.append(key_write(engine.wire.name(record.path), key, record.version, after, waiting=more_wait))
     response = store.commit_both(request)
     if response is None:
         return None

@@ -32,6 +32,7 @@ from gcp_oncetask.settling import completing, continuing
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.json_data import given_result, parameters
 from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.stored import Scheduled, StoredChains, refusal
 from gcp_oncetask.verdicts import Continue
 
@@ -197,6 +198,7 @@ class Locker(StoredChains):
         """
         store = self.engine.store
         snapshot = transactions.read_in(store, transaction, path)
+        check_needs(snapshot)
         decision = decide(snapshot)
         if isinstance(decision, Refused):
             raise refusal(path, decision)

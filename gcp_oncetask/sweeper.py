@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from gcp_oncetask.delivery import Delivery, Outcome, instant, task_id
 from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ConfigError, DispatchError, OncetaskError, StoreError
+from gcp_oncetask.lease import features
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.requirements import DISPATCH
@@ -46,7 +47,9 @@ class Swept:
         handed_over: Resource keys given to a task that waited.
         alerted: Alerts sent.
         damaged: Documents that could not be decoded.
+        newer: Documents that need a newer release; they stay due.
         failed: Documents at which something went wrong; they stay due.
+        needs: Features that the newer ones need.
     """
 
     looked: int = 0
@@ -58,10 +61,12 @@ class Swept:
     handed_over: int = 0
     alerted: int = 0
     damaged: int = 0
+    newer: int = 0
     failed: int = 0
+    needs: list[str] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
-        return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self))
+        return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if f.repr)
 
 
 def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
@@ -113,6 +118,9 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         swept.damaged += 1
         _set_aside(engine, path, document, str(error))
         return
+    if features.unknown(snapshot.lock):
+        _leave_alone(swept, snapshot)
+        return
     try:
         _one(engine, swept, snapshot, expired)
     except ConfigError:
@@ -125,6 +133,23 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         swept.damaged += 1
         engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=True)
         _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
+
+
+def _leave_alone(swept: Swept, snapshot: Snapshot) -> None:
+    """
+    A record that this release does not understand: told once for each feature, and not counted against the limit.
+    """
+    for feature in features.unknown(snapshot.lock):
+        if feature in swept.needs:
+            continue
+        swept.needs.append(feature)
+        LOGGER.error(
+            "%s needs %r, which this release does not know; it and all like it are left to a newer release: deploy it here too",
+            snapshot.path,
+            feature,
+        )
+    swept.newer += 1
+    swept.looked -= 1
 
 
 def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:

@@ -118,7 +118,7 @@ def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
     collections = tuple(chosen.collection) or collections_of(locker)
     swept = sweep(locker, collections=collections, limit=chosen.limit)
     print(f"{swept} (in {', '.join(collections)})")
-    return 1 if swept.failed or swept.damaged else 0
+    return 1 if swept.failed or swept.damaged or swept.newer else 0
 
 
 def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:

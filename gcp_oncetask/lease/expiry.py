@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from gcp_oncetask.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.lease import writes
+from gcp_oncetask.lease import features, writes
 from gcp_oncetask.lease.attempts import fenced, settle
 from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, UNCLAIMED, expires_at, timeout_at
 from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
@@ -160,10 +160,10 @@ def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
         env: Environment of the process.
 
     Returns:
-        False for what is not scheduled, is another environment's, waits to be pulled, or bears the name of a task that an
-        earlier write owed already.
+        False for what is not scheduled, needs a newer release, is another environment's, waits to be pulled, or bears the
+        name of a task that an earlier write owed already.
     """
-    if after is None or after.env != env or after.status is not Status.SCHEDULED:
+    if after is None or after.env != env or after.status is not Status.SCHEDULED or features.unknown(after):
         return False
     if after.url is None or after.queue is None or not (after.due or "").startswith(f"{env}/push/"):
         return False

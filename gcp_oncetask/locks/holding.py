@@ -203,6 +203,7 @@ class Holding:
             start=self._snapshot,
             changes=Changes(fields, None),
             alive=self.alive,
+            own=True,
         )
         if isinstance(changed.decision, Lost):
             telemetry.refused(changed.decision, self.lost)

@@ -17,7 +17,8 @@ from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.decision import NeedTime, Put
 from gcp_oncetask.documents import BELOW_TASKS
-from gcp_oncetask.errors import ContentionError, StoreError
+from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
+from gcp_oncetask.lease import features
 from gcp_oncetask.record import Lock
 from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import Value
@@ -78,6 +79,31 @@ def _told(unsure: object | None) -> Iterator[None]:
     except StoreError as error:
         error.facts["unknown"] = unsure is not None
         raise
+
+
+def check_needs(snapshot: Snapshot) -> None:
+    """
+    Refuse a record that needs a newer release.
+
+    Raises:
+        UnknownFeatureError: It does.
+    """
+    unknown = features.unknown(snapshot.lock)
+    if unknown:
+        raise UnknownFeatureError(
+            f"{snapshot.path} needs {', '.join(unknown)}, which this release does not know; deploy a newer one. Nothing was "
+            "written.",
+            document=snapshot.path,
+            needs=unknown,
+        )
+
+
+def _if_understood(decide: Callable[[Snapshot], T]) -> Callable[[Snapshot], T]:
+    def ask(seen: Snapshot) -> T:
+        check_needs(seen)
+        return decide(seen)
+
+    return ask
 
 
 class Store:
@@ -195,6 +221,7 @@ class Store:
         changes: Changes | Callable[[Snapshot], Changes] = NO_CHANGES,
         alive: Callable[[], bool] = lambda: False,
         along: Along | None = None,
+        own: bool = False,
     ) -> Changed[T]:
         """
         Decide, and commit the decision on the very document it was decided on.
@@ -207,6 +234,7 @@ class Store:
             changes: User fields to write along with a ``Put``.
             alive: Whether the caller's own lease surely still holds; decides about lost answers.
             along: Other documents to write in the same commit.
+            own: *decide* asks for the caller's own lease first, whose holder may go on whatever the record needs.
 
         Returns:
             The last decision. If it is a ``Put``, it is applied, once, though errors may have been seen on the way.
@@ -215,13 +243,15 @@ class Store:
             ConflictError: One of *changes* was changed by somebody else.
             ContentionError: Too many writers until patience ran out; nothing was written.
             StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
+            UnknownFeatureError: The record needs a newer release, and is not the caller's *own*.
         """
+        ask = decide if own else _if_understood(decide)
         failed: Mark | None = None
         snapshot = start if start is not None else self.get(path)
         unsure: tuple[Put, Snapshot] | None = None
         tries = 0
         while True:
-            decision = decide(snapshot)
+            decision = ask(snapshot)
             if isinstance(decision, NeedTime):
                 with _told(unsure):
                     snapshot = self.read(path)

@@ -13,9 +13,11 @@ from gcp_oncetask import keys, telemetry
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
+from gcp_oncetask.lease import features
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData
@@ -153,16 +155,22 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
 
     Raises:
         StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+        UnknownFeatureError: One of them needs a newer release; the others are deleted.
     """
     deleted = 0
+    newer: list[Snapshot] = []
     for start in range(0, len(paths), BATCH):
         found = [s for s in engine.store.read_all(paths[start : start + BATCH]).values() if s.exists]
+        newer += [s for s in found if features.unknown(s.lock)]
+        found = [s for s in found if s not in newer]
         deleted += len(found)
         for snapshot, code in zip(found, _deleted(engine, found), strict=True):
             if code:
                 raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
         for key in sorted({s.lock.key for s in found if s.lock is not None and s.lock.key is not None}):
             keys.hand_over(engine, Freed(key))
+    for snapshot in newer:
+        check_needs(snapshot)
     return deleted
 
 

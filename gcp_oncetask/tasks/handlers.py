@@ -14,9 +14,17 @@ from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import ContentionError, DuplicateKindError, StoreError, UnknownKindError, UsageError
+from gcp_oncetask.errors import (
+    ContentionError,
+    DuplicateKindError,
+    StoreError,
+    UnknownFeatureError,
+    UnknownKindError,
+    UsageError,
+)
 from gcp_oncetask.execution import as_delivered, delivered, execute, parse
 from gcp_oncetask.job import Job
+from gcp_oncetask.lease import features
 from gcp_oncetask.logs import context_at
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
@@ -160,6 +168,8 @@ def deliver(
         try:
             start = as_delivered(delivery, headers) or engine.store.read(delivery.document)
             ended = generator.deliver(engine, handler.model, delivery, start)
+        except UnknownFeatureError as error:
+            return Ended(Outcome.UNHANDLED, str(error), delivered(delivery))
         except (StoreError, ContentionError) as error:
             return Ended(Outcome.UNAVAILABLE, str(error), delivered(delivery))
         if ended is not None:
@@ -177,6 +187,8 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
     handler = registry.get(name.kind)
     if handler is None:
         return Ended(Outcome.UNHANDLED, f"there is no handler for the kind {name.kind!r} here")
+    if features.unknown(lock):
+        return Ended(Outcome.UNHANDLED, f"it needs {', '.join(lock.needs)}, which this release does not know")
     owed = sweeper.attend(engine, snapshot)
     if owed is not None:
         return Ended(Outcome.RECOVERED, owed)

@@ -33,7 +33,15 @@ from gcp_oncetask.worker.membership import Membership
 from gcp_oncetask.worker.telling import shown
 
 _UNPRODUCTIVE: Final = frozenset(
-    {Outcome.BUSY, Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.EARLY, Outcome.LOST, Outcome.SHORT_LEASE}
+    {
+        Outcome.BUSY,
+        Outcome.UNKNOWN,
+        Outcome.UNAVAILABLE,
+        Outcome.UNHANDLED,
+        Outcome.EARLY,
+        Outcome.LOST,
+        Outcome.SHORT_LEASE,
+    }
 )
 
 _NOT_RUN: Final = frozenset({Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN})

@@ -1,0 +1,20 @@
+"""
+Features that a record may need: a process of an older release leaves alone what it does not understand.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gcp_oncetask.record import Lock
+
+KNOWN: Final[frozenset[str]] = frozenset()
+"""What this release understands."""
+
+
+def unknown(lock: Lock | None) -> tuple[str, ...]:
+    """
+    The features that *lock* needs and this release does not know; empty: it may be touched. The own holder of a lease renews
+    and settles whatever its record needs.
+    """
+    return () if lock is None or not lock.needs else tuple(need for need in lock.needs if need not in KNOWN)
