@@ -4,6 +4,7 @@ Cloud Tasks: the only importer of its client. Creating named tasks, and asking w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from gcp_oncetask.statuses import Fate, Service, fate_of
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
 _TRIES: Final = 2
+_HTTP_STATUS: Final = re.compile(r"HTTP status code (\d+)")
 
 
 class Push(NamedTuple):
@@ -59,6 +61,19 @@ class _Calls:
     forks: int
     create: Any
     get: Any
+
+
+class Queued(NamedTuple):
+    """
+    A task that is still in its queue.
+
+    Attributes:
+        attempts: How often it was delivered.
+        status: HTTP status of the last answer; None: there was none.
+    """
+
+    attempts: int
+    status: int | None
 
 
 class CloudTasks:
@@ -120,9 +135,9 @@ class CloudTasks:
                 return True
         raise AssertionError("unreachable")
 
-    def queued(self, queue: str, task_id: str) -> bool:
+    def queued(self, queue: str, task_id: str) -> Queued | None:
         """
-        Whether the task is still in the queue (waiting, running, or waiting for its next try).
+        The task if it is still in the queue (waiting, running, or waiting for its next try); None: it is not.
 
         Raises:
             DispatchError: Cloud Tasks was unreachable or refused.
@@ -131,16 +146,17 @@ class CloudTasks:
 
         name = f"{queue}/tasks/{task_id}"
         try:
-            self._call("get", GetTaskRequest.pb()(name=name), name)
+            found = self._call("get", GetTaskRequest.pb()(name=name), name)
         except _CallError as failed:
             if failed.code is grpc.StatusCode.NOT_FOUND:
-                return False
+                return None
             raise DispatchError(
                 f"Cloud Tasks: looking up {name} failed with {failed.code.name}: {failed}.",
                 task=name,
                 **failed.facts,
             ) from failed
-        return True
+        said = _HTTP_STATUS.search(found.last_attempt.response_status.message)
+        return Queued(found.dispatch_count, None if said is None else int(said[1]))
 
     def _call(self, method: str, request: Any, resource: str) -> Any:
         calls = self._open()

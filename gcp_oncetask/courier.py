@@ -87,9 +87,9 @@ def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int
     return send_owed(engine, changed.snapshot, ids, mark) if isinstance(changed.decision, Put) else 0
 
 
-def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> None:
+def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
     """
-    Alert of something that the lock can't remember; a failure to send is logged, and that is all.
+    Alert of something that the lock can't remember; returns whether it was sent: a failure is logged, and that is all.
     """
     now = engine.clock.now()
     sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
@@ -98,6 +98,8 @@ def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> 
         engine.alerts.send(alert_of(engine, snapshot, owed))
     except Exception as error:  # noqa: BLE001 - as above
         engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", reason, error)
+        return False
+    return True
 
 
 def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:

@@ -27,6 +27,7 @@ class Moment(NamedTuple):
         env: Environment of the process.
         grace: Seconds that an unclaimed task may be overdue before it is dispatched again.
         alert_retry: Seconds for which the sender of an alert is trusted.
+        stuck: Seconds for which a task may wait unclaimed before a person is told.
         chance: A number in [0, 1) for jitter, where a rule needs one (takeover).
     """
 
@@ -36,6 +37,7 @@ class Moment(NamedTuple):
     env: str
     grace: float = 60.0
     alert_retry: float = 120.0
+    stuck: float = 900.0
     chance: float = 0.0
 
 

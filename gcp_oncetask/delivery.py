@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from pydantic_core import from_json, to_json
 
@@ -260,6 +260,15 @@ def delivery_url(delivery: Delivery, url: str) -> str:
     if _url_length(made) > _LONGEST_URL:
         made = f"{target}{mark}{numbers}"
     return made
+
+
+def claimed_in(query: str) -> tuple[str, int] | None:
+    """
+    The document and sequence that a delivery's URL names in its *query*, whoever has sent it; None: it names none that could be.
+    """
+    said = parse_qs(query, max_num_fields=100) if len(query) <= _LONGEST_URL else {}
+    document, sequence = said.get("oncetask_document", [""])[0], said.get("oncetask_sequence", [""])[0]
+    return (document, _count(sequence) or 0) if valid_path(document) else None
 
 
 def path_digest(document: str) -> str:

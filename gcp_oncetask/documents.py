@@ -80,6 +80,14 @@ def key_path(env: str, key: str) -> str:
     return f"{LOCKS}/{digest}:{env}:key:{escaped}"
 
 
+def queue_path(env: str, queue: str) -> str:
+    """
+    Document that remembers that tasks of *queue*, by its full name, stand still.
+    """
+    digest = hashlib.sha256(f"{env}\n{queue}".encode()).hexdigest()[:2]
+    return f"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}"
+
+
 def check_resource_key(env: str, kind: str, key: str) -> None:
     """
     Refuse a resource key by which tasks could not be found: its document's id, and the indexed texts that hold it, have limits.

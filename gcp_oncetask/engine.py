@@ -224,6 +224,7 @@ class Engine:
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
+            stuck=config.stuck,
         )
 
     def place(self, path: str, lane: str) -> str:

@@ -17,14 +17,14 @@ from gcp_oncetask import courier, requirements, telemetry
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
-from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders
+from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders, claimed_in
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
 from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.identity import Denied
 from gcp_oncetask.job import AlertOn, Entities, Job, OnUnknown, policy_of
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.logs import trace_of
+from gcp_oncetask.logs import context_at, trace_of
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.retry import RetryPolicy
 from gcp_oncetask.settling import Ended
@@ -161,7 +161,10 @@ def _denied(locker: Locker, environ: Mapping[str, Any]) -> Ended | None:
     except (IdentityError, ConfigError) as error:
         return Ended(Outcome.UNAVAILABLE, str(error))
     if isinstance(identity, Denied):
-        return Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason)
+        # The URL says for which document it would be, as its sender claims: nothing but the log line goes by it.
+        claimed = claimed_in(environ.get("QUERY_STRING", ""))
+        about = None if claimed is None else context_at(claimed[0], locker.engine.config.env, None, claimed[1])
+        return Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason, about)
     return None
 
 

@@ -107,6 +107,7 @@ CHECKS: Final[dict[str, Check]] = {
     "dispatch_deadline": _seconds(15, 1800),
     "request_timeout": _seconds(0.001, 7 * _DAY),
     "dispatch_grace": _seconds(0.001, _DAY),
+    "stuck": _seconds(0.001, 31 * _DAY),
     "log_grace": _seconds(0, _DAY),
     "log_interval": _seconds(0, _DAY),
     "log_contents": _truth,

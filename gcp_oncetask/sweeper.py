@@ -14,17 +14,18 @@ from typing import Any
 
 from gcp_oncetask import courier, keys, lease, models, recovery
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
-from gcp_oncetask.delivery import Delivery, Outcome, instant, task_id
+from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import ConfigError, DispatchError, OncetaskError, StoreError
+from gcp_oncetask.errors import ConfigError, OncetaskError, StoreError
 from gcp_oncetask.lease import features
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.store.codec import Document, encode, get_timestamp
 from gcp_oncetask.store.queries import overdue
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
+from gcp_oncetask.unclaimed import Unclaimed
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""
@@ -65,6 +66,13 @@ class Swept:
     failed: int = 0
     needs: list[str] = field(default_factory=list, repr=False)
 
+    def add(self, unclaimed: Unclaimed) -> None:
+        """
+        Count what became of the unclaimed tasks.
+        """
+        for name in ("dispatched", "queued", "alerted", "failed"):
+            setattr(self, name, getattr(self, name) + getattr(unclaimed, name))
+
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if f.repr)
 
@@ -84,14 +92,17 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
     """
     swept = Swept()
     expired: list[Snapshot] = []
+    unclaimed = Unclaimed(locker.engine, partial(_complain, locker.engine))
     for document, read in _all_due(locker.engine, collections or collections_of(locker)):
-        if swept.looked >= limit:
+        if swept.looked - unclaimed.unasked >= limit:
             break
         swept.looked += 1
-        _guarded(locker.engine, swept, document, read, expired)
+        _guarded(locker.engine, swept, document, read, expired, unclaimed)
         if len(expired) >= BATCH:
             _judge(locker.engine, swept, expired)
     _judge(locker.engine, swept, expired)
+    unclaimed.close()
+    swept.add(unclaimed)
     return swept
 
 
@@ -107,7 +118,9 @@ def _all_due(engine: Engine, collections: tuple[str, ...]) -> Iterator[tuple[Doc
         yield from overdue(engine.store, collection, engine.config.env)
 
 
-def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, expired: list[Snapshot]) -> None:
+def _guarded(
+    engine: Engine, swept: Swept, document: Document, read: datetime, expired: list[Snapshot], unclaimed: Unclaimed
+) -> None:
     """
     Deal with one document; whatever goes wrong there holds up nobody else.
     """
@@ -122,7 +135,7 @@ def _guarded(engine: Engine, swept: Swept, document: Document, read: datetime, e
         _leave_alone(swept, snapshot)
         return
     try:
-        _one(engine, swept, snapshot, expired)
+        _one(engine, swept, snapshot, expired, unclaimed)
     except ConfigError:
         # It would be the same for every other document.
         raise
@@ -157,7 +170,9 @@ def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
     about.log(logging.ERROR, "sweeping it failed: %s", error)
 
 
-def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot]) -> None:
+def _one(
+    engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot], unclaimed: Unclaimed | None = None
+) -> None:
     lock = snapshot.lock
     if lock is None or lock.env != engine.config.env:
         return
@@ -175,7 +190,8 @@ def _one(engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapsho
         case "alert":
             swept.alerted += courier.take_and_send(engine, snapshot, found.owed)
         case "dispatch":
-            _dispatch(engine, swept, snapshot, lock)
+            assert unclaimed is not None
+            unclaimed.attend(snapshot, lock)
         case "judge":
             expired.append(snapshot)
 
@@ -212,38 +228,6 @@ def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHA
 
     changed = engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
     return changed.snapshot if isinstance(changed.decision, Put) else None
-
-
-# --- dispatch again ---------------------------------------------------------------------------------------------------
-
-
-def _dispatch(engine: Engine, swept: Swept, snapshot: Snapshot, lock: Lock) -> None:
-    if lock.url is not None:
-        engine.require(DISPATCH)
-    try:
-        queued = _is_queued(engine, snapshot, lock)
-    except DispatchError as error:
-        swept.failed += 1
-        _complain(engine, snapshot, error)
-        _put(engine, snapshot, lease.redispatch(lock, engine.moment(snapshot), queued=True))
-        return
-    put = lease.redispatch(lock, engine.moment(snapshot), queued=queued)
-    committed = _put(engine, snapshot, put)
-    if committed is None:
-        return
-    swept.alerted += courier.send_owed(engine, committed, courier.newly_owed(lock, committed.lock), engine.clock.mark())
-    if queued:
-        swept.queued += 1
-    elif engine.dispatch(committed):
-        swept.dispatched += 1
-        message = f"dispatched again, for the {put.lock.dispatches}. time"
-        engine.decided("task.redispatched", partial(engine.about, committed), message)
-    else:
-        swept.failed += 1
-
-
-def _is_queued(engine: Engine, snapshot: Snapshot, lock: Lock) -> bool:
-    return engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
 
 
 # --- judge ------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,9 @@ from gcp_oncetask.lease.expiry import (
     redispatch,
     sending,
     sent,
+    still_queued,
     take_over,
+    undispatched,
 )
 from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
@@ -79,7 +81,6 @@ from gcp_oncetask.lease.writes import (
     MAX_MESSAGE,
     MAX_OWED,
     RECHECK,
-    UNCLAIMED,
     expires_at,
     ridden,
     timeout_at,
@@ -93,7 +94,6 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_OWED",
     "RECHECK",
-    "UNCLAIMED",
     "cancel",
     "claim",
     "complete",
@@ -126,8 +126,10 @@ __all__ = [
     "sent",
     "settle",
     "snooze",
+    "still_queued",
     "take_over",
     "timeout_at",
+    "undispatched",
     "was_applied",
     "writable",
 ]

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from gcp_oncetask.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.lease import features, writes
+from gcp_oncetask.lease import attention, features, writes
 from gcp_oncetask.lease.attempts import fenced, settle
-from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, UNCLAIMED, expires_at, timeout_at
+from gcp_oncetask.lease.attention import ORDER, Reason
+from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, expires_at, timeout_at
 from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
 from gcp_oncetask.retry import delay_of
 
@@ -132,22 +133,43 @@ def erased(lock: Lock, at: Moment) -> Put:
     )
 
 
-def redispatch(lock: Lock, at: Moment, *, queued: bool) -> Put:
+def still_queued(lock: Lock, at: Moment) -> Put:
     """
-    An unclaimed task is overdue.
+    An unclaimed task is overdue, and its Cloud Task is still in the queue: only ``due`` moves, so a paused queue is not flooded.
+    """
+    # Records of older releases learn here since when they wait.
+    known = writes.with_due(lock, at)
+    return Put(writes.look_again(known, at, attention.next_look(known, at)))
 
-    Args:
-        lock: The record.
-        at: Moment.
-        queued: Its present task is still in the queue: then only ``due`` moves, so a paused queue is not flooded.
+
+def redispatch(lock: Lock, at: Moment) -> Put:
     """
-    if queued:
-        return Put(writes.with_due(lock, at))
+    An unclaimed task is overdue, and has no Cloud Task any more: it gets another one. A person is told of one that waits for too
+    long.
+    """
     again = lock.but(dispatches=lock.dispatches + 1)
-    if again.dispatches == UNCLAIMED and lock.attempts == 0:
-        reason = f"it was dispatched {lock.dispatches} times and never claimed: is {lock.url} served, by this version?"
-        again = writes.owe(again, Event.FAILURE, reason, (), at)
+    if attention.is_stuck(lock, at):
+        known = f"it was dispatched {lock.dispatches} times and not claimed"
+        again = needs_person(again, Reason.STUCK, f"{known}: is {lock.url} served, by this version?", at)
     return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+
+
+def undispatched(lock: Lock, reason: str, at: Moment) -> Put | None:
+    """
+    Its Cloud Task was refused for good: a person is told, once; None: one was.
+    """
+    told = needs_person(lock, Reason.UNDISPATCHED, f"no task can be made for it: {reason}", at)
+    return None if told.attention == lock.attention else Put(writes.with_due(told, at))
+
+
+def needs_person(lock: Lock, reason: Reason, message: str, at: Moment) -> Lock:
+    """
+    *lock*, which waits, with the attention of a person, who is told once for each reason; a graver one stays.
+    """
+    present = attention.reason_of(lock)
+    if present is not None and ORDER.index(present) <= ORDER.index(reason):
+        return lock
+    return writes.owe_named(lock.but(attention=attention.attention(lock, at, reason)), reason, message, at)
 
 
 def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:

@@ -100,7 +100,7 @@ def unpark(lock: Lock, at: Moment) -> Put:
     """
     The key is this task's now: deliver it.
     """
-    ready = with_due(lock, at, parked=None, dispatches=lock.dispatches + 1)
+    ready = with_due(lock, at, parked=None, ready_at=None, dispatches=lock.dispatches + 1)
     return Put(ready, Outcome.CONTINUED, dispatch=True)
 
 

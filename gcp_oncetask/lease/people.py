@@ -67,6 +67,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
         cancel_requested_at=None,
         cancelling=False,
         dispatches=lock.dispatches + moved,
+        ready_at=None if moved else lock.ready_at,
         parked=None if moved else lock.parked,
     )
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
@@ -91,7 +92,8 @@ def redeclare(lock: Lock, target: Target, nonce: str, at: Moment) -> Put | Refus
     if lock.finished:
         return writes.scheduled(newer.but(paused=False), target, nonce, at, base=lock.sequence)
     moved = upcoming != lock.wait_until
-    fresh = newer.but(wait_until=upcoming, dispatches=lock.dispatches + moved)
+    ready_at = None if moved else lock.ready_at
+    fresh = newer.but(wait_until=upcoming, dispatches=lock.dispatches + moved, ready_at=ready_at)
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
 
 
@@ -112,7 +114,7 @@ def resume(lock: Lock, at: Moment) -> Put | Refused:
     """
     if not lock.paused:
         return Refused(Outcome.DUPLICATE, "it is not paused")
-    again = writes.with_due(lock, at, paused=False, dispatches=lock.dispatches + 1)
+    again = writes.with_due(lock, at, paused=False, ready_at=None, dispatches=lock.dispatches + 1)
     return Put(again, Outcome.CONTINUED, dispatch=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gcp_oncetask.decision import Claimant, Moment, Policy, Put, Target
 from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.lease import attention
 from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
 from gcp_oncetask.values import storable_text
 
@@ -21,8 +22,6 @@ RESULT_LOST: Final = "result-lost"
 """How the id of an alert ends that tells of a lost result; the event is a failure, which older processes know."""
 MAX_GRACE: Final = 3600.0
 """Longest time between two dispatches of a task that nobody claims, in seconds."""
-UNCLAIMED: Final = 5
-"""After this many dispatches without a claim, a person is told."""
 LATE_EVIDENCE: Final = timedelta(hours=1)
 """For how long after its timeout a quarantined attempt is looked up in the logs."""
 RECHECK: Final = timedelta(seconds=30)
@@ -78,7 +77,8 @@ def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
             # Workers look when it is due; a delivery gets time to arrive before it is made again.
             patience = 0.0 if lock.url is None else min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
-            times.append(start + timedelta(seconds=patience))
+            ready = lock.__dict__["ready_at"] = attention.ready(lock, start)
+            times.append(attention.look_by(ready, start + timedelta(seconds=patience), at) if patience else start)
         case Status.LEASED:
             assert lock.leased_at is not None
             assert lock.granted_at is not None
@@ -94,6 +94,9 @@ def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
             pass
     # A record of our own that nobody has seen yet: not copied once more.
     lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None
+    reason = attention.reason_of(lock)
+    if reason is not None or lock.attention is not None:
+        lock.__dict__["attention"] = attention.attention(lock, at, reason)
     return lock
 
 
@@ -220,6 +223,7 @@ def cancelled(lock: Lock, at: Moment) -> Put:
         at,
         status=Status.SCHEDULED,
         wait_until=None,
+        ready_at=None,
         parked=None,
         cancelling=True,
         attempts=0,
@@ -275,13 +279,18 @@ def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Mome
     return _owing(lock, f"{event}", event, reason, evidence, at)
 
 
+def owe_named(lock: Lock, name: str, reason: str, at: Moment) -> Lock:
+    """
+    *lock* with an alert of a failure that has a name of its own among those of its grant.
+    """
+    return _owing(lock, name, Event.FAILURE, reason, (), at) if Event.FAILURE in lock.alert_on else lock
+
+
 def owe_result_lost(lock: Lock, reason: str, at: Moment) -> Lock:
     """
     *lock* with an alert of a completed run whose result could not be stored: a failure that repeats nothing.
     """
-    if Event.FAILURE not in lock.alert_on:
-        return lock
-    return _owing(lock, RESULT_LOST, Event.FAILURE, f"its result could not be stored: {reason}", (), at)
+    return owe_named(lock, RESULT_LOST, f"its result could not be stored: {reason}", at)
 
 
 def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:

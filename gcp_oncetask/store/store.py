@@ -21,7 +21,7 @@ from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
 from gcp_oncetask.lease import features
 from gcp_oncetask.record import Lock
 from gcp_oncetask.statuses import Fate
-from gcp_oncetask.store.codec import Value
+from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
@@ -346,6 +346,44 @@ class Store:
             document=path,
         )
 
+    def put_fields(self, known: Snapshot, values: Mapping[str, Any]) -> Snapshot | None:
+        """
+        Write all of a document of the library's own that has no lock, if it still is as *known*; None: somebody was quicker.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; ``unknown`` if it may have been written.
+        """
+        request = self.wire.request()
+        write = self.wire.write(known.path, request)
+        if known.version is None:
+            write.current_document.exists = False
+        else:
+            write.current_document.update_time.CopyFrom(known.version)
+        for name, value in values.items():
+            write.update.fields[name].CopyFrom(encode(value))
+        try:
+            response = self.wire.commit(request)
+        except WireError as error:
+            if error.fate is Fate.MOVED:
+                return None
+            raise error.translated(f"writing {known.path}", unknown=error.fate is Fate.AMBIGUOUS) from error
+        return Snapshot(known.path, response.write_results[0].update_time, None, None)
+
+    def raw_write(self, path: str, version: Any, fields: Mapping[str, Value]) -> Any:
+        """
+        A write as ``write_raw`` makes it, to be sent with others.
+        """
+        return self._raw(self.wire.write(path), version, fields)
+
+    @staticmethod
+    def _raw(write: Any, version: Any, fields: Mapping[str, Value]) -> Any:
+        write.current_document.update_time.CopyFrom(version)
+        for dotted, value in fields.items():
+            write.update_mask.field_paths.append(dotted)
+            outer, inner = dotted.split(".")
+            write.update.fields[outer].map_value.fields[inner].CopyFrom(value)
+        return write
+
     def write_raw(self, path: str, version: Any, fields: Mapping[str, Value]) -> bool:
         """
         Write fields of a document whose lock can't be decoded, if it has not moved; returns whether it was written.
@@ -356,12 +394,7 @@ class Store:
             fields: Dotted field path -> value; each name must be a plain identifier.
         """
         request = self.wire.request()
-        write = self.wire.write(path, request)
-        write.current_document.update_time.CopyFrom(version)
-        for dotted, value in fields.items():
-            write.update_mask.field_paths.append(dotted)
-            outer, inner = dotted.split(".")
-            write.update.fields[outer].map_value.fields[inner].CopyFrom(value)
+        self._raw(self.wire.write(path, request), version, fields)
         try:
             self.wire.commit(request)
         except WireError as error:

@@ -291,22 +291,6 @@ def test_poisoned_document_holds_up_nothing(oncetask_cloud: OncetaskCloud, shop:
     assert oncetask_cloud.sweep().looked == 0
 
 
-def test_task_that_is_never_claimed_alerts(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
-    """
-    A task that was dispatched again and again and never claimed is not dispatched without end unseen: a person is told.
-    """
-    shop.locker.schedule(Order(id="42"), "https://nobody.test/tasks")
-    for _ in range(8):
-        for task in oncetask_cloud.local.tasks.tasks():
-            oncetask_cloud.drop(task.name)
-        oncetask_cloud.clock.advance(3601)
-        oncetask_cloud.sweep()
-
-    [alert] = oncetask_cloud.alerts.sent
-    assert "never claimed" in alert.reason
-    assert Status.SCHEDULED is lock_of(shop.locker).status
-
-
 def test_sweep_costs_what_is_overdue(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
     """
     A sweep over a collection in which nothing is due reads one index entry's worth, however many documents there are.

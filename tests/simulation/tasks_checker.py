@@ -91,11 +91,11 @@ class TasksChecker(Checker):
         for path in tasks:
             self._changed(process, path)
         for path in dict.fromkeys(paths):
-            if path.startswith("onceLocks/"):
+            if is_key(path):
                 self._key_changed(process, path, before)
         for path in tasks:
             self._generator(path, before.get(path), created)
-        if tasks or any(path.startswith("onceLocks/") for path in paths):
+        if tasks or any(map(is_key, paths)):
             self._between()
 
     def _changed(self, process: Process | None, path: str) -> None:
@@ -563,3 +563,10 @@ class TasksChecker(Checker):
             self.broken(path, f"it ended with revision {lock.result['revision']}, and {order[-1]} is the newest")
         if lock.status is Status.CANCELLED and self.cancelled_at.get(path, 0) < len(order):
             self.broken(path, f"revision {order[-1]}, the newest, never ran: what was cancelled were older ones")
+
+
+def is_key(path: str) -> bool:
+    """
+    Whether the document is that of a resource key; what else the library remembers beside the locks has no lease.
+    """
+    return path.startswith("onceLocks/") and path.split(":")[2] == "key"

@@ -86,6 +86,7 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     "dispatch_deadline": ((*SECONDS, "14", "1801"), NUMBERS),
     "request_timeout": ((*SECONDS, "0"), NUMBERS),
     "dispatch_grace": ((*SECONDS, "0"), NUMBERS),
+    "stuck": (SECONDS, NUMBERS),
     "log_grace": (SECONDS, NUMBERS),
     "log_interval": (SECONDS, NUMBERS),
     "log_contents": (("perhaps", "2", "\uff11"), ("true", 1, 0, None)),

@@ -1,0 +1,232 @@
+"""
+What a sweep does with tasks of Cloud Tasks that nobody has claimed in time: ask the queue, dispatch again, tell a person.
+
+Cost:
+    One look-up and one write for each; from the ``ASKED``-th task that one queue still has, a write alone, many in one call: a
+    paused queue with any number of tasks never keeps a sweep from what is behind them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from gcp_oncetask import courier, lease, queue_alarm
+from gcp_oncetask.cloud_tasks import Queued
+from gcp_oncetask.decision import Moment, Put, Refused
+from gcp_oncetask.delivery import Delivery, Outcome, task_id
+from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.errors import DispatchError, OncetaskError
+from gcp_oncetask.lease import attention
+from gcp_oncetask.record import Lock
+from gcp_oncetask.requirements import DISPATCH
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.snapshot import Snapshot
+
+ASKED: Final = 20
+"""So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
+_TOGETHER: Final = 200
+"""Due times that are moved in one call."""
+_MOVED: Final = Refused(Outcome.BUSY, "it has moved meanwhile")
+
+
+@dataclass(slots=True)
+class _Queue:
+    """
+    What a sweep has seen of one queue.
+
+    Attributes:
+        queued: Tasks that are still in it.
+        stuck: Of those, how many wait for too long.
+        since: When the oldest of these could first have been claimed.
+        answers: HTTP statuses with which its tasks were last answered.
+    """
+
+    queued: int = 0
+    stuck: int = 0
+    since: datetime | None = None
+    answers: Counter[int] = field(default_factory=Counter)
+
+    def add(self, lock: Lock, at: Moment, seen: Queued | None) -> None:
+        """
+        One more that is still queued.
+        """
+        self.queued += 1
+        if seen is not None and seen.status is not None:
+            self.answers[seen.status] += 1
+        since = lock.ready_since
+        if since is not None and attention.is_stuck(lock, at):
+            self.stuck += 1
+            self.since = since if self.since is None else min(self.since, since)
+
+
+class Unclaimed:
+    """
+    The unclaimed tasks of one sweep.
+
+    Args:
+        engine: Shared parts.
+        complain: Told of a task at which a service failed.
+
+    Attributes:
+        dispatched: Cloud Tasks made again.
+        queued: Tasks that are still in their queue.
+        unasked: Of those, how many were taken to be without asking.
+        alerted: Alerts sent.
+        failed: Tasks at which something went wrong.
+    """
+
+    def __init__(self, engine: Engine, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
+        self._engine = engine
+        self._complain = complain
+        self._queues: dict[str, _Queue] = {}
+        self._unasked: list[tuple[Snapshot, Any]] = []
+        self.dispatched = 0
+        self.queued = 0
+        self.unasked = 0
+        self.alerted = 0
+        self.failed = 0
+
+    def attend(self, snapshot: Snapshot, lock: Lock) -> None:
+        """
+        Deal with one that is due.
+
+        Raises:
+            ConfigError: It needs a Cloud Task, and settings for that are missing.
+            OncetaskError: As ``Store.change``.
+        """
+        engine = self._engine
+        if lock.url is not None:
+            engine.require(DISPATCH)
+        queue = self._queues.setdefault(lock.queue or "", _Queue())
+        if queue.queued >= ASKED:
+            self._take_as_queued(queue, snapshot, lock)
+            return
+        try:
+            seen = engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
+        except DispatchError as error:
+            self._not_told(queue, snapshot, lock, error)
+            return
+        if seen is None:
+            self._dispatch(snapshot, lock)
+        else:
+            self._still_queued(queue, snapshot, lock, seen)
+
+    def close(self) -> None:
+        """
+        Write what was put off, and tell of queues whose tasks stand still.
+        """
+        self._move_unasked()
+        for name, queue in self._queues.items():
+            if queue.since is not None:
+                found = queue_alarm.Standstill(name, queue.stuck, queue.since, tuple(sorted(queue.answers)))
+                self.alerted += queue_alarm.tell(self._engine, found)
+
+    # --- still queued ---
+
+    def _still_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock, seen: Queued | None) -> None:
+        at = self._engine.moment(snapshot)
+        queue.add(lock, at, seen)
+        self.queued += 1
+        self._put(snapshot, lease.still_queued(lock, at))
+
+    def _take_as_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
+        at = self._engine.moment(snapshot)
+        queue.add(lock, at, None)
+        self.queued += 1
+        self.unasked += 1
+        due = lease.still_queued(lock, at).lock.due
+        self._unasked.append(
+            (snapshot, self._engine.store.raw_write(snapshot.path, snapshot.version, {"lock.due": encode(due)}))
+        )
+        if len(self._unasked) >= _TOGETHER:
+            self._move_unasked()
+
+    def _move_unasked(self) -> None:
+        moved, self._unasked = self._unasked, []
+        if not moved:
+            return
+        try:
+            # One that has moved meanwhile is refused, which is as good.
+            self._engine.wire.batch_write([write for _, write in moved])
+        except WireError as error:
+            self.failed += len(moved)
+            LOGGER.error("%d tasks that are still queued could not be put off: %s", len(moved), error.message)
+
+    # --- no answer ---
+
+    def _not_told(self, queue: _Queue, snapshot: Snapshot, lock: Lock, error: DispatchError) -> None:
+        """
+        The queue could not be asked. Refused for good, that is no answer: the same task is made again, which changes nothing
+        where it exists; under a new name only when it has waited for long, for the old name may be one that has run.
+        """
+        engine, at = self._engine, self._engine.moment(snapshot)
+        if not error.facts.get("final"):
+            self.failed += 1
+            self._complain(snapshot, error)
+            self._put(snapshot, lease.still_queued(lock, at))
+            return
+        if attention.may_rename(lock, at):
+            self._dispatch(snapshot, lock)
+            return
+        try:
+            made = engine.tasks.create(engine.push_of(snapshot))
+        except DispatchError as refused:
+            self._refused(snapshot, lock, refused)
+            return
+        if not made:
+            self._still_queued(queue, snapshot, lock, None)
+            return
+        self.dispatched += 1
+        self._put(snapshot, lease.still_queued(lock, at))
+
+    # --- dispatch again ---
+
+    def _dispatch(self, snapshot: Snapshot, lock: Lock) -> None:
+        engine = self._engine
+        put = lease.redispatch(lock, engine.moment(snapshot))
+        committed = self._put(snapshot, put)
+        if committed is None:
+            return
+        self._send_owed(lock, committed)
+        try:
+            engine.tasks.create(engine.push_of(committed))
+        except DispatchError as refused:
+            self._refused(committed, put.lock, refused)
+            return
+        self.dispatched += 1
+        message = f"dispatched again, for the {put.lock.dispatches}. time"
+        engine.decided("task.redispatched", partial(engine.about, committed), message)
+
+    def _refused(self, snapshot: Snapshot, lock: Lock, refused: DispatchError) -> None:
+        """
+        No task can be made; where that is for good, a person is told.
+        """
+        self.failed += 1
+        self._complain(snapshot, refused)
+        put = (
+            lease.undispatched(lock, str(refused), self._engine.moment(snapshot))
+            if refused.facts.get("final")
+            else None
+        )
+        committed = None if put is None else self._put(snapshot, put)
+        if committed is not None:
+            self._send_owed(lock, committed)
+
+    def _send_owed(self, before: Lock, after: Snapshot) -> None:
+        owed = courier.newly_owed(before, after.lock)
+        self.alerted += courier.send_owed(self._engine, after, owed, self._engine.clock.mark())
+
+    def _put(self, snapshot: Snapshot, put: Put) -> Snapshot | None:
+        before = snapshot.lock
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return put if seen.lock == before else _MOVED
+
+        changed = self._engine.store.change(snapshot.path, decide, start=snapshot)
+        return changed.snapshot if isinstance(changed.decision, Put) else None

@@ -1,0 +1,179 @@
+"""
+Since when a record can be claimed, when that is too long, and what it needs a person for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gcp_oncetask import lease
+from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
+from gcp_oncetask.delivery import Delivery, parse_instant
+from gcp_oncetask.lease import attention, keys, people, writes
+from gcp_oncetask.lease.attention import Reason
+from gcp_oncetask.record import Lock, Result, Since, Status
+
+T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LATER = T0 + timedelta(hours=1)
+TARGET = Target("https://x/y", "q")
+POLICY = Policy(max_attempts=3, cleanup=True)
+
+
+def at(seconds: float) -> Moment:
+    now = T0 + timedelta(seconds=seconds)
+    return Moment(now=now, read=now, place="E/push/007", env="E")
+
+
+def made(put: object) -> Lock:
+    assert isinstance(put, Put)
+    return put.lock
+
+
+def scheduled(wait: datetime | None = None) -> Lock:
+    return made(lease.schedule(None, None, TARGET._replace(wait_until=wait), "n", at(0)))
+
+
+def granted(lock: Lock, seconds: float = 10) -> Lock:
+    now = at(seconds)
+    delivery = Delivery("E", "orders/1", lock.sequence, 1, "n", lock.token)
+    taken = made(lease.claim(lock, delivery, POLICY, Claimant("h"), now))
+    return taken.but(granted_at=now.now, leased_at=now.now)
+
+
+def settled(kind: Kind, wait: datetime | None = None, *, by_queue: bool = False) -> Lock:
+    lock = granted(scheduled())
+    how = Settlement(kind, "s", "next", TARGET, wait_until=wait, message="m", by_queue=by_queue)
+    return made(lease.settle(lock, fence(lock), how, at(20)))
+
+
+def fence(lock: Lock) -> Fence:
+    return Fence(lock.sequence, lock.token, lock.holder or "")
+
+
+def taken_over() -> Lock:
+    lock = granted(scheduled())
+    return made(
+        lease.take_over(
+            lock, fence(lock), finding="died", reason="r", evidence=(), settlement=None, at=at(700), grant_to=None
+        )
+    )
+
+
+CLAIMABLE: dict[str, tuple[Callable[[], Lock], float]] = {
+    "scheduled": (scheduled, 0),
+    "scheduled for later": (lambda: scheduled(LATER), 3600),
+    "continued": (lambda: settled(Kind.CONTINUE), 20),
+    "retried at once": (lambda: settled(Kind.RETRY), 20),
+    "retried later": (lambda: settled(Kind.RETRY, LATER), 3600),
+    "retried by the queue": (lambda: settled(Kind.RETRY, by_queue=True), 20),
+    "snoozed": (lambda: settled(Kind.SNOOZE, LATER), 3600),
+    "released": (lambda: settled(Kind.RELEASE), 20),
+    "taken over": (taken_over, 700),
+    "cancelled while it waits": (lambda: made(people.cancel(scheduled(LATER).but(cleanup=True), at(30))), 30),
+    "replaced, sooner": (lambda: made(people.replace(scheduled(LATER), TARGET, "n2", at(40))), 40),
+    "replaced, at the same time": (lambda: made(people.replace(scheduled(), TARGET, "n2", at(40))), 0),
+    "reset": (lambda: made(people.reset(settled(Kind.FAIL), "n2", at(50))), 50),
+    "given its key": (lambda: made(keys.unpark(made(keys.park(scheduled(), "place", at(5))), at(60))), 60),
+    "resumed": (lambda: made(people.resume(made(people.pause(scheduled(), at(5))), at(70))), 70),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMABLE)
+def test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not(name: str) -> None:
+    make, since = CLAIMABLE[name]
+    lock = make()
+    assert (lock.status, lock.ready_since) == (Status.SCHEDULED, T0 + timedelta(seconds=since))
+    for look in (lease.still_queued, lease.redispatch, lease.postpone):
+        assert look(lock, at(9000)).lock.ready_since == lock.ready_since
+
+
+@pytest.mark.parametrize(
+    "lock", [made(keys.park(scheduled(), "place", at(5))), granted(scheduled()), settled(Kind.FAIL)]
+)
+def test_what_waits_for_nobody_s_claim_is_never_stuck(lock: Lock) -> None:
+    assert attention.age(lock, at(10**6)) == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "since", [None, Since(1, 1, T0), Since(2, 0, T0), Since(0, 0, T0)], ids=["absent", "token", "sequence", "both"]
+)
+def test_time_of_another_sequence_or_grant_is_as_if_absent(since: Since | None) -> None:
+    """
+    An older process schedules and grants without clearing it; the next look says since when.
+    """
+    lock = scheduled().but(ready_at=since)
+    assert lock.ready_since is None
+    assert not attention.is_stuck(lock, at(10**6))
+    assert lease.still_queued(lock, at(900)).lock.ready_since == at(900).now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(0, 60), (60, 60), (120, 60), (240, 120), (3600, 1800), (7200, 3600), (10**6, 3600)]
+)
+def test_next_look_comes_after_half_of_its_age_and_within_an_hour(seconds: float, wanted: float) -> None:
+    due = lease.still_queued(scheduled(), at(seconds)).lock.due
+    assert due is not None
+    assert parse_instant(due.rsplit("/", 1)[-1]) == at(seconds + wanted).now
+
+
+def test_one_that_waits_for_too_long_is_looked_at_in_time() -> None:
+    """
+    However long the pause between two dispatches has become.
+    """
+    lock = scheduled().but(dispatches=9)
+    due = writes.with_due(lock, at(500)).due
+    assert due is not None
+    assert parse_instant(due.rsplit("/", 1)[-1]) == at(901).now
+
+
+def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
+    first = lease.redispatch(scheduled(), at(899)).lock
+    assert (first.attention, first.owed) == (None, ())
+    second = lease.redispatch(first, at(901)).lock
+    assert second.attention == "E/stuck/007/2026-01-01T12:15:01.000000Z"
+    assert [owed.id for owed in second.owed] == ["1-0-stuck"]
+    third = lease.redispatch(second.but(owed=()), at(5000)).lock
+    assert (third.attention, third.owed) == (second.attention, ())
+    assert granted(third, 5001).attention is None
+
+
+def test_graver_reason_stays_and_the_time_too() -> None:
+    lock = made(lease.undispatched(scheduled(), "no queue", at(61)))
+    assert lock.attention == "E/undispatched/007/2026-01-01T12:01:01.000000Z"
+    assert lease.undispatched(lock, "no queue", at(100)) is None
+    stuck = lease.redispatch(lock, at(901)).lock
+    assert stuck.attention == "E/stuck/007/2026-01-01T12:01:01.000000Z"
+    assert lease.undispatched(stuck, "no queue", at(1000)) is None
+
+
+@pytest.mark.parametrize(
+    ("lock", "reason"),
+    [
+        (settled(Kind.FAIL), Reason.FAILED),
+        (settled(Kind.CONTINUE), None),
+        (made(lease.complete(granted(scheduled()), Result(lost="too large"), at(20))), Reason.RESULT_LOST),
+        (made(lease.complete(granted(scheduled()), Result({"a": 1}), at(20))), None),
+        (made(people.cancel(scheduled(), at(20))), None),
+        (made(people.reset(settled(Kind.FAIL), "n", at(30))), None),
+    ],
+)
+def test_commit_that_causes_it_sets_it_and_the_one_that_ends_it_clears_it(lock: Lock, reason: Reason | None) -> None:
+    assert (None if lock.attention is None else lock.attention.split("/")[1]) == reason
+
+
+@pytest.mark.parametrize(
+    ("dispatches", "seconds", "may"),
+    [
+        (1, 179, False),
+        (1, 180, True),
+        (2, 3779, False),
+        (2, 3780, True),
+        (5, 4 * 3600, False),
+        (5, 4 * 3600 + 180, True),
+    ],
+)
+def test_new_name_comes_from_the_third_look_on_once_an_hour(dispatches: int, seconds: float, may: bool) -> None:
+    assert attention.may_rename(scheduled().but(dispatches=dispatches), at(seconds)) is may
