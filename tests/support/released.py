@@ -1,0 +1,43 @@
+"""
+A process of the release before: what it does not know of a record, it neither reads nor writes nor clears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from gcp_oncetask.lease import attention, features
+from gcp_oncetask.record import DEFAULTS, STORED_NAMES, Lock
+from gcp_oncetask.store import codec, snapshot
+
+NEW = ("needs", "ready_at", "attention", "fingerprint")
+"""Attributes that it does not know."""
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """
+    Be that process meanwhile.
+    """
+    known = {name: DEFAULTS[name] for name in NEW}
+    encode = codec.encode_lock
+
+    def encode_lock(target: Any, lock: Lock, before: Lock | None = None) -> Any:
+        return encode(target, lock.but(**known), None if before is None else before.but(**known))
+
+    fields = {stored: read for stored, read in codec._FIELDS.items() if stored not in {STORED_NAMES[n] for n in NEW}}
+    with ExitStack() as stack:
+        for module, name, value in (
+            (codec, "_FIELDS", fields),
+            (codec, "encode_lock", encode_lock),
+            (snapshot, "encode_lock", encode_lock),
+            (attention, "ready", lambda lock, at: None),
+            (attention, "look_by", lambda ready, when, at: when),
+            (attention, "reason_of", lambda lock: None),
+            (features, "unknown", lambda lock: ()),
+        ):
+            stack.enter_context(mock.patch.object(module, name, value))
+        yield
