@@ -133,6 +133,7 @@ class Checker:
         moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
         if held and moved and (process is None or process.name != before.instance):
             self._ended_by_others(path, before, lock)
+        self._waits(path, before, lock)
         again = lock.status is Status.SCHEDULED and (
             lock.sequence > before.sequence or lock.dispatches > before.dispatches
         )
@@ -140,6 +141,30 @@ class Checker:
             self.broken(path, "it was cancelled, and goes on")
         if lock.status is Status.FAILED and moved and path not in self.by_hand:
             self._must_owe(path, "failure", lock.sequence)
+
+    def _waits(self, path: str, before: Lock, lock: Lock) -> None:
+        """
+        Each one that can be claimed says since when; looks don't move that, and nobody's attention is asked for what runs.
+        """
+        if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
+            if lock.status is Status.LEASED and lock.attention is not None:
+                self.broken(path, "it runs, and asks for a person's attention")
+            return
+        if lock.ready_since is None:
+            self.broken(path, "it can be claimed, and does not say since when")
+        same = (
+            before.status,
+            before.sequence,
+            before.token,
+            before.parked,
+            before.wanted,
+            before.cancelling,
+            before.paused,
+        )
+        if same != (lock.status, lock.sequence, lock.token, lock.parked, lock.wanted, lock.cancelling, lock.paused):
+            return
+        if lock.ready_since != before.ready_since:
+            self.broken(path, f"a look moved the time since when it can be claimed: {before.ready_at} {lock.ready_at}")
 
     def _ended_by_others(self, path: str, before: Lock, lock: Lock) -> None:
         """

@@ -57,6 +57,18 @@ MUTANTS = (
         'if finding == "unknown" and at.read <= expires_at(lock):',
     ),
     Mutant(
+        "a look moves the time since when it can be claimed",
+        "lease/attention.py",
+        "    if known is not None and (known.sequence, known.token) == (lock.sequence, lock.token):\n        return known\n",
+        "",
+    ),
+    Mutant(
+        "the time of an older grant counts",
+        "lease/attention.py",
+        "(known.sequence, known.token) == (lock.sequence, lock.token)",
+        "known.sequence == lock.sequence",
+    ),
+    Mutant(
         "an ambiguous commit counts as done",
         "store/store.py",
         "                unsure = (decision, snapshot)\n",
