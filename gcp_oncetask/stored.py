@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from gcp_oncetask import keys, lease, models, telemetry, words
 from gcp_oncetask.config import Config
-from gcp_oncetask.decision import Put, Refused
+from gcp_oncetask.decision import NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
@@ -28,17 +28,21 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.lease import verbs
+from gcp_oncetask.lease.retention import too_late
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.json_data import given_result
+from gcp_oncetask.store.retiring import expiry_of
 from gcp_oncetask.store.snapshot import Snapshot
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")
 How = Literal["run", "complete", "fail"]
 """A person's word about a quarantined step."""
+_REVIVING: Final = frozenset({"reset", "resolve"})
+"""Verbs that are refused where the retention is over."""
 
 
 @dataclass(slots=True)
@@ -276,15 +280,18 @@ class StoredChains:
     ) -> tuple[Put | Refused, Snapshot]:
         env = self.config.env
 
-        def decide(seen: Snapshot) -> Put | Refused:
+        def decide(seen: Snapshot) -> Put | Refused | NeedTime:
             if seen.lock is None:
                 return Refused(Outcome.GONE, "it does not exist or was never scheduled")
             if seen.lock.env != env:
                 return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
             has_verb(verb, seen, seen.lock)
-            return rule(seen.lock, seen)
+            late = too_late(expiry_of(seen), self.engine.moment(seen)) if verb in _REVIVING else None
+            return late or rule(seen.lock, seen)
 
-        changed = self.engine.store.change(_checked(path), decide)
+        # Read with the server's time, by which a retention is over.
+        start = self.engine.store.read(_checked(path)) if verb in _REVIVING else None
+        changed = self.engine.store.change(_checked(path), decide, start=start)
         decision = changed.decision
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise refusal(path, decision)

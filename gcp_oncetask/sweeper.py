@@ -18,7 +18,7 @@ from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ConfigError, OncetaskError, StoreError
-from gcp_oncetask.lease import features
+from gcp_oncetask.lease import features, verbs
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
@@ -176,7 +176,7 @@ def _one(
     lock = snapshot.lock
     if lock is None or lock.env != engine.config.env:
         return
-    if snapshot.path.startswith(f"{LOCKS}/"):
+    if verbs.record_of(snapshot.path, lock, {}).sort is verbs.Sort.RESOURCE_KEY:
         swept.handed_over += keys.attend(engine, snapshot)
         return
     found = lease.look(lock, engine.moment(snapshot))

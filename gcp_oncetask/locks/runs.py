@@ -4,7 +4,8 @@ Functions that run inline, once per key, and whose stored result answers every l
 Shape:
     reads and writes onceLocks/{2 hex}:{env}:once:{function}:{key}: ``lock`` (the record of every document; ``result`` holds
     what was returned), ``name``, ``key``, ``dataHash`` (of the payload), ``env``, ``schema``, and ``expireAt`` if results are
-    not kept for ever.
+    not kept for ever: where a person must be told that the result is lost, not before he was, and ``retentionSeconds`` and
+    ``doneAt`` say how long then.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
 from gcp_oncetask.lease import named
 from gcp_oncetask.locks.arguments import readable
-from gcp_oncetask.locks.holding import Holding, expiring
+from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.record import SCHEMA, Lock, Result
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.retiring import ending
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 
@@ -95,7 +97,7 @@ def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Resu
         mark = engine.clock.mark()
         after = claimed.end(
             lambda lock, fence, at: lease.settle(lock, fence, how, at),
-            {} if run.retention is None else expiring(engine, run.retention),
+            ending(run.retention, engine.store.estimate(), owes=how.result.lost is not None),
         )
         courier.send_owed(engine, after, courier.newly_owed(None, after.lock), mark)
         return how.result

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from gcp_oncetask.documents import key_path, resource_of, state_of, task_name
 from gcp_oncetask.lease.keys import Effect, effect
 from gcp_oncetask.record import Lock, Status
-from gcp_oncetask.store.codec import Value, decode, encode, encode_lock
+from gcp_oncetask.store.codec import Value, encode, encode_lock
+from gcp_oncetask.store.retiring import DONE_AT, retirement
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
 
-RETENTION: Final = "retentionSeconds"
 _NO_WRITES: Final[tuple[Any, ...]] = ()
 
 
@@ -86,7 +86,8 @@ def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], no
         if before is None or resource_of(task.kind, before, after.key) != place:
             fields["resource"] = encode(place)
     if before is not None and before.finished != after.finished:
-        _end(fields, snapshot, now, ended=after.finished)
+        fields[DONE_AT] = encode(now) if after.finished else None
+    fields |= retirement(snapshot, after, now)
     done = effect(before, after)
     if done in (Effect.NONE, Effect.TAKE) or after.key is None:
         return Consequences(fields)
@@ -94,13 +95,6 @@ def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], no
     if done is Effect.MOVE:
         return Consequences(fields, (_moved(name(path), snapshot.path, after),))
     return Consequences(fields, (_freed(name(path), after),), after.key)
-
-
-def _end(fields: dict[str, Value | None], snapshot: Snapshot, now: datetime, *, ended: bool) -> None:
-    fields["doneAt"] = encode(now) if ended else None
-    stored = snapshot.fields
-    if RETENTION in stored:
-        fields["expireAt"] = encode(now + timedelta(seconds=float(decode(stored[RETENTION])))) if ended else None
 
 
 def _moved(name: str, path: str, after: Lock) -> Any:

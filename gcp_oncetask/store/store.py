@@ -24,6 +24,7 @@ from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
 from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.retiring import retirement, retires
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Wire
 
@@ -305,7 +306,7 @@ class Store:
         What a commit that takes *snapshot* to the record *lock* writes along.
         """
         if not snapshot.path.startswith(BELOW_TASKS):
-            return NOTHING
+            return Consequences(retirement(snapshot, lock, self.estimate())) if retires(snapshot, lock) else NOTHING
         return consequences(snapshot, lock, self.wire.name, self.estimate())
 
     def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:

@@ -17,8 +17,8 @@ from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
-from gcp_oncetask.store.consequences import RETENTION
 from gcp_oncetask.store.json_data import check_fields
+from gcp_oncetask.store.retiring import RETENTION
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
@@ -48,6 +48,7 @@ class Draft:
         nonce: Recognises this creation.
         resource_key: The key that it needs.
         recurrence: Its rule, if it is a generator.
+        needed: Seconds for which another document refers to it; its retention is longer by that.
         extra: More stored fields: an occurrence's parent and nominal time.
         data: The payload as it was given.
     """
@@ -61,6 +62,7 @@ class Draft:
     nonce: str
     resource_key: str | None = None
     recurrence: Recurrence | None = None
+    needed: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     data: TaskData | None = None
 
@@ -87,7 +89,7 @@ class Draft:
         if self.resource_key is not None:
             fields["resourceKey"] = self.resource_key
         if self.kind.retention is not None and not self.kind.tombstone:
-            fields[RETENTION] = values.seconds(self.kind.retention, "retention")
+            fields[RETENTION] = values.seconds(self.kind.retention, "retention") + self.needed
         if self.recurrence is not None:
             fields["recurrence"] = self.recurrence.to_data()
         return {"data": self.stored} | {name: encode(value) for name, value in fields.items()}

@@ -115,8 +115,10 @@ class _Step:
         if spawn and recurrence.overlap == "skip":
             # Of several that were missed the newest alone: they would overlap each other.
             spawn = () if self._last_runs(seen) else spawn[-1:]
+        # The last one is referred to until the next one is made.
+        referred = 0.0 if step.next is None else max(0.0, (step.next - at.now).total_seconds())
         self._planned = [
-            self._occurrence(seen, recurrence, nominal)
+            self._occurrence(seen, recurrence, nominal, referred if nominal == spawn[-1] else 0.0)
             for nominal in spawn
             if self._path(seen, nominal) not in self._there
         ]
@@ -124,7 +126,8 @@ class _Step:
 
     def _last_runs(self, seen: Snapshot) -> bool:
         """
-        Whether the occurrence made last has not ended.
+        Whether the occurrence made last has not ended. One that is gone has: TTL deletes no other (``lease.retention``), and of
+        one that a person deletes nobody is heard any more.
         """
         if LAST not in seen.fields:
             return False
@@ -138,7 +141,7 @@ class _Step:
     def _path(self, seen: Snapshot, nominal: datetime) -> str:
         return self._name(seen, nominal).path
 
-    def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime) -> Draft:
+    def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime, referred: float) -> Draft:
         fields, lock = seen.fields, seen.lock
         assert lock is not None
         generator = decode(fields["id"])
@@ -154,6 +157,7 @@ class _Step:
             digest=decode(fields["dataHash"]),
             nonce=self._engine.clock.nonce(),
             resource_key=key,
+            needed=referred,
             extra={"parentRecurrenceId": generator, "occurrenceAt": nominal},
         )
 

@@ -12,7 +12,7 @@ import pytest
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.lease import keys, writes
+from gcp_oncetask.lease import keys, retention, writes
 from gcp_oncetask.record import Event, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
@@ -417,6 +417,59 @@ def test_tombstone() -> None:
     bare = found.put.lock
     assert (bare.erased, bare.result, bare.status, bare.due) == (True, None, Status.COMPLETED, None)
     assert isinstance(lease.reset(bare, "n", at), Refused)
+
+
+# --- retention --------------------------------------------------------------------------------------------------------
+
+
+def test_what_ttl_may_delete_is_as_the_table_says() -> None:
+    def kept(case: dict[str, str]) -> str:
+        lock = leased(status=Status(case["record"]))
+        if case["owes an alert"] == "yes":
+            lock = writes.owe(lock, Event.FAILURE, "why", (), moment())
+        return "kept" if retention.kept(lock) else "a retention after its end"
+
+    decided(
+        "lease.retention.kept",
+        "decision",
+        combinations(record=STATUSES[1:], **{"owes an alert": ("yes", "no")}),
+        kept,
+    )
+
+
+def test_who_comes_too_late_is_as_the_table_says() -> None:
+    expires = NOW + 60 * SECOND
+    times = {
+        "unknown": (NOW, None),
+        "unknown, surely passed": (expires, None),
+        "before it": (NOW, READ["before its end"]),
+        "exactly then": (NOW, expires),
+        "after it": (NOW, READ["after its end"]),
+    }
+
+    def too_late(case: dict[str, str]) -> str:
+        now, read = times[case["time"]]
+        at = Moment(now=now, read=read, place="E/push/000", env="E")
+        found = retention.too_late(expires if case["`expireAt`"] == "there" else None, at)
+        if isinstance(found, NeedTime):
+            return "read again with the server's time"
+        assert found is None or "delete it and create it anew" in found.reason
+        return "yes" if found is None else "no"
+
+    decided(
+        "lease.retention.too_late",
+        "decision",
+        combinations(**{"`expireAt`": ("none", "there")}, time=tuple(times)),
+        too_late,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "late", "expires"),
+    [(7200, 0, 7200), (7200, 3600, 7200), (7200, 3601, 7201), (7200, 90_000, 93_600), (60, 0, 3600)],
+)
+def test_retention_is_counted_from_the_end_and_an_hour_ahead(seconds: float, late: int, expires: int) -> None:
+    assert retention.expires_at(NOW, seconds, NOW + late * SECOND) == NOW + expires * SECOND
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""
+The fields by which Firestore's TTL deletes what has ended: ``expireAt`` is there while nothing is owed, and never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from gcp_oncetask.documents import BELOW_TASKS
+from gcp_oncetask.lease import retention, verbs
+from gcp_oncetask.record import Lock
+from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.snapshot import Snapshot
+
+RETENTION: Final = "retentionSeconds"
+DONE_AT: Final = "doneAt"
+EXPIRE_AT: Final = "expireAt"
+
+
+def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Value | None]:
+    """
+    What a commit that takes the document of *snapshot* to *after* writes of its ``expireAt``, if its documents have a
+    retention; None deletes.
+
+    Args:
+        snapshot: The document before: a once-task, or the key of an ``@once`` function.
+        after: Its record afterwards.
+        now: Estimate of the server's clock.
+    """
+    before = snapshot.lock
+    if before is None or not (before.finished or after.finished):
+        return {}
+    stored = snapshot.fields
+    if RETENTION not in stored:
+        return {}
+    if retention.kept(after):
+        # That of an older release may be there while something is owed.
+        return {EXPIRE_AT: None} if EXPIRE_AT in stored else {}
+    if EXPIRE_AT in stored and not retention.kept(before):
+        return {}
+    ended = decode(stored[DONE_AT]) if before.finished and DONE_AT in stored else None
+    since = ended if isinstance(ended, datetime) else now
+    return {EXPIRE_AT: encode(retention.expires_at(since, float(decode(stored[RETENTION])), now))}
+
+
+def retires(snapshot: Snapshot, after: Lock) -> bool:
+    """
+    Whether the document outside of the once-tasks is the key of an ``@once`` function that has ended, and owed something.
+    """
+    if not after.finished or RETENTION not in snapshot.fields:
+        return False
+    return verbs.record_of(snapshot.path, after, {}).sort is verbs.Sort.ONCE_KEY
+
+
+def ending(seconds: float | None, now: datetime, *, owes: bool) -> dict[str, Value | None]:
+    """
+    The fields of an ``@once`` key whose function ends *now*, and whose result is kept for so many seconds; None: for ever.
+
+    Args:
+        seconds: Retention.
+        now: Estimate of the server's clock.
+        owes: Whether somebody must be told first; the commit that says that he was makes ``expireAt`` of these fields.
+    """
+    if seconds is None:
+        return {}
+    if owes:
+        return {RETENTION: encode(float(seconds)), DONE_AT: encode(now)}
+    return {EXPIRE_AT: encode(retention.expires_at(now, seconds, now))}
+
+
+def expiry_of(snapshot: Snapshot) -> datetime | None:
+    """
+    From when TTL may delete the document of a once-task; None: it may not, or is a document of the user's own, whose fields
+    may mean anything.
+    """
+    fields: Mapping[str, Value] = snapshot.fields
+    if not snapshot.path.startswith(BELOW_TASKS) or EXPIRE_AT not in fields:
+        return None
+    at = decode(fields[EXPIRE_AT])
+    return at if isinstance(at, datetime) else None
