@@ -232,7 +232,8 @@ def once(
             call may take over.
         run_limit: Renewals end here: whatever still runs then may be run beside it.
         payload: A function of the arguments that returns what must be the same for one key; None: all arguments.
-        retention: How long the result is kept, seconds or a timedelta; None: for ever. After it the key may run again.
+        retention: How long the result is kept, seconds or a timedelta, an hour at least; None: for ever. After it, when TTL has
+            deleted the document, the key may run again; not before a person was told of a result that is lost.
         name: What the function is called in keys; None: its module and qualified name. Give one that stays when code moves.
         collection: Where the documents are.
 

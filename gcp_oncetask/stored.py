@@ -295,6 +295,7 @@ class StoredChains:
         decision = changed.decision
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise refusal(path, decision)
+        assert isinstance(decision, Put | Refused)
         return decision, changed.snapshot
 
 

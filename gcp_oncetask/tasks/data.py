@@ -45,7 +45,8 @@ class Kind:
         on_refused: Called with the payload of each request that ``unique`` refuses.
         max_running: At most so many run at once, across all workers and deliveries; None: any number. Each task falls on one of
             so many resource keys by its id, so with few that wait fewer may run. A change holds for tasks created after it.
-        retention: Ended tasks are deleted after so long (seconds or a timedelta), by Firestore's TTL; None: kept.
+        retention: Ended tasks of which nobody need be told any more are deleted so long after their end (seconds or a timedelta),
+            an hour at least, by Firestore's TTL; None: kept.
         tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
             id can't be used again.
     """

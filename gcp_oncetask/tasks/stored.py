@@ -153,7 +153,7 @@ class StoredTasks:
             Whether it was reset; False: there is none, or it has not ended.
 
         Raises:
-            AlreadyFinishedError: Its payload was erased.
+            AlreadyFinishedError: Its payload was erased, or its retention is over and it may be deleted at any moment.
         """
         return self.reset_tasks_by_ids(model, [id], keep_errors=keep_errors) == 1
 
@@ -162,7 +162,7 @@ class StoredTasks:
         Reset several; returns how many. Duplicates, missing ones and those that have not ended are left alone.
 
         Raises:
-            AlreadyFinishedError: The payload of one was erased.
+            AlreadyFinishedError: The payload of one was erased, or its retention is over.
             StoreError: Firestore was unreachable or refused; calling again resets the rest.
         """
 

@@ -107,6 +107,10 @@ TASKS_EXERCISED = (
     "occurrences found existing",
     "occurrences left out",
     "misfires",
+    "retired by TTL",
+    "retired by TTL after an alert",
+    "occurrences retired by TTL",
+    "made after the last one was retired",
     "pauses",
     "recreations",
     "schedules replaced",
@@ -233,6 +237,7 @@ RARE = {
     },
     "tasks": {
         "taken from a holder that was past it",
+        "made after the last one was retired",
         "cancellations heeded",
         "deleted while parked",
         "keys taken from deleted holders",

@@ -56,6 +56,8 @@ class TasksChecker(Checker):
         ended_with: Of each document the revision that completed last, as an index of *revisions*.
         cancelled_at: Of each document how many revisions were stored when it was cancelled last.
         occurrences: (generator, nominal time) -> documents.
+        lasts: Of each generator the occurrence that it had made last before the present commit.
+        retired: Documents that TTL deletes.
     """
 
     plan: TasksPlan
@@ -72,6 +74,8 @@ class TasksChecker(Checker):
     ended_with: dict[str, int] = field(default_factory=dict)
     cancelled_at: dict[str, int] = field(default_factory=dict)
     occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
+    lasts: dict[str, str | None] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
 
     # --- after each call ---
 
@@ -95,6 +99,7 @@ class TasksChecker(Checker):
                 self._key_changed(process, path, before)
         for path in tasks:
             self._generator(path, before.get(path), created)
+            self.lasts[path] = self.stored.get(path, {}).get("lastOccurrence")
         if tasks or any(map(is_key, paths)):
             self._between()
 
@@ -119,6 +124,7 @@ class TasksChecker(Checker):
             before.cancel_requested_at,
         ):
             self._tell(process, path, lock)
+        self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
         if before is not None:
             self._step(process, path, before, lock)
@@ -153,8 +159,44 @@ class TasksChecker(Checker):
         self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
         # One that is made again has keys of its own.
         self.effects = {k: v for k, v in self.effects.items() if not k[0].startswith(f"{path} ")}
+        if path in self.retired:
+            self.retired.remove(path)
+            return
         # Nobody can be told of what was deleted before it was told.
         self.owed = {one for one in self.owed if one[0] != path}
+
+    def retires(self, path: str) -> None:
+        """
+        TTL deletes the document at *path*: only what has ended, and of which everybody was told.
+        """
+        lock = self.locks[path]
+        self.retired.add(path)
+        self.world.counts["retired by TTL"] += 1
+        self.world.counts["retired by TTL after an alert"] += any(one[0] == path for one in self.owed)
+        self.world.counts["occurrences retired by TTL"] += "occurrenceAt" in self.stored[path]
+        if not lock.finished or lock.owed:
+            self.broken(path, f"TTL deletes it, {lock.status}, with {len(lock.owed)} alerts owed")
+
+    def _expiry(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
+        """
+        It expires from its end on, once nothing is owed, and not before its retention is over.
+        """
+        expires, before = fields.get("expireAt"), self.stored.get(path, {}).get("expireAt")
+        stays = not lock.finished or bool(lock.owed)
+        if "retentionSeconds" in fields and stays is not (expires is None):
+            self.broken(path, f"{lock.status}, {len(lock.owed)} alerts owed, and it expires: {expires}")
+        if expires is None or expires == before:
+            return
+        if expires < fields["doneAt"] + timedelta(seconds=fields["retentionSeconds"]):
+            self.broken(path, f"it expires at {expires}, before its retention is over")
+        if self._prompt() and expires < self.world.hub.time():
+            self.broken(path, f"it expires at {expires}, at once")
+
+    def _prompt(self) -> bool:
+        """
+        Whether no commit is held up after it was decided.
+        """
+        return not any(self.plan.has(trouble) for trouble in ("freezes", "late_calls", "delays"))
 
     def _count(self, before: Lock, lock: Lock) -> None:
         counts = self.world.counts
@@ -501,6 +543,8 @@ class TasksChecker(Checker):
         counts = self.world.counts
         counts["misfires"] += len(due) > 1
         counts["occurrences found existing"] += len(made) > len(here)
+        if rule.overlap == "skip":
+            self._skipped(path, here)
         if rule.misfire == "skip" or rule.overlap == "skip":
             counts["occurrences left out"] += len(due) > len(made)
             return
@@ -508,6 +552,15 @@ class TasksChecker(Checker):
         missing = [str(run) for run in owed if run not in made]
         if missing:
             self.broken(path, f"it moved on without its occurrence of {', '.join(missing)}")
+
+    def _skipped(self, path: str, here: list[Any]) -> None:
+        """
+        None is made beside the last one.
+        """
+        last = self.locks.get(self.lasts.get(path) or "")
+        if here and last is not None and last.status in (Status.SCHEDULED, Status.LEASED):
+            self.broken(path, f"it made {here[-1]} while its last occurrence is {last.status}")
+        self.world.counts["made after the last one was retired"] += bool(here) and self.lasts.get(path) in self.erased
 
     def _schedule(self, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         """
@@ -519,9 +572,8 @@ class TasksChecker(Checker):
             self.broken(path, f"it waits for {lock.wait_until}, which is no run of its schedule")
         self.world.counts["schedules replaced"] += replaced
         # A commit that is held up was decided when nothing was owed yet.
-        prompt = not any(self.plan.has(trouble) for trouble in ("freezes", "late_calls", "delays"))
         owing = before.status is Status.SCHEDULED and not before.paused and before.wait_until is not None
-        if replaced and owing and prompt and before.wait_until + _SLACK < self.world.hub.time():
+        if replaced and owing and self._prompt() and before.wait_until + _SLACK < self.world.hub.time():
             self.broken(path, f"its schedule was replaced, and owed the run of {before.wait_until}")
 
     def is_declared(self, path: str, revision: int) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -16,14 +16,21 @@ from google.cloud import firestore
 from gcp_oncetask import Attempt, Continue, Fail, Retry, Snooze
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.flask import blueprint
+from gcp_oncetask.lease import retention
 from gcp_oncetask.retry import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
+from gcp_oncetask.tasks.data import kind_of
 from tests.simulation.checker import ROOT, Running
 from tests.simulation.history import BOUND, History
 from tests.simulation.plan import Plan
 from tests.simulation.tasks_checker import TasksChecker
 from tests.simulation.tasks_plan import TasksPlan
 from tests.simulation.world import Process, World
+
+RETENTION = timedelta(seconds=120)
+"""Of the kinds of a history with retirements; less than troubles last."""
+AHEAD = timedelta(seconds=100)
+"""How far ahead a document expires there at the least; more than a call is late there."""
 
 
 class Keyed(TaskData):
@@ -139,6 +146,16 @@ class TasksHistory(History):
         self.chains = [item.path for item in self.items]
         self.revisions = 0
 
+    def replaced(self) -> list[tuple[Any, str, Any]]:
+        """
+        What of the library runs otherwise here.
+        """
+        found = super().replaced()
+        if self.plan.has("retirements"):
+            found.append((retention, "AHEAD", AHEAD))
+            found += [(model, "__kind__", replace(kind_of(model), retention=RETENTION)) for model in self.models]
+        return found
+
     def _items(self) -> list[Item]:
         plan, draw = self.tasks_plan, random.Random(f"items {self.plan.seed}")
         found = []
@@ -161,6 +178,9 @@ class TasksHistory(History):
         super()._set_up()
         self.chains = chains
         hub, plan, draw, cloud = self.hub, self.plan, self.draw, self.world.cloud
+        if plan.has("retirements"):
+            self.world.latest = 90.0
+            hub.spawn(cloud, self._janitor)
         for item in self.items:
             hub.spawn(cloud, self._create, item, after=item.after)
             within = item.after + draw.random() * plan.minutes * 50
@@ -388,6 +408,17 @@ class TasksHistory(History):
                 done = self._by(lambda manager, newer=newer: manager.create_task(newer))
                 if done is not None:
                     self.checker.is_declared(item.path, newer.revision)
+
+    def _janitor(self) -> None:
+        """
+        Deletes what has expired, as a TTL policy would, as soon as it may.
+        """
+        while not self.over:
+            self.hub.sleep(10)
+            for path, fields in list(self.checker.stored.items()):
+                if "expireAt" in fields and fields["expireAt"] <= self.hub.time():
+                    self.checker.retires(path)
+                    self.world.write(delete=ROOT + path)
 
     def _recreated(self, item: Item) -> None:
         self._deleted(item)

@@ -171,5 +171,29 @@ TASK_MUTANTS = tuple(
             "        refusal = lease.ready(seen.lock, self._delivery, at)\n        if refusal is not None:\n",
             "        refusal = lease.ready(seen.lock, self._delivery, at)\n        if False:\n",
         ),
+        (
+            "a task that owes an alert expires",
+            "lease/retention.py",
+            "    return not lock.finished or bool(lock.owed)\n",
+            "    return not lock.finished\n",
+        ),
+        (
+            "the commit that records an alert as sent lets nothing expire",
+            "store/retiring.py",
+            "    if before is None or not (before.finished or after.finished):\n",
+            "    if before is None or before.finished == after.finished:\n",
+        ),
+        (
+            "what runs again expires all the same",
+            "store/retiring.py",
+            "        return {EXPIRE_AT: None} if EXPIRE_AT in stored else {}\n",
+            "        return {}\n",
+        ),
+        (
+            "a skipping generator looks at no last occurrence",
+            "tasks/generator.py",
+            "        if LAST not in seen.fields:\n            return False\n",
+            "        if True:\n            return False\n",
+        ),
     )
 )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from tests.simulation.plan import TROUBLES, Plan
 from tests.simulation.tasks_plan import TASK_TROUBLES, TasksPlan
 
-_OF_PUSH = {"lost_deliveries", "duplicates", "delays", "paused_queue"}
-WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in _OF_PUSH), "stops", "joins")
+_NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "retirements"}
+WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in _NOT_HERE), "stops", "joins")
 """Kinds of trouble; each is on or off in one history."""
 
 

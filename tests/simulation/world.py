@@ -133,6 +133,7 @@ class World:
         self.mail_down = False
         self.returned: set[str] = set()
         self.landing = False
+        self.latest = 700.0
         self.quiet_from = 0
         self.trouble = True
         self.counts: Counter[str] = Counter()
@@ -329,7 +330,7 @@ class World:
         raise RpcError(grpc.StatusCode.UNAVAILABLE, "the network is down")
 
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
-        after = self.hub.rng.choice((1.0, 15.0, 90.0, 700.0))
+        after = min(self.hub.rng.choice((1.0, 15.0, 90.0, 700.0)), self.latest)
         self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
         self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
 
