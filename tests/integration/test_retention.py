@@ -194,6 +194,16 @@ def test_expiry_that_an_older_release_set_too_early_is_taken_back(service: Servi
     assert service.stored("a", Brief)["expireAt"] > cloud.clock_now() + HOUR / 2
 
 
+def test_end_sets_the_expiry_anew_whatever_was_there(service: Service) -> None:
+    """
+    Somebody has written the field while the task waited.
+    """
+    service.create("a", model=Brief)
+    service.manager.locker.client.document(service.path("a", Brief)).update({"expireAt": service.cloud.clock_now()})
+    service.cloud.run_until_idle()
+    assert service.stored("a", Brief)["expireAt"] - service.stored("a", Brief)["doneAt"] == HOUR
+
+
 def test_debt_costs_no_call_and_no_write(service: Service) -> None:
     """
     A failing run and the record of its alert: as many commits with as many writes as without a retention.
