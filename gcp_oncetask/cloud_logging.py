@@ -28,7 +28,7 @@ _LEAD: Final = timedelta(minutes=1)
 _REQUEST_LEAD: Final = timedelta(minutes=6)
 """A request's entry is dated at its beginning; a container may take minutes to start before it gets the lease."""
 _FRESH: Final = 10.0
-"""Seconds that an answer is good for; far below any sensible grace for late lines."""
+"""Seconds that an answer is good for."""
 _INFO: Final = 200
 _SEVERITIES: Final = {
     0: "DEFAULT",
@@ -43,6 +43,20 @@ _SEVERITIES: Final = {
 }
 
 
+class Remembered(list[Line]):
+    """
+    Lines that the log has shown before: what is not among them was not there then.
+
+    Args:
+        found: The lines.
+        age: Seconds since the log was asked.
+    """
+
+    def __init__(self, found: Iterable[Line], age: float) -> None:
+        super().__init__(found)
+        self.age = age
+
+
 class RequestLog(Protocol):
     """
     Where evidence about holders is found and left.
@@ -50,7 +64,7 @@ class RequestLog(Protocol):
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         """
-        Log lines about *holders*, with one query.
+        Log lines about *holders*, with one query; as ``Remembered`` if they are those of an earlier one.
 
         Raises:
             RequestLogError: The log was unreachable or refused, or its budget is used up: nothing is known.
@@ -157,8 +171,9 @@ class CloudRequestLog:
         with process.mutex:
             if process.known is not None:
                 learnt, about, found = process.known
-                if wanted <= about and elapsed(learnt, now) < min(self._interval, _FRESH):
-                    return list(found)
+                age = elapsed(learnt, now)
+                if wanted <= about and age < min(self._interval, _FRESH):
+                    return Remembered(found, age)
             if process.asked is not None and elapsed(process.asked, now) < self._interval:
                 raise _over_budget(f"it was asked less than {self._interval:g} s ago")
             process.asked = now

@@ -28,6 +28,7 @@ class Moment(NamedTuple):
         grace: Seconds that an unclaimed task may be overdue before it is dispatched again.
         alert_retry: Seconds for which the sender of an alert is trusted.
         stuck: Seconds for which a task may wait unclaimed before a person is told.
+        log_grace: Seconds that log lines may take to become visible.
         chance: A number in [0, 1) for jitter, where a rule needs one (takeover).
     """
 
@@ -38,6 +39,7 @@ class Moment(NamedTuple):
     grace: float = 60.0
     alert_retry: float = 120.0
     stuck: float = 900.0
+    log_grace: float = 120.0
     chance: float = 0.0
 
 

@@ -225,6 +225,7 @@ class Engine:
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
             stuck=config.stuck,
+            log_grace=config.log_grace,
         )
 
     def place(self, path: str, lane: str) -> str:

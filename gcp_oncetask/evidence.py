@@ -1,24 +1,30 @@
 """
 Pure: log lines -> verdict on the holder of an expired lease. No line is "unknown", never "not done".
+
+A line may become visible a log grace after it was written, and lines come in any order. So a verdict that rests on a line
+that is not there is given only a log grace after the last instant at which the holder could have written it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from gcp_oncetask.delivery import path_digest
+from gcp_oncetask.delivery import instant, path_digest
 
 MAX_EVIDENCE: Final = 5
 MAX_LINE: Final = 300
 EVENTS: Final = ("started", "returned", "settled", "never-started")
 """Events of an attempt's own lines that a verdict rests on."""
+UNUSED: Final = "unused"
+"""Outcome of a claim that was never used. Older releases name none, and say "never-started" of attempts whose last commit was
+lost as well."""
 CRASH_TEXTS: Final = (
     "Container called exit(",
     "Container terminated on signal",
@@ -37,10 +43,11 @@ _WORKER: Final = re.compile(
     r"Uncaught signal: \d+, pid=(\d+)"
 )
 _SLACK: Final = timedelta(seconds=5)
-"""The request log's clock may be this far behind the server's."""
+"""The platform's clock may be this far behind the server's."""
 _STILL_RUNNING: Final = frozenset({None, 0, 499, 504})
 """Statuses of a request that was given up from outside: its code isn't told and goes on."""
 _NEVER_STARTED: Final = "Its claim was never used: no code of the task was run."
+_RUNNING_SINCE: Final = "It renewed its lease after that: its code may still be running."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,17 @@ class Line:
 class Holder:
     """
     Whose lease has expired.
+
+    Attributes:
+        document: Path of its document.
+        sequence: Which sequence it has run.
+        token: Its fencing token.
+        nonce: Recognises its lines.
+        trace: Trace id of its request; None: it had none.
+        instance: The platform's label of its instance; None: its lines tell.
+        granted_at: When it got the lease, by the server's clock.
+        renewed_at: When it last renewed it: it was alive then. None: as ``granted_at``.
+        expired_at: When the lease ended. None: as ``granted_at``.
     """
 
     document: str
@@ -88,6 +106,22 @@ class Holder:
     trace: str | None
     instance: str | None
     granted_at: datetime
+    renewed_at: datetime | None = None
+    expired_at: datetime | None = None
+
+    @property
+    def alive_at(self) -> datetime:
+        """
+        Last instant at which it is known to have been alive.
+        """
+        return max(self.granted_at, self.renewed_at or self.granted_at)
+
+    @property
+    def lease_end(self) -> datetime:
+        """
+        When its lease ended: it writes no end line after that. Later, if it was renewed beyond its run limit.
+        """
+        return max(self.alive_at, self.expired_at or self.granted_at)
 
 
 class Finding(StrEnum):
@@ -132,48 +166,77 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
     Args:
         holder: Whose lease has expired.
         lines: What the logs have shown so far, in any order.
-        now: Server time.
+        now: Server time at which the logs were asked.
         log_grace: How long lines may take to become visible.
 
     Returns:
         The first that applies of: its own end line, its own word that it never started, a crash of its process, the end
-        of its request, nothing.
+        of its request, nothing. Whatever rests on a line that is not there is unknown until that line has had its time.
     """
     own = sorted((line for line in lines if _is_own(holder, line)), key=lambda line: line.at)
     by_event = {event: [line for line in own if _event(line) == event] for event in EVENTS}
-    started = by_event["started"]
-    # 1. Its own word.
-    if by_event["returned"] or by_event["settled"]:
-        return _finished(by_event["returned"], by_event["settled"])
-    if by_event["never-started"] and not started:
-        return Verdict(Finding.NEVER_STARTED, _NEVER_STARTED, None, _shown(by_event["never-started"]))
+    returned = by_event["returned"]
+    settlement = _settlement(returned[-1].payload["oncetask"].get("settlement")) if returned else None
+    if settlement is not None:
+        return _recorded(returned[-1], settlement, by_event["settled"])
+    found = _found(holder, by_event, lines)
+    if found.over is None or now >= found.over + log_grace:
+        return Verdict(found.finding, found.reason, None, found.evidence)
+    reason = f"{found.reason} Lines of its own may still come, until {instant(found.over + log_grace)}."
+    return Verdict(Finding.UNKNOWN, reason, None, found.evidence)
+
+
+class _Found(NamedTuple):
+    """
+    What the lines say if no other line comes.
+
+    Attributes:
+        finding: What became of the holder.
+        reason: The same in a sentence.
+        evidence: The lines.
+        over: The holder has written no line of its own after this; None: it does not matter.
+    """
+
+    finding: Finding
+    reason: str
+    evidence: tuple[str, ...]
+    over: datetime | None = None
+
+
+def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequence[Line]) -> _Found:
+    started, unused = by_event["started"], by_event["never-started"]
+    # 1. Its own word. What it was about to write may be in another end line: it may have announced two.
+    ends = [*by_event["returned"][-1:], *by_event["settled"][-1:]]
+    if ends:
+        reason = "It had finished, but what it was about to write is not in its log."
+        return _Found(Finding.FINISHED, reason, _shown(ends), holder.lease_end)
+    if unused and not started:
+        over = None
+        if all(line.payload["oncetask"].get("outcome") != UNUSED for line in unused):
+            # Dated by the clock of its process, which may be wrong.
+            over = min(max(unused[-1].at, holder.granted_at), holder.lease_end)
+        return _Found(Finding.NEVER_STARTED, _NEVER_STARTED, _shown(unused), over)
     # 2. Its process, then its request.
     instance = next((line.instance for line in started if line.instance), holder.instance)
     crash = _crash(holder, started, instance, lines)
     if crash is not None:
-        return Verdict(Finding.DIED, f"Its process ended: {crash.text[:200]}", None, _shown([*started, crash]))
+        evidence = _shown([*started, crash])
+        over = _over(holder, crash.at, surely=True)
+        return _Found(Finding.DIED, f"Its process ended: {crash.text[:200]}", evidence, over)
     requests = [line for line in lines if _is_request(holder, instance, line)]
     if requests:
-        return _by_request(requests, started, now, log_grace)
+        return _by_request(holder, requests, started)
     # 3. Nothing.
     if started:
-        return Verdict(Finding.UNKNOWN, "It has started; nothing is known of its end.", None, _shown(started))
-    return Verdict(Finding.UNKNOWN, "The logs know nothing of it (yet).", None, ())
+        return _Found(Finding.UNKNOWN, "It has started; nothing is known of its end.", _shown(started))
+    return _Found(Finding.UNKNOWN, "The logs know nothing of it (yet).", ())
 
 
-def _finished(returned: Sequence[Line], settled: Sequence[Line]) -> Verdict:
+def _recorded(returned: Line, settlement: dict[str, Any], settled: Sequence[Line]) -> Verdict:
     # An attempt may announce an end that could not be committed, and then another: the last one counts.
-    own = returned[-1].payload["oncetask"] if returned else {}
-    settlement = _settlement(own.get("settlement"))
-    evidence = _shown([*returned[-1:], *settled[-1:]])
-    if settlement is not None:
-        reason = (
-            f"It had finished ({own.get('outcome', 'no outcome named')}); what it was about to write is in its log."
-        )
-        return Verdict(Finding.RECORDED, reason, settlement, evidence)
-    return Verdict(
-        Finding.FINISHED, "It had finished, but what it was about to write is not in its log.", None, evidence
-    )
+    outcome = returned.payload["oncetask"].get("outcome", "no outcome named")
+    reason = f"It had finished ({outcome}); what it was about to write is in its log."
+    return Verdict(Finding.RECORDED, reason, settlement, _shown([returned, *settled[-1:]]))
 
 
 def _settlement(text: Any) -> dict[str, Any] | None:
@@ -185,32 +248,40 @@ def _settlement(text: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _by_request(requests: Sequence[Line], started: Sequence[Line], now: datetime, log_grace: timedelta) -> Verdict:
+def _by_request(holder: Holder, requests: Sequence[Line], started: Sequence[Line]) -> _Found:
     evidence = _shown([*started, *requests])
     statuses = {line.status for line in requests}
     cut = statuses & _STILL_RUNNING
     if cut:
         said = ", ".join(sorted(f"HTTP {status}" if status else "no status" for status in cut))
         reason = f"Its request was cut off ({said}); its code may still be running."
-        return Verdict(Finding.UNKNOWN, reason, None, evidence)
-    broken = sorted(status for status in statuses if status is not None and status >= 500)
-    if broken:
-        return Verdict(Finding.DIED, f"Its request ended with HTTP {broken[0]}.", None, evidence)
-    # Any other status says only that the request is over; a 2xx never means that the task succeeded.
-    if now >= max(_end(line) for line in requests) + log_grace:
-        reason = "Its request ended, and its own end line has not come within the grace."
-        return Verdict(Finding.DIED, reason, None, evidence)
-    return Verdict(Finding.UNKNOWN, "Its request has just ended; its own end line may still come.", None, evidence)
+        return _Found(Finding.UNKNOWN, reason, evidence)
+    end = max(_end(line) for line in requests)
+    # The status of an answer says that the request is over, and no more: a 2xx never means that the task succeeded.
+    reason = f"Its request ended with HTTP {max(status for status in statuses if status)}, and no end line of its own."
+    if end + _SLACK < holder.alive_at:
+        return _Found(Finding.UNKNOWN, f"{reason} {_RUNNING_SINCE}", evidence)
+    named = any(_names(line.url) for line in requests)
+    return _Found(Finding.DIED, reason, evidence, _over(holder, end, surely=named))
+
+
+def _over(holder: Holder, at: datetime, *, surely: bool) -> datetime:
+    """
+    When the holder has surely written all of its lines, if something that may have been its process or request (*surely*:
+    it was) ended *at* that instant.
+    """
+    return at if surely and at >= holder.alive_at else max(at, holder.lease_end)
 
 
 def _crash(holder: Holder, started: Sequence[Line], instance: str | None, lines: Sequence[Line]) -> Line | None:
     """
-    The first line that tells of the end of the holder's process; never one from before it started: an instance, and a
-    pid on it, may be used again.
+    The first line that tells of the end of the holder's process; never one from before it started, or from before it last
+    renewed its lease: an instance, and a pid on it, may be used again.
     """
     if instance is None:
         return None
     since = max((line.at for line in started), default=holder.granted_at)
+    since = max(since, holder.alive_at - _SLACK)
     pids = {_number(line.payload["oncetask"].get("pid")) for line in started} - {None}
     for line in sorted(lines, key=lambda line: line.at):
         if line.instance != instance or line.at < since:
@@ -241,10 +312,18 @@ def _may_be_for(holder: Holder, url: str | None) -> bool:
     """
     False if *url* names another delivery; that it names this one proves nothing: refused copies share it.
     """
-    named = parse_qs((url or "").partition("?")[2])
+    named = _named(url)
     document = named.get("oncetask_document", [holder.document])[0]
     sequence = named.get("oncetask_sequence", [str(holder.sequence)])[0]
     return document in (holder.document, path_digest(holder.document)) and sequence == str(holder.sequence)
+
+
+def _names(url: str | None) -> bool:
+    return "oncetask_document" in _named(url)
+
+
+def _named(url: str | None) -> dict[str, list[str]]:
+    return parse_qs((url or "").partition("?")[2])
 
 
 def _end(line: Line) -> datetime:

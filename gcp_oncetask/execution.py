@@ -24,6 +24,7 @@ from gcp_oncetask.errors import (
     StoreError,
     UnknownFeatureError,
 )
+from gcp_oncetask.evidence import UNUSED
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import About, LogContext, context_at, current
 from gcp_oncetask.record import Lock
@@ -44,6 +45,7 @@ class _Run:
     Attributes:
         undecided: Nonce of an expired holder of the resource key of which nothing is known yet.
         seen: The document as a rule last decided on it.
+        started: The lease was granted, and the handler has begun.
     """
 
     engine: Engine
@@ -56,6 +58,7 @@ class _Run:
     arguments: Mapping[str, Any]
     undecided: str | None = None
     seen: Snapshot | None = None
+    started: bool = False
 
     def about(self) -> LogContext:
         """
@@ -141,9 +144,10 @@ def execute(
         ended = claim(run, start)
         return ended if ended.about is not None else ended._replace(about=run.about)
     except StoreError as error:
-        if error.facts.get("unknown"):
+        if error.facts.get("unknown") and not run.started:
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
-            engine.trail.write("never-started", context, "the fate of the claim is unknown; it was not used")
+            message = "the fate of the claim is unknown; it was not used"
+            engine.trail.write("never-started", context, message, outcome=UNUSED)
         return Ended(Outcome.UNAVAILABLE, str(error), run.about)
     except UnknownFeatureError as error:
         return Ended(Outcome.UNHANDLED, str(error), run.about)
@@ -354,6 +358,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         delivery=run.headers,
         renewing=job.renew,
     )
+    run.started = True
     engine.trail.write("started", context, "started")
     token, outer = current.set(context), running.set(attempt)
     engine.attempts.add(attempt)
@@ -384,7 +389,8 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
     keys.hand_over(run.engine, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:
         run.engine.dispatch(changed.snapshot)
-    run.engine.trail.write("never-started", context, "the claim took half the lease; it was given back")
+    message = "the claim took half the lease; it was given back"
+    run.engine.trail.write("never-started", context, message, outcome=UNUSED)
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 

@@ -163,6 +163,7 @@ def _seconds(given: Mapping[str, Any]) -> list[float]:
 
 
 def _check(policy: Policy, config: Config) -> None:
+    request_end = config.request_timeout + config.margin
     checks = [
         (
             0 < policy.lease <= policy.timeout,
@@ -181,10 +182,22 @@ def _check(policy: Policy, config: Config) -> None:
         ),
         (
             # A takeover without evidence must only follow a request that the platform has ended.
-            config.request_timeout + config.margin < policy.timeout,
+            request_end < policy.timeout,
             (
                 f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS "
                 f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s), or a running request could be taken over."
+            ),
+        ),
+        (
+            # Whoever outlives its run limit may still end with its request, and say so.
+            request_end >= policy.timeout
+            or request_end + config.log_grace < policy.timeout
+            or request_end < policy.run_limit,
+            (
+                f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS "
+                f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s) plus ONCETASK_LOG_GRACE_SECONDS "
+                f"({config.log_grace:g} s), or run_limit ({policy.run_limit:g} s) the first two, or a request that has just "
+                "finished could be taken over."
             ),
         ),
     ]

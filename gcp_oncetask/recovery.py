@@ -6,24 +6,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from gcp_oncetask import keys, lease, telemetry
+from gcp_oncetask.cloud_logging import Remembered
 from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RequestLogError, StoreError
-from gcp_oncetask.evidence import Finding, Holder, Verdict, judge
+from gcp_oncetask.evidence import Finding, Holder, Line, Verdict, judge
 from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store.codec import unpack
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import Changed
+
+UNASKED: Final = timedelta(hours=1)
+"""For how long after its timeout a lease is left alone because this process may not ask the logs now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """
     An expired lease with the verdict on its holder.
+
+    Attributes:
+        snapshot: The document.
+        fence: Its holder.
+        verdict: What became of the holder.
+        settlement: What the holder was about to commit.
+        changes: The fields that this saves.
+        asked: Server time by which the logs were asked.
     """
 
     snapshot: Snapshot
@@ -31,6 +43,7 @@ class Judged:
     verdict: Verdict
     settlement: Settlement | None
     changes: Changes
+    asked: datetime
 
 
 def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
@@ -40,20 +53,27 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
     A refusal or failure of the logs means that nothing is known, never that nothing was done.
     """
     holders = [_holder(snapshot) for snapshot in expired]
+    estimate = engine.store.estimate()
+    age, trouble = timedelta(0), None
+    lines: Sequence[Line] = ()
     try:
         lines = engine.request_log.lines(holders)
-        trouble = None
+        if isinstance(lines, Remembered):
+            age = timedelta(seconds=lines.age)
     except RequestLogError as error:
-        lines, trouble = [], error
-    grace = timedelta(seconds=engine.config.log_grace)
+        trouble = error
+        if error.facts.get("budget"):
+            # Nobody has looked: that is no absence, so it is left to the next one who may ask; but not for ever.
+            age = UNASKED
     found = []
     for snapshot, holder in zip(expired, holders, strict=True):
+        asked = (snapshot.read or estimate) - age
         if trouble is not None:
             verdict = Verdict(Finding.UNKNOWN, f"the logs could not be asked: {trouble}", None, ())
         else:
-            now = snapshot.read or engine.store.estimate()
-            verdict = judge(holder, lines, now=now, log_grace=grace)
-        found.append(_judged(snapshot, holder, verdict))
+            grace = timedelta(seconds=engine.config.log_grace)
+            verdict = judge(holder, lines, now=asked, log_grace=grace)
+        found.append(_judged(snapshot, holder, verdict, asked))
     return found
 
 
@@ -69,13 +89,15 @@ def _holder(snapshot: Snapshot) -> Holder:
         trace=lock.trace,
         instance=None,
         granted_at=lock.granted_at,
+        renewed_at=lock.leased_at,
+        expired_at=lease.expires_at(lock),
     )
 
 
-def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict) -> Judged:
+def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict, asked: datetime) -> Judged:
     fence = Fence(holder.sequence, holder.token, holder.nonce)
     if verdict.settlement is None:
-        return Judged(snapshot, fence, verdict, None, NO_CHANGES)
+        return Judged(snapshot, fence, verdict, None, NO_CHANGES, asked)
     try:
         settlement = Settlement.from_data(verdict.settlement)
         fields: dict[str, Any] = verdict.settlement.get("fields") or {}
@@ -83,8 +105,8 @@ def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict) -> Judged:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{verdict.reason} Its settlement could not be read ({error!r})."
         verdict = Verdict(Finding.FINISHED, reason, None, verdict.evidence)
-        return Judged(snapshot, fence, verdict, None, NO_CHANGES)
-    return Judged(snapshot, fence, verdict, settlement, changes)
+        return Judged(snapshot, fence, verdict, None, NO_CHANGES, asked)
+    return Judged(snapshot, fence, verdict, settlement, changes, asked)
 
 
 def take_over(
@@ -112,6 +134,7 @@ def take_over(
             settlement=judged.settlement,
             at=engine.moment(seen)._replace(chance=engine.clock.random()),
             grant_to=grant_to,
+            asked=judged.asked,
         )
 
     def changes(seen: Snapshot) -> Changes:

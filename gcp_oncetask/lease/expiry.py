@@ -27,6 +27,7 @@ def take_over(
     settlement: Settlement | None,
     at: Moment,
     grant_to: tuple[Policy, Claimant] | None,
+    asked: datetime | None = None,
 ) -> Put | Refused | Lost | NeedTime:
     """
     Decide about an expired lease, once its holder was judged.
@@ -40,6 +41,7 @@ def take_over(
         settlement: What the holder was about to commit (``recorded``).
         at: Moment of the read that showed *lock*.
         grant_to: Grant the lease anew (a delivery), or None: only release it (the sweeper).
+        asked: Server time by which the logs were asked, where that was before *at*: what they did not show counts as of then.
 
     Returns:
         Put with outcome RECOVERED, QUARANTINED, FAILED, CANCELLED, or None (taken over); Refused UNKNOWN before the
@@ -59,8 +61,9 @@ def take_over(
     if finding == "recorded" and settlement is not None:
         return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)
     # 2. Nothing is known: leave it alone until the timeout.
-    if finding == "unknown" and at.read <= timeout_at(lock):
-        return Refused(Outcome.UNKNOWN, reason, timeout_at(lock))
+    timeout = timeout_at(lock, at.log_grace)
+    if finding == "unknown" and min(asked or at.read, at.read) <= timeout:
+        return Refused(Outcome.UNKNOWN, reason, timeout)
     # 3. A person decides where the kind says so.
     if finding in ("unknown", "finished", "recorded") and lock.on_unknown == "quarantine":
         owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
@@ -116,7 +119,7 @@ def look(lock: Lock, at: Moment) -> Look:
             return Look("put", Put(writes.with_due(lock, at)))
         case Status.LEASED:
             return Look("judge")
-        case Status.QUARANTINED if at.read < timeout_at(lock) + LATE_EVIDENCE:
+        case Status.QUARANTINED if at.read < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
             return Look("judge")
         case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
             return Look("erase", erased(lock, at))
@@ -216,8 +219,8 @@ def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
     Look at it again after *by*; an unknown holder at its timeout at the latest.
     """
     when = at.now + by
-    if lock.status is Status.LEASED and at.now < timeout_at(lock):
-        when = min(when, timeout_at(lock) + timedelta(seconds=1))
+    if lock.status is Status.LEASED and at.now < (timeout := timeout_at(lock, at.log_grace)):
+        when = min(when, timeout + timedelta(seconds=1))
     return Put(writes.look_again(lock, at, when))
 
 

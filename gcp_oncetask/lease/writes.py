@@ -56,12 +56,23 @@ def expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
     return min(lease_end, run_end)
 
 
-def timeout_at(lock: Lock) -> datetime:
+def timeout_at(lock: Lock, log_grace: float) -> datetime:
     """
-    Last instant at which an expired lease without evidence is still left alone.
+    Last instant at which an expired lease without evidence is still left alone: that of the lease timeout, and not before a
+    holder's end line has had its time.
+
+    Args:
+        lock: The record.
+        log_grace: Seconds that the line may take to become visible.
     """
+    assert lock.leased_at is not None
     assert lock.granted_at is not None
-    return lock.granted_at + timedelta(seconds=lock.timeout_seconds)
+    timeout = lock.granted_at + timedelta(0, lock.timeout_seconds)
+    length = timedelta(0, lock.lease_seconds)
+    run_end = lock.granted_at + timedelta(0, lock.run_limit_seconds)
+    # A handler that hangs is renewed beyond its run limit, for as long as its process lives: that counts for nothing.
+    lease_end = min(lock.leased_at, run_end) + length
+    return max(timeout, max(lease_end, run_end) + timedelta(0, log_grace))
 
 
 def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
@@ -86,7 +97,7 @@ def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
             granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
             # The estimate is never late, so the sweeper would come a little early: give it a second.
             times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
-        case Status.QUARANTINED if at.now < timeout_at(lock) + LATE_EVIDENCE:
+        case Status.QUARANTINED if at.now < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
             times.append(at.now + timedelta(minutes=5))
         case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
             times.append(at.now + timedelta(seconds=lock.erase_seconds))

@@ -119,7 +119,7 @@ def test_lines_of_a_chain(oncetask_cloud: OncetaskCloud, shop: Shop, lines: list
     shop.on_charge = trouble
     shop.locker.reset(Order, "42")
     oncetask_cloud.run_until_idle()
-    oncetask_cloud.advance(minutes=12)
+    oncetask_cloud.advance(minutes=14)
     oncetask_cloud.sweep()
     oncetask_cloud.run_until_idle()
     oncetask_cloud.duplicate_last()

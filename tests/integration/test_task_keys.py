@@ -152,7 +152,7 @@ def test_contender_has_the_expired_holder_judged(service: Service) -> None:
     No sweeper runs: whoever wants the key asks the logs, releases it and wakes those that wait.
     """
     service.create("a", "b", key="K")
-    service.create("c", key="K", at=service.cloud.clock_now() + timedelta(seconds=70))
+    service.create("c", key="K", at=service.cloud.clock_now() + timedelta(seconds=130))
 
     def act(task: Any, attempt: Any) -> None:
         park(service, "b")
@@ -165,7 +165,7 @@ def test_contender_has_the_expired_holder_judged(service: Service) -> None:
     for task in service.cloud.local.tasks.tasks():
         if bytes(task.http_request.body) == first:
             service.cloud.drop(task.name)
-    service.cloud.advance(seconds=69)
+    service.cloud.advance(seconds=129)
     assert service.ran == ["a"]
     service.cloud.advance(seconds=30)
     assert sorted(service.ran[1:]) == ["a", "b", "c"]
@@ -176,7 +176,7 @@ def test_contender_has_the_expired_holder_judged(service: Service) -> None:
 @pytest.mark.parametrize("evidence", [True, False])
 def test_sweepers_takeover_gives_the_key_back(service: Service, evidence: bool) -> None:
     """
-    By evidence after the lease; without any, at the timeout.
+    By evidence after the lease and the log grace; without any, at the timeout.
     """
     service.create("a", "b", key="K")
 
@@ -192,9 +192,9 @@ def test_sweepers_takeover_gives_the_key_back(service: Service, evidence: bool) 
         service.cloud.write_system("Container called exit(137).")
     else:
         service.cloud.forget_logs()
-    service.cloud.clock.advance(62)
+    service.cloud.clock.advance(122)
     assert service.cloud.sweep().taken_over == int(evidence)
-    service.cloud.clock.advance(570)
+    service.cloud.clock.advance(630)
     service.cloud.sweep()
     service.settle(4)
     assert (service.ran[:2], sorted(service.ran)) == (["a", "b"], ["a", "a", "b"])

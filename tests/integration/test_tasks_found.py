@@ -186,7 +186,7 @@ def test_quarantined_holder_writes_nothing_under_its_key(oncetask_cloud: Oncetas
     refused: list[str] = []
 
     def run(task: OnceTask[Pile], attempt: Attempt) -> str:
-        oncetask_cloud.advance(seconds=640)
+        oncetask_cloud.advance(seconds=760)
         oncetask_cloud.forget_logs()
         assert oncetask_cloud.sweep().quarantined == 1
         where = manager.locker.client.document("effects/1")

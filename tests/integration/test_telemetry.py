@@ -558,7 +558,7 @@ def test_zombie_is_counted_once_and_its_span_says_so(oncetask_cloud, shop, seen)
         if attempt.number > 1:
             return
         shop.locker.renewals.remove(attempt)
-        oncetask_cloud.advance(minutes=11)
+        oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()
         for _ in range(3):
@@ -588,7 +588,7 @@ def test_next_step_of_a_zombie_is_a_schedule_that_failed(oncetask_cloud, seen):
         if attempt.number > 1:
             return None
         manager.locker.renewals.remove(attempt)
-        oncetask_cloud.advance(minutes=11)
+        oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()
         return Continue()

@@ -295,12 +295,14 @@ def test_dl_13_exactly_at_the_lease_end(world: World) -> None:
 )
 def test_dl_14_expired_and_the_logs_show_its_end(world: World) -> None:
     """
-    Between lease and timeout the evidence of a crash lets another attempt run.
+    Between lease and timeout the evidence of a crash lets another attempt run, once the end line has had its time.
     """
     body = world.held()
     before = world.lock()
     world.cloud.write_system("Container called exit(137).")
     world.at_age(61)
+    assert world.post(body).json["outcome"] == "unknown"
+    world.at_age(121)
 
     assert world.post(body).json["outcome"] == "completed"
     assert (before.token + 1, 2) == (world.shop.seen[-1].token, world.runs)
@@ -345,13 +347,13 @@ def test_dl_17_expired_and_the_logs_are_unreachable(world: World) -> None:
     assert "could not be asked" in answer.json["reason"]
 
 
-@row("DL-18", "takeover without needing logs")
+@row("DL-18", "takeover without needing logs", "the log grace after the run limit is part of the timeout")
 def test_dl_18_past_the_timeout(world: World) -> None:
     """
     Past the timeout it is taken over whatever the logs say.
     """
     body = world.held()
-    world.at_age(631)
+    world.at_age(751)
 
     assert world.post(body).json["outcome"] == "completed"
     assert world.runs == 2
@@ -363,7 +365,7 @@ def test_dl_19_exactly_at_the_timeout(world: World) -> None:
     Exactly at the timeout it is not yet past.
     """
     body = world.held()
-    world.at_age(630)
+    world.at_age(750)
 
     assert world.post(body).json["outcome"] == "unknown"
     assert world.runs == 1
@@ -374,7 +376,7 @@ def taken_over(world: World) -> None:
     A takeover without evidence.
     """
     body = world.held()
-    world.at_age(631)
+    world.at_age(751)
     assert world.post(body).status_code == 200
 
 
