@@ -77,7 +77,11 @@ class Config:
         "ONCETASK_DISPATCH_GRACE_SECONDS", "how overdue an unclaimed task is before it is dispatched again", 60.0
     )
     stuck: float = _var("ONCETASK_STUCK_SECONDS", "how long a task may wait unclaimed before a person is told", 900.0)
-    log_grace: float = _var("ONCETASK_LOG_GRACE_SECONDS", "how long log lines may take to become visible", 120.0)
+    log_grace: float = _var(
+        "ONCETASK_LOG_GRACE_SECONDS",
+        "how long log lines may take to become visible: no absence counts before; the same in all processes",
+        120.0,
+    )
     log_interval: float = _var(
         "ONCETASK_LOG_INTERVAL_SECONDS", "a process asks Cloud Logging at most once in this time", 10.0
     )

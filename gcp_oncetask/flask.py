@@ -98,7 +98,8 @@ def locked_handler(
         retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
         max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions).
         lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
-        lease_timeout: After this it is taken over whatever the logs say.
+        lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
+            and the last lease's end.
         run_limit: Renewals end here; None: the lease timeout.
         renew: Whether the lease is renewed while the handler runs.
         on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine until a person resolves it.

@@ -163,7 +163,6 @@ def _seconds(given: Mapping[str, Any]) -> list[float]:
 
 
 def _check(policy: Policy, config: Config) -> None:
-    request_end = config.request_timeout + config.margin
     checks = [
         (
             0 < policy.lease <= policy.timeout,
@@ -171,7 +170,7 @@ def _check(policy: Policy, config: Config) -> None:
         ),
         (
             policy.lease > 2 * config.margin,
-            f"lease_duration ({policy.lease:g} s) must be more than twice the margin ({config.margin:g} s).",
+            f"lease_duration ({policy.lease:g} s) must be more than twice ONCETASK_MARGIN_SECONDS ({config.margin:g} s).",
         ),
         (
             policy.lease <= policy.run_limit <= policy.timeout,
@@ -180,32 +179,38 @@ def _check(policy: Policy, config: Config) -> None:
                 f"({policy.timeout:g} s) must hold."
             ),
         ),
-        (
-            # A takeover without evidence must only follow a request that the platform has ended.
-            request_end < policy.timeout,
-            (
-                f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS "
-                f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s), or a running request could be taken over."
-            ),
-        ),
-        (
-            # Whoever outlives its run limit may still end with its request, and say so.
-            request_end >= policy.timeout
-            or request_end + config.log_grace < policy.timeout
-            or request_end < policy.run_limit,
-            (
-                f"lease_timeout ({policy.timeout:g} s) must exceed ONCETASK_REQUEST_TIMEOUT_SECONDS "
-                f"({config.request_timeout:g} s) plus the margin ({config.margin:g} s) plus ONCETASK_LOG_GRACE_SECONDS "
-                f"({config.log_grace:g} s), or run_limit ({policy.run_limit:g} s) the first two, or a request that has just "
-                "finished could be taken over."
-            ),
-        ),
+        *_against_requests(policy, config),
     ]
     chosen = [_wrong_count(policy.max_attempts), words.wrong("on_unknown", policy.on_unknown, get_args(OnUnknown))]
     chosen += [words.wrong("an event of alert_on", event, Event) for event in policy.alert_on]
     found = [sentence for holds, sentence in checks if not holds]
     if found := [*found, *(sentence for sentence in chosen if sentence)]:
         raise config_error(found)
+
+
+def _against_requests(policy: Policy, config: Config) -> list[tuple[bool, str]]:
+    """
+    A takeover without evidence must only follow a request that the platform has ended; and what that said at its end must have
+    had its time, also where the handler went on beyond its run limit.
+    """
+    end = config.request_timeout + config.margin
+    margin = f"ONCETASK_MARGIN_SECONDS ({config.margin:g} s)"
+    request = f"ONCETASK_REQUEST_TIMEOUT_SECONDS ({config.request_timeout:g} s) plus {margin}"
+    heard = end + config.log_grace < policy.timeout or end < policy.run_limit
+    return [
+        (
+            end < policy.timeout,
+            f"lease_timeout ({policy.timeout:g} s) must exceed {request}, or a running request could be taken over.",
+        ),
+        (
+            heard or end >= policy.timeout,
+            (
+                f"lease_timeout ({policy.timeout:g} s) must exceed {request} plus ONCETASK_LOG_GRACE_SECONDS "
+                f"({config.log_grace:g} s), or run_limit ({policy.run_limit:g} s) the first two: else a request that has just "
+                "finished could be taken over."
+            ),
+        ),
+    ]
 
 
 def _wrong_count(attempts: object) -> str | None:

@@ -182,7 +182,8 @@ class Lock:
         granted_at: Server time of the last grant.
         leased_at: Server time of the last grant or renewal.
         lease_seconds: Length of the lease after ``leased_at``.
-        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say.
+        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say; ``lease.timeout_at`` may
+            be later.
         run_limit_seconds: After this many seconds from the grant the lease counts as expired however fresh.
         max_attempts: Grants allowed per sequence.
         on_unknown: ``takeover`` or ``quarantine``, when nothing is known of an expired holder.

@@ -305,7 +305,8 @@ class TaskManager(StoredTasks):
             fn: The handler.
             retry: When a failed attempt is tried again, and how often.
             lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
-            lease_timeout: After this it is taken over whatever the logs say.
+            lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
+                and the last lease's end.
             run_limit: Renewals end here; None: the lease timeout.
             renew: Whether the lease is renewed while it runs.
             on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine.

@@ -16,6 +16,7 @@ from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
+from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.plan import Plan
 from tests.simulation.world import DATABASE, Process, World
 
@@ -168,25 +169,32 @@ class Checker:
 
     def _ended_by_others(self, path: str, before: Lock, lock: Lock) -> None:
         """
-        Only after its end, by the server's clock; before its timeout only if its code is over; and a person is told.
+        Only after its end, by the server's clock; before its timeout only if its code is over, and not past what it said at
+        its end; and a person is told.
         """
         assert before.leased_at is not None
         assert before.granted_at is not None
         now = self.world.hub.time()
         ends = before.leased_at + timedelta(seconds=60), before.granted_at + timedelta(seconds=630)
+        # No end line is evidence only after it had its time.
+        timeout = ends[1] + timedelta(seconds=LOG_GRACE)
         if now < min(ends):
             self.broken(path, f"the lease of token {before.token} was ended before its end")
         for other in self.running:
             attempt = other.attempt
             ours = attempt.context.document == path and attempt.token == before.token
             over = other.process.dead or attempt.settled is not None or before.holder in self.world.returned
-            if ours and not over and now <= ends[1]:
+            if ours and not over and now <= timeout:
                 self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
+        said = self.world.in_time.get(before.holder or "")
+        settled = lock.settled_by != before.settled_by
+        if said is not None and said <= min(ends) and not settled and now <= timeout:
+            self.broken(path, f"token {before.token} had finished, and its end line was not waited for")
         heard = self.expected.get((path, before.token))
         unhurt = heard is not None and not heard.dead and heard.hurt_until < micros_of(before.granted_at)
         if unhurt and not self._has_started(before):
             self.broken(path, f"token {before.token} was granted, and its process never began")
-        if lock.settled_by == before.settled_by and lock.status is not Status.QUARANTINED and self._has_started(before):
+        if not settled and lock.status is not Status.QUARANTINED and self._has_started(before):
             self._must_owe(path, "failure" if lock.status is Status.FAILED else "takeover", lock.sequence)
         self.world.counts["leases ended by others"] += 1
 

@@ -193,7 +193,7 @@ class History:
             self.hub.sleep(draw.expovariate(1))
             self.checker.effect(attempt)
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
-            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 700.0)))
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
         if world.hit("hangs", 0.05):
             self.hub.sleep(10 * BOUND)
@@ -336,7 +336,7 @@ class History:
             if world.processes and world.hit("crashes", 0.1):
                 world.kill(draw.choice(world.processes))
             if world.processes and world.hit("freezes", 0.1):
-                world.freeze(draw.choice(world.processes), draw.choice((30, 90, 400, 800)))
+                world.freeze(draw.choice(world.processes), draw.choice((30, 90, 400, 1000)))
             if world.processes and world.hit("outages", 0.15):
                 process = draw.choice(world.processes)
                 process.cut_off = self.hub.now + draw.choice((10, 45, 120)) * SECOND

@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant(
         "a holder without evidence is taken over at once",
         "lease/expiry.py",
-        'if finding == "unknown" and at.read <= timeout_at(lock):',
+        'if finding == "unknown" and min(asked or at.read, at.read) <= timeout:',
         'if finding == "unknown" and at.read <= expires_at(lock):',
     ),
     Mutant(
@@ -67,6 +67,18 @@ MUTANTS = (
         "lease/attention.py",
         "(known.sequence, known.token) == (lock.sequence, lock.token)",
         "known.sequence == lock.sequence",
+    ),
+    Mutant(
+        "a holder without evidence is taken over at its run limit",
+        "lease/writes.py",
+        "    return max(timeout, max(lease_end, run_end) + timedelta(0, log_grace))\n",
+        "    return max(timeout, max(lease_end, run_end) - timedelta(0, log_grace))\n",
+    ),
+    Mutant(
+        "an end line is not waited for",
+        "evidence.py",
+        "    if found.over is None or now >= found.over + log_grace:\n",
+        "    if found.over is None or now >= found.over:\n",
     ),
     Mutant(
         "an ambiguous commit counts as done",
@@ -108,9 +120,10 @@ MUTANTS = (
     Mutant(
         "a 2xx in the request log counts as success",
         "evidence.py",
-        "    # Any other status says only that",
-        '    if statuses:\n        done = {"kind": "complete", "nonce": "mutant"}\n'
-        '        return Verdict(Finding.RECORDED, "2xx", done, evidence)\n    # Any other status says only that',
+        "    found = _found(holder, by_event, lines)\n",
+        "    found = _found(holder, by_event, lines)\n"
+        "    if any(line.status == 200 and _is_request(holder, None, line) for line in lines):\n"
+        '        return Verdict(Finding.RECORDED, "2xx", {"kind": "complete", "nonce": "mutant"}, ())\n',
     ),
     Mutant(
         "a settling is not decided again on what is there now",

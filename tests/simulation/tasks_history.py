@@ -209,7 +209,7 @@ class TasksHistory(History):
         locks = [self.checker.locks.get(write.update.name.removeprefix(ROOT)) for write in request.writes]
         gathers = any(lock is not None and lock.rides and lock.instance == process.name for lock in locks)
         if gathers and self.world.hit("freezes", 0.1):
-            self.world.freeze(process, self.draw.choice((30, 90, 400, 800)), "while it gathers")
+            self.world.freeze(process, self.draw.choice((30, 90, 400, 1000)), "while it gathers")
 
     # --- the app ---
 
@@ -295,7 +295,7 @@ class TasksHistory(History):
             self.hub.sleep(draw.expovariate(0.3))
             self.checker.effect(attempt)
         if world.hit("long_runs", 0.15 if attempt.number == 1 else 0.5):
-            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 700.0)))
+            self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
         if world.hit("hangs", 0.04):
             self.hub.sleep(10 * BOUND)

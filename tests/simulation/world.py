@@ -132,8 +132,9 @@ class World:
         self.alerts: list[Alert] = []
         self.mail_down = False
         self.returned: set[str] = set()
+        self.in_time: dict[str, datetime] = {}
         self.landing = False
-        self.latest = 700.0
+        self.latest = 900.0
         self.quiet_from = 0
         self.trouble = True
         self.counts: Counter[str] = Counter()
@@ -316,7 +317,7 @@ class World:
             self.kill(process, when)
             self.hub.sleep(0)
         if self.hit("freezes", 0.01):
-            self.freeze(process, self.hub.rng.choice((30, 90, 400, 800)), when)
+            self.freeze(process, self.hub.rng.choice((30, 90, 400, 1000)), when)
             self.hub.sleep(0)
 
     def _cut(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
@@ -330,7 +331,7 @@ class World:
         raise RpcError(grpc.StatusCode.UNAVAILABLE, "the network is down")
 
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
-        after = min(self.hub.rng.choice((1.0, 15.0, 90.0, 700.0)), self.latest)
+        after = min(self.hub.rng.choice((1.0, 15.0, 90.0, 900.0)), self.latest)
         self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
         self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
 
@@ -432,11 +433,16 @@ class World:
         )
         self.run_logs(process).request(record)
 
-    def run_logs(self, process: Process) -> RunLogs:
+    def log_delay(self) -> float:
         """
-        The platform's log writer, as slow as this moment is.
+        Seconds until a line that is written now can be read: within the log grace, or far beyond it.
         """
-        delay = self.hub.rng.choice((5.0, 60.0, 400.0)) if self.hit("late_lines", 0.1) else 0.3
+        return self.hub.rng.choice((5.0, 100.0, 400.0)) if self.hit("late_lines", 0.1) else 0.3
+
+    def run_logs(self, process: Process, delay: float | None = None) -> RunLogs:
+        """
+        The platform's log writer, as slow as this moment is unless *delay* says otherwise.
+        """
         return RunLogs(
             self.logging,
             self.hub,
@@ -444,7 +450,7 @@ class World:
             region="here",
             service="app",
             revision=f"app-{process.name}",
-            delay=delay,
+            delay=self.log_delay() if delay is None else delay,
         )
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from gcp_oncetask.delivery import path_digest
-from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, Finding, Holder, Line, judge
+from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, UNUSED, Finding, Holder, Line, judge
+from tests.support.rules import combinations, first_match, table
 
 GRANTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 GRACE = timedelta(seconds=120)
@@ -171,11 +172,53 @@ def test_judge_finds(name):
     assert verdict(*OTHERS, *lines).finding == finding
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 404, 409, 429])
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 409, 429, 500, 502, 503])
 @pytest.mark.parametrize(("seconds", "finding"), [(149.9, "unknown"), (150.0, "died")])
 def test_judge_waits_for_the_grace_after_a_request(status, seconds, finding):
-    """A request that ended at +30 s means death only 120 s later: until then its end line may come."""
+    """A request that ended at +30 s means death only 120 s later, whatever its status: until then its end line may come."""
     assert verdict(STARTED, request(status), now=seconds).finding == finding
+
+
+@pytest.mark.parametrize(
+    "name", ["signal", "exit 1", "memory", "worker killed", "worker timeout", "sandbox saw a signal"]
+)
+def test_judge_waits_for_the_grace_after_a_crash(name):
+    """A process that ended at +30 s may have written its end line just before."""
+    lines, _ = TABLE[name]
+    early = verdict(*lines, now=149.9)
+    assert (early.finding, "2026-03-01T12:02:30" in early.reason) == (Finding.UNKNOWN, True)
+    assert verdict(*lines, now=150.0).finding is Finding.DIED
+    assert verdict(*lines, own("returned", 29, settlement=SETTLEMENT), now=60).finding is Finding.RECORDED
+
+
+def test_judge_finds_as_the_table_says():
+    """Each combination of own lines, crash line, request and time is decided by its row; all ended at 30 s."""
+    rows = table("evidence.judge")
+    used = set()
+    said = {
+        "returned, with what it wrote": [STARTED, own("returned", 29, settlement=SETTLEMENT)],
+        "returned": [STARTED, own("returned", 29)],
+        "settled": [own("settled", 29)],
+        "never started": [own("never-started", 29, outcome=UNUSED)],
+        "started": [STARTED],
+        "none": [],
+    }
+    statuses = {"cut off or 504": 504, "5xx": 503, "another status": 200}
+    holder = replace(HOLDER, expired_at=GRANTED + timedelta(seconds=30))
+    url = "https://x/?oncetask_document=onceTasks%2Fa&oncetask_sequence=3"
+    for case in combinations(
+        **{"its own lines": tuple(said), "crash line": ("yes", "no"), "its request": (*statuses, "none")},
+        **{"log grace": ("not over", "over")},
+    ):
+        lines = [*said[case["its own lines"]]]
+        lines += [system(30)] if case["crash line"] == "yes" else []
+        status = statuses.get(case["its request"])
+        lines += [] if status is None else [request(status, url=url)]
+        row = first_match(rows, case)
+        used.add(row)
+        now = 150.0 if case["log grace"] == "over" else 149.9
+        assert rows[row]["finding"] == verdict(*lines, now=now, holder=holder).finding, case
+    assert set(range(len(rows))) == used
 
 
 def test_judge_returns_the_settlement_and_names_the_outcome():

@@ -171,14 +171,16 @@ def test_take_over_decides_as_the_table_says() -> None:
     for case in combinations(
         finding=("recorded", "finished", "died", "never-started", "unknown"),
         on_unknown=("takeover", "quarantine"),
-        time=("before its end", "until the timeout", "after the timeout"),
+        time=("before its end", "at its lease timeout", "until the timeout", "after the timeout"),
         attempts=("left", "used up"),
         by=("delivery", "sweeper"),
     ):
         at = {
             "before its end": NOW + 59 * SECOND,
-            "until the timeout": NOW + 630 * SECOND,
-            "after the timeout": NOW + 630 * SECOND + timedelta(microseconds=1),
+            "at its lease timeout": NOW + 630 * SECOND,
+            # A log grace after the run limit, which is later.
+            "until the timeout": NOW + 720 * SECOND,
+            "after the timeout": NOW + 720 * SECOND + timedelta(microseconds=1),
         }[case["time"]]
         lock = leased(on_unknown=case["on_unknown"], attempts=3 if case["attempts"] == "used up" else 1)
         decision = lease.take_over(

@@ -1,0 +1,234 @@
+"""
+Lines that come late: no absence is evidence before it had its time, whatever else the logs show and whoever asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gcp_emulator.clock import micros_of
+from gcp_emulator.run.logs import RequestRecord, RunLogs
+from gcp_oncetask import Attempt, Config, ConfigError, Status
+from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.job import policy_of
+from gcp_oncetask.recovery import judge_all
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.orders import Killed, Order, Shop
+from tests.support.rules import table
+
+INSTANCE = "in-process"
+TRACE = "0123456789abcdef0123456789abcdef"
+HEADERS = {"traceparent": f"00-{TRACE}-0123456789abcdef-01"}
+URL = "https://orders.test/tasks/order?oncetask_document=orders%2F42&oncetask_sequence=1"
+
+
+def lock_of(shop: Shop, id_: str = "42") -> Any:
+    return shop.locker.show(f"orders/{id_}")
+
+
+def lose_the_settling(cloud: OncetaskCloud, shop: Shop, *, after: float = 0.0, late: float = 0.0) -> None:
+    """
+    Schedule an order whose first step ends *after* so many seconds; its commit is lost, and its end line comes *late*.
+    """
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        shop.locker.renewals.remove(attempt)
+        for left in range(int(after), 0, -20):
+            cloud.clock.advance(min(left, 20))
+            attempt.renew()
+        cloud.local.logging.delay = late
+        cloud.faults.fail("Commit", times=None)
+        cloud.faults.fail("GetDocument", times=None)
+        shop.locker.schedule(order, "/tasks/order")
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42", amount=1), "/tasks/order", headers=HEADERS)
+    cloud.run_until_idle()
+    cloud.faults.clear()
+    cloud.local.logging.delay = 0.0
+    assert Status.LEASED is lock_of(shop).status
+
+
+def at_age(cloud: OncetaskCloud, shop: Shop, seconds: float) -> None:
+    """
+    Let the clock stand where the lease was granted so long ago.
+    """
+    age = cloud.clock_now() - lock_of(shop).granted_at
+    cloud.clock.advance(seconds - age.total_seconds())
+
+
+def crashed(cloud: OncetaskCloud, shop: Shop) -> None:
+    cloud.write_system("Container terminated on signal 9.")
+
+
+def answered(status: int) -> Callable[[OncetaskCloud, Shop], None]:
+    def answer(cloud: OncetaskCloud, shop: Shop) -> None:
+        # The platform's entry of the request that has just ended.
+        now = cloud.clock.micros()
+        logs = RunLogs(
+            cloud.local.logging, cloud.clock, project=cloud.local.project, service="test", revision="test-00001",
+            region=cloud.local.location, delay=None,
+        )  # fmt: skip
+        begun = micros_of(lock_of(shop).granted_at) - 1_000_000
+        logs.request(RequestRecord("POST", URL, status, begun, now, 0, 0, "", "", "", TRACE, "", INSTANCE))
+
+    return answer
+
+
+@pytest.mark.parametrize("told", [crashed, answered(503), answered(500), answered(200)])
+@pytest.mark.parametrize("by", ["sweep", "delivery"])
+def test_finished_step_whose_end_line_is_the_slower_one_is_not_run_again(
+    oncetask_cloud: OncetaskCloud, shop: Shop, told: Callable[[OncetaskCloud, Shop], None], by: str
+) -> None:
+    """
+    Its commit was lost, the platform tells of its end at once, its own line comes 119 s later: it is settled from that.
+    """
+    cloud = oncetask_cloud
+    lose_the_settling(cloud, shop, after=1.0, late=119.0)
+    told(cloud, shop)
+    for _ in range(12):
+        cloud.advance(seconds=10)
+        if by == "sweep":
+            cloud.sweep()
+        else:
+            cloud.duplicate_last()
+        cloud.local.tasks.run_due()
+    cloud.advance(minutes=3)
+    cloud.sweep()
+    cloud.advance(minutes=3)
+
+    assert len(shop.charges) == 1
+    assert (lock_of(shop).status, shop.receipts) == (Status.COMPLETED, ["42"])
+
+
+def test_step_that_ends_just_before_its_timeout_is_not_taken_over_there(
+    oncetask_cloud: OncetaskCloud, shop: Shop
+) -> None:
+    """
+    It is renewed to its end at 628 s, its commit is lost, and its end line comes 119 s later: nobody runs it at 630 s.
+    """
+    cloud = oncetask_cloud
+    lose_the_settling(cloud, shop, after=628.0, late=119.0)
+    for age in (*range(700, 740, 10), 746):
+        at_age(cloud, shop, age)
+        cloud.sweep()
+        cloud.local.tasks.run_due()
+    assert (len(shop.charges), lock_of(shop).status) == (1, Status.LEASED)
+    cloud.advance(seconds=35)
+    cloud.sweep()
+    cloud.advance(minutes=3)
+
+    assert len(shop.charges) == 1
+    assert (lock_of(shop).status, shop.receipts) == (Status.COMPLETED, ["42"])
+
+
+def test_attempt_whose_settling_is_lost_does_not_say_that_it_never_started(
+    oncetask_cloud: OncetaskCloud, shop: Shop
+) -> None:
+    """
+    The fate of its last commit is unknown, not that of its claim: nobody is told that nothing was run.
+    """
+    lose_the_settling(oncetask_cloud, shop)
+    said = {str(entry.json_payload["oncetask"]["event"]) for entry in oncetask_cloud.local.logging.entries}
+    assert "started" in said
+    assert "returned" in said
+    assert "never-started" not in said
+
+
+def test_what_was_asked_before_is_judged_as_of_then(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    An end line that came since the logs were asked is not missed because the answer is still remembered.
+    """
+    cloud = oncetask_cloud
+    lose_the_settling(cloud, shop, late=753.0)
+    engine = shop.locker.engine
+    engine.request_log = CloudRequestLog(
+        project=engine.project, emulator=None, clock=engine.clock, client=cloud.local.logging_client()
+    )
+    for age in (748, 752):
+        at_age(cloud, shop, age)
+        assert cloud.duplicate_last() == 409
+    assert (len(shop.charges), lock_of(shop).status) == (1, Status.LEASED)
+    at_age(cloud, shop, 759)
+    cloud.duplicate_last()
+    cloud.run_until_idle()
+    assert (len(shop.charges), lock_of(shop).status) == (1, Status.COMPLETED)
+
+
+def test_holder_of_whom_nobody_may_ask_now_is_left_alone(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    Past its timeout, but the budget of the logs was used up by another one: that is no absence; but not for ever.
+    """
+    cloud = oncetask_cloud
+
+    def die(order: Order, attempt: Attempt) -> None:
+        raise Killed
+
+    shop.on_charge = die
+    for id_ in ("41", "42"):
+        shop.locker.schedule(Order(id=id_, amount=1), "/tasks/order")
+    cloud.run_until_idle()
+    shop.on_charge = None
+    engine = shop.locker.engine
+    log = CloudRequestLog(
+        project=engine.project,
+        emulator=None,
+        clock=engine.clock,
+        interval=86_400.0,
+        client=cloud.local.logging_client(),
+    )
+    engine.request_log = log
+    cloud.clock.advance(760)
+    [first] = judge_all(engine, [engine.store.read("orders/41")])
+    [second] = judge_all(engine, [engine.store.read("orders/42")])
+    assert ("could not be asked" in second.verdict.reason, "could not" in first.verdict.reason) == (True, False)
+    assert cloud.sweep().unknown == 2
+    cloud.clock.advance(3600)
+    assert cloud.sweep().taken_over == 2
+
+
+# --- the relations between lengths ------------------------------------------------------------------------------------
+
+GOOD: dict[str, float] = {
+    "lease_duration": 60, "run_limit": 300, "lease_timeout": 630, "margin": 1, "request_timeout": 400, "log_grace": 120,
+}  # fmt: skip
+LENGTHS = (
+    ({"lease_duration": 60.5, "lease_timeout": 60.5, "run_limit": 60.5, "request_timeout": 1}, {"lease_timeout": 60}),
+    ({"lease_duration": 2.1}, {"lease_duration": 2}),
+    ({"run_limit": 60}, {"run_limit": 59}),
+    ({"run_limit": 630}, {"run_limit": 631}),
+    ({"lease_timeout": 402, "run_limit": 401.5}, {"lease_timeout": 401, "run_limit": 401}),
+    ({"lease_timeout": 521.5}, {"lease_timeout": 521}),
+)
+"""For each row of the table: what just holds, and what just does not."""
+
+
+def policy(lengths: dict[str, float]) -> None:
+    chosen = {name: lengths[name] for name in ("margin", "request_timeout", "log_grace")}
+    given = {name: lengths[name] for name in ("lease_duration", "lease_timeout", "run_limit")}
+    policy_of(
+        Config(**chosen),
+        retry=None,
+        max_attempts=1,
+        on_unknown="takeover",
+        alert_on=(),
+        **given,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(("row", "lengths"), list(zip(table("job.policy_of"), LENGTHS, strict=True)))
+def test_contradicting_lengths_are_refused_by_both_names(row: dict[str, str], lengths: Any) -> None:
+    """
+    Each row of the table holds at its limit; just beyond, the error names both sides.
+    """
+    holds, broken = lengths
+    policy({**GOOD, **holds})
+    with pytest.raises(ConfigError) as caught:
+        policy({**GOOD, **holds, **broken})
+    named = re.findall("`([a-zA-Z_]+)`", row["larger"] + row["smaller"])
+    assert len(named) >= 2
+    assert any(all(name in problem for name in named) for problem in caught.value.problems), caught.value
