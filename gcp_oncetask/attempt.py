@@ -29,10 +29,12 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
+from gcp_oncetask.lease import keys as key_rules
 from gcp_oncetask.logs import LogContext, payload
 from gcp_oncetask.record import NO_RESULT, Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
+from gcp_oncetask.store.consequences import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
 from gcp_oncetask.store.store import Changed
 
@@ -57,6 +59,13 @@ class _Open:
     how: Settlement | None = None
     after: list[Callable[[], Any]] = field(default_factory=list)
 
+    @property
+    def writes_others(self) -> bool:
+        """
+        Whether it writes other documents than the attempt's own.
+        """
+        return len(self.transaction) > 0
+
 
 class Attempt:
     """
@@ -74,6 +83,7 @@ class Attempt:
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
         context: The attempt, for log lines.
         span: Its span; None without telemetry.
+        hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Attempt:
         context: LogContext,
         delivery: TaskHeaders | None,
         renewing: bool,
+        hold: Hold | None,
     ) -> None:
         lock = snapshot.lock
         assert lock is not None
@@ -101,6 +112,7 @@ class Attempt:
         self.pending: tuple[Settlement, Changes] | None = None
         self.context: Final = context
         self.span: telemetry.Consuming | None = None
+        self.hold: Final = hold
         self._engine = engine
         self._policy = policy
         self._renewing = renewing
@@ -310,6 +322,7 @@ class Attempt:
             changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,
             alive=self._alive,
             own=True,
+            hold=self.hold,
         )
 
     def _commit_or_without_result(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
@@ -391,10 +404,10 @@ class Attempt:
         Run ``fn(txn)`` in a Firestore transaction that commits only while the lease is ours; repeated after contention.
 
         What it writes commits together with ``schedule(..., transaction=txn)`` or ``complete(..., transaction=txn)``, or,
-        without either, as a checkpoint: fenced, but the attempt goes on.
+        without either, as a checkpoint: fenced, but the attempt goes on. Under a resource key it is fenced by that as well.
 
         Raises:
-            LeaseLostError: The lease is somebody else's; nothing was written.
+            LeaseLostError: The lease, or the resource key, is somebody else's; nothing was written.
             ContentionError: Others kept changing what was read; nothing was written.
         """
         engine = self._engine
@@ -420,7 +433,7 @@ class Attempt:
         ``with attempt.transaction() as txn``: as ``run_transaction``, but the body runs once.
 
         Raises:
-            LeaseLostError: The lease is somebody else's; nothing was written.
+            LeaseLostError: The lease, or the resource key, is somebody else's; nothing was written.
             ContentionError: Others changed what was read; nothing was written, and the attempt is retried.
         """
         with self._mutex, self._transaction(None) as txn:
@@ -441,6 +454,7 @@ class Attempt:
             opened = self._open = _Open(txn, snapshot)
             txn.oncetask_attempt = self
             yield txn
+            self._keep_key(opened)
         except BaseException as error:
             transactions.roll_back(txn)
             if transactions.contended(error):
@@ -451,12 +465,25 @@ class Attempt:
         ending = opened.ending or self._checkpoint(snapshot)
         if opened.how is not None:
             self.announce(opened.how, NO_CHANGES, alone=False)
-        self._snapshot, freed = transactions.commit(store, txn, snapshot, ending)
+        self._snapshot, freed = transactions.commit(store, txn, snapshot, ending, self.hold)
         if opened.ending is not None:
             self._ended(opened.ending.put)
             keys.hand_over(self._engine, freed)
         for call in opened.after:
             call()
+
+    def _keep_key(self, opened: _Open) -> None:
+        """
+        Have the transaction read the resource key last, so that it commits only while the key is ours; it is read even if
+        nothing but the end of the attempt is written, which gives the key back.
+        """
+        hold = self.hold
+        if hold is None or not (opened.writes_others or opened.ending is not None):
+            return
+        transactions.read_key(self._engine.store, opened.transaction, hold)
+        lost = key_rules.writable(self.granted.key, lost=hold.lost)
+        if lost is not None and opened.writes_others:
+            self._took(Changed(lost, opened.snapshot))
 
     def _checkpoint(self, snapshot: Snapshot) -> transactions.Ending:
         mark = Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce())

@@ -30,7 +30,7 @@ from gcp_oncetask.logs import About, LogContext, context_at, current
 from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.settling import Ended, failure, lost, settle
-from gcp_oncetask.store.consequences import Freed
+from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted
 from gcp_oncetask.verdicts import Verdict
 
@@ -255,7 +255,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
             keys.give_up_reservation(engine, changed.snapshot)
         return _closed(run, before[0].lock, changed.snapshot, decision.outcome, "")
     telemetry.started(before[0], changed.snapshot)
-    return _granted(run, changed.snapshot)
+    return _granted(run, changed.snapshot, None if gate is None else gate.version)
 
 
 def _contest(run: _Run, holder: Snapshot) -> None:
@@ -323,7 +323,8 @@ def _recover(run: _Run, snapshot: Snapshot) -> Ended:
         outcome=str(decision.outcome or "granted"),
     )
     if decision.outcome is None:
-        return _granted(run, changed.snapshot, newly=courier.newly_owed(snapshot.lock, changed.snapshot.lock))
+        version = None if changed.hold is None else changed.hold.version
+        return _granted(run, changed.snapshot, version, newly=courier.newly_owed(snapshot.lock, changed.snapshot.lock))
     if decision.dispatch:
         engine.dispatch(changed.snapshot)
     return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
@@ -340,15 +341,19 @@ def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ended:
+def _granted(run: _Run, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()) -> Ended:
+    """
+    Run what was granted; *version* is that of the resource key's document after the grant, None: not known, or there is none.
+    """
     engine, lock = run.engine, snapshot.lock
     assert lock is not None
+    hold = Hold.of(snapshot.path, lock, version)
     job = run.job.to_run(lock)
     context = _context(run, lock, lock.token, lock.attempts)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
     if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:
-        return _give_back(run, snapshot, context)
+        return _give_back(run, snapshot, context, hold)
     attempt = Attempt(
         engine,
         snapshot,
@@ -357,6 +362,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         context=context,
         delivery=run.headers,
         renewing=job.renew,
+        hold=hold,
     )
     run.started = True
     engine.trail.write("started", context, "started")
@@ -377,7 +383,7 @@ def _granted(run: _Run, snapshot: Snapshot, newly: tuple[str, ...] = ()) -> Ende
         courier.send_owed(engine, now, newly, run.mark)
 
 
-def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
+def _give_back(run: _Run, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
     fence = Fence(context.sequence, context.token, context.holder)
     how = Settlement(kind=Kind.RELEASE, nonce=run.engine.clock.nonce())
     changed = run.engine.store.change(
@@ -385,6 +391,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext) -> Ended:
         lambda seen: lease.settle(seen.lock, fence, how, run.engine.moment(seen)),
         start=snapshot,
         own=True,
+        hold=hold,
     )
     keys.hand_over(run.engine, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:

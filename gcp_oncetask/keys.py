@@ -56,6 +56,7 @@ class Gate:
 
     Attributes:
         free: The task was parked although nobody has the key, behind others that wait: hand it over.
+        version: Update time of the key's document once it was written; None: it was not, or the answer was lost.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -68,6 +69,7 @@ class Gate:
         self._undecided = undecided
         self._write: Any | None = None
         self.free = False
+        self.version: Any | None = None
         self.again()
 
     def again(self) -> None:
@@ -122,8 +124,9 @@ class Gate:
 
     def done(self, results: Sequence[Any] | None) -> None:
         """
-        Nothing is to be kept of it.
+        Keep the version by which the end of the attempt will know the key.
         """
+        self.version = results[0].update_time if results else None
 
 
 def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
@@ -178,12 +181,14 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
     for _ in range(_TRIES):
         if version is None:
             record, holder = read_key(engine, key)
-            found = _standing(record, holder)
-            if found is not Standing.FREE:
+            if _standing(record, holder) is not Standing.FREE:
+                _remember(engine, key, record)
                 return False
+            if record.lock is None:
+                # A person has deleted the key's document, and with it what it said of those that wait.
+                record = Snapshot(path, record.version, None, rules.unused(engine.config.env))
         else:
-            free = Lock.of({"env": engine.config.env, "sequence": 1, "status": Status.COMPLETED})
-            record, version = Snapshot(path, version, None, free), None
+            record, version = Snapshot(path, version, None, rules.unused(engine.config.env)), None
         waiters, newer = _waiters(engine, key)
         done = _give(engine, key, record, waiters, newer=newer)
         if done is not None:
@@ -192,11 +197,23 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
 
 
 def _standing(record: Snapshot, holder: Snapshot | None) -> Standing:
-    if record.lock is None:
-        return Standing.BUSY
     read = record.read if holder is None else holder.read
     assert read is not None
     return rules.standing(record.lock, "", 0, None if holder is None else holder.lock, read)
+
+
+def _remember(engine: Engine, key: str, record: Snapshot) -> None:
+    """
+    Note on the document of a *key* that somebody has, made anew after a person had deleted it, that others wait.
+    """
+    lock = record.lock
+    if lock is None or _waiting(record) or not parked(engine.store, parked_prefix(engine.config.env, key), limit=1):
+        return
+    request = engine.wire.request()
+    watched = rules.look_at_key(lock, engine.place(record.path, KEY), engine.moment(record))
+    request.writes.append(key_write(engine.wire.name(record.path), key, record.version, watched, waiting=True))
+    # Refused: somebody else has written it, and knows of those that wait, or the next sweep looks again.
+    engine.store.commit_both(request)
 
 
 def _waiters(engine: Engine, key: str) -> tuple[list[Snapshot], bool]:
@@ -220,6 +237,8 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
     store, lock = engine.store, record.lock
     assert lock is not None
     first = waiters[0] if waiters else None
+    if first is None and record.version is None:
+        return False
     at = engine.moment(first or record)
     request = engine.wire.request()
     place, more_wait = engine.place(record.path, KEY), newer or len(waiters) > 1

@@ -17,6 +17,7 @@ from gcp_oncetask.errors import RequestLogError, StoreError
 from gcp_oncetask.evidence import Finding, Holder, Line, Verdict, judge
 from gcp_oncetask.record import Lock, superseded
 from gcp_oncetask.store.codec import unpack
+from gcp_oncetask.store.consequences import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import Changed
 
@@ -123,6 +124,10 @@ def take_over(
     Raises:
         OncetaskError: As ``Store.change``.
     """
+    # It is granted anew only with its resource key: one that a person has freed is somebody else's, and this one claims anew.
+    hold = None if grant_to is None else Hold.of(judged.snapshot.path, lock_of(judged.snapshot))
+    if hold is not None:
+        hold.learn(engine.store.read_all([hold.path])[hold.path])
 
     def decide(seen: Snapshot) -> Put | Refused | Lost | NeedTime:
         return lease.take_over(
@@ -133,7 +138,7 @@ def take_over(
             evidence=judged.verdict.evidence,
             settlement=judged.settlement,
             at=engine.moment(seen)._replace(chance=engine.clock.random()),
-            grant_to=grant_to,
+            grant_to=None if hold is not None and hold.lost else grant_to,
             asked=judged.asked,
         )
 
@@ -142,7 +147,7 @@ def take_over(
 
     # The verdict's fields ride along only with its settlement.
     try:
-        changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes)
+        changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)
     except StoreError as error:
         if not error.final or judged.settlement is None:
             raise

@@ -5,6 +5,9 @@ A key's record has no clock. It names the document that holds it and the fencing
 grant, or, where the key was handed over to a waiter, the next one that the waiter will be granted. It is given back in the
 commit that ends the attempt; where that could not be (the document was deleted), whoever finds the holder gone or past
 that token takes the key.
+
+A person frees a key by deleting its document. The attempt that had it keeps its lease and ends as it would have; it has the
+key no longer, so its end does not touch what others make of it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from gcp_oncetask.decision import Moment, Put
+from gcp_oncetask.decision import Lost, Moment, Put
 from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.lease.writes import expires_at, with_due
 from gcp_oncetask.record import Lock, Status
@@ -89,6 +92,30 @@ def effect(before: Lock | None, after: Lock) -> Effect:
     return Effect.MOVE if before is not None and after.token != before.token else Effect.NONE
 
 
+def holds(key: Lock | None, path: str, token: int) -> bool:
+    """
+    Whether the key is that of the attempt of *token* of the task at *path*.
+
+    Args:
+        key: The key's record; None if there is none, because a person has deleted it.
+        path: Document of the task.
+        token: Fencing token of the attempt.
+    """
+    return key is not None and key.status is Status.LEASED and key.holder == path and key.token == token
+
+
+def writable(key: str | None, *, lost: bool) -> Lost | None:
+    """
+    None if an attempt may write other documents than its own under the resource key that it runs with: it may still end, but
+    what the key guards is somebody else's once the key is *lost*.
+    """
+    if not lost:
+        return None
+    return Lost(
+        f"the attempt may settle, but has its resource key {key!r} no longer: its document was deleted", finished=False
+    )
+
+
 def park(lock: Lock, place: str, at: Moment) -> Put:
     """
     Let the task wait for its key, at *place* in the queue of those that wait.
@@ -104,6 +131,13 @@ def unpark(lock: Lock, at: Moment) -> Put:
     return Put(ready, Outcome.CONTINUED, dispatch=True)
 
 
+def unused(env: str) -> Lock:
+    """
+    The record of a key that nobody has.
+    """
+    return Lock.of({"env": env, "sequence": 1, "status": Status.COMPLETED})
+
+
 def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None = None) -> Lock:
     """
     The key's record, held by the attempt of *token* of the task at *path*.
@@ -111,8 +145,7 @@ def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None 
     Its nonce *holder* (None: handed over, not claimed yet) makes each claim a change of the key's document: whoever found the
     key free before the claim, because the task had been postponed or deleted, can't take it after the claim.
     """
-    new = key or Lock.of({"env": env, "sequence": 1, "status": Status.COMPLETED})
-    return new.but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
+    return (key or unused(env)).but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
 
 
 def look_at_key(key: Lock, place: str, at: Moment) -> Lock:

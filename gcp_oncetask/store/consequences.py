@@ -5,19 +5,17 @@ sweeper, a person. So no caller can forget to give a resource key back, or to le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from gcp_oncetask.documents import key_path, resource_of, state_of, task_name
-from gcp_oncetask.lease.keys import Effect, effect
+from gcp_oncetask.lease.keys import Effect, effect, holds
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, encode, encode_lock
 from gcp_oncetask.store.retiring import DONE_AT, retirement
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
-
-_NO_WRITES: Final[tuple[Any, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +39,63 @@ class Consequences:
 
     Attributes:
         fields: Fields of the document itself, by stored name; None deletes.
-        writes: Plain writes of other documents, in the same commit: at most one.
-        frees: The resource key that is given back by it.
+        effect: What it does to the resource key of the task.
+        key: That key, where it is given back or moved on by this; None: its document is left alone.
     """
 
     fields: Mapping[str, Value | None] = field(default_factory=dict)
-    writes: tuple[Any, ...] = _NO_WRITES
-    frees: str | None = None
+    effect: Effect = Effect.NONE
+    key: str | None = None
+
+    @property
+    def frees(self) -> bool:
+        """
+        Whether the key is given back.
+        """
+        return self.key is not None and self.effect is Effect.FREE
 
     def freed(self, result: Any | None) -> Freed | None:
         """
-        The key that was given back, if somebody waits for it by the *result* of its write; None: the result is not known.
+        The key that was given back, if somebody waits for it by the *result* of its write.
+
+        Args:
+            result: None: it is not known, or the key's document was not written.
         """
-        if self.frees is None:
+        if self.key is None or not self.frees:
             return None
         if result is None:
-            return Freed(self.frees)
-        return Freed(self.frees, result.update_time) if result.transform_results[0].integer_value > 0 else None
+            return Freed(self.key)
+        return Freed(self.key, result.update_time) if result.transform_results[0].integer_value > 0 else None
+
+    def hold_in(self, snapshot: Snapshot, known: Hold | None) -> Hold | None:
+        """
+        That key as the attempt in *snapshot* has it: what is *known* of it, if that is of the same attempt.
+        """
+        lock = snapshot.lock
+        if self.key is None or lock is None:
+            return known
+        if known is not None and (known.holder, known.token) == (snapshot.path, lock.token):
+            return known
+        return Hold.of(snapshot.path, lock)
+
+    def moved(self, hold: Hold | None, after: Lock, result: Any | None) -> Hold | None:
+        """
+        The key in *hold* once it has moved on to the attempt in *after*; None: it has not.
+
+        Args:
+            hold: As the attempt before had it.
+            after: The record that grants the next attempt.
+            result: What the server said of the key's write; None: its answer was lost.
+        """
+        if self.effect is not Effect.MOVE or hold is None:
+            return None
+        return Hold(hold.path, hold.holder, after.token, None if result is None else result.update_time)
 
 
 NOTHING: Final = Consequences()
 
 
-def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], now: datetime) -> Consequences:
+def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences:
     """
     What a commit that takes the document of *snapshot* to the record *after* writes along.
 
@@ -89,44 +121,68 @@ def consequences(snapshot: Snapshot, after: Lock, name: Callable[[str], str], no
         fields[DONE_AT] = encode(now) if after.finished else None
     fields |= retirement(snapshot, after, now)
     done = effect(before, after)
-    if done in (Effect.NONE, Effect.TAKE) or after.key is None:
-        return Consequences(fields)
-    path = key_path(after.env, after.key)
-    if done is Effect.MOVE:
-        return Consequences(fields, (_moved(name(path), snapshot.path, after),))
-    return Consequences(fields, (_freed(name(path), after),), after.key)
+    return Consequences(fields, done, None if done in (Effect.NONE, Effect.TAKE) else after.key)
 
 
-def _moved(name: str, path: str, after: Lock) -> Any:
-    # The task's own precondition stands for the key's: while the task is leased, nobody else takes its key.
-    write = WriteType()
-    inner = _begun(write, name, after, Status.LEASED)
-    inner["token"].integer_value = after.token
-    inner["holder"].string_value = path
-    write.update_mask.field_paths.extend(("lock.token", "lock.holder"))
-    return write
+class Hold:
+    """
+    The resource key of an attempt, as that attempt knows it.
 
+    Attributes:
+        path: Document of the key.
+        holder: Document of the task that has it.
+        token: Fencing token of the attempt that has it.
+        version: Update time of the key's document, known from our own last write or from reading it; None: not known.
+        lost: It was read, and is not this attempt's any more.
+    """
 
-def _begun(write: Any, name: str, after: Lock, status: Status) -> Any:
-    # A whole record even where somebody has deleted the key's document.
-    write.update.name = name
-    write.update.fields["key"].string_value = after.key
-    inner = write.update.fields["lock"].map_value.fields
-    inner["env"].string_value = after.env
-    inner["sequence"].integer_value = 1
-    inner["status"].string_value = status.value
-    write.update_mask.field_paths.extend(("key", "lock.env", "lock.sequence", "lock.status"))
-    return inner
+    __slots__ = ("holder", "lost", "path", "token", "version")
 
+    def __init__(self, path: str, holder: str, token: int, version: Any | None = None) -> None:
+        self.path, self.holder, self.token = path, holder, token
+        self.version = version
+        self.lost = False
 
-def _freed(name: str, after: Lock) -> Any:
-    write = WriteType()
-    _begun(write, name, after, Status.COMPLETED)
-    write.update_mask.field_paths.append("lock.holder")
-    # Adds nothing: its result tells whether somebody waits, without a read.
-    added = write.update_transforms.add(field_path="waiting")
-    added.increment.integer_value = 0
-    return write
+    @classmethod
+    def of(cls, path: str, lock: Lock, version: Any | None = None) -> Hold | None:
+        """
+        That of the attempt that *lock*, the record at *path*, names; None: it needs no key, or rides with one that has it.
+        """
+        return None if lock.key is None or lock.rides else cls(key_path(lock.env, lock.key), path, lock.token, version)
+
+    @property
+    def known(self) -> bool:
+        """
+        Whether a write can be made on what is known.
+        """
+        return self.lost or self.version is not None
+
+    def learn(self, record: Snapshot) -> None:
+        """
+        The key's document as it was read.
+        """
+        self.version = record.version
+        self.lost = not holds(record.lock, self.holder, self.token)
+
+    def write(self, name: str, effect: Effect, after: Lock) -> Any:
+        """
+        What the step to the record *after* writes to the key's document *name*, on condition that it is as it is known.
+        """
+        write = WriteType()
+        write.update.name = name
+        inner = write.update.fields["lock"].map_value.fields
+        if effect is Effect.MOVE:
+            inner["token"].integer_value = after.token
+            inner["scheduledBy"].string_value = after.holder
+            write.update_mask.field_paths.extend(("lock.token", "lock.scheduledBy"))
+        else:
+            inner["status"].string_value = Status.COMPLETED.value
+            write.update_mask.field_paths.extend(("lock.status", "lock.holder"))
+            # Adds nothing: its result tells whether somebody waits, without a read.
+            added = write.update_transforms.add(field_path="waiting")
+            added.increment.integer_value = 0
+        write.current_document.update_time.CopyFrom(self.version)
+        return write
 
 
 def key_write(name: str, key: str, version: Any | None, after: Lock, *, waiting: bool) -> Any:

@@ -22,7 +22,7 @@ from gcp_oncetask.lease import features
 from gcp_oncetask.record import Lock
 from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import Value, encode
-from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, consequences
+from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, Hold, consequences
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.retiring import retirement, retires
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
@@ -30,6 +30,8 @@ from gcp_oncetask.store.wire import Wire
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+_REFUSALS: Final = 3
+"""After so many refused commits an attempt ends without its resource key."""
 
 T = TypeVar("T")
 
@@ -41,12 +43,14 @@ class Changed(NamedTuple, Generic[T]):
     Attributes:
         decision: What the rule decided last; a ``Put`` has been committed.
         snapshot: The document after the commit, or as it was when the rule refused.
-        freed: A resource key that was given back and that somebody waits for; None: there is none.
+        freed: A resource key that was given back and that somebody waits for, or may; None: there is none.
+        hold: The resource key that has moved on to another attempt of the task; None: none has.
     """
 
     decision: T
     snapshot: Snapshot
     freed: Freed | None = None
+    hold: Hold | None = None
 
 
 class Along(Protocol):
@@ -223,6 +227,7 @@ class Store:
         alive: Callable[[], bool] = lambda: False,
         along: Along | None = None,
         own: bool = False,
+        hold: Hold | None = None,
     ) -> Changed[T]:
         """
         Decide, and commit the decision on the very document it was decided on.
@@ -236,6 +241,7 @@ class Store:
             alive: Whether the caller's own lease surely still holds; decides about lost answers.
             along: Other documents to write in the same commit.
             own: *decide* asks for the caller's own lease first, whose holder may go on whatever the record needs.
+            hold: What is known of the resource key that the attempt has; None: it is read where it is needed.
 
         Returns:
             The last decision. If it is a ``Put``, it is applied, once, though errors may have been seen on the way.
@@ -250,7 +256,7 @@ class Store:
         failed: Mark | None = None
         snapshot = start if start is not None else self.get(path)
         unsure: tuple[Put, Snapshot] | None = None
-        tries = 0
+        tries = refusals = 0
         while True:
             decision = ask(snapshot)
             if isinstance(decision, NeedTime):
@@ -263,8 +269,11 @@ class Store:
             check_conflicts(snapshot, extra)
             request = self.wire.request()
             more = self.consequences(snapshot, decision.lock)
+            hold = more.hold_in(snapshot, hold)
+            with _told(unsure):
+                keyed = self.key_writes(more, hold, decision.lock, refusals)
             update = Update(self.wire.write(path, request), snapshot, decision.lock, extra.with_(more.fields))
-            request.writes.extend(more.writes)
+            request.writes.extend(keyed)
             if along is not None:
                 request.writes.extend(along.writes(decision))
             try:
@@ -273,22 +282,25 @@ class Store:
                 error = error_
             else:
                 results = response.write_results
-                freed = more.freed(results[1]) if more.writes else None
                 if along is not None:
-                    along.done(results[1 + len(more.writes) :])
-                return Changed(decision, update.applied(results[0]), freed)
+                    along.done(results[1 + len(keyed) :])
+                key = results[1] if keyed else None
+                return Changed(
+                    decision, update.applied(results[0]), more.freed(key), more.moved(hold, decision.lock, key)
+                )
             tries += 1
             failed = failed or self._clock.mark()
+            refusals += bool(keyed) and error.fate in (Fate.MOVED, Fate.CONTENTION)
             if error.fate is Fate.AMBIGUOUS:
                 unsure = (decision, snapshot)
             elif error.fate is Fate.MOVED or unsure is not None:
                 with _told(unsure):
-                    snapshot = self.get(path)
+                    snapshot = self._again(path, hold if keyed else None)
                 if unsure is not None:
                     if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
                         if along is not None:
                             along.done(None)
-                        return Changed(decision, snapshot, more.freed(None))
+                        return Changed(decision, snapshot, more.freed(None), more.moved(hold, decision.lock, None))
                     # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
                     unsure = unsure if snapshot.version == unsure[1].version else None
             elif error.fate is Fate.REFUSED:
@@ -301,13 +313,45 @@ class Store:
                 with _told(unsure):
                     along.again()
 
+    def _again(self, path: str, hold: Hold | None) -> Snapshot:
+        """
+        Read the document again, and with it the key that was to be written.
+        """
+        if hold is None:
+            return self.get(path)
+        found = self.read_all([path, hold.path])
+        hold.learn(found[hold.path])
+        return found[path]
+
+    def key_writes(self, more: Consequences, hold: Hold | None, after: Lock, refusals: int = 0) -> tuple[Any, ...]:
+        """
+        What is written to the resource key's document along with the step to *after*: at most one write.
+
+        Args:
+            more: What the step has for consequence.
+            hold: The key of the attempt; read if nothing is known of it.
+            after: The record as it shall be.
+            refusals: How often a commit with such a write was refused. An end is not held up by those who come for the key: it
+                leaves the key alone from the third time on, and the next who looks finds its holder past its token.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        if more.key is None or hold is None:
+            return ()
+        if more.frees and refusals >= _REFUSALS:
+            return ()
+        if not hold.known:
+            hold.learn(self.read_all([hold.path])[hold.path])
+        return () if hold.lost else (hold.write(self.wire.name(hold.path), more.effect, after),)
+
     def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
         """
         What a commit that takes *snapshot* to the record *lock* writes along.
         """
         if not snapshot.path.startswith(BELOW_TASKS):
             return Consequences(retirement(snapshot, lock, self.estimate())) if retires(snapshot, lock) else NOTHING
-        return consequences(snapshot, lock, self.wire.name, self.estimate())
+        return consequences(snapshot, lock, self.estimate())
 
     def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:
         """

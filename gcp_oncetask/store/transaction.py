@@ -17,7 +17,7 @@ from google.cloud.firestore_v1.types import write as _write
 from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.statuses import Fate
-from gcp_oncetask.store.consequences import Freed
+from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
@@ -87,14 +87,26 @@ def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snap
     return snapshot_of(path, document, read)
 
 
+def read_key(store: Store, transaction: firestore.Transaction, hold: Hold) -> None:
+    """
+    Read the resource key of *hold* in *transaction*, so that its commit fails if the key changes hands.
+
+    Raises:
+        ContentionError: The transaction was aborted.
+        StoreError: Firestore was unreachable or refused.
+    """
+    hold.learn(read_in(store, transaction, hold.path))
+
+
 def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, put: Put, changes: Changes) -> None:
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
     """
+    # What is scheduled from outside gives back no resource key: it was not leased.
     more = store.consequences(snapshot, put.lock)
-    write = store.wire.write(snapshot.path)
-    update = Update(write, snapshot, put.lock, changes.with_(more.fields), precondition=False)
-    transaction._add_write_pbs([_WRAP(write) for write in (update.message, *more.writes)])  # noqa: SLF001 - with transforms
+    assert more.key is None
+    update = Update(store.wire.write(snapshot.path), snapshot, put.lock, changes.with_(more.fields), precondition=False)
+    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - with transforms
 
 
 def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
@@ -123,10 +135,17 @@ def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTran
 
 
 def commit(
-    store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending
+    store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending, hold: Hold | None
 ) -> tuple[Snapshot, Freed | None]:
     """
     Commit *transaction* with the lock of *snapshot* as *ending* says; its ``settled_by`` recognises the commit.
+
+    Args:
+        store: Where.
+        transaction: It has read the attempt's document and, if it ends the attempt, the resource key.
+        snapshot: The attempt's document as it has read it.
+        ending: What is written to it.
+        hold: The resource key as it has read it; None: the attempt needs none.
 
     Returns:
         The document after it, and the resource key that was given back and that somebody waits for.
@@ -138,9 +157,10 @@ def commit(
     more = store.consequences(snapshot, ending.put.lock)
     write = store.wire.write(snapshot.path)
     update = Update(write, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
+    keyed = store.key_writes(more, hold, ending.put.lock)
     alone = len(transaction) == 0
     # Ours is the last of the task's own document; what it has for consequence comes before it.
-    transaction._add_write_pbs([_WRAP(write) for write in (*more.writes, update.message)])  # noqa: SLF001 - with transforms
+    transaction._add_write_pbs([_WRAP(write) for write in (*keyed, update.message)])  # noqa: SLF001 - with transforms
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
     except WireError as error:
@@ -150,7 +170,7 @@ def commit(
             raise _translated(error, f"the transaction on {snapshot.path}") from error
         return applied, more.freed(None)
     done = update.applied(results[-1])
-    freed = more.freed(results[-2]) if more.writes else None
+    freed = more.freed(results[-2] if keyed else None)
     # The user's own writes may have touched this document too: then its contents are not known.
     return done if alone else replace(done, whole=False), freed
 

@@ -196,7 +196,14 @@ class Batch:
             key=lock.key,
         )
         attempt = Attempt(
-            engine, changed.snapshot, policy=job.policy, mark=mark, context=context, delivery=None, renewing=job.renew
+            engine,
+            changed.snapshot,
+            policy=job.policy,
+            mark=mark,
+            context=context,
+            delivery=None,
+            renewing=job.renew,
+            hold=leader.hold,
         )
         engine.trail.write("started", context, "started, in a batch")
         telemetry.started(snapshot, changed.snapshot)
