@@ -28,7 +28,7 @@ from gcp_oncetask.lease.keys import Standing
 from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.consequences import Freed, key_write
-from gcp_oncetask.store.queries import parked
+from gcp_oncetask.store.queries import parked, waited_for
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update
 from gcp_oncetask.store.store import check_needs
 
@@ -283,6 +283,31 @@ def attend(engine: Engine, snapshot: Snapshot) -> bool:
         request.writes.append(key_write(name, key, record.version, later, waiting=_waiting(record)))
         engine.store.commit_both(request)
     return False
+
+
+def look_for_forgotten(engine: Engine) -> int:
+    """
+    What the sweeper does for tasks that wait for a key whose document does not know of them, because a person has deleted it:
+    the first gets the key if nobody has it, else the key's document is told that somebody waits.
+
+    Returns:
+        How many keys were handed over.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    given = 0
+    for names in waited_for(engine.store, engine.config.env):
+        paths = {key_path(engine.config.env, name): name for name in names}
+        found = engine.store.read_raw(list(paths)) if paths else {}
+        for path, (document, _) in found.items():
+            if document is not None and document.fields["waiting"].integer_value:
+                continue
+            try:
+                given += pass_on(engine, paths[path])
+            except OncetaskError as error:
+                LOGGER.error("the resource key %r, for which others wait, was not handed over: %s", paths[path], error)
+    return given
 
 
 def give_up_reservation(engine: Engine, snapshot: Snapshot) -> None:

@@ -93,7 +93,8 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
     swept = Swept()
     expired: list[Snapshot] = []
     unclaimed = Unclaimed(locker.engine, partial(_complain, locker.engine))
-    for document, read in _all_due(locker.engine, collections or collections_of(locker)):
+    collections = collections or collections_of(locker)
+    for document, read in _all_due(locker.engine, collections):
         if swept.looked - unclaimed.unasked >= limit:
             break
         swept.looked += 1
@@ -103,6 +104,8 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
     _judge(locker.engine, swept, expired)
     unclaimed.close()
     swept.add(unclaimed)
+    if LOCKS in collections:
+        swept.handed_over += keys.look_for_forgotten(locker.engine)
     return swept
 
 

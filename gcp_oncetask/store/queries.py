@@ -25,6 +25,9 @@ _MOST_RANGES: Final = 15
 """Firestore takes 30 disjuncts in a query; each range is two conditions."""
 _DUE: Final = "lock.due"
 _PARKED: Final = "lock.parked"
+_KEY: Final = "lock.key"
+_WAITERS: Final = 100
+"""Tasks of one page of those that wait."""
 
 
 def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
@@ -41,6 +44,29 @@ def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
     """
     found, read = _range(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", limit)
     return [snapshot_of(store.wire.path(document.name), document, read) for document in found]
+
+
+def waited_for(store: Store, env: str) -> Iterator[list[str]]:
+    """
+    The resource keys for which once-tasks wait, page by page; of those that wait for one key, one page is read at most.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    floor = f"{env}/"
+    while True:
+        query = range_query(TASKS, False, _PARKED, floor, f"{env}{AFTER}", _WAITERS)
+        for name in (_PARKED, _KEY):
+            query.select.fields.add(field_path=name)
+        try:
+            found, _ = store.wire.run_query(query)
+        except WireError as error:
+            raise error.translated(f"looking at {_PARKED} in {TASKS}", unknown=False) from error
+        locks = [document.fields["lock"].map_value.fields for document in found]
+        yield list(dict.fromkeys(lock["key"].string_value for lock in locks if lock["key"].string_value))
+        if len(found) < _WAITERS:
+            return
+        floor = locks[-1]["parked"].string_value.rsplit("/", 2)[0] + AFTER
 
 
 def in_range(

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import AFTER
+from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import decode, put
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.queries import range_query
@@ -31,9 +32,13 @@ def _path(env: str, id_: str) -> str:
     return f"{SESSIONS}/{hashlib.sha256(id_.encode()).hexdigest()[:2]}:{env}:{id_}"
 
 
-def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, ttl: float) -> None:
+def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, ttl: float, version: Any | None) -> Any:
     """
-    Say that the session is alive.
+    Say that the session is alive, on condition that its document still has *version* (None: it has none yet): so none that
+    comes late revives a session that has ended.
+
+    Returns:
+        The next version.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -51,19 +56,19 @@ def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, t
     }
     request = _request(store, env, id_, fields)
     request.writes[0].update_transforms.add(field_path="beatAt", set_to_server_value=_REQUEST_TIME)
-    _commit(store, request, "a worker's heartbeat")
+    return _commit(store, request, version, "a worker's heartbeat")
 
 
-def end(store: Store, env: str, id_: str) -> None:
+def end(store: Store, env: str, id_: str, version: Any | None) -> None:
     """
-    The session is over: its shards are free at once.
+    The session, of which *version* was written last, is over: its shards are free at once.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
     now = store.estimate()
     fields = {"env": env, "id": id_, "left": f"{env}/{instant(now)}", "expireAt": now + _KEPT}
-    _commit(store, _request(store, env, id_, fields), "ending a worker's session")
+    _commit(store, _request(store, env, id_, fields), version, "ending a worker's session")
 
 
 def _request(store: Store, env: str, id_: str, fields: Mapping[str, Any]) -> Any:
@@ -74,11 +79,26 @@ def _request(store: Store, env: str, id_: str, fields: Mapping[str, Any]) -> Any
     return request
 
 
-def _commit(store: Store, request: Any, what: str) -> None:
+def _commit(store: Store, request: Any, version: Any | None, what: str) -> Any:
     try:
-        store.wire.commit(request)
+        try:
+            return _on(store, request, version)
+        except WireError as error:
+            if error.fate is not Fate.MOVED:
+                raise
+            # One whose answer was lost has landed, or the document was deleted. Nobody else writes it.
+            return _on(store, request, store.get(store.wire.path(request.writes[0].update.name)).version)
     except WireError as error:
         raise error.translated(what, unknown=False) from error
+
+
+def _on(store: Store, request: Any, version: Any | None) -> Any:
+    condition = request.writes[0].current_document
+    if version is None:
+        condition.exists = False
+    else:
+        condition.update_time.CopyFrom(version)
+    return store.wire.commit(request).write_results[0].update_time
 
 
 def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], datetime, float]], datetime]:

@@ -21,7 +21,7 @@ from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
 from gcp_oncetask.lease import features
 from gcp_oncetask.record import Lock
 from gcp_oncetask.statuses import Fate
-from gcp_oncetask.store.codec import Value, encode
+from gcp_oncetask.store.codec import Document, Value, encode
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, Hold, consequences
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.retiring import retirement, retires
@@ -155,8 +155,17 @@ class Store:
         Raises:
             StoreError: As ``get``.
         """
-        found = self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
+        found = self.read_raw(paths)
         return {path: snapshot_of(path, document, read) for path, (document, read) in found.items()}
+
+    def read_raw(self, paths: Sequence[str]) -> dict[str, tuple[Document | None, datetime]]:
+        """
+        As ``read_all``, but undecoded: documents (None: missing), each with the server's time.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
 
     def commit_both(self, request: Any) -> Any | None:
         """

@@ -135,11 +135,13 @@ class Wire:
         write.update.name = self._open().prefix + path
         return write
 
-    def deletion(self, path: str) -> Any:
+    def deletion(self, path: str, version: Any) -> Any:
         """
-        A plain ``Write`` that deletes the document at *path*.
+        A plain ``Write`` that deletes the document at *path* if it still has *version*, its update time.
         """
-        return WriteType(delete=self.name(path))
+        write = WriteType(delete=self.name(path))
+        write.current_document.update_time.CopyFrom(version)
+        return write
 
     def commit(self, request: Any, *, timeout: float | None = None) -> Any:
         """

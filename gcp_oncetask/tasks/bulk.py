@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BATCH: Final = 50
 """Writes of one call: 1,000 tasks are 20 calls."""
+_TRIES: Final = 10
+_MOVED: Final = (5, 9, 10)
+"""Statuses of a write that was refused because the document has changed: NOT_FOUND, FAILED_PRECONDITION, ABORTED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +156,32 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
     """
     Delete documents; returns how many there were. The keys that they held go to those that wait.
 
+    Each is deleted as it was read, so that a deletion that comes late deletes nothing that was made since.
+
     Raises:
-        StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+        StoreError: Firestore was unreachable or refused, or one of them kept changing; calling again deletes the rest.
         UnknownFeatureError: One of them needs a newer release; the others are deleted.
     """
     deleted = 0
     newer: list[Snapshot] = []
     for start in range(0, len(paths), BATCH):
-        found = [s for s in engine.store.read_all(paths[start : start + BATCH]).values() if s.exists]
-        newer += [s for s in found if features.unknown(s.lock)]
-        found = [s for s in found if s not in newer]
-        deleted += len(found)
-        for snapshot, code in zip(found, _deleted(engine, found), strict=True):
-            if code:
-                raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
-        for key in sorted({s.lock.key for s in found if s.lock is not None and s.lock.key is not None}):
-            keys.hand_over(engine, Freed(key))
+        left, tries = list(paths[start : start + BATCH]), 0
+        while left:
+            if tries == _TRIES:
+                raise StoreError(f"{left[0]} could not be deleted, because it kept changing; try again.", unknown=False)
+            found = [s for s in engine.store.read_all(left).values() if s.exists]
+            newer += [s for s in found if features.unknown(s.lock)]
+            found = [s for s in found if s not in newer]
+            codes = _deleted(engine, found)
+            deleted += codes.count(0)
+            left = [s.path for s, code in zip(found, codes, strict=True) if code in _MOVED]
+            for snapshot, code in zip(found, codes, strict=True):
+                if code and code not in _MOVED:
+                    raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
+            gone = [s.lock for s in found if s.lock is not None and s.path not in left]
+            for key in sorted({lock.key for lock in gone if lock.key is not None}):
+                keys.hand_over(engine, Freed(key))
+            tries += 1
     for snapshot in newer:
         check_needs(snapshot)
     return deleted
@@ -178,7 +191,7 @@ def _deleted(engine: Engine, found: Sequence[Snapshot]) -> list[int]:
     if not found:
         return []
     try:
-        writes = [engine.wire.deletion(snapshot.path) for snapshot in found]
+        writes = [engine.wire.deletion(snapshot.path, snapshot.version) for snapshot in found]
         return [code for _, code in engine.wire.batch_write(writes)]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=True) from error

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
@@ -48,6 +48,7 @@ class Membership:
         self._kinds = tuple(kinds)
         self._ttl = ttl
         self._beaten: Mark | None = None
+        self._version: Any | None = None
         self._tried: Mark | None = None
         self._failures = 0
         self._next_death: float | None = None
@@ -85,10 +86,17 @@ class Membership:
         if self._beaten is not None and elapsed(self._beaten, mark) >= self._ttl:
             LOGGER.warning("worker session %s has died of missing heartbeats; another one begins", self.id)
             self.id, self.shards, self.watched, self._beaten = engine.clock.nonce(), {}, {}, None
+            self._version = None
         before = self.watched
         try:
-            sessions.beat(
-                engine.store, engine.config.env, self.id, kinds=self._kinds, host=engine.instance(), ttl=self._ttl
+            self._version = sessions.beat(
+                engine.store,
+                engine.config.env,
+                self.id,
+                kinds=self._kinds,
+                host=engine.instance(),
+                ttl=self._ttl,
+                version=self._version,
             )
             self._beaten = mark
             found, now = sessions.all_of(engine.store, engine.config.env)
@@ -136,6 +144,6 @@ class Membership:
             return
         self._beaten, self.shards, self.watched = None, {}, {}
         try:
-            sessions.end(self._engine.store, self._engine.config.env, self.id)
+            sessions.end(self._engine.store, self._engine.config.env, self.id, self._version)
         except OncetaskError as error:
             LOGGER.warning("ending worker session %s failed: %s It runs out by itself.", self.id, error)
