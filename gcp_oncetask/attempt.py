@@ -474,13 +474,13 @@ class Attempt:
 
     def _keep_key(self, opened: _Open) -> None:
         """
-        Have the transaction read the resource key last, so that it commits only while the key is ours; it is read even if
-        nothing but the end of the attempt is written, which gives the key back.
+        Read the resource key right before the commit, which is made on its version: not in the transaction, since then each
+        task that comes to wait for the key would break that off.
         """
         hold = self.hold
         if hold is None or not (opened.writes_others or opened.ending is not None):
             return
-        transactions.read_key(self._engine.store, opened.transaction, hold)
+        hold.learn(self._engine.store.read(hold.path))
         lost = key_rules.writable(self.granted.key, lost=hold.lost)
         if lost is not None and opened.writes_others:
             self._took(Changed(lost, opened.snapshot))

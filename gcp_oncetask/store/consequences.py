@@ -164,6 +164,16 @@ class Hold:
         self.version = record.version
         self.lost = not holds(record.lock, self.holder, self.token)
 
+    def check(self, name: str) -> Any:
+        """
+        A write that changes nothing of the key's document *name*, on condition that it is as it is known.
+        """
+        write = WriteType()
+        write.update.name = name
+        write.update_mask.SetInParent()
+        write.current_document.update_time.CopyFrom(self.version)
+        return write
+
     def write(self, name: str, effect: Effect, after: Lock) -> Any:
         """
         What the step to the record *after* writes to the key's document *name*, on condition that it is as it is known.

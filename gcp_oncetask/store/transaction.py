@@ -87,17 +87,6 @@ def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snap
     return snapshot_of(path, document, read)
 
 
-def read_key(store: Store, transaction: firestore.Transaction, hold: Hold) -> None:
-    """
-    Read the resource key of *hold* in *transaction*, so that its commit fails if the key changes hands.
-
-    Raises:
-        ContentionError: The transaction was aborted.
-        StoreError: Firestore was unreachable or refused.
-    """
-    hold.learn(read_in(store, transaction, hold.path))
-
-
 def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, put: Put, changes: Changes) -> None:
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
@@ -142,10 +131,11 @@ def commit(
 
     Args:
         store: Where.
-        transaction: It has read the attempt's document and, if it ends the attempt, the resource key.
+        transaction: It has read the attempt's document.
         snapshot: The attempt's document as it has read it.
         ending: What is written to it.
-        hold: The resource key as it has read it; None: the attempt needs none.
+        hold: The resource key of the attempt as it was read just now; None: it needs none. Other documents are written only
+            while the key is as it was read.
 
     Returns:
         The document after it, and the resource key that was given back and that somebody waits for.
@@ -159,6 +149,8 @@ def commit(
     update = Update(write, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
     keyed = store.key_writes(more, hold, ending.put.lock)
     alone = len(transaction) == 0
+    if hold is not None and not (keyed or alone or hold.lost):
+        keyed = (hold.check(store.wire.name(hold.path)),)
     # Ours is the last of the task's own document; what it has for consequence comes before it.
     transaction._add_write_pbs([_WRAP(write) for write in (*keyed, update.message)])  # noqa: SLF001 - with transforms
     try:

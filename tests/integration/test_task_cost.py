@@ -60,7 +60,10 @@ def test_run_with_a_resource_key_costs_three_calls(service: Service) -> None:
         assert calls(service) == ({"BatchGetDocuments": 1, "Commit": 2}, {})
 
 
-def test_hand_over_costs_a_query_and_a_commit(service: Service) -> None:
+def test_end_and_hand_over_cost_two_reads_and_three_commits(service: Service) -> None:
+    """
+    The one that waits has written the key's document: the end is refused once, reads both, and hands over.
+    """
     service.handle(Other).create("a", key="K")
     service.create("b", key="K", model=Other)
     first = service.body("a")
@@ -72,7 +75,7 @@ def test_hand_over_costs_a_query_and_a_commit(service: Service) -> None:
 
     service.act = act
     service.post(first)
-    assert calls(service) == ({"Commit": 2, "RunQuery": 1}, {"CreateTask": 1})
+    assert calls(service) == ({"Commit": 3, "BatchGetDocuments": 1, "RunQuery": 1}, {"CreateTask": 1})
 
 
 def test_failed_attempt_costs_a_commit_and_a_task(service: Service) -> None:
