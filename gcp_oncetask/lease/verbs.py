@@ -131,7 +131,10 @@ def _instead(verb: str, record: Record, lock: Lock) -> str:
         case Sort.ONCE_KEY:
             return _of_key(lock)
         case Sort.RESOURCE_KEY if lock.status is Status.LEASED:
-            return f"The task at {lock.holder} has it, and gives it back when its run ends: {verb} that task."
+            return (
+                f"The task at {lock.holder} has it, and gives it back when its run ends: {verb} that task. "
+                "To let another one have it at once, delete the document: that frees it, and its task runs on without it."
+            )
         case Sort.RESOURCE_KEY:
             return f"No task has it, so there is nothing to free; {verb} the task that you mean."
 

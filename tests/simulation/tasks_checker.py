@@ -21,6 +21,8 @@ from tests.simulation.world import Process
 
 PROMPT = 30.0
 """Virtual seconds within which a key that was given back is handed over, where nothing goes wrong."""
+_REFUSALS = 3
+"""After so many refusals an end leaves its key alone."""
 _SLACK = timedelta(seconds=60)
 """How much older than the server's time an estimate of it may be."""
 _CALLS = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages")
@@ -30,10 +32,16 @@ _CALLS = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "
 class Key:
     """
     A resource key as stored.
+
+    Attributes:
+        lock: Its record.
+        waiting: Whether it says that others wait.
+        writes: How often its document was written since its present holder took it.
     """
 
     lock: Lock
     waiting: bool
+    writes: int = 0
 
 
 @dataclass
@@ -51,6 +59,10 @@ class TasksChecker(Checker):
         orphans: Leases whose documents were deleted: nobody hears them any more.
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
+        freed: Attempts (document, token) whose key a person has freed while they had it.
+        freed_traces: Their traces: by those, the tasks that ride with them.
+        forgotten: Keys whose documents were deleted, and do not know of those that wait yet.
+        moves: Of each attempt (document, token), how often its document was written since its grant.
         stored: Of each document its user fields as last seen.
         revisions: Of each document the payloads' revisions in the order in which they were stored.
         ended_with: Of each document the revision that completed last, as an index of *revisions*.
@@ -69,6 +81,10 @@ class TasksChecker(Checker):
     orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
+    freed: set[tuple[str, int]] = field(default_factory=set)
+    freed_traces: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    moves: Counter[tuple[str, int]] = field(default_factory=Counter)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     revisions: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     ended_with: dict[str, int] = field(default_factory=dict)
@@ -114,6 +130,7 @@ class TasksChecker(Checker):
         self.seen.add(path)
         self.erased.discard(path)
         self.locks[path] = lock
+        self.moves[path, lock.token] += 1
         self.owed |= {(path, str(owed.event), owed.sequence) for owed in lock.owed}
         told = (lock.sequence, lock.status, lock.parked, lock.wanted, lock.cancel_requested_at)
         if before is None or told != (
@@ -281,6 +298,9 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt.context.trace == lock.trace:
                 continue
+            if self._is_freed(one, attempt.granted):
+                self.world.counts["keys taken from those that a person had freed"] += 1
+                continue
             # Deleting the task that has the key of a batch lets the whole batch go.
             if self._is_orphan(attempt) or (attempt.granted.rides and attempt.context.trace in self.left):
                 self.world.counts["keys taken from deleted holders"] += 1
@@ -290,6 +310,12 @@ class TasksChecker(Checker):
                 f"token {lock.token} is granted with the key {lock.key} while token {attempt.token} of {one} still believes "
                 "in it",
             )
+
+    def _is_freed(self, path: str, granted: Lock) -> bool:
+        """
+        Whether a person has freed the key under which this attempt runs.
+        """
+        return (path, granted.token) in self.freed or (granted.rides and granted.trace in self.freed_traces)
 
     def _is_orphan(self, attempt: Attempt) -> bool:
         return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
@@ -340,11 +366,15 @@ class TasksChecker(Checker):
 
     def _key_changed(self, process: Process | None, path: str, tasks: dict[str, Lock]) -> None:
         lock, fields = self.read(path)
+        before = self.keys.get(path)
         if lock is None:
-            self.broken(path, "the key's document lost its record")
+            self._key_deleted(process, path, before)
             return
-        before, now = self.keys.get(path), Key(lock, bool(fields.get("waiting")))
+        same = before is not None and (before.lock.holder, before.lock.token) == (lock.holder, lock.token)
+        now = Key(lock, bool(fields.get("waiting")), before.writes + 1 if same and before is not None else 0)
         self.keys[path] = now
+        if now.waiting:
+            self.forgotten.discard(path)
         self.world.tell(
             "a user" if process is None else process.name,
             f"{path} is {lock.status} of {lock.holder} token {lock.token}, waiting {now.waiting}, due {lock.due}",
@@ -367,6 +397,25 @@ class TasksChecker(Checker):
             self._still_handed(path, before.lock, tasks)
         if held and holds and before.lock.holder != lock.holder:
             counts["taken from a holder that was past it"] += 1
+
+    def _key_deleted(self, process: Process | None, path: str, before: Key | None) -> None:
+        if process is not None or before is None:
+            self.broken(path, "the key's document lost its record")
+            return
+        self.world.tell("a user", f"{path} is deleted")
+        self.world.counts["keys freed by a person"] += 1
+        self.world.counts["keys freed with others waiting"] += before.waiting
+        del self.keys[path]
+        self.forgotten.add(path)
+        holder = self.locks.get(before.lock.holder or "")
+        if before.lock.status is not Status.LEASED or holder is None:
+            return
+        assert before.lock.holder is not None
+        self.freed.add((before.lock.holder, before.lock.token))
+        if holder.status is Status.LEASED and holder.token == before.lock.token:
+            self.world.counts["keys freed while held"] += 1
+            if holder.trace is not None:
+                self.freed_traces.add(holder.trace)
 
     def _still_handed(self, path: str, before: Lock, tasks: dict[str, Lock]) -> None:
         """
@@ -397,7 +446,7 @@ class TasksChecker(Checker):
         left = self.keys[path]
 
         def look() -> None:
-            if self.keys[path] is left and any(self._waits(one, path) for one in self.locks.values()):
+            if self.keys.get(path) is left and any(self._waits(one, path) for one in self.locks.values()):
                 self.broken(path, "it was given back while others waited, and nobody was handed it")
 
         self.world.hub.spawn(self.world.cloud, look, after=PROMPT)
@@ -413,7 +462,9 @@ class TasksChecker(Checker):
         for where, key in self.keys.items():
             task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
-            if ended and not any(one[0] == key.lock.holder for one in self.orphans):
+            # An end that was refused three times leaves the key alone.
+            refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= _REFUSALS
+            if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
         holders: dict[str, str] = {}
         for path, lock in self.locks.items():
@@ -421,14 +472,15 @@ class TasksChecker(Checker):
                 continue
             where = key_path(lock.env, lock.key)
             key = self.keys.get(where)
-            if lock.status is Status.LEASED and not lock.rides:
+            if lock.status is Status.LEASED and not lock.rides and (path, lock.token) not in self.freed:
                 if where in holders:
                     self.broken(path, f"it and {holders[where]} are leased under the key {lock.key}")
                 holders[where] = path
                 names = None if key is None else (key.lock.status, key.lock.holder, key.lock.token)
                 if names != (Status.LEASED, path, lock.token):
                     self.broken(path, f"token {lock.token} is leased, and its key says {names}")
-            if lock.parked is not None and (key is None or not key.waiting or key.lock.due is None):
+            forgotten = where in self.forgotten and (key is None or not key.waiting)
+            if lock.parked is not None and not forgotten and (key is None or not key.waiting or key.lock.due is None):
                 self.broken(path, "it is parked under a key that nobody looks after")
 
     # --- effects ---
@@ -498,6 +550,8 @@ class TasksChecker(Checker):
 
     def _rides(self, path: str, attempt: Attempt, lock: Lock) -> None:
         assert lock.key is not None
+        if attempt.context.trace in self.freed_traces:
+            return
         key = self.keys[key_path(lock.env, lock.key)].lock
         leader = self.locks.get(key.holder or "")
         if leader is not None and leader.trace != attempt.context.trace and self._is_first(attempt):

@@ -14,7 +14,7 @@ from flask import Flask
 from google.cloud import firestore
 
 from gcp_oncetask import Attempt, Continue, Fail, Retry, Snooze
-from gcp_oncetask.documents import TaskName
+from gcp_oncetask.documents import TaskName, key_path
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.lease import retention
 from gcp_oncetask.retry import FixedDelay
@@ -198,6 +198,12 @@ class TasksHistory(History):
                 hub.spawn(cloud, self._recreated, item, after=within)
             if isinstance(item.data, Tick) and plan.has("schedules"):
                 hub.spawn(cloud, self._redeclared, item)
+        self._set_up_frees()
+
+    def _set_up_frees(self) -> None:
+        if self.plan.has("frees"):
+            for number in range(self.tasks_plan.keys):
+                self.hub.spawn(self.world.cloud, self._freed, key_path("DEFAULT", f"k{number}"))
 
     def observe(self, process: Process | None, name: str, request: Any) -> None:
         """
@@ -383,6 +389,15 @@ class TasksHistory(History):
 
     def _deleted(self, item: Item) -> None:
         self._by(lambda manager: manager.delete_task(type(item.data), item.data.name))
+
+    def _freed(self, path: str) -> None:
+        """
+        A person deletes a key's document, whoever has it.
+        """
+        while self.world.trouble:
+            self.hub.sleep(self.draw.expovariate(1 / 150))
+            if self.world.trouble and path in self.checker.keys:
+                self.world.write(delete=ROOT + path)
 
     def _reset(self, item: Item) -> None:
         if self._by(lambda manager: manager.reset_task(type(item.data), item.data.name)):

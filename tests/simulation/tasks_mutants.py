@@ -70,6 +70,30 @@ TASK_MUTANTS = tuple(
             "        pass\n",
         ),
         (
+            "the settling frees the key without a condition",
+            "store/consequences.py",
+            "            added.increment.integer_value = 0\n        write.current_document.update_time.CopyFrom(self.version)\n",
+            "            added.increment.integer_value = 0\n",
+        ),
+        (
+            "an attempt whose key was freed counts the key as its own",
+            "lease/keys.py",
+            "    return key is not None and key.status is Status.LEASED and key.holder == path and key.token == token\n",
+            "    return key is not None\n",
+        ),
+        (
+            "nobody looks for those that wait behind a freed key",
+            "sweeper.py",
+            "        swept.handed_over += keys.look_for_forgotten(locker.engine)\n",
+            "        pass\n",
+        ),
+        (
+            "a transaction writes on after its key was freed",
+            "lease/keys.py",
+            "    if not lost:\n        return None\n",
+            "    return None\n",
+        ),
+        (
             "a takeover does not move the key to its attempt",
             "lease/keys.py",
             "    return Effect.MOVE if before",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from tests.simulation.plan import TROUBLES, Plan
 
-TASK_TROUBLES = (*TROUBLES, "deletes", "newer", "resets", "pauses", "recreations", "schedules", "retirements")
+TASK_TROUBLES = (*TROUBLES, "deletes", "newer", "resets", "pauses", "recreations", "schedules", "retirements", "frees")
 """Kinds of trouble; each is on or off in one history."""
 
 

@@ -11,7 +11,7 @@ from tests.simulation.plan import TROUBLES, Plan
 from tests.simulation.tasks_plan import TASK_TROUBLES, TasksPlan
 
 _NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "retirements"}
-WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in _NOT_HERE), "stops", "joins")
+WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")), "stops", "joins", "frees")
 """Kinds of trouble; each is on or off in one history."""
 
 

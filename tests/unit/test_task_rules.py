@@ -67,24 +67,33 @@ def settled(lock: Lock, kind: Kind, **how: Any) -> Put:
 # --- resource keys ----------------------------------------------------------------------------------------------------
 
 
-def standing(case: dict[str, str]) -> str:
+KEYS = ("none", "given back", "ours, this token", "ours, another token", "another's")
+
+
+def key_of(case: dict[str, str]) -> Lock | None:
     """
-    What ``keys.standing`` says in *case*.
+    The key's record in *case*.
     """
-    key = {
+    return {
         "none": None,
         "given back": Lock(env="E", sequence=1, status=Status.COMPLETED, token=7),
         "ours, this token": keys.taken(None, "E", "ours", 3),
         "ours, another token": keys.taken(None, "E", "ours", 2),
         "another's": keys.taken(None, "E", "theirs", 7),
     }[case["key"]]
+
+
+def standing(case: dict[str, str]) -> str:
+    """
+    What ``keys.standing`` says in *case*.
+    """
     holder = None
     if case["holder"] != "gone":
         token = {"past the token": 8, "at the token": 7, "before the token": 6}[case["holder"]]
         waits = NOW + 60 * SECOND if case["holder's status"] == "scheduled" else None
         parked = "E/K/x" if case["parked"] == "yes" else None
         holder = leased(status=Status(case["holder's status"]), token=token, wait_until=waits, parked=parked)
-    return keys.standing(key, "ours", 3, holder, READ[case["time"]]).name.lower()
+    return keys.standing(key_of(case), "ours", 3, holder, READ[case["time"]]).name.lower()
 
 
 def test_standing_of_a_key_is_as_the_table_says() -> None:
@@ -92,7 +101,7 @@ def test_standing_of_a_key_is_as_the_table_says() -> None:
         "lease.keys.standing",
         "decision",
         combinations(
-            key=("none", "given back", "ours, this token", "ours, another token", "another's"),
+            key=KEYS,
             holder=("gone", "before the token", "at the token", "past the token"),
             **{"holder's status": STATUSES[1:]},
             time=TIMES,
@@ -105,6 +114,24 @@ def test_standing_of_a_key_is_as_the_table_says() -> None:
 def test_key_that_was_handed_over_is_busy_also_without_a_time() -> None:
     key = keys.taken(None, "E", "theirs", 7)
     assert keys.standing(key, "ours", 3, scheduled(), NOW) is keys.Standing.BUSY
+
+
+def holds(case: dict[str, str]) -> str:
+    """
+    What ``keys.holds`` says in *case*.
+    """
+    return "held" if keys.holds(key_of(case), "ours", 3) else "lost"
+
+
+def test_whose_a_key_is_as_the_table_says() -> None:
+    decided("lease.keys.holds", "decision", combinations(key=KEYS), holds)
+
+
+def test_attempt_without_its_key_may_settle_and_write_nothing_else() -> None:
+    assert keys.writable("K", lost=False) is None
+    lost = keys.writable("K", lost=True)
+    assert lost is not None
+    assert not lost.finished
 
 
 def effect(case: dict[str, str]) -> str:
