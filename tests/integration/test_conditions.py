@@ -19,6 +19,7 @@ import gcp_oncetask
 from gcp_emulator.firestore.server import FirestoreServer
 from gcp_oncetask import Attempt, Fail, FixedDelay, Snooze, once
 from gcp_oncetask.documents import key_path
+from gcp_oncetask.store import sessions
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 from gcp_oncetask.tasks import OnceTask, TaskData
@@ -295,3 +296,30 @@ def workers(cloud: OncetaskCloud) -> None:
     session.beat()
     session.beat()
     session.end()
+
+
+def test_heartbeat_that_comes_late_revives_no_session(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    Its answer is lost, the session ends, and then it lands: the shards stay free.
+    """
+    service = Service(oncetask_cloud, url="https://pull.test").handle(Resize)
+    engine = service.manager.locker.engine
+    session = Membership(engine, ["resize"], 30.0)
+    assert session.beat()
+    oncetask_cloud.faults.fail("Commit", when="late", delay=2)
+    assert not session.beat()
+    session.end()
+    oncetask_cloud.clock.advance(5)
+    assert sessions.all_of(engine.store, "DEFAULT")[0] == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_session_ends_though_the_answer_to_its_last_heartbeat_is_lost(oncetask_cloud: OncetaskCloud, when: Any) -> None:
+    service = Service(oncetask_cloud, url="https://pull.test").handle(Resize)
+    engine = service.manager.locker.engine
+    session = Membership(engine, ["resize"], 30.0)
+    assert session.beat()
+    oncetask_cloud.faults.fail("Commit", when=when)
+    assert not session.beat()
+    session.end()
+    assert sessions.all_of(engine.store, "DEFAULT")[0] == []
