@@ -20,6 +20,7 @@ from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.clock import Mark, elapsed, pause
 from gcp_oncetask.decision import Fence, Kind, Lost, Policy, Put, Settlement
 from gcp_oncetask.delivery import Outcome, TaskHeaders, idempotency_key
+from gcp_oncetask.documents import DATA_HASH
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     AlreadySettledError,
@@ -31,7 +32,7 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.lease import keys as key_rules
 from gcp_oncetask.logs import LogContext, payload
-from gcp_oncetask.record import NO_RESULT, Lock, superseded
+from gcp_oncetask.record import NO_RESULT, Fingerprint, Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.codec import pack
 from gcp_oncetask.store.consequences import Hold
@@ -41,6 +42,8 @@ from gcp_oncetask.store.store import Changed
 T = TypeVar("T")
 MAX_SETTLEMENT: Final = 32_768
 """Bytes of a settlement in a log line; larger ones are left out of it."""
+_SAVES: Final = frozenset({Kind.COMPLETE, Kind.CONTINUE, Kind.SNOOZE, Kind.CHECKPOINT})
+"""The settlements that save changed fields."""
 
 
 running: ContextVar[Attempt | None] = ContextVar("oncetask_running", default=None)
@@ -82,6 +85,7 @@ class Attempt:
         settled: How the attempt has ended; None: it has not.
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
         context: The attempt, for log lines.
+        model: Digest of the model by which it reads and writes the document; None: it has not read it.
         span: Its span; None without telemetry.
         hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
     """
@@ -111,6 +115,7 @@ class Attempt:
         self.settled: Outcome | None = None
         self.pending: tuple[Settlement, Changes] | None = None
         self.context: Final = context
+        self.model: str | None = None
         self.span: telemetry.Consuming | None = None
         self.hold: Final = hold
         self._engine = engine
@@ -255,6 +260,7 @@ class Attempt:
             ConflictError: A changed field was changed by somebody else.
             StoreError: Firestore was unreachable or refused.
         """
+        how = self._signed(how, changes)
         with self._mutex:
             if self.settled is not None or (self._open is not None and self._open.ending is not None):
                 raise AlreadySettledError(
@@ -281,6 +287,18 @@ class Attempt:
             put = self._ended(self._took(changed))
             keys.hand_over(self._engine, changed.freed)
             return put
+
+    def _signed(self, how: Settlement, changes: Changes) -> Settlement:
+        """
+        *how*, with the model by which the fields that it saves were written.
+        """
+        if self.model is None or how.kind not in _SAVES:
+            return how
+        if self.context.task is None:
+            data_hash = str(self.sequence + (how.kind is Kind.CONTINUE))
+            return how._replace(fingerprint=Fingerprint(data_hash, self.model))
+        payload = changes.values.get(DATA_HASH)
+        return how if payload is None else how._replace(fingerprint=Fingerprint(payload.string_value, self.model))
 
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
         opened = self._open
@@ -311,7 +329,7 @@ class Attempt:
                 raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
             if self._open is not None:
                 raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
-            mark = Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce())
+            mark = self._signed(Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce()), changes)
             self._took(self._commit(mark, changes))
 
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:

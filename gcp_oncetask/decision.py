@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from gcp_oncetask.delivery import Outcome, instant, parse_instant
-from gcp_oncetask.record import NO_RESULT, Lock, Result
+from gcp_oncetask.record import NO_RESULT, Fingerprint, Lock, Result
 
 
 class Moment(NamedTuple):
@@ -120,6 +120,7 @@ class Settlement(NamedTuple):
         wait_until: When the same sequence is tried again (``SNOOZE``, ``RETRY``).
         message: Why the attempt failed (``RETRY``, ``FAIL``).
         by_queue: The queue redelivers by itself (``RETRY``), no new task is made.
+        fingerprint: The model by which the fields that it saves were written; None: the one that is stored stays.
     """
 
     kind: Kind
@@ -130,6 +131,7 @@ class Settlement(NamedTuple):
     wait_until: datetime | None = None
     message: str | None = None
     by_queue: bool = False
+    fingerprint: Fingerprint | None = None
 
     def to_data(self) -> dict[str, Any]:
         """
@@ -162,6 +164,8 @@ class Settlement(NamedTuple):
             data["message"] = self.message
         if self.by_queue:
             data["byQueue"] = True
+        if self.fingerprint is not None:
+            data["fingerprint"] = [self.fingerprint.data_hash, self.fingerprint.model]
         return data
 
     def instead(self, refusal: str) -> Settlement:
@@ -203,6 +207,7 @@ class Settlement(NamedTuple):
             wait_until=None if data.get("waitUntil") is None else parse_instant(data["waitUntil"]),
             message=data.get("message"),
             by_queue=bool(data.get("byQueue")),
+            fingerprint=None if data.get("fingerprint") is None else Fingerprint(*data["fingerprint"]),
         )
 
 

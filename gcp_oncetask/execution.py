@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, keys, lease, recovery, telemetry
+from gcp_oncetask import courier, keys, lease, recovery, telemetry, unread
 from gcp_oncetask.attempt import Attempt, running
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
@@ -235,9 +235,12 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
         run.seen = seen
         at = engine.moment(seen)
         decision = lease.claim(seen.lock, delivery, run.job.to_claim(seen.lock).policy, run.claimant, at)
-        if gate is not None and isinstance(decision, Put) and decision.outcome is None:
-            return gate.admit(seen, decision, at)
-        return decision
+        if not isinstance(decision, Put) or decision.outcome is not None:
+            return decision
+        left = unread.judge(engine, run.job, seen, run.claimant.nonce)
+        if left is not None:
+            return left
+        return decision if gate is None else gate.admit(seen, decision, at)
 
     changed = engine.store.change(delivery.document, decide, start=start, along=gate)
     decision = changed.decision
@@ -247,6 +250,8 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
         return _recover(run, changed.snapshot)
     if gate is not None and gate.free:
         keys.hand_over(engine, Freed(gate.key))
+    if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
+        return unread.leave(engine, delivery, run.headers, decision.reason)
     if isinstance(decision, Refused):
         return postpone(engine, changed.snapshot, decision)
     assert isinstance(decision, Put)
@@ -304,8 +309,10 @@ def _recover(run: _Run, snapshot: Snapshot) -> Ended:
     engine = run.engine
     [judged] = recovery.judge_all(engine, [snapshot])
     lock = recovery.lock_of(snapshot)
-    # One that rode in the batch of another has no key of its own: it is released, and claims anew.
-    grant_to = None if lock.rides else (run.job.to_claim(lock).policy, run.claimant)
+    # One that rode in the batch of another has no key of its own: it is released, and claims anew; so is what this version of
+    # the program can't read.
+    alone = lock.rides or run.job.subject.unread(engine, snapshot) is not None
+    grant_to = None if alone else (run.job.to_claim(lock).policy, run.claimant)
     changed = recovery.take_over(engine, judged, grant_to)
     decision = changed.decision
     if isinstance(decision, Refused):
@@ -420,11 +427,25 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
     except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
         if attempt.settled is not None:
             return _raised_after(run, attempt, error)
+        reason = None if entity is not None else job.subject.unread(run.engine, attempt.snapshot)
+        if reason is not None:
+            return _unread(run, attempt, reason)
         attempt.context.log(logging.ERROR, "the attempt failed", exc_info=True)
         return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
     if attempt.settled is not None:
         return _already(attempt, value)
     return settle(run.engine, job, attempt, entity, value)
+
+
+def _unread(run: _Run, attempt: Attempt, reason: str) -> Ended:
+    """
+    It came after the claim was decided: a payload that another version of the program has stored meanwhile.
+    """
+    try:
+        unread.give_back(run.engine, attempt)
+    except LeaseLostError as error:
+        return lost(run.engine, attempt, error)
+    return unread.leave(run.engine, run.delivery, run.headers, reason)
 
 
 def _already(attempt: Attempt, value: Any) -> Ended:

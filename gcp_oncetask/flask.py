@@ -13,14 +13,14 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gcp_oncetask import courier, requirements, telemetry
+from gcp_oncetask import courier, models, requirements, telemetry
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.delivery import MAX_BODY, Outcome, TaskHeaders, claimed_in
 from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
-from gcp_oncetask.execution import execute, parse
+from gcp_oncetask.execution import delivered, execute, parse
 from gcp_oncetask.identity import Denied
 from gcp_oncetask.job import AlertOn, Entities, Job, OnUnknown, policy_of
 from gcp_oncetask.locker import Locker
@@ -136,6 +136,9 @@ def locked_handler(
             found = _denied(locker, environ) or parse(locker.engine, _body())
             if isinstance(found, Ended):
                 return _answer(locker, found, headers)
+            elsewhere = models.misrouted(model, found.document)
+            if elsewhere is not None:
+                return _answer(locker, Ended(Outcome.REJECTED, elsewhere, delivered(found)), headers)
             trace = trace_of(environ)
             ended = execute(locker.engine, locker.renewals, job, found, headers, trace, arguments)
             return _answer(locker, ended, headers)

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
+
+from pydantic import BaseModel
 
 from gcp_oncetask import models, values, words
 from gcp_oncetask.attempt import Attempt
@@ -15,9 +18,10 @@ from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
-from gcp_oncetask.store.snapshot import Changes
+from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.verdicts import Continue
 
 OnUnknown = Literal["takeover", "quarantine"]
@@ -28,6 +32,17 @@ class Subject(Protocol):
     """
     What a handler is given: how it is made of a document, and what of it is saved.
     """
+
+    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+        """
+        Why the document *seen* can't be read here, if another version of the program has written it; None: it can, or it was
+        written by a model like this one. It costs a comparison where the models are the same.
+        """
+
+    def written_at(self, seen: Snapshot) -> datetime | None:
+        """
+        When the document *seen* was made; None: that is not known.
+        """
 
     def load(self, engine: Engine, attempt: Attempt) -> Any:
         """
@@ -91,12 +106,27 @@ class Entities:
     def __init__(self, model: type[models.LockedModel]) -> None:
         self.model = model
 
+    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+        """
+        Why the fields of *seen* do not fit the model, if the sequence was scheduled by another one.
+        """
+        lock = seen.lock
+        written = None if lock is None else lock.written_by(str(lock.sequence))
+        return unfit(written, self.model, lambda: models.load(self.model, seen, engine.store.reference))
+
+    def written_at(self, seen: Snapshot) -> datetime | None:
+        """
+        Not known.
+        """
+        return None
+
     def load(self, engine: Engine, attempt: Attempt) -> models.LockedModel:
         """
         The entity, bound to its attempt.
         """
         entity = models.load(self.model, attempt.snapshot, engine.store.reference)
         models.bind(entity, attempt)
+        attempt.model = fingerprint(self.model)
         return entity
 
     def changes(self, subject: models.LockedModel, value: Any) -> Changes:
@@ -111,6 +141,26 @@ class Entities:
                 "Continue(data=...) is for once-tasks; an entity's changed fields are saved by themselves."
             )
         return models.changes_of(subject)
+
+
+def unfit(written: str | None, model: type[BaseModel], read: Callable[[], object]) -> str | None:
+    """
+    Why what was *written* by a model of that fingerprint does not fit *model*, as a sentence; None: it does, or that model was
+    like this one, or is not known.
+
+    Args:
+        written: The fingerprint.
+        model: The model by which it is read here.
+        read: Reads it.
+    """
+    if written is None or written == fingerprint(model):
+        return None
+    try:
+        read()
+    except Exception as error:  # noqa: BLE001 - validators are code of the user's
+        text = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        return f"another version of this program has written it, and this one can't read it: {text}"
+    return None
 
 
 def policy_of(

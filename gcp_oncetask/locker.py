@@ -25,8 +25,10 @@ from gcp_oncetask.errors import (
     TaskNotFoundError,
     UsageError,
 )
+from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.models import LockedModel, MaybeNone
+from gcp_oncetask.record import Fingerprint
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import completing, continuing
 from gcp_oncetask.store import transaction as transactions
@@ -147,7 +149,7 @@ class Locker(StoredChains):
         known, loaded, changes = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | Refused:
-            return lease.schedule(seen.lock, loaded, target, nonce, engine.moment(seen))
+            return _written(entity, lease.schedule(seen.lock, loaded, target, nonce, engine.moment(seen)))
 
         path = entity.document_path
         if transaction is not None:
@@ -239,7 +241,7 @@ class Locker(StoredChains):
         kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | Refused:
-            return lease.finish(seen.lock, loaded, kept, nonce, engine.moment(seen))
+            return _written(entity, lease.finish(seen.lock, loaded, kept, nonce, engine.moment(seen)))
 
         path = entity.document_path
         if transaction is not None:
@@ -339,6 +341,16 @@ def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callab
         return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
 
     return known, loaded, changes
+
+
+def _written(entity: LockedModel, decision: Put | Refused) -> Put | Refused:
+    """
+    *decision*, with the model by which the fields are written that are stored with it.
+    """
+    if isinstance(decision, Refused):
+        return decision
+    written = Fingerprint(str(decision.lock.sequence), fingerprint(type(entity)))
+    return decision._replace(lock=decision.lock.but(fingerprint=written))
 
 
 def _running_in(transaction: Transaction) -> Attempt | None:

@@ -192,6 +192,20 @@ def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:
     return None if match is None else match.groupdict()
 
 
+def misrouted(model: type[LockedModel], path: str) -> str | None:
+    """
+    Why a delivery for the document at *path* is none for the handler of *model*, as a sentence that names both; None: it is
+    one.
+    """
+    if parts_of(model, path) is not None:
+        return None
+    others = [
+        f"{each.__name__} ({name!r})" for name, each in sorted(MODELS.items()) if parts_of(each, path) is not None
+    ]
+    whose = f"is a document of {' or of '.join(others)}" if others else "is a document of no model that is known here"
+    return f"{path} {whose}, and this route is that of {model.__name__} ({model.__collection__!r})"
+
+
 def _pattern(part: str) -> str:
     pieces = _HOLE.split(part)
     return "".join(f"(?P<{piece}>[^/]+)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))

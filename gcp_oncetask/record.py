@@ -130,7 +130,7 @@ class Fingerprint:
     not clear it.
 
     Attributes:
-        data_hash: Of the payload.
+        data_hash: Of the payload; of an entity, which has none, the sequence as a text.
         model: Digest of the model's fields.
     """
 
@@ -309,6 +309,13 @@ class Lock:
         since = self.ready_at
         mine = since is not None and (since.sequence, since.token) == (self.sequence, self.token)
         return since.at if since is not None and mine else None
+
+    def written_by(self, data_hash: str) -> str | None:
+        """
+        Digest of the model by which the payload with *data_hash* was written; None: not known.
+        """
+        found = self.fingerprint
+        return found.model if found is not None and found.data_hash == data_hash else None
 
     def note(self, text: str | None) -> Note | None:
         """

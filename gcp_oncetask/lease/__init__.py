@@ -35,8 +35,8 @@ Source:
 
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``people``: cancel, reset,
-    resolve. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named locks, and
-    functions that run once.
+    resolve. ``leaving``: what only another version of the program can read. ``writes``: the records that these lead to, and
+    when each must be looked at again. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ from gcp_oncetask.lease.expiry import (
     take_over,
     undispatched,
 )
+from gcp_oncetask.lease.leaving import LEFT, left
 from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.lease.writes import (
     EARLY,
@@ -89,6 +90,7 @@ from gcp_oncetask.lease.writes import (
 __all__ = [
     "EARLY",
     "LATE_EVIDENCE",
+    "LEFT",
     "MAX_ERRORS",
     "MAX_GRACE",
     "MAX_MESSAGE",
@@ -105,6 +107,7 @@ __all__ = [
     "finish",
     "is_overdue",
     "later",
+    "left",
     "look",
     "newly_scheduled",
     "pause",

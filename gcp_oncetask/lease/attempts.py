@@ -172,6 +172,9 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put 
         return lost
     assert lock is not None
     signed = lock.but(settled_by=how.nonce)
+    # Where a newer payload is stored, this one's is not saved.
+    if how.fingerprint is not None and not superseded(lock):
+        signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
         case Kind.COMPLETE:
             return complete(signed, how.result, at)

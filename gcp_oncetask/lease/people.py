@@ -8,7 +8,7 @@ from gcp_oncetask.decision import Moment, Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.lease import writes
 from gcp_oncetask.lease.attempts import complete
-from gcp_oncetask.record import NO_RESULT, Lock, Result, Status
+from gcp_oncetask.record import NO_RESULT, Fingerprint, Lock, Result, Status
 
 
 def cancel(lock: Lock, at: Moment) -> Put | Refused:
@@ -39,7 +39,12 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
     errors = lock.errors if keep_errors else ()
-    return Put(again.lock.but(keyed=kept, errors=errors), Outcome.CONTINUED, dispatch=True)
+    written = lock.fingerprint
+    if written is not None and written.data_hash == str(lock.sequence):
+        # An entity's, whose fields are those of the sequence before.
+        written = Fingerprint(str(again.lock.sequence), written.model)
+    fresh = again.lock.but(keyed=kept, errors=errors, fingerprint=written)
+    return Put(fresh, Outcome.CONTINUED, dispatch=True)
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:

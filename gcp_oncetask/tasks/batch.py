@@ -172,7 +172,7 @@ class Batch:
         claimant = Claimant(engine.clock.nonce(), leader.context.trace, engine.instance())
 
         def decide(seen: Snapshot) -> Put | Refused:
-            if seen.lock is None:
+            if seen.lock is None or job.subject.unread(engine, seen) is not None:
                 return _NOT_NOW
             return lease.ridden(seen.lock, job.policy, claimant, engine.moment(seen)) or _NOT_NOW
 
@@ -212,8 +212,9 @@ class Batch:
             self._renewals().add(attempt, renewal_interval(job.policy.lease), mark)
         try:
             return job.subject.load(engine, attempt), attempt
-        except UsageError as error:
-            self._end(engine, job, None, attempt, error)
+        except Exception as error:  # noqa: BLE001 - validators are code of the user's
+            unread = job.subject.unread(engine, changed.snapshot) is not None
+            self._end(engine, job, None, attempt, Snooze(0) if unread else error)
             return None
 
     # --- settling -----------------------------------------------------------------------------------------------------

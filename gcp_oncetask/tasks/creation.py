@@ -15,7 +15,8 @@ from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import PUSH, TaskName, check_resource_key, pull_lane
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import TaskConflictError, UsageError
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.fingerprints import fingerprint
+from gcp_oncetask.record import Fingerprint, Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.retiring import RETENTION
@@ -51,6 +52,7 @@ class Draft:
         needed: Seconds for which another document refers to it; its retention is longer by that.
         extra: More stored fields: an occurrence's parent and nominal time.
         data: The payload as it was given.
+        model: Fingerprint of the model by which the payload was written; None: not known.
     """
 
     name: TaskName
@@ -65,6 +67,7 @@ class Draft:
     needed: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     data: TaskData | None = None
+    model: str | None = None
 
     @property
     def lane(self) -> str:
@@ -94,6 +97,13 @@ class Draft:
             fields["recurrence"] = self.recurrence.to_data()
         return {"data": self.stored} | {name: encode(value) for name, value in fields.items()}
 
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """
+        The model by which the payload was written.
+        """
+        return None if self.model is None else Fingerprint(self.digest, self.model)
+
     def lock(self, made: Lock) -> Lock:
         """
         *made*, with what the kind and the payload say.
@@ -104,6 +114,7 @@ class Draft:
             key=None if self.recurrence is not None else self.resource_key,
             cleanup=self.recurrence is None,
             erase_seconds=None if erase is None else values.seconds(erase, "retention"),
+            fingerprint=self.fingerprint,
         )
 
 
@@ -141,6 +152,7 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
         resource_key=key,
         recurrence=recurrence,
         data=data,
+        model=fingerprint(type(data)),
     )
 
 
@@ -258,7 +270,7 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     if not made.kind.replaces:
         return Refused(Outcome.DUPLICATE, "it exists")
     if made.recurrence is not None or "recurrence" in seen.fields:
-        return redeclaring.decide(made, seen, lock, differences(made, seen), at)
+        return _written(made, redeclaring.decide(made, seen, lock, differences(made, seen), at))
     # Where max_running has changed since, the stored place is as good.
     if lock.key != made.resource_key and made.kind.max_running is None:
         raise TaskConflictError(
@@ -267,7 +279,16 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
             document=seen.path,
         )
     # Given None: at once, as for a task that is created. A server-time estimate a moment later is no later date.
-    return lease.replace(lock, made.target, made.nonce, at)
+    return _written(made, lease.replace(lock, made.target, made.nonce, at))
+
+
+def _written(made: Draft, decision: Put | Refused) -> Put | Refused:
+    """
+    *decision*, with the model by which the payload is written that is stored with it.
+    """
+    if isinstance(decision, Refused):
+        return decision
+    return decision._replace(lock=decision.lock.but(fingerprint=made.fingerprint))
 
 
 def changes(engine: Engine, made: Draft, seen: Snapshot) -> Changes:

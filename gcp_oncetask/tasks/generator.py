@@ -144,7 +144,7 @@ class _Step:
     def _occurrence(self, seen: Snapshot, recurrence: Recurrence, nominal: datetime, referred: float) -> Draft:
         fields, lock = seen.fields, seen.lock
         assert lock is not None
-        generator = decode(fields["id"])
+        generator, digest = decode(fields["id"]), decode(fields["dataHash"])
         key = decode(fields["resourceKey"]) if "resourceKey" in fields else None
         if key is None and recurrence.overlap == "queue":
             key = overlap_key(self._kind.name, generator)
@@ -154,11 +154,12 @@ class _Step:
             target=Target(lock.url, lock.queue, wait_until=nominal, traceparent=lock.traceparent),
             payload=decode(fields["data"]),
             stored=fields["data"],
-            digest=decode(fields["dataHash"]),
+            digest=digest,
             nonce=self._engine.clock.nonce(),
             resource_key=key,
             needed=referred,
             extra={"parentRecurrenceId": generator, "occurrenceAt": nominal},
+            model=lock.written_by(digest),
         )
 
     def changes(self, seen: Snapshot) -> Changes:

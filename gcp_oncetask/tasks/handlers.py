@@ -4,15 +4,15 @@ Handlers of once-tasks, and the delivery that finds the right one.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
-from gcp_oncetask import courier, sweeper, words
+from gcp_oncetask import sweeper, words
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
-from gcp_oncetask.documents import task_name
+from gcp_oncetask.documents import DATA_HASH, task_name
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ContentionError,
@@ -23,21 +23,20 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution import as_delivered, delivered, execute, parse
-from gcp_oncetask.job import Job
+from gcp_oncetask.fingerprints import fingerprint
+from gcp_oncetask.job import Job, unfit
 from gcp_oncetask.lease import features
-from gcp_oncetask.logs import context_at
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import Ended
-from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.tasks import creation, generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of
+from gcp_oncetask.unread import leave
 from gcp_oncetask.verdicts import Continue
 
 D = TypeVar("D", bound=TaskData)
-UNHANDLED_ALERT: Final = 10
-"""At this retry of a delivery for which there is no handler, a person is told: some minutes after the first."""
 
 
 class Tasks(Generic[D]):
@@ -48,11 +47,34 @@ class Tasks(Generic[D]):
     def __init__(self, model: type[D]) -> None:
         self.model = model
 
+    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+        """
+        Why the payload in *seen* does not fit the model, if it was written by another one; or why it can't be run as it is.
+        """
+        document, lock = seen.document, seen.lock
+        if document is None or lock is None:
+            return None
+        if "recurrence" in document.fields and not generator.recurs(self.model):
+            return f"it recurs, and {self.model.__name__} of this version of the program has no recurrence()"
+        written = lock.written_by(document.fields[DATA_HASH].string_value) if DATA_HASH in document.fields else None
+        return unfit(written, self.model, lambda: task_of(seen, self.model))
+
+    def written_at(self, seen: Snapshot) -> datetime | None:
+        """
+        When the task was created.
+        """
+        document = seen.document
+        if document is None or not document.fields["createdAt"].HasField("timestamp_value"):
+            return None
+        return get_timestamp(document.fields["createdAt"].timestamp_value)
+
     def load(self, engine: Engine, attempt: Attempt) -> OnceTask[D]:
         """
         The task, its payload validated.
         """
-        return task_of(attempt.snapshot, self.model)
+        task = task_of(attempt.snapshot, self.model)
+        attempt.model = fingerprint(self.model)
+        return task
 
     def changes(self, subject: OnceTask[D], value: Any) -> Changes:
         """
@@ -74,7 +96,7 @@ class Tasks(Generic[D]):
                 f"Continue(data=...) has a payload of the kind {kind.name!r}; the task is of {wanted.name!r}."
             )
         payload = given.payload()
-        return Changes({"data": creation.stored_payload(kind, payload), "dataHash": encode(hash_of(payload))})
+        return Changes({"data": creation.stored_payload(kind, payload), DATA_HASH: encode(hash_of(payload))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +184,8 @@ def deliver(
         return Ended(Outcome.REJECTED, f"{delivery.document} is not a once-task")
     handler = registry.get(name.kind)
     if handler is None:
-        return _unhandled(engine, delivery, headers, name.kind)
+        reason = f"there is no handler for the kind {name.kind!r} here; the task stays until there is one"
+        return leave(engine, delivery, headers, reason)
     start = None
     if generator.recurs(handler.model):
         try:
@@ -198,12 +221,3 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)
-
-
-def _unhandled(engine: Engine, delivery: Delivery, headers: TaskHeaders, kind: str) -> Ended:
-    reason = f"there is no handler for the kind {kind!r} here; the task stays until there is one"
-    context_at(delivery.document, delivery.env, None, delivery.sequence).log(logging.ERROR, "%s", reason)
-    if headers.retry_count == UNHANDLED_ALERT:
-        snapshot = Snapshot(delivery.document, None, None, None)
-        courier.send_directly(engine, snapshot, f"{delivery.sequence}-unhandled", reason)
-    return Ended(Outcome.UNHANDLED, reason, delivered(delivery))

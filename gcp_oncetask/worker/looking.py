@@ -18,6 +18,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 LEFT_ALONE: Final = 5.0
 """Seconds for which a task that could not be run here is left alone by this worker."""
+LONGEST: Final = 300.0
+"""Seconds for which at most it is left alone if it can't be run by this version of the program."""
 FRESH: Final = 1.0
 """Seconds for which what was read ahead is used."""
 
@@ -40,6 +42,22 @@ class _Kind:
     taken: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """
+    A task that is left alone.
+
+    Attributes:
+        since: From when on.
+        seconds: For how long.
+        kept: After so many seconds it is forgotten.
+    """
+
+    since: Mark
+    seconds: float
+    kept: float
+
+
 class Looking:
     """
     Asks for due tasks.
@@ -59,23 +77,28 @@ class Looking:
         self._alive = alive
         self._kinds = {kind: _Kind() for kind in limits}
         self._guard = threading.Lock()
-        self._later: dict[str, Mark] = {}
+        self._later: dict[str, _Left] = {}
         self.failed = False
 
-    def leave(self, path: str) -> None:
+    def leave(self, path: str, *, longer: bool = False) -> None:
         """
-        Leave the task at *path* alone for a while.
+        Leave the task at *path* alone for a while; *longer* each time, where it waits for another version of the program, since
+        each look reads all that are left alone.
         """
         mark = self._engine().clock.mark()
         with self._guard:
-            self._later[path] = mark
+            before = self._later.get(path)
+            seconds = LEFT_ALONE if before is None or not longer else min(2 * before.seconds, LONGEST)
+            self._later[path] = _Left(mark, seconds, 2 * seconds if longer else seconds)
 
     @property
-    def incomplete(self) -> bool:
+    def again_in(self) -> float:
         """
-        Whether it knows of tasks that it did not hand out, or could not ask.
+        Seconds after a look at which it is to be repeated, since tasks were left alone or could not be asked for.
         """
-        return self.failed or bool(self._later)
+        with self._guard:
+            left = min((one.seconds for one in self._later.values()), default=float("inf"))
+        return LEFT_ALONE if self.failed else left
 
     def forget(self) -> None:
         """
@@ -96,8 +119,8 @@ class Looking:
         """
         known, now = self._kinds[kind], self._engine().clock.mark()
         with self._guard:
-            self._later = {path: since for path, since in self._later.items() if elapsed(since, now) < LEFT_ALONE}
-            later = set(self._later)
+            self._later = {path: one for path, one in self._later.items() if elapsed(one.since, now) < one.kept}
+            later = {path for path, one in self._later.items() if elapsed(one.since, now) < one.seconds}
         since = None if known.asked is None else elapsed(known.asked, now)
         if since is None or since >= FRESH:
             known.ahead.clear()

@@ -28,7 +28,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.worker.listening import Listening
-from gcp_oncetask.worker.looking import LEFT_ALONE, Looking
+from gcp_oncetask.worker.looking import Looking
 from gcp_oncetask.worker.membership import Membership
 from gcp_oncetask.worker.telling import shown
 
@@ -309,7 +309,7 @@ class Worker:
         if not self._hears():
             return self._poll
         # What was left alone for a while, or could not be asked for, is shown to nobody again.
-        return LEFT_ALONE if self._looking.incomplete else float("inf")
+        return self._looking.again_in
 
     def _patience(self) -> float:
         assert self._membership is not None
@@ -445,7 +445,8 @@ class Worker:
                 # A key that it gave back may have gone to another task, which only a listener tells.
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
-                    self._looking.leave(snapshot.path)
+                    unhandled = ended is not None and ended.outcome is Outcome.UNHANDLED
+                    self._looking.leave(snapshot.path, longer=unhandled)
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:
@@ -463,13 +464,20 @@ class Worker:
         """
         ran = 0
         shards = range(self.engine.config.pull_shards)
+        left: set[str] = set()
         while True:
-            progressed = 0
+            progressed, known = 0, len(left)
             for kind in self.kinds:
-                for snapshot in due_for_workers(self.engine.store, self.engine.config.env, kind, shards, self._total):
+                limit = self._total + len(left)
+                for snapshot in due_for_workers(self.engine.store, self.engine.config.env, kind, shards, limit):
+                    if snapshot.path in left:
+                        continue
                     ended = self._run_one(kind, snapshot)
+                    if ended is not None and ended.outcome is Outcome.UNHANDLED:
+                        # None of the others shall wait behind it.
+                        left.add(snapshot.path)
                     progressed += ended is not None and ended.outcome not in _UNPRODUCTIVE | _NOT_RUN
-            if not progressed:
+            if not progressed and len(left) == known:
                 return ran
             ran += progressed
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import Continue, Fail, FixedDelay, NoRetry, ResultNotStoredError, Retry, Snooze, Status, UsageError
-from gcp_oncetask.tasks import PerTask, TaskData, current_attempt
+from gcp_oncetask.tasks import PerTask, current_attempt
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 from tests.support.tasks import Other, Service, Work, lines
@@ -29,21 +29,14 @@ def service(oncetask_cloud: OncetaskCloud) -> Service:
     return Service(oncetask_cloud)
 
 
-class Changed(TaskData, kind="work"):
-    """
-    The kind ``work`` as a later version has it.
-    """
-
-    number: int
-
-
 def test_payload_that_does_not_validate_is_a_failed_attempt(service: Service) -> None:
     service.create("a")
-    service.handle(Changed, retry=SECOND).cloud.advance(minutes=5)
+    service.manager.locker.client.document(service.path("a")).update({"data": {"surprise": 1}})
+    service.handle(retry=SECOND).cloud.advance(minutes=5)
     lock = service.lock("a")
     assert (service.ran, lock.attempts, lock.status, len(service.cloud.alerts.sent)) == ([], 3, Status.FAILED, 1)
-    assert "does not fit Changed" in lock.errors[0].message
-    assert "number: Field required" in lock.errors[0].message
+    assert "does not fit Work" in lock.errors[0].message
+    assert "name: Field required" in lock.errors[0].message
 
 
 @pytest.mark.parametrize("result", [object(), "x" * 2_000_000])

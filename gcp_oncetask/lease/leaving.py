@@ -1,0 +1,38 @@
+"""
+What another version of the program has written, and this one can't read.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from gcp_oncetask.decision import Moment, Put, Refused
+from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.lease import writes
+from gcp_oncetask.record import Event, Lock, Status
+
+LEFT: Final = timedelta(days=7)
+"""For so long it is left to processes that can read it; then a person decides."""
+
+
+def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Moment) -> Put | Refused:
+    """
+    Leave a sequence that could be run here, if its payload could be read, to the version that can: no attempt is burned.
+
+    Args:
+        lock: The record.
+        reason: Why it can't be read, as a sentence.
+        since: When the payload was ready to be run; None: not known.
+        nonce: Recognises this decision.
+        at: Moment.
+
+    Returns:
+        Refused UNHANDLED; or, after ``LEFT``, Put with QUARANTINED and an alert owed.
+    """
+    if since is None or at.now < since + LEFT:
+        return Refused(Outcome.UNHANDLED, reason)
+    owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
+    # Nobody has it: no former attempt may settle it, and no log is to be asked about one.
+    ended = {"status": Status.QUARANTINED, "holder": None, "settled_by": nonce, "wait_until": None, "parked": None}
+    return Put(writes.with_due(owing, at, **ended), Outcome.QUARANTINED)
