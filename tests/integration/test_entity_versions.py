@@ -21,16 +21,16 @@ URL = "https://parcels.test"
 READ = {"X-CloudTasks-TaskRetryCount": "3", "X-CloudTasks-QueueName": "q"}
 
 
-class Old(LockedModel, collection="parcels", extra="forbid"):
+class Old(LockedModel, collection="crates", extra="forbid"):
     weight: int = 1
 
 
-class New(LockedModel, collection="parcels", extra="forbid"):
+class New(LockedModel, collection="crates", extra="forbid"):
     weight: int = 1
     fragile: bool = True
 
 
-class Invoice(LockedModel, collection="customers/{customer}/invoices"):
+class Invoice(LockedModel, collection="buyers/{customer}/invoices"):
     customer: str
     amount: int = 0
 
@@ -43,7 +43,7 @@ class Instance:
     def __init__(self, cloud: OncetaskCloud, model: type[LockedModel]) -> None:
         self.cloud, self.model = cloud, model
         self.locker = Locker(config=Config(base_url=URL))
-        self.app = Flask("parcels")
+        self.app = Flask("crates")
         cloud.use(self.locker)
         self.ran: list[Any] = []
         self.act: Any = lambda entity, attempt: None
@@ -78,7 +78,7 @@ class Instance:
         """
         The record of the parcel.
         """
-        return self.locker.show("parcels/1")
+        return self.locker.show("crates/1")
 
     @property
     def written_by(self) -> str | None:
@@ -161,7 +161,7 @@ def test_whatever_saves_fields_stores_their_fingerprint(old: Instance, new: Inst
     new.locker.complete(new.locker.get(New, "1"))
     join = transactional(lambda transaction: new.locker.schedule(entity, "/parcel", transaction=transaction))
     entity = new.locker.get(New, "1")
-    new.locker.client.document("parcels/1").update({"lock.fingerprint": DELETE_FIELD})
+    new.locker.client.document("crates/1").update({"lock.fingerprint": DELETE_FIELD})
     join(new.locker.client.transaction())
     assert (new.lock.sequence, new.written_by) == (6, two)
 
@@ -173,7 +173,7 @@ def test_fields_that_do_not_fit_are_a_failed_attempt_as_ever(old: Instance, new:
     and leaves the one that is there.
     """
     new.locker.schedule(New(id="1"), "/parcel")
-    document = new.locker.client.document("parcels/1")
+    document = new.locker.client.document("crates/1")
     instance = new if how == "the same" else old
     match how:
         case "the same":
@@ -195,7 +195,7 @@ def test_after_seven_days_a_person_decides(old: Instance, new: Instance) -> None
     new.cloud.clock.advance(8 * 86_400)
     assert old.outcome() == "unhandled"
     since = {"sequence": 1, "token": 0, "at": new.cloud.clock_now() - timedelta(days=7)}
-    new.locker.client.document("parcels/1").update({"lock.readyAt": since})
+    new.locker.client.document("crates/1").update({"lock.readyAt": since})
     assert old.outcome() == "quarantined"
     assert (new.lock.status, len(new.cloud.alerts.sent)) == (Status.QUARANTINED, 1)
     new.locker.resolve(New, "1", "run")
@@ -212,16 +212,16 @@ def test_after_seven_days_a_person_decides(old: Instance, new: Instance) -> None
             Invoice(id="7", customer="ann"),
             "/parcel",
             (
-                "customers/ann/invoices/7 is a document of Invoice ('customers/{customer}/invoices'), and this route is that "
-                "of New ('parcels')"
+                "buyers/ann/invoices/7 is a document of Invoice ('buyers/{customer}/invoices'), and this route is that "
+                "of New ('crates')"
             ),
         ),
         (
             New(id="1"),
             "/invoice",
             (
-                "parcels/1 is a document of New ('parcels'), and this route is that of Invoice "
-                "('customers/{customer}/invoices')"
+                "crates/1 is a document of New ('crates'), and this route is that of Invoice "
+                "('buyers/{customer}/invoices')"
             ),
         ),
     ],
@@ -232,7 +232,7 @@ def test_delivery_at_the_route_of_another_model_is_refused_before_the_claim(
     """
     Nothing is read or written, a person is told; at its own route it runs.
     """
-    monkeypatch.setitem(MODELS, "parcels", New)
+    monkeypatch.setitem(MODELS, "crates", New)
     own = "/invoice" if route == "/parcel" else "/parcel"
     new.locker.schedule(entity, own)
     firestore = new.cloud.local.firestore
@@ -247,9 +247,7 @@ def test_delivery_at_the_route_of_another_model_is_refused_before_the_claim(
 
 
 def test_delivery_of_no_known_model_is_refused_too(new: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(MODELS, "parcels")
+    monkeypatch.delitem(MODELS, "crates")
     new.locker.schedule(New(id="1"), "/parcel")
     reason = new.post("/invoice").json["reason"]
-    assert reason.startswith(
-        "parcels/1 is a document of no model that is known here, and this route is that of Invoice"
-    )
+    assert reason.startswith("crates/1 is a document of no model that is known here, and this route is that of Invoice")

@@ -8,12 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from gcp_oncetask import lease
+from gcp_oncetask import UsageError, lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
 from gcp_oncetask.delivery import Delivery, Outcome
+from gcp_oncetask.fingerprints import fingerprint
+from gcp_oncetask.job import unfit
 from gcp_oncetask.lease import keys, retention, writes
-from gcp_oncetask.record import Event, Lock, Result, Status, superseded
+from gcp_oncetask.record import Event, Fingerprint, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
 from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
@@ -374,6 +377,81 @@ def test_paused_generator_is_not_due() -> None:
     assert resumed.lock.due is not None
     assert isinstance(lease.resume(resumed.lock, moment()), Refused)
     assert isinstance(lease.pause(leased(status=Status.COMPLETED), moment()), Refused)
+
+
+# --- payloads of another version --------------------------------------------------------------------------------------
+
+
+READY = {
+    "unknown": None,
+    "for less": NOW - timedelta(days=7) + timedelta(microseconds=1),
+    "for seven days": NOW - timedelta(days=7),
+    "for longer": NOW - timedelta(days=8),
+}
+
+
+def left(case: dict[str, str]) -> str:
+    """
+    What becomes of a payload in *case*.
+    """
+
+    class Model(BaseModel):
+        """
+        Of this version.
+        """
+
+    def read() -> None:
+        if case["payload"] != "fits":
+            raise UsageError("it does not fit")
+
+    written = {"ours": fingerprint(Model), "another": "another", "not known": None}[case["written by"]]
+    reason = unfit(written, Model, read)
+    if reason is None:
+        return "granted" if case["payload"] == "fits" else "granted: a failed attempt"
+    decision = lease.left(scheduled(), reason, READY[case["ready"]], "n", moment())
+    if isinstance(decision, Put):
+        lock = decision.lock
+        assert (lock.status, lock.holder, lock.token, len(lock.owed)) == (Status.QUARANTINED, None, 6, 1)
+    return str(decision.outcome)
+
+
+def test_payloads_of_another_version() -> None:
+    cases = combinations(
+        **{"written by": ("ours", "another", "not known")}, payload=("fits", "does not fit"), ready=tuple(READY)
+    )
+    decided("lease.left", "decision", cases, left)
+
+
+def test_former_holder_can_not_settle_what_was_put_away() -> None:
+    """
+    Its lease was released long ago; quarantined here means that nobody has it.
+    """
+    released = settled(leased(), Kind.RELEASE).lock
+    away = put(lease.left(released, "r", NOW - timedelta(days=8), "n", moment())).lock
+    assert away.token == FENCE.token
+    assert lease.settle(away, FENCE, Settlement(kind=Kind.COMPLETE, nonce="s"), moment()) == lease.fenced(away, FENCE)
+    told = away.but(owed=())
+    assert writes.with_due(told, moment()).due is None
+
+
+@pytest.mark.parametrize(("written", "kept"), [("5", "6"), ("4", "4"), ("0" * 64, "0" * 64)])
+def test_reset_runs_the_same_fields_again(written: str, kept: str) -> None:
+    """
+    An entity's fingerprint names its sequence, and goes on with them; a payload's stays, and one that did not count never does.
+    """
+    ended = leased(status=Status.FAILED, scheduled_by="s", fingerprint=Fingerprint(written, "m"))
+    again = put(lease.reset(ended, "n", moment())).lock
+    assert (again.sequence, again.fingerprint) == (6, Fingerprint(kept, "m"))
+
+
+def test_settlement_in_the_log_has_its_fingerprint() -> None:
+    """
+    That of an older release has none.
+    """
+    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=TARGET, fingerprint=Fingerprint("d", "m"))
+    assert Settlement.from_data(how.to_data()) == how
+    older = {name: value for name, value in how.to_data().items() if name != "fingerprint"}
+    assert Settlement.from_data(older) == how._replace(fingerprint=None)
 
 
 # --- batches, due times, tombstones -----------------------------------------------------------------------------------
