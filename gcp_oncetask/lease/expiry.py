@@ -119,7 +119,7 @@ def look(lock: Lock, at: Moment) -> Look:
             return Look("put", Put(writes.with_due(lock, at)))
         case Status.LEASED:
             return Look("judge")
-        case Status.QUARANTINED if lock.holder is not None and at.read < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
+        case Status.QUARANTINED if at.read < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
             return Look("judge")
         case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
             return Look("erase", erased(lock, at))

@@ -97,7 +97,7 @@ def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
             granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
             # The estimate is never late, so the sweeper would come a little early: give it a second.
             times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
-        case Status.QUARANTINED if lock.holder is not None and at.now < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
+        case Status.QUARANTINED if at.now < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
             times.append(at.now + timedelta(minutes=5))
         case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
             times.append(at.now + timedelta(seconds=lock.erase_seconds))

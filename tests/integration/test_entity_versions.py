@@ -158,7 +158,9 @@ def test_whatever_saves_fields_stores_their_fingerprint(old: Instance, new: Inst
     new.locker.reset(New, "1")
     assert (new.lock.sequence, new.written_by) == (5, two)
     assert old.outcome() == "unhandled"
+    new.locker.client.document("crates/1").update({"lock.fingerprint": DELETE_FIELD})
     new.locker.complete(new.locker.get(New, "1"))
+    assert (new.lock.status, new.written_by) == (Status.COMPLETED, two)
     join = transactional(lambda transaction: new.locker.schedule(entity, "/parcel", transaction=transaction))
     entity = new.locker.get(New, "1")
     new.locker.client.document("crates/1").update({"lock.fingerprint": DELETE_FIELD})

@@ -430,8 +430,20 @@ def test_former_holder_can_not_settle_what_was_put_away() -> None:
     away = put(lease.left(released, "r", NOW - timedelta(days=8), "n", moment())).lock
     assert away.token == FENCE.token
     assert lease.settle(away, FENCE, Settlement(kind=Kind.COMPLETE, nonce="s"), moment()) == lease.fenced(away, FENCE)
-    told = away.but(owed=())
-    assert writes.with_due(told, moment()).due is None
+
+
+@pytest.mark.parametrize("timeout", [630.0, 30 * 86_400.0])
+def test_no_log_is_asked_about_what_was_put_away(timeout: float) -> None:
+    """
+    As it is about a quarantined attempt until an hour after its timeout: this one may never have been granted.
+    """
+    waits = scheduled(granted_at=None, timeout_seconds=timeout)
+    away = put(lease.left(waits, "r", NOW - timedelta(days=8), "n", moment())).lock
+    told = writes.with_due(away.but(owed=()), moment())
+    assert told.due is None
+    looked = lease.look(told.but(due="E/push/000/1"), moment())
+    assert looked.put is not None
+    assert looked.put.lock == told
 
 
 @pytest.mark.parametrize(("written", "kept"), [("5", "6"), ("4", "4"), ("0" * 64, "0" * 64)])
