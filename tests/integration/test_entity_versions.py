@@ -195,6 +195,7 @@ def test_after_seven_days_a_person_decides(old: Instance, new: Instance) -> None
     """
     new.locker.schedule(New(id="1"), "/parcel")
     new.cloud.clock.advance(8 * 86_400)
+    new.locker.client.document("crates/1").update({"lock.readyAt": DELETE_FIELD})
     assert old.outcome() == "unhandled"
     since = {"sequence": 1, "token": 0, "at": new.cloud.clock_now() - timedelta(days=7)}
     new.locker.client.document("crates/1").update({"lock.readyAt": since})
