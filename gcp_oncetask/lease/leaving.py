@@ -33,13 +33,16 @@ def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Moment
     if since is None or at.now < since + LEFT:
         return Refused(Outcome.UNHANDLED, reason)
     owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
+    # Nobody has it: no former attempt may settle it, and no log is to be asked about one, as it would be until then.
+    longest = max(lock.timeout_seconds, lock.run_limit_seconds + lock.lease_seconds) + at.log_grace
+    long_over = at.now - timedelta(seconds=longest) - writes.LATE_EVIDENCE
     away = writes.with_due(
         owing,
         at,
         status=Status.QUARANTINED,
-        # Nobody has it: no former attempt may settle it, and no log is to be asked about one, as it would be until then.
         holder=None,
-        granted_at=at.now - timedelta(seconds=lock.timeout_seconds) - writes.LATE_EVIDENCE,
+        granted_at=long_over,
+        leased_at=long_over,
         settled_by=nonce,
         wait_until=None,
         parked=None,
