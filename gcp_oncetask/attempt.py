@@ -88,6 +88,7 @@ class Attempt:
         model: Digest of the model by which it reads and writes the document; None: it has not read it.
         span: Its span; None without telemetry.
         hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
+        collection: Collection or template of its entity; None: it is of a once-task.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Attempt:
         self.model: str | None = None
         self.span: telemetry.Consuming | None = None
         self.hold: Final = hold
+        self.collection: str | None = None
         self._engine = engine
         self._policy = policy
         self._renewing = renewing
@@ -277,6 +279,7 @@ class Attempt:
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             settlement = self.announce(how, changes)
             try:
+                self._register(how)
                 changed = self._commit_or_without_result(how, changes)
             except StoreError as error:
                 if not error.final:
@@ -300,11 +303,16 @@ class Attempt:
         payload = changes.values.get(DATA_HASH)
         return how if payload is None else how._replace(fingerprint=Fingerprint(payload.string_value, self.model))
 
+    def _register(self, how: Settlement) -> None:
+        if how.kind is Kind.CONTINUE and self.collection is not None:
+            self._engine.registry.register(self.collection)
+
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
         opened = self._open
         assert opened is not None
         if transaction is not opened.transaction:
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
+        self._register(how)
         check_conflicts(opened.snapshot, changes)
         decision = lease.settle(opened.snapshot.lock, self._fence, how, self._engine.moment(opened.snapshot))
         put = self._took(Changed(decision, opened.snapshot))

@@ -55,7 +55,10 @@ class Config:
     )
     verify: Verify = _var("ONCETASK_VERIFY", "token, platform (IAM verified and removed the signature) or off", "token")
     collections: tuple[str, ...] = _var(
-        "ONCETASK_COLLECTIONS", "collections to sweep besides those of registered models, comma-separated", ()
+        "ONCETASK_COLLECTIONS",
+        "collections to sweep besides those of registered models and those in which a process has scheduled, "
+        "comma-separated",
+        (),
     )
     alert_to: tuple[str, ...] = _var(
         "ONCETASK_ALERT_TO", "who is mailed, comma-separated (nobody: alerts are logged)", ()

@@ -7,8 +7,10 @@ Ids begin with two hexadecimal digits of a hash, so that sequential ids make no 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -35,6 +37,7 @@ PULL: Final = "pull."
 """What the lanes of workers begin with."""
 _SAFE: Final = " !$&'()*+,;=@"
 _INSTANT: Final = len("2026-01-01T00:00:00.000000Z")
+_HOLE: Final = re.compile(r"\{[^{}/]+\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,31 @@ def queue_path(env: str, queue: str) -> str:
     """
     digest = hashlib.sha256(f"{env}\n{queue}".encode()).hexdigest()[:2]
     return f"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}"
+
+
+def collection_path(env: str, collection: str) -> str:
+    """
+    Document that registers *collection*, a path or a template. One whose id would be too long is known by its hash.
+
+    Raises:
+        UsageError: The collection is no text.
+    """
+    escaped = _escaped(collection, "collection")
+    digest = hashlib.sha256(f"{env}\n{collection}".encode()).hexdigest()
+    if len(escaped) > LONGEST_ID - len(f"xx:{env}:collection:"):
+        # No escaped collection has a ":" in it.
+        escaped = f"sha256:{digest}"
+    return f"{LOCKS}/{digest[:2]}:{env}:collection:{escaped}"
+
+
+@lru_cache
+def fitting(template: str) -> re.Pattern[str]:
+    """
+    Which paths of documents fit a *template*, such as ``customers/{customer_id}/orders``; of a collection, those of its own
+    documents.
+    """
+    parts = (re.escape(part) for part in _HOLE.split(template))
+    return re.compile("[^/]+".join(parts) + "/[^/]+")
 
 
 def check_resource_key(env: str, kind: str, key: str) -> None:

@@ -29,6 +29,7 @@ from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.smtp import channel_from
+from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
@@ -97,6 +98,7 @@ class Engine:
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
+        self.registry = Registry(self.store, clock, config.env)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
         self.request_log: RequestLog = request_log or CloudRequestLog(
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
@@ -174,6 +176,7 @@ class Engine:
         self._given_firestore = firestore
         self._place.known_project = self._place.known_project or firestore.project
         self.wire.reopen()
+        self.registry = Registry(self.store, self.clock, self.config.env)
 
     def queue_name(self, queue: str | None) -> str:
         """

@@ -63,7 +63,21 @@ LIBRARY: Final[dict[str, Kept]] = {
         single=("lock.parked", "resource", "state"),
         ttl="expireAt",
     ),
-    "onceLocks": Kept(exempt=("key", "waiting", "name", "result", "dataHash", "createdAt", "schema"), ttl="expireAt"),
+    "onceLocks": Kept(
+        exempt=(
+            "key",
+            "waiting",
+            "name",
+            "result",
+            "dataHash",
+            "createdAt",
+            "schema",
+            "collection",
+            "forgottenAt",
+        ),
+        single=("registry",),
+        ttl="expireAt",
+    ),
     "onceSessions": Kept(
         exempt=("id", "env", "kinds", "host", "ttlSeconds", "beatAt"), single=("left", "live"), ttl="expireAt"
     ),
@@ -99,6 +113,17 @@ def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
             settings[kept.ttl] = set()
         overrides.extend(_override(group, field, settings[field], ttl=field == kept.ttl) for field in sorted(settings))
     return {"indexes": [], "fieldOverrides": overrides}
+
+
+def override(group: str, field: str, collections: Iterable[str]) -> dict[str, Any] | None:
+    """
+    What ``definition`` of these *collections* has for a *field* of a collection's name; None: nothing.
+
+    Raises:
+        UsageError: As ``definition``.
+    """
+    made = definition(collections)["fieldOverrides"]
+    return next((each for each in made if _field(each) == (group, field)), None)
 
 
 def _queried(collection: str) -> tuple[str, str]:

@@ -127,6 +127,7 @@ class Entities:
         entity = models.load(self.model, attempt.snapshot, engine.store.reference)
         models.bind(entity, attempt)
         attempt.model = fingerprint(self.model)
+        attempt.collection = self.model.__collection__
         return entity
 
     def changes(self, subject: models.LockedModel, value: Any) -> Changes:

@@ -108,7 +108,8 @@ class Locker(StoredChains):
         transaction: Transaction | None = None,
     ) -> Scheduled:
         """
-        Schedule the next sequence of *entity*: one commit, then one Cloud Task.
+        Schedule the next sequence of *entity*: one commit, then one Cloud Task. The first one in a collection, and then one an
+        hour, reads in the registry by which sweeps find the collection; it is never part of *transaction*.
 
         On the attempt's own entity this is the end of the step: its changed fields are saved, the next step follows.
 
@@ -146,10 +147,16 @@ class Locker(StoredChains):
         engine = self.engine
         target = engine.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
         nonce = engine.clock.nonce()
-        known, loaded, changes = _as_loaded(entity)
+        known, loaded, changed_fields = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | Refused:
             return _written(entity, lease.schedule(seen.lock, loaded, target, nonce, engine.moment(seen)))
+
+        def changes(seen: Snapshot) -> Changes:
+            written = changed_fields(seen)
+            # It is about to be committed: from here on every sweep must know of its collection.
+            engine.registry.register(type(entity).__collection__)
+            return written
 
         path = entity.document_path
         if transaction is not None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gcp_oncetask import keys, lease, telemetry
+from gcp_oncetask import keys, lease, models, telemetry
 from gcp_oncetask.cloud_logging import Remembered
-from gcp_oncetask.decision import Claimant, Fence, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RequestLogError, StoreError
 from gcp_oncetask.evidence import Finding, Holder, Line, Verdict, judge
@@ -145,6 +145,8 @@ def take_over(
     def changes(seen: Snapshot) -> Changes:
         return NO_CHANGES if superseded(seen.lock) else judged.changes
 
+    if judged.settlement is not None and judged.settlement.kind is Kind.CONTINUE:
+        engine.registry.register_path(judged.snapshot.path, models.MODELS)
     # The verdict's fields ride along only with its settlement.
     try:
         changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)

@@ -35,7 +35,7 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.json_data import given_result
 from gcp_oncetask.store.retiring import expiry_of
-from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")
@@ -244,6 +244,7 @@ class StoredChains:
             path,
             "reset",
             lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
+            schedules=True,
         )
         if isinstance(decision, Refused):
             raise refusal(path, decision)
@@ -270,13 +271,14 @@ class StoredChains:
             path,
             "resolve",
             lambda lock, seen: lease.resolve(lock, how, nonce, self.engine.moment(seen), result=kept),
+            schedules=how == "run",
         )
         if isinstance(decision, Refused):
             raise refusal(path, decision)
         return self.dispatched(snapshot) if decision.dispatch else None
 
     def _by_hand(
-        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | Refused]
+        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | Refused], *, schedules: bool = False
     ) -> tuple[Put | Refused, Snapshot]:
         env = self.config.env
 
@@ -289,9 +291,15 @@ class StoredChains:
             late = too_late(expiry_of(seen), self.engine.moment(seen)) if verb in _REVIVING else None
             return late or rule(seen.lock, seen)
 
+        def changes(seen: Snapshot) -> Changes:
+            if schedules:
+                # It is about to be committed: from here on every sweep must know of its collection.
+                self.engine.registry.register_path(seen.path, models.MODELS)
+            return NO_CHANGES
+
         # Read with the server's time, by which a retention is over.
         start = self.engine.store.read(_checked(path)) if verb in _REVIVING else None
-        changed = self.engine.store.change(_checked(path), decide, start=start)
+        changed = self.engine.store.change(_checked(path), decide, start=start, changes=changes)
         decision = changed.decision
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise refusal(path, decision)

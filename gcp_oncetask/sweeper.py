@@ -6,24 +6,23 @@ any number of sweeps at once is harmless.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from gcp_oncetask import courier, keys, lease, models, recovery
+from gcp_oncetask import courier, keys, lease, recovery
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.documents import LOCKS, TASKS
+from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ConfigError, OncetaskError, StoreError
 from gcp_oncetask.lease import features, verbs
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
+from gcp_oncetask.rounds import Round
 from gcp_oncetask.store.codec import Document, encode, get_timestamp
-from gcp_oncetask.store.queries import overdue
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
 from gcp_oncetask.unclaimed import Unclaimed
 
@@ -51,6 +50,7 @@ class Swept:
         newer: Documents that need a newer release; they stay due.
         failed: Documents at which something went wrong; they stay due.
         needs: Features that the newer ones need.
+        collections: Where it looked: paths and templates.
     """
 
     looked: int = 0
@@ -65,6 +65,7 @@ class Swept:
     newer: int = 0
     failed: int = 0
     needs: list[str] = field(default_factory=list, repr=False)
+    collections: tuple[str, ...] = field(default=(), repr=False)
 
     def add(self, unclaimed: Unclaimed) -> None:
         """
@@ -74,51 +75,46 @@ class Swept:
             setattr(self, name, getattr(self, name) + getattr(unclaimed, name))
 
     def __str__(self) -> str:
-        return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if f.repr)
+        numbers = ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if f.repr)
+        return f"{numbers} (in {', '.join(self.collections)})"
 
 
 def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
     """
     Look at every document that is due.
 
+    A collection whose query fails holds up no other one: that is logged at once and raised at the end.
+
     Args:
         locker: Whose environment and database.
-        collections: Paths or templates; None: those of the models known to this process and those configured.
+        collections: Paths or templates; None: the library's own, those in which a process of this environment has scheduled,
+            those of the models known to this process and those configured.
         limit: Documents at most; the rest is left to the next sweep.
 
     Raises:
         ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
-        StoreError: Firestore was unreachable or refused the query.
+        StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
     """
-    swept = Swept()
+    engine = locker.engine
+    around = Round(engine, collections)
+    swept = Swept(collections=around.collections)
     expired: list[Snapshot] = []
-    unclaimed = Unclaimed(locker.engine, partial(_complain, locker.engine))
-    collections = collections or collections_of(locker)
-    for document, read in _all_due(locker.engine, collections):
+    unclaimed = Unclaimed(engine, partial(_complain, engine))
+    for document, read in around.all_due():
         if swept.looked - unclaimed.unasked >= limit:
             break
         swept.looked += 1
-        _guarded(locker.engine, swept, document, read, expired, unclaimed)
+        _guarded(engine, swept, document, read, expired, unclaimed)
         if len(expired) >= BATCH:
-            _judge(locker.engine, swept, expired)
-    _judge(locker.engine, swept, expired)
+            _judge(engine, swept, expired)
+    _judge(engine, swept, expired)
     unclaimed.close()
     swept.add(unclaimed)
-    if LOCKS in collections:
-        swept.handed_over += keys.look_for_forgotten(locker.engine)
+    if LOCKS in around.collections:
+        swept.handed_over += keys.look_for_forgotten(engine)
+    if (error := around.error(swept=swept)) is not None:
+        raise error
     return swept
-
-
-def collections_of(locker: Locker) -> tuple[str, ...]:
-    """
-    The collections that a sweep visits.
-    """
-    return tuple(sorted({TASKS, LOCKS, *models.MODELS, *locker.config.collections}))
-
-
-def _all_due(engine: Engine, collections: tuple[str, ...]) -> Iterator[tuple[Document, datetime]]:
-    for collection in collections:
-        yield from overdue(engine.store, collection, engine.config.env)
 
 
 def _guarded(

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep, values
-from gcp_oncetask.cli import explain, indexes, show
+from gcp_oncetask.cli import explain, indexes, registry, show
 from gcp_oncetask.cli.show import printable
 from gcp_oncetask.documents import TaskName
-from gcp_oncetask.errors import TaskNotFoundError, UsageError
-from gcp_oncetask.sweeper import collections_of
+from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.tasks.data import KIND
 
 
@@ -64,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="a collection to look at, like orders or customers/{customer}/orders (repeatable; else those of once-tasks and "
-        "ONCETASK_COLLECTIONS)",
+        help="a collection to look at, like orders or customers/{customer}/orders (repeatable; else those of once-tasks, "
+        "those in which this environment has scheduled, and ONCETASK_COLLECTIONS)",
     )
     one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
     one.set_defaults(run=_sweep, needs=requirements.STORE, also=requirements.DISPATCH)
@@ -84,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
     explain.add_to(commands)
+    registry.add_to(commands)
     indexes.add_to(commands)
     return parser
 
@@ -115,9 +115,13 @@ def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
 
 
 def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
-    collections = tuple(chosen.collection) or collections_of(locker)
-    swept = sweep(locker, collections=collections, limit=chosen.limit)
-    print(f"{swept} (in {', '.join(collections)})")
+    try:
+        swept = sweep(locker, collections=tuple(chosen.collection), limit=chosen.limit)
+    except StoreError as error:
+        if "swept" in error.facts:
+            print(error.swept)
+        raise
+    print(swept)
     return 1 if swept.failed or swept.damaged or swept.newer else 0
 
 

@@ -5,7 +5,8 @@ indexed string, so that no composite index is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from google.cloud.firestore_v1.types import query as _query
 
 from gcp_oncetask.delivery import instant, parse_instant
-from gcp_oncetask.documents import AFTER, PULL, TASKS, pull_lane
+from gcp_oncetask.documents import AFTER, PULL, TASKS, fitting, pull_lane
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
@@ -178,31 +179,89 @@ def shard_of(snapshot: Snapshot) -> int:
     return int(snapshot.lock.due.split("/")[-2])
 
 
-def overdue(store: Store, collection: str, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
+@dataclass(frozen=True, slots=True)
+class Area:
     """
-    Documents of *collection* that are due, shard by shard, the longest overdue first, each with the time of the read.
+    Where documents that are due are looked for by the same queries.
+
+    Attributes:
+        parent: Document below which the collection is; empty: it is at the root, or it is a group.
+        name: Last part of its path.
+        templates: Of a collection group, which paths count; none: it is one collection.
+    """
+
+    parent: str
+    name: str
+    templates: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> tuple[str, str, bool]:
+        """
+        Parent, name, and whether it is a group.
+        """
+        return self.parent, self.name, bool(self.templates)
+
+    def __str__(self) -> str:
+        return ", ".join(self.templates) or f"{self.parent}/{self.name}".removeprefix("/")
+
+    def has(self, path: str) -> bool:
+        """
+        Whether the document at *path*, which was found in it, counts.
+        """
+        return not self.templates or any(fitting(template).fullmatch(path) for template in self.templates)
+
+
+def areas_of(collections: Iterable[str]) -> list[Area]:
+    """
+    Where the documents of *collections* are: paths, and templates with ``{fields}``, of which those of one name are asked
+    together, by their collection group.
+    """
+    found = []
+    groups: dict[str, list[str]] = {}
+    for collection in sorted(set(collections)):
+        parent, _, name = collection.rpartition("/")
+        if "{" in collection:
+            groups.setdefault(name, []).append(collection)
+        else:
+            found.append(Area(parent, name))
+    return found + [Area("", name, tuple(templates)) for name, templates in groups.items()]
+
+
+def overdue(store: Store, area: Area, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
+    """
+    Documents of *area* that are due, shard by shard, the longest overdue first, each with the time of the read.
 
     Args:
         store: Where.
-        collection: Path of a collection; with ``{fields}`` in it, every collection of its last part's name is looked at.
+        area: Where to look.
         env: Environment.
         page: Documents per query.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    group = "{" in collection
-    parent, _, name = collection.rpartition("/")
-    where = ("" if group else parent, name, group)
     floor = f"{env}/"
-    while (place := _next_place(store, where, floor, env)) is not None:
+    while (place := _next_place(store, area.where, floor, env)) is not None:
         lane = place.split("/")[1]
         if lane.startswith(PULL):
             # Workers look after what they pull; one step goes past all of their lanes.
             floor = f"{env}/{PULL}~"
             continue
-        yield from _due_in(store, where, place, page)
+        now = store.estimate()
+        for document, read in _pages(store, area, f"{place}/", f"{place}/{instant(now)}", page):
+            yield document, read or now
         floor = place + AFTER
+
+
+def with_due(store: Store, area: Area, env: str) -> str | None:
+    """
+    Path of a document in *area* that has a due time, passed or not; None: there is none.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    found = _pages(store, area, f"{env}/", f"{env}{AFTER}", 100 if area.templates else 1)
+    return next((store.wire.path(document.name) for document, _ in found), None)
 
 
 def _next_place(store: Store, where: tuple[str, str, bool], floor: str, env: str) -> str | None:
@@ -210,17 +269,15 @@ def _next_place(store: Store, where: tuple[str, str, bool], floor: str, env: str
     return None if not found else _due_of(found[0]).rsplit("/", 1)[0]
 
 
-def _due_in(store: Store, where: tuple[str, str, bool], place: str, page: int) -> Iterator[tuple[Document, datetime]]:
-    floor = f"{place}/"
-    now = store.estimate()
-    ceiling = f"{place}/{instant(now)}"
+def _pages(store: Store, area: Area, floor: str, ceiling: str, page: int) -> Iterator[tuple[Document, datetime | None]]:
     seen: set[str] = set()
     while True:
-        found, read = _query_due(store, where, floor, ceiling, page)
+        found, read = _query_due(store, area.where, floor, ceiling, page)
         fresh = [document for document in found if document.name not in seen]
         for document in fresh:
             seen.add(document.name)
-            yield document, read or now
+            if area.has(store.wire.path(document.name)):
+                yield document, read
         if len(found) < page:
             return
         floor = _due_of(found[-1])

@@ -392,6 +392,33 @@ class Store:
                 return update.applied(response.write_results[0])
         return None
 
+    def ensure(self, path: str, wanted: Callable[[Snapshot], Any | None]) -> None:
+        """
+        Let the document at *path* be as it must be, whoever else sees to that at the same time.
+
+        Args:
+            path: The document.
+            wanted: The request that makes it so, on condition that nobody has written it since the reading; None: it is so.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        failed: Mark | None = None
+        tries = 0
+        while (request := wanted(self.read(path))) is not None:
+            try:
+                self.wire.commit(request)
+            except WireError as error:
+                tries += 1
+                now = self._clock.mark()
+                failed = failed or now
+                if error.fate is Fate.REFUSED or elapsed(failed, now) >= self._patience:
+                    raise error.translated(f"writing {path}", unknown=False) from error
+                # Another one was quicker, or the answer was lost: the next reading tells.
+                self._pause(tries)
+            else:
+                return
+
     def _gave_up(self, path: str, error: WireError, *, unsure: bool) -> Exception:
         if unsure or error.fate is not Fate.CONTENTION:
             return error.translated(f"writing {path}", unknown=unsure)

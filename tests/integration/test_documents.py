@@ -47,16 +47,16 @@ class Daily(TaskData, kind="doc-daily"):
 
 def documented(collection: str) -> dict[str, str]:
     """
-    Field -> type, by the table of a collection.
+    Field -> type, by the tables of a collection.
     """
-    section = PAGE.split(f"## `{collection}/")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+    sections = [section.split("\n## ")[0] for section in PAGE.split(f"## `{collection}/")[1:]]
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", "\n".join(sections), re.MULTILINE))
 
 
 @pytest.fixture
 def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     """
-    Documents after tasks of every sort: with a key and waiting for it, recurring, kept, erased.
+    Documents after tasks of every sort: with a key and waiting for it, recurring, kept, erased; and of the registry.
     """
     manager = TaskManager(Locker(config=Config(base_url="https://docs.test")))
     app = Flask("documents")
@@ -68,6 +68,9 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     manager.create_tasks([Note(text="a"), Note(text="b"), Rubbing(text="c"), Daily(text="d")])
     oncetask_cloud.advance(days=3)
     oncetask_cloud.sweep()
+    for collection in ("orders", "shops/{shop}/branches"):
+        manager.locker.engine.registry.register(collection)
+    manager.locker.engine.registry.forget("orders")
     return dict(oncetask_cloud.local.firestore.documents(oncetask_cloud.local.project))  # type: ignore[union-attr]  # it is the embedded one
 
 

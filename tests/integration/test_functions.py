@@ -18,7 +18,9 @@ from google.cloud.firestore import Client
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.ports import free_port
 from gcp_oncetask import Config, Locker
+from gcp_oncetask.documents import collection_path
 from gcp_oncetask.tasks import TaskManager
+from tests.support.branches import Branch
 from tests.support.functions import ROOT, as_json, post, send_written, serving, stored
 from tests.support.orders import Order
 from tests.support.parcels import Parcel
@@ -41,7 +43,6 @@ class World:
             "ONCETASK_BASE_URL": self.url,
             "ONCETASK_SERVICE_ACCOUNT": ACCOUNT,
             "ONCETASK_DATABASE": database,
-            "ONCETASK_COLLECTIONS": "orders",
             "ONCETASK_DISPATCH_GRACE_SECONDS": "30",
         }
         self.locker = Locker(config=Config.from_env(self.environment))
@@ -140,16 +141,24 @@ def test_refusing_queue_does_not_fail_the_function(world: World, dispatch: str) 
 
 def test_sweep_dispatches_what_is_overdue(world: World) -> None:
     """
-    Cloud Scheduler's request sweeps the configured collections of the configured database.
+    Cloud Scheduler's request sweeps all collections in which somebody has scheduled, in the configured database, though the
+    function has imported no model; one that can't be asked fails the call when the others are done.
     """
     hasty = Locker(config=Config.from_env({**world.environment, "ONCETASK_DISPATCH_GRACE_SECONDS": "0.001"}))
     world.cloud.faults.fail("CreateTask", times=2)
     assert not hasty.schedule(Order(id="4"), "/tasks/order").dispatched
+    header = {"X-CloudScheduler-JobName": "firebase-schedule-sweep"}
     with serving("sweep", world.environment) as url:
-        status, _ = post(url, headers={"X-CloudScheduler-JobName": "firebase-schedule-sweep"})
+        assert post(url, headers=header)[0] == 200
+        assert len(world.names("4")) == 1
+        world.cloud.faults.fail("CreateTask", times=2)
+        assert not hasty.schedule(Branch(id="4b", shop="7"), "/tasks/branch").dispatched
+        hasty.engine.registry.register("an/odd")
+        status, _ = post(url, headers=header)
 
-    assert status == 200
-    assert len(world.names("4")) == 1
+    world.client.document(collection_path("DEFAULT", "an/odd")).delete()
+    assert status == 500
+    assert [task for task in world.cloud.tasks.tasks() if "branches%2F4b&" in task.http_request.url]
 
 
 def test_task_queue_function_serves_the_handlers(world: World) -> None:

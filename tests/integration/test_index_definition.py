@@ -76,6 +76,10 @@ def of_store(query: Callable[[Store], Any]) -> Callable[[InProcessCloud], Any]:
 QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "what is due of the once-tasks": (swept("onceTasks"), ("onceTasks", "lock.due")),
     "what is due of the named locks": (swept("onceLocks"), ("onceLocks", "lock.due")),
+    "collections of the registry": (
+        lambda cloud: made(cloud).engine.registry.all(),
+        ("onceLocks", "registry"),
+    ),
     "what is due of a collection": (swept("orders"), ("orders", "lock.due")),
     "what is due of a subcollection": (swept("shops/berlin/orders"), ("orders", "lock.due")),
     "what is due of a template": (swept("customers/{customer_id}/invoices"), ("invoices", "lock.due")),

@@ -349,6 +349,7 @@ def test_contents_switched_off_cost_one_read(oncetask_cloud: OncetaskCloud) -> N
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(URL, shop.app)
         shop.locker.engine.store.estimate()
+        shop.locker.engine.registry.register("orders")
         firestore = oncetask_cloud.local.firestore
         firestore.reset_counts()
         shop.locker.schedule(Order(id=f"o{len(note)}", note=note), "/tasks/order")
@@ -426,7 +427,7 @@ def test_command_line_shows_cancels_resets_and_sweeps(cloud_on_ports: OncetaskCl
     assert gone.returncode == 1
     assert gone.stderr.startswith("gcp_oncetask: orders/nobody does not exist or was never scheduled.")
     assert cli(cloud_on_ports, "resolve", "orders/42", "run").returncode == 1
-    assert cli(cloud_on_ports, "sweep").stdout.endswith("(in onceLocks, onceTasks)\n")
+    assert cli(cloud_on_ports, "sweep").stdout.endswith("(in onceLocks, onceTasks, orders)\n")
     assert "not the path of a document" in cli(cloud_on_ports, "show", "orders").stderr
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
-from gcp_oncetask.documents import TaskName, key_path
+from gcp_oncetask.documents import TaskName, collection_path, key_path
 from gcp_oncetask.locks.arguments import Calls, digest, document_id
 from gcp_oncetask.tasks.data import TaskData, hash_of
 
@@ -233,13 +233,22 @@ DOCUMENTS: Final = [
         key_path("DEFAULT", "a/b:c%d é 日 !$&'()*+,;=@"),
         "onceLocks/07:DEFAULT:key:a%2Fb%3Ac%25d %C3%A9 %E6%97%A5 !$&'()*+,;=@",
     ),
+    (collection_path("DEFAULT", "orders"), "onceLocks/40:DEFAULT:collection:orders"),
+    (
+        collection_path("DEFAULT", "customers/{customer_id}/orders"),
+        "onceLocks/07:DEFAULT:collection:customers%2F%7Bcustomer_id%7D%2Forders",
+    ),
+    (
+        collection_path("DEFAULT", "x" * 1500),
+        "onceLocks/48:DEFAULT:collection:sha256:48abbd4b02471e1ab77d4e94ebf016590b24c5b4b22a809e9a7d04830b107c84",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("found", "recorded"), DOCUMENTS)
 def test_documents_keep_their_recorded_names(found: str, recorded: str) -> None:
     """
-    Of locks, functions that run once, once-tasks and resource keys.
+    Of locks, functions that run once, once-tasks, resource keys and registered collections.
     """
     assert found == recorded
 

@@ -1,0 +1,68 @@
+"""
+``collections``: those that sweeps visit because a process has scheduled there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from gcp_oncetask import requirements, words
+from gcp_oncetask.cli.show import printable
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.locker import Locker
+from gcp_oncetask.store.registry import Registered
+
+
+def add_to(commands: Any) -> None:
+    """
+    Add the commands to the parser's *commands*.
+    """
+    group: argparse.ArgumentParser = commands.add_parser(
+        "collections", help="those in which this environment has scheduled, and which its sweeps visit"
+    )
+    parsers = group.add_subparsers(required=True, metavar="COMMAND")
+    one = parsers.add_parser("list", help="print them, one a line")
+    one.set_defaults(run=_list, needs=requirements.STORE)
+    one = parsers.add_parser(
+        "forget",
+        help="let sweeps leave one out, from a day later on; the next schedule there undoes it",
+        description="Let sweeps leave a collection out, from a day later on. Refused while a document there has a due time; "
+        "undone by the next schedule there, by whichever process, and by a sweep that finds a due time.",
+    )
+    one.add_argument("template", help="as it is listed, like orders or customers/{customer_id}/orders")
+    one.set_defaults(run=_forget, needs=requirements.STORE)
+
+
+def _list(locker: Locker, _: argparse.Namespace) -> int:
+    for each in locker.engine.registry.all()[0]:
+        print(printable(_said(each)))
+    return 0
+
+
+def _said(each: Registered) -> str:
+    if each.forgotten_at is None or each.swept_until is None:
+        return each.collection
+    return f"{each.collection} (forgotten at {instant(each.forgotten_at)}, swept until {instant(each.swept_until)})"
+
+
+def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
+    registry, template = locker.engine.registry, chosen.template
+    known = {each.collection: each for each in registry.all()[0]}
+    if template not in known:
+        return _refused(
+            f"{template!r} is not registered in environment {locker.config.env}.{words.hint(template, known)}"
+        )
+    if known[template].forgotten_at is None:
+        if (path := registry.due_in(template)) is not None:
+            return _refused(f"{template} is not forgotten: {path} has a due time. Nothing was written.")
+        registry.forget(template)
+        known = {each.collection: each for each in registry.all()[0]}
+    print(printable(_said(known.get(template, Registered(template)))))
+    return 0
+
+
+def _refused(text: str) -> int:
+    print(printable(f"gcp_oncetask: {text}"), file=sys.stderr)
+    return 1
