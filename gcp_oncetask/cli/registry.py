@@ -54,11 +54,12 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
         return _refused(
             f"{template!r} is not registered in environment {locker.config.env}.{words.hint(template, known)}"
         )
-    if known[template].forgotten_at is None:
-        if (path := registry.due_in(template)) is not None:
-            return _refused(f"{template} is not forgotten: {path} has a due time. Nothing was written.")
-        registry.forget(template)
-        known = {each.collection: each for each in registry.all()[0]}
+    if (path := registry.due_in(template)) is not None:
+        return _refused(
+            f"{template} can be forgotten when nothing is due there: {path} has a due time. Nothing was written."
+        )
+    registry.forget(template)
+    known = {each.collection: each for each in registry.all()[0]}
     print(printable(_said(known.get(template, Registered(template)))))
     return 0
 

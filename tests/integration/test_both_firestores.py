@@ -22,6 +22,7 @@ from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute
 from gcp_oncetask.job import Entities, Job
+from tests.support.branches import Branch
 from tests.support.orders import URL, Order, Shop, make_shop
 from tests.support.patience import patient
 
@@ -237,17 +238,42 @@ def test_sweep_finds_what_is_due_in_collections_and_groups(local: LocalCloud, sh
     """
     The sweep's range query finds an overdue document by collection and by collection group, and only that.
     """
-    local.faults.fail("CreateTask", times=2)
+    local.faults.fail("CreateTask", times=4)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
+    shop.locker.schedule(Branch(id="42", shop="7"), "/tasks/branch")
     waiter: Any = threading.Event()
     waiter.wait(0.2)
     engine = shop.locker.engine
     shown = sweep(shop.locker, collections=("elsewhere",))
     assert shown.looked == 0
 
-    assert sweep(shop.locker, collections=("{any}/orders",)).looked == 1
+    assert sweep(shop.locker, collections=("malls/{any}/branches",)).looked == 0
+    assert sweep(shop.locker, collections=("shops/{shop}/branches",)).looked == 1
+    assert sweep(shop.locker, collections=("orders",)).looked == 1
     engine.config = replace(engine.config, env="OTHER")
     assert sweep(shop.locker, collections=("orders",)).looked == 0
+
+
+def test_collection_is_registered_forgotten_and_remembered(shop: Shop) -> None:
+    """
+    By two processes, each of which finds what the other one has written; times are the server's.
+    """
+    engine, other = shop.locker.engine, make_shop(shop.locker.config).locker.engine
+    for each in (engine, other):
+        each.registry.register("orders")
+    [made], _ = engine.registry.all()
+    engine.registry.forget("orders")
+    other.registry.forget("orders")
+    [forgotten], now = engine.registry.all()
+    other.registry.register("orders")
+    [remembered], _ = engine.registry.all()
+
+    assert made == remembered == ("orders", None)
+    assert forgotten.forgotten_at is not None
+    assert forgotten.forgotten_at <= now
+    document = next(iter(shop.locker.client.collection("onceLocks").stream())).to_dict()
+    assert document.pop("createdAt") < forgotten.forgotten_at
+    assert document == {"registry": "DEFAULT", "collection": "orders", "schema": 1}
 
 
 def test_named_lock_is_held_refreshed_taken_over_and_retired(local: LocalCloud, shop: Shop) -> None:

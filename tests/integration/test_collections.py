@@ -546,13 +546,22 @@ def test_refused_query_of_the_librarys_own(group: str, field: str) -> None:
     assert locker.show("errands/1").dispatches == 2
 
 
-def test_outage_is_told_of_every_collection(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "The index can't be reached"),
+        (grpc.StatusCode.FAILED_PRECONDITION, "The database is in Datastore Mode"),
+    ],
+)
+def test_failure_of_another_sort_is_told_as_it_is(
+    oncetask_cloud: OncetaskCloud, locker: Locker, code: grpc.StatusCode, message: str
+) -> None:
     """
     Unreachable is no reason to leave the rest out, and no index is to blame.
     """
     undispatched(oncetask_cloud, locker, Visit(id="1", customer_id="7"))
     oncetask_cloud.clock.advance(120)
-    oncetask_cloud.faults.fail("RunQuery", times=1)
+    oncetask_cloud.faults.fail("RunQuery", times=1, code=code, message=message)
     with pytest.raises(StoreError) as failed:
         sweep(locker, collections=(TEMPLATE, "errands", "onceTasks"))
 
@@ -640,7 +649,9 @@ def test_a_person_lists_and_forgets(cloud_on_ports: OncetaskCloud, locker: Locke
     for template, path in ((TEMPLATE, "customers/7/errands/1"), ("errands", "errands/1")):
         code, out, err = operator.types("collections", "forget", template)
         assert (code, out) == (1, "")
-        assert f"{template} is not forgotten: {path} has a due time. Nothing was written." in err
+        assert (
+            f"{template} can be forgotten when nothing is due there: {path} has a due time. Nothing was written." in err
+        )
     code, _, err = operator.types("collections", "forget", "errand")
     assert (code, "Did you mean errands?" in err) == (1, True)
     locker.cancel(Errand, "1")
