@@ -131,7 +131,7 @@ def _guarded(
         _set_aside(engine, path, document, str(error))
         return
     if features.unknown(snapshot.lock):
-        _leave_alone(swept, snapshot)
+        _leave_alone(engine, swept, snapshot)
         return
     try:
         _one(engine, swept, snapshot, expired, unclaimed)
@@ -147,7 +147,7 @@ def _guarded(
         _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
 
 
-def _leave_alone(swept: Swept, snapshot: Snapshot) -> None:
+def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
     """
     A record that this release does not understand: told once for each feature, and not counted against the limit.
     """
@@ -155,9 +155,10 @@ def _leave_alone(swept: Swept, snapshot: Snapshot) -> None:
         if feature in swept.needs:
             continue
         swept.needs.append(feature)
-        LOGGER.error(
-            "%s needs %r, which this release does not know; it and all like it are left to a newer release: deploy it here too",
-            snapshot.path,
+        about = engine.about(snapshot)
+        about.log(
+            logging.ERROR,
+            "it needs %r, which this release does not know; it and all like it are left to a newer one: deploy that here too",
             feature,
         )
     swept.newer += 1
