@@ -27,6 +27,7 @@ LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
 DATA_HASH: Final = "dataHash"
 """Field of a once-task: hash of its payload."""
+_BELOW_LOCKS: Final = f"{LOCKS}/"
 AFTER: Final = "0"
 """The character after "/": sorts behind everything that begins with a prefix and a slash."""
 PUSH: Final = "push"
@@ -116,6 +117,13 @@ def fitting(template: str) -> re.Pattern[str]:
     """
     parts = (re.escape(part) for part in _HOLE.split(template))
     return re.compile("[^/]+".join(parts) + "/[^/]+")
+
+
+def is_key(path: str) -> bool:
+    """
+    Whether the document at *path* is that of a resource key.
+    """
+    return path.startswith(_BELOW_LOCKS) and path.split(":", 3)[2:3] == ["key"]
 
 
 def check_resource_key(env: str, kind: str, key: str) -> None:

@@ -27,6 +27,7 @@ Every exception of the library, grouped by what the catcher does.
     |-- DeliveryError           the request is not one of ours
     `-- BackendError            a service said no: try later; __cause__ is its own error
         |-- StoreError
+        |   `-- DamagedError     what is stored is not our record: a person repairs it
         |-- DispatchError
         |-- RequestLogError
         |-- IdentityError
@@ -212,6 +213,18 @@ class BackendError(OncetaskError):
 class StoreError(BackendError):
     """
     Firestore was unreachable or refused; ``unknown`` tells whether the write may still be applied.
+    """
+
+
+class DamagedError(StoreError):
+    """
+    The lock of a document is damaged, say by a change by hand: until a person repairs it, nothing can be done with it.
+
+    Attributes:
+        document: Path of the document.
+        field: The attribute in question, as it is stored; ``lock``: the whole.
+        trouble: What is wrong with it, as the end of a sentence.
+        env: Environment of the document; None: it can't be read.
     """
 
 

@@ -16,6 +16,8 @@ from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.values import Duration
 
 _MOST_GROWTH: Final = 1000.0
+_NUMBERS: Final = {"exponential": ("initial", "multiplier", "maximum", "jitter"), "fixed": ("delay",)}
+"""What each kind of policy is kept with."""
 
 
 @runtime_checkable
@@ -155,6 +157,23 @@ def to_data(policy: RetryPolicy | None) -> dict[str, Any] | None:
             return {"kind": "fixed", "delay": 0.0}
 
 
+def check_data(data: dict[str, Any]) -> None:
+    """
+    Refuse a policy that no release has kept with ``to_data``.
+
+    Raises:
+        ValueError, TypeError: It has another form.
+    """
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in _NUMBERS:
+        raise ValueError(f"its kind is {kind!r:.60}")
+    for name in _NUMBERS[kind]:
+        number = data.get(name)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+            raise ValueError(f"its {name} is {number!r:.60}")
+    delay_of(data, 1, 0.0)
+
+
 def delay_of(data: dict[str, Any], attempt: int, chance: float) -> float:
     """
     Seconds to wait after *attempt* whose holder died, by a policy kept with ``to_data``.
@@ -168,4 +187,4 @@ def delay_of(data: dict[str, Any], attempt: int, chance: float) -> float:
             jitter=data["jitter"],
         )
         return policy.next_delay(attempt, None, chance).total_seconds()
-    return float(data.get("delay", 0.0))
+    return min(float(data.get("delay", 0.0)), values.LONGEST)

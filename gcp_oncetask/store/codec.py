@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeAlias
 
 from google.cloud.firestore import GeoPoint
@@ -20,7 +21,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
-from gcp_oncetask.errors import StoreError, UsageError
+from gcp_oncetask.errors import DamagedError, UsageError
 from gcp_oncetask.ordered import arranged
 from gcp_oncetask.record import (
     DEFAULTS,
@@ -35,6 +36,8 @@ from gcp_oncetask.record import (
     Since,
     Status,
 )
+from gcp_oncetask.store import forms
+from gcp_oncetask.values import LATEST
 
 Value: TypeAlias = Any
 """A plain ``google.firestore.v1.Value``; the generated classes have no types."""
@@ -47,6 +50,15 @@ DocumentType: Final = _document.Document.pb()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
+_LATEST: Final = round((LATEST - _EPOCH).total_seconds())
+_MOST: Final = 2**62
+"""No number of a record comes near it; one that is counted on from there would leave 64 bits."""
+_STATUSES: Final = {str(status): status for status in Status}
+WHOLE: Final = "lock"
+"""What an error names instead of an attribute if the lock is no map."""
+_LONGEST_SHOWN: Final = 60
+_LONGEST_TROUBLE: Final = 200
+_MOST_TOLD: Final = 3
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -337,68 +349,155 @@ def _text(value: Value) -> str:
     return text if text or value.WhichOneof("value_type") == "string_value" else _odd(value)
 
 
+def _status(value: Value) -> Status:
+    return _STATUSES.get(value.string_value) or Status(_text(value))
+
+
 def _number(value: Value) -> int:
     number: int = value.integer_value
-    return number if number or value.WhichOneof("value_type") == "integer_value" else _odd(value)
+    if 0 < number < _MOST:
+        return number
+    return number if number == 0 and value.WhichOneof("value_type") == "integer_value" else _odd(value)
+
+
+def _flag(value: Value) -> bool:
+    flag: bool = value.boolean_value
+    return flag if flag or value.WhichOneof("value_type") == "boolean_value" else _odd(value)
 
 
 def _seconds(value: Value) -> float:
     found: float = decode(value)
-    return found if type(found) in (int, float) else _odd(value)
+    return found if type(found) in (int, float) and 0 <= found <= forms.LONGEST else _odd(value)
 
 
 def _instant(value: Value) -> datetime:
-    return get_timestamp(value.timestamp_value) if value.HasField("timestamp_value") else _odd(value)
+    stamp = value.timestamp_value
+    known = stamp.seconds < _LATEST and value.HasField("timestamp_value")
+    return get_timestamp(stamp) if known else _odd(value)
 
 
 def _odd(value: Value) -> NoReturn:
-    raise TypeError(f"it is {decode(value)!r}")
+    raise TypeError(f"it is {_shown(value)}")
+
+
+def _shown(value: Value) -> str:
+    match value.WhichOneof("value_type"):
+        case "string_value":
+            return repr(value.string_value[:_LONGEST_SHOWN])
+        case "map_value":
+            return "a map"
+        case "array_value":
+            return "a list"
+        case "bytes_value":
+            return "bytes"
+        case None | "null_value":
+            return "null"
+    return repr(decode(value))
+
+
+def _list(value: Value) -> Iterable[Value]:
+    items: Iterable[Value] = value.array_value.values
+    return items if value.HasField("array_value") else _odd(value)
+
+
+def _inner(value: Value) -> _Inner:
+    return _Inner(value.map_value.fields) if value.HasField("map_value") else _odd(value)
+
+
+class _Inner:
+    """
+    A map inside the lock; reading what it lacks changes nothing.
+    """
+
+    def __init__(self, fields: Any) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._fields:
+            raise ValueError(f"{name} is missing")
+        return self._fields[name]
 
 
 def _texts(value: Value) -> tuple[str, ...]:
-    return tuple(decode(value))
+    return tuple([_text(item) for item in _list(value)])
 
 
 def _failures(value: Value) -> tuple[Failure, ...]:
-    return tuple(Failure(e["at"], e["attempt"], e["sequence"], e["message"]) for e in decode(value))
+    return tuple(_failure(_inner(item)) for item in _list(value))
+
+
+def _failure(e: _Inner) -> Failure:
+    return Failure(_instant(e["at"]), _number(e["attempt"]), _number(e["sequence"]), _text(e["message"]))
 
 
 def _owed(value: Value) -> tuple[Owed, ...]:
-    return tuple(
-        Owed(
-            o["id"],
-            Event(o["event"]),
-            o["at"],
-            o["until"],
-            o["sequence"],
-            o["attempt"],
-            o["reason"],
-            o["tries"],
-            tuple(o["evidence"]),
-        )
-        for o in decode(value)
+    return tuple(_one_owed(_inner(item)) for item in _list(value))
+
+
+def _one_owed(o: _Inner) -> Owed:
+    return Owed(
+        _text(o["id"]),
+        Event(_text(o["event"])),
+        _instant(o["at"]),
+        _instant(o["until"]),
+        _number(o["sequence"]),
+        _number(o["attempt"]),
+        _text(o["reason"]),
+        _number(o["tries"]),
+        _texts(o["evidence"]),
     )
 
 
 def _note(value: Value) -> Note:
-    fields = value.map_value.fields
-    return Note(_number(fields["sequence"]), _number(fields["token"]), _text(fields["text"]))
+    inner = _inner(value)
+    return Note(_number(inner["sequence"]), _number(inner["token"]), _text(inner["text"]))
 
 
 def _since(value: Value) -> Since:
-    fields = value.map_value.fields
-    return Since(_number(fields["sequence"]), _number(fields["token"]), _instant(fields["at"]))
+    inner = _inner(value)
+    return Since(_number(inner["sequence"]), _number(inner["token"]), _instant(inner["at"]))
 
 
 def _fingerprint(value: Value) -> Fingerprint:
-    fields = value.map_value.fields
-    return Fingerprint(_text(fields["dataHash"]), _text(fields["model"]))
+    inner = _inner(value)
+    return Fingerprint(_text(inner["dataHash"]), _text(inner["model"]))
+
+
+def _headers(value: Value) -> dict[str, str]:
+    # What they say is the user's: no error shows it.
+    found = decode(value)
+    if not isinstance(found, dict) or not all(type(text) is str for text in found.values()):
+        raise TypeError("it is no map of texts")
+    return found
+
+
+def _retry(value: Value) -> dict[str, Any]:
+    # Of few kinds, and many tasks of each.
+    return _policy(value.SerializeToString())
+
+
+@lru_cache
+def _policy(serialized: bytes) -> dict[str, Any]:
+    data = decode(ValueType.FromString(serialized))
+    forms.check_policy(data)
+    return dict(data)
+
+
+def _of_form(check: Callable[[str], None]) -> Callable[[Value], str]:
+    def read(value: Value) -> str:
+        # The empty text has no form.
+        text: str = value.string_value or _odd(value)
+        check(text)
+        return text
+
+    return read
 
 
 _READERS: Final[dict[str, Callable[[Value], Any]]] = {
-    "Status": lambda value: Status(_text(value)),
+    "Status": _status,
     "str": _text,
     "int": _number,
+    "bool": _flag,
     "float": _seconds,
     "datetime": _instant,
     "Note": _note,
@@ -407,44 +506,94 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
     "tuple[Owed, ...]": _owed,
+    "dict[str, str]": _headers,
+    "dict[str, Any]": _retry,
 }
-"""By the type of an attribute; what has no reader here is as it is decoded."""
+"""By the type of an attribute; what has no reader here is as it is decoded: JSON data of the user's."""
+_FORMS: Final[dict[str, Callable[[Value], Any]]] = {name: _of_form(check) for name, check in forms.TEXTS.items()}
+"""By the attribute, where a text must have a form."""
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""
 FIELD_PATHS: Final = {stored: f"lock.{stored}" for stored in ATTRIBUTES}
 """Name inside the stored map -> its path in the document."""
-_REQUIRED: Final = ("env", "sequence", "status")
+_REQUIRED: Final = frozenset({"env", "sequence", "status"})
 _FIELDS: Final[dict[str, tuple[str, Callable[[Value], Any]]]] = {
-    STORED_NAMES[field.name]: (field.name, _READERS.get(str(field.type).removesuffix(" | None"), decode))
+    STORED_NAMES[field.name]: (
+        field.name,
+        _FORMS.get(field.name) or _READERS.get(str(field.type).removesuffix(" | None"), decode),
+    )
     for field in fields(Lock)
 }
 """Name inside the stored map -> (attribute, what reads it)."""
+_UNREADABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
-def decode_lock(document: Document) -> Lock | None:
+def decode_lock(document: Document, path: str = "") -> Lock | None:
     """
-    The lock in *document*; None if it has none.
+    The lock in *document*, which is at *path*; None if it has none, or null.
 
     Raises:
-        StoreError: There is a field ``lock``, but it is not our record.
+        DamagedError: There is a field ``lock``, but it is not our record.
     """
     if "lock" not in document.fields:
         return None
+    value = document.fields["lock"]
+    if not value.HasField("map_value"):
+        if value.HasField("null_value"):
+            return None
+        raise _damaged(document, path, {WHOLE: f"it is {_shown(value)}, and no map"})
     values: dict[str, Any] = {}
-    key = ""
     try:
-        stored = document.fields["lock"].map_value.fields
+        stored = value.map_value.fields
         for key in stored:
             found = _FIELDS.get(key)
             if found is not None:
                 name, read = found
                 values[name] = read(stored[key])
-        for key in _REQUIRED:
-            if key not in values:
-                raise ValueError("it is missing")
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"The field 'lock' is not a lock record: {key}: {error}.", unknown=False) from error
-    return Lock.of(values)
+    except _UNREADABLE as error:
+        raise _damaged(document, path, salvage(document)[1]) from error
+    if not values.keys() >= _REQUIRED:
+        raise _damaged(document, path, salvage(document)[1])
+    lock = Lock.of(values)
+    misfit = forms.misfit(lock, path, document)
+    if misfit is not None:
+        raise _damaged(document, path, dict([misfit]))
+    return lock
+
+
+def salvage(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
+    """
+    What can be read of a damaged lock, by attribute, and of each attribute that can't, what is wrong with it.
+    """
+    values: dict[str, Any] = {}
+    troubles: dict[str, str] = {}
+    stored = document.fields["lock"].map_value.fields
+    for key in stored:
+        if key in _FIELDS:
+            name, read = _FIELDS[key]
+            try:
+                values[name] = read(stored[key])
+            except _UNREADABLE as error:
+                troubles[name] = str(error)[:_LONGEST_TROUBLE].rstrip(".")
+    return values, troubles | dict.fromkeys(_REQUIRED - values.keys() - troubles.keys(), "it is missing")
+
+
+def _damaged(document: Document, path: str, troubles: Mapping[str, str]) -> DamagedError:
+    """
+    The error for a lock that can't be decoded.
+    """
+    env = document.fields["lock"].map_value.fields.get("env")
+    # In one order, whatever the map's. A due time is made anew if that is all.
+    names = sorted(troubles, key=lambda name: (name == "due", name))
+    told = "; ".join(f"{STORED_NAMES.get(name, name)}: {troubles[name]}" for name in names[:_MOST_TOLD])
+    return DamagedError(
+        f"{f'{path}: its lock' if path else 'The lock'} is damaged: {told}.",
+        document=path,
+        field=STORED_NAMES.get(names[0], names[0]),
+        trouble=told,
+        env=None if env is None else env.string_value or None,
+        unknown=False,
+    )
 
 
 def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:

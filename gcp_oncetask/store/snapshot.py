@@ -275,11 +275,11 @@ def snapshot_of(path: str, document: Document | None, read: datetime | None) -> 
     The snapshot of a document as read.
 
     Raises:
-        StoreError: Its lock can't be decoded.
+        DamagedError: Its lock can't be decoded.
     """
     if document is None:
         return Snapshot(path, None, None, None, read)
-    return Snapshot(path, document.update_time, document, decode_lock(document), read)
+    return Snapshot(path, document.update_time, document, decode_lock(document, path), read)
 
 
 def trusted(path: str, version: str, contents: bytes) -> Snapshot:
@@ -294,7 +294,7 @@ def trusted(path: str, version: str, contents: bytes) -> Snapshot:
         stamp = parse_version(version)
     except Exception as error:
         raise StoreError(f"The contents in the delivery are damaged: {error}.", unknown=False) from error
-    return Snapshot(path, stamp, document, decode_lock(document))
+    return Snapshot(path, stamp, document, decode_lock(document, path))
 
 
 def contents_of(snapshot: Snapshot) -> bytes:

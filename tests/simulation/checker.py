@@ -100,7 +100,7 @@ class Checker:
         # A version of a document is never changed: the very same message holds the same.
         if known is None or known[0] is not document:
             fields = {k: decode(v) for k, v in document.fields.items() if k != "lock"}
-            known = self._read[path] = (document, decode_lock(document), fields)
+            known = self._read[path] = (document, decode_lock(document, path), fields)
         return known[1], known[2]
 
     def _changed(self, process: Process | None, path: str) -> None:

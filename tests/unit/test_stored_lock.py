@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcp_oncetask.errors import StoreError
+from gcp_oncetask.delivery import instant
+from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.record import SERVER_TIME, STORED_NAMES, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
+from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy, to_data
 from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
+from gcp_oncetask.store.forms import LONGEST
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
 
 TEXTS = st.text(max_size=6)
@@ -25,37 +28,82 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=5,
 )
+COUNTS = st.integers(0, 2**62 - 1)
 OWED = st.builds(
-    Owed, TEXTS, st.sampled_from(Event), INSTANTS, INSTANTS, NUMBERS, NUMBERS, TEXTS, NUMBERS, st.tuples(TEXTS, TEXTS)
+    Owed, TEXTS, st.sampled_from(Event), INSTANTS, INSTANTS, COUNTS, COUNTS, TEXTS, COUNTS, st.tuples(TEXTS, TEXTS)
 )
+POLICIES: list[RetryPolicy] = [
+    NoRetry(),
+    FixedDelay(delay=5),
+    ExponentialBackoff(jitter=0),
+    ExponentialBackoff(multiplier=3),
+]
 BY_TYPE = {
     "str": TEXTS,
-    "int": NUMBERS,
+    "int": COUNTS,
     "bool": st.booleans(),
-    "float": st.floats(allow_nan=False),
+    "float": st.floats(0, LONGEST),
     "datetime": INSTANTS,
     "Any": JSON,
-    "dict[str, Any]": st.dictionaries(TEXTS, JSON, max_size=3),
+    "dict[str, Any]": st.sampled_from(POLICIES).map(to_data),
     "dict[str, str]": st.dictionaries(TEXTS, TEXTS, max_size=3),
     "tuple[str, ...]": st.lists(TEXTS, max_size=3).map(tuple),
-    "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, NUMBERS, NUMBERS, TEXTS), max_size=2).map(tuple),
+    "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, COUNTS, COUNTS, TEXTS), max_size=2).map(tuple),
     "tuple[Owed, ...]": st.lists(OWED, max_size=2).map(tuple),
-    "Note": st.builds(Note, NUMBERS, NUMBERS, TEXTS),
-    "Since": st.builds(Since, NUMBERS, NUMBERS, INSTANTS),
+    "Note": st.builds(Note, COUNTS, COUNTS, TEXTS),
+    "Since": st.builds(Since, COUNTS, COUNTS, INSTANTS),
     "Fingerprint": st.builds(Fingerprint, TEXTS, TEXTS),
     "Status": st.sampled_from(Status),
 }
+STAMPS = INSTANTS.map(instant)
+FORMS = {
+    "due": st.builds(
+        "E/{}/{:03d}/{}".format, st.sampled_from(["push", "pull.a.b", "key"]), st.integers(0, 1200), STAMPS
+    ),
+    "parked": st.builds("E/a%20key/{}/{}".format, STAMPS, STAMPS),
+    "url": st.sampled_from(["https://a.test", "http://[::1]:8080/x?y=z"]),
+    "queue": st.sampled_from(["projects/p/locations/l/queues/q", "projects/d:p/locations/l/queues/q-2"]),
+    "on_unknown": st.sampled_from(["takeover", "quarantine"]),
+    "holder": st.text(min_size=1, max_size=6),
+    "trace": st.text(min_size=1, max_size=6),
+}
 ATTRIBUTES: dict[str, st.SearchStrategy[Any]] = {
-    field.name: BY_TYPE[str(field.type).removesuffix(" | None")]
+    field.name: FORMS.get(field.name, BY_TYPE[str(field.type).removesuffix(" | None")])
     | (st.none() if str(field.type).endswith("None") else st.nothing())
     for field in fields(Lock)
 }
 REQUIRED = ("env", "sequence", "status")
 CHANGES = st.fixed_dictionaries({}, optional=ATTRIBUTES)
+
+
+def fitting(values: dict[str, Any], before: Lock | None = None) -> dict[str, Any]:
+    """
+    *values*, so that they fit together, and to what is not changed of *before*.
+    """
+    now = Lock.of(values) if before is None else before.but(**values)
+    fits: dict[str, Any] = {
+        "env": "E",
+        "base": min(now.base, max(now.sequence, 1) - 1),
+        "sequence": max(now.sequence, 1),
+        "scheduled_token": min(now.scheduled_token, now.token),
+        "granted": min(now.granted, now.wanted),
+        "url": now.url if now.queue is None else now.url or "https://a.test",
+        "queue": now.queue if now.url is None else now.queue or "projects/p/locations/l/queues/q",
+    }
+    if now.status in (Status.LEASED, Status.QUARANTINED):
+        long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+        fits |= {
+            "holder": now.holder or "h",
+            "granted_at": now.granted_at or long_ago,
+            "leased_at": now.leased_at or long_ago,
+        }
+    return values | {name: value for name, value in fits.items() if getattr(now, name) != value}
+
+
 LOCKS = st.fixed_dictionaries(
     {name: ATTRIBUTES[name] for name in REQUIRED},
     optional={name: values for name, values in ATTRIBUTES.items() if name not in REQUIRED},
-).map(Lock.of)
+).map(lambda values: Lock.of(fitting(values)))
 
 
 def stored(lock: Lock) -> Any:
@@ -80,6 +128,7 @@ def test_difference_makes_the_record(before: Lock, changes: dict[str, Any]) -> N
     """
     What is written of a change, and deleted, on top of what is stored: the record after it; and nothing else is written.
     """
+    changes = fitting(changes, before)
     after = before.but(**changes)
     document, written = stored(before), ValueType()
     changed, stamped = encode_lock(written, after, before)
@@ -128,7 +177,7 @@ def test_foreign_record_is_named(name: str, value: Any, said: str) -> None:
     document.fields["lock"].map_value.fields[name].Clear()
     put(document.fields["lock"].map_value.fields[name], value)
 
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(DamagedError, match=said):
         decode_lock(document)
 
 
@@ -140,5 +189,5 @@ def test_record_without_what_it_must_have_is_none_of_ours(name: str) -> None:
     document = stored(Lock(env="E", sequence=1, status=Status.SCHEDULED))
     del document.fields["lock"].map_value.fields[name]
 
-    with pytest.raises(StoreError, match=f"{name}: it is missing"):
+    with pytest.raises(DamagedError, match=f"{name}: it is missing"):
         decode_lock(document)
