@@ -29,12 +29,18 @@ _HAPPENED: Final = {
     Event.FAILURE: "This task has failed for good. It will not run again by itself.",
     Event.QUARANTINE: "It is not known whether this task did its work. It is quarantined until a person decides.",
 }
+_DAMAGED: Final = (
+    "The record of this task can't be read: somebody has changed it. It is not run until that is repaired."
+)
 _RESULT_LOST: Final = "This task is completed and does not run again, but what it returned could not be stored."
 _RESOLVES: Final = {
     Event.TAKEOVER: "To look at it, or to stop it if it must not run again:",
     Event.FAILURE: "To look at it, and to run it again:",
     Event.QUARANTINE: "To look at it, then one of: run it again, call it done, or call it failed:",
 }
+_MAKES_ANEW: Final = (
+    "Repair the field by hand, as it was; or, to look at it, and to run it again with what can be read of it:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Alert:
         url: Target of the task.
         step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
         result_lost: The run is completed; it is its result that could not be stored.
+        damaged: Its record can't be read.
     """
 
     id: str
@@ -81,6 +88,7 @@ class Alert:
     url: str | None
     step: int = 0
     result_lost: bool = False
+    damaged: bool = False
 
 
 class AlertChannel(Protocol):
@@ -103,9 +111,8 @@ def subject_of(alert: Alert, prefix: str) -> str:
     """
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
-    text = one_line(
-        f"{prefix} {_SUBJECTS[alert.event] if not alert.result_lost else 'result lost'} in {alert.env}: {alert.document}{place}"
-    )
+    what = "result lost" if alert.result_lost else "damaged record" if alert.damaged else _SUBJECTS[alert.event]
+    text = one_line(f"{prefix} {what} in {alert.env}: {alert.document}{place}")
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
 
 
@@ -127,7 +134,7 @@ def body_of(alert: Alert) -> str:
         "Console": _console(alert),
     }
     paragraphs = [
-        _HAPPENED[alert.event] if not alert.result_lost else _RESULT_LOST,
+        _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event],
         f"Why: {one_line(alert.reason)}",
         "\n".join(f"{name + ':':13}{one_line(value)}" for name, value in facts.items() if value),
     ]
@@ -137,7 +144,8 @@ def body_of(alert: Alert) -> str:
         tried = [f"{_instant(e.at)}  sequence {e.sequence}, attempt {e.attempt}: {e.message}" for e in alert.errors]
         paragraphs.append("Failed attempts, oldest first:\n" + _indented(tried))
     if alert.commands:
-        heading = _RESOLVES[alert.event] if len(alert.commands) > 1 else "To look at it:"
+        heading = _MAKES_ANEW if alert.damaged else _RESOLVES[alert.event]
+        heading = heading if len(alert.commands) > 1 else "To look at it:"
         paragraphs.append(f"{heading}\n{_indented(alert.commands)}")
     return "\n\n".join(paragraphs) + "\n"
 

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from gcp_oncetask import lease
 from gcp_oncetask.alerts import Alert
@@ -19,8 +20,11 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.lease import verbs
 from gcp_oncetask.lease.writes import RESULT_LOST
 from gcp_oncetask.record import Event, Lock, Owed, Status
+from gcp_oncetask.store.codec import WHOLE
 from gcp_oncetask.store.snapshot import Snapshot
 
+DAMAGED: Final = "damaged-"
+"""How the id of an alert begins that tells of a damaged lock, before the name of the attribute."""
 _NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
 
 
@@ -107,7 +111,7 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     The alert, with all that a person needs and none of the payload.
     """
     lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
-    lost = owed.id.endswith(RESULT_LOST)
+    lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
     identity = (engine.project(), engine.config.database, lock.env, snapshot.path, lock.scheduled_by or "", owed.id)
     return Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
@@ -124,13 +128,17 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
         reason=owed.reason,
         evidence=owed.evidence,
         errors=lock.errors,
-        # Nothing is to be run again for a result that is lost.
+        # Nothing is to be run again for a result that is lost, and no map made of what is none.
         commands=commands_for(
-            engine, snapshot.path, None if lost else owed.event, verbs.record_of(snapshot.path, snapshot.lock, {}).sort
+            engine,
+            snapshot.path,
+            None if lost or owed.id.startswith(f"{DAMAGED}{WHOLE}-") else owed.event,
+            verbs.record_of(snapshot.path, snapshot.lock, {}).sort,
         ),
         status=lock.status if snapshot.lock is not None else "unknown",
         url=lock.url,
         result_lost=lost,
+        damaged=damaged,
     )
 
 

@@ -64,6 +64,8 @@ class Outcome(StrEnum):
     LOST = "lost"
     LOST_TO_LATER = "lost-to-later"
     UNHANDLED = "unhandled"
+    DAMAGED = "damaged"
+    SET_ASIDE = "set-aside"
     REJECTED = "rejected"
     UNAUTHORISED = "unauthorised"
     FORBIDDEN = "forbidden"

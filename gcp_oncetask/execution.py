@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, keys, lease, recovery, telemetry, unread
+from gcp_oncetask import courier, damage, keys, lease, recovery, telemetry, unread
 from gcp_oncetask.attempt import Attempt, running
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
@@ -19,6 +19,7 @@ from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ContentionError,
+    DamagedError,
     DeliveryError,
     LeaseLostError,
     StoreError,
@@ -93,15 +94,18 @@ def delivered(delivery: Delivery) -> About:
 def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
     """
     The document as it travelled in *delivery*, on the first try only: whatever is redelivered has most likely moved. None: it
-    is to be read.
+    is to be read, as one whose lock is damaged.
 
     Raises:
-        StoreError: It can't be decoded.
+        StoreError: It did not travel well.
     """
     first = headers is not None and headers.retry_count == 0
     if not first or delivery.contents is None or delivery.version is None:
         return None
-    return trusted(delivery.document, delivery.version, delivery.contents)
+    try:
+        return trusted(delivery.document, delivery.version, delivery.contents)
+    except DamagedError:
+        return None
 
 
 def execute(
@@ -143,6 +147,8 @@ def execute(
     try:
         ended = claim(run, start)
         return ended if ended.about is not None else ended._replace(about=run.about)
+    except DamagedError as error:
+        return refuse_damaged(engine, delivery, error, run.about)
     except StoreError as error:
         if error.facts.get("unknown") and not run.started:
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
@@ -153,6 +159,15 @@ def execute(
         return Ended(Outcome.UNHANDLED, str(error), run.about)
     except ContentionError as error:
         return Ended(Outcome.UNAVAILABLE, str(error), run.about)
+
+
+def refuse_damaged(engine: Engine, delivery: Delivery, error: DamagedError, about: About) -> Ended:
+    """
+    The answer to a delivery that met a damaged document: acknowledged only if the sweep will find it.
+    """
+    outcome = damage.attend(engine, error)
+    # One in whose way another document stands waits in the queue.
+    return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
 
 
 def _context(run: _Run, lock: Lock | None, token: int, attempt: int) -> LogContext:

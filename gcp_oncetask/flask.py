@@ -60,6 +60,8 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.LOST: 409,
     Outcome.LOST_TO_LATER: 200,
     Outcome.UNHANDLED: 409,
+    Outcome.DAMAGED: 409,
+    Outcome.SET_ASIDE: 200,
     Outcome.REJECTED: 200,
     Outcome.UNAUTHORISED: 401,
     Outcome.FORBIDDEN: 403,
@@ -70,7 +72,17 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
 _PATIENT: Final = frozenset({Outcome.BUSY, Outcome.UNKNOWN})
 _LAST_REFUSAL: Final = 5
 """From this retry on, a busy or unknown lease is answered 200: its due time is behind it."""
-_ERRORS: Final = frozenset({Outcome.GONE, Outcome.NEWER, Outcome.FOREIGN, Outcome.REJECTED, Outcome.UNAVAILABLE})
+_ERRORS: Final = frozenset(
+    {
+        Outcome.GONE,
+        Outcome.NEWER,
+        Outcome.FOREIGN,
+        Outcome.REJECTED,
+        Outcome.DAMAGED,
+        Outcome.SET_ASIDE,
+        Outcome.UNAVAILABLE,
+    }
+)
 
 
 def locked_handler(

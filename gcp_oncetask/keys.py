@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+from gcp_oncetask import damage
 from gcp_oncetask.decision import Moment, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.errors import DamagedError, OncetaskError
 from gcp_oncetask.lease import features
 from gcp_oncetask.lease import keys as rules
 from gcp_oncetask.lease.keys import Standing
@@ -29,10 +31,16 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.consequences import Freed, key_write
 from gcp_oncetask.store.queries import parked, waited_for
-from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update
+from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import check_needs
+from gcp_oncetask.values import LATEST
 
 _TRIES: Final = 20
+_NEVER: Final = LATEST - timedelta(days=366)
+_MAY_RUN: Final = Lock.of(
+    {"env": "", "sequence": 1, "status": Status.LEASED, "granted_at": _NEVER, "leased_at": _NEVER}
+)
+"""Stands for the record of a key's holder that can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +147,16 @@ def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snap
     lock = record.lock
     if lock is None or lock.status is not Status.LEASED or lock.holder in (None, but):
         return record, None
-    assert lock.holder is not None
-    return record, engine.store.read_all([lock.holder])[lock.holder]
+    path = lock.holder
+    assert path is not None
+    document, read = engine.store.documents([path])[path]
+    try:
+        return record, snapshot_of(path, document, read)
+    except DamagedError as error:
+        # It may run: the key is its own until it is repaired.
+        assert document is not None
+        damage.pass_over(engine, error, document)
+        return record, Snapshot(path, None, None, _MAY_RUN.but(token=lock.token), read)
 
 
 def _waiting(record: Snapshot) -> bool:
@@ -299,7 +315,7 @@ def look_for_forgotten(engine: Engine) -> int:
     given = 0
     for names in waited_for(engine.store, engine.config.env):
         paths = {key_path(engine.config.env, name): name for name in names}
-        found = engine.store.read_raw(list(paths)) if paths else {}
+        found = engine.store.documents(list(paths)) if paths else {}
         for path, (document, _) in found.items():
             if document is not None and document.fields["waiting"].integer_value:
                 continue

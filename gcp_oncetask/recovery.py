@@ -4,6 +4,7 @@ Expired leases: ask the logs what became of the holder, then let the rules decid
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -73,7 +74,11 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
             verdict = Verdict(Finding.UNKNOWN, f"the logs could not be asked: {trouble}", None, ())
         else:
             grace = timedelta(seconds=engine.config.log_grace)
-            verdict = judge(holder, lines, now=asked, log_grace=grace)
+            try:
+                verdict = judge(holder, lines, now=asked, log_grace=grace)
+            except Exception as error:  # noqa: BLE001 - one holder's lines hold up the judgement of no other
+                engine.about(snapshot).log(logging.ERROR, "judging its holder failed", exc_info=True)
+                verdict = Verdict(Finding.UNKNOWN, f"judging its holder failed: {error!r}", None, ())
         found.append(_judged(snapshot, holder, verdict, asked))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, overload
 from google.cloud.firestore import Client
 from pydantic import BaseModel, TypeAdapter
 
-from gcp_oncetask import keys, lease, models, telemetry, words
+from gcp_oncetask import damage, keys, lease, models, telemetry, values, words
 from gcp_oncetask.config import Config
 from gcp_oncetask.decision import NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome
@@ -19,6 +19,7 @@ from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     AlreadyFinishedError,
     AlreadyScheduledError,
+    DamagedError,
     NotFinishedError,
     OncetaskError,
     ResultNotStoredError,
@@ -173,15 +174,36 @@ class StoredChains:
         """
         return self.cancel_path(models.path_of(model, id, parts))
 
-    def reset(self, model: type[LockedModel], id: str, *, keep_errors: bool = False, **parts: str) -> Scheduled:  # noqa: A002
+    def reset(
+        self,
+        model: type[LockedModel],
+        id: str,  # noqa: A002 - as everybody says it
+        *,
+        keep_errors: bool = False,
+        new_key: bool = False,
+        step: int | None = None,
+        **parts: str,
+    ) -> Scheduled:
         """
         Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
 
+        A damaged record, whatever its status, is made anew with all of it that can be read.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            keep_errors: Keep the record of failed attempts.
+            new_key: Of a damaged one whose ``attempt.key`` can't be read: run it with a new key.
+            step: Of a damaged one whose step can't be read: the step to run, 1-based.
+            **parts: The fields that the model's collection names.
+
         Raises:
             TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
-            AlreadyScheduledError: It has not ended.
+            AlreadyScheduledError: It has not ended, or the last lease of a damaged one may be held.
+            DamagedError: It can't be made anew so: the message says what is to be said, or repaired by hand.
         """
-        return self.reset_path(models.path_of(model, id, parts), keep_errors=keep_errors)
+        path = models.path_of(model, id, parts)
+        return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
 
     @overload
     def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
@@ -234,28 +256,45 @@ class StoredChains:
             keys.give_up_reservation(self.engine, snapshot)
         return True
 
-    def reset_path(self, path: str, *, keep_errors: bool = False) -> Scheduled:
+    def reset_path(
+        self, path: str, *, keep_errors: bool = False, new_key: bool = False, step: int | None = None
+    ) -> Scheduled:
         """
         ``reset`` by the document's path.
         """
         self.engine.account()
+        if step is not None:
+            values.whole(step, "step")
         nonce = self.engine.clock.nonce()
-        decision, snapshot = self._by_hand(
-            path,
-            "reset",
-            lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
-            schedules=True,
-        )
+        decision: Put | Refused
+        try:
+            decision, snapshot = self._by_hand(
+                path,
+                "reset",
+                lambda lock, seen: lease.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
+                schedules=True,
+            )
+        except DamagedError as error:
+            decision, snapshot = self._anew(error, lease.Wishes(keep_errors, new_key, step))
         if isinstance(decision, Refused):
             raise refusal(path, decision)
         return self.dispatched(snapshot)
 
-    def try_reset(self, path: str, *, keep_errors: bool = False) -> bool:
+    def _anew(self, error: DamagedError, wishes: lease.Wishes) -> tuple[Put | Refused, Snapshot]:
+        """
+        The record of a damaged chain, made anew.
+        """
+        if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
+            raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
+        changed = damage.reset(self.engine, error.document, wishes._replace(queue=self.engine.queue_name(None)))
+        return changed.decision, changed.snapshot
+
+    def try_reset(self, path: str, **options: Any) -> bool:
         """
         ``reset_path``; one that has not ended is left alone, and False returned.
         """
         try:
-            self.reset_path(path, keep_errors=keep_errors)
+            self.reset_path(path, **options)
         except AlreadyScheduledError:
             return False
         return True
@@ -383,6 +422,7 @@ _ERRORS: Final[dict[Outcome, type[OncetaskError]]] = {
     Outcome.DUPLICATE: AlreadyFinishedError,
     Outcome.FAILED: AlreadyFinishedError,
     Outcome.GONE: TaskNotFoundError,
+    Outcome.DAMAGED: DamagedError,
 }
 """What a refused rule means to its caller."""
 

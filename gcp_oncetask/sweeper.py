@@ -6,29 +6,29 @@ any number of sweeps at once is harmless.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any
 
-from gcp_oncetask import courier, keys, lease, recovery
+from gcp_oncetask import courier, damage, keys, lease, recovery
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
-from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
-from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import ConfigError, OncetaskError, StoreError
+from gcp_oncetask.engine import Engine
+from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError
 from gcp_oncetask.lease import features, verbs
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.rounds import Round
-from gcp_oncetask.store.codec import Document, encode, get_timestamp
+from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
 from gcp_oncetask.unclaimed import Unclaimed
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""
-_LATER = timedelta(hours=1)
 _MOVED = Refused(Outcome.BUSY, "it has moved meanwhile")
 
 
@@ -126,25 +126,49 @@ def _guarded(
     path = engine.wire.path(document.name)
     try:
         snapshot = snapshot_of(path, document, read)
-    except StoreError as error:
+    except DamagedError as error:
         swept.damaged += 1
-        _set_aside(engine, path, document, str(error))
+        damage.set_aside(engine, error, document)
         return
     if features.unknown(snapshot.lock):
         _leave_alone(engine, swept, snapshot)
         return
-    try:
+    with _alone(engine, swept, snapshot):
         _one(engine, swept, snapshot, expired, unclaimed)
-    except ConfigError:
-        # It would be the same for every other document.
-        raise
+
+
+@contextmanager
+def _alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
+    """
+    Whatever goes wrong in the block with the document of *snapshot* holds up nobody else.
+    """
+    try:
+        yield
+    except DamagedError as error:
+        # It is damaged since it was found, or another one that stands in its way is.
+        swept.damaged += 1
+        _complain(engine, snapshot, error)
+        damage.attend(engine, error)
+    except ConfigError as error:
+        # If a setting is missing it would be the same for every other document.
+        engine.require(DISPATCH)
+        _upset(engine, swept, snapshot, error)
     except OncetaskError as error:
         swept.failed += 1
         _complain(engine, snapshot, error)
-    except Exception as error:  # noqa: BLE001 - a document that upsets the rules holds up nobody else
-        swept.damaged += 1
-        engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=True)
-        _set_aside(engine, path, document, f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a document that upsets the rules
+        _upset(engine, swept, snapshot, error)
+
+
+def _upset(engine: Engine, swept: Swept, snapshot: Snapshot, error: Exception) -> None:
+    swept.damaged += 1
+    engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=error)
+    trouble = f"{type(error).__name__}: {error}"
+    document = snapshot.document
+    assert document is not None
+    what = f"{snapshot.path}: sweeping it failed, so its record is held to be damaged: {trouble[:200]}."
+    damaged = DamagedError(what, document=snapshot.path, field="record", trouble=trouble[:200], env=None, unknown=False)
+    damage.set_aside(engine, damaged, document)
 
 
 def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
@@ -238,13 +262,8 @@ def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
     if not batch:
         return
     for judged in recovery.judge_all(engine, batch):
-        try:
+        with _alone(engine, swept, judged.snapshot):
             _take_over(engine, swept, judged)
-        except ConfigError:
-            raise
-        except OncetaskError as error:
-            swept.failed += 1
-            _complain(engine, judged.snapshot, error)
 
 
 def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
@@ -275,25 +294,3 @@ def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
         swept.dispatched += engine.dispatch(changed.snapshot)
     owed = courier.newly_owed(before, changed.snapshot.lock)
     swept.alerted += courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
-
-
-# --- damaged documents ------------------------------------------------------------------------------------------------
-
-
-def _set_aside(engine: Engine, path: str, document: Document, reason: str) -> None:
-    """
-    Move the due time of a document that can't be dealt with, and tell a person; it holds up nothing behind it.
-    """
-    due: Any = document.fields["lock"].map_value.fields["due"].string_value
-    when = engine.store.estimate() + _LATER
-    try:
-        moved = engine.store.write_raw(
-            path, document.update_time, {"lock.due": encode(f"{due.rsplit('/', 1)[0]}/{instant(when)}")}
-        )
-    except StoreError as error:
-        LOGGER.error("%s can't be decoded, and its due time can't be moved: %s", path, error)
-        return
-    if moved:
-        LOGGER.error("%s can't be dealt with: %s", path, reason)
-        at = instant(get_timestamp(document.update_time))
-        courier.send_directly(engine, Snapshot(path, None, None, None), f"damaged-{at}", reason)

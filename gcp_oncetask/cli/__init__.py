@@ -77,8 +77,14 @@ def _parser() -> argparse.ArgumentParser:
         _cancel,
         requirements.STORE,
     )
-    one = _on_document(commands, "reset", "run an ended step again, as a new sequence", _reset, requirements.DISPATCH)
+    one = _on_document(
+        commands, "reset", "run an ended or damaged step again, as a new sequence", _reset, requirements.DISPATCH
+    )
     one.add_argument("--keep-errors", action="store_true", help="keep the record of failed attempts")
+    one.add_argument(
+        "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
+    )
+    one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
     one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve, requirements.DISPATCH)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
@@ -134,7 +140,7 @@ def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:
 
 
 def _reset(locker: Locker, chosen: argparse.Namespace) -> int:
-    made = locker.reset_path(chosen.document, keep_errors=chosen.keep_errors)
+    made = locker.reset_path(chosen.document, keep_errors=chosen.keep_errors, new_key=chosen.new_key, step=chosen.step)
     _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
     return 0
 

@@ -14,13 +14,15 @@ from enum import Enum
 from typing import Any
 
 from gcp_oncetask.delivery import instant
+from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.lease import expires_at, named
 from gcp_oncetask.lease.verbs import Record, Sort
 from gcp_oncetask.locker import Locker
-from gcp_oncetask.record import Lock, Status
-from gcp_oncetask.store.codec import decode
+from gcp_oncetask.record import STORED_NAMES, Lock, Status
+from gcp_oncetask.store.codec import decode, salvage
 from gcp_oncetask.stored import record_of
 
+_PRIVATE = frozenset({"params", "headers", "result", "result_json"})
 JSON_HELP = (
     "one JSON object: document, sort, name (of a once-task kind and id), then every attribute of the lock under the name that "
     "gcp_oncetask.Lock has for it, step, and, of the library's own documents, all other fields as stored; times are ISO 8601 in "
@@ -34,8 +36,16 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
 
     Returns:
         Exit code 0.
+
+    Raises:
+        DamagedError: It can't be decoded; what can be read of it is printed.
     """
-    snapshot, lock = locker.stored(chosen.document)
+    try:
+        snapshot, lock = locker.stored(chosen.document)
+    except DamagedError:
+        if not chosen.json:
+            print("\n".join(printable(line) for line in _readable(locker, chosen.document)))
+        raise
     record = record_of(snapshot)
     if chosen.json:
         # What stands beside the lock of an entity is the user's, and none of our business.
@@ -44,6 +54,16 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
     else:
         print("\n".join(printable(line) for line in described(record, lock)))
     return 0
+
+
+def _readable(locker: Locker, path: str) -> list[str]:
+    """
+    What can be read of a damaged lock, in lines for a person; params, headers and result left out.
+    """
+    document = locker.engine.store.document(path)
+    found = {} if document is None else salvage(document)[0]
+    shown = sorted(name for name in found if name not in _PRIVATE)
+    return [f"{'document:':<13}{path}", *(f"{STORED_NAMES[name] + ':':<13} {found[name]}" for name in shown)]
 
 
 def as_json(record: Record, lock: Lock, fields: dict[str, Any]) -> dict[str, Any]:

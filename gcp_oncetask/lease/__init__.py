@@ -35,8 +35,8 @@ Source:
 
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``people``: cancel, reset,
-    resolve. ``leaving``: what only another version of the program can read. ``writes``: the records that these lead to, and
-    when each must be looked at again. ``named``: named locks, and functions that run once.
+    resolve. ``leaving``: what only another version of the program can read. ``repair``: the reset of a damaged one. ``writes``:
+    the records that these lead to, and when each must be looked at again. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ from gcp_oncetask.lease.expiry import (
 )
 from gcp_oncetask.lease.leaving import LEFT, left
 from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
+from gcp_oncetask.lease.repair import Wishes, repair
 from gcp_oncetask.lease.writes import (
     EARLY,
     LATE_EVIDENCE,
@@ -96,6 +97,7 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_OWED",
     "RECHECK",
+    "Wishes",
     "cancel",
     "claim",
     "complete",
@@ -118,6 +120,7 @@ __all__ = [
     "redispatch",
     "release",
     "renew",
+    "repair",
     "replace",
     "reset",
     "resolve",

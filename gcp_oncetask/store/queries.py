@@ -5,21 +5,26 @@ indexed string, so that no composite index is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from google.cloud.firestore_v1.types import query as _query
 
 from gcp_oncetask.delivery import instant, parse_instant
 from gcp_oncetask.documents import AFTER, PULL, TASKS, fitting, pull_lane
-from gcp_oncetask.store.codec import Document
+from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.store.codec import Document, get_timestamp
 from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
+from gcp_oncetask.values import LATEST
 
+Aside: TypeAlias = Callable[[DamagedError, Document], object]
+"""What is done with a document that was found and whose lock can't be decoded: it holds up none of the others."""
 _QueryType: Final = _query.StructuredQuery.pb()
 _GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _OR, _ASCENDING = 4, 2, 1, 2, 1
 _MOST_RANGES: Final = 15
@@ -29,9 +34,32 @@ _PARKED: Final = "lock.parked"
 _KEY: Final = "lock.key"
 _WAITERS: Final = 100
 """Tasks of one page of those that wait."""
+_NEXT: Final = "\0"
+"""Appended to a text, it makes the next one in order."""
 
 
-def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
+def _sound(
+    store: Store, found: Iterable[Document], read: datetime | None, aside: Aside | None, seen: set[str] | None = None
+) -> list[Snapshot]:
+    """
+    Those whose locks can be decoded; the others are set *aside*, each once, and their paths go into *seen*. None: an error.
+    """
+    sound = []
+    seen = set() if seen is None else seen
+    for document in found:
+        path = store.wire.path(document.name)
+        try:
+            sound.append(snapshot_of(path, document, read))
+        except DamagedError as error:
+            if aside is None:
+                raise
+            if path not in seen:
+                seen.add(path)
+                aside(error, document)
+    return sound
+
+
+def parked(store: Store, prefix: str, *, limit: int, aside: Aside | None = None) -> list[Snapshot]:
     """
     The once-tasks that wait for a resource key, the one that has waited longest first.
 
@@ -39,12 +67,20 @@ def parked(store: Store, prefix: str, *, limit: int) -> list[Snapshot]:
         store: Where.
         prefix: What their ``parked`` strings begin with, before the slash.
         limit: At most so many.
+        aside: What is done with damaged ones; None: they are an error.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    found, read = _range(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", limit)
-    return [snapshot_of(store.wire.path(document.name), document, read) for document in found]
+    damaged: set[str] = set()
+    most = limit
+    while True:
+        found, read = _range(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", most)
+        sound = _sound(store, found, read, aside, damaged)
+        if len(sound) >= limit or len(found) < most:
+            return sound[:limit]
+        # Damaged ones stay at the head until they are repaired.
+        most *= 4
 
 
 def waited_for(store: Store, env: str) -> Iterator[list[str]]:
@@ -70,25 +106,48 @@ def waited_for(store: Store, env: str) -> Iterator[list[str]]:
         floor = locks[-1]["parked"].string_value.rsplit("/", 2)[0] + AFTER
 
 
-def in_range(
-    store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000, pages: int | None = None
-) -> list[Snapshot]:
+def in_range(store: Store, field: str, floor: str, ceiling: str) -> list[Snapshot]:
     """
-    Once-tasks whose *field* lies between two texts, in its order; all of them, or the first *pages* of *limit*.
+    Once-tasks whose *field* lies between two texts, in its order.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
+        DamagedError: One of them can't be decoded.
     """
-    seen: dict[str, Snapshot] = {}
+    return [
+        snapshot_of(path, document, read)
+        for path, (document, read) in _all_in_range(store, field, floor, ceiling).items()
+    ]
+
+
+def paths_in_range(store: Store, field: str, floor: str, ceiling: str) -> list[str]:
+    """
+    As ``in_range``, the paths alone, damaged ones too.
+    """
+    return list(_all_in_range(store, field, floor, ceiling))
+
+
+def first_in_range(
+    store: Store, field: str, floor: str, ceiling: str, *, limit: int, aside: Aside | None = None
+) -> list[Snapshot]:
+    """
+    The first *limit* of ``in_range``, without those that are damaged.
+    """
+    found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
+    return _sound(store, found, read, aside)
+
+
+def _all_in_range(
+    store: Store, field: str, floor: str, ceiling: str, *, limit: int = 1000
+) -> dict[str, tuple[Document, datetime | None]]:
+    seen: dict[str, tuple[Document, datetime | None]] = {}
     while True:
         found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
         before = len(seen)
         for document in found:
-            path = store.wire.path(document.name)
-            seen.setdefault(path, snapshot_of(path, document, read))
-        pages = None if pages is None else pages - 1
-        if len(found) < limit or pages == 0:
-            return list(seen.values())
+            seen.setdefault(store.wire.path(document.name), (document, read))
+        if len(found) < limit:
+            return seen
         floor = str(found[-1].fields[field].string_value)
         if len(seen) == before:
             limit *= 2
@@ -107,9 +166,12 @@ def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
         raise error.translated(f"counting in {TASKS}", unknown=False) from error
 
 
-def due_for_workers(store: Store, env: str, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
+def due_for_workers(
+    store: Store, env: str, kind: str, shards: Sequence[int], limit: int, aside: Aside | None = None
+) -> list[Snapshot]:
     """
-    Once-tasks of a kind that are due for workers, in some shards, by one query per 15 shards.
+    Once-tasks of a kind that are due for workers, in some shards, by one query per 15 shards; damaged ones are set *aside*
+    (None: they are an error).
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -118,15 +180,28 @@ def due_for_workers(store: Store, env: str, kind: str, shards: Sequence[int], li
     found: list[Snapshot] = []
     for start in range(0, len(shards), _MOST_RANGES):
         places = [f"{env}/{pull_lane(kind)}/{shard:03d}" for shard in shards[start : start + _MOST_RANGES]]
-        query = _ranges_query([(f"{place}/", f"{place}/{now}") for place in places], limit - len(found))
-        try:
-            documents, read = store.wire.run_query(query)
-        except WireError as error:
-            raise error.translated(f"looking for {kind} tasks that are due", unknown=False) from error
-        found += [snapshot_of(store.wire.path(document.name), document, read) for document in documents]
+        ranges = [(f"{place}/", f"{place}/{now}") for place in places]
+        found += _due_in_ranges(store, kind, ranges, limit - len(found), aside)
         if len(found) >= limit:
             break
     return found
+
+
+def _due_in_ranges(
+    store: Store, kind: str, ranges: Sequence[tuple[str, str]], limit: int, aside: Aside | None
+) -> list[Snapshot]:
+    damaged: set[str] = set()
+    while True:
+        known = len(damaged)
+        most = limit + known
+        try:
+            documents, read = store.wire.run_query(_ranges_query(ranges, most))
+        except WireError as error:
+            raise error.translated(f"looking for {kind} tasks that are due", unknown=False) from error
+        sound = _sound(store, documents, read, aside, damaged)
+        # What stands behind those that were set aside now is asked for; one that can't be set aside is passed over.
+        if len(damaged) == known or len(documents) < most:
+            return sound[:limit]
 
 
 def _ranges_query(ranges: Sequence[tuple[str, str]], limit: int) -> Any:
@@ -165,9 +240,14 @@ def first_of_shard(store: Store, env: str, kind: str, shard: int) -> datetime | 
 
 def due_of(document: Document) -> datetime:
     """
-    The instant at which a document is due.
+    The instant at which a document is due; of a damaged one, whether it would be found by now.
     """
-    return parse_instant(_due_of(document).rsplit("/", 1)[-1])
+    text = _due_of(document).rsplit("/", 1)[-1]
+    try:
+        return parse_instant(text)
+    except ValueError:
+        written = get_timestamp(document.update_time)
+        return written if text < instant(written) else LATEST
 
 
 def shard_of(snapshot: Snapshot) -> int:
@@ -241,7 +321,14 @@ def overdue(store: Store, area: Area, env: str, *, page: int = 100) -> Iterator[
         StoreError: Firestore was unreachable or refused.
     """
     floor = f"{env}/"
-    while (place := _next_place(store, area.where, floor, env)) is not None:
+    while (first := _first_due(store, area.where, floor, env)) is not None:
+        if not is_due(first):
+            # Somebody has written it by hand. It is no place where others are due.
+            for document, read in _pages(store, area, first, first, page):
+                yield document, read or store.estimate()
+            floor = first + _NEXT
+            continue
+        place = first.rsplit("/", 1)[0]
         lane = place.split("/")[1]
         if lane.startswith(PULL):
             # Workers look after what they pull; one step goes past all of their lanes.
@@ -264,9 +351,9 @@ def with_due(store: Store, area: Area, env: str) -> str | None:
     return next((store.wire.path(document.name) for document, _ in found), None)
 
 
-def _next_place(store: Store, where: tuple[str, str, bool], floor: str, env: str) -> str | None:
+def _first_due(store: Store, where: tuple[str, str, bool], floor: str, env: str) -> str | None:
     found, _ = _query_due(store, where, floor, f"{env}{AFTER}", 1)
-    return None if not found else _due_of(found[0]).rsplit("/", 1)[0]
+    return None if not found else _due_of(found[0])
 
 
 def _pages(store: Store, area: Area, floor: str, ceiling: str, page: int) -> Iterator[tuple[Document, datetime | None]]:

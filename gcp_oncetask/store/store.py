@@ -95,12 +95,19 @@ def check_needs(snapshot: Snapshot) -> None:
     """
     unknown = features.unknown(snapshot.lock)
     if unknown:
-        raise UnknownFeatureError(
-            f"{snapshot.path} needs {', '.join(unknown)}, which this release does not know; deploy a newer one. Nothing was "
-            "written.",
-            document=snapshot.path,
-            needs=unknown,
-        )
+        raise needs_newer(snapshot.path, unknown)
+
+
+def needs_newer(path: str, unknown: Sequence[str]) -> UnknownFeatureError:
+    """
+    The error about a record that needs features that this release does not know.
+    """
+    said = ", ".join(unknown)
+    return UnknownFeatureError(
+        f"{path} needs {said}, which this release does not know; deploy a newer one. Nothing was written.",
+        document=path,
+        needs=tuple(unknown),
+    )
 
 
 def _if_understood(decide: Callable[[Snapshot], T]) -> Callable[[Snapshot], T]:
@@ -133,10 +140,10 @@ class Store:
         Read by a unary call, without server time.
 
         Raises:
-            StoreError: Firestore was unreachable or refused, or the lock can't be decoded.
+            StoreError: Firestore was unreachable or refused.
+            DamagedError: The lock can't be decoded.
         """
-        document = self._patiently(lambda: self.wire.get(path), f"reading {path}")
-        return snapshot_of(path, document, None)
+        return snapshot_of(path, self.document(path), None)
 
     def read(self, path: str) -> Snapshot:
         """
@@ -148,6 +155,21 @@ class Store:
         document, read = self._patiently(lambda: self.wire.batch_get([path])[path], f"reading {path}")
         return snapshot_of(path, document, read)
 
+    def document(self, path: str) -> Document | None:
+        """
+        The document at *path* as it is stored, whatever its lock; None if it is missing.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self._patiently(lambda: self.wire.get(path), f"reading {path}")
+
+    def documents(self, paths: Sequence[str]) -> dict[str, tuple[Document | None, datetime]]:
+        """
+        As ``document``, of several by one call, each with the server's time.
+        """
+        return self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
+
     def read_all(self, paths: Sequence[str]) -> dict[str, Snapshot]:
         """
         Read several documents by one call, each with the server's time.
@@ -155,17 +177,7 @@ class Store:
         Raises:
             StoreError: As ``get``.
         """
-        found = self.read_raw(paths)
-        return {path: snapshot_of(path, document, read) for path, (document, read) in found.items()}
-
-    def read_raw(self, paths: Sequence[str]) -> dict[str, tuple[Document | None, datetime]]:
-        """
-        As ``read_all``, but undecoded: documents (None: missing), each with the server's time.
-
-        Raises:
-            StoreError: Firestore was unreachable or refused.
-        """
-        return self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
+        return {path: snapshot_of(path, document, read) for path, (document, read) in self.documents(paths).items()}
 
     def commit_both(self, request: Any) -> Any | None:
         """

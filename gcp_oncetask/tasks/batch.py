@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, lease, telemetry, values
+from gcp_oncetask import courier, damage, lease, telemetry, values
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration, Mark
 from gcp_oncetask.decision import Claimant, Put, Refused
@@ -26,7 +27,7 @@ from gcp_oncetask.logs import current
 from gcp_oncetask.record import Status
 from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.settling import failure, settle
-from gcp_oncetask.store.queries import in_range
+from gcp_oncetask.store.queries import first_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
 from gcp_oncetask.verdicts import Snooze, Verdict
@@ -152,7 +153,8 @@ class Batch:
         else:
             field, prefix = "state", state_prefix(task.env, task.kind, Status.SCHEDULED)
         now = instant(engine.store.estimate())
-        found = in_range(engine.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, pages=1)
+        aside = partial(damage.pass_over, engine)
+        found = first_in_range(engine.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, aside=aside)
         riders: list[tuple[OnceTask[Any], Attempt]] = []
         for snapshot in found:
             alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == attempt.context.document

@@ -4,7 +4,7 @@ Many once-tasks at once: batched writes, each write on its own condition, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,10 +14,10 @@ from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.lease import features
+from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError
-from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.store.store import check_needs
+from gcp_oncetask.store.store import needs_newer
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData
@@ -163,35 +163,38 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
         UnknownFeatureError: One of them needs a newer release; the others are deleted.
     """
     deleted = 0
-    newer: list[Snapshot] = []
+    newer: dict[str, tuple[str, ...]] = {}
     for start in range(0, len(paths), BATCH):
         left, tries = list(paths[start : start + BATCH]), 0
         while left:
             if tries == _TRIES:
                 raise StoreError(f"{left[0]} could not be deleted, because it kept changing; try again.", unknown=False)
-            found = [s for s in engine.store.read_all(left).values() if s.exists]
-            newer += [s for s in found if features.unknown(s.lock)]
-            found = [s for s in found if s not in newer]
+            read = engine.store.documents(left)
+            there = {path: document for path, (document, _) in read.items() if document is not None}
+            # Of damaged ones as well.
+            known = {path: salvage(document)[0] for path, document in there.items()}
+            newer |= {path: needs for path, values in known.items() if (needs := features.of(values.get("needs", ())))}
+            found = {path: document for path, document in there.items() if path not in newer}
             codes = _deleted(engine, found)
             deleted += codes.count(0)
-            left = [s.path for s, code in zip(found, codes, strict=True) if code in _MOVED]
-            for snapshot, code in zip(found, codes, strict=True):
+            left = [path for path, code in zip(found, codes, strict=True) if code in _MOVED]
+            for path, code in zip(found, codes, strict=True):
                 if code and code not in _MOVED:
-                    raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
-            gone = [s.lock for s in found if s.lock is not None and s.path not in left]
-            for key in sorted({lock.key for lock in gone if lock.key is not None}):
+                    raise StoreError(f"{path} could not be deleted (status {code}); try again.", unknown=True)
+            held = [known[path].get("key") for path in found if path not in left]
+            for key in sorted({key for key in held if key is not None}):
                 keys.hand_over(engine, Freed(key))
             tries += 1
-    for snapshot in newer:
-        check_needs(snapshot)
+    for path, needs in newer.items():
+        raise needs_newer(path, needs)
     return deleted
 
 
-def _deleted(engine: Engine, found: Sequence[Snapshot]) -> list[int]:
+def _deleted(engine: Engine, found: Mapping[str, Document]) -> list[int]:
     if not found:
         return []
     try:
-        writes = [engine.wire.deletion(snapshot.path, snapshot.version) for snapshot in found]
+        writes = [engine.wire.deletion(path, document.update_time) for path, document in found.items()]
         return [code for _, code in engine.wire.batch_write(writes)]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=True) from error

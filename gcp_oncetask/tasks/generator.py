@@ -10,12 +10,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, lease
+from gcp_oncetask import courier, damage, lease
 from gcp_oncetask.decision import NeedTime, Put, Refused, Target
 from gcp_oncetask.delivery import Delivery
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import RecurrenceError
+from gcp_oncetask.errors import DamagedError, RecurrenceError
 from gcp_oncetask.execution import postpone
 from gcp_oncetask.record import Status
 from gcp_oncetask.settling import Ended
@@ -131,7 +131,12 @@ class _Step:
         """
         if LAST not in seen.fields:
             return False
-        last = self._engine.store.get(decode(seen.fields[LAST]))
+        try:
+            last = self._engine.store.get(decode(seen.fields[LAST]))
+        except DamagedError as error:
+            # It may run. Those that come after it wait until it is repaired; the generator goes on.
+            damage.attend(self._engine, error)
+            return True
         return last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)
 
     def _name(self, seen: Snapshot, nominal: datetime) -> TaskName:
@@ -194,5 +199,5 @@ class _Step:
         """
         paths = [draft.name.path for draft in self._planned]
         if paths:
-            found = self._engine.store.read_all(paths)
-            self._there |= {path for path, snapshot in found.items() if snapshot.exists}
+            found = self._engine.store.documents(paths)
+            self._there |= {path for path, (document, _) in found.items() if document is not None}

@@ -16,13 +16,14 @@ from gcp_oncetask.documents import DATA_HASH, task_name
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ContentionError,
+    DamagedError,
     DuplicateKindError,
     StoreError,
     UnknownFeatureError,
     UnknownKindError,
     UsageError,
 )
-from gcp_oncetask.execution import as_delivered, delivered, execute, parse
+from gcp_oncetask.execution import as_delivered, delivered, execute, parse, refuse_damaged
 from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.job import Job, unfit
 from gcp_oncetask.lease import features
@@ -193,6 +194,8 @@ def deliver(
             ended = generator.deliver(engine, handler.model, delivery, start)
         except UnknownFeatureError as error:
             return Ended(Outcome.UNHANDLED, str(error), delivered(delivery))
+        except DamagedError as error:
+            return refuse_damaged(engine, delivery, error, delivered(delivery))
         except (StoreError, ContentionError) as error:
             return Ended(Outcome.UNAVAILABLE, str(error), delivered(delivery))
         if ended is not None:

@@ -12,7 +12,7 @@ from gcp_oncetask.delivery import instant
 from gcp_oncetask.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.record import Status
-from gcp_oncetask.store.queries import count_range, first_of_shard, in_range
+from gcp_oncetask.store.queries import count_range, first_of_shard, in_range, paths_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus, task_of
@@ -57,7 +57,7 @@ def live_paths(engine: Engine, kind: str, key: str) -> list[str]:
     Documents of the tasks of a resource key that have not ended.
     """
     prefix = resource_prefix(engine.config.env, kind, key, live=True)
-    return [found.path for found in in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")]
+    return paths_in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
 
 
 def all_paths(engine: Engine, kind: str) -> list[str]:
@@ -65,7 +65,7 @@ def all_paths(engine: Engine, kind: str) -> list[str]:
     Documents of all tasks of a kind.
     """
     prefix = state_prefix(engine.config.env, kind)
-    return [found.path for found in in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")]
+    return paths_in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
 
 
 def first_due(engine: Engine, kinds: Sequence[str]) -> datetime | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from gcp_oncetask import lease, values
 from gcp_oncetask.decision import Put, Refused
 from gcp_oncetask.documents import TaskName
-from gcp_oncetask.errors import TaskNotFoundError
+from gcp_oncetask.errors import DamagedError, TaskNotFoundError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.models import MaybeNone
 from gcp_oncetask.store.snapshot import Snapshot
@@ -131,31 +131,47 @@ class StoredTasks:
         Cancel several; returns of how many this call asked for the cancellation. Duplicates and missing ones are harmless.
 
         Raises:
+            DamagedError: One is damaged; the others are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
-        return sum(self._one(model, id_, self.locker.cancel_path, default=False) for id_ in dict.fromkeys(ids))
+        return self._each([self.name_of(model, id_).path for id_ in dict.fromkeys(ids)], self.locker.cancel_path)
 
     def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
         """
         Cancel all tasks of a kind and a resource key that have not ended; returns of how many.
 
         Raises:
+            DamagedError: One is damaged; the others are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
         paths = reads.live_paths(self.locker.engine, kind_of(model).name, values.name(key, "key"))
-        return sum(self.locker.cancel_path(path) for path in paths)
+        return self._each(paths, self.locker.cancel_path)
 
-    def reset_task(self, model: type[TaskData], id: str, *, keep_errors: bool = False) -> bool:  # noqa: A002
+    def reset_task(
+        self,
+        model: type[TaskData],
+        id: str,  # noqa: A002
+        *,
+        keep_errors: bool = False,
+        new_key: bool = False,
+        step: int | None = None,
+    ) -> bool:
         """
-        Run an ended task again from the start; one that did not complete keeps its ``attempt.key``.
+        Run an ended task again from the start; one that did not complete keeps its ``attempt.key``. A damaged record is made
+        anew, as ``Locker.reset`` does, with *new_key* and *step*.
 
         Returns:
             Whether it was reset; False: there is none, or it has not ended.
 
         Raises:
             AlreadyFinishedError: Its payload was erased, or its retention is over and it may be deleted at any moment.
+            DamagedError: It can't be made anew so: the message says what is to be said, or repaired by hand.
         """
-        return self.reset_tasks_by_ids(model, [id], keep_errors=keep_errors) == 1
+
+        def reset(path: str) -> bool:
+            return self.locker.try_reset(path, keep_errors=keep_errors, new_key=new_key, step=step)
+
+        return self._each([self.name_of(model, id).path], reset) == 1
 
     def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
         """
@@ -163,13 +179,14 @@ class StoredTasks:
 
         Raises:
             AlreadyFinishedError: The payload of one was erased, or its retention is over.
+            DamagedError: One is damaged; the others are reset.
             StoreError: Firestore was unreachable or refused; calling again resets the rest.
         """
 
         def reset(path: str) -> bool:
             return self.locker.try_reset(path, keep_errors=keep_errors)
 
-        return sum(self._one(model, id_, reset, default=False) for id_ in dict.fromkeys(ids))
+        return self._each([self.name_of(model, id_).path for id_ in dict.fromkeys(ids)], reset)
 
     def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
@@ -235,8 +252,18 @@ class StoredTasks:
             engine.dispatch(changed.snapshot)
         return True
 
-    def _one(self, model: type[TaskData], id_: str, act: Callable[[str], bool], *, default: bool) -> bool:
-        try:
-            return act(self.name_of(model, id_).path)
-        except TaskNotFoundError:
-            return default
+    def _each(self, paths: Iterable[str], act: Callable[[str], bool]) -> int:
+        """
+        Of how many *act* was true; a missing one is left alone, and a damaged one holds up none of the others.
+        """
+        done, damaged = 0, None
+        for path in paths:
+            try:
+                done += act(path)
+            except TaskNotFoundError:
+                pass
+            except DamagedError as error:
+                damaged = damaged or error
+        if damaged is not None:
+            raise damaged
+        return done

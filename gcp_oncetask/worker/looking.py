@@ -8,8 +8,10 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
+from gcp_oncetask import damage
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError
@@ -151,7 +153,9 @@ class Looking:
     def _query(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
         engine = self._engine()
         try:
-            return due_for_workers(engine.store, engine.config.env, kind, shards, limit)
+            return due_for_workers(
+                engine.store, engine.config.env, kind, shards, limit, partial(damage.set_aside, engine)
+            )
         except OncetaskError as error:
             self.failed = True
             LOGGER.warning("looking for %s tasks failed: %s", kind, error)

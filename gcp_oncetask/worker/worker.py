@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from google.cloud.firestore import Client
 
-from gcp_oncetask import telemetry, values, words
+from gcp_oncetask import damage, telemetry, values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import LOGGER, Engine
@@ -38,13 +38,16 @@ _UNPRODUCTIVE: Final = frozenset(
         Outcome.UNKNOWN,
         Outcome.UNAVAILABLE,
         Outcome.UNHANDLED,
+        Outcome.DAMAGED,
         Outcome.EARLY,
         Outcome.LOST,
         Outcome.SHORT_LEASE,
     }
 )
 
-_NOT_RUN: Final = frozenset({Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN})
+_NOT_RUN: Final = frozenset(
+    {Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN, Outcome.SET_ASIDE}
+)
 
 _Claim = tuple[str, int]
 
@@ -465,11 +468,13 @@ class Worker:
         ran = 0
         shards = range(self.engine.config.pull_shards)
         left: set[str] = set()
+        aside = partial(damage.set_aside, self.engine)
         while True:
             progressed, known = 0, len(left)
             for kind in self.kinds:
                 limit = self._total + len(left)
-                for snapshot in due_for_workers(self.engine.store, self.engine.config.env, kind, shards, limit):
+                env = self.engine.config.env
+                for snapshot in due_for_workers(self.engine.store, env, kind, shards, limit, aside):
                     if snapshot.path in left:
                         continue
                     ended = self._run_one(kind, snapshot)

@@ -273,8 +273,6 @@ OTHERS = {
     ("queue_alarm.py", "%s"),
     ("queue_alarm.py", "%s That could not be told: %s"),
     ("unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
-    ("sweeper.py", "%s can't be decoded, and its due time can't be moved: %s"),
-    ("sweeper.py", "%s can't be dealt with: %s"),
     ("flask.py", "the sweep failed: %s"),
     ("rounds.py", "%s"),
     ("rounds.py", "the sweep knows no collection but the library's own: nothing was ever scheduled in another one"),

@@ -43,7 +43,7 @@ def test_worker_whose_session_dies_between_two_questions_asks_no_more(
     """
     asked = []
 
-    def slow(store: Any, env: str, kind: str, shards: Any, limit: int) -> list[Any]:
+    def slow(store: Any, env: str, kind: str, shards: Any, limit: int, *_: Any) -> list[Any]:
         asked.append(kind)
         oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
         return []
@@ -63,7 +63,7 @@ def test_worker_whose_session_dies_between_two_parts_of_a_question_asks_no_more(
     """
     asked = []
 
-    def slow(store: Any, env: str, kind: str, shards: Any, limit: int) -> list[Any]:
+    def slow(store: Any, env: str, kind: str, shards: Any, limit: int, *_: Any) -> list[Any]:
         asked.append(shards)
         oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
         return []

@@ -88,12 +88,12 @@ class WorkersHistory(TasksHistory):
         assert self.hub.task is not None
         return self.hub.task.owner
 
-    def _looked(self, store: Any, env: str, kind: str, shards: Any, limit: int) -> Any:
+    def _looked(self, store: Any, env: str, kind: str, shards: Any, limit: int, *more: Any) -> Any:
         process = self._here()
         assert isinstance(process, Process)
         if not self.closing:
             self.checker.looks(process, kind, shards)
-        return due_for_workers(store, env, kind, shards, limit)
+        return due_for_workers(store, env, kind, shards, limit, *more)
 
     def _beaten(self, beat: Callable[..., None]) -> Callable[..., None]:
         def beats(*args: Any, **kwargs: Any) -> None:
