@@ -238,7 +238,8 @@ def _waiters(engine: Engine, key: str) -> tuple[list[Snapshot], bool]:
     """
     limit = 2
     while True:
-        found = parked(engine.store, parked_prefix(engine.config.env, key), limit=limit)
+        aside = partial(damage.pass_over, engine)
+        found = parked(engine.store, parked_prefix(engine.config.env, key), limit=limit, aside=aside)
         mine = [one for one in found if not features.unknown(one.lock)]
         if len(mine) >= 2 or len(found) < limit:
             return mine[:2], len(mine) < len(found)

@@ -22,6 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
 from gcp_oncetask.errors import DamagedError, UsageError
+from gcp_oncetask.lease import features
 from gcp_oncetask.ordered import arranged
 from gcp_oncetask.record import (
     DEFAULTS,
@@ -551,14 +552,27 @@ def decode_lock(document: Document, path: str = "") -> Lock | None:
                 name, read = found
                 values[name] = read(stored[key])
     except _UNREADABLE as error:
-        raise _damaged(document, path, salvage(document)[1]) from error
+        return _of_newer(document, path, error)
     if not values.keys() >= _REQUIRED:
-        raise _damaged(document, path, salvage(document)[1])
+        return _of_newer(document, path, None)
     lock = Lock.of(values)
     misfit = forms.misfit(lock, path, document)
-    if misfit is not None:
+    if misfit is not None and not features.unknown(lock):
         raise _damaged(document, path, dict([misfit]))
     return lock
+
+
+def _of_newer(document: Document, path: str, cause: Exception | None) -> Lock:
+    """
+    What can be read of a record that can't be decoded, if that needs a newer release: nothing but its own holder touches it.
+
+    Raises:
+        DamagedError: It does not.
+    """
+    values, troubles = salvage(document)
+    if not features.of(values.get("needs", ())):
+        raise _damaged(document, path, troubles) from cause
+    return Lock.of({"env": "", "sequence": 0, "status": Status.SCHEDULED} | values)
 
 
 def salvage(document: Document) -> tuple[dict[str, Any], dict[str, str]]:

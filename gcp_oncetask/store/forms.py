@@ -133,7 +133,9 @@ def misfit(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:
 def _misfit_lease(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:
     granted, leased = lock.granted_at, lock.leased_at
     if lock.holder is None:
-        return "holder", f"it is missing, and the status {lock.status}"
+        # What nobody could read for days is put away; nobody has it.
+        put_away = lock.status is Status.QUARANTINED
+        return None if put_away else ("holder", f"it is missing, and the status {lock.status}")
     if granted is None or leased is None:
         if is_key(path):
             # A resource key's record has no time of its own, and its holder is a document.

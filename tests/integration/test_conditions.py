@@ -147,6 +147,7 @@ def test_every_write_of_the_library_has_a_condition(recorder: Recorder, cloud: O
     locks(shop.locker)
     tasks(cloud, recorder)
     workers(cloud)
+    standstill(cloud, shop)
     assert recorder.unconditional() == []
     places = {path_of(write).split("/")[0] for write, _ in recorder.writes}
     assert {"orders", "onceTasks", "onceLocks", "onceSessions"} <= places
@@ -155,6 +156,20 @@ def test_every_write_of_the_library_has_a_condition(recorder: Recorder, cloud: O
 
 def path_of(write: Any) -> str:
     return str((write.update.name or write.delete).split("/documents/", 1)[1])
+
+
+def standstill(cloud: OncetaskCloud, shop: Any) -> None:
+    """
+    A paused queue with more tasks in it than a sweep asks for.
+    """
+    shop.on_charge = None
+    cloud.local.tasks_client().pause_queue(name=cloud.local.queue)
+    for number in range(25):
+        shop.locker.schedule(Order(id=f"stands{number}"), "https://app.test/tasks/order")
+    cloud.clock.advance(3600)
+    cloud.sweep()
+    cloud.local.tasks_client().resume_queue(name=cloud.local.queue)
+    cloud.run_until_idle()
 
 
 def chains(cloud: OncetaskCloud, shop: Any, recorder: Recorder) -> None:

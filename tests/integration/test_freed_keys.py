@@ -355,7 +355,7 @@ def test_sweepers_takeover_leaves_the_key_of_the_second(stage: Stage, lost: Any)
     stage.service.attempts[1].renew()
     stage.service.cloud.clock.advance(40)
     stage.service.attempts[1].renew()
-    stage.service.cloud.clock.advance(22)
+    stage.service.cloud.clock.advance(22 + 125)
     if lost is not None:
         stage.service.cloud.faults.fail("Commit", when=lost)
     assert stage.service.cloud.sweep().taken_over == 1
@@ -381,7 +381,7 @@ def test_delivery_takes_over_only_with_its_key(stage: Stage, taken: bool) -> Non
     stage.service.cloud.clock.advance(40)
     if taken:
         stage.service.attempts[1].renew()
-    stage.service.cloud.clock.advance(22)
+    stage.service.cloud.clock.advance(22 + 125)
     answer = stage.service.post(body, **{"X-CloudTasks-TaskRetryCount": "1"})
     assert answer.json["outcome"] == "retrying"
     assert stage.service.ran == ["a", "b"][: 1 + taken]
@@ -398,7 +398,7 @@ def test_takeover_by_a_delivery_keeps_the_key_and_knows_its_version(stage: Stage
     stage.start("a")
     stage.park("b")
     stage.kill("a")
-    stage.service.cloud.clock.advance(62)
+    stage.service.cloud.clock.advance(62 + 125)
     if when is not None:
         stage.service.cloud.faults.fail("Commit", when=when)
     assert stage.service.post(body).json["outcome"] == "completed"

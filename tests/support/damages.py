@@ -75,7 +75,7 @@ DAMAGES: Final = (
     Damage("token", 0, also=(("scheduledToken", 5),)),
     Damage("holder", 5),
     Damage("holder", "x" * 10_000),
-    Damage("holder", DELETE_FIELD, HELD),
+    Damage("holder", DELETE_FIELD, ("leased",)),
     Damage("grantedAt", "noon"),
     Damage("grantedAt", DELETE_FIELD, HELD),
     Damage("grantedAt", FAR, HELD),
