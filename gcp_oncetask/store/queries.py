@@ -167,16 +167,23 @@ def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
 
 
 def due_for_workers(
-    store: Store, env: str, kind: str, shards: Sequence[int], limit: int, aside: Aside | None = None
+    store: Store,
+    env: str,
+    kind: str,
+    shards: Sequence[int],
+    limit: int,
+    aside: Aside | None = None,
+    *,
+    by: datetime | None = None,
 ) -> list[Snapshot]:
     """
-    Once-tasks of a kind that are due for workers, in some shards, by one query per 15 shards; damaged ones are set *aside*
-    (None: they are an error).
+    Once-tasks of a kind that are due for workers *by* an instant (None: now), in some shards, by one query per 15 shards; damaged
+    ones are set *aside* (None: they are an error).
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    now = instant(store.estimate())
+    now = instant(by or store.estimate())
     found: list[Snapshot] = []
     for start in range(0, len(shards), _MOST_RANGES):
         places = [f"{env}/{pull_lane(kind)}/{shard:03d}" for shard in shards[start : start + _MOST_RANGES]]
@@ -216,23 +223,24 @@ def _ranges_query(ranges: Sequence[tuple[str, str]], limit: int) -> Any:
     return query
 
 
-def head_query(env: str, kind: str, shard: int) -> Any:
+def head_query(env: str, kind: str, shard: int, after: datetime | None = None) -> Any:
     """
-    The query for the task of a kind and shard that is due first for workers, now or later.
+    The query for the task of a kind and shard that is due first for workers, or first *after* an instant.
     """
     place = f"{env}/{pull_lane(kind)}/{shard:03d}"
-    return range_query(TASKS, False, _DUE, f"{place}/", f"{place}{AFTER}", 1)
+    floor = f"{place}/" if after is None else f"{place}/{instant(after)}~"
+    return range_query(TASKS, False, _DUE, floor, f"{place}{AFTER}", 1)
 
 
-def first_of_shard(store: Store, env: str, kind: str, shard: int) -> datetime | None:
+def first_of_shard(store: Store, env: str, kind: str, shard: int, after: datetime | None = None) -> datetime | None:
     """
-    When the first task of a kind and shard is due for workers; None: there is none.
+    When the first task of a kind and shard is due for workers, or the first *after* an instant; None: there is none.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
     try:
-        found, _ = store.wire.run_query(head_query(env, kind, shard))
+        found, _ = store.wire.run_query(head_query(env, kind, shard, after))
     except WireError as error:
         raise error.translated(f"looking for {kind} tasks", unknown=False) from error
     return due_of(found[0]) if found else None

@@ -42,7 +42,11 @@ def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Valu
         return {}
     ended = decode(stored[DONE_AT]) if before.finished and DONE_AT in stored else None
     since = ended if isinstance(ended, datetime) else now
-    return {EXPIRE_AT: encode(retention.expires_at(since, float(decode(stored[RETENTION])), now))}
+    seconds = decode(stored[RETENTION])
+    if not isinstance(seconds, int | float):
+        # Written by hand: no length of time, so it is kept.
+        return {}
+    return {EXPIRE_AT: encode(retention.expires_at(since, float(seconds), now))}
 
 
 def retires(snapshot: Snapshot, after: Lock) -> bool:

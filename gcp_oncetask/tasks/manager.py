@@ -464,14 +464,14 @@ class TaskManager(StoredTasks):
                 attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)
         return released
 
-    def next_due(self, kinds: Sequence[str]) -> datetime | None:
+    def next_due(self, kinds: Sequence[str], *, after: datetime | None = None) -> datetime | None:
         """
-        When the first task of some pull kinds is due; None: there is none.
+        When the first task of some pull kinds is due, *after* an instant if one is given; None: there is none.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.first_due(self.locker.engine, kinds)
+        return reads.first_due(self.locker.engine, kinds, after)
 
 
 def _not_limited(model: type[TaskData]) -> None:

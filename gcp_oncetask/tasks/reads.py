@@ -68,12 +68,12 @@ def all_paths(engine: Engine, kind: str) -> list[str]:
     return paths_in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
 
 
-def first_due(engine: Engine, kinds: Sequence[str]) -> datetime | None:
+def first_due(engine: Engine, kinds: Sequence[str], after: datetime | None = None) -> datetime | None:
     """
-    When the first task of some pull kinds is due, in whichever shard.
+    When the first task of some pull kinds is due, in whichever shard, *after* an instant if one is given.
     """
-    shards = range(engine.config.pull_shards)
-    found = (first_of_shard(engine.store, engine.config.env, kind, shard) for kind in kinds for shard in shards)
+    shards, env = range(engine.config.pull_shards), engine.config.env
+    found = (first_of_shard(engine.store, env, kind, shard, after) for kind in kinds for shard in shards)
     return min((due for due in found if due is not None), default=None)
 
 

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from google.cloud.logging_v2.types import DeleteLogRequest
 from google.cloud.tasks_v2.types import DeleteTaskRequest
 
-from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
+from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import CERTS_PATH
 from gcp_emulator.run.logs import RunLogs
@@ -30,6 +29,7 @@ from gcp_oncetask.locker import Locker
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.sweeper import Swept, sweep
 from gcp_oncetask.testing import scheduled
+from gcp_oncetask.testing.coming import Coming
 from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
@@ -270,10 +270,7 @@ class OncetaskCloud:
         Deliver every task whose time has come, let the workers run what they pull, and what follows, until none is left;
         returns how many.
         """
-        ran = self._deliver(self.local.run_until_idle)
-        while pulled := self._pull():
-            ran += pulled + self._deliver(self.local.run_until_idle)
-        return ran
+        return self._run()
 
     def work(self, worker: Worker) -> None:
         """
@@ -281,42 +278,26 @@ class OncetaskCloud:
         """
         self._workers.append(worker)
 
-    def _pull(self) -> int:
-        return self._deliver(lambda: sum(worker.drain() for worker in self._workers))
-
-    def _deliver(self, run: Callable[[], int]) -> int:
+    def _run(self, end: int = 0) -> int:
         self._delivering = True
         try:
-            return run()
+            return Coming(self.local.tasks, self.clock, self._workers).run(end)
         finally:
             self._delivering = False
 
     def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> int:
         """
-        Let time pass, delivering each task when its time comes; returns how many. Inside a handler only time passes.
+        Let time pass, and let each thing happen when its time comes, also what is made on the way: deliveries, and what the
+        workers given to ``work`` pull; returns how many were delivered and run. Inside a handler only time passes.
         """
         length = timedelta(seconds=seconds, minutes=minutes, hours=hours, days=days).total_seconds()
         if self._delivering:
             self.clock.advance(length)
             return 0
         end = self.clock.micros() + round(length * 1_000_000)
-        ran = 0
-        while (due := self._next_pull(end)) is not None:
-            left = max(0, due - self.clock.micros()) / 1_000_000
-            ran += self._deliver(partial(self.local.advance, left))
-            pulled = self._pull()
-            if not pulled:
-                break
-            ran += pulled
-        return ran + self._deliver(lambda: self.local.advance(max(0, end - self.clock.micros()) / 1_000_000))
-
-    def _next_pull(self, end: int) -> int | None:
-        """
-        When a worker has something to run, if that is not after *end*, in microseconds.
-        """
-        dues = [due for worker in self._workers if (due := worker.next_due()) is not None]
-        first = micros_of(min(dues)) if dues else None
-        return first if first is not None and first <= end else None
+        ran = self._run(end)
+        self.clock.advance(max(0, end - self.clock.micros()) / 1_000_000)
+        return ran
 
     def assert_scheduled(
         self,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -19,6 +20,7 @@ from google.cloud.firestore import Client
 from gcp_oncetask import damage, telemetry, values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.documents import task_name
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.requirements import STORE
@@ -48,6 +50,9 @@ _UNPRODUCTIVE: Final = frozenset(
 _NOT_RUN: Final = frozenset(
     {Outcome.DUPLICATE, Outcome.GONE, Outcome.NEWER, Outcome.PARKED, Outcome.FOREIGN, Outcome.SET_ASIDE}
 )
+
+_ALL: Final = 1_000_000
+"""More than a query finds."""
 
 _Claim = tuple[str, int]
 
@@ -486,11 +491,37 @@ class Worker:
                 return ran
             ran += progressed
 
-    def next_due(self) -> datetime | None:
+    def ripe(self, now: datetime) -> list[Snapshot]:
         """
-        When the first task of its kinds is due, in whichever shard; None: there is none.
+        All tasks of its kinds that are due by *now*, in any shard and any order. For schedulers of their own.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
         """
-        return self.manager.next_due(self.kinds)
+        store, config = self.engine.store, self.engine.config
+        shards, aside = range(config.pull_shards), partial(damage.set_aside, self.engine)
+        asked = (due_for_workers(store, config.env, kind, shards, _ALL, aside, by=now) for kind in self.kinds)
+        return list(chain.from_iterable(asked))
+
+    def run_here(self, snapshot: Snapshot) -> bool | None:
+        """
+        Run a task that was found to be due, on the calling thread; returns whether it was run, None: it can't be, yet.
+        """
+        name = task_name(snapshot.path)
+        assert name is not None
+        ended = self._run_one(name.kind, snapshot)
+        if ended is None or ended.outcome in _UNPRODUCTIVE:
+            return None
+        return ended.outcome not in _NOT_RUN
+
+    def next_due(self, *, after: datetime | None = None) -> datetime | None:
+        """
+        When the first task of its kinds is due, *after* an instant, in whichever shard; None: there is none.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self.manager.next_due(self.kinds, after=after)
 
 
 def _claim(snapshot: Snapshot) -> _Claim:

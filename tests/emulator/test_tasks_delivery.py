@@ -289,6 +289,21 @@ def test_tasks_run_in_order_of_due_time_then_creation(server, app, clock):
     assert server.next_due() is None
 
 
+def test_one_task_at_a_time(server, app):
+    """
+    run_next takes the one that is due first, and its copy; 0 when nothing is due.
+    """
+    create(server, "/first")
+    create(server, "/second")
+    create(server, "/late", at=2)
+    assert server.run_next() == 1
+    assert app.paths == ["/first"]
+    server.faults.fail("duplicate", times=1)
+    assert server.run_next() == 2
+    assert server.run_next() == 0
+    assert app.paths == ["/first", "/second", "/second"]
+
+
 def test_tasks_created_by_a_handler_run_in_the_same_round(server, app):
     """
     run_due also delivers what handlers create meanwhile.

@@ -177,20 +177,29 @@ class Dispatcher:
             BaseException: What the transport raised; the attempt counts as one without an answer.
         """
         count = 0
-        while True:
+        while made := self.run_next():
+            count += made
+        return count
+
+    def run_next(self) -> int:
+        """
+        Deliver in this thread the task that is due first, if one is due, and its copy if a fault makes one; returns how many
+        deliveries.
+
+        Raises:
+            BaseException: As ``run_due``.
+        """
+        with self.changed:
+            deliveries = self._take()
+        left = iter(deliveries)
+        try:
+            for delivery in left:
+                self._deliver(delivery)
+        finally:
+            # An exception keeps the copies from being made.
             with self.changed:
-                deliveries = self._take()
-            if not deliveries:
-                return count
-            left = iter(deliveries)
-            try:
-                for delivery in left:
-                    count += 1
-                    self._deliver(delivery)
-            finally:
-                # An exception keeps the copies from being made.
-                with self.changed:
-                    self.running -= sum(1 for _ in left)
+                self.running -= sum(1 for _ in left)
+        return len(deliveries)
 
     def take_due(self) -> list[Callable[[], DispatchRecord]]:
         """

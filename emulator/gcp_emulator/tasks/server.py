@@ -183,6 +183,15 @@ class TasksServer:
             raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
         return self._dispatcher.run_due()
 
+    def run_next(self) -> int:
+        """
+        Deliver in this thread the one task that is due first; returns how many deliveries: 0 if nothing is due, 2 if a fault
+        makes a copy. For schedulers of their own, as ``take_due``.
+        """
+        if self._auto:
+            raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
+        return self._dispatcher.run_next()
+
     def take_due(self) -> list[Callable[[], DispatchRecord]]:
         """
         Begin what is due now: each function returned makes one delivery, in whatever thread and order it is called.

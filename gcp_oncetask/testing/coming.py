@@ -1,0 +1,135 @@
+"""
+What comes next in the cloud of a test: deliveries, what workers pull, and what they look at again, in the order of their times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
+from gcp_emulator.tasks import TasksServer
+from gcp_oncetask.delivery import parse_instant
+from gcp_oncetask.lease import timeout_at
+from gcp_oncetask.record import Status
+from gcp_oncetask.store.snapshot import Snapshot, version_of
+from gcp_oncetask.worker import Worker
+from gcp_oncetask.worker.looking import LEFT_ALONE
+
+_LONGEST: Final = 86_400.0
+"""Seconds between two looks at a task that can't be run; they grow to this, so that a year of virtual time passes quickly."""
+
+_Key = tuple[str, str, str]
+
+
+class Coming:
+    """
+    One queue of coming events: deliveries of Cloud Tasks, tasks that workers pull, and the looks of workers at what they could
+    not run. Of two events of one instant the delivery is first.
+
+    Args:
+        tasks: Delivers.
+        clock: Moved to each event.
+        workers: Run what they pull, on the calling thread.
+    """
+
+    def __init__(self, tasks: TasksServer, clock: VirtualClock, workers: Sequence[Worker]) -> None:
+        self._tasks = tasks
+        self._clock = clock
+        self._workers = workers
+        self._ripe: deque[tuple[datetime, Worker, Snapshot]] = deque()
+        self._asked: dict[int, datetime] = {}
+        self._left: dict[_Key, tuple[int, int]] = {}
+
+    def run(self, end: int = 0) -> int:
+        """
+        Move the clock from event to event, up to *end* in microseconds, and let each happen; those of now, always.
+
+        Returns:
+            How many deliveries were made, and tasks run.
+        """
+        ran = 0
+        while (at := self._next()) is not None and at <= max(end, self._clock.micros()):
+            self._clock.advance(max(0, at - self._clock.micros()) / 1_000_000)
+            ran += self._happen()
+        return ran
+
+    def _next(self) -> int | None:
+        """
+        When the next event is.
+        """
+        push, now = self._tasks.next_due(), self._clock.micros()
+        if not self._ripe:
+            self._ask()
+        if self._ripe or (push is not None and push <= now):
+            # By Firestore's clock, which may be some microseconds ahead of this one.
+            return now
+        looks = [until for until, _ in self._left.values() if until > now]
+        pulls = [self._pull(place, worker) for place, worker in enumerate(self._workers)]
+        return min((at for at in (push, *looks, *pulls) if at is not None), default=None)
+
+    def _pull(self, place: int, worker: Worker) -> int | None:
+        """
+        When a worker has something that it had not when it was asked.
+        """
+        due = worker.next_due(after=self._asked[place])
+        if due is None:
+            return None
+        return self._clock.micros() if due <= worker.engine.store.estimate() else micros_of(due)
+
+    def _ask(self) -> None:
+        """
+        Ask for all that workers can pull now.
+        """
+        now, seen, found = self._clock.micros(), set[_Key](), []
+        for place, worker in enumerate(self._workers):
+            self._asked[place] = worker.engine.store.estimate()
+            for snapshot in worker.ripe(self._asked[place]):
+                key = _key(worker, snapshot)
+                if key not in seen and self._left.get(key, (0, 0))[0] <= now:
+                    seen.add(key)
+                    found.append((_due(snapshot), worker, snapshot))
+        self._ripe.extend(sorted(found, key=lambda one: one[0]))
+
+    def _happen(self) -> int:
+        """
+        Let the event of now happen, if it is not only a time to ask.
+        """
+        push, now = self._tasks.next_due(), self._clock.micros()
+        pull = micros_of(self._ripe[0][0]) if self._ripe else None
+        if push is not None and push <= now and (pull is None or push <= pull):
+            return self._tasks.run_next()
+        if pull is None:
+            return 0
+        _, worker, snapshot = self._ripe.popleft()
+        done = worker.run_here(snapshot)
+        if done is None:
+            self._leave(worker, snapshot)
+        return int(done is True)
+
+    def _leave(self, worker: Worker, snapshot: Snapshot) -> None:
+        """
+        Leave a task alone for a while that can't be run: longer each time, but not beyond the time-out of its holder.
+        """
+        key, lock = _key(worker, snapshot), snapshot.lock
+        assert lock is not None
+        tries = self._left.get(key, (0, 0))[1]
+        now = self._clock.micros()
+        until = now + round(min(_LONGEST, LEFT_ALONE * 2 ** min(tries, 20)) * 1_000_000)
+        if lock.status is Status.LEASED:
+            timeout = timeout_at(lock, worker.engine.config.log_grace)
+            until = min(until, micros_of(timeout + timedelta(seconds=1))) if timeout >= datetime_of(now) else until
+        self._left[key] = until, tries + 1
+
+
+def _key(worker: Worker, snapshot: Snapshot) -> _Key:
+    # By its version: a task that has moved is looked at anew.
+    return worker.engine.wire.database, snapshot.path, version_of(snapshot.version)
+
+
+def _due(snapshot: Snapshot) -> datetime:
+    assert snapshot.lock is not None
+    assert snapshot.lock.due is not None
+    return parse_instant(snapshot.lock.due.rsplit("/", 1)[-1])
