@@ -260,6 +260,7 @@ class Attempt:
             AlreadySettledError: It has ended already.
             LeaseLostError: It is somebody else's.
             ConflictError: A changed field was changed by somebody else.
+            UsageError: The next step would leave no room for what its run records.
             StoreError: Firestore was unreachable or refused.
         """
         how = self._signed(how, changes)
@@ -316,7 +317,8 @@ class Attempt:
         check_conflicts(opened.snapshot, changes)
         decision = lease.settle(opened.snapshot.lock, self._fence, how, self._engine.moment(opened.snapshot))
         put = self._took(Changed(decision, opened.snapshot))
-        opened.ending, opened.how = transactions.Ending(put, changes), how
+        room = how.kind is Kind.CONTINUE
+        opened.ending, opened.how = transactions.Ending(put, changes, room), how
         return put
 
     def _ended(self, put: Put) -> Put:
@@ -349,6 +351,7 @@ class Attempt:
             alive=self._alive,
             own=True,
             hold=self.hold,
+            room=how.kind is Kind.CONTINUE,
         )
 
     def _commit_or_without_result(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:

@@ -130,7 +130,8 @@ class Locker(StoredChains):
             TaskConflictError: The entity belongs to another environment.
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             ConflictError: A changed field was changed by somebody else.
-            UsageError: The URL, a header, the queue, the time or a field can't be; nothing was written.
+            UsageError: The URL, a header, the queue, the time or a field can't be, or the document would have more than 896 KiB
+                (``size``, ``limit``), which leaves no room for what its run records; nothing was written.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
@@ -162,7 +163,7 @@ class Locker(StoredChains):
         if transaction is not None:
             return self.join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
-        changed = engine.store.change(path, decide, start=start, changes=changes)
+        changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
         if isinstance(changed.decision, Refused):
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)

@@ -15,6 +15,7 @@ from gcp_oncetask.decision import Kind, Put, Settlement, Target
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
+    AlreadySettledError,
     ConflictError,
     ContentionError,
     LeaseLostError,
@@ -131,7 +132,9 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
 def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
     try:
         return attempt.settle(how, changes)
-    except (ConflictError, ContentionError) as error:
+    except AlreadySettledError:
+        raise
+    except (ConflictError, ContentionError, UsageError) as error:
         return _try_failure(engine, job, attempt, error)
     except StoreError as error:
         if not error.final:

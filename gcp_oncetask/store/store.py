@@ -25,6 +25,7 @@ from gcp_oncetask.store.codec import Document, Value, encode
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, Hold, consequences
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.retiring import retirement, retires
+from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Wire
 
@@ -249,6 +250,7 @@ class Store:
         along: Along | None = None,
         own: bool = False,
         hold: Hold | None = None,
+        room: bool = False,
     ) -> Changed[T]:
         """
         Decide, and commit the decision on the very document it was decided on.
@@ -263,6 +265,7 @@ class Store:
             along: Other documents to write in the same commit.
             own: *decide* asks for the caller's own lease first, whose holder may go on whatever the record needs.
             hold: What is known of the resource key that the attempt has; None: it is read where it is needed.
+            room: A decision that schedules must leave room for what its run records.
 
         Returns:
             The last decision. If it is a ``Put``, it is applied, once, though errors may have been seen on the way.
@@ -272,6 +275,7 @@ class Store:
             ContentionError: Too many writers until patience ran out; nothing was written.
             StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
             UnknownFeatureError: The record needs a newer release, and is not the caller's *own*.
+            UsageError: It must have *room*, and has not; nothing was written.
         """
         ask = decide if own else _if_understood(decide)
         failed: Mark | None = None
@@ -294,6 +298,8 @@ class Store:
             with _told(unsure):
                 keyed = self.key_writes(more, hold, decision.lock, refusals)
             update = Update(self.wire.write(path, request), snapshot, decision.lock, extra.with_(more.fields))
+            with _told(unsure):
+                self._check_room(update, room)
             request.writes.extend(keyed)
             if along is not None:
                 request.writes.extend(along.writes(decision))
@@ -365,6 +371,12 @@ class Store:
         if not hold.known:
             hold.learn(self.read_all([hold.path])[hold.path])
         return () if hold.lost else (hold.write(self.wire.name(hold.path), more.effect, after),)
+
+    def _check_room(self, update: Update, room: bool) -> None:
+        before, lock = update.before, update.lock
+        if room and lock is not None and needs_room(before.lock, lock):
+            # A transaction may have written more than the snapshot knows.
+            check_room(before if before.whole else self.get(before.path), [update.message])
 
     def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
         """

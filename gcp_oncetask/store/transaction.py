@@ -7,6 +7,7 @@ commit is repeated by itself when the answer was lost. Here each remote call is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,10 +16,11 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.decision import Put
-from gcp_oncetask.errors import ContentionError, StoreError
+from gcp_oncetask.errors import ContentionError, StoreError, UsageError
 from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
 
@@ -63,11 +65,12 @@ class OwnTransaction(firestore.Transaction):
 @dataclass(slots=True)
 class Ending:
     """
-    What the last write of a transaction says about the attempt's lock.
+    What the last write of a transaction says about the attempt's lock; one that schedules must leave *room*.
     """
 
     put: Put
     changes: Changes = NO_CHANGES
+    room: bool = False
 
 
 def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snapshot:
@@ -90,12 +93,33 @@ def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snap
 def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, put: Put, changes: Changes) -> None:
     """
     Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
+
+    Raises:
+        UsageError: It schedules, and there is no room left for what its run records.
     """
     # What is scheduled from outside gives back no resource key: it was not leased.
     more = store.consequences(snapshot, put.lock)
     assert more.key is None
-    update = Update(store.wire.write(snapshot.path), snapshot, put.lock, changes.with_(more.fields), precondition=False)
+    write = store.wire.write(snapshot.path)
+    update = Update(write, snapshot, put.lock, changes.with_(more.fields), precondition=False)
+    if needs_room(snapshot.lock, put.lock):
+        _check_room(store, transaction, snapshot, update)
     transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - with transforms
+
+
+def _check_room(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, update: Update) -> None:
+    check_room(snapshot, [*_own(store, transaction, snapshot), update.message])
+
+
+def _own(store: Store, transaction: firestore.Transaction, snapshot: Snapshot) -> Iterator[Any]:
+    """
+    What *transaction* writes so far of the document of *snapshot*.
+    """
+    name = store.wire.name(snapshot.path)
+    for wrapped in transaction._write_pbs:  # noqa: SLF001 - has no public spelling
+        write = _UNWRAP(wrapped)
+        if name in (write.update.name, write.delete, write.transform.document):
+            yield write
 
 
 def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
@@ -143,10 +167,18 @@ def commit(
     Raises:
         ContentionError: Others changed what was read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
+        UsageError: It schedules, and there is no room left for what its run records; it was rolled back.
     """
     more = store.consequences(snapshot, ending.put.lock)
     write = store.wire.write(snapshot.path)
     update = Update(write, snapshot, ending.put.lock, ending.changes.with_(more.fields), precondition=False)
+    if ending.room and needs_room(snapshot.lock, ending.put.lock):
+        try:
+            _check_room(store, transaction, snapshot, update)
+        except UsageError:
+            roll_back(transaction)
+            raise
+    untouched = not any(_own(store, transaction, snapshot))
     keyed = store.key_writes(more, hold, ending.put.lock)
     alone = len(transaction) == 0
     if hold is not None and not (keyed or alone or hold.lost):
@@ -163,8 +195,8 @@ def commit(
         return applied, more.freed(None)
     done = update.applied(results[-1])
     freed = more.freed(results[-2] if keyed else None)
-    # The user's own writes may have touched this document too: then its contents are not known.
-    return done if alone else replace(done, whole=False), freed
+    # Where the user's own writes have touched this document too, its contents are not known.
+    return done if untouched else replace(done, whole=False), freed
 
 
 def _after_error(

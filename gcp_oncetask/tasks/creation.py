@@ -20,6 +20,7 @@ from gcp_oncetask.record import Fingerprint, Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.retiring import RETENTION
+from gcp_oncetask.store.sizes import OCCURRENCE, check_room
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
@@ -28,7 +29,8 @@ from gcp_oncetask.tasks.task import SCHEMA
 
 MAX_PAYLOAD = 900_000
 """Bytes of a payload as JSON; Firestore's documents end at 1 MiB."""
-
+_SMALL: Final = 100_000
+"""Bytes of a payload that leaves room in any document."""
 
 _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.QUARANTINED: "running"}
 """What ``unique`` calls the states of a task that has not ended."""
@@ -141,7 +143,7 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
     name = TaskName(engine.config.env, kind.name, digest[:40] if _is_hashed(type(data)) else _id_of(data))
     key = key_of(data, name.id)
     _check_names(name, key, recurrence)
-    return Draft(
+    made = Draft(
         name=name,
         kind=kind,
         target=_target(engine, kind, url, at),
@@ -154,6 +156,11 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
         data=data,
         model=fingerprint(type(data)),
     )
+    if made.stored.ByteSize() > _SMALL:
+        # Here, so that of many payloads none is created before one is refused; occurrences are as large as their generator.
+        update = new_task(engine, made)
+        check_room(update.before, [update.message], keep=0 if recurrence is None else OCCURRENCE)
+    return made
 
 
 def _is_hashed(model: type[TaskData]) -> bool:

@@ -173,11 +173,11 @@ class TaskManager(StoredTasks):
 
         start = Snapshot(path, None, None, None)
         tries = CATCH_UPS
-        changed = engine.store.change(path, decide, start=start, changes=changes)
+        changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
         while owing:
             tries -= 1
             generator.make_due(engine, made.kind, owing[0])
-            changed = engine.store.change(path, decide, changes=changes)
+            changed = engine.store.change(path, decide, changes=changes, room=True)
         telemetry.scheduled(changed.snapshot)
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
