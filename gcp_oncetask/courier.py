@@ -93,15 +93,51 @@ def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int
 
 def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
     """
-    Alert of something that the lock can't remember; returns whether it was sent: a failure is logged, and that is all.
+    Alert of something that the lock can't remember; a failure to send is logged. Returns whether it was sent.
     """
+    return _send(engine, snapshot, _failure(engine, snapshot, id_, reason))
+
+
+def send_daily(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
+    """
+    As ``send_directly``, once a day (of UTC) by each process: for what goes on until somebody mends it. Its Message-ID is the
+    same on the same day, whoever sends it. Returns whether it was sent today.
+    """
+    return send_once(engine, snapshot, _failure(engine, snapshot, f"{id_}-{day_of(engine)}", reason))
+
+
+def send_once(engine: Engine, snapshot: Snapshot, owed: Owed) -> bool:
+    """
+    Send an alert directly, if this process has not sent it today; returns whether it was sent today.
+    """
+    name, day = f"{snapshot.path} {owed.id}", day_of(engine)
+    if engine.told.get(name) != day:
+        if not _send(engine, snapshot, owed):
+            return False
+        for old in [one for one, then in engine.told.items() if then != day]:
+            engine.told.pop(old, None)
+        engine.told[name] = day
+    return True
+
+
+def day_of(engine: Engine) -> str:
+    """
+    Today, in UTC.
+    """
+    return f"{engine.clock.now():%Y%m%d}"
+
+
+def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> Owed:
     now = engine.clock.now()
     sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
-    owed = Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
+    return Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
+
+
+def _send(engine: Engine, snapshot: Snapshot, owed: Owed) -> bool:
     try:
         engine.alerts.send(alert_of(engine, snapshot, owed))
     except Exception as error:  # noqa: BLE001 - as above
-        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", reason, error)
+        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", owed.reason, error)
         return False
     return True
 

@@ -70,6 +70,7 @@ class Outcome(StrEnum):
     UNAUTHORISED = "unauthorised"
     FORBIDDEN = "forbidden"
     UNAVAILABLE = "unavailable"
+    REFUSED = "refused"
 
 
 class Delivery(NamedTuple):

@@ -95,6 +95,9 @@ class Engine:
         # What runs in this process: attempts, which are built on this module. Of one document there may be two, one of which
         # has lost its lease.
         self.attempts: set[Any] = set()
+        # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
+        self.told: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
@@ -345,14 +348,21 @@ class Engine:
         Make the Cloud Task of the present sequence (*push*, if it is made up already); a failure is logged and left to
         the sweeper. A task that workers pull needs none.
         """
+        return self.undispatched(snapshot, push) is None
+
+    def undispatched(self, snapshot: Snapshot, push: Push | None = None) -> DispatchError | None:
+        """
+        As ``dispatch``; what went wrong, None: nothing did.
+        """
         if snapshot.lock is not None and snapshot.lock.url is None:
-            return True
+            return None
         try:
             self.tasks.create(push or self.push_of(snapshot))
         except DispatchError as error:
-            self.decided("task.undispatched", self.about(snapshot), f"{error} The sweeper will.", logging.WARNING)
-            return False
-        return True
+            severity = logging.ERROR if error.final else logging.WARNING
+            self.decided("task.undispatched", self.about(snapshot), f"{error} The sweeper will.", severity)
+            return error
+        return None
 
     # --- logs ---
 

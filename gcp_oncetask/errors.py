@@ -213,7 +213,13 @@ class BackendError(OncetaskError):
 class StoreError(BackendError):
     """
     Firestore was unreachable or refused; ``unknown`` tells whether the write may still be applied.
+
+    Attributes:
+        contents: It is final, and about what was to be written: not about who asks, or for which database.
+        seen: The document on which the refused write was decided; None: not known.
     """
+
+    seen: Any = None
 
 
 class DamagedError(StoreError):

@@ -22,6 +22,7 @@ from gcp_oncetask.errors import (
     DamagedError,
     DeliveryError,
     LeaseLostError,
+    OncetaskError,
     StoreError,
     UnknownFeatureError,
 )
@@ -154,7 +155,7 @@ def execute(
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
             message = "the fate of the claim is unknown; it was not used"
             engine.trail.write("never-started", context, message, outcome=UNUSED)
-        return Ended(Outcome.UNAVAILABLE, str(error), run.about)
+        return unavailable(engine, delivery.document, error, run.about, run.claimant.nonce)
     except UnknownFeatureError as error:
         return Ended(Outcome.UNHANDLED, str(error), run.about)
     except ContentionError as error:
@@ -168,6 +169,28 @@ def refuse_damaged(engine: Engine, delivery: Delivery, error: DamagedError, abou
     outcome = damage.attend(engine, error)
     # One in whose way another document stands waits in the queue.
     return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
+
+
+def unavailable(engine: Engine, document: str, error: StoreError, about: About, holder: str | None = None) -> Ended:
+    """
+    How a delivery for *document* ends at which Firestore has failed, or refused for good: that is no outage.
+
+    Args:
+        engine: Shared parts.
+        document: Path of the document.
+        error: What Firestore said.
+        about: What a line about the delivery names.
+        holder: Nonce of the delivery's own attempt, which is over.
+    """
+    if not error.final:
+        return Ended(Outcome.UNAVAILABLE, str(error), about)
+    try:
+        attended = keys.attend_refused(engine, error, holder=holder)
+    except OncetaskError as failed:
+        return Ended(Outcome.UNAVAILABLE, f"{error} {failed}", about)
+    if error.seen is not None and error.seen.path != document:
+        return Ended(Outcome.BUSY, f"it waits for {error.seen.path}: {attended.reason}", about)
+    return Ended(attended.outcome, attended.reason, about)
 
 
 def _context(run: _Run, lock: Lock | None, token: int, attempt: int) -> LogContext:

@@ -66,6 +66,7 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.UNAUTHORISED: 401,
     Outcome.FORBIDDEN: 403,
     Outcome.UNAVAILABLE: 500,
+    Outcome.REFUSED: 409,
 }
 """HTTP status of each outcome. Never 429 or 503: those slow the whole queue for one task's own business."""
 
@@ -81,6 +82,7 @@ _ERRORS: Final = frozenset(
         Outcome.DAMAGED,
         Outcome.SET_ASIDE,
         Outcome.UNAVAILABLE,
+        Outcome.REFUSED,
     }
 )
 

@@ -12,18 +12,18 @@ A crash between giving back and handing over loses nothing: the key's document i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import damage
+from gcp_oncetask import damage, refusals
 from gcp_oncetask.decision import Moment, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import DamagedError, OncetaskError
+from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
 from gcp_oncetask.lease import features
 from gcp_oncetask.lease import keys as rules
 from gcp_oncetask.lease.keys import Standing
@@ -194,6 +194,7 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
         StoreError: Firestore was unreachable or refused.
     """
     path = key_path(engine.config.env, key)
+    refused: set[str] = set()
     for _ in range(_TRIES):
         if version is None:
             record, holder = read_key(engine, key)
@@ -205,8 +206,17 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
                 record = Snapshot(path, record.version, None, rules.unused(engine.config.env))
         else:
             record, version = Snapshot(path, version, None, rules.unused(engine.config.env)), None
-        waiters, newer = _waiters(engine, key)
-        done = _give(engine, key, record, waiters, newer=newer)
+        waiters, newer = _waiters(engine, key, refused)
+        try:
+            done = _give(engine, key, record, waiters, newer=newer)
+        except StoreError as error:
+            if not waiters or not error.facts.get("contents"):
+                raise
+            # Those that wait behind it shall not wait for one that can't be written any more.
+            error.seen = waiters[0]
+            refusals.attend(engine, error)
+            refused.add(waiters[0].path)
+            continue
         if done is not None:
             return done
     return False
@@ -232,15 +242,15 @@ def _remember(engine: Engine, key: str, record: Snapshot) -> None:
     engine.store.commit_both(request)
 
 
-def _waiters(engine: Engine, key: str) -> tuple[list[Snapshot], bool]:
+def _waiters(engine: Engine, key: str, refused: Collection[str]) -> tuple[list[Snapshot], bool]:
     """
-    The first two that wait for *key*, and whether others were passed over because they need a newer release.
+    The first two that wait for *key*, and whether others were passed over because they need a newer release, or were *refused*.
     """
     limit = 2
     while True:
         aside = partial(damage.pass_over, engine)
         found = parked(engine.store, parked_prefix(engine.config.env, key), limit=limit, aside=aside)
-        mine = [one for one in found if not features.unknown(one.lock)]
+        mine = [one for one in found if one.path not in refused and not features.unknown(one.lock)]
         if len(mine) >= 2 or len(found) < limit:
             return mine[:2], len(mine) < len(found)
         limit *= 4
@@ -334,3 +344,16 @@ def give_up_reservation(engine: Engine, snapshot: Snapshot) -> None:
     lock = snapshot.lock
     if lock is not None and lock.key is not None:
         hand_over(engine, Freed(lock.key))
+
+
+def attend_refused(engine: Engine, error: StoreError, *, holder: str | None = None) -> refusals.Attended:
+    """
+    As ``refusals.attend``; the resource key of a task that has ended by it goes to the next one.
+
+    Raises:
+        OncetaskError: As ``refusals.attend``.
+    """
+    attended = refusals.attend(engine, error, holder=holder)
+    if error.seen is not None and attended.outcome in (Outcome.FAILED, Outcome.CANCELLED):
+        give_up_reservation(engine, error.seen)
+    return attended

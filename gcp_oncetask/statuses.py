@@ -57,6 +57,15 @@ STATUSES: Final[dict[str, tuple[Fate, Fate, Fate]]] = {
 }
 """A status that is not here is final. Google's client libraries and servers send no other one."""
 
+_OF_CONTENTS: Final = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"})
+
+
+def of_contents(status: str) -> bool:
+    """
+    Whether a final *status* of Firestore is about what was to be written; else it is about who asks, or for which database.
+    """
+    return status in _OF_CONTENTS
+
 
 def fate_of(service: Service, status: str, message: str = "") -> Fate:
     """

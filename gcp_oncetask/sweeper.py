@@ -17,7 +17,7 @@ from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
 from gcp_oncetask.engine import Engine
-from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError
+from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.lease import features, verbs
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Status
@@ -192,6 +192,11 @@ def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
 def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
     about = engine.about(snapshot)
     about.log(logging.ERROR, "sweeping it failed: %s", error)
+    if isinstance(error, StoreError) and error.final:
+        try:
+            keys.attend_refused(engine, error)
+        except OncetaskError as failed:
+            about.log(logging.ERROR, "it could not be ended either: %s", failed)
 
 
 def _one(

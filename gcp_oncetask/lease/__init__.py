@@ -34,9 +34,10 @@ Source:
     Leases as in Gray and Cheriton (1989), fencing as Chubby's sequencers.
 
 Where
-    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``people``: cancel, reset,
-    resolve. ``leaving``: what only another version of the program can read. ``repair``: the reset of a damaged one. ``writes``:
-    the records that these lead to, and when each must be looked at again. ``named``: named locks, and functions that run once.
+    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``refused``: what is refused
+    for good. ``people``: cancel, reset, resolve. ``leaving``: what only another version of the program can read. ``repair``: the
+    reset of a damaged one. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named
+    locks, and functions that run once.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ from gcp_oncetask.lease.expiry import (
 )
 from gcp_oncetask.lease.leaving import LEFT, left
 from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
+from gcp_oncetask.lease.refused import CUTS, cut_off
 from gcp_oncetask.lease.repair import Wishes, repair
 from gcp_oncetask.lease.writes import (
     EARLY,
@@ -89,6 +91,7 @@ from gcp_oncetask.lease.writes import (
 )
 
 __all__ = [
+    "CUTS",
     "EARLY",
     "LATE_EVIDENCE",
     "LEFT",
@@ -102,6 +105,7 @@ __all__ = [
     "claim",
     "complete",
     "continue_",
+    "cut_off",
     "erased",
     "expires_at",
     "fail",

@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.statuses import Fate, Service, fate_of
+from gcp_oncetask.statuses import Fate, Service, fate_of, of_contents
 
 _HINTS: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.PERMISSION_DENIED: " Grant this service account roles/datastore.user.",
@@ -39,11 +39,13 @@ class WireError(Exception):
         The library's error for *what* failed; ``unknown``: it may still be applied.
         """
         fate = " It may still be applied." if unknown else ""
+        final = self.fate is Fate.REFUSED and not unknown
         hint = _HINTS.get(self.code, "")
         error = StoreError(
             f"Firestore: {what} failed with {self.code.name}: {self.message}.{hint}{fate}",
             unknown=unknown,
-            final=self.fate is Fate.REFUSED and not unknown,
+            final=final,
+            contents=final and of_contents(self.code.name),
             code=self.code,
         )
         error.__cause__ = self

@@ -331,7 +331,9 @@ class Store:
                     # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
                     unsure = unsure if snapshot.version == unsure[1].version else None
             elif error.fate is Fate.REFUSED:
-                raise error.translated(f"writing {path}", unknown=False) from error
+                refused = error.translated(f"writing {path}", unknown=False)
+                refused.seen = snapshot
+                raise refused from error
             if elapsed(failed, self._clock.mark()) >= self._patience:
                 raise self._gave_up(path, error, unsure=unsure is not None) from error
             if error.fate is not Fate.MOVED or tries > 1:

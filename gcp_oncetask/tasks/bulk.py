@@ -14,6 +14,7 @@ from gcp_oncetask.documents import TaskName
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.lease import features
+from gcp_oncetask.statuses import Fate
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError
@@ -197,4 +198,4 @@ def _deleted(engine: Engine, found: Mapping[str, Document]) -> list[int]:
         writes = [engine.wire.deletion(path, document.update_time) for path, document in found.items()]
         return [code for _, code in engine.wire.batch_write(writes)]
     except WireError as error:
-        raise error.translated("deleting tasks", unknown=True) from error
+        raise error.translated("deleting tasks", unknown=error.fate is not Fate.REFUSED) from error

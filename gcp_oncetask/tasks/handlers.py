@@ -23,7 +23,7 @@ from gcp_oncetask.errors import (
     UnknownKindError,
     UsageError,
 )
-from gcp_oncetask.execution import as_delivered, delivered, execute, parse, refuse_damaged
+from gcp_oncetask.execution import as_delivered, delivered, execute, parse, refuse_damaged, unavailable
 from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.job import Job, unfit
 from gcp_oncetask.lease import features
@@ -196,7 +196,9 @@ def deliver(
             return Ended(Outcome.UNHANDLED, str(error), delivered(delivery))
         except DamagedError as error:
             return refuse_damaged(engine, delivery, error, delivered(delivery))
-        except (StoreError, ContentionError) as error:
+        except StoreError as error:
+            return unavailable(engine, delivery.document, error, delivered(delivery))
+        except ContentionError as error:
             return Ended(Outcome.UNAVAILABLE, str(error), delivered(delivery))
         if ended is not None:
             return ended
@@ -215,12 +217,18 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
         return Ended(Outcome.UNHANDLED, f"there is no handler for the kind {name.kind!r} here")
     if features.unknown(lock):
         return Ended(Outcome.UNHANDLED, f"it needs {', '.join(lock.needs)}, which this release does not know")
-    owed = sweeper.attend(engine, snapshot)
-    if owed is not None:
-        return Ended(Outcome.RECOVERED, owed)
     delivery = Delivery.present(snapshot.path, lock)
-    if generator.recurs(handler.model):
-        ended = generator.deliver(engine, handler.model, delivery, snapshot)
-        if ended is not None:
-            return ended
+    try:
+        owed = sweeper.attend(engine, snapshot)
+        if owed is not None:
+            return Ended(Outcome.RECOVERED, owed)
+        ended = (
+            generator.deliver(engine, handler.model, delivery, snapshot) if generator.recurs(handler.model) else None
+        )
+    except DamagedError as error:
+        return refuse_damaged(engine, delivery, error, delivered(delivery))
+    except StoreError as error:
+        return unavailable(engine, snapshot.path, error, delivered(delivery))
+    if ended is not None:
+        return ended
     return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)

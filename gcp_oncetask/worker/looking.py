@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from gcp_oncetask import damage
+from gcp_oncetask import damage, refusals
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.store.queries import due_for_workers, shard_of
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -159,4 +159,6 @@ class Looking:
         except OncetaskError as error:
             self.failed = True
             LOGGER.warning("looking for %s tasks failed: %s", kind, error)
+            if isinstance(error, StoreError) and error.final:
+                refusals.tell(engine, error)
             return []

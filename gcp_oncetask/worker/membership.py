@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from gcp_oncetask import refusals
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.store import sessions
 from gcp_oncetask.worker.shares import Session, shares
 
@@ -103,6 +104,8 @@ class Membership:
         except OncetaskError as error:
             self._failures += 1
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
+            if isinstance(error, StoreError) and error.final:
+                refusals.tell(engine, error)
             return False
         self._failures = 0
         self._share([Session(*one) for one in found], now, mark)

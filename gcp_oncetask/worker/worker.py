@@ -39,6 +39,7 @@ _UNPRODUCTIVE: Final = frozenset(
         Outcome.BUSY,
         Outcome.UNKNOWN,
         Outcome.UNAVAILABLE,
+        Outcome.REFUSED,
         Outcome.UNHANDLED,
         Outcome.DAMAGED,
         Outcome.EARLY,

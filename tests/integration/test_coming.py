@@ -53,7 +53,8 @@ class World(Service):
 
     def _note(self, task: OnceTask[Any], attempt: Attempt) -> Any:
         self.seen.append((task.id, self.passed()))
-        return self.acts.get(task.id, lambda task, attempt: None)(task, attempt)
+        act = self.acts.get(task.id)
+        return None if act is None else act(task, attempt)
 
     def passed(self) -> float:
         """

@@ -24,7 +24,7 @@ from gcp_oncetask.decision import (
     Target,
 )
 from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.record import SERVER_TIME, Event, Lock, Result, Status
+from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Result, Status
 from tests.support.rules import combinations, first_match, table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -462,3 +462,83 @@ def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
     assert isinstance(again, Put)
     assert {put.lock.traceparent for put in (settled, again, recurs)} == {CONTEXT}
     assert (followed.lock.sequence, followed.lock.traceparent) == (6, NEWER)
+
+
+def cut_case(case: dict[str, str]) -> str:
+    """
+    The decision that ``lease.cut_off`` makes in *case*.
+    """
+    at = {
+        "before its end": NOW + 59 * SECOND,
+        "exactly at its end": NOW + 60 * SECOND,
+        "after its end": NOW + 61 * SECOND,
+        "unknown": None,
+    }[case["time"]]
+    owed = (Owed("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so"),) if case["owes"] == "yes" else ()
+    cancelled = NOW if case["cancelled"] == "yes" else None
+    lock = leased(status=Status(case["record"]), cancel_requested_at=cancelled, owed=owed)
+    holder = "h" if case["holder"] == "ours" else None
+    decision = lease.cut_off(lock, "too large", 0, "n", holder, moment(at))
+    match decision:
+        case None:
+            return "nothing"
+        case NeedTime():
+            return "read again with the server's time"
+        case Put(outcome=None):
+            assert (decision.lock.owed, decision.lock.status) == ((), lock.status)
+            return "its alerts are dropped"
+        case _:
+            assert decision.outcome is not None
+            return decision.outcome.value
+
+
+def test_refused_record_is_decided_as_the_table_says() -> None:
+    """
+    Each of the combinations is decided by its row, and each row by some.
+    """
+    rows = table("lease.cut_off")
+    used = set()
+    for case in combinations(
+        record=STATUSES[1:],
+        holder=("ours", "other"),
+        time=("before its end", "exactly at its end", "after its end", "unknown"),
+        cancelled=("yes", "no"),
+        owes=("yes", "no"),
+    ):
+        row = first_match(rows, case)
+        used.add(row)
+        assert cut_case(case) == rows[row]["decision"], case
+    assert used == set(range(len(rows)))
+
+
+def test_refused_record_loses_more_each_time() -> None:
+    """
+    Result and errors, headers, parameters, then all that it can do without: the last record is smaller than the one before.
+    """
+    failure = Failure(NOW, 1, 5, "x")
+    owed = Owed("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so")
+    lock = leased(
+        status=Status.SCHEDULED,
+        params={"p": 1},
+        headers={"X": "y"},
+        errors=(failure,),
+        result=1,
+        owed=(owed,),
+        due="E/x",
+    )
+    for cut in range(lease.CUTS):
+        put = lease.cut_off(lock, "too large", cut, "n", None, moment())
+        assert isinstance(put, Put)
+        made, last = put.lock, cut == lease.CUTS - 1
+        assert (made.status, made.sequence, made.token) == (Status.FAILED, 5, 7)
+        assert (made.result is None, failure not in made.errors) == (cut >= 1, cut >= 1)
+        assert (made.headers is None, made.params is None) == (cut >= 2, cut >= 3)
+        assert (made.due is None, owed in made.owed) == (last, not last)
+        if last:
+            assert (made.errors, made.owed, made.settled_by) == ((), (), None)
+            continue
+        assert "too large" in made.errors[-1].message
+        assert [one.event for one in made.owed] == [Event.TAKEOVER, Event.FAILURE]
+    quiet = lease.cut_off(lock.but(alert_on=()), "too large", 0, "n", None, moment())
+    assert isinstance(quiet, Put)
+    assert quiet.lock.owed == (owed,)

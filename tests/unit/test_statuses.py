@@ -15,7 +15,7 @@ from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.errors import BackendError, ContentionError, DispatchError
-from gcp_oncetask.statuses import STATUSES, Fate, Service, fate_of
+from gcp_oncetask.statuses import STATUSES, Fate, Service, fate_of, of_contents
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 
 PACKAGE = Path(__file__).parents[2] / "gcp_oncetask"
@@ -49,6 +49,18 @@ def test_status_that_firestore_uses_for_two_things_is_told_by_its_sentence(
     A document that is missing and a database that is; a quota and a message that is too large.
     """
     assert fate_of(Service.FIRESTORE, status, message) is fate
+
+
+def test_final_status_says_whose_fault_it_is() -> None:
+    """
+    That of what was written, or of who asks: only the first ends a task.
+    """
+    final = {name for name, row in STATUSES.items() if row[Service.FIRESTORE] is Fate.REFUSED} | {"RESOURCE_EXHAUSTED"}
+    assert {name for name in STATUSES if of_contents(name)} == {
+        "INVALID_ARGUMENT",
+        "OUT_OF_RANGE",
+        "RESOURCE_EXHAUSTED",
+    } & final
 
 
 def test_no_other_module_tells_statuses_apart() -> None:
@@ -95,6 +107,7 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
     fates = {service: fate_of(service, code.name) for service in Service}
     assert isinstance(stored, BackendError)
     assert stored.final is (fates[Service.FIRESTORE] is Fate.REFUSED)
+    assert stored.facts["contents"] is (stored.final and of_contents(code.name))
     if fates[Service.TASKS] is Fate.MOVED:
         assert made is None
     else:
