@@ -18,8 +18,8 @@ from tests.simulation.hub import Hub, Mutex, Signal, Thread
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
 
-LOG_GRACE = 120.0
-"""The library's default: a line that is visible within it must be heard."""
+LEASE, LOG_GRACE = 60.0, 120.0
+"""The library's defaults: a line that is visible within the grace must be heard, also when the lease is over before."""
 
 
 class Stdout:
@@ -33,15 +33,24 @@ class Stdout:
 
     def write(self, text: str) -> int:
         own = json.loads(text)["oncetask"]
-        if own["event"] == "returned":
-            self._world.returned.add(own["holder"])
-        if not self._world.hit("lost_lines", 0.15):
-            delay = self._world.log_delay()
+        delay = None if self._world.hit("lost_lines", 0.15) else self._world.log_delay()
+        if delay is not None:
             self._world.run_logs(self._process, delay).line("stdout", text.rstrip("\n"), self._process.name)
-            # A line that is dated by a wrong clock is not among those that recovery asks for.
-            if own.get("settlement") and delay <= LOG_GRACE and not self._process.skew:
-                self._world.in_time[own["holder"]] = self._world.hub.time()
+        if own["event"] == "returned":
+            self._returned(own, delay)
         return len(text)
+
+    def _returned(self, own: dict[str, str], delay: float | None) -> None:
+        world, process = self._world, self._process
+        world.returned.add(own["holder"])
+        # The last end counts. A line that is dated by a wrong clock is not among those that recovery asks for.
+        world.in_time.pop(own["holder"], None)
+        if delay is not None and delay <= LOG_GRACE and own.get("settlement") and not process.skew:
+            world.in_time[own["holder"]] = world.hub.time()
+            if delay > LEASE and world.hit("crashes", 0.5):
+                # The worst moment to die: the platform tells of it before the end line comes.
+                world.kill(process, "when it has returned")
+                world.hub.sleep(0)
 
     def flush(self) -> None:
         """
