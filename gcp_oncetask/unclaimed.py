@@ -209,14 +209,13 @@ class Unclaimed:
         """
         self.failed += 1
         self._complain(snapshot, refused)
-        put = (
-            lease.undispatched(lock, str(refused), self._engine.moment(snapshot))
-            if refused.facts.get("final")
-            else None
-        )
-        committed = None if put is None else self._put(snapshot, put)
-        if committed is not None:
-            self._send_owed(lock, committed)
+        if not refused.facts.get("final"):
+            return
+        queue = Snapshot(f"queues/{(lock.queue or '').rsplit('/', 1)[-1]}", None, None, None)
+        courier.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
+        put = lease.undispatched(lock, self._engine.moment(snapshot))
+        if put is not None:
+            self._put(snapshot, put)
 
     def _send_owed(self, before: Lock, after: Snapshot) -> None:
         owed = courier.newly_owed(before, after.lock)

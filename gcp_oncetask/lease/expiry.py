@@ -157,22 +157,24 @@ def redispatch(lock: Lock, at: Moment) -> Put:
     return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
 
 
-def undispatched(lock: Lock, reason: str, at: Moment) -> Put | None:
+def undispatched(lock: Lock, at: Moment) -> Put | None:
     """
-    Its Cloud Task was refused for good: a person is told, once; None: one was.
+    Its Cloud Task was refused for good: it needs a person, who is told for all tasks of the queue at once; None: it says so.
     """
-    told = needs_person(lock, Reason.UNDISPATCHED, f"no task can be made for it: {reason}", at)
-    return None if told.attention == lock.attention else Put(writes.with_due(told, at))
+    marked = needs_person(lock, Reason.UNDISPATCHED, None, at)
+    return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
 
 
-def needs_person(lock: Lock, reason: Reason, message: str, at: Moment) -> Lock:
+def needs_person(lock: Lock, reason: Reason, message: str | None, at: Moment) -> Lock:
     """
-    *lock*, which waits, with the attention of a person, who is told once for each reason; a graver one stays.
+    *lock*, which waits, with the attention of a person, who is told by *message* unless one was told before; a graver reason
+    stays.
     """
     present = attention.reason_of(lock)
     if present is not None and ORDER.index(present) <= ORDER.index(reason):
         return lock
-    return writes.owe_named(lock.but(attention=attention.attention(lock, at, reason)), reason, message, at)
+    marked = lock.but(attention=attention.attention(lock, at, reason))
+    return marked if message is None or present is not None else writes.owe_named(marked, reason, message, at)
 
 
 def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:

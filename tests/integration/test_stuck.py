@@ -233,9 +233,7 @@ def test_task_that_ran_into_the_void_gets_a_new_name_though_the_queue_may_not_be
     assert (len(gone), shop.locker.show("orders/42").dispatches) == (2, 2)
 
 
-def test_queue_that_does_not_exist_is_told_once_and_used_when_it_does(
-    oncetask_cloud: OncetaskCloud, shop: Shop
-) -> None:
+def test_queue_that_does_not_exist_is_told_of_and_used_when_it_does(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
     """
     The record says that a person is needed, until the task runs.
     """
@@ -245,9 +243,7 @@ def test_queue_that_does_not_exist_is_told_once_and_used_when_it_does(
         oncetask_cloud.advance(minutes=1)
         oncetask_cloud.sweep()
     told = [alert.reason for alert in oncetask_cloud.alerts.sent]
-    assert "no task can be made for it: Cloud Tasks: creating a task in" in told[0]
-    # After a quarter of an hour it is a task that stands still as well.
-    assert len(told) == 2
+    assert [reason.startswith("Cloud Tasks: creating a task in") for reason in told] == [True]
     attention = shop.locker.show("orders/42").attention
     assert attention is not None
     assert attention.startswith("DEFAULT/stuck/000/2026-01-01T00:0")

@@ -141,12 +141,12 @@ def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
 
 
 def test_graver_reason_stays_and_the_time_too() -> None:
-    lock = made(lease.undispatched(scheduled(), "no queue", at(61)))
+    lock = made(lease.undispatched(scheduled(), at(61)))
     assert lock.attention == "E/undispatched/007/2026-01-01T12:01:01.000000Z"
-    assert lease.undispatched(lock, "no queue", at(100)) is None
+    assert lease.undispatched(lock, at(100)) is None
     stuck = lease.redispatch(lock, at(901)).lock
     assert stuck.attention == "E/stuck/007/2026-01-01T12:01:01.000000Z"
-    assert lease.undispatched(stuck, "no queue", at(1000)) is None
+    assert lease.undispatched(stuck, at(1000)) is None
 
 
 @pytest.mark.parametrize(
