@@ -193,3 +193,23 @@ def test_key_goes_past_those_that_need_a_newer_release(
     oncetask_cloud.sweep()
     oncetask_cloud.run_until_idle()
     assert service.ran == ["first", "a", "b", "newer"]
+
+
+@pytest.mark.parametrize("change", [{"lock.status": "suspended"}, {"lock.retry": {"kind": "moon"}}, {"lock.holder": 7}])
+def test_record_of_a_form_that_only_a_newer_release_knows_is_not_held_to_be_damaged(
+    oncetask_cloud: OncetaskCloud, change: dict[str, Any]
+) -> None:
+    """
+    What it needs is read before anything else of it.
+    """
+    service = Service(oncetask_cloud).handle()
+    service.create("a")
+    document = service.manager.locker.client.document(service.path("a"))
+    document.update({**NEEDS, **change})
+    before = document.get().to_dict()
+    oncetask_cloud.advance(days=1)
+    swept = oncetask_cloud.sweep()
+    assert (swept.newer, swept.damaged, service.ran, oncetask_cloud.alerts.sent) == (1, 0, [], [])
+    with pytest.raises(UnknownFeatureError):
+        service.manager.locker.reset_path(service.path("a"))
+    assert document.get().to_dict() == before
