@@ -16,7 +16,7 @@ _CUTS: Final = (
     ("result", "result_json", "result_lost", "errors"),
     ("headers",),
     ("params",),
-    ("owed", "traceparent", "trace", "instance"),
+    ("owed", "traceparent", "trace", "instance", "ready_at", "fingerprint"),
 )
 CUTS: Final = len(_CUTS)
 """How often more is dropped. The last time nothing is added, so that the record gets smaller: a person is told before."""

@@ -102,7 +102,7 @@ def test_commands_of_a_quarantine_alert_resolve_the_task(cloud_on_ports: Oncetas
         desk.work = die
         desk.manager.create_task(Charge(order=f"{number}:%"))
         cloud_on_ports.run_until_idle()
-        cloud_on_ports.advance(minutes=12)
+        cloud_on_ports.advance(minutes=13)
         cloud_on_ports.sweep()
         alert = cloud_on_ports.alerts.sent[-1]
         assert alert.event is Event.QUARANTINE

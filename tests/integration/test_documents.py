@@ -21,6 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
 TYPES = {
     "string": "string_value",
     "map": "map_value",
+    "boolean": "boolean_value",
     "integer": "integer_value",
     "double": "double_value",
     "timestamp": "timestamp_value",
@@ -67,6 +68,13 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
         manager.register_task_handler(model, lambda task, attempt: "done")
     manager.create_tasks([Note(text="a"), Note(text="b"), Rubbing(text="c"), Daily(text="d")])
     oncetask_cloud.advance(days=3)
+    oncetask_cloud.sweep()
+    manager.create_task(Note(text="e"))
+    damaged = manager.name_of(Note, Note(text="e").task_id()).path
+    manager.locker.client.document(damaged).update({"lock.status": "nonsense"})
+    oncetask_cloud.local.tasks_client().pause_queue(name=oncetask_cloud.local.queue)
+    manager.create_task(Note(text="f"))
+    oncetask_cloud.clock.advance(3600)
     oncetask_cloud.sweep()
     for collection in ("orders", "shops/{shop}/branches"):
         manager.locker.engine.registry.register(collection)

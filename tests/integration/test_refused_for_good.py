@@ -207,8 +207,8 @@ def test_waiter_that_is_refused_does_not_keep_the_key_from_others(world: World, 
             if refused == "its claim":
                 world.fill(world.service.path("b"))
             else:
-                # After the commit that settles the first one.
-                world.refuse(1 if refused == "its hand-over" else 1 + CUTS, skip=1)
+                # After the commits that settle the first one: those that wait have written to the key's document since.
+                world.refuse(1 if refused == "its hand-over" else 1 + CUTS, skip=2)
 
     world.service.act = act
     world.service.create("a", "b", "c", key="k")
@@ -431,7 +431,9 @@ def test_refused_record_holds_up_nobody_behind_it(world: World) -> None:
     world.refuse(1 + CUTS)
     swept = world.cloud.sweep()
     assert (swept.dispatched, swept.failed) == (3, 1)
-    assert [document for document, _ in world.alerts()] == [path]
+    # The others have waited for so long that they are told of as well.
+    told = [alert.document for alert in world.cloud.alerts.sent if "too large for words" in alert.reason]
+    assert told == [path]
     world.cloud.run_until_idle()
     assert all(world.lock(f"orders/other-{number}").status is Status.COMPLETED for number in range(3))
 
