@@ -85,6 +85,7 @@ class Attempt:
         settled: How the attempt has ended; None: it has not.
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
         context: The attempt, for log lines.
+        leader: The attempt in whose batch it rides; None: it has its key itself, or none.
         model: Digest of the model by which it reads and writes the document; None: it has not read it.
         span: Its span; None without telemetry.
         hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
@@ -116,6 +117,7 @@ class Attempt:
         self.settled: Outcome | None = None
         self.pending: tuple[Settlement, Changes] | None = None
         self.context: Final = context
+        self.leader: Attempt | None = None
         self.model: str | None = None
         self.span: telemetry.Consuming | None = None
         self.hold: Final = hold

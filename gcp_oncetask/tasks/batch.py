@@ -207,6 +207,8 @@ class Batch:
             renewing=job.renew,
             hold=leader.hold,
         )
+        attempt.leader = leader
+        engine.attempts.add(attempt)
         engine.trail.write("started", context, "started, in a batch")
         telemetry.started(snapshot, changed.snapshot)
         telemetry.begin(attempt, current=False)
@@ -229,6 +231,7 @@ class Batch:
             self._end(engine, job, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
 
     def _end(self, engine: Engine, job: Job, task: OnceTask[Any] | None, attempt: Attempt, value: Any) -> None:
+        engine.attempts.discard(attempt)
         if job.renew:
             self._renewals().remove(attempt)
         if attempt.settled is not None:

@@ -451,12 +451,14 @@ class TaskManager(StoredTasks):
 
     def hand_back(self, paths: Collection[str]) -> int:
         """
-        Release the leases of tasks that run in this process, without burning an attempt; their handlers can write nothing more.
-        Returns how many were released.
+        Release the leases of tasks that run in this process, and of those in their batches, without burning an attempt; their
+        handlers can write nothing more. Returns how many were released.
         """
         released = 0
-        here: list[Attempt] = [one for one in list(self.locker.engine.attempts) if one.context.document in paths]
-        for attempt in here:
+        running: list[Attempt] = list(self.locker.engine.attempts)
+        here = [one for one in running if (one.leader or one).context.document in paths]
+        # The last one gives the key back, which the others use until then.
+        for attempt in sorted(here, key=lambda one: one.leader is None):
             try:
                 attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
                 released += 1

@@ -127,6 +127,34 @@ def test_stop_hands_back_what_does_not_end_in_time(make_manager):
     assert written == [1, 1]
 
 
+def test_stop_hands_back_a_whole_batch(make_manager):
+    """
+    Its key goes to others: none of the batch may believe in it any longer.
+    """
+    manager, started, gate = make_manager(), threading.Event(), threading.Event()
+    believed = []
+
+    def resize(tasks, attempts):
+        started.set()
+        assert gate.wait(patient(30))
+        believed.extend(attempt.settled is None for attempt in attempts)
+
+    manager.register_resource_key_handler(Resize, resize)
+    for number in range(3):
+        manager.create_task(Resize(number=number, shelf="a"))
+    worker = Worker(manager, concurrency=1)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    assert started.wait(patient(30))
+    assert not worker.stop(timeout=0.05)
+    tasks = [manager.get_task(Resize, f"{number}") for number in range(3)]
+    assert [(task.is_queued, task.lock.attempts) for task in tasks] == [(True, 0)] * 3
+    gate.set()
+    thread.join(patient(30))
+    assert len(believed) > 1
+    assert not any(believed)
+
+
 def test_max_tasks_ends_the_run(make_manager):
     manager, ledger = make_manager(), Ledger()
     manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id))
