@@ -34,8 +34,8 @@ LOCK_MUTANTS = tuple(
         (
             "tokens begin at 0 when a document is made again",
             "lease/named.py",
-            '"token": milliseconds - 1',
-            '"token": 0',
+            "    token = writes.epoch_milliseconds(server) - 1\n",
+            "    token = 0\n",
         ),
         (
             "a takeover does not move the token",

@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "a settling is not decided again on what is there now",
         "store/store.py",
-        "            decision = decide(snapshot)\n",
-        "            decision = decide(snapshot) if tries == 0 else decision\n",
+        "            decision = ask(snapshot)\n",
+        "            decision = ask(snapshot) if tries == 0 else decision\n",
     ),
     Mutant(
         "renewals have no end",

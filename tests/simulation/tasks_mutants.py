@@ -84,7 +84,7 @@ TASK_MUTANTS = tuple(
         (
             "nobody looks for those that wait behind a freed key",
             "sweeper.py",
-            "        swept.handed_over += keys.look_for_forgotten(locker.engine)\n",
+            "        swept.handed_over += keys.look_for_forgotten(engine)\n",
             "        pass\n",
         ),
         (
@@ -108,7 +108,7 @@ TASK_MUTANTS = tuple(
         (
             "an expired rider is granted anew without the key",
             "execution.py",
-            "    grant_to = None if lock.rides else",
+            "    grant_to = None if alone else",
             "    grant_to = None if False else",
         ),
         (

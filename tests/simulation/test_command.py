@@ -1,5 +1,5 @@
 """
-``python -m tests.simulation`` as a process among others.
+``python -m tests.simulation`` as a process among others, and the texts of its mutants.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.simulation.mutant import Mutant
+from tests.simulation.mutants import ALL
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "tests.simulation", "--kind", "chains", "--seeds", "100000", "--jobs", "2")
@@ -34,3 +37,11 @@ def test_its_processes_end_with_it(sent: signal.Signals) -> None:
     _, alive = psutil.wait_procs(pool, timeout=120)
     assert len(pool) >= 2
     assert alive == []
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.mistake)
+def test_mistake_can_be_made(mutant: Mutant) -> None:
+    """
+    The text that a mutant replaces occurs once: it is noticed in every run when the library has moved on.
+    """
+    assert (ROOT / "gcp_oncetask" / mutant.file).read_text().count(mutant.old) == 1

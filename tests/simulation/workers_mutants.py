@@ -60,7 +60,7 @@ WORKER_MUTANTS = tuple(
         (
             "drain stops after one look",
             "worker/worker.py",
-            "            if not progressed:\n                return ran\n            ran += progressed\n",
+            "            if not progressed and len(left) == known:\n                return ran\n            ran += progressed\n",
             "            return ran + progressed\n",
         ),
         (
