@@ -30,7 +30,7 @@ def test_two_hundred_tests_leave_nothing_running() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "TOLD\n" in done.stdout
-    found = {name: json.loads(text) for name, text in re.findall(r"^([A-Z]+) (\{.*\})$", done.stdout, re.MULTILINE)}
+    found = {name: json.loads(text) for name, text in re.findall(r"([A-Z]+) (\{[^{}\n]*\})", done.stdout)}
     assert found["BEFORE"]["threads"] == found["AFTER"]["threads"] == []
     assert found["AFTER"]["tasks"] == found["BEFORE"]["tasks"]
     assert len(found["WAITING"]["threads"]) == 8
