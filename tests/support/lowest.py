@@ -24,6 +24,7 @@ TOOLS = (
     "psutil",
     "pyjwt[crypto]",
     "pytest",
+    "pytest-instafail",
     "pytest-timeout",
     "pytest-xdist",
 )
