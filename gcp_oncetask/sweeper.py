@@ -24,12 +24,11 @@ from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.rounds import Round
 from gcp_oncetask.store.codec import Document
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, snapshot_of
+from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
 from gcp_oncetask.unclaimed import Unclaimed
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""
-_MOVED = Refused(Outcome.BUSY, "it has moved meanwhile")
 
 
 @dataclass(slots=True)
@@ -212,10 +211,10 @@ def _one(
     match found.action:
         case "put":
             assert found.put is not None
-            _put(engine, snapshot, found.put)
+            engine.store.put(snapshot, found.put)
         case "erase":
             assert found.put is not None
-            _put(engine, snapshot, found.put, Changes({"data": None}))
+            engine.store.put(snapshot, found.put, Changes({"data": None}))
         case "alert":
             swept.alerted += courier.take_and_send(engine, snapshot, found.owed)
         case "dispatch":
@@ -246,19 +245,6 @@ def attend(engine: Engine, snapshot: Snapshot) -> str | None:
     return str(found.action)
 
 
-def _put(engine: Engine, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
-    """
-    Commit *put* if the record is still the one it was decided on; the document after it, or None.
-    """
-    before = snapshot.lock
-
-    def decide(seen: Snapshot) -> Put | Refused:
-        return put if seen.lock == before else _MOVED
-
-    changed = engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
-    return changed.snapshot if isinstance(changed.decision, Put) else None
-
-
 # --- judge ------------------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +265,7 @@ def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
     decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
     if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
         swept.unknown += before.status is Status.LEASED
-        _put(engine, judged.snapshot, lease.later(before, engine.moment(judged.snapshot)))
+        engine.store.put(judged.snapshot, lease.later(before, engine.moment(judged.snapshot)))
         return
     if not isinstance(decision, Put):
         return

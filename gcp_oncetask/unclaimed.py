@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from gcp_oncetask import courier, lease, queue_alarm
 from gcp_oncetask.cloud_tasks import Queued
-from gcp_oncetask.decision import Moment, Put, Refused
-from gcp_oncetask.delivery import Delivery, Outcome, task_id
+from gcp_oncetask.decision import Moment
+from gcp_oncetask.delivery import Delivery, task_id
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import DispatchError, OncetaskError
 from gcp_oncetask.lease import attention
@@ -32,7 +32,6 @@ ASKED: Final = 20
 """So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
 _TOGETHER: Final = 200
 """Due times that are moved in one call."""
-_MOVED: Final = Refused(Outcome.BUSY, "it has moved meanwhile")
 
 
 @dataclass(slots=True)
@@ -133,7 +132,7 @@ class Unclaimed:
         at = self._engine.moment(snapshot)
         queue.add(lock, at, seen)
         self.queued += 1
-        self._put(snapshot, lease.still_queued(lock, at))
+        self._engine.store.put(snapshot, lease.still_queued(lock, at))
 
     def _take_as_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
         at = self._engine.moment(snapshot)
@@ -169,7 +168,7 @@ class Unclaimed:
         if not error.facts.get("final"):
             self.failed += 1
             self._complain(snapshot, error)
-            self._put(snapshot, lease.still_queued(lock, at))
+            self._engine.store.put(snapshot, lease.still_queued(lock, at))
             return
         if attention.may_rename(lock, at):
             self._dispatch(snapshot, lock)
@@ -183,14 +182,14 @@ class Unclaimed:
             self._still_queued(queue, snapshot, lock, None)
             return
         self.dispatched += 1
-        self._put(snapshot, lease.still_queued(lock, at))
+        self._engine.store.put(snapshot, lease.still_queued(lock, at))
 
     # --- dispatch again ---
 
     def _dispatch(self, snapshot: Snapshot, lock: Lock) -> None:
         engine = self._engine
         put = lease.redispatch(lock, engine.moment(snapshot))
-        committed = self._put(snapshot, put)
+        committed = self._engine.store.put(snapshot, put)
         if committed is None:
             return
         self._send_owed(lock, committed)
@@ -215,17 +214,8 @@ class Unclaimed:
         courier.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
         put = lease.undispatched(lock, self._engine.moment(snapshot))
         if put is not None:
-            self._put(snapshot, put)
+            self._engine.store.put(snapshot, put)
 
     def _send_owed(self, before: Lock, after: Snapshot) -> None:
         owed = courier.newly_owed(before, after.lock)
         self.alerted += courier.send_owed(self._engine, after, owed, self._engine.clock.mark())
-
-    def _put(self, snapshot: Snapshot, put: Put) -> Snapshot | None:
-        before = snapshot.lock
-
-        def decide(seen: Snapshot) -> Put | Refused:
-            return put if seen.lock == before else _MOVED
-
-        changed = self._engine.store.change(snapshot.path, decide, start=snapshot)
-        return changed.snapshot if isinstance(changed.decision, Put) else None

@@ -380,6 +380,19 @@ class Store:
             # A transaction may have written more than the snapshot knows.
             check_room(before if before.whole else self.get(before.path), [update.message])
 
+    def put(self, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
+        """
+        Commit *put* if the record is still that of *snapshot*, on which it was decided; the document after it, or None.
+
+        Raises:
+            As ``change``.
+        """
+        before = snapshot.lock
+        changed = self.change(
+            snapshot.path, lambda seen: put if seen.lock == before else None, start=snapshot, changes=changes
+        )
+        return None if changed.decision is None else changed.snapshot
+
     def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
         """
         What a commit that takes *snapshot* to the record *lock* writes along.

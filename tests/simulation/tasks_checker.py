@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.documents import key_path, task_name
+from gcp_oncetask.documents import is_key, key_path, task_name
 from gcp_oncetask.lease import expires_at
 from gcp_oncetask.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
@@ -674,10 +674,3 @@ class TasksChecker(Checker):
             self.broken(path, f"it ended with revision {lock.result['revision']}, and {order[-1]} is the newest")
         if lock.status is Status.CANCELLED and self.cancelled_at.get(path, 0) < len(order):
             self.broken(path, f"revision {order[-1]}, the newest, never ran: what was cancelled were older ones")
-
-
-def is_key(path: str) -> bool:
-    """
-    Whether the document is that of a resource key; what else the library remembers beside the locks has no lease.
-    """
-    return path.startswith("onceLocks/") and path.split(":")[2] == "key"
