@@ -348,21 +348,15 @@ class Engine:
         Make the Cloud Task of the present sequence (*push*, if it is made up already); a failure is logged and left to
         the sweeper. A task that workers pull needs none.
         """
-        return self.undispatched(snapshot, push) is None
-
-    def undispatched(self, snapshot: Snapshot, push: Push | None = None) -> DispatchError | None:
-        """
-        As ``dispatch``; what went wrong, None: nothing did.
-        """
         if snapshot.lock is not None and snapshot.lock.url is None:
-            return None
+            return True
         try:
             self.tasks.create(push or self.push_of(snapshot))
         except DispatchError as error:
             severity = logging.ERROR if error.final else logging.WARNING
             self.decided("task.undispatched", self.about(snapshot), f"{error} The sweeper will.", severity)
-            return error
-        return None
+            return False
+        return True
 
     # --- logs ---
 

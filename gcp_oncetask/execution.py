@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask import courier, damage, keys, lease, recovery, telemetry, unread
@@ -28,10 +27,10 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.evidence import UNUSED
 from gcp_oncetask.job import Job
-from gcp_oncetask.logs import About, LogContext, context_at, current
+from gcp_oncetask.logs import About, LogContext, current
 from gcp_oncetask.record import Lock
 from gcp_oncetask.renewal import Renewals, renewal_interval
-from gcp_oncetask.settling import Ended, failure, lost, settle
+from gcp_oncetask.settling import Ended, delivered, failure, lost, settle
 from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted
 from gcp_oncetask.verdicts import Verdict
@@ -83,13 +82,6 @@ def parse(engine: Engine, body: bytes) -> Delivery | Ended:
         reason = f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
         return Ended(Outcome.FOREIGN, reason, delivered(delivery))
     return delivery
-
-
-def delivered(delivery: Delivery) -> About:
-    """
-    What a line about a delivery names before its document was read: the step is not known.
-    """
-    return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
 
 
 def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
@@ -148,21 +140,40 @@ def execute(
     try:
         ended = claim(run, start)
         return ended if ended.about is not None else ended._replace(about=run.about)
-    except DamagedError as error:
-        return refuse_damaged(engine, delivery, error, run.about)
-    except StoreError as error:
-        if error.facts.get("unknown") and not run.started:
+    except (StoreError, UnknownFeatureError, ContentionError) as error:
+        if isinstance(error, StoreError) and error.facts.get("unknown") and not run.started:
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
             message = "the fate of the claim is unknown; it was not used"
             engine.trail.write("never-started", context, message, outcome=UNUSED)
-        return unavailable(engine, delivery.document, error, run.about, run.claimant.nonce)
-    except UnknownFeatureError as error:
-        return Ended(Outcome.UNHANDLED, str(error), run.about)
-    except ContentionError as error:
-        return Ended(Outcome.UNAVAILABLE, str(error), run.about)
+        return prevented(engine, delivery, error, run.about, run.claimant.nonce)
 
 
-def refuse_damaged(engine: Engine, delivery: Delivery, error: DamagedError, about: About) -> Ended:
+def prevented(
+    engine: Engine,
+    delivery: Delivery,
+    error: StoreError | UnknownFeatureError | ContentionError,
+    about: About,
+    holder: str | None = None,
+) -> Ended:
+    """
+    How a delivery ends that an *error* kept from being dealt with.
+
+    Args:
+        engine: Shared parts.
+        delivery: The delivery.
+        error: What was met: a damaged record, one that needs a newer release, Firestore's refusal or failure, or contention.
+        about: What a line about the delivery names.
+        holder: Nonce of the delivery's own attempt, which is over.
+    """
+    if isinstance(error, DamagedError):
+        return _damaged(engine, delivery, error, about)
+    if isinstance(error, StoreError) and error.final:
+        return _refused(engine, delivery, error, about, holder)
+    newer = isinstance(error, UnknownFeatureError)
+    return Ended(Outcome.UNHANDLED if newer else Outcome.UNAVAILABLE, str(error), about)
+
+
+def _damaged(engine: Engine, delivery: Delivery, error: DamagedError, about: About) -> Ended:
     """
     The answer to a delivery that met a damaged document: acknowledged only if the sweep will find it.
     """
@@ -171,24 +182,15 @@ def refuse_damaged(engine: Engine, delivery: Delivery, error: DamagedError, abou
     return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
 
 
-def unavailable(engine: Engine, document: str, error: StoreError, about: About, holder: str | None = None) -> Ended:
+def _refused(engine: Engine, delivery: Delivery, error: StoreError, about: About, holder: str | None) -> Ended:
     """
-    How a delivery for *document* ends at which Firestore has failed, or refused for good: that is no outage.
-
-    Args:
-        engine: Shared parts.
-        document: Path of the document.
-        error: What Firestore said.
-        about: What a line about the delivery names.
-        holder: Nonce of the delivery's own attempt, which is over.
+    The answer to a delivery at which Firestore has refused for good: that is no outage.
     """
-    if not error.final:
-        return Ended(Outcome.UNAVAILABLE, str(error), about)
     try:
         attended = keys.attend_refused(engine, error, holder=holder)
     except OncetaskError as failed:
         return Ended(Outcome.UNAVAILABLE, f"{error} {failed}", about)
-    if error.seen is not None and error.seen.path != document:
+    if error.seen is not None and error.seen.path != delivery.document:
         return Ended(Outcome.BUSY, f"it waits for {error.seen.path}: {attended.reason}", about)
     return Ended(attended.outcome, attended.reason, about)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import inspect
 import logging
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from gcp_oncetask import courier, telemetry, values
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.decision import Kind, Put, Settlement, Target
-from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.delivery import Delivery, Outcome
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     AlreadySettledError,
@@ -24,7 +25,7 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.job import Job
-from gcp_oncetask.logs import About
+from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
@@ -45,6 +46,13 @@ class Ended(NamedTuple):
     outcome: Outcome
     reason: str
     about: About = None
+
+
+def delivered(delivery: Delivery) -> About:
+    """
+    What a line about a delivery names before its document was read: the step is not known.
+    """
+    return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
 
 
 def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) -> Verdict:

@@ -6,7 +6,6 @@ are left to that version, and no attempt is burned.
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Final
 
 from gcp_oncetask import courier, lease
@@ -16,7 +15,7 @@ from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.job import Job
 from gcp_oncetask.logs import context_at
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.settling import Ended, delivered
 from gcp_oncetask.store.snapshot import Snapshot
 
 UNHANDLED_ALERT: Final = 10
@@ -44,8 +43,7 @@ def leave(engine: Engine, delivery: Delivery, headers: TaskHeaders | None, reaso
     if headers is not None and headers.retry_count == UNHANDLED_ALERT:
         snapshot = Snapshot(delivery.document, None, None, None)
         courier.send_directly(engine, snapshot, f"{delivery.sequence}-unhandled", reason)
-    about = partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
-    return Ended(Outcome.UNHANDLED, reason, about)
+    return Ended(Outcome.UNHANDLED, reason, delivered(delivery))
 
 
 def give_back(engine: Engine, attempt: Attempt) -> None:

@@ -16,21 +16,20 @@ from gcp_oncetask.documents import DATA_HASH, task_name
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import (
     ContentionError,
-    DamagedError,
     DuplicateKindError,
     StoreError,
     UnknownFeatureError,
     UnknownKindError,
     UsageError,
 )
-from gcp_oncetask.execution import as_delivered, delivered, execute, parse, refuse_damaged, unavailable
+from gcp_oncetask.execution import as_delivered, execute, parse, prevented
 from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.job import Job, unfit
-from gcp_oncetask.lease import features
 from gcp_oncetask.renewal import Renewals
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.settling import Ended, delivered
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.tasks import creation, generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of
@@ -192,14 +191,8 @@ def deliver(
         try:
             start = as_delivered(delivery, headers) or engine.store.read(delivery.document)
             ended = generator.deliver(engine, handler.model, delivery, start)
-        except UnknownFeatureError as error:
-            return Ended(Outcome.UNHANDLED, str(error), delivered(delivery))
-        except DamagedError as error:
-            return refuse_damaged(engine, delivery, error, delivered(delivery))
-        except StoreError as error:
-            return unavailable(engine, delivery.document, error, delivered(delivery))
-        except ContentionError as error:
-            return Ended(Outcome.UNAVAILABLE, str(error), delivered(delivery))
+        except (StoreError, UnknownFeatureError, ContentionError) as error:
+            return prevented(engine, delivery, error, delivered(delivery))
         if ended is not None:
             return ended
     return execute(engine, renewals, handler.job, delivery, headers, trace, {}, start)
@@ -215,20 +208,17 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
     handler = registry.get(name.kind)
     if handler is None:
         return Ended(Outcome.UNHANDLED, f"there is no handler for the kind {name.kind!r} here")
-    if features.unknown(lock):
-        return Ended(Outcome.UNHANDLED, f"it needs {', '.join(lock.needs)}, which this release does not know")
     delivery = Delivery.present(snapshot.path, lock)
     try:
+        check_needs(snapshot)
         owed = sweeper.attend(engine, snapshot)
         if owed is not None:
             return Ended(Outcome.RECOVERED, owed)
         ended = (
             generator.deliver(engine, handler.model, delivery, snapshot) if generator.recurs(handler.model) else None
         )
-    except DamagedError as error:
-        return refuse_damaged(engine, delivery, error, delivered(delivery))
-    except StoreError as error:
-        return unavailable(engine, snapshot.path, error, delivered(delivery))
+    except (StoreError, UnknownFeatureError) as error:
+        return prevented(engine, delivery, error, delivered(delivery))
     if ended is not None:
         return ended
     return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)
