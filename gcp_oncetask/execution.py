@@ -291,7 +291,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
     if gate is not None and gate.free:
         keys.hand_over(engine, Freed(gate.key))
     if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
-        return unread.leave(engine, delivery, run.headers, decision.reason)
+        return unread.leave(delivery, decision.reason)
     if isinstance(decision, Refused):
         return postpone(engine, changed.snapshot, decision)
     assert isinstance(decision, Put)
@@ -485,7 +485,7 @@ def _unread(run: _Run, attempt: Attempt, reason: str) -> Ended:
         unread.give_back(run.engine, attempt)
     except LeaseLostError as error:
         return lost(run.engine, attempt, error)
-    return unread.leave(run.engine, run.delivery, run.headers, reason)
+    return unread.leave(run.delivery, reason)
 
 
 def _already(attempt: Attempt, value: Any) -> Ended:

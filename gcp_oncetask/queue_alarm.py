@@ -1,10 +1,10 @@
 """
-One alarm for a queue whose tasks stand still, however many they are.
+One alarm for a queue whose tasks stand still, however many they are; the lane of a kind that workers pull is such a queue.
 
 Shape:
-    onceLocks/{2 hex}:{env}:queue:{queue, escaped}: ``queue``, ``since`` (when the oldest of its tasks could first have been
-    claimed), ``tasks`` (how many were seen), ``seenAt``, ``sendUntil`` (until then its present sender is trusted), ``told``. Not
-    seen for ``FORGOTTEN``, it is over: the next standstill is told anew.
+    onceLocks/{2 hex}:{env}:queue:{queue, escaped}: ``queue`` (of a kind that workers pull ``pull.{kind}``), ``since`` (when the
+    oldest of its tasks could first have been claimed), ``tasks`` (how many were seen), ``seenAt``, ``sendUntil`` (until then its
+    present sender is trusted), ``told``. Not seen for ``FORGOTTEN``, it is over: the next standstill is told anew.
 
 Guarantee
     Each standstill is told once, under one Message-ID; again only where the sender died before it could say that it had sent it.
@@ -34,27 +34,16 @@ class Standstill(NamedTuple):
     Tasks of one queue that wait for too long.
 
     Attributes:
-        queue: Full name of the queue.
+        queue: Full name of the queue, or the lane of a kind that workers pull.
         tasks: How many were seen.
         since: When the oldest of them could first have been claimed.
-        answers: HTTP statuses with which they were last answered, ascending.
+        sentence: What a person is told.
     """
 
     queue: str
     tasks: int
     since: datetime
-    answers: tuple[int, ...]
-
-    @property
-    def sentence(self) -> str:
-        """
-        What a person should know.
-        """
-        answered = f"Their last answers: HTTP {', '.join(map(str, self.answers))}." if self.answers else ""
-        return (
-            f"{self.tasks} task(s) of the queue {self.queue} wait unclaimed, the oldest since {instant(self.since)}. {answered} "
-            f"Is the queue paused, is their URL served by a version that knows them, and is their caller let in?"
-        )
+    sentence: str
 
 
 def tell(engine: Engine, found: Standstill) -> int:

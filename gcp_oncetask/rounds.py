@@ -29,11 +29,13 @@ class Round:
 
     Attributes:
         collections: Where it looks.
+        pulled: Kinds of once-tasks for whose workers there is something, due or not; known when all was looked at.
     """
 
     def __init__(self, engine: Engine, collections: Iterable[str] | None = None) -> None:
         self._engine = engine
         self._failures: list[StoreError] = []
+        self.pulled: set[str] = set()
         self.collections: tuple[str, ...] = tuple(collections or self._known())
 
     def all_due(self) -> Iterator[tuple[Document, datetime]]:
@@ -42,7 +44,8 @@ class Round:
         """
         for area in areas_of(self.collections):
             try:
-                yield from overdue(self._engine.store, area, self._engine.config.env)
+                pulled = self.pulled if str(area) == TASKS else None
+                yield from overdue(self._engine.store, area, self._engine.config.env, pulled=pulled)
             except StoreError as error:
                 self._failed(error, str(area), area.name, "lock.due")
 

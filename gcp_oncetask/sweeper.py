@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import partial
 
-from gcp_oncetask import courier, damage, keys, lease, recovery
+from gcp_oncetask import courier, damage, keys, lease, recovery, unfetched
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome
 from gcp_oncetask.documents import LOCKS
@@ -109,6 +109,7 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
     _judge(engine, swept, expired)
     unclaimed.close()
     swept.add(unclaimed)
+    swept.alerted += unfetched.tell(engine, around.pulled)
     if LOCKS in around.collections:
         swept.handed_over += keys.look_for_forgotten(engine)
     if (error := around.error(swept=swept)) is not None:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from gcp_oncetask import courier, lease, queue_alarm
 from gcp_oncetask.cloud_tasks import Queued
 from gcp_oncetask.decision import Moment
-from gcp_oncetask.delivery import Delivery, task_id
+from gcp_oncetask.delivery import Delivery, instant, task_id
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import DispatchError, OncetaskError
 from gcp_oncetask.lease import attention
@@ -30,6 +30,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 ASKED: Final = 20
 """So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
+REFUSED: Final = 409
+"""HTTP status of a delivery that reached the library and can't be run here: that is the task's own affair, not its queue's."""
 _TOGETHER: Final = 200
 """Due times that are moved in one call."""
 
@@ -41,7 +43,7 @@ class _Queue:
 
     Attributes:
         queued: Tasks that are still in it.
-        stuck: Of those, how many wait for too long.
+        stuck: Of those, how many wait for too long, but for those whose own alarm tells of them.
         since: When the oldest of these could first have been claimed.
         answers: HTTP statuses with which its tasks were last answered.
     """
@@ -58,10 +60,28 @@ class _Queue:
         self.queued += 1
         if seen is not None and seen.status is not None:
             self.answers[seen.status] += 1
+        if _refused_by_us(seen):
+            return
         since = lock.ready_since
         if since is not None and attention.is_stuck(lock, at):
             self.stuck += 1
             self.since = since if self.since is None else min(self.since, since)
+
+    def sentence(self, name: str) -> str:
+        """
+        What a person should know of the queue *name*, whose tasks stand still.
+        """
+        assert self.since is not None
+        answers = ", ".join(map(str, sorted(self.answers)))
+        answered = f"Their last answers: HTTP {answers}. " if answers else ""
+        return (
+            f"{self.stuck} task(s) of the queue {name} wait unclaimed, the oldest since {instant(self.since)}. {answered}"
+            "Is the queue paused, is their URL served by a version that knows them, and is their caller let in?"
+        )
+
+
+def _refused_by_us(seen: Queued | None) -> TypeGuard[Queued]:
+    return seen is not None and seen.status == REFUSED
 
 
 class Unclaimed:
@@ -123,7 +143,7 @@ class Unclaimed:
         self._move_unasked()
         for name, queue in self._queues.items():
             if queue.since is not None:
-                found = queue_alarm.Standstill(name, queue.stuck, queue.since, tuple(sorted(queue.answers)))
+                found = queue_alarm.Standstill(name, queue.stuck, queue.since, queue.sentence(name))
                 self.alerted += queue_alarm.tell(self._engine, found)
 
     # --- still queued ---
@@ -132,7 +152,10 @@ class Unclaimed:
         at = self._engine.moment(snapshot)
         queue.add(lock, at, seen)
         self.queued += 1
-        self._engine.store.put(snapshot, lease.still_queued(lock, at))
+        refused = f"{seen.attempts} deliveries, the last one answered HTTP {REFUSED}" if _refused_by_us(seen) else None
+        committed = self._engine.store.put(snapshot, lease.still_queued(lock, at, refused))
+        if committed is not None:
+            self._send_owed(lock, committed)
 
     def _take_as_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
         at = self._engine.moment(snapshot)

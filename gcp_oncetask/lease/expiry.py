@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from gcp_oncetask.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.delivery import Outcome, instant
@@ -15,6 +16,8 @@ from gcp_oncetask.lease.attention import ORDER, Reason
 from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, expires_at, timeout_at
 from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
 from gcp_oncetask.retry import delay_of
+
+_LOGGED: Final = "The service's log says why, in the lines that bear this document's name."
 
 
 def take_over(
@@ -136,12 +139,20 @@ def erased(lock: Lock, at: Moment) -> Put:
     )
 
 
-def still_queued(lock: Lock, at: Moment) -> Put:
+def still_queued(lock: Lock, at: Moment, refused: str | None = None) -> Put:
     """
     An unclaimed task is overdue, and its Cloud Task is still in the queue: only ``due`` moves, so a paused queue is not flooded.
+
+    Args:
+        lock: The record.
+        at: Moment.
+        refused: How its deliveries were refused by the library itself. Then no other task of the queue need wait: a person is
+            told of this one, if it waits for too long.
     """
     # Records of older releases learn here since when they wait.
     known = writes.with_due(lock, at)
+    if refused is not None and attention.is_stuck(known, at):
+        known = needs_person(known, Reason.STUCK, f"it is refused at {lock.url}: {refused}. {_LOGGED}", at)
     return Put(writes.look_again(known, at, attention.next_look(known, at)))
 
 

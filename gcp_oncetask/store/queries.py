@@ -315,7 +315,9 @@ def areas_of(collections: Iterable[str]) -> list[Area]:
     return found + [Area("", name, tuple(templates)) for name, templates in groups.items()]
 
 
-def overdue(store: Store, area: Area, env: str, *, page: int = 100) -> Iterator[tuple[Document, datetime]]:
+def overdue(
+    store: Store, area: Area, env: str, *, page: int = 100, pulled: set[str] | None = None
+) -> Iterator[tuple[Document, datetime]]:
     """
     Documents of *area* that are due, shard by shard, the longest overdue first, each with the time of the read.
 
@@ -324,6 +326,8 @@ def overdue(store: Store, area: Area, env: str, *, page: int = 100) -> Iterator[
         area: Where to look.
         env: Environment.
         page: Documents per query.
+        pulled: The kinds that have something in the lane of their workers, who look after it, are added here: one query for
+            each. None: one query goes past all of them.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -339,8 +343,9 @@ def overdue(store: Store, area: Area, env: str, *, page: int = 100) -> Iterator[
         place = first.rsplit("/", 1)[0]
         lane = place.split("/")[1]
         if lane.startswith(PULL):
-            # Workers look after what they pull; one step goes past all of their lanes.
-            floor = f"{env}/{PULL}~"
+            floor = f"{env}/{PULL}~" if pulled is None else f"{env}/{lane}{AFTER}"
+            if pulled is not None:
+                pulled.add(lane.removeprefix(PULL))
             continue
         now = store.estimate()
         for document, read in _pages(store, area, f"{place}/", f"{place}/{instant(now)}", page):

@@ -185,7 +185,7 @@ def deliver(
     handler = registry.get(name.kind)
     if handler is None:
         reason = f"there is no handler for the kind {name.kind!r} here; the task stays until there is one"
-        return leave(engine, delivery, headers, reason)
+        return leave(delivery, reason)
     start = None
     if generator.recurs(handler.model):
         try:

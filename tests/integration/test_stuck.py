@@ -4,7 +4,9 @@ Work that stands still: told by its age, whatever the cause; looked at ever less
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -12,15 +14,14 @@ import pytest
 from flask import Flask
 
 from gcp_oncetask import Config, Status, sweep
-from gcp_oncetask.tasks import TaskData
+from gcp_oncetask.record import Event
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker import Worker
 from tests.support.orders import Order, Shop, make_shop
+from tests.support.tasks import URL, Service, Work
+from tests.support.workers import expire
 
 NOBODY = "https://nobody.test/tasks"
-
-
-class Unknown(TaskData, kind="stuck-unknown"):
-    pass
 
 
 def fails_before_the_wrapper(cloud: OncetaskCloud, shop: Shop) -> None:
@@ -253,3 +254,118 @@ def test_queue_that_does_not_exist_is_told_of_and_used_when_it_does(oncetask_clo
     oncetask_cloud.run_until_idle()
     lock = shop.locker.show("orders/42")
     assert (len(shop.charges), lock.attention) == (1, None)
+
+
+# --- refused by the library itself ------------------------------------------------------------------------------------
+
+
+def look_for_hours(cloud: OncetaskCloud, hours: int = 24) -> None:
+    for _ in range(hours * 6):
+        cloud.advance(minutes=10)
+        cloud.sweep()
+
+
+def test_task_that_the_library_refuses_has_an_alarm_of_its_own(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    Nobody here handles its kind: 409. Its record needs a person, who is told once, and its queue has no alarm. A version that
+    knows the kind runs it, and nobody is needed any more.
+    """
+    service = Service(oncetask_cloud)
+    service.create("a")
+    path = service.path("a")
+    look_for_hours(oncetask_cloud)
+    [alert] = oncetask_cloud.alerts.sent
+    assert (alert.document, alert.event) == (path, Event.FAILURE)
+    assert f"it is refused at {URL}" in alert.reason
+    assert re.search(r"[1-9]\d* deliveries, the last one answered HTTP 409", alert.reason)
+    attention = service.lock("a").attention
+    assert attention is not None
+    assert attention.startswith("DEFAULT/stuck/000/2026-01-01T00:")
+    service.handle(Work)
+    oncetask_cloud.advance(hours=2)
+    assert (service.lock("a").status, service.lock("a").attention) == (Status.COMPLETED, None)
+    assert len(oncetask_cloud.alerts.sent) == 1
+
+
+def test_what_the_library_refuses_is_left_out_of_the_alarm_of_its_queue(
+    oncetask_cloud: OncetaskCloud, shop: Shop
+) -> None:
+    """
+    Of two in one queue, one is refused by the library and one by what stands before it.
+    """
+    service = Service(oncetask_cloud)
+    service.create("a")
+    path = service.path("a")
+    fails_before_the_wrapper(oncetask_cloud, shop)
+    look_for_hours(oncetask_cloud)
+    own, queue = sorted(oncetask_cloud.alerts.sent, key=lambda alert: alert.document != path)
+    assert own.document == path
+    assert queue.reason.startswith("1 task(s) of the queue")
+    assert shop.locker.show("orders/42").attention is None
+
+
+# --- pulled, and fetched by no worker ---------------------------------------------------------------------------------
+
+
+class Pulled(Work, kind="stuck-pulled", pull=True):
+    pass
+
+
+class Dug(Work, kind="stuck-pulled-2", pull=True):
+    pass
+
+
+def test_pulled_tasks_that_no_worker_fetches_are_told_of_once_a_kind(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    After ``ONCETASK_STUCK_SECONDS``, and not again; nothing of a kind whose tasks wait for their time. Once a worker has come and
+    gone, the next standstill is told anew.
+    """
+    service = Service(oncetask_cloud)
+    service.create(*map(str, range(30)), model=Pulled)
+    service.create("later", model=Dug, at=oncetask_cloud.clock_now() + timedelta(days=9))
+    for _ in range(14):
+        oncetask_cloud.advance(minutes=1)
+        oncetask_cloud.sweep()
+    assert oncetask_cloud.alerts.sent == []
+    look_for_hours(oncetask_cloud)
+    [alert] = oncetask_cloud.alerts.sent
+    assert alert.reason.startswith("20 or more task(s) of the kind stuck-pulled wait for a worker")
+    assert service.lock("0", Pulled).attention is None
+    service.handle(Pulled)
+    worker = Worker(service.manager, listen=False)
+    assert worker.drain() == 30
+    oncetask_cloud.advance(days=1)
+    service.create("again", model=Pulled)
+    look_for_hours(oncetask_cloud)
+    assert [each.reason.split(" wait")[0] for each in oncetask_cloud.alerts.sent[1:]] == [
+        "1 task(s) of the kind stuck-pulled"
+    ]
+
+
+def test_lease_of_a_worker_that_died_is_told_of_where_none_comes_after_it(oncetask_cloud: OncetaskCloud) -> None:
+    service = Service(oncetask_cloud)
+    service.create("a", model=Pulled)
+    path = service.path("a", Pulled)
+    expire(service.manager, path)
+    look_for_hours(oncetask_cloud)
+    assert [path in alert.reason for alert in oncetask_cloud.alerts.sent] == [True]
+
+
+def test_sweep_reads_one_document_of_a_kind_that_its_workers_keep_up_with(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    One query finds the kind, one finds that nothing of it waits too long; with no kind to pull there is neither.
+    """
+    service = Service(oncetask_cloud)
+    counts = oncetask_cloud.local.firestore.counts
+    oncetask_cloud.sweep()
+
+    def swept() -> int:
+        before = counts["RunQuery"]
+        oncetask_cloud.sweep()
+        return counts["RunQuery"] - before
+
+    without = swept()
+    for model in (Pulled, Dug):
+        service.create(*map(str, range(10)), model=model)
+    assert swept() - without == 4
+    assert oncetask_cloud.alerts.sent == []

@@ -12,9 +12,10 @@ import pytest
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
 from gcp_oncetask.delivery import Delivery, parse_instant
-from gcp_oncetask.lease import attention, keys, people, writes
+from gcp_oncetask.lease import attention, features, keys, people, writes
 from gcp_oncetask.lease.attention import Reason
 from gcp_oncetask.record import Lock, Result, Since, Status
+from tests.support.rules import combinations, first_match, table
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = T0 + timedelta(hours=1)
@@ -108,6 +109,54 @@ def test_time_of_another_sequence_or_grant_is_as_if_absent(since: Since | None) 
     assert lock.ready_since is None
     assert not attention.is_stuck(lock, at(10**6))
     assert lease.still_queued(lock, at(900)).lock.ready_since == at(900).now
+
+
+def waiting_case(case: dict[str, str]) -> str:
+    """
+    What a look makes of a task that waits.
+    """
+    now = at(901 if case["waits"] == "for long" else 900)
+    refused = "3 deliveries" if case["last answer"] == "409" else None
+
+    def look(lock: Lock, when: Moment) -> Lock:
+        match case["Cloud Task"]:
+            case "queued":
+                return lease.still_queued(lock, when, refused).lock
+            case "gone":
+                return lease.redispatch(lock, when).lock
+            case _:
+                put = lease.undispatched(lock, when)
+                return lock if put is None else put.lock
+
+    found = look(scheduled(), now)
+    if found.attention is None:
+        assert found.owed == ()
+        return "its queue's alarm, if any" if case["Cloud Task"] == "queued" else "none"
+    # No later look tells once more.
+    assert look(found.but(owed=()), at(5000)).owed == ()
+    assert look(found, at(5000)).owed == found.owed
+    return found.attention.split("/")[1] + (", told" if found.owed else "")
+
+
+def test_task_that_waits_needs_a_person_as_the_table_says() -> None:
+    rows = table("lease.attention")
+    used = set()
+    for case in combinations(
+        **{"Cloud Task": ("queued", "gone", "refused for good"), "last answer": ("409", "other")},
+        waits=("for long", "not"),
+    ):
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == waiting_case(case), case
+    assert set(range(len(rows))) == used
+
+
+def test_features_keep_a_process_away_as_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "KNOWN", frozenset({"known"}))
+    needs = {"absent": (), "known here": ("known",), "one not known here": ("known", "new")}
+    found = {case: features.unknown(scheduled().but(needs=needs[case])) for case in needs}
+    decided = {"none": (), "that one": ("new",)}
+    assert found == {row["`lock.needs`"]: decided[row["decision"]] for row in table("lease.features")}
 
 
 @pytest.mark.parametrize(
