@@ -109,17 +109,24 @@ class History:
             for module, name, value in self.replaced():
                 stack.enter_context(mock.patch.object(module, name, value))
             self._set_up()
-            hub.run(lambda: bool(self.checker.violations) or self.over)
-            if not self.checker.violations:
-                self._late_duplicates()
-            if not self.checker.violations:
-                self.checker.at_the_end(self.chains)
+            try:
+                self._to_the_end()
+            except (OncetaskError, AssertionError) as error:
+                # The library itself, or the checker's decoder, found what nobody can go on with.
+                self.checker.violations.append(str(error) or repr(error))
         world.counts["histories"] += 1
         world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
         told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
         world.close()
         return told
+
+    def _to_the_end(self) -> None:
+        self.hub.run(lambda: bool(self.checker.violations) or self.over)
+        if not self.checker.violations:
+            self._late_duplicates()
+        if not self.checker.violations:
+            self.checker.at_the_end(self.chains)
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
