@@ -17,7 +17,10 @@ from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, expires
 from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
 from gcp_oncetask.retry import delay_of
 
-_LOGGED: Final = "The service's log says why, in the lines that bear this document's name."
+_LOGGED: Final = (
+    "There is no handler for it, another version has written its payload, or it needs a newer release: the lines of the "
+    "service's log that bear this document's name say which."
+)
 
 
 def take_over(
