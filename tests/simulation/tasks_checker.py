@@ -61,7 +61,6 @@ class TasksChecker(Checker):
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
-        freed_traces: Their traces: by those, the tasks that ride with them.
         forgotten: Keys whose documents were deleted, and do not know of those that wait yet.
         moves: Of each attempt (document, token), how often its document was written since its grant.
         stored: Of each document its user fields as last seen.
@@ -84,7 +83,6 @@ class TasksChecker(Checker):
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     freed: set[tuple[str, int]] = field(default_factory=set)
-    freed_traces: set[str] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     moves: Counter[tuple[str, int]] = field(default_factory=Counter)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -302,7 +300,7 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt.context.trace == lock.trace:
                 continue
-            if self._is_freed(one, attempt.granted):
+            if self._is_freed(attempt):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
@@ -315,11 +313,12 @@ class TasksChecker(Checker):
                 "in it",
             )
 
-    def _is_freed(self, path: str, granted: Lock) -> bool:
+    def _is_freed(self, attempt: Attempt) -> bool:
         """
-        Whether a person has freed the key under which this attempt runs.
+        Whether a person has freed the key under which this attempt runs, or that with which it rides.
         """
-        return (path, granted.token) in self.freed or (granted.rides and granted.trace in self.freed_traces)
+        leader = attempt.leader or attempt
+        return (leader.context.document, leader.token) in self.freed
 
     def _is_orphan(self, attempt: Attempt) -> bool:
         return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
@@ -418,8 +417,6 @@ class TasksChecker(Checker):
         self.freed.add((before.lock.holder, before.lock.token))
         if holder.status is Status.LEASED and holder.token == before.lock.token:
             self.world.counts["keys freed while held"] += 1
-            if holder.trace is not None:
-                self.freed_traces.add(holder.trace)
 
     def _still_handed(self, path: str, before: Lock, tasks: dict[str, Lock]) -> None:
         """
@@ -555,7 +552,7 @@ class TasksChecker(Checker):
 
     def _rides(self, path: str, attempt: Attempt, lock: Lock) -> None:
         assert lock.key is not None
-        if attempt.context.trace in self.freed_traces:
+        if self._is_freed(attempt):
             return
         key = self.keys[key_path(lock.env, lock.key)].lock
         leader = self.locks.get(key.holder or "")
