@@ -25,7 +25,10 @@ CERTS_URL: Final = "https://www.googleapis.com/oauth2/v1/certs"
 ISSUERS: Final = frozenset({"accounts.google.com", "https://accounts.google.com"})
 _REMOVED: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
 _MAX_TOKEN: Final = 16_384
-_FETCH_TIMEOUT: Final = 3.0
+_FETCH_TIMEOUT: Final = 5.0
+"""Seconds that a fetch takes at most."""
+_MOST_BYTES: Final = 262_144
+"""Size of what is fetched at most; Google's certificates are 4 KB."""
 _FETCH_PATIENCE: Final = 10.0
 """Seconds that a request waits for another one's fetch."""
 _LEAST_FETCH: Final = 10.0
@@ -305,11 +308,10 @@ class _Keys:
 
 
 def _download(url: str) -> tuple[dict[str, str], str]:
-    import requests
+    from gcp_oncetask import download
 
-    response = requests.get(url, timeout=_FETCH_TIMEOUT)
-    response.raise_for_status()
-    return response.json(), response.headers.get("Cache-Control", "")
+    answer = download.get(url, seconds=_FETCH_TIMEOUT, size=_MOST_BYTES)
+    return answer.json(), answer.headers.get("Cache-Control", "")
 
 
 def default_project() -> str | None:
@@ -339,17 +341,15 @@ def default_region() -> str | None:
     """
     The region of this Cloud Run service or machine, by its metadata server; None if there is none.
     """
-    import requests
+    from gcp_oncetask import download
 
-    host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    url = f"http://{os.environ.get('GCE_METADATA_HOST', 'metadata.google.internal')}/computeMetadata/v1/instance/region"
     flavor = {"Metadata-Flavor": "Google"}
     try:
-        response = requests.get(
-            f"http://{host}/computeMetadata/v1/instance/region", headers=flavor, timeout=_METADATA_TIMEOUT
-        )
-        response.raise_for_status()
-    except (requests.RequestException, ValueError):
+        answer = download.get(url, seconds=_METADATA_TIMEOUT, size=_MOST_BYTES, headers=flavor)
+    except (OSError, ValueError):
         return None
     # A provider's search page answers for any name; only the real server says who it is.
-    region = _REGION.fullmatch(response.text.strip()) if response.headers.get("Metadata-Flavor") == "Google" else None
+    told = answer.body.decode(errors="replace").strip() if answer.headers.get("Metadata-Flavor") == "Google" else ""
+    region = _REGION.fullmatch(told)
     return region[1] if region else None
