@@ -269,7 +269,10 @@ def claimed_in(query: str) -> tuple[str, int] | None:
     """
     The document and sequence that a delivery's URL names in its *query*, whoever has sent it; None: it names none that could be.
     """
-    said = parse_qs(query, max_num_fields=100) if len(query) <= _LONGEST_URL else {}
+    try:
+        said = parse_qs(query, max_num_fields=100) if len(query) <= _LONGEST_URL else {}
+    except ValueError:
+        return None
     document, sequence = said.get("oncetask_document", [""])[0], said.get("oncetask_sequence", [""])[0]
     return (document, _count(sequence) or 0) if valid_path(document) else None
 
