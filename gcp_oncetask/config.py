@@ -53,7 +53,11 @@ class Config:
     callers: tuple[str, ...] = _var(
         "ONCETASK_CALLERS", "accounts that may call, comma-separated (else the service account)", ()
     )
-    verify: Verify = _var("ONCETASK_VERIFY", "token, platform (IAM verified and removed the signature) or off", "token")
+    verify: Verify = _var(
+        "ONCETASK_VERIFY",
+        "token; platform: on a private Cloud Run service also tokens whose signature IAM has verified and removed; or off",
+        "token",
+    )
     collections: tuple[str, ...] = _var(
         "ONCETASK_COLLECTIONS",
         "collections to sweep besides those of registered models and those in which a process has scheduled, "

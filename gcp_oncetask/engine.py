@@ -129,6 +129,7 @@ class Engine:
                 callers=callers,
                 certs_url=config.oidc_certs_url,
                 clock=self.clock,
+                service=requirements.service(),
                 certificates=self._certificates,
             )
         return self._verifier

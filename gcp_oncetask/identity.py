@@ -1,5 +1,5 @@
 """
-Who is calling: the only importer of google.auth. Verifies the identity token of a delivery; headers are never identity.
+Who is calling: the only importer of google.auth. Verifies the identity token of a delivery; other headers are never identity.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Denied:
 
     Attributes:
         forbidden: The token is good, the account is not (403); else the token is missing or bad (401).
-        reason: A sentence for the log.
+        reason: A sentence for the log alone: it says what is configured, which is not the caller's to know.
     """
 
     forbidden: bool
@@ -84,12 +84,14 @@ class Verifier:
     Verifies identity tokens.
 
     Args:
-        mode: ``token`` verifies everything; ``platform`` trusts IAM with the signature and checks the claims; ``off``
-            lets everybody in, with a loud warning.
+        mode: ``token`` verifies the token of ``Authorization``. ``platform`` goes by ``X-Serverless-Authorization`` first, as
+            IAM does, and believes IAM where it has removed the signature, which it does on Cloud Run alone; a signature that
+            is there is verified. ``off`` lets everybody in, with a loud warning.
         audiences: Accepted audiences.
         callers: Accounts that may call.
         certs_url: Where the public keys are; None: Google's.
         clock: Wall time for expiry, elapsed time for the cache.
+        service: The Cloud Run service that this process belongs to; None: it does not run there.
         skew: Seconds that clocks may differ.
         certificates: Where the public keys come from instead.
     """
@@ -102,6 +104,7 @@ class Verifier:
         callers: Collection[str],
         certs_url: str | None,
         clock: Clock,
+        service: str | None = None,
         skew: float = 10.0,
         certificates: Certificates | None = None,
     ) -> None:
@@ -110,6 +113,8 @@ class Verifier:
         self._callers = frozenset(callers)
         self._clock = clock
         self._skew = skew
+        self._service = service
+        self._told = False
         url = certs_url or CERTS_URL
         self._keys = _Keys(url, clock, certificates or partial(_download, url))
         if mode == "off":
@@ -117,46 +122,79 @@ class Verifier:
                 "ONCETASK_VERIFY is off: ANYBODY who can reach this service can run its tasks. For local work only."
             )
 
-    def check(self, authorization: str | None) -> Identity | Denied:
+    def check(self, authorization: str | None, serverless: str | None = None) -> Identity | Denied:
         """
-        Verify the ``Authorization`` header of a request.
+        Verify the ``Authorization`` and ``X-Serverless-Authorization`` headers of a request.
 
         Raises:
             IdentityError: The public keys could not be fetched: nothing can be told.
         """
         if self._mode == "off":
             return Identity("", "", "", float("inf"))
-        scheme, _, token = (authorization or "").partition(" ")
+        # If both are there, the second one is all that IAM has looked at.
+        given = serverless if self._mode == "platform" and serverless is not None else authorization
+        scheme, _, token = (given or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            return Denied(forbidden=False, reason="The request has no identity token (Authorization: Bearer ...).")
+            return self._unproved("The request has no identity token (Authorization: Bearer ...).")
         parts = _split(token.strip())
         if parts is None:
-            return Denied(forbidden=False, reason="The identity token is malformed.")
+            return self._unproved("The identity token is malformed.")
         header, claims, signed, signature = parts
-        if self._mode == "token":
-            bad = self._bad_signature(header, signed, signature)
-            if bad is not None:
-                return Denied(forbidden=False, reason=bad)
-        return self._claims(claims)
+        return self._bad_signature(header, signed, signature) or self._claims(claims)
 
-    def _bad_signature(self, header: dict[str, Any], signed: bytes, signature: str) -> str | None:
-        if signature.endswith(_REMOVED):
-            return (
-                "The platform has verified and removed the token's signature; if this service is reachable through IAM "
-                "alone, set ONCETASK_VERIFY=platform."
-            )
+    def _bad_signature(self, header: dict[str, Any], signed: bytes, signature: str) -> Denied | None:
         if header.get("alg") != "RS256":
-            return f"The identity token is signed with {_shown(header.get('alg'))}; only RS256 is accepted."
+            return self._unproved(
+                f"The identity token is signed with {_shown(header.get('alg'))}; only RS256 is accepted."
+            )
+        if "crit" in header:
+            return self._unproved("The identity token has extensions that must be understood (crit), and are not.")
+        if signature == _REMOVED:
+            return self._not_believed()
         kid = header.get("kid")
         if not isinstance(kid, str):
-            return "The identity token names no key."
+            return self._unproved("The identity token names no key.")
         key = self._keys.get(kid)
         if key is None:
-            return "The identity token is signed with a key that its issuer does not publish."
+            # It may be a new key, which IAM knows already.
+            return Denied(False, "The identity token is signed with a key that its issuer does not publish.")
         raw = _decoded(signature)
         if raw is None or not key.verify(signed, raw):
-            return "The identity token's signature is wrong."
+            return self._unproved("The identity token's signature is wrong.")
         return None
+
+    def _not_believed(self) -> Denied | None:
+        """
+        Why a token is refused whose signature the platform says that it has verified and removed; None: it is not.
+        """
+        if self._mode != "platform":
+            return Denied(
+                False,
+                "The platform has verified and removed the token's signature; if this service is reachable through IAM "
+                "alone, set ONCETASK_VERIFY=platform.",
+            )
+        if self._service is None:
+            return Denied(
+                False,
+                "The identity token's signature is said to be removed by the platform, but this is not Cloud Run (K_SERVICE "
+                "is not set): anybody can write that.",
+            )
+        return None
+
+    def _unproved(self, reason: str) -> Denied:
+        # IAM refuses such a request: where it is to stand before this service, it does not.
+        if self._mode == "platform" and self._service is not None and not self._told:
+            self._told = True
+            logging.getLogger("gcp_oncetask").error(
+                "A request without a good identity token has reached the service %s, and ONCETASK_VERIFY is platform: the "
+                "service lets the public in, so ANYBODY can run its tasks. Set ONCETASK_VERIFY=token, or make it private: "
+                "gcloud run services remove-iam-policy-binding %s --region=REGION --member=allUsers "
+                "--role=roles/run.invoker; and: gcloud run services update %s --region=REGION --invoker-iam-check. "
+                "The request: %s",
+                *(self._service,) * 3,
+                reason,
+            )
+        return Denied(forbidden=False, reason=reason)
 
     def _claims(self, claims: dict[str, Any]) -> Identity | Denied:
         now = self._clock.now().timestamp()
@@ -171,6 +209,12 @@ class Verifier:
             return Denied(
                 forbidden=False, reason="The identity token is from the future; is this machine's clock right?"
             )
+        if "nbf" in claims:
+            begins = _time(claims["nbf"])
+            if begins is None or begins > now + self._skew:
+                return Denied(
+                    forbidden=False, reason=f"The identity token is not valid before {_shown(claims['nbf'])}."
+                )
         issuer, audience, email = claims.get("iss"), claims.get("aud"), claims.get("email")
         if not isinstance(issuer, str) or issuer not in ISSUERS:
             return Denied(forbidden=False, reason=f"The identity token's issuer is {_shown(issuer)}, not Google.")

@@ -193,6 +193,13 @@ def _mail_problems(config: Config) -> list[str]:
     return []
 
 
+def service() -> str | None:
+    """
+    The Cloud Run service, or function, that this process belongs to; None: it does not run there.
+    """
+    return os.environ.get("K_SERVICE") or None
+
+
 def serving() -> bool:
     """
     Whether this process is a web server that loads its application: its settings must be complete before the first request.

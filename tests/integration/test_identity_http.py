@@ -5,6 +5,8 @@ Identity tokens with real signatures, against a real endpoint of certificates: c
 from __future__ import annotations
 
 import base64
+import hmac
+import json
 import os
 import socket
 import subprocess
@@ -16,16 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import jwt
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import environment_vars
+from jwt.algorithms import RSAAlgorithm
 
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.oidc import OidcIssuer
+from gcp_oncetask.config import Verify
 from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.identity import Denied, Identity, Verifier, default_region
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.patience import patient
+from tests.unit.test_identity import encoded
 
 AUDIENCE = "https://orders.test"
 EMAIL = "caller@p.iam.gserviceaccount.com"
@@ -42,16 +49,17 @@ class World:
         self.issuer.start()
         self.verifier = self.make()
 
-    def make(self, certs_url: str | None = None) -> Verifier:
+    def make(self, certs_url: str | None = None, mode: Verify = "token", service: str | None = "orders") -> Verifier:
         """
         Another verifier.
         """
         return Verifier(
-            mode="token",
+            mode=mode,
             audiences=[AUDIENCE],
             callers=[EMAIL],
             certs_url=certs_url or self.issuer.certs_url,
             clock=TestClock(self.clock),
+            service=service,
         )
 
     def token(self, **claims: Any) -> str:
@@ -111,6 +119,83 @@ def test_forged_or_changed_tokens_are_denied(world):
     ):
         denied = world.verifier.check(bad)
         assert denied == Denied(forbidden=False, reason="The identity token's signature is wrong.")
+
+
+def test_token_does_not_bring_its_key(world):
+    """
+    A key in the token, a place to fetch one from, the public key as a shared secret, and names of keys that look like paths
+    or addresses: 401, and nothing is fetched but the issuer's certificates.
+    """
+    good = jwt.decode(world.token().split()[1], options={"verify_signature": False})
+    published = requests.get(world.issuer.certs_url, timeout=patient(5)).json()
+    [(kid, certificate)] = published.items()
+    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = json.loads(RSAAlgorithm.to_jwk(own.public_key()))
+    other = world.issuer.url + "/mine"
+    fetches = world.issuer.fetches
+    tokens = [
+        jwt.encode(good, own, "RS256", {"kid": kid, **more})
+        for more in ({"jwk": public}, {"x5u": other}, {"jku": other})
+    ]
+    tokens += [
+        jwt.encode(good, own, "RS256", {"kid": name}) for name in ("../" + kid, "/dev/null", other, kid + "\x00", "")
+    ]
+    tokens.append(jwt.encode(good, ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": kid}))
+    head, claims = (encoded(json.dumps(one).encode()) for one in ({"alg": "HS256", "kid": kid}, good))
+    mac = hmac.digest(certificate.encode(), f"{head}.{claims}".encode(), "sha256")
+    tokens.append(f"{head}.{claims}.{encoded(mac)}")
+
+    for verifier in (world.verifier, world.make(mode="platform")):
+        for token in tokens:
+            denied = verifier.check(f"Bearer {token}")
+            assert isinstance(denied, Denied)
+            assert not denied.forbidden
+        assert isinstance(verifier.check(world.token()), Identity)
+    assert world.issuer.fetches == fetches + 2
+
+
+def test_signature_that_is_there_is_verified_in_platform_mode(world):
+    """
+    Whatever stands before the service: a signed token is believed for its signature, in either header; X-Serverless-
+    Authorization of somebody else outdoes a good Authorization.
+    """
+    somebody = f"Bearer {world.issuer.token(AUDIENCE, 'else@p.iam.gserviceaccount.com')}"
+    for service in ("orders", None):
+        made = world.make(mode="platform", service=service)
+        for headers in ((world.token(), None), (None, world.token()), (world.forged(), world.token())):
+            assert isinstance(made.check(*headers), Identity)
+        for headers in ((world.forged(), None), (None, world.forged()), (world.token(), world.forged())):
+            assert made.check(*headers) == Denied(forbidden=False, reason="The identity token's signature is wrong.")
+        denied = made.check(world.token(), somebody)
+        assert isinstance(denied, Denied)
+        assert denied.forbidden
+
+
+def test_unknown_key_tells_nothing_of_the_public(world, caplog):
+    """
+    A key that was published a moment ago, and is fetched in ten seconds, is no sign that the service lets the public in.
+    """
+    made = world.make(mode="platform")
+    assert isinstance(made.check(world.token()), Identity)
+    world.issuer.rotate()
+    assert isinstance(made.check(world.token()), Denied)
+    assert not caplog.records
+
+    made.check(world.forged())
+    world.clock.advance(11)
+    made.check(world.forged())
+    assert ["lets the public in" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_token_counts_in_authorization_alone_in_token_mode(world):
+    """
+    In token mode the signature proves who calls: what else IAM or a proxy has been shown changes nothing, either way.
+    """
+    somebody = f"Bearer {world.issuer.token(AUDIENCE, 'else@p.iam.gserviceaccount.com')}"
+    assert isinstance(world.verifier.check(world.token(), somebody), Identity)
+    assert isinstance(world.verifier.check(world.token(), "Bearer x"), Identity)
+    for headers in ((somebody, world.token()), (None, world.token())):
+        assert isinstance(world.verifier.check(*headers), Denied)
 
 
 def test_token_expires_with_the_clock(world):

@@ -1,5 +1,5 @@
 """
-Identity tokens without their signatures: claims, malformed tokens, modes, and where this code runs.
+Identity tokens without their signatures: claims, malformed tokens, modes, headers, and where this code runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.clock import SystemClock
+from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.identity import Denied, Identity, Verifier, default_project
 
 AUDIENCE = "https://orders.test"
@@ -50,8 +51,15 @@ class FixedClock(SystemClock):
         return NOW
 
 
-def verifier(mode: Any = "platform") -> Verifier:
-    return Verifier(mode=mode, audiences=[AUDIENCE, "b"], callers=[EMAIL, "c"], certs_url=NOWHERE, clock=FixedClock())
+def verifier(mode: Any = "platform", service: str | None = "orders") -> Verifier:
+    return Verifier(
+        mode=mode,
+        audiences=[AUDIENCE, "b"],
+        callers=[EMAIL, "c"],
+        certs_url=NOWHERE,
+        clock=FixedClock(),
+        service=service,
+    )
 
 
 def encoded(data: bytes) -> str:
@@ -85,6 +93,9 @@ def test_platform_mode_reads_the_claims():
         {"exp": SECONDS - 9},
         {"iat": SECONDS + 9},
         {"exp": SECONDS + 0.5},
+        {"nbf": 0},
+        {"nbf": SECONDS + 9},
+        {"nbf": SECONDS - 0.5},
     ],
     ids=str,
 )
@@ -116,6 +127,19 @@ def test_good_claims_pass(changes):
         ({"exp": -1}, False, "expires"),
         ({"iat": LEFT_OUT}, False, "issued"),
         ({"iat": SECONDS + 11}, False, "future"),
+        ({"iat": True}, False, "issued"),
+        ({"iat": str(SECONDS)}, False, "issued"),
+        ({"iat": float("nan")}, False, "issued"),
+        ({"iat": 10**400}, False, "issued"),
+        ({"nbf": SECONDS + 11}, False, "not valid before"),
+        ({"nbf": str(SECONDS)}, False, "not valid before"),
+        ({"nbf": True}, False, "not valid before"),
+        ({"nbf": None}, False, "not valid before None"),
+        ({"nbf": float("nan")}, False, "not valid before"),
+        ({"nbf": float("-inf")}, False, "not valid before"),
+        ({"nbf": 10**400}, False, "not valid before"),
+        ({"nbf": -1}, False, "not valid before"),
+        ({"nbf": [SECONDS]}, False, "not valid before"),
         ({"email": LEFT_OUT}, True, "no verified account"),
         ({"email": None}, True, "no verified account"),
         ({"email": [EMAIL]}, True, "no verified account"),
@@ -145,7 +169,9 @@ def test_nobody_may_call_where_nobody_is_configured():
     An empty list of audiences or callers lets nobody in.
     """
     for audiences, callers, forbidden in (([], [EMAIL], False), ([AUDIENCE], [], True)):
-        made = Verifier(mode="platform", audiences=audiences, callers=callers, certs_url=None, clock=FixedClock())
+        made = Verifier(
+            mode="platform", audiences=audiences, callers=callers, certs_url=None, clock=FixedClock(), service="orders"
+        )
         denied = made.check(token())
         assert isinstance(denied, Denied)
         assert denied.forbidden is forbidden
@@ -177,6 +203,11 @@ MALFORMED = [
     f"Bearer {part({})}.{encoded(b'1' * 9000)}.c",
     f"Bearer {HUGE}.{HUGE}.{HUGE}",
     "Bearer " + "." * 1_000_000,
+    "Bearer " + token(),
+    f"{token()},{token()}",
+    f"{token()}, {token()}",
+    token().replace(".", ". "),
+    token().replace(" ", "\t"),
 ]
 
 
@@ -192,29 +223,44 @@ def test_malformed_tokens_are_denied(mode, authorization):
     assert not denied.forbidden
 
 
+@pytest.mark.parametrize("mode", ["token", "platform"])
+@pytest.mark.parametrize("signature", [encoded(b"x" * 256), REMOVED, ""], ids=["signed", "removed", "none"])
 @pytest.mark.parametrize(
     ("header", "says"),
     [
         ({"alg": "none", "kid": "k"}, "'none'"),
         ({"alg": "HS256", "kid": "k"}, "'HS256'"),
         ({"alg": "ES256", "kid": "k"}, "'ES256'"),
+        ({"alg": "rs256", "kid": "k"}, "'rs256'"),
         ({"alg": ["RS256"], "kid": "k"}, "RS256"),
         ({"kid": "k"}, "None"),
-        ({"alg": "RS256"}, "names no key"),
-        ({"alg": "RS256", "kid": 7}, "names no key"),
-        ({"alg": "RS256", "kid": ["k"]}, "names no key"),
+        ({"alg": "RS256", "kid": "k", "crit": ["exp"], "exp": 0}, "crit"),
+        ({"alg": "RS256", "kid": "k", "crit": []}, "crit"),
     ],
     ids=str,
 )
-def test_only_rs256_with_a_key_is_looked_at(header, says):
+def test_only_rs256_is_looked_at(mode, signature, header, says):
     """
-    The token does not choose how it is verified: other algorithms, or no key, are refused before anything is fetched.
+    The token does not choose how it is verified: other algorithms, and extensions that must be understood, are refused
+    before anything is fetched, the removed signature among them.
     """
-    denied = verifier("token").check(token(encoded(b"x" * 256), header))
+    denied = verifier(mode).check(token(signature, header))
 
     assert isinstance(denied, Denied)
     assert says in denied.reason
     assert not denied.forbidden
+
+
+@pytest.mark.parametrize("mode", ["token", "platform"])
+@pytest.mark.parametrize("kid", [None, 7, ["k"], {"k": "k"}], ids=str)
+def test_signature_names_its_key(mode, kid):
+    """
+    A signature without the name of a key is refused before anything is fetched.
+    """
+    denied = verifier(mode).check(token(encoded(b"x" * 256), {"alg": "RS256", "kid": kid}))
+
+    assert isinstance(denied, Denied)
+    assert "names no key" in denied.reason
 
 
 def test_removed_signature_is_denied_with_the_setting_to_change():
@@ -226,6 +272,100 @@ def test_removed_signature_is_denied_with_the_setting_to_change():
     assert isinstance(denied, Denied)
     assert "ONCETASK_VERIFY=platform" in denied.reason
     assert not denied.forbidden
+
+
+def test_removed_signature_is_believed_on_cloud_run_alone():
+    """
+    Where K_SERVICE is not set nothing stands before the service that could have verified a signature.
+    """
+    denied = verifier(service=None).check(token())
+
+    assert isinstance(denied, Denied)
+    assert "K_SERVICE" in denied.reason
+    assert not denied.forbidden
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", encoded(b"x" * 256), "x" + REMOVED, REMOVED + "x", REMOVED.lower(), REMOVED + "=", encoded(REMOVED.encode())],
+)
+def test_any_other_signature_is_verified_in_platform_mode(signature):
+    """
+    Only the platform's own mark stands for its verification: every other signature needs the certificates, which nobody has
+    here, or is none.
+    """
+    with pytest.raises(IdentityError):
+        verifier().check(token(signature))
+
+
+OTHER = token(email="else@p.iam.gserviceaccount.com")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "serverless", "forbidden"),
+    [
+        (token(), OTHER, True),
+        (token(), token(aud="https://else.where"), False),
+        (token(), "Bearer garbage", False),
+        (token(), "", False),
+        (token(), f"{token()},{token()}", False),
+        (None, OTHER, True),
+    ],
+)
+def test_what_iam_has_looked_at_counts_in_platform_mode(authorization, serverless, forbidden):
+    """
+    Beside X-Serverless-Authorization, of which IAM has verified the token, Authorization is what its sender likes: it says
+    nothing, even where the other one opens nothing.
+    """
+    denied = verifier().check(authorization, serverless)
+
+    assert isinstance(denied, Denied)
+    assert forbidden is denied.forbidden
+
+
+def test_either_header_alone_opens_in_platform_mode():
+    """
+    Cloud Tasks sends Authorization; who needs that for something else sends X-Serverless-Authorization.
+    """
+    for authorization, serverless in ((token(), None), (None, token()), (OTHER, token()), ("Basic eA==", token())):
+        assert isinstance(verifier().check(authorization, serverless), Identity)
+
+
+UNPROVED = [
+    None,
+    "Bearer garbage",
+    token("", {"alg": "none"}),
+    token(REMOVED, {"alg": "none"}),
+    token(encoded(b"x"), {"alg": "RS256"}),
+]
+
+
+@pytest.mark.parametrize("authorization", UNPROVED, ids=range(len(UNPROVED)))
+def test_service_that_lets_the_public_in_is_told_once(caplog, authorization):
+    """
+    In platform mode a request that IAM would have refused shows that IAM does not stand before the service: one error in the
+    log, with the commands that make it private.
+    """
+    made = verifier(service="orders-api")
+    for header in (authorization, *UNPROVED):
+        assert isinstance(made.check(header), Denied)
+
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "remove-iam-policy-binding orders-api " in record.getMessage()
+
+
+def test_what_iam_lets_in_tells_nothing_of_the_public(caplog):
+    """
+    Tokens of other accounts and audiences, expired ones, and requests where IAM is not asked to stand before the service.
+    """
+    for authorization in (token(), OTHER, token(aud="https://else.where"), token(exp=SECONDS - 11)):
+        verifier().check(authorization)
+    for authorization in UNPROVED:
+        verifier("token").check(authorization)
+        verifier(service=None).check(authorization)
+
+    assert not caplog.records
 
 
 def test_off_lets_everybody_in_and_warns(caplog):
