@@ -85,6 +85,14 @@ _ERRORS: Final = frozenset(
         Outcome.REFUSED,
     }
 )
+_TOLD: Final = {
+    Outcome.UNAUTHORISED: "The identity token is missing or not accepted; the log of this service says why (settings: "
+    "ONCETASK_AUDIENCE, else ONCETASK_BASE_URL; ONCETASK_VERIFY).",
+    Outcome.FORBIDDEN: "The account of the identity token may not call; the log of this service names it (settings: "
+    "ONCETASK_CALLERS, else ONCETASK_SERVICE_ACCOUNT).",
+    Outcome.UNAVAILABLE: "Who calls can't be told now; the log of this service says why.",
+}
+"""What somebody is told whose identity is not proved: nothing about the request, or about this service."""
 
 
 def locked_handler(
@@ -147,7 +155,10 @@ def locked_handler(
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
             environ = request.environ
             headers = TaskHeaders.of(environ)
-            found = _denied(locker, environ) or parse(locker.engine, _body())
+            denied = _denied(locker, environ, headers)
+            if denied is not None:
+                return denied
+            found = parse(locker.engine, _body())
             if isinstance(found, Ended):
                 return _answer(locker, found, headers)
             elsewhere = models.misrouted(model, found.document)
@@ -173,17 +184,24 @@ def _check_settings(locker: Locker) -> None:
 # --- who calls --------------------------------------------------------------------------------------------------------
 
 
-def _denied(locker: Locker, environ: Mapping[str, Any]) -> Ended | None:
+def _denied(locker: Locker, environ: Mapping[str, Any], headers: TaskHeaders) -> ResponseReturnValue | None:
+    """
+    The answer to somebody who may not call, or of whom nothing can be told; None: the caller may. The reason is for the log.
+    """
     try:
-        identity = locker.engine.verifier().check(environ.get("HTTP_AUTHORIZATION"))
+        identity = locker.engine.verifier().check(
+            environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_SERVERLESS_AUTHORIZATION")
+        )
     except (IdentityError, ConfigError) as error:
-        return Ended(Outcome.UNAVAILABLE, str(error))
-    if isinstance(identity, Denied):
+        ended = Ended(Outcome.UNAVAILABLE, str(error))
+    else:
+        if not isinstance(identity, Denied):
+            return None
         # The URL says for which document it would be, as its sender claims: nothing but the log line goes by it.
         claimed = claimed_in(environ.get("QUERY_STRING", ""))
         about = None if claimed is None else context_at(claimed[0], locker.engine.config.env, None, claimed[1])
-        return Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason, about)
-    return None
+        ended = Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason, about)
+    return _answer(locker, ended, headers, _TOLD[ended.outcome])
 
 
 def _body() -> bytes:
@@ -208,7 +226,10 @@ def status_of(outcome: Outcome, retry_count: int) -> int:
     return OUTCOME_STATUS[outcome]
 
 
-def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseReturnValue:
+def _answer(locker: Locker, ended: Ended, headers: TaskHeaders, told: str | None = None) -> ResponseReturnValue:
+    """
+    The answer to a delivery, logged with its reason; *told* is what the caller gets in place of it.
+    """
     telemetry.ended(ended.outcome, headers.queue)
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
@@ -222,7 +243,9 @@ def _answer(locker: Locker, ended: Ended, headers: TaskHeaders) -> ResponseRetur
         courier.send_directly(
             locker.engine, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason
         )
-    return {"outcome": str(ended.outcome), "reason": ended.reason}, status_of(ended.outcome, headers.retry_count)
+    return {"outcome": str(ended.outcome), "reason": told or ended.reason}, status_of(
+        ended.outcome, headers.retry_count
+    )
 
 
 def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") -> Blueprint:
@@ -246,14 +269,16 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
         def deliver_route() -> ResponseReturnValue:
             environ = request.environ
             headers = TaskHeaders.of(environ)
-            ended = _denied(locker, environ) or manager.deliver(_body(), headers, trace_of(environ))
-            return _answer(locker, ended, headers)
+            denied = _denied(locker, environ, headers)
+            if denied is not None:
+                return denied
+            return _answer(locker, manager.deliver(_body(), headers, trace_of(environ)), headers)
 
     @made.post("/sweep")
     def sweep_route() -> ResponseReturnValue:
-        denied = _denied(locker, request.environ)
+        denied = _denied(locker, request.environ, TaskHeaders())
         if denied is not None:
-            return _answer(locker, denied, TaskHeaders())
+            return denied
         try:
             swept = sweep(locker)
         except (StoreError, ConfigError) as error:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from flask import request
+from flask import Flask, request
 
 from gcp_oncetask import (
     Attempt,
@@ -22,7 +23,8 @@ from gcp_oncetask import (
     TaskConflictError,
     UsageError,
 )
-from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.flask import blueprint, locked_handler
+from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import URL, Order, Shop, make_shop
 
@@ -97,6 +99,155 @@ def test_caller_without_good_identity_is_refused(shop: Shop, caller: Caller, mak
 
     assert status == answer.status_code, answer.json
     assert untouched(shop)
+
+
+SECRETS = (
+    AUDIENCE,
+    URL,
+    ACCOUNT,
+    "second@callers.test",
+    "demo-local",
+    "staging-7",
+    "127.0.0.1",
+    "certs",
+    "orders/42",
+    "Error",
+)
+"""What is configured here, where things are, what was asked for, and what went wrong inside."""
+
+
+@pytest.mark.parametrize("path", ["/tasks/order", "/oncetask/deliver", "/oncetask/sweep"])
+@pytest.mark.parametrize("break_", [None, "certificates", "settings"])
+def test_nobody_is_told_what_is_configured(
+    oncetask_cloud: OncetaskCloud, caplog: pytest.LogCaptureFixture, path: str, break_: str | None
+) -> None:
+    """
+    Who is not known gets one sentence for each status, with the settings' names, from every route; the log has the reason.
+    """
+    locker = Locker(config=Config(env="staging-7", audience=(AUDIENCE, URL)))
+    oncetask_cloud.use(locker)
+    callers = (ACCOUNT, "second@callers.test")
+    locker.engine.config = replace(locker.engine.config, callers=callers)
+    if break_ == "settings":
+        locker.engine.config = replace(locker.engine.config, audience=(), base_url=None)
+    app = Flask("told")
+    app.register_blueprint(blueprint(TaskManager(locker)))
+    app.post("/tasks/order")(locked_handler(locker, Order)(lambda order, attempt: None))
+    if break_ == "certificates":
+        oncetask_cloud.local.oidc.fail(None)
+    oidc = oncetask_cloud.local.oidc
+    tokens = [None, "Bearer a.b.c", f"Bearer {oidc.forged(AUDIENCE, ACCOUNT)}"]
+    tokens += [f"Bearer {oidc.token(*who)}" for who in (("https://x.test", ACCOUNT), (AUDIENCE, "x@else.test"))]
+    told: dict[int, set[str]] = {}
+    for token in tokens:
+        query = "?oncetask_document=orders/42&oncetask_sequence=1"
+        answer = app.test_client().post(path + query, headers={} if token is None else {"Authorization": token})
+        told.setdefault(answer.status_code, set()).add(answer.text)
+        assert not [secret for secret in SECRETS if secret in answer.text + str(answer.headers)], answer.text
+
+    expected = {None: {401, 403}, "certificates": {401, 500}, "settings": {500}}[break_]
+    assert (set(told), [len(texts) for texts in told.values()]) == (expected, [1] * len(expected))
+    names = {401: "ONCETASK_AUDIENCE", 403: "ONCETASK_CALLERS", 500: "log of this service"}
+    assert all(names[status] in texts.pop() for status, texts in told.items())
+    reason = {
+        None: f"ONCETASK_AUDIENCE accepts: {AUDIENCE}",
+        "certificates": "could not be fetched",
+        "settings": "is not set",
+    }
+    assert reason[break_] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "query", ["&".join("a" * 200), "oncetask_document=%ff%00/%", "&" * 300, "oncetask_sequence=" + "9" * 400]
+)
+def test_odd_query_of_nobody_is_401(shop: Shop, caller: Caller, query: str) -> None:
+    """
+    What a stranger writes behind the path, more fields than are counted included, is no error of this service.
+    """
+    assert caller.client.post(f"/tasks/order?{query}").status_code == 401
+
+
+REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
+
+
+@pytest.mark.parametrize("path", ["/tasks/order", "/oncetask/sweep"])
+@pytest.mark.parametrize(
+    ("verify", "service", "change", "status"),
+    [
+        ("platform", "orders", lambda good, other: {"Authorization": good}, 200),
+        ("platform", "orders", lambda good, other: {"Authorization": removed(good)}, 200),
+        ("platform", "orders", lambda good, other: {"x-serverless-authorization": removed(good)}, 200),
+        (
+            "platform",
+            "orders",
+            lambda good, other: {"Authorization": good, "X-Serverless-Authorization": removed(other)},
+            403,
+        ),
+        (
+            "platform",
+            "orders",
+            lambda good, other: {"Authorization": removed(good), "X-Serverless-Authorization": other},
+            403,
+        ),
+        ("platform", "orders", lambda good, other: {"Authorization": removed(good, alg="none")}, 401),
+        ("platform", "orders", lambda good, other: {"Authorization": removed(good, "")}, 401),
+        ("platform", "orders", lambda good, other: {"Authorization": removed(good, "x" * 342)}, 401),
+        (
+            "platform",
+            "orders",
+            lambda good, other: [("Authorization", removed(good)), ("Authorization", removed(good))],
+            401,
+        ),
+        ("platform", None, lambda good, other: {"Authorization": removed(good)}, 401),
+        ("platform", None, lambda good, other: {"Authorization": good}, 200),
+        ("platform", "", lambda good, other: {"Authorization": removed(good)}, 401),
+        ("token", "orders", lambda good, other: {"Authorization": removed(good)}, 401),
+        ("token", "orders", lambda good, other: {"X-Serverless-Authorization": removed(good)}, 401),
+        (
+            "token",
+            "orders",
+            lambda good, other: {"Authorization": good, "X-Serverless-Authorization": removed(other)},
+            200,
+        ),
+    ],
+)
+def test_headers_count_by_what_the_platform_has_verified(
+    oncetask_cloud: OncetaskCloud,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    verify: Any,
+    service: str | None,
+    change: Any,
+    status: int,
+) -> None:
+    """
+    Behind IAM the header that it has looked at, and its removed signature where the platform can have removed it; else
+    signatures alone.
+    """
+    monkeypatch.delenv("K_SERVICE", raising=False)
+    shop = make_shop(Config(verify=verify))
+    oncetask_cloud.mount(URL, shop.app)
+    oncetask_cloud.use(shop.locker)
+    shop.locker.schedule(Order(id="42"), f"{URL}/tasks/order")
+    [task] = oncetask_cloud.local.tasks.tasks()
+    if service is not None:
+        monkeypatch.setenv("K_SERVICE", service)
+    good, other = (
+        f"Bearer {oncetask_cloud.local.oidc.token(AUDIENCE, email)}" for email in (ACCOUNT, "else@demo.test")
+    )
+    answer = shop.app.test_client().post(path, data=task.http_request.body, headers=change(good, other))
+
+    assert status == answer.status_code, answer.json
+    assert bool(shop.seen) is (status == 200 and path == "/tasks/order")
+
+
+def removed(authorization: str, signature: str = REMOVED, alg: str = "RS256") -> str:
+    """
+    The header with another signature.
+    """
+    _, claims, _ = authorization.split(".")
+    head = base64.urlsafe_b64encode(json.dumps({"alg": alg, "kid": "k"}).encode()).decode().rstrip("=")
+    return f"Bearer {head}.{claims}.{signature}"
 
 
 def test_certificates_out_of_reach_are_no_refusal(shop: Shop, caller: Caller) -> None:

@@ -164,7 +164,7 @@ def test_sweep_dispatches_what_is_overdue(world: World) -> None:
 def test_task_queue_function_serves_the_handlers(world: World) -> None:
     """
     Deliveries with real identity tokens reach the handlers: below the function's URL by their route, at its own URL by that
-    of the once-tasks. The duplicate is acknowledged, the stranger is not.
+    of the once-tasks. The duplicate is acknowledged, the stranger is not, and is not told what is configured.
     """
     port = int(world.url.rpartition(":")[2])
     with serving("deliver", world.environment, source=APP, port=port) as url:
@@ -174,13 +174,16 @@ def test_task_queue_function_serves_the_handlers(world: World) -> None:
         [task] = [t for t in world.cloud.tasks.tasks() if "orders%2F5&" in t.http_request.url]
         world.cloud.tasks.run_due()
         statuses = [d.status for d in world.cloud.tasks.dispatches if "orders%2F5&" in d.url or "parcel" in d.url]
-        stranger = post(task.http_request.url, task.http_request.body, {"Content-Type": "application/json"})
+        foreign = f"Bearer {world.cloud.oidc.token('https://else.where', ACCOUNT)}"
+        headers = {"Content-Type": "application/json", "Authorization": foreign}
+        stranger = post(task.http_request.url, task.http_request.body, headers)
         lost = post(f"{url}/nowhere", b"{}")
 
     assert statuses == [200, 200]
     assert world.locker.result(Order, "5")["done"] == "5"
     assert manager.result(Parcel, "6") == {"sent": 6}
     assert (stranger[0], as_json(stranger[1])["outcome"]) == (401, "unauthorised")
+    assert not [told for told in (url, ACCOUNT, "else.where") if told in stranger[1]]
     assert lost[0] == 404
 
 
