@@ -91,7 +91,8 @@ def sweep(_: scheduler_fn.ScheduledEvent) -> None:
     print(f"swept: {sweep(locker())}")
 
 
-# Of every top-level collection. Name one ("orders/{id}") to be called for its documents only; a subcollection
+# Of every top-level collection: tasks are made in those that are registered or in ONCETASK_COLLECTIONS, whatever a document of
+# another one says. Name one ("orders/{id}") to be called for its documents only; a subcollection
 # ("customers/{customer}/orders/{id}") needs a trigger of its own.
 @firestore_fn.on_document_written(document="{collection}/{id}", database=DATABASE)
 def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:

@@ -307,8 +307,8 @@ class Attempt:
         return how if payload is None else how._replace(fingerprint=Fingerprint(payload.string_value, self.model))
 
     def _register(self, how: Settlement) -> None:
-        if how.kind is Kind.CONTINUE and self.collection is not None:
-            self._engine.registry.register(self.collection)
+        if how.kind is Kind.CONTINUE:
+            self._engine.register(self.collection, None if how.target is None else how.target.url)
 
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
         opened = self._open

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
-from gcp_oncetask import settings, words
+from gcp_oncetask import settings, urls, words
 from gcp_oncetask.errors import ConfigError, UsageError
 
 Verify = Literal["token", "platform", "off"]
@@ -47,7 +47,12 @@ class Config:
     )
     audience: tuple[str, ...] = _var(
         "ONCETASK_AUDIENCE",
-        "accepted audiences, comma-separated; the first is asked for (else the target's scheme and host)",
+        "accepted audiences, comma-separated; the first is asked for at the base URL (else its scheme and host)",
+        (),
+    )
+    targets: tuple[str, ...] = _var(
+        "ONCETASK_TARGETS",
+        "where tasks may go besides ONCETASK_BASE_URL: origin or origin=audience (else the origin), comma-separated",
         (),
     )
     callers: tuple[str, ...] = _var(
@@ -195,11 +200,22 @@ def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
             "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed. It names the mail server, for "
             "example smtp+starttls://user:password@mail.example.com:587."
         )
+    if "targets" not in odd and (twice := _twice(c.targets)) is not None:
+        found["targets"] = f"ONCETASK_TARGETS has {twice} twice, with different audiences."
     if odd.isdisjoint(("patience", "rpc_timeout")) and c.patience < c.rpc_timeout:
         found["patience"] = (
             f"ONCETASK_PATIENCE_SECONDS ({c.patience:g}) must be at least ONCETASK_RPC_TIMEOUT_SECONDS ({c.rpc_timeout:g})."
         )
     return list(found.values())
+
+
+def _twice(targets: Collection[str]) -> str | None:
+    known: dict[str, str] = {}
+    for text in targets:
+        origin, audience = urls.allowed(text, "ONCETASK_TARGETS")
+        if known.setdefault(origin, audience) != audience:
+            return origin
+    return None
 
 
 def level(config: Config) -> int:

@@ -187,8 +187,14 @@ def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sor
     reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": engine.project()}
     if config.database != "(default)":
         reads["ONCETASK_DATABASE"] = config.database
-    # What makes a delivery needs the identity that deliveries carry.
+    # What makes a delivery needs the identity that deliveries carry, and must know where they may go.
     dispatches = dict(reads)
+    if config.collections:
+        dispatches["ONCETASK_COLLECTIONS"] = ",".join(config.collections)
+    if config.base_url is not None:
+        dispatches["ONCETASK_BASE_URL"] = config.base_url
+    if config.targets:
+        dispatches["ONCETASK_TARGETS"] = ",".join(config.targets)
     if config.verify == "off":
         dispatches["ONCETASK_VERIFY"] = "off"
     if config.service_account is not None:

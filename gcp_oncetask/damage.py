@@ -189,6 +189,7 @@ def reset(engine: Engine, path: str, wishes: Wishes) -> Changed[Put | Refused]:
 
     Raises:
         DamagedError: Its ``lock`` is no map.
+        UsageError: No task may go to its URL.
         ContentionError: Others kept changing it.
         OncetaskError: As ``Store.change``.
     """
@@ -227,6 +228,9 @@ def _try_reset(engine: Engine, start: Snapshot, wishes: Wishes, nonce: str) -> C
     """
     path = start.path
     found, lost = salvage(start.document)
+    if (url := found.get("url")) is not None:
+        engine.check_target(url, found.get("queue") or wishes.queue or "", found.get("headers"))
+        engine.register(None, url)
     if "key" in lost and isinstance(key := _field(start, "resourceKey"), str):
         found["key"] = key
         del lost["key"]

@@ -21,7 +21,7 @@ from gcp_oncetask.record import Lock, Status
 
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""
-BELOW_TASKS: Final = f"{TASKS}/"
+_BELOW_TASKS: Final = f"{TASKS}/"
 """What the paths of the once-tasks begin with."""
 LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
@@ -64,13 +64,20 @@ class TaskName:
         return f"{TASKS}/{digest}:{self.env}:{self.kind}:{escaped}"
 
 
+def is_task(path: str) -> bool:
+    """
+    Whether the document at *path* is in the collection of the once-tasks: not in one below it, or of its name elsewhere.
+    """
+    return path.startswith(_BELOW_TASKS) and path.count("/") == 1
+
+
 def task_name(path: str) -> TaskName | None:
     """
     The once-task whose document is at *path*; None if it is none.
     """
-    if not path.startswith(BELOW_TASKS):
+    if not is_task(path):
         return None
-    parts = path.removeprefix(BELOW_TASKS).split(":")
+    parts = path.removeprefix(_BELOW_TASKS).split(":")
     return TaskName(parts[1], parts[2], unquote(parts[3])) if len(parts) == 4 else None
 
 
@@ -101,12 +108,23 @@ def collection_path(env: str, collection: str) -> str:
     Raises:
         UsageError: The collection is no text.
     """
-    escaped = _escaped(collection, "collection")
-    digest = hashlib.sha256(f"{env}\n{collection}".encode()).hexdigest()
-    if len(escaped) > LONGEST_ID - len(f"xx:{env}:collection:"):
-        # No escaped collection has a ":" in it.
+    return _registry_path(env, "collection", collection)
+
+
+def origin_path(env: str, origin: str) -> str:
+    """
+    Document that registers *origin*, as ``collection_path``.
+    """
+    return _registry_path(env, "origin", origin)
+
+
+def _registry_path(env: str, what: str, name: str) -> str:
+    escaped = _escaped(name, what)
+    digest = hashlib.sha256(f"{env}\n{name}".encode()).hexdigest()
+    if len(escaped) > LONGEST_ID - len(f"xx:{env}:{what}:"):
+        # No escaped name has a ":" in it.
         escaped = f"sha256:{digest}"
-    return f"{LOCKS}/{digest[:2]}:{env}:collection:{escaped}"
+    return f"{LOCKS}/{digest[:2]}:{env}:{what}:{escaped}"
 
 
 @lru_cache
@@ -123,7 +141,7 @@ def is_key(path: str) -> bool:
     """
     Whether the document at *path* is that of a resource key.
     """
-    return path.startswith(_BELOW_LOCKS) and path.split(":", 3)[2:3] == ["key"]
+    return path.startswith(_BELOW_LOCKS) and path.count("/") == 1 and path.split(":", 3)[2:3] == ["key"]
 
 
 def check_resource_key(env: str, kind: str, key: str) -> None:

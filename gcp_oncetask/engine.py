@@ -9,8 +9,8 @@ import logging
 import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
 
 from google.cloud.firestore import Client
@@ -24,7 +24,7 @@ from gcp_oncetask.config import Config, level
 from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id, trouble_with_url
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
-from gcp_oncetask.errors import DispatchError, UsageError
+from gcp_oncetask.errors import DispatchError, StoreError, UsageError
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
@@ -33,6 +33,7 @@ from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
+from gcp_oncetask.targets import Targets
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
@@ -102,6 +103,7 @@ class Engine:
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)
         self.registry = Registry(self.store, clock, config.env)
+        self.targets = Targets(lambda: self.config, self._place.project, lambda: self.registry)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
         self.request_log: RequestLog = request_log or CloudRequestLog(
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
@@ -219,6 +221,16 @@ class Engine:
         assert self.config.base_url is not None
         return self.config.base_url.rstrip("/") + url
 
+    def register(self, collection: str | None, url: str | None) -> None:
+        """
+        Let every sweep of the environment know *collection*, and the origin of *url* if it is configured here; call it before a
+        commit that lets a document be due. None: there is none.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused; nothing may be scheduled then.
+        """
+        self.registry.register(collection, self.targets.own(url))
+
     def moment(self, snapshot: Snapshot, lane: str | None = None) -> Moment:
         """
         Now, for a decision on *snapshot*; *lane* says by whom a document without a record is looked at.
@@ -253,13 +265,15 @@ class Engine:
         headers: dict[str, str] | None,
         delay: Duration | None,
         at: datetime | None,
+        present: bool = False,
     ) -> Target:
         """
-        Where a sequence goes, checked.
+        Where a sequence goes, checked; whether it may go there is left to the dispatch if it is where its delivery has come to
+        (*present*): a step that is done does not fail for that.
 
         Raises:
             ConfigError: Settings are missing; the message names all of them.
-            UsageError: Both *delay* and *at* are given, one can't be, or the URL is too long.
+            UsageError: Both *delay* and *at* are given, one can't be, the URL is too long, or no task may go there.
         """
         needs = [Need.ACCOUNT]
         if url.startswith("/"):
@@ -271,14 +285,28 @@ class Engine:
         trouble = trouble_with_url(absolute)
         if trouble is not None:
             raise UsageError(f"No delivery can go to the URL {absolute!r:.80}: {trouble}. Hand data on in params=.")
+        name = self.queue_name(queue)
+        if not present:
+            self.check_target(absolute, name, headers)
         return Target(
             url=absolute,
-            queue=self.queue_name(queue),
+            queue=name,
             params=params,
             headers=headers,
             wait_until=self.wait_until(delay, at),
             traceparent=telemetry.traceparent(),
         )
+
+    def check_target(self, url: str, queue: str, headers: dict[str, str] | None) -> None:
+        """
+        Refuse to schedule where no task may go. If the registry can't be asked nothing is refused: it is asked again before the
+        Cloud Task is made.
+
+        Raises:
+            UsageError: It says which setting allows it.
+        """
+        with suppress(StoreError):
+            self.targets.check(url, queue, headers)
 
     def wait_until(self, delay: Duration | None, at: datetime | None = None) -> datetime | None:
         """
@@ -301,6 +329,9 @@ class Engine:
     def push_of(self, snapshot: Snapshot) -> Push:
         """
         The Cloud Task of the present sequence in *snapshot*.
+
+        Raises:
+            DispatchError: None may be made (``left``), or whether it may could not be found out.
         """
         lock = snapshot.lock
         assert lock is not None
@@ -310,10 +341,13 @@ class Engine:
         at = lock.wait_until
         if at is not None:
             at = min(at, self.store.estimate() + HORIZON)
+        try:
+            audience = self.targets.check(lock.url, lock.queue, lock.headers)
+        except UsageError as error:
+            raise DispatchError(str(error), final=True, left=True) from None
+        except StoreError as error:
+            raise DispatchError(f"Whether a task may go to its URL is not known: {error}") from error
         account = self.account()
-        audience = ""
-        if account is not None:
-            audience = self.config.audience[0] if self.config.audience else _origin(lock.url)
         return Push(
             queue=lock.queue,
             task_id=task_id(delivery),
@@ -323,7 +357,7 @@ class Engine:
             at=at,
             deadline=self.config.dispatch_deadline,
             service_account=account,
-            audience=audience,
+            audience="" if account is None else audience,
         )
 
     def _delivery_of(self, snapshot: Snapshot, lock: Lock) -> Delivery:
@@ -344,18 +378,27 @@ class Engine:
             contents=contents,
         )
 
-    def dispatch(self, snapshot: Snapshot, push: Push | None = None) -> bool:
+    def task_name(self, snapshot: Snapshot) -> str:
         """
-        Make the Cloud Task of the present sequence (*push*, if it is made up already); a failure is logged and left to
-        the sweeper. A task that workers pull needs none.
+        Full name of the Cloud Task of the present sequence in *snapshot*.
+        """
+        lock = snapshot.lock
+        assert lock is not None
+        return f"{lock.queue}/tasks/{task_id(Delivery.present(snapshot.path, lock))}"
+
+    def dispatch(self, snapshot: Snapshot) -> bool:
+        """
+        Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper. A task that workers pull
+        needs none.
         """
         if snapshot.lock is not None and snapshot.lock.url is None:
             return True
         try:
-            self.tasks.create(push or self.push_of(snapshot))
+            self.tasks.create(self.push_of(snapshot))
         except DispatchError as error:
             severity = logging.ERROR if error.final else logging.WARNING
-            self.decided("task.undispatched", self.about(snapshot), f"{error} The sweeper will.", severity)
+            then = "It is left to a process that may." if error.facts.get("left") else "The sweeper will."
+            self.decided("task.undispatched", self.about(snapshot), f"{error} {then}", severity)
             return False
         return True
 
@@ -390,11 +433,3 @@ def _lane(snapshot: Snapshot) -> str:
         return PUSH
     name = task_name(snapshot.path)
     return PUSH if name is None else pull_lane(name.kind)
-
-
-@lru_cache
-def _origin(url: str) -> str:
-    """
-    Scheme and host of *url*.
-    """
-    return urls.origin(url)

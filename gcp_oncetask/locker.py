@@ -130,7 +130,8 @@ class Locker(StoredChains):
             TaskConflictError: The entity belongs to another environment.
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             ConflictError: A changed field was changed by somebody else.
-            UsageError: The URL, a header, the queue, the time or a field can't be, or the document would have more than 896 KiB
+            UsageError: The URL, a header, the queue, the time or a field can't be, no task may go to that origin or queue
+                (``ONCETASK_TARGETS``), or the document would have more than 896 KiB
                 (``size``, ``limit``), which leaves no room for what its run records; nothing was written.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
@@ -156,7 +157,7 @@ class Locker(StoredChains):
         def changes(seen: Snapshot) -> Changes:
             written = changed_fields(seen)
             # It is about to be committed: from here on every sweep must know of its collection.
-            engine.registry.register(type(entity).__collection__)
+            engine.register(type(entity).__collection__, target.url)
             return written
 
         path = entity.document_path
@@ -187,7 +188,7 @@ class Locker(StoredChains):
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
             def dispatch() -> bool:
-                made.task_name = self.engine.push_of(attempt.snapshot).name
+                made.task_name = self.engine.task_name(attempt.snapshot)
                 return self.engine.dispatch(attempt.snapshot)
 
             made._dispatch = dispatch  # noqa: SLF001 - our own class

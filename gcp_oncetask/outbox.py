@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_oncetask import lease
+from gcp_oncetask import lease, models
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock
@@ -23,8 +23,12 @@ def dispatch_written(
     Make the Cloud Task that the write of a document owes, under the name that the writer gives it too: whichever comes
     second finds that it exists. Safe for events that repeat, come late or out of order.
 
+    A record counts only in a collection of a model of this process, in one that is configured or registered, or as a once-task:
+    whoever may write another document can write a ``lock`` into it.
+
     Costs nothing but for a write that makes a sequence or a dispatch; that one costs a CreateTask. The first of a process
-    costs an empty Commit besides, which asks for the time.
+    costs a look into the registry besides, where the collection or the base URL is not its own, else an empty Commit, which asks
+    for the time.
 
     Args:
         locker: Whose environment, and where its tasks go.
@@ -33,12 +37,13 @@ def dispatch_written(
         after: Its fields after the write; None if it is gone.
 
     Returns:
-        Whether the write owed a task and it exists now. False: nothing was owed, the due time has passed (the sweeper may
-        have dispatched it under another name), or Cloud Tasks refused: that is logged, and the sweeper dispatches.
+        Whether the write owed a task and it exists now. False: nothing was owed, the document's record does not count or its
+        URL is not where tasks may go (that is logged), the due time has passed (the sweeper may have dispatched it under
+        another name), or Cloud Tasks refused: that is logged, and the sweeper dispatches.
 
     Raises:
         ConfigError: The account or the project is not configured.
-        StoreError: Firestore did not tell the time.
+        StoreError: Firestore did not tell the time, or which collections are registered.
     """
     engine = locker.engine
     if after is None or not isinstance(after.get("lock"), Mapping):
@@ -49,10 +54,17 @@ def dispatch_written(
     except (StoreError, UsageError) as error:
         engine.decided("task.undispatched", None, f"{path}: {error} The sweeper will set it aside.")
         return False
-    if not owed or lock is None or lease.is_overdue(lock, engine.store.estimate()):
+    if not owed or lock is None:
         return False
     # Without version and contents: an event may be late, and the claim then reads what is there now.
-    return engine.dispatch(Snapshot(path, None, None, lock, None, whole=False))
+    written = Snapshot(path, None, None, lock, None, whole=False)
+    if engine.registry.template_of(path, (*models.MODELS, *engine.config.collections)) is None:
+        left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"
+        engine.decided("task.left", engine.about(written), left)
+        return False
+    if lease.is_overdue(lock, engine.store.estimate()):
+        return False
+    return engine.dispatch(written)
 
 
 def _lock_of(fields: Mapping[str, Any] | None) -> Lock | None:

@@ -151,7 +151,10 @@ def take_over(
         return NO_CHANGES if superseded(seen.lock) else judged.changes
 
     if judged.settlement is not None and judged.settlement.kind is Kind.CONTINUE:
-        engine.registry.register_path(judged.snapshot.path, models.MODELS)
+        target = judged.settlement.target
+        # What no process has registered or configured was named by who sweeps it.
+        template = engine.registry.template_of(judged.snapshot.path, (*models.MODELS, *engine.config.collections))
+        engine.register(template, None if target is None else target.url)
     # The verdict's fields ride along only with its settlement.
     try:
         changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)

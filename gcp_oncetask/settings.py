@@ -97,6 +97,7 @@ CHECKS: Final[dict[str, Check]] = {
     "audience": _each(
         _like(r"[!-+\--~]+", "printable ASCII without spaces and commas, like https://orders-abc.a.run.app")
     ),
+    "targets": _each(urls.allowed),
     "callers": _each(_ACCOUNT),
     "verify": _verify,
     "collections": _each(values.collection),

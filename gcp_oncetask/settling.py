@@ -207,6 +207,7 @@ def continuing(
         headers=headers if headers is not None else lock.headers,
         delay=how.delay,
         at=at,
+        present=how.url is None and how.queue is None and headers is None,
     )
     return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
 

@@ -107,9 +107,11 @@ class StoredChains:
         telemetry.scheduled(snapshot)
         if lock.url is None:
             return Scheduled(lock.sequence, None, dispatched=True)
-        push = self.engine.push_of(snapshot)
         made = Scheduled(
-            lock.sequence, push.name, dispatched=False, _dispatch=lambda: self.engine.dispatch(snapshot, push)
+            lock.sequence,
+            self.engine.task_name(snapshot),
+            dispatched=False,
+            _dispatch=lambda: self.engine.dispatch(snapshot),
         )
         if now:
             made.dispatch()
@@ -286,6 +288,7 @@ class StoredChains:
         """
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
+        self.engine.register(self._template_of(error.document), None)
         changed = damage.reset(self.engine, error.document, wishes._replace(queue=self.engine.queue_name(None)))
         return changed.decision, changed.snapshot
 
@@ -331,9 +334,12 @@ class StoredChains:
             return late or rule(seen.lock, seen)
 
         def changes(seen: Snapshot) -> Changes:
-            if schedules:
+            template = self._template_of(seen.path)
+            if schedules and seen.lock is not None:
+                if seen.lock.url is not None:
+                    self.engine.check_target(seen.lock.url, seen.lock.queue or "", seen.lock.headers)
                 # It is about to be committed: from here on every sweep must know of its collection.
-                self.engine.registry.register_path(seen.path, models.MODELS)
+                self.engine.register(template, seen.lock.url)
             return NO_CHANGES
 
         # Read with the server's time, by which a retention is over.
@@ -344,6 +350,25 @@ class StoredChains:
             raise refusal(path, decision)
         assert isinstance(decision, Put | Refused)
         return decision, changed.snapshot
+
+    def _template_of(self, path: str) -> str:
+        """
+        The collection in which the record at *path* counts.
+
+        Raises:
+            UsageError: It counts in none.
+        """
+        known = (*models.MODELS, *self.config.collections)
+        template = self.engine.registry.template_of(path, known, forgotten=True)
+        if template is None:
+            collection = path.rpartition("/")[0]
+            raise UsageError(
+                f"{path}: its record does not count, since nothing was ever scheduled in {collection!r:.200} by this library: "
+                "whoever may write the document may have made it up. If it is yours, set "
+                f"ONCETASK_COLLECTIONS={collection[:200]}. Nothing was written.",
+                document=path,
+            )
+        return template
 
 
 def result_of(path: str, lock: Lock, as_: Any = None) -> Any:

@@ -40,6 +40,7 @@ class Swept:
         looked: Documents that were due.
         dispatched: Cloud Tasks made again.
         queued: Tasks that are still in their queue; only their due time was moved.
+        left: Tasks of which none may be made here (``ONCETASK_TARGETS``), left to others; only their due time was moved.
         taken_over: Expired leases released, completed from the evidence, or given up.
         unknown: Expired leases left alone for now.
         quarantined: Expired leases handed to a person.
@@ -55,6 +56,7 @@ class Swept:
     looked: int = 0
     dispatched: int = 0
     queued: int = 0
+    left: int = 0
     taken_over: int = 0
     unknown: int = 0
     quarantined: int = 0
@@ -70,7 +72,7 @@ class Swept:
         """
         Count what became of the unclaimed tasks.
         """
-        for name in ("dispatched", "queued", "alerted", "failed"):
+        for name in ("dispatched", "queued", "left", "alerted", "failed"):
             setattr(self, name, getattr(self, name) + getattr(unclaimed, name))
 
     def __str__(self) -> str:

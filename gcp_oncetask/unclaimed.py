@@ -8,6 +8,7 @@ Cost:
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from gcp_oncetask.cloud_tasks import Queued
 from gcp_oncetask.decision import Moment
 from gcp_oncetask.delivery import Delivery, instant, task_id
 from gcp_oncetask.engine import LOGGER, Engine
-from gcp_oncetask.errors import DispatchError, OncetaskError
+from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.lease import attention
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import DISPATCH
@@ -32,6 +33,10 @@ ASKED: Final = 20
 """So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
 REFUSED: Final = 409
 """HTTP status of a delivery that reached the library and can't be run here: that is the task's own affair, not its queue's."""
+LEFT: Final = "left"
+"""What stands for the queue of all tasks that may not be made here: theirs is a word of whoever has written the document."""
+_TROUBLES: Final = 3
+"""So many reasons are told of them in one sweep."""
 _TOGETHER: Final = 200
 """Due times that are moved in one call."""
 
@@ -46,12 +51,14 @@ class _Queue:
         stuck: Of those, how many wait for too long, but for those whose own alarm tells of them.
         since: When the oldest of these could first have been claimed.
         answers: HTTP statuses with which its tasks were last answered.
+        troubles: Why its tasks may not be made here.
     """
 
     queued: int = 0
     stuck: int = 0
     since: datetime | None = None
     answers: Counter[int] = field(default_factory=Counter)
+    troubles: list[str] = field(default_factory=list)
 
     def add(self, lock: Lock, at: Moment, seen: Queued | None) -> None:
         """
@@ -72,6 +79,11 @@ class _Queue:
         What a person should know of the queue *name*, whose tasks stand still.
         """
         assert self.since is not None
+        if self.troubles:
+            return (
+                f"{self.stuck} task(s) wait unclaimed, the oldest since {instant(self.since)}, that this sweep may not make and "
+                f"no other process has made. {' '.join(self.troubles)}"
+            )
         answers = ", ".join(map(str, sorted(self.answers)))
         answered = f"Their last answers: HTTP {answers}. " if answers else ""
         return (
@@ -95,7 +107,8 @@ class Unclaimed:
     Attributes:
         dispatched: Cloud Tasks made again.
         queued: Tasks that are still in their queue.
-        unasked: Of those, how many were taken to be without asking.
+        left: Tasks that may not be made here.
+        unasked: Of both, how many were put off together.
         alerted: Alerts sent.
         failed: Tasks at which something went wrong.
     """
@@ -107,6 +120,7 @@ class Unclaimed:
         self._unasked: list[tuple[Snapshot, Any]] = []
         self.dispatched = 0
         self.queued = 0
+        self.left = 0
         self.unasked = 0
         self.alerted = 0
         self.failed = 0
@@ -122,9 +136,15 @@ class Unclaimed:
         engine = self._engine
         if lock.url is not None:
             engine.require(DISPATCH)
+            try:
+                engine.targets.check(lock.url, lock.queue or "", lock.headers)
+            except UsageError as error:
+                self._leave(snapshot, lock, str(error))
+                return
         queue = self._queues.setdefault(lock.queue or "", _Queue())
         if queue.queued >= ASKED:
-            self._take_as_queued(queue, snapshot, lock)
+            self.queued += 1
+            self._put_off(queue, snapshot, lock)
             return
         try:
             seen = engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
@@ -157,10 +177,9 @@ class Unclaimed:
         if committed is not None:
             self._send_owed(lock, committed)
 
-    def _take_as_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
+    def _put_off(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
         at = self._engine.moment(snapshot)
         queue.add(lock, at, None)
-        self.queued += 1
         self.unasked += 1
         due = lease.still_queued(lock, at).lock.due
         self._unasked.append(
@@ -179,6 +198,24 @@ class Unclaimed:
         except WireError as error:
             self.failed += len(moved)
             LOGGER.error("%d tasks that are still queued could not be put off: %s", len(moved), error.message)
+
+    # --- not ours ---
+
+    def _leave(self, snapshot: Snapshot, lock: Lock, trouble: str) -> None:
+        """
+        Leave a task that may not be made here to a process that may; all of them are counted as those of one queue.
+        """
+        queue, at = self._queues.setdefault(LEFT, _Queue()), self._engine.moment(snapshot)
+        if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
+            queue.troubles.append(trouble)
+            message = f"it is left to a process that may make its task. {trouble}"
+            self._engine.decided("task.left", partial(self._engine.about, snapshot), message, logging.WARNING)
+        self.left += 1
+        if queue.queued >= ASKED:
+            self._put_off(queue, snapshot, lock)
+            return
+        queue.add(lock, at, None)
+        self._engine.store.put(snapshot, lease.still_queued(lock, at))
 
     # --- no answer ---
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -39,10 +40,14 @@ _RESERVED_HEADERS: Final = frozenset(
         "transfer-encoding",
         "upgrade",
         "user-agent",
+        "x-serverless-authorization",
     }
 )
-"""Set by Cloud Tasks or by the library, or about one connection."""
-_RESERVED_PREFIXES: Final = ("x-cloudtasks-", "x-google-", "x-appengine-")
+"""Set by Cloud Tasks or by the library, about one connection, or who calls."""
+_RESERVED_PREFIXES: Final = ("x-cloudtasks-", "x-google-", "x-appengine-", "x-goog-authenticated-user-", "x-goog-iap-")
+_AUDIENCE: Final = re.compile(r"[!-+\--~]+")
+_LOCAL: Final = re.compile(r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_PORTS: Final = {"http": "80", "https": "443"}
 
 
 def base_url(text: object, of: str) -> str:
@@ -97,6 +102,45 @@ def origin(url: str) -> str:
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+@lru_cache(maxsize=4096)
+def origin_of(url: str) -> str | None:
+    """
+    Scheme, host and port of an absolute URL, in the one form in which origins are compared; None: no delivery can go there.
+
+    A host of ASCII is in lower case, the port of the scheme is left out. Nothing else is made equal: not a dot at the end, not
+    two spellings of one address, and not a name beyond ASCII and what IDNA makes of it, about which its versions differ.
+    """
+    try:
+        parts = _split(url, "url", "an absolute URL")
+    except UsageError:
+        return None
+    host, port = _host_and_port(parts.netloc)
+    host = host.lower() if host.isascii() else host
+    number = str(int(port)) if port else _PORTS[parts.scheme]
+    return f"{parts.scheme}://{host}" if number == _PORTS[parts.scheme] else f"{parts.scheme}://{host}:{number}"
+
+
+def allowed(text: object, of: str) -> tuple[str, str]:
+    """
+    The origin, as ``origin_of`` says it, and the audience that are meant by ``origin`` or ``origin=audience``.
+
+    Raises:
+        UsageError: It is neither; or its tokens would travel unencrypted to another machine.
+    """
+    wanted = "origin or origin=audience, like https://orders.example.com or https://orders.example.com=https://orders-abc.a.run.app"
+    given, equals, audience = text.partition("=") if isinstance(text, str) else ("", "", "")
+    parts = _split(given or text, of, wanted)
+    if parts.path not in ("", "/") or "?" in given:
+        raise UsageError(f"{of} is {hidden(text)}; it must have no path and no query: {wanted}.")
+    if equals and not _AUDIENCE.fullmatch(audience):
+        raise UsageError(f"{of} is {hidden(text)}; its audience must be printable ASCII without spaces and commas.")
+    known = origin_of(given)
+    assert known is not None
+    if known.startswith("http://") and not _LOCAL.fullmatch(known):
+        raise UsageError(f"{of} is {hidden(text)}; http:// is for this machine alone, since deliveries carry a token.")
+    return known, audience or given.rstrip("/")
 
 
 def web_url(text: object, of: str) -> str:
@@ -185,15 +229,18 @@ def _split(text: object, of: str, wanted: str) -> SplitResult:
     return parts
 
 
-def _is_host(netloc: str) -> bool:
+def _host_and_port(netloc: str) -> tuple[str, str | None]:
     host, colon, port = netloc.rpartition(":")
-    if netloc.endswith("]") or not colon:
-        host, port = netloc, "1"
+    return (netloc, None) if netloc.endswith("]") or not colon else (host, port)
+
+
+def _is_host(netloc: str) -> bool:
+    host, port = _host_and_port(netloc)
     try:
         host = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
         return False
-    return bool(_HOST.fullmatch(host)) and _is_port(port)
+    return bool(_HOST.fullmatch(host)) and (port is None or _is_port(port))
 
 
 def _is_port(text: str) -> bool:

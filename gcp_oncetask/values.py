@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from gcp_oncetask.errors import ConfigError, UsageError
 from gcp_oncetask.paths import trouble_with_path
@@ -232,6 +232,13 @@ def collection(path: object, of: str) -> str:
     return str(path)
 
 
+def is_queue(text: object) -> TypeGuard[str]:
+    """
+    Whether *text* is the id or the full name of a queue of Cloud Tasks.
+    """
+    return isinstance(text, str) and _QUEUE.fullmatch(text) is not None
+
+
 def queue(text: object, of: str) -> str:
     """
     A queue of Cloud Tasks: its id or its full name.
@@ -239,7 +246,7 @@ def queue(text: object, of: str) -> str:
     Raises:
         UsageError: It is neither.
     """
-    if not isinstance(text, str) or not _QUEUE.fullmatch(text):
+    if not is_queue(text):
         raise UsageError(
             f"{of} is {shown(text)}; it must be a queue id (letters, digits, hyphens; at most 100) or "
             "projects/PROJECT/locations/LOCATION/queues/QUEUE."

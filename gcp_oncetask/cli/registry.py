@@ -1,5 +1,6 @@
 """
-``collections``: those that sweeps visit because a process has scheduled there.
+``collections``: those that sweeps visit because a process has scheduled there. ``targets``: where tasks may go because a process
+has that configured.
 """
 
 from __future__ import annotations
@@ -33,6 +34,20 @@ def add_to(commands: Any) -> None:
     )
     one.add_argument("template", help="as it is listed, like orders or customers/{customer_id}/orders")
     one.set_defaults(run=_forget, needs=requirements.STORE)
+    group = commands.add_parser(
+        "targets", help="where this environment's tasks may go, beside what is configured in a process"
+    )
+    parsers = group.add_subparsers(required=True, metavar="COMMAND")
+    one = parsers.add_parser("list", help="print the registered origins, each as origin=audience")
+    one.set_defaults(run=_list_targets, needs=requirements.STORE)
+    one = parsers.add_parser(
+        "forget",
+        help="let no tasks go to an origin any more, from an hour later on",
+        description="Remove an origin from the registry: processes in which it is not configured send nothing there, from an "
+        "hour later on. Those in which it is (ONCETASK_BASE_URL, ONCETASK_TARGETS) register it again: change that first.",
+    )
+    one.add_argument("origin", help="as it is listed, like https://orders-abc.a.run.app")
+    one.set_defaults(run=_forget_target, needs=requirements.STORE)
 
 
 def _list(locker: Locker, _: argparse.Namespace) -> int:
@@ -61,6 +76,23 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
     registry.forget(template)
     known = {each.collection: each for each in registry.all()[0]}
     print(printable(_said(known.get(template, Registered(template)))))
+    return 0
+
+
+def _list_targets(locker: Locker, _: argparse.Namespace) -> int:
+    for origin, audience in locker.engine.registry.origins().items():
+        print(printable(f"{origin}={audience}"))
+    return 0
+
+
+def _forget_target(locker: Locker, chosen: argparse.Namespace) -> int:
+    registry, origin = locker.engine.registry, chosen.origin.partition("=")[0]
+    known = registry.origins()
+    if origin not in known:
+        hint = words.hint(origin, known)
+        return _refused(f"{origin!r} is not registered in environment {locker.config.env}.{hint}")
+    registry.forget_origin(origin)
+    print(printable(f"{origin} is forgotten"))
     return 0
 
 

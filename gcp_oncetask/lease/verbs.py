@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gcp_oncetask.delivery import instant
-from gcp_oncetask.documents import BELOW_TASKS, LOCKS, TaskName, task_name
+from gcp_oncetask.documents import LOCKS, TaskName, is_task, task_name
 from gcp_oncetask.lease.named import ends_at
 from gcp_oncetask.record import Lock, Status
 
@@ -91,12 +91,13 @@ def record_of(path: str, lock: Lock | None, fields: Mapping[str, Any]) -> Record
     """
     What the document at *path* is, by its path, its lock (None: it can't be read) and its decoded *fields*.
     """
-    if path.startswith(BELOW_TASKS):
+    if is_task(path):
         return Record(path, Sort.RECURRING if "recurrence" in fields else Sort.ONCE_TASK, task=task_name(path))
     collection, _, id_ = path.rpartition("/")
     found = _ID.fullmatch(id_)
-    # Locks may be in any collection; but what was ever scheduled there is a chain, however odd its id.
-    if found is None or (collection != LOCKS and (lock is None or lock.scheduled_by is not None)):
+    # Locks may be in any collection, keys may not; but what was ever scheduled there is a chain, however odd its id.
+    chain = found is not None and (found[1] == "key" or lock is None or lock.scheduled_by is not None)
+    if found is None or (collection != LOCKS and chain):
         return Record(path, Sort.CHAIN)
     sort = _SORTS[found[1]]
     name, key = _text(fields.get("name")), _text(fields.get("key"))

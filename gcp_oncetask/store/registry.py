@@ -1,35 +1,45 @@
 """
-The registry of collections: where the chains of an environment are, for sweeps that never imported their models.
+The registry: where the chains of an environment are, for sweeps that never imported their models, and to which origins its
+tasks go, for processes in which these are not configured.
 
-A process reads a collection's document before its first schedule there, and creates it if it is missing: so no chain is
-committed of which no sweep knows. It reads again after an hour, to learn that the collection was forgotten meanwhile.
+A process reads the documents of a collection and of an origin that it has configured before its first schedule there, and
+creates them if they are missing: so no task is committed that no sweep knows to find and to dispatch. It reads again after an
+hour, to learn that they were forgotten meanwhile.
 
 Shape:
     onceLocks/{2 hex}:{env}:collection:{template}: ``registry`` (the environment; documents are found by it), ``collection``,
     ``createdAt`` (server time), ``schema``, and, of one that a person has forgotten, ``forgottenAt`` (server time). It has no
     lock, so it is never due.
+    onceLocks/{2 hex}:{env}:origin:{origin}: ``registry`` ("{env}/origin"), ``origin``, ``audience`` (of the identity tokens
+    that go there), ``createdAt``, ``schema``. It has no lock either.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from gcp_oncetask.clock import Clock, Mark, elapsed
-from gcp_oncetask.documents import BELOW_TASKS, LOCKS, collection_path, fitting
+from gcp_oncetask.documents import LOCKS, TASKS, collection_path, fitting, origin_path
+from gcp_oncetask.errors import UsageError
 from gcp_oncetask.record import SCHEMA
-from gcp_oncetask.store.codec import decode, encode
+from gcp_oncetask.store.codec import Document, decode, encode
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.queries import areas_of, range_query, with_due
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
+from gcp_oncetask.urls import allowed
 
+T = TypeVar("T")
+R = TypeVar("R")
 LINGERS: Final = timedelta(days=1)
 """For so long a forgotten collection is still swept: processes that do not know it yet may schedule there."""
 _AGAIN: Final = 3600.0
 """Seconds after which a process reads again before it schedules."""
+_LEAST: Final = 10.0
+"""Seconds between two readings for what is not registered: many forged records must not become as many queries."""
 _REQUEST_TIME: Final = 1
 _LOGGER: Final = logging.getLogger("gcp_oncetask")
 
@@ -54,9 +64,44 @@ class Registered(NamedTuple):
         return None if self.forgotten_at is None else self.forgotten_at + LINGERS
 
 
+class Origin(NamedTuple):
+    """
+    Where tasks may go.
+
+    Attributes:
+        origin: As ``urls.origin_of`` says it.
+        audience: That of the identity tokens that go there.
+    """
+
+    origin: str
+    audience: str
+
+
+class _Kept(Generic[T]):
+    """
+    What was read last of the registry.
+    """
+
+    def __init__(self) -> None:
+        self._read: tuple[Mark, T] | None = None
+
+    def find(self, mark: Mark, read: Callable[[], T], pick: Callable[[T], R | None]) -> R | None:
+        """
+        What *pick* finds in it at *mark*; read anew if that is an hour old, or ten seconds and nothing is found.
+        """
+        known = self._read
+        age = _AGAIN if known is None else elapsed(known[0], mark)
+        found = pick(known[1]) if known is not None and age < _AGAIN else None
+        if found is not None or age < _LEAST:
+            return found
+        fresh = read()
+        self._read = mark, fresh
+        return pick(fresh)
+
+
 class Registry:
     """
-    The collections of one environment, and which of them this process has registered.
+    The collections and origins of one environment, and which of them this process has registered.
 
     Knows nothing of a parent's that is not true in a forked child, and has no lock that a fork could leave closed.
 
@@ -70,41 +115,112 @@ class Registry:
         self._store = store
         self._clock = clock
         self._env = env
-        self._looked: dict[str, Mark] = {}
+        self._looked: dict[str | Origin, Mark] = {}
+        self._collections = _Kept[tuple[list[Registered], datetime]]()
+        self._origins = _Kept[dict[str, str]]()
 
-    def register(self, collection: str) -> None:
+    def register(self, collection: str | None, origin: Origin | None = None) -> None:
         """
-        Let every sweep of the environment know *collection*; call it before a commit that lets a document there be due.
+        Let every sweep of the environment know *collection* and *origin*, each unless it is None; call it before a commit that
+        lets a document there be due. Once-tasks need no collection.
 
-        One read, at the first call in a process and then once an hour; one write, if it is new or was forgotten.
+        One read, at the first call in a process and then once an hour; one write, if one is new or was forgotten.
 
         Raises:
             StoreError: Firestore was unreachable or refused; nothing may be scheduled there then.
         """
         mark = self._clock.mark()
-        looked = self._looked.get(collection)
-        if looked is None or elapsed(looked, mark) >= _AGAIN:
-            self.remember(collection)
-            self._looked[collection] = mark
+        wanted: list[str | Origin] = []
+        for each in (collection, origin):
+            if each is not None and each != TASKS:
+                looked = self._looked.get(each)
+                if looked is None or elapsed(looked, mark) >= _AGAIN:
+                    wanted.append(each)
+        if wanted:
+            self._ensure(wanted)
+            self._looked.update(dict.fromkeys(wanted, mark))
 
     def remember(self, collection: str) -> None:
         """
         As ``register``, whatever this process knows.
         """
-        self._store.ensure(collection_path(self._env, collection), lambda seen: self._remembered(collection, seen))
+        self._ensure([collection])
 
-    def register_path(self, path: str, templates: Iterable[str] = ()) -> None:
+    def _ensure(self, entries: Sequence[str | Origin]) -> None:
+        paths = {self._path(each): each for each in entries}
+        self._store.ensure(list(paths), lambda seen: self._remembered(paths, seen))
+
+    def template_of(self, path: str, templates: Iterable[str] = (), *, forgotten: bool = False) -> str | None:
         """
-        As ``register``, for the collection of the document at *path*: that of *templates* or of the registry which it fits,
-        else its own. Once-tasks need none.
+        The collection in which the document at *path* counts: that of the once-tasks, of *templates*, or of the registry, also
+        one that was *forgotten*; None: in none.
+
+        Asks the registry if it must, once an hour, and for what is not registered once in ten seconds.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
         """
-        if path.startswith(BELOW_TASKS):
-            return
-        known = next((each for each in (*templates, *self._looked) if fitting(each).fullmatch(path)), None)
-        if known is None:
-            fits = (each.collection for each in self.all()[0] if fitting(each.collection).fullmatch(path))
-            known = next(fits, path.rpartition("/")[0])
-        self.register(known)
+        mine = (TASKS, *templates, *(each for each in self._looked if isinstance(each, str)))
+        if (found := next((each for each in mine if fitting(each).fullmatch(path)), None)) is not None:
+            return found
+
+        def fits(known: tuple[list[Registered], datetime]) -> str | None:
+            all_, now = known
+            swept = (each for each in all_ if forgotten or each.swept_until is None or now < each.swept_until)
+            return next((each.collection for each in swept if fitting(each.collection).fullmatch(path)), None)
+
+        return self._collections.find(self._clock.mark(), self.all, fits)
+
+    def audience(self, origin: str) -> str | None:
+        """
+        The audience of the tokens that go to a registered *origin*; None: it is not registered. Asks as ``template_of``.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        return self._origins.find(self._clock.mark(), self.origins, lambda known: known.get(origin))
+
+    def origins(self) -> dict[str, str]:
+        """
+        The audiences of the registered origins.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+        found = {}
+        for document in self._entries(self._origin_key)[0]:
+            known = {name: decode(document.fields[name]) for name in ("origin", "audience") if name in document.fields}
+            origin, audience = known.get("origin"), known.get("audience")
+            try:
+                sound = allowed(f"{origin}={audience}", "it") == (origin, audience)
+            except UsageError:
+                sound = False
+            if sound:
+                found[str(origin)] = str(audience)
+            else:
+                _LOGGER.error("%s registers no origin", self._store.wire.path(document.name))
+        return dict(sorted(found.items()))
+
+    def forget_origin(self, origin: str) -> None:
+        """
+        Delete the document of *origin*: a process that knows it from there sends nothing there from an hour later on. One that
+        has it configured registers it again.
+
+        Raises:
+            StoreError: Firestore was unreachable or refused.
+        """
+
+        def deletion(seen: Mapping[str, Snapshot]) -> Any | None:
+            [snapshot] = seen.values()
+            if not snapshot.exists:
+                return None
+            request = self._store.wire.request()
+            request.writes.append(self._store.wire.deletion(snapshot.path, snapshot.version))
+            return request
+
+        self._store.ensure([origin_path(self._env, origin)], deletion)
+        for each in [each for each in self._looked if isinstance(each, Origin) and each.origin == origin]:
+            self._looked.pop(each, None)
 
     def all(self) -> tuple[list[Registered], datetime]:
         """
@@ -113,12 +229,7 @@ class Registry:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        try:
-            documents, read = self._store.wire.run_query(
-                range_query(LOCKS, False, "registry", self._env, self._env, limit=0)
-            )
-        except WireError as error:
-            raise error.translated(f"looking at registry in {LOCKS}", unknown=False) from error
+        documents, read = self._entries(self._env)
         found = []
         for document in documents:
             collection = decode(document.fields["collection"]) if "collection" in document.fields else None
@@ -128,6 +239,12 @@ class Registry:
             at = decode(document.fields["forgottenAt"]) if "forgottenAt" in document.fields else None
             found.append(Registered(collection, at if isinstance(at, datetime) else None))
         return sorted(found, key=lambda each: each.collection), read or self._store.estimate()
+
+    def _entries(self, key: str) -> tuple[list[Document], datetime | None]:
+        try:
+            return self._store.wire.run_query(range_query(LOCKS, False, "registry", key, key, limit=0))
+        except WireError as error:
+            raise error.translated(f"looking at registry in {LOCKS}", unknown=False) from error
 
     def due_in(self, collection: str) -> str | None:
         """
@@ -146,16 +263,35 @@ class Registry:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        self._store.ensure(collection_path(self._env, collection), self._forgotten)
+        self._store.ensure([collection_path(self._env, collection)], self._forgotten)
         self._looked.pop(collection, None)
 
-    def _remembered(self, collection: str, seen: Snapshot) -> Any | None:
+    @property
+    def _origin_key(self) -> str:
+        # No environment has this name, so releases that know no origins don't find them.
+        return f"{self._env}/origin"
+
+    def _path(self, entry: str | Origin) -> str:
+        if isinstance(entry, Origin):
+            return origin_path(self._env, entry.origin)
+        return collection_path(self._env, entry)
+
+    def _remembered(self, entries: Mapping[str, str | Origin], seen: Mapping[str, Snapshot]) -> Any | None:
+        request = self._store.wire.request()
+        for path, snapshot in seen.items():
+            self._add(entries[path], snapshot, request)
+        return request if request.writes else None
+
+    def _add(self, entry: str | Origin, seen: Snapshot, request: Any) -> None:
+        if isinstance(entry, Origin):
+            texts = {"registry": self._origin_key, "origin": entry.origin, "audience": entry.audience}
+        else:
+            texts = {"registry": self._env, "collection": entry}
         known = seen.fields
-        wanted = {"registry": encode(self._env), "collection": encode(collection), "schema": encode(SCHEMA)}
+        wanted = {**{name: encode(text) for name, text in texts.items()}, "schema": encode(SCHEMA)}
         wrong = [name for name, value in wanted.items() if known.get(name) != value]
         if not wrong and "forgottenAt" not in known:
-            return None
-        request = self._store.wire.request()
+            return
         write = self._store.wire.write(seen.path, request)
         for name in wrong:
             write.update.fields[name].CopyFrom(wanted[name])
@@ -166,9 +302,9 @@ class Registry:
         else:
             write.current_document.exists = False
             write.update_transforms.add(field_path="createdAt", set_to_server_value=_REQUEST_TIME)
-        return request
 
-    def _forgotten(self, seen: Snapshot) -> Any | None:
+    def _forgotten(self, read: Mapping[str, Snapshot]) -> Any | None:
+        [seen] = read.values()
         if not seen.exists or "forgottenAt" in seen.fields:
             return None
         request = self._store.wire.request()

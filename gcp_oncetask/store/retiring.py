@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from gcp_oncetask.documents import BELOW_TASKS
+from gcp_oncetask.documents import is_task
 from gcp_oncetask.lease import retention, verbs
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.codec import Value, decode, encode
@@ -80,7 +80,7 @@ def expiry_of(snapshot: Snapshot) -> datetime | None:
     may mean anything.
     """
     fields: Mapping[str, Value] = snapshot.fields
-    if not snapshot.path.startswith(BELOW_TASKS) or EXPIRE_AT not in fields:
+    if not is_task(snapshot.path) or EXPIRE_AT not in fields:
         return None
     at = decode(fields[EXPIRE_AT])
     return at if isinstance(at, datetime) else None

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from gcp_oncetask import lease
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.decision import NeedTime, Put
-from gcp_oncetask.documents import BELOW_TASKS
+from gcp_oncetask.documents import is_task
 from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
 from gcp_oncetask.lease import features
 from gcp_oncetask.record import Lock
@@ -397,7 +397,7 @@ class Store:
         """
         What a commit that takes *snapshot* to the record *lock* writes along.
         """
-        if not snapshot.path.startswith(BELOW_TASKS):
+        if not is_task(snapshot.path):
             return Consequences(retirement(snapshot, lock, self.estimate())) if retires(snapshot, lock) else NOTHING
         return consequences(snapshot, lock, self.estimate())
 
@@ -431,20 +431,20 @@ class Store:
                 return update.applied(response.write_results[0])
         return None
 
-    def ensure(self, path: str, wanted: Callable[[Snapshot], Any | None]) -> None:
+    def ensure(self, paths: Sequence[str], wanted: Callable[[Mapping[str, Snapshot]], Any | None]) -> None:
         """
-        Let the document at *path* be as it must be, whoever else sees to that at the same time.
+        Let the documents at *paths* be as they must be, whoever else sees to that at the same time: one read, one commit.
 
         Args:
-            path: The document.
-            wanted: The request that makes it so, on condition that nobody has written it since the reading; None: it is so.
+            paths: The documents.
+            wanted: The request that makes them so, on condition that nobody has written them since the reading; None: they are.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
         failed: Mark | None = None
         tries = 0
-        while (request := wanted(self.read(path))) is not None:
+        while (request := wanted(self.read_all(paths))) is not None:
             try:
                 self.wire.commit(request)
             except WireError as error:
@@ -452,7 +452,7 @@ class Store:
                 now = self._clock.mark()
                 failed = failed or now
                 if error.fate is Fate.REFUSED or elapsed(failed, now) >= self._patience:
-                    raise error.translated(f"writing {path}", unknown=False) from error
+                    raise error.translated(f"writing {' and '.join(paths)}", unknown=False) from error
                 # Another one was quicker, or the answer was lost: the next reading tells.
                 self._pause(tries)
             else:

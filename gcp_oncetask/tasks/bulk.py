@@ -88,6 +88,8 @@ def create_many(
     chosen = sorted(counts.values())
     batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
     engine.store.estimate()
+    for url in {made.target.url for made in drafts}:
+        engine.register(None, url)
     outcome: dict[int, Created | OncetaskError] = {}
     done = 0
     for batch, found in zip(batches, _each(parallel, lambda b: _create(manager, drafts, b), batches), strict=True):

@@ -171,6 +171,7 @@ class TaskManager(StoredTasks):
             found[:] = creation.differences(made, seen) if seen.exists else []
             return creation.changes(engine, made, seen)
 
+        engine.register(None, made.target.url)
         start = Snapshot(path, None, None, None)
         tries = CATCH_UPS
         changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
@@ -220,6 +221,7 @@ class TaskManager(StoredTasks):
         if isinstance(decision, Refused):
             return self._existing(made, snapshot, decision)
         changes = creation.changes(engine, made, snapshot)
+        engine.register(None, made.target.url)
         transactions.add_write(engine.store, transaction, snapshot, decision, changes)
         later = Snapshot(path, None, None, decision.lock, whole=False)
         telemetry.scheduled(later)
@@ -258,6 +260,7 @@ class TaskManager(StoredTasks):
 
         Raises:
             UsageError: A payload can't be a task; nothing was written.
+            StoreError: Firestore was unreachable before anything was written.
         """
         return bulk.create_many(self, list(tasks), parallel=parallel, progress=progress)
 

@@ -170,14 +170,14 @@ def test_two_processes_create_it_at_once(oncetask_cloud: OncetaskCloud, locker: 
     first: list[Any] = []
 
     def missing(seen: Any) -> Any:
-        request = locker.engine.registry._remembered("errands", seen)
+        request = locker.engine.registry._remembered({path: "errands"}, seen)
         if not first:
             other.engine.registry.register("errands")
             first.append(document(other, "errands"))
             oncetask_cloud.clock.advance(1)
         return request
 
-    locker.engine.store.ensure(path, missing)
+    locker.engine.store.ensure([path], missing)
 
     assert first == [document(locker, "errands")] != [None]
 
@@ -318,7 +318,7 @@ def test_next_step_registers_as_well(oncetask_cloud: OncetaskCloud, locker: Lock
 @pytest.mark.usefixtures("stranger")
 def test_reset_by_path_registers_the_template_that_fits(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
     """
-    Of the models at hand, else of the registry, else the collection itself.
+    Of the models at hand, else of the configured ones, else of the registry; in any other the record does not count.
     """
     paths = []
     for entity in (Visit(id="1", customer_id="7"), Errand(id="1")):
@@ -326,9 +326,12 @@ def test_reset_by_path_registers_the_template_that_fits(oncetask_cloud: Oncetask
         locker.cancel_path(entity.document_path)
         paths.append(entity.document_path)
     locker.client.document(collection_path("DEFAULT", "errands")).delete()
-    operator = process(oncetask_cloud)
-    assert registered(operator) == [TEMPLATE]
-    counts(oncetask_cloud)
+    stranger = process(oncetask_cloud)
+    assert registered(stranger) == [TEMPLATE]
+    with pytest.raises(UsageError, match="set ONCETASK_COLLECTIONS=errands"):
+        stranger.reset_path("errands/1")
+    assert registered(stranger) == [TEMPLATE]
+    operator = process(oncetask_cloud, collections=("errands",))
     for path in paths:
         operator.reset_path(path)
     assert registered(operator) == [TEMPLATE, "errands"]
@@ -377,13 +380,14 @@ def test_forked_child_knows_what_its_parent_knew(loopback: LocalCloud) -> None:
     And reads for itself where neither has scheduled before.
     """
     environ = {**os.environ, **loopback.environment(), "PYTHONPATH": str(ROOT), "ONCETASK_VERIFY": "off"}
+    environ["ONCETASK_BASE_URL"] = URL
     done = subprocess.run([sys.executable, "-c", _FORKS], env=environ, capture_output=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    # The parent's errands, and the others of both; not the child's errands.
+    # The parent's errands and origin, and the others of both; not the child's errands and origin.
     assert loopback.firestore.counts["BatchGetDocuments"] == 3
     found = loopback.firestore.documents(loopback.project)
-    assert sum(path.startswith("onceLocks/") for path in found) == 2
+    assert sum(path.startswith("onceLocks/") for path in found) == 3
     assert {path for path in found if path.startswith("errands/")} == {
         "errands/parent",
         "errands/True",

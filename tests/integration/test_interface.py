@@ -265,7 +265,9 @@ def test_scheduled_entity_saves_what_changed_since(oncetask_cloud: OncetaskCloud
     """
     What schedule() wrote is what save() compares with, changes in place included; others' changes clash as ever.
     """
-    locker = Locker()
+    from gcp_oncetask import Config
+
+    locker = Locker(config=Config(base_url=URL))
     oncetask_cloud.use(locker)
     parcel = Parcel(id="p1", customer_id="c1", weight=1, sent=date(2026, 1, 2), tags=["a"])
     locker.schedule(parcel, f"{URL}/parcels/big")
@@ -349,7 +351,7 @@ def test_contents_switched_off_cost_one_read(oncetask_cloud: OncetaskCloud) -> N
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(URL, shop.app)
         shop.locker.engine.store.estimate()
-        shop.locker.engine.registry.register("orders")
+        shop.locker.engine.register("orders", URL)
         firestore = oncetask_cloud.local.firestore
         firestore.reset_counts()
         shop.locker.schedule(Order(id=f"o{len(note)}", note=note), "/tasks/order")
@@ -378,7 +380,7 @@ def test_two_lockers_do_not_meet(oncetask_cloud: OncetaskCloud) -> None:
     """
     from gcp_oncetask import Config
 
-    shops = [make_shop(Config(env=env)) for env in ("one", "two")]
+    shops = [make_shop(Config(env=env, base_url=f"https://{n}.test")) for n, env in enumerate(("one", "two"))]
     for number, shop in enumerate(shops):
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(f"https://{number}.test", shop.app)

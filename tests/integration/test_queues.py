@@ -28,6 +28,8 @@ def manager(oncetask_cloud):
     app.register_blueprint(blueprint(manager))
     oncetask_cloud.use(manager.locker)
     oncetask_cloud.mount(URL, app)
+    # Its process has created tasks before.
+    manager.locker.engine.register(None, URL)
     return manager
 
 

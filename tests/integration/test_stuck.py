@@ -17,7 +17,7 @@ from gcp_oncetask import Config, Status, sweep
 from gcp_oncetask.record import Event
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
-from tests.support.orders import Order, Shop, make_shop
+from tests.support.orders import Order, Shop, allow, make_shop
 from tests.support.tasks import URL, Service, Work
 from tests.support.workers import expire
 
@@ -33,6 +33,7 @@ def refuses_its_caller(cloud: OncetaskCloud, shop: Shop) -> None:
     other = make_shop(Config(audience=("https://other.test",), base_url="https://other.test"))
     cloud.use(other.locker)
     cloud.mount("https://mine.test", other.app)
+    allow(shop.locker, "https://mine.test=https://oncetask.test")
     shop.locker.schedule(Order(id="42"), "https://mine.test/tasks/order")
 
 
@@ -42,11 +43,13 @@ def is_paused(cloud: OncetaskCloud, shop: Shop) -> None:
 
 
 def is_served_by_nobody(cloud: OncetaskCloud, shop: Shop) -> None:
+    allow(shop.locker, "https://nobody.test")
     cloud.mount("https://nobody.test", Flask("nobody"))
     shop.locker.schedule(Order(id="42"), NOBODY)
 
 
 def loses_its_tasks(cloud: OncetaskCloud, shop: Shop) -> None:
+    allow(shop.locker, "https://nobody.test")
     cloud.mount("https://nobody.test", lambda environ, start: (start("200 OK", []), [b""])[1])
     shop.locker.schedule(Order(id="42"), NOBODY)
 
@@ -225,6 +228,7 @@ def test_task_that_ran_into_the_void_gets_a_new_name_though_the_queue_may_not_be
     oncetask_cloud.faults.fail("GetTask", code=grpc.StatusCode.PERMISSION_DENIED, times=None)
     gone: list[Any] = []
     oncetask_cloud.mount("https://nobody.test", lambda environ, start: (gone.append(1), start("200 OK", []), [b""])[2])
+    allow(shop.locker, "https://nobody.test")
     shop.locker.schedule(Order(id="42"), NOBODY)
     oncetask_cloud.run_until_idle()
     for _ in range(12):

@@ -415,7 +415,7 @@ def test_after_seven_days_a_person_decides(fleet: Fleet) -> None:
     body = fleet.body()
     fleet.cloud.clock.advance(7 * 86_400 - 10)
     assert outcome(fleet.old, body, READ) == "unhandled"
-    fleet.cloud.clock.advance(10)
+    fleet.cloud.clock.advance(11)
     fleet.cloud.faults.fail("Commit", when="after")
     assert outcome(fleet.old, body, READ) == "quarantined"
     assert outcome(fleet.new, body, READ) == "duplicate"

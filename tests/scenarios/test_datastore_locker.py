@@ -18,7 +18,7 @@ from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.scenarios import row
-from tests.support.orders import URL, Killed, Order, make_shop
+from tests.support.orders import URL, Killed, Order, allow, make_shop
 
 BUSY = "409 instead of 503, which would slow the whole queue for one task's own business"
 ALERTED = "200 with an error log and an alert: retrying can't mend it"
@@ -657,9 +657,10 @@ def test_dl_38_forced_queue(world: World) -> None:
 @row("DL-39", "host override", "the absolute URL says the host; the base URL is configured, never guessed")
 def test_dl_39_host(world: World) -> None:
     """
-    An absolute URL goes where it says, a path to the base URL.
+    An absolute URL goes where it says, if that is allowed, a path to the base URL.
     """
     world.schedule()
+    allow(world.shop.locker, "https://v2---orders.test")
     world.shop.locker.schedule(Order(id="43"), "https://v2---orders.test/tasks/order")
 
     urls = sorted(task.http_request.url.split("/tasks")[0] for task in world.cloud.local.tasks.tasks())

@@ -5,7 +5,7 @@ The application that the integration tests run: two steps per order, a payment s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import Flask
@@ -14,6 +14,13 @@ from gcp_oncetask import Attempt, Config, LockedModel, Locker
 from gcp_oncetask.flask import blueprint, locked_handler
 
 URL = "https://orders.test"
+
+
+def allow(locker: Locker, *targets: str) -> None:
+    """
+    Let its tasks go to *targets* as well, as ``ONCETASK_TARGETS`` does.
+    """
+    locker.engine.config = replace(locker.config, targets=targets)
 
 
 class Killed(BaseException):

@@ -42,7 +42,7 @@ class Records:
     """
 
     def __init__(self, cloud: OncetaskCloud) -> None:
-        self.service = service = Service(cloud)
+        self.service = service = Service(cloud, targets=("https://nobody.test",))
         self.locker = locker = service.manager.locker
         self.paths: dict[str, tuple[str, Sort]] = {}
         service.handle(Work).handle(Latest).handle(Daily).handle_keys(Other)

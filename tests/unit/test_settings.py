@@ -63,6 +63,19 @@ MAIL_URLS: Final = (
     "smtp://user:sec ret@mail.test",
     "smtp://user:secret@mail.test\r\nx",
 )
+TARGETS: Final = (
+    "https://orders.test/x",
+    "https://orders.test?x",
+    "https://orders.test=",
+    "https://orders.test=a b",
+    "https://orders.test=ü",
+    "=https://orders.test",
+    "http://orders.test",
+    "http://127.0.0.1.orders.test",
+    "http://localhost.orders.test",
+    "HTTPS://orders.test",
+    "https://a.test=1,https://A.test:443=2",
+)
 COLLECTIONS: Final = ("a/b", "a//b", "/a", "..", "__x__")
 QUEUES: Final = ("a b", "a_b", "a\nb", "x" * 101, "projects/p/queues/q", "projects/p/locations/l/queues/a\nb")
 
@@ -76,6 +89,10 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     "base_url": ((*WEB_URLS, "https://orders.test?x", "https://orders.test/?"), TEXTS),
     "service_account": (ACCOUNTS, TEXTS),
     "audience": (("a b",), ("https://a.test", ["https://a.test"], ("",), (5,), ("a,b",), ("\ud800",), None)),
+    "targets": (
+        (*WEB_URLS, *TARGETS),
+        ("https://a.test", ["https://a.test"], ("",), (5,), ("https://a.test=a,b",), ("\ud800",), None),
+    ),
     "callers": (ACCOUNTS, ("a@b.test", ["a@b.test"], ("",), (5,), ("a@b.test", "x"), None)),
     "verify": (("maybe", "TOKEN"), TEXTS),
     "collections": (COLLECTIONS, ("orders", ["orders"], ("",), (5,), ("\ud800",), None)),
@@ -134,7 +151,10 @@ def test_wrong_setting_is_refused_with_its_name(field: str) -> None:
     """
     env = ENV[field]
     bad_texts, bad_values = TABLE[field]
-    texts = [*bad_texts, *(() if field in ("audience", "callers", "collections", "alert_to") else TEXTS[1:4])]
+    texts = [
+        *bad_texts,
+        *(() if field in ("audience", "targets", "callers", "collections", "alert_to") else TEXTS[1:4]),
+    ]
     wrong = []
     for text in texts if field not in ("shards", "pull_shards", "inline_limit") else bad_texts:
         try:
@@ -162,6 +182,7 @@ def test_settings_as_they_are_written_are_taken() -> None:
         {
             "ONCETASK_BASE_URL": " https://example.test:8443/orders/ \n",
             "ONCETASK_QUEUE": "projects/example.test:p/locations/europe-west1/queues/a-1",
+            "ONCETASK_TARGETS": "https://A.test, https://b.test:8443/=https://x.test?a=b, http://localhost:80, https://A.test",
             "ONCETASK_CALLERS": "a@b.test, tasks@p.iam.gserviceaccount.com,",
             "ONCETASK_COLLECTIONS": "orders,customers/{customer}/orders",
             "ONCETASK_SMTP_URL": "smtp+starttls://us%40er:p%20w@mail.test:587",
