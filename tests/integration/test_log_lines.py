@@ -272,6 +272,7 @@ OTHERS = {
     ("keys.py", "the resource key %r, for which others wait, was not handed over: %s"),
     ("queue_alarm.py", "%s"),
     ("queue_alarm.py", "%s That could not be told: %s"),
+    ("unfetched.py", "whether %s tasks wait for a worker is not known: %s"),
     ("unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
     ("flask.py", "the sweep failed: %s"),
     ("rounds.py", "%s"),
