@@ -5,7 +5,6 @@ Alerts to people: what they say, and the log, through which they go where no mai
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,11 +12,12 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from gcp_oncetask.record import Event, Failure
+from gcp_oncetask.urls import without_data
+from gcp_oncetask.values import printable, storable_text
 
 LOGGER: Final = logging.getLogger("gcp_oncetask.alerts")
 
 _MAX_SUBJECT: Final = 200
-UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 _SUBJECTS: Final = {
     Event.TAKEOVER: "takeover",
@@ -112,7 +112,7 @@ def subject_of(alert: Alert, prefix: str) -> str:
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
     what = "result lost" if alert.result_lost else "damaged record" if alert.damaged else _SUBJECTS[alert.event]
-    text = one_line(f"{prefix} {what} in {alert.env}: {alert.document}{place}")
+    text = printable(f"{prefix} {what} in {alert.env}: {alert.document}{place}").strip()
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
 
 
@@ -129,14 +129,14 @@ def body_of(alert: Alert) -> str:
         "Sequence": str(alert.sequence or ""),
         "Step": str(alert.step or ""),
         "Attempt": _attempt(alert),
-        "Target": _target(alert.url),
+        "Target": without_data(alert.url or ""),
         "Decided": _instant(alert.at),
         "Console": _console(alert),
     }
     paragraphs = [
         _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event],
-        f"Why: {one_line(alert.reason)}",
-        "\n".join(f"{name + ':':13}{one_line(value)}" for name, value in facts.items() if value),
+        f"Why: {printable(alert.reason)}",
+        "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items() if value),
     ]
     if alert.evidence:
         paragraphs.append("Evidence:\n" + _indented(alert.evidence))
@@ -160,27 +160,15 @@ def _instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(sep=" ", timespec="seconds")
 
 
-def _target(url: str | None) -> str:
-    # What stands behind the path may be data of the user's.
-    return "" if url is None else re.split(r"[?#]", re.sub(r"//[^/?#]*@", "//", url), maxsplit=1)[0]
-
-
 def _console(alert: Alert) -> str:
     database = "-default-" if alert.database == "(default)" else quote(alert.database, safe="")
-    path = quote(alert.document, safe="/")
+    path = quote(storable_text(alert.document), safe="/")
     project = quote(alert.project, safe="")
     return f"https://console.cloud.google.com/firestore/databases/{database}/data/panel/{path}?project={project}"
 
 
 def _indented(lines: Sequence[str]) -> str:
-    return "\n".join("  " + one_line(line) for line in lines)
-
-
-def one_line(text: str) -> str:
-    """
-    *text* on one line, without what a header or a terminal would obey.
-    """
-    return UNPRINTABLE.sub(" ", text).strip()
+    return "\n".join("  " + printable(line) for line in lines)
 
 
 class LogChannel:
@@ -196,10 +184,10 @@ class LogChannel:
             "step": str(alert.step or ""),
             "attempt": str(alert.attempt),
             "max_attempts": str(alert.max_attempts or ""),
-            "url": _target(alert.url),
+            "url": without_data(alert.url or ""),
             "at": alert.at.isoformat(),
             "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],
         }
         tried = f", attempt {alert.attempt}" if alert.attempt else ""
-        text = f"{subject_of(alert, '')}{tried}: {one_line(alert.reason)} Resolve: {' | '.join(alert.commands)}"
+        text = f"{subject_of(alert, '')}{tried}: {printable(alert.reason)} Resolve: {' | '.join(map(printable, alert.commands))}"
         LOGGER.error("%s", text, extra={"oncetask": fields})

@@ -215,5 +215,20 @@ def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sor
 
 
 def _command(settings: Mapping[str, str], *arguments: str) -> str:
-    where = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
-    return f"{where} python -m gcp_oncetask {shlex.join(arguments)}"
+    where = " ".join(f"{name}={_quoted(value)}" for name, value in settings.items())
+    return f"{where} python -m gcp_oncetask {' '.join(map(_quoted, arguments))}"
+
+
+def _quoted(text: str) -> str:
+    """
+    *text* as a word for a shell, printable: what is not is written as bash, zsh and POSIX of 2024 read it.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = (
+        char
+        if char.isprintable() and char not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
+        for char in text
+    )
+    return f"$'{''.join(escaped)}'"

@@ -16,6 +16,7 @@ from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.indexes import override
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.queries import areas_of, overdue
+from gcp_oncetask.values import printable
 
 
 class Round:
@@ -56,7 +57,8 @@ class Round:
         if not self._failures:
             return None
         first = self._failures[0]
-        made = StoreError("\n".join(str(error) for error in self._failures), **{**first.facts, **facts})
+        told = tuple(printable(str(error)) for error in self._failures)
+        made = StoreError("\n".join(told), **{**first.facts, **facts, "problems": told})
         made.__cause__ = first.__cause__
         return made
 

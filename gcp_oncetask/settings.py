@@ -26,7 +26,7 @@ def _like(pattern: str, wanted: str) -> Check:
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise UsageError(f"{name} is {values.shown(value)}; it must be {wanted}.")
+            raise UsageError(f"{name} is {urls.shown_unless_url(value)}; it must be {wanted}.")
 
     return check
 
@@ -74,14 +74,9 @@ def _truth(value: Any, name: str) -> None:
         raise UsageError(f"{name} is {values.shown(value)}; it must be true or false.")
 
 
-def _printable(wanted: str) -> Check:
-    return partial(values.printable, wanted=wanted)
-
-
 _ACCOUNT: Final = _like(
     r"[!-?A-~]+@[A-Za-z0-9.-]+", "an account's address, like tasks@my-project.iam.gserviceaccount.com"
 )
-_ADDRESS: Final = _printable("a mail address, like oncall@example.com")
 _EMULATOR: Final = _optional(urls.host_and_port)
 
 CHECKS: Final[dict[str, Check]] = {
@@ -101,9 +96,9 @@ CHECKS: Final[dict[str, Check]] = {
     "callers": _each(_ACCOUNT),
     "verify": _verify,
     "collections": _each(values.collection),
-    "alert_to": _each(_ADDRESS),
-    "alert_from": _optional(_ADDRESS),
-    "alert_prefix": values.printable_or_empty,
+    "alert_to": _each(urls.mail_address),
+    "alert_from": _optional(urls.mail_address),
+    "alert_prefix": values.plain_or_empty,
     "smtp_url": _optional(urls.mail_server),
     "dispatch_deadline": _seconds(15, 1800),
     "request_timeout": _seconds(0.001, 7 * _DAY),

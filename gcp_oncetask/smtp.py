@@ -1,33 +1,30 @@
 """
-Alerts by e-mail. The only importer of smtplib and email.
+Alerts by e-mail. The only importer of smtplib.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import email.policy
 import ipaddress
-import re
 import smtplib
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.utils import parseaddr
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from gcp_oncetask.alerts import LOGGER, UNPRINTABLE, Alert, AlertChannel, LogChannel, body_of, one_line, subject_of
+from gcp_oncetask import urls
+from gcp_oncetask.alerts import LOGGER, Alert, AlertChannel, LogChannel, body_of, subject_of
 from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.errors import AlertError, ConfigError
+from gcp_oncetask.mail import Mailbox, mail_bytes
+from gcp_oncetask.values import as_config_errors, printable
 
 T = TypeVar("T")
 _PORTS: Final = {"smtp": 587, "smtp+starttls": 587, "smtps": 465}
-# 7-bit: nobody on the way may have to convert it, and no server lacks it.
-_POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,21 @@ class _Server:
 
     def __repr__(self) -> str:
         return f"{self.scheme}://{self.host}:{self.port}"
+
+    def without_password(self, text: str) -> str:
+        """
+        *text* without the password, in each form in which it is sent or configured.
+        """
+        for form in self._forms():
+            text = text.replace(form, "***")
+        return text
+
+    def _forms(self) -> list[str]:
+        if not self.password:
+            return []
+        logins = (self.password, f"\0{self.user}\0{self.password}", f"{self.user}\0{self.user}\0{self.password}")
+        encoded = [base64.b64encode(login.encode()).decode() for login in logins]
+        return sorted({self.password, quote(self.password, safe=""), *encoded}, key=len, reverse=True)
 
 
 class SmtpChannel:
@@ -82,7 +94,7 @@ class SmtpChannel:
         message = self._message(alert)
         if self._tls is None:
             self._tls = ssl.create_default_context()
-        talk = _Conversation(self._server, self._tls, self._timeout, message, [a.addr_spec for a in self._to])
+        talk = _Conversation(self._server, self._tls, self._timeout, message, self._sender, self._to)
         # A socket's timeout bounds each read, not all of them, and no name look-up: hence a thread that can be left.
         thread = threading.Thread(target=talk.run, name="oncetask-mail", daemon=True)
         thread.start()
@@ -94,23 +106,18 @@ class SmtpChannel:
             # What the cut itself brings about in the other thread is no explanation.
             error = None if late else talk.error
             error = error or TimeoutError(f"it did not answer within {self._timeout:g} s")
-            raise _alert_error(self._server, error) from error
+            # A server's own words may repeat the login.
+            repeats = self._server.password and isinstance(error, smtplib.SMTPException)
+            raise _alert_error(self._server, error) from (None if repeats else error)
         for recipient, (code, answer) in talk.refused.items():
             LOGGER.warning(
                 "alert about %s: %r refused the recipient %s (%d %s); the others got it",
                 *(alert.document, self._server, recipient, code, _text(answer, self._server)),
             )
 
-    def _message(self, alert: Alert) -> EmailMessage:
-        message = EmailMessage(_POLICY)
-        message["From"] = self._sender
-        message["To"] = self._to
-        message["Subject"] = subject_of(alert, self._prefix)
-        message["Date"] = alert.at
-        message["Message-ID"] = f"<{re.sub(r'[^A-Za-z0-9._-]', '-', alert.id)}@gcp-oncetask>"
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(body_of(alert))
-        return message
+    def _message(self, alert: Alert) -> bytes:
+        subject = subject_of(alert, self._prefix)
+        return mail_bytes(self._sender, self._to, subject, body_of(alert), at=alert.at, id_=alert.id)
 
 
 class _Conversation:
@@ -123,7 +130,13 @@ class _Conversation:
     """
 
     def __init__(
-        self, server: _Server, tls: ssl.SSLContext, timeout: float, message: EmailMessage, to: Sequence[str]
+        self,
+        server: _Server,
+        tls: ssl.SSLContext,
+        timeout: float,
+        message: bytes,
+        sender: Mailbox,
+        to: Sequence[Mailbox],
     ) -> None:
         self.refused: Mapping[str, tuple[int, bytes]] | None = None
         self.error: Exception | None = None
@@ -131,7 +144,8 @@ class _Conversation:
         self._tls = tls
         self._timeout = timeout
         self._message = message
-        self._to = to
+        self._sender = sender.address
+        self._to = [one.address for one in to]
         self._lock = threading.Lock()
         self._over = False
         self._handle: socket.socket | None = None
@@ -169,14 +183,12 @@ class _Conversation:
                 self._handle = None
 
     def _talk(self) -> None:
-        domain = str(self._message["From"].addresses[0].domain)
-        smtp = _Smtp(self, self._server, self._timeout, domain if domain.isascii() else "localhost")
+        smtp = _Smtp(self, self._server, self._timeout, self._sender.rpartition("@")[2])
         try:
             self._secure(smtp)
             if self._server.user is not None:
                 smtp.login(self._server.user, self._server.password)
-            sender = self._message["From"].addresses[0].addr_spec
-            self.refused = smtp.send_message(self._message, sender, self._to)
+            self.refused = smtp.sendmail(self._sender, self._to, self._message)
             # It is taken: however the farewell ends, that is no failure to send.
             smtp.quit()
         finally:
@@ -217,7 +229,7 @@ def _is_loopback(smtp: smtplib.SMTP) -> bool:
     return ipaddress.ip_address(smtp.sock.getpeername()[0].partition("%")[0]).is_loopback
 
 
-def _read(url: str, to: Sequence[str], sender: str | None) -> tuple[_Server, tuple[Address, ...], Address]:
+def _read(url: str, to: Sequence[str], sender: str | None) -> tuple[_Server, tuple[Mailbox, ...], Mailbox]:
     found: list[str] = []
     server = _tried(found, _server_of, url)
     recipients = [_tried(found, _address, text, "ONCETASK_ALERT_TO") for text in to]
@@ -259,19 +271,15 @@ def _server_of(url: str) -> _Server:
         )
     user = None if parts.username is None else unquote(parts.username)
     password = unquote(parts.password or "")
-    if not f"{user or ''}{password}".isascii() or UNPRINTABLE.search(f"{user or ''}{password}"):
+    login = f"{user or ''}{password}"
+    if not login.isascii() or not login.isprintable():
         raise ConfigError("User and password of ONCETASK_SMTP_URL must be printable ASCII; mail servers take no other.")
     return _Server(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], user or None, password)
 
 
-def _address(text: str, setting: str) -> Address:
-    name, address = parseaddr(text)
-    try:
-        if "@" not in address or UNPRINTABLE.search(text):
-            raise ValueError(text)
-        return Address(name, addr_spec=address)
-    except (ValueError, IndexError):
-        raise ConfigError(f"{setting} has {text!r}, which is no mail address; oncall@example.com is.") from None
+def _address(text: str, setting: str) -> Mailbox:
+    with as_config_errors():
+        return Mailbox(*urls.mail_address(text, setting))
 
 
 def _alert_error(server: _Server, error: Exception) -> AlertError:
@@ -307,7 +315,7 @@ def _answer(error: smtplib.SMTPResponseException, server: _Server) -> str:
 
 def _text(said: bytes | str, server: _Server) -> str:
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-    return one_line(text.replace(server.password, "***") if server.password else text)[:300]
+    return printable(server.without_password(text)).strip()[:300]
 
 
 def channel_from(config: Config) -> AlertChannel:

@@ -14,16 +14,26 @@ from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.values import UNPRINTABLE, shown, storable_text
+from gcp_oncetask.values import shown, storable_text
 
 MAX_URL: Final = 2020
 """Characters of a URL, percent-encoded: Cloud Tasks takes 2,083, and sequence and dispatch are added to it."""
 MAX_HEADERS: Final = 78_000
 """Bytes of names and values; Cloud Tasks takes 80 KB with its own."""
 
+MAX_NAME: Final = 200
+MAX_ENCODED_NAME: Final = 45
+"""Bytes of a name beside a mail address, and of one that mail writes as one encoded word of 75 characters."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>]")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
+_MAILBOX: Final = re.compile(
+    r'(?:(?:"(?P<quoted>(?:[^"\\]|\\.)*)" *|(?P<name>[^"<>]*))<(?P<address>[^<> ]+)>|(?P<bare>[^<> ]+))'
+)
+_LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _RESERVED_HEADERS: Final = frozenset(
     {
         "authorization",
@@ -189,13 +199,62 @@ def mail_server(url: object, of: str) -> str:
     return url
 
 
+def mail_address(text: object, of: str) -> tuple[str, str]:
+    """
+    Name (perhaps empty) and address of ``ann@example.com``, ``Ann <ann@example.com>`` or ``"Doe, Ann" <ann@example.com>``; the
+    domain in its ASCII form.
+
+    Raises:
+        UsageError: It is no address that any mail server takes: one whose local part is of letters, digits, dots and
+            !#$%&'*+/=?^_`{|}~-; or the name is too long for one word in a header.
+    """
+    found = _MAILBOX.fullmatch(text.strip()) if isinstance(text, str) and text.isprintable() else None
+    if found is not None:
+        local, _, domain = (found["address"] or found["bare"]).rpartition("@")
+        # An encoded word would be decoded by whoever reads the mail's headers.
+        if len(local) <= 64 and _LOCAL.fullmatch(local) and "=?" not in local and (ascii_ := _ascii_domain(domain)):
+            name = found["name"] or re.sub(r"\\(.)", r"\1", found["quoted"] or "")
+            if len(name.encode()) > (MAX_NAME if name.isascii() and "=?" not in name else MAX_ENCODED_NAME):
+                raise UsageError(
+                    f"{of} has a name of more than {MAX_ENCODED_NAME} bytes ({MAX_NAME} in ASCII): shorten it."
+                )
+            return name.strip(), f"{local}@{ascii_}"
+    raise UsageError(f"{of} is {shown_unless_url(text)}, which is no mail address; oncall@example.com is.")
+
+
+def _ascii_domain(domain: str) -> str | None:
+    try:
+        found = domain if domain.isascii() else domain.encode("idna").decode()
+    except UnicodeError:
+        return None
+    return found if len(found) <= 253 and _DOMAIN.fullmatch(found) else None
+
+
 def hidden(text: object) -> str:
     """
-    *text* for a sentence, without what may be a password.
+    What may be a URL, for a sentence, without what may be a secret: a user and a password, and what stands behind the path.
     """
-    if isinstance(text, str) and "@" in text:
-        return shown(f"***{text[text.rindex('@') :]}")
-    return shown(text)
+    if not isinstance(text, str):
+        return shown(text)
+    plain, *more = re.split(r"[?#]", text, maxsplit=1)
+    if "@" in "".join(more):
+        # Of a password, or of the data behind the path: that can't be told.
+        return shown("***")
+    return shown(f"***{plain[plain.rindex('@') :]}" if "@" in plain else plain) + (" (and more)" if more else "")
+
+
+def shown_unless_url(value: object) -> str:
+    """
+    *value* for a sentence; of what was meant to be a URL, and stands in another place, as ``hidden``.
+    """
+    return hidden(value) if isinstance(value, str) and "://" in value else shown(value)
+
+
+def without_data(url: str) -> str:
+    """
+    *url*, an absolute one, for people: scheme, host and path, for what else is in it may be data of the user's.
+    """
+    return re.split(r"[?#]", re.sub(r"//[^/?#]*@", "//", url), maxsplit=1)[0]
 
 
 def _plain(text: object, of: str, wanted: str) -> str:
@@ -261,7 +320,7 @@ def headers(given: object, of: str) -> dict[str, str] | None:
     if given is None:
         return None
     if not isinstance(given, Mapping):
-        raise UsageError(f"{of} is {shown(given)}; it must be a mapping of names to texts.")
+        raise UsageError(f"{of} is of {type(given).__name__}; it must be a mapping of names to texts.")
     found: dict[str, str] = {}
     for key, value in given.items():
         if not isinstance(key, str) or not _TOKEN.fullmatch(key):
@@ -273,10 +332,9 @@ def headers(given: object, of: str) -> dict[str, str] | None:
             raise UsageError(f"{of} has {key}, which Cloud Tasks or the library sets. Leave it out.")
         if low in map(str.lower, found):
             raise UsageError(f"{of} has {key} twice, in different cases.")
-        if not isinstance(value, str) or not value.isascii() or UNPRINTABLE.search(value) or value != value.strip():
-            raise UsageError(
-                f"{of} has a value of {key} that is no text of printable ASCII without spaces around it: {shown(value)}."
-            )
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+            # The value is not shown: headers carry keys of APIs.
+            raise UsageError(f"{of} has a value of {key} that is no text of printable ASCII without spaces around it.")
         found[key] = value
     size = sum(len(key) + len(value) for key, value in found.items())
     if size > MAX_HEADERS:

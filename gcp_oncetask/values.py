@@ -27,7 +27,6 @@ LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Times at which something is to run are before this: what is due some time after it must still have a year of four digits."""
 _MOST: Final = 2**63 - 1
 """The largest whole number that Firestore stores."""
-UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _QUEUE: Final = re.compile(
     r"(?:projects/[A-Za-z0-9.:_-]{1,100}/locations/[A-Za-z0-9-]{1,100}/queues/)?[A-Za-z0-9-]{1,100}"
 )
@@ -157,12 +156,32 @@ def time(at: object, name: str) -> datetime:
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def shown(value: object, longest: int = 100) -> str:
+def printable(text: str) -> str:
     """
-    *value* for a sentence: escaped, and cut.
+    *text* as people may read it, on one line: what a terminal, a mail or a log would obey is escaped (control characters, line
+    breaks, marks of direction, invisible spaces, halves of pairs). Whatever is shown to a person passes it, after every decoder.
     """
-    text = ascii(value) if isinstance(value, str | bytes) else repr(value)
-    return text if len(text) <= longest else f"{text[:longest]}..."
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shown(value: object, longest: int = 100, *, quoted: bool = True) -> str:
+    """
+    *value* for a sentence: printable; of a long one its beginning and its length.
+
+    Args:
+        value: What somebody has handed over.
+        longest: Characters at most, before they are escaped.
+        quoted: Whether a text stands in quotation marks.
+    """
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    head = text[:longest]
+    head = repr(head) if isinstance(value, str) and quoted else printable(head)
+    return head if len(text) <= longest else f"{head}... ({len(text)} characters)"
 
 
 def storable_text(text: str) -> str:
@@ -190,26 +209,26 @@ def name(text: object, of: str) -> str:
     return text
 
 
-def printable(text: object, of: str, wanted: str) -> str:
+def plain(text: object, of: str, wanted: str) -> str:
     """
-    A text that is not empty and has no control character.
+    A text that is not empty, and printable.
 
     Raises:
         UsageError: It is not *wanted*.
     """
-    if not isinstance(text, str) or not text or UNPRINTABLE.search(text) or storable_text(text) != text:
+    if not isinstance(text, str) or not text or not text.isprintable():
         raise UsageError(f"{of} is {shown(text)}; it must be {wanted}.")
     return text
 
 
-def printable_or_empty(text: object, of: str) -> str:
+def plain_or_empty(text: object, of: str) -> str:
     """
-    A text without control characters.
+    A text that is printable.
 
     Raises:
         UsageError: It is none.
     """
-    return "" if text == "" else printable(text, of, "a text without control characters")
+    return "" if text == "" else plain(text, of, "a text without control characters")
 
 
 def collection(path: object, of: str) -> str:

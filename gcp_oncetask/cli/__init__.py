@@ -8,14 +8,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep, values
 from gcp_oncetask.cli import explain, indexes, registry, show
-from gcp_oncetask.cli.show import printable
 from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.tasks.data import KIND
+from gcp_oncetask.values import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,24 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = requirements.checked(None, chosen.needs, also=chosen.also)
         return int(chosen.run(Locker(config=config), chosen))
     except UsageError as error:
-        _complain(str(error))
+        _complain(error)
         # A file that is damaged is no wrong use of the command.
         return 1 if chosen.run is indexes.write and not isinstance(error, ConfigError) else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
-        _complain(f"{error}{hint}")
+        _complain(error, hint)
         return 1
     except OncetaskError as error:
-        _complain(str(error))
+        _complain(error)
         return 1
 
 
-def _complain(text: str) -> None:
-    print("\n".join(printable(line) for line in f"gcp_oncetask: {text}".split("\n")), file=sys.stderr)
+def _complain(error: OncetaskError, hint: str = "") -> None:
+    # Only errors that tell several problems have lines of their own; no other text may break its line.
+    lines = str(error).split("\n") if "problems" in error.facts else [str(error)]
+    print("\n".join(map(printable, [f"gcp_oncetask: {lines[0]}", *lines[1:]])) + hint, file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """
+    Complains of arguments in text that no terminal obeys.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="python -m gcp_oncetask",
         description="Look after locked documents. Configured by the environment (ONCE_TASK_ENV, GOOGLE_CLOUD_PROJECT, ...).",
     )

@@ -11,6 +11,7 @@ from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence import Recurrence, cron, explain
 from gcp_oncetask.tasks.recurrence.zones import read_time
+from gcp_oncetask.values import printable
 
 
 def add_to(commands: Any) -> None:
@@ -42,7 +43,7 @@ def run(chosen: argparse.Namespace) -> int:
         Exit code 0.
     """
     after = SystemClock().now() if chosen.after is None else read_time(chosen.after, "after")
-    print("\n".join(explain(_recurrence(chosen), chosen.n, after)))
+    print("\n".join(map(printable, explain(_recurrence(chosen), chosen.n, after))))
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.indexes import definition, merged, to_text
 from gcp_oncetask.locker import Locker
+from gcp_oncetask.values import printable
 
 FILE = "firestore.indexes.json"
 
@@ -47,10 +48,10 @@ def write(locker: Locker, chosen: argparse.Namespace) -> int:
         before = chosen.file.read_text() if chosen.file.exists() else None
         text = to_text(merged({} if before is None else json.loads(before), wanted))
         if text == before:
-            print(f"{chosen.file}: up to date")
+            print(printable(f"{chosen.file}: up to date"))
             return 0
         chosen.file.write_text(text)
     except (OSError, ValueError, UsageError) as error:
         raise UsageError(f"{chosen.file} can't be brought up to date: {error}") from None
-    print(f"{chosen.file}: written; deploy it with: firebase deploy --only firestore:indexes")
+    print(printable(f"{chosen.file}: written; deploy it with: firebase deploy --only firestore:indexes"))
     return 0

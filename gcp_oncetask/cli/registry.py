@@ -10,10 +10,10 @@ import sys
 from typing import Any
 
 from gcp_oncetask import requirements, words
-from gcp_oncetask.cli.show import printable
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.store.registry import Registered
+from gcp_oncetask.values import printable
 
 
 def add_to(commands: Any) -> None:

@@ -21,6 +21,8 @@ from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.store.codec import decode, salvage
 from gcp_oncetask.stored import record_of
+from gcp_oncetask.urls import without_data
+from gcp_oncetask.values import printable
 
 _PRIVATE = frozenset({"params", "headers", "result", "result_json"})
 JSON_HELP = (
@@ -62,6 +64,8 @@ def _readable(locker: Locker, path: str) -> list[str]:
     """
     document = locker.engine.store.document(path)
     found = {} if document is None else salvage(document)[0]
+    if isinstance(found.get("url"), str):
+        found["url"] = without_data(found["url"])
     shown = sorted(name for name in found if name not in _PRIVATE)
     return [f"{'document:':<13}{path}", *(f"{STORED_NAMES[name] + ':':<13} {found[name]}" for name in shown)]
 
@@ -109,15 +113,6 @@ def _plain(value: Any) -> Any:
             return str(value)
 
 
-def printable(text: str) -> str:
-    """
-    *text* without what a terminal would obey: control characters, line breaks and marks of direction are escaped.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def described(record: Record, lock: Lock) -> list[str]:
     """
     A lock in lines for a person; params, result and payload left out.
@@ -135,7 +130,7 @@ def described(record: Record, lock: Lock) -> list[str]:
         ("lease ends", _lease_end(lock)),
         ("waits until", _time(lock.wait_until)),
         ("due", lock.due),
-        ("target", lock.url),
+        ("target", None if lock.url is None else without_data(lock.url)),
         ("queue", lock.queue),
         ("dispatches", lock.dispatches),
         ("holder", _holder(lock)),

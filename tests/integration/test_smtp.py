@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import socket
@@ -10,6 +11,7 @@ import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
@@ -138,7 +140,7 @@ def test_smtp_text_beyond_ascii_arrives(make_sink):
     assert mail.recipients == ("ann@example.com",)
     assert mail.message["Bcc"] is None
     assert mail.message["Subject"] == subject_of(alert, "[shop]")
-    assert "Aufträge/日本 Bcc: eve" in mail.message["Subject"]
+    assert r"Aufträge/日本\r\nBcc: eve" in mail.message["Subject"]
     assert mail.message.get_content().replace("\r\n", "\n") == body_of(alert)
 
 
@@ -315,6 +317,34 @@ def test_smtp_all_recipients_refused_is_an_error(scripted):
     server = scripted({"RCPT": "550 no such user"})
     with pytest.raises(AlertError, match=r"all recipients \(ann@example.com: 550 no such user; bob@.*ALERT_TO"):
         channel(f"smtp://127.0.0.1:{server.port}", to=("ann@example.com", "bob@example.com")).send(ALERT)
+
+
+@pytest.mark.parametrize(
+    "said", ["{password}", "{plain}", "{login}", "{quoted}", "bad {plain} and {password}\x1b[2J\u202e"]
+)
+def test_smtp_server_that_repeats_the_login_tells_nobody(scripted, caplog, said):
+    """The password, in each form in which it is sent, is in no error, traceback or log line; nor is what a terminal obeys."""
+    password = "gehe 'im/\\%"
+    plain = base64.b64encode(f"\0ann@example.com\0{password}".encode()).decode()
+    login = base64.b64encode(password.encode()).decode()
+    text = said.format(password=password, plain=plain, login=login, quoted=quote(password, safe=""))
+    url = f"smtp://ann%40example.com:{quote(password, safe='')}@127.0.0.1"
+    for answers in ({"AUTH": f"535 {text}"}, {"RCPT": f"550 {text}"}, {"MAIL": f"550 {text}"}, {"DATA": f"550 {text}"}):
+        server = scripted({"EHLO": "250-hello\r\n250 AUTH PLAIN", "AUTH": "235 come in", **answers})
+        with pytest.raises(AlertError) as caught:
+            channel(f"{url}:{server.port}").send(ALERT)
+        told = "".join(traceback.format_exception(caught.value)) + str(caught.value.facts)
+        assert not [form for form in (password, plain, login, quote(password, safe="")) if form in told]
+        assert "***" in told
+        assert str(caught.value).isprintable()
+    refusal = {b"rcpt to:<bob@example.com>": f"550 {text}"}
+    server = scripted({"EHLO": "250-hello\r\n250 AUTH PLAIN", "AUTH": "235 come in", **refusal})
+    channel(f"{url}:{server.port}", to=("ann@example.com", "bob@example.com")).send(
+        replace(ALERT, document="o\n\x1b[2J")
+    )
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.isprintable()
+    assert not [form for form in (password, plain, login) if form in line]
 
 
 def test_smtp_unknown_host_is_an_error():

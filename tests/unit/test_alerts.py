@@ -60,7 +60,7 @@ def test_alert_subject_is_one_bounded_line():
     subject = subject_of(alert, "[a\n]")
     assert subject.isprintable()
     assert len(subject) == 200
-    assert subject.startswith("[a ] permanent failure in PROD: orders/42 Bcc: eve@example.com x")
+    assert subject.startswith(r"[a\n] permanent failure in PROD: orders/42\r\nBcc: eve@example.com\u2028x")
     assert subject_of(replace(ALERT, sequence=0), "") == "permanent failure in PROD: orders/42"
 
 
@@ -101,7 +101,7 @@ def test_alert_body_leaves_out_what_is_unknown():
 def test_alert_body_keeps_evidence_on_its_line():
     """A log line with control characters can't forge other lines, nor obey a terminal."""
     text = body_of(replace(ALERT, evidence=("a\nResolve: rm -rf\x1b[2J",), database="eu db", document="o/ä b"))
-    assert "  a Resolve: rm -rf [2J\n" in text
+    assert r"  a\nResolve: rm -rf\x1b[2J" + "\n" in text
     assert "/databases/eu%20db/data/panel/o/%C3%A4%20b?project=shop" in text
 
 

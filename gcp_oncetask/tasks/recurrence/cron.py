@@ -11,9 +11,9 @@ from typing import Final, Unpack
 from gcp_oncetask import values, words
 from gcp_oncetask.errors import RecurrenceError, UsageError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
-from gcp_oncetask.tasks.recurrence.texts import short, within
+from gcp_oncetask.tasks.recurrence.texts import within
 from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
-from gcp_oncetask.values import Duration
+from gcp_oncetask.values import Duration, shown
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""
@@ -53,16 +53,16 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
         RecurrenceError: The line can't be read, has more than 10,000 characters, or never fires.
     """
     if not isinstance(expression, str):
-        raise RecurrenceError(f"The cron line is {short(expression)}; it is a text like '30 2 * * *'.", field="cron")
+        raise RecurrenceError(f"The cron line is {shown(expression)}; it is a text like '30 2 * * *'.", field="cron")
     line = within(expression, "cron").strip()
     if line.startswith("@") and line.lower() not in _MACROS:
         hint = words.hint(line.lower(), _MACROS)
-        raise RecurrenceError(f"The cron line {short(line)} is none of {', '.join(_MACROS)}.{hint}", field="cron")
+        raise RecurrenceError(f"The cron line {shown(line)} is none of {', '.join(_MACROS)}.{hint}", field="cron")
     texts = _MACROS.get(line.lower(), line).upper().split()
     if len(texts) != len(_FIELDS):
         names = ", ".join(name for name, _, _ in _FIELDS)
         raise RecurrenceError(
-            f"The cron line {short(expression)} has {len(texts)} fields; it needs five: {names}.", field="cron"
+            f"The cron line {shown(expression)} has {len(texts)} fields; it needs five: {names}.", field="cron"
         )
     minutes, hours, days, months, weekdays = (
         _field(text, *spec, expression) for text, spec in zip(texts, _FIELDS, strict=True)
@@ -90,7 +90,7 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
         if error.field != "rrule":
             raise
         raise RecurrenceError(
-            f"The cron line {short(expression)} never fires: its fields exclude each other, or exdates leave nothing of it.",
+            f"The cron line {shown(expression)} never fires: its fields exclude each other, or exdates leave nothing of it.",
             field="cron",
         ) from None
 
@@ -114,7 +114,7 @@ def every(interval: Duration, *, start: datetime | None = None, **options: Unpac
         seconds, rest = 0, timedelta(0)
     if rest or not 1 <= seconds <= MAX_INTERVAL:
         raise RecurrenceError(
-            f"interval is {values.shown(interval)}; it must be whole seconds, from 1 to {MAX_INTERVAL}.",
+            f"interval is {shown(interval)}; it must be whole seconds, from 1 to {MAX_INTERVAL}.",
             field="interval",
         )
     rule = f"FREQ=SECONDLY;INTERVAL={seconds}"
@@ -154,7 +154,7 @@ def _field(text: str, name: str, low: int, high: int, expression: str) -> list[i
 def _bad(expression: str, item: str, name: str, low: int, high: int, more: str) -> RecurrenceError:
     names = {"month": ", JAN to DEC", "day of week": " (0 and 7 are Sunday), SUN to SAT"}.get(name, "")
     return RecurrenceError(
-        f"The cron line {short(expression)} has {short(item)} as {name}; it takes {low} to {high}{names}, *, lists (1,2), "
+        f"The cron line {shown(expression)} has {shown(item)} as {name}; it takes {low} to {high}{names}, *, lists (1,2), "
         f"ranges (1-5) and steps (*/5).{more}",
         field="cron",
     )

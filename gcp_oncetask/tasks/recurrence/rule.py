@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gcp_oncetask.errors import RecurrenceError
-from gcp_oncetask.tasks.recurrence.texts import short, within
+from gcp_oncetask.tasks.recurrence.texts import within
+from gcp_oncetask.values import shown
 
 FREQUENCIES: Final = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -120,7 +121,7 @@ def parse(text: str) -> tuple[Rule, ...]:
 def _rule(line: str) -> Rule:
     upper = line.upper()
     if upper.startswith(("DTSTART", "EXDATE", "RDATE", "EXRULE")):
-        name = short(re.split("[:;=]", upper, maxsplit=1)[0], quoted=False)
+        name = shown(re.split("[:;=]", upper, maxsplit=1)[0], quoted=False)
         raise _bad(
             f"rrule holds a line {name}; it takes rules only: give dtstart=, exdates=, rdates= and tz= for the rest."
         )
@@ -130,14 +131,14 @@ def _rule(line: str) -> Rule:
         if name == "DTSTART":
             raise _bad("rrule has a part DTSTART; give the start as dtstart=.")
         if name not in _PARTS:
-            raise _bad(f"rrule has a part {short(name)}; the parts of a rule are {', '.join(_PARTS)}.")
+            raise _bad(f"rrule has a part {shown(name)}; the parts of a rule are {', '.join(_PARTS)}.")
         if not equals or not value:
             raise _bad(f"{name} in rrule has no value.")
         if name in parts:
             raise _bad(f"rrule has {name} twice; a part may stand there once.")
         parts[name] = value
     if parts.get("FREQ") not in FREQUENCIES:
-        raise _bad(f"rrule {short(line)} needs FREQ= with one of {', '.join(FREQUENCIES)}.")
+        raise _bad(f"rrule {shown(line)} needs FREQ= with one of {', '.join(FREQUENCIES)}.")
     rule = Rule(
         freq=parts["FREQ"],
         interval=_number("INTERVAL", parts.get("INTERVAL", "1"), 1, MAX_INTERVAL),
@@ -177,7 +178,7 @@ def _only(rule: Rule) -> Rule:
 def _number(name: str, text: str, low: int, high: int) -> int:
     if re.fullmatch(r"\d{1,12}", text, re.ASCII) and low <= int(text) <= high:
         return int(text)
-    raise _bad(f"{name}={short(text, quoted=False)} in rrule must be a whole number from {low} to {high}.")
+    raise _bad(f"{name}={shown(text, quoted=False)} in rrule must be a whole number from {low} to {high}.")
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
@@ -185,7 +186,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     found = set()
     for item in text.split(","):
         if not re.fullmatch(r"[+-]?\d{1,3}", item, re.ASCII):
-            raise _bad(f"{name} in rrule has {short(item)}; it is a list of whole numbers, like {low},{high}.")
+            raise _bad(f"{name} in rrule has {shown(item)}; it is a list of whole numbers, like {low},{high}.")
         number = int(item)
         if not low <= (abs(number) if signed else number) <= high:
             either = f", or from -{high} to -{low} counted from the end" if signed else ""
@@ -200,7 +201,7 @@ def _days(text: str) -> tuple[tuple[int, int], ...]:
         match = _DAY.fullmatch(item)
         if not match or (match[1] and not 1 <= abs(int(match[1])) <= 53):
             raise _bad(
-                f"BYDAY in rrule has {short(item)}; it is a list of {', '.join(WEEKDAYS)}, with a number before like -1FR."
+                f"BYDAY in rrule has {shown(item)}; it is a list of {', '.join(WEEKDAYS)}, with a number before like -1FR."
             )
         found.add((int(match[1] or 0), WEEKDAYS.index(match[2])))
     return tuple(sorted(found))
@@ -208,7 +209,7 @@ def _days(text: str) -> tuple[tuple[int, int], ...]:
 
 def _weekday(text: str) -> int:
     if text not in WEEKDAYS:
-        raise _bad(f"WKST={short(text, quoted=False)} in rrule must be one of {', '.join(WEEKDAYS)}.")
+        raise _bad(f"WKST={shown(text, quoted=False)} in rrule must be one of {', '.join(WEEKDAYS)}.")
     return WEEKDAYS.index(text)
 
 
@@ -219,7 +220,7 @@ def _until(text: str) -> datetime:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise _bad(
-            f"UNTIL={short(text, quoted=False)} in rrule must be an instant in UTC, like 20261231T225959Z: the rule has a time "
+            f"UNTIL={shown(text, quoted=False)} in rrule must be an instant in UTC, like 20261231T225959Z: the rule has a time "
             "zone or is in UTC."
         ) from None
 

@@ -1,5 +1,5 @@
 """
-Texts that people hand over, as error messages show them: bounded, however long they are.
+Texts that people hand over: bounded.
 """
 
 from __future__ import annotations
@@ -10,22 +10,6 @@ from gcp_oncetask.errors import RecurrenceError
 
 MAX_TEXT: Final = 10_000
 """Characters of a rule or a cron line."""
-
-_SHOWN: Final = 80
-
-
-def short(text: object, *, quoted: bool = True) -> str:
-    """
-    *text* on one line; of a long one its beginning and its length.
-    """
-    try:
-        text = text if isinstance(text, str) else repr(text)
-    except ValueError:
-        text = "a number of thousands of digits"
-    shown = repr(text[:_SHOWN])
-    if not quoted:
-        shown = shown[1:-1]
-    return shown if len(text) <= _SHOWN else f"{shown}... ({len(text)} characters)"
 
 
 def within(text: str, field: str) -> str:

@@ -15,7 +15,6 @@ from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import parse
 from gcp_oncetask.tasks.recurrence.schedule import Schedule
-from gcp_oncetask.tasks.recurrence.texts import short
 from gcp_oncetask.tasks.recurrence.zones import (
     Candidate,
     at_instant,
@@ -109,13 +108,13 @@ class Recurrence:
         words.check("overlap", self.overlap, get_args(Overlap), RecurrenceError, field="overlap")
         if type(self.misfire_limit) is not int or not 1 <= self.misfire_limit <= MAX_MISFIRE_LIMIT:
             raise RecurrenceError(
-                f"misfire_limit is {short(self.misfire_limit, quoted=False)}; "
+                f"misfire_limit is {shown(self.misfire_limit, quoted=False)}; "
                 f"it is a number of runs from 1 to {MAX_MISFIRE_LIMIT}.",
                 field="misfire_limit",
             )
         if self.first() is None:
             raise RecurrenceError(
-                f"rrule {short(self.rrule)} never fires from {short(self.dtstart, quoted=False)} on: its parts exclude each "
+                f"rrule {shown(self.rrule)} never fires from {shown(self.dtstart, quoted=False)} on: its parts exclude each "
                 "other, it ends before it starts, or exdates leave nothing of it.",
                 field="rrule",
             )
@@ -130,7 +129,7 @@ class Recurrence:
             return zone_named(str(self.tz))
         if start.utcoffset() is None:
             raise RecurrenceError(
-                f"dtstart is {short(self.dtstart)}, a local time without a zone; give tz= (like Europe/Berlin), or Z for UTC.",
+                f"dtstart is {shown(self.dtstart)}, a local time without a zone; give tz= (like Europe/Berlin), or Z for UTC.",
                 field="dtstart",
             )
         return offset_of(start)
@@ -157,7 +156,7 @@ class Recurrence:
                 return place(time, self.zone)
             return at_instant(time.astimezone(UTC), self.zone)
         except OverflowError:
-            raise RecurrenceError(f"{field} is {short(text)}, beyond the calendar.", field=field) from None
+            raise RecurrenceError(f"{field} is {shown(text)}, beyond the calendar.", field=field) from None
 
     def first(self, at_or_after: datetime | None = None) -> datetime | None:
         """

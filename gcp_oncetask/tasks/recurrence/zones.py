@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from gcp_oncetask import words
 from gcp_oncetask.errors import RecurrenceError
-from gcp_oncetask.tasks.recurrence.texts import short
 from gcp_oncetask.values import shown
 
 LOOK_AHEAD: Final = 3
@@ -68,7 +67,7 @@ def zone_named(name: str) -> tzinfo:
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
         # A name of a hundred characters is like none.
         raise RecurrenceError(
-            f"tz is {short(name)}, which is no zone of the IANA database; use a name like Europe/Berlin."
+            f"tz is {shown(name)}, which is no zone of the IANA database; use a name like Europe/Berlin."
             f"{words.hint(str(name)[:100], _zones())}",
             field="tz",
         ) from None
@@ -129,7 +128,7 @@ def read_time(text: str, field: str) -> datetime:
         return datetime.fromisoformat(text.strip().upper()).replace(microsecond=0)
     except (ValueError, AttributeError):
         raise RecurrenceError(
-            f"{field} is {short(text)}; it must be a date with a time, like 20260131T090000, 2026-01-31T09:00:00 (local, with "
+            f"{field} is {shown(text)}; it must be a date with a time, like 20260131T090000, 2026-01-31T09:00:00 (local, with "
             "tz=) or 20260131T090000Z (UTC).",
             field=field,
         ) from None
