@@ -18,8 +18,8 @@ Verify = Literal["token", "platform", "off"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "debug", "info", "warning", "error", "critical"]
 
 
-def _var(name: str, help_: str, default: Any) -> Any:
-    return field(default=default, metadata={"env": name, "help": help_})
+def _var(name: str, help_: str, default: Any, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"env": name, "help": help_})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class Config:
     Everything that differs between deployments.
 
     Durations are seconds. What a field that is None means is found out when it is needed, or is an error that says what to
-    set: when a web server, a worker or a command starts, else at the first call.
+    set: when a web server, a worker or a command starts, else at the first call. ``repr()`` leaves out the mail server's URL,
+    which has its password.
 
     Raises:
         ConfigError: Values are malformed, or contradict each other; the message names all of them.
@@ -78,6 +79,7 @@ class Config:
         "ONCETASK_SMTP_URL",
         "smtp://user:password@host:587 (STARTTLS if offered), smtps://..., smtp+starttls:// (required)",
         None,
+        secret=True,
     )
     dispatch_deadline: float = _var(
         "ONCETASK_DISPATCH_DEADLINE_SECONDS", "how long Cloud Tasks waits for an answer, 15 to 1800", 600.0

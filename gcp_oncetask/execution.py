@@ -33,6 +33,7 @@ from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.settling import Ended, delivered, failure, lost, settle
 from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted
+from gcp_oncetask.told import text_of
 from gcp_oncetask.verdicts import Verdict
 
 _CONTESTS: Final = 5
@@ -508,6 +509,7 @@ def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
         run.engine,
         attempt.snapshot,
         f"{attempt.sequence}-{attempt.token}-raised",
-        f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: {error}",
+        f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: "
+        f"{text_of(error, words=run.engine.config.log_contents)}",
     )
     return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}", attempt.context)

@@ -26,6 +26,7 @@ from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Result
 from gcp_oncetask.round_trip import loss, unwritable
 from gcp_oncetask.store.json_data import result as result_of
+from gcp_oncetask.told import problems
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -322,7 +323,7 @@ def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
         if lost is None:
             return made
         # By alias, without computed fields, Json fields as text.
-        other = result_of(adapter.dump_python(given, mode="json", by_alias=True, round_trip=True))
+        other = result_of(adapter.dump_python(given, mode="json", by_alias=True, round_trip=True, warnings=False))
         return other if other.lost is None and _lost(adapter, given, other) is None else Result(lost=lost)
     except ValidationError:
         # JSON data of a strict type, or it does not fit.
@@ -354,5 +355,4 @@ def _typed(adapter: TypeAdapter[Any] | None, stored: Any, name: str) -> Any:
     try:
         return adapter.validate_json(json.dumps(stored))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()[:5])
-        raise UsageError(f"{name}: its result does not fit result=: {problems}.") from None
+        raise UsageError(f"{name}: its result does not fit result=: {problems(error)}.") from None

@@ -22,6 +22,7 @@ from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.told import said_by, text_of
 from gcp_oncetask.verdicts import Continue
 
 OnUnknown = Literal["takeover", "quarantine"]
@@ -159,7 +160,7 @@ def unfit(written: str | None, model: type[BaseModel], read: Callable[[], object
     try:
         read()
     except Exception as error:  # noqa: BLE001 - validators are code of the user's
-        text = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        text = text_of(error) if isinstance(error, UsageError) else said_by(error)
         return f"another version of this program has written it, and this one can't read it: {text}"
     return None
 

@@ -19,8 +19,12 @@ from gcp_oncetask.clock import Clock
 from gcp_oncetask.delivery import instant_of
 from gcp_oncetask.documents import task_name
 from gcp_oncetask.record import Lock
+from gcp_oncetask.told import Harmless, text_of
+from gcp_oncetask.values import printable
 
 _LOGGER: Final = logging.getLogger("gcp_oncetask")
+for _each in (_LOGGER, logging.getLogger("gcp_oncetask.alerts")):
+    _each.addFilter(Harmless())
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MAX_DEPTH: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
@@ -107,9 +111,9 @@ class LogContext:
             exc_info: As ``logging`` takes it.
         """
         if _LOGGER.isEnabledFor(level):
-            shown = [self.without(each) if isinstance(each, BaseException) else each for each in args]
+            shown = [self.without(text_of(each)) if isinstance(each, BaseException) else each for each in args]
             fields = {"oncetask": self.fields}
-            _LOGGER.log(level, "%s: " + message, self, *shown, exc_info=exc_info, extra=fields, stacklevel=2)  # noqa: G003 - a constant
+            _LOGGER.log(level, "%s: " + message, str(self), *shown, exc_info=exc_info, extra=fields, stacklevel=2)  # noqa: G003 - a constant
 
     @property
     def fields(self) -> dict[str, str]:
@@ -297,6 +301,7 @@ class ContextFilter(logging.Filter):
             "key",
         ):
             value = None if context is None else getattr(context, name)
+            value = printable(value) if isinstance(value, str) else value
             setattr(record, f"oncetask_{name}", "" if value is None else value)
         return True
 

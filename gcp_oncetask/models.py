@@ -21,6 +21,7 @@ from gcp_oncetask.store.codec import Value, as_loaded, decode, encode
 from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
+from gcp_oncetask.told import harmless, problems
 
 M = TypeVar("M", bound="LockedModel")
 MaybeNone: TypeAlias = Any
@@ -142,10 +143,10 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         """
         What is stored besides the lock: by alias, without the parts of the path.
         """
-        usual = self.model_dump(by_alias=True, exclude=self.__parts__)
+        usual = self.model_dump(by_alias=True, exclude=self.__parts__, warnings=False)
         if not self.__other_form__:
             return usual
-        read = self.model_dump(by_alias=True, exclude=self.__parts__, round_trip=True)
+        read = self.model_dump(by_alias=True, exclude=self.__parts__, round_trip=True, warnings=False)
         return read if self.model_config.get("extra") == "forbid" else usual | read
 
 
@@ -226,8 +227,7 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
     try:
         entity = model.model_validate(data | parts)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems}.") from error
+        raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems(error)}.") from harmless(error)
     _bind(entity, Binding(snapshot, {key: _kept(value) for key, value in entity.stored().items()}, fields))
     return entity
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from gcp_oncetask.told import places, text_of
+
 _WHOLE: Final = "(the whole)"
 _ABSENT: Final = object()
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -75,10 +77,9 @@ def unreadable(error: Exception) -> Loss:
     The loss of a stored form that its own model refuses with *error*.
     """
     if not isinstance(error, ValidationError):
-        return Loss(_WHOLE, f"validators fail on what is stored of it ({type(error).__name__}: {error})", INVERSE)
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    at = ".".join(map(str, first["loc"])) or _WHOLE
-    return Loss(at, f"its own model refuses what is stored of it ({first['msg']})", INVERSE)
+        return Loss(_WHOLE, f"validators fail on what is stored of it ({type(error).__name__})", INVERSE)
+    at, why = places(error)[0]
+    return Loss(at, f"its own model refuses what is stored of it ({why})", INVERSE)
 
 
 def unwritable(given: BaseModel, error: Exception) -> Loss | None:
@@ -92,7 +93,9 @@ def unwritable(given: BaseModel, error: Exception) -> Loss | None:
         hint = 'Let its model have model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64").'
         return Loss(at, "its bytes are not UTF-8", hint)
     return Loss(
-        at, f"it is no JSON data ({cause})", "Declare it as JSON data, or give it a serializer and a validator."
+        at,
+        f"it is no JSON data ({text_of(cause)})",
+        "Declare it as JSON data, or give it a serializer and a validator.",
     )
 
 

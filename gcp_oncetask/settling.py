@@ -29,7 +29,7 @@ from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
-from gcp_oncetask.values import storable_text
+from gcp_oncetask.told import said_by, text_of
 from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze, Verdict
 
 
@@ -60,18 +60,7 @@ def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) ->
     The verdict of the retry policy on an attempt that raised.
     """
     telemetry.raised(attempt, error)
-    return _by_policy(engine, job, attempt, error, said_by(error))
-
-
-def said_by(error: BaseException) -> str:
-    """
-    Type and text of *error*, as text that can be stored: what a user's exception says of itself may fail as well.
-    """
-    try:
-        text = str(error)
-    except Exception as unprintable:  # noqa: BLE001 - code of the user's
-        text = f"(its text could not be made: {type(unprintable).__name__})"
-    return storable_text(f"{type(error).__name__}: {text}")
+    return _by_policy(engine, job, attempt, error, said_by(error, words=engine.config.log_contents))
 
 
 def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str) -> Verdict:
@@ -124,7 +113,7 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
     """
     try:
         if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(engine, job, attempt, value, storable_text(str(value)))
+            value = _by_policy(engine, job, attempt, value, text_of(value, words=engine.config.log_contents))
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
             raise UsageError(
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
@@ -161,10 +150,10 @@ def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
         case Retry():
             wait = engine.wait_until(value.after)
             by_queue = value.after is None
-            text = storable_text(str(value))
+            text = text_of(value, words=engine.config.log_contents)
             return Settlement(kind=Kind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
         case Fail():
-            return Settlement(kind=Kind.FAIL, nonce=nonce, message=storable_text(str(value)))
+            return Settlement(kind=Kind.FAIL, nonce=nonce, message=text_of(value, words=engine.config.log_contents))
         case Snooze():
             return Settlement(kind=Kind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
         case Continue():

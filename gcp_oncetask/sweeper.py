@@ -25,6 +25,7 @@ from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.rounds import Round
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
+from gcp_oncetask.told import said_by
 from gcp_oncetask.unclaimed import Unclaimed
 
 BATCH = 50
@@ -165,7 +166,7 @@ def _alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
 def _upset(engine: Engine, swept: Swept, snapshot: Snapshot, error: Exception) -> None:
     swept.damaged += 1
     engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=error)
-    trouble = f"{type(error).__name__}: {error}"
+    trouble = said_by(error)
     document = snapshot.document
     assert document is not None
     what = f"{snapshot.path}: sweeping it failed, so its record is held to be damaged: {trouble[:200]}."

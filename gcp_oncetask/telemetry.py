@@ -38,6 +38,7 @@ from gcp_oncetask.logs import LogContext
 from gcp_oncetask.record import SERVER_TIME, Lock
 from gcp_oncetask.store.codec import get_timestamp
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.told import harmless, said_by
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram
@@ -436,9 +437,9 @@ def _let_go(token: Any) -> None:
 def _fail(span: Span, error: BaseException) -> None:
     from opentelemetry.trace import Status, StatusCode
 
-    span.record_exception(error)
+    span.record_exception(harmless(error))
     span.set_attribute("error.type", type(error).__qualname__)
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    span.set_status(Status(StatusCode.ERROR, said_by(error)))
 
 
 _fail_of: Final = _harmless(_fail)

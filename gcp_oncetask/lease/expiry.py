@@ -16,6 +16,7 @@ from gcp_oncetask.lease.attention import ORDER, Reason
 from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, expires_at, timeout_at
 from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
 from gcp_oncetask.retry import delay_of
+from gcp_oncetask.urls import without_data
 
 _LOGGED: Final = (
     "There is no handler for it, another version has written its payload, or it needs a newer release: the lines of the "
@@ -167,7 +168,9 @@ def redispatch(lock: Lock, at: Moment) -> Put:
     again = lock.but(dispatches=lock.dispatches + 1)
     if attention.is_stuck(lock, at):
         known = f"it was dispatched {lock.dispatches} times and not claimed"
-        again = needs_person(again, Reason.STUCK, f"{known}: is {lock.url} served, by this version?", at)
+        again = needs_person(
+            again, Reason.STUCK, f"{known}: is {without_data(lock.url or '')} served, by this version?", at
+        )
     return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
 
 

@@ -206,7 +206,7 @@ def _field(value: BaseModel, name: str, depth: int) -> str:
     try:
         return _form(held, depth)
     except _UnknownTypeError:
-        dumped = value.model_dump(include={name})
+        dumped = value.model_dump(include={name}, warnings=False)
         if name not in dumped or dumped[name] is held:
             raise
         return _tagged("dumped", [text_form(_name_of(type(held))), _form(dumped[name], depth)])

@@ -27,6 +27,7 @@ from gcp_oncetask.renewal import Renewals, renewal_interval
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.retiring import ending
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.told import said_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _note(engine: Engine, holding: Holding, error: Exception) -> None:
     """
     Record that the function raised; what it raised goes on whatever becomes of that.
     """
-    nonce, message = engine.clock.nonce(), f"{type(error).__name__}: {error}"
+    nonce, message = engine.clock.nonce(), said_by(error, words=engine.config.log_contents)
 
     def rule(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
         return named.give_up(lock, fence, message, nonce, at)

@@ -38,6 +38,7 @@ from gcp_oncetask.record import (
     Status,
 )
 from gcp_oncetask.store import forms
+from gcp_oncetask.told import text_of
 from gcp_oncetask.values import LATEST
 
 Value: TypeAlias = Any
@@ -175,7 +176,7 @@ def _jsonable(value: Any) -> Any:
     try:
         return to_jsonable_python(value)
     except Exception as error:  # noqa: BLE001 - whatever a user's type raises
-        raise UsageError(f"Firestore can't hold {type(value).__name__} values: {error}") from None
+        raise UsageError(f"Firestore can't hold {type(value).__name__} values: {text_of(error)}") from None
 
 
 def _put_failure(target: Value, failure: Failure) -> None:

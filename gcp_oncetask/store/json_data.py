@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.ordered import in_order
 from gcp_oncetask.record import Result
+from gcp_oncetask.told import said_by, text_of
 
 MAX_RESULT: Final = 65_536
 """Bytes of a stored result or of stored parameters, as JSON."""
@@ -111,14 +112,14 @@ def _plain(value: Any) -> Any:
         return None
     try:
         if isinstance(value, BaseModel):
-            return in_order(value, value.model_dump(mode="json"), by_alias=False)
+            return in_order(value, value.model_dump(mode="json", warnings=False), by_alias=False)
         return in_order(value, to_jsonable_python(value))
     except UnicodeError:
         # Half a surrogate pair: JSON can say it, by an escape.
         return _as_it_is(value)
     except Exception as error:  # noqa: BLE001 - a serializer of user code raises anything
         raise _CannotHoldError(
-            f"a {type(value).__name__} is no JSON data ({type(error).__name__}: {error}). Use JSON data or a pydantic model."
+            f"a {type(value).__name__} is no JSON data ({said_by(error)}). Use JSON data or a pydantic model."
         ) from None
 
 
@@ -126,14 +127,14 @@ def _as_it_is(value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError, RecursionError) as error:
-        raise _CannotHoldError(f"a {type(value).__name__} is no JSON data ({error}).") from None
+        raise _CannotHoldError(f"a {type(value).__name__} is no JSON data ({text_of(error)}).") from None
 
 
 def _bounded(plain: Any) -> str:
     try:
         text = json.dumps(plain, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise _CannotHoldError(f"it is no JSON data ({error}).") from None
+        raise _CannotHoldError(f"it is no JSON data ({text_of(error)}).") from None
     if len(text) > MAX_RESULT:
         raise _CannotHoldError(
             f"it has {len(text)} bytes as JSON; at most {MAX_RESULT} are kept. Store it elsewhere and keep its name."

@@ -97,10 +97,11 @@ def create_many(
         done += len(batch)
         if progress is not None:
             progress(done, len(chosen))
-    return CreatedMany(tuple(_item(drafts, outcome, index, counts) for index in range(len(drafts))))
+    return CreatedMany(tuple(_item(engine, drafts, outcome, index, counts) for index in range(len(drafts))))
 
 
 def _item(
+    engine: Engine,
     drafts: Sequence[Draft],
     outcome: dict[int, Created | OncetaskError],
     index: int,
@@ -115,7 +116,7 @@ def _item(
         return Created(made.name.id, created=False, dispatched=False)
     found = creation.drafts_differ(made, other)
     if found and made.kind.on_conflict == "raise":
-        return creation.conflict(made, made.name.path, found)
+        return creation.conflict(engine, made, made.name.path, found)
     return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 
 

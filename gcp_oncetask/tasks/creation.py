@@ -341,12 +341,20 @@ def another(found: Sequence[str]) -> str:
     )
 
 
-def conflict(made: Draft, path: str, found: list[str]) -> TaskConflictError:
+def without_values(found: Sequence[str]) -> list[str]:
     """
-    The error for an id that exists with another payload or schedule.
+    The differences *found* as names of fields alone: without leave no part of a payload gets into a log or an alert.
     """
+    return [each.partition(": ")[0] for each in found]
+
+
+def conflict(engine: Engine, made: Draft, path: str, found: list[str]) -> TaskConflictError:
+    """
+    The error for an id that exists with another payload or schedule; its ``differences`` have the values.
+    """
+    shown = found if engine.config.log_contents else without_values(found)
     return TaskConflictError(
-        f"A {made.name.kind!r} task {made.name.id!r} exists with {another(found)} ({'; '.join(found)}). Nothing was written; "
+        f"A {made.name.kind!r} task {made.name.id!r} exists with {another(found)} ({'; '.join(shown)}). Nothing was written; "
         "give it another task_id(), or let its kind keep or replace (on_conflict=).",
         document=path,
         differences=found,

@@ -20,6 +20,7 @@ from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.ordered import in_order
 from gcp_oncetask.tasks import payloads
+from gcp_oncetask.told import harmless, problems
 from gcp_oncetask.values import Duration
 
 if TYPE_CHECKING:
@@ -212,8 +213,9 @@ class TaskData(BaseModel, metaclass=TaskMeta):
         try:
             return payloads.load(cls, payload)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'data'}: {e['msg']}" for e in error.errors()[:5])
-            raise UsageError(f"The payload of {path} does not fit {cls.__name__}: {problems}.") from error
+            raise UsageError(f"The payload of {path} does not fit {cls.__name__}: {problems(error)}.") from harmless(
+                error
+            )
 
 
 def named(kind: object) -> str:

@@ -199,14 +199,13 @@ class TaskManager(StoredTasks):
             return Created(made.name.id, created=False, dispatched=False, refused=True)
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
-            raise creation.conflict(made, stored.path, found)
+            raise creation.conflict(self.locker.engine, made, stored.path, found)
         if found:
             self._say("task.kept", stored, "it exists with {}, which was kept: {}", found)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 
     def _say(self, event: str, stored: Snapshot, sentence: str, found: Sequence[str]) -> None:
-        # Without leave no part of a payload gets into a log: the names of the fields only.
-        shown = found if self.locker.config.log_contents else [each.partition(": ")[0] for each in found]
+        shown = found if self.locker.config.log_contents else creation.without_values(found)
         message = sentence.format(creation.another(found), "; ".join(shown))
         self.locker.engine.decided(event, functools.partial(self.locker.engine.about, stored), message)
 
