@@ -26,7 +26,7 @@ def _like(pattern: str, wanted: str) -> Check:
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise UsageError(f"{name} is {urls.shown_unless_url(value)}; it must be {wanted}.")
+            raise UsageError(f"{name} is {values.shown(value)}; it must be {wanted}.")
 
     return check
 

@@ -84,11 +84,14 @@ def text_of(error: BaseException, *, words: bool = False) -> str:
     """
     if isinstance(error, ValidationError):
         return storable_text(f"{error.title}: {problems(error, words=words)}")
+    return storable_text(_without_values(_own_text(error), error, words=words))
+
+
+def _own_text(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception as unprintable:  # noqa: BLE001 - code of the user's
         return f"(its text could not be made: {type(unprintable).__name__})"
-    return storable_text(_without_values(text, error, words=words))
 
 
 def _without_values(text: str, error: BaseException, *, words: bool = False) -> str:
@@ -117,7 +120,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     """
     seen: dict[int, BaseException] = {}
     left: list[BaseException | None] = [error]
-    while left and len(seen) < _LONGEST_CHAIN:
+    while left:
         each = left.pop()
         if each is None or id(each) in seen:
             continue
@@ -133,8 +136,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def harmless(error: BaseException) -> BaseException:
     """
-    *error* for a traceback. One in whose chain pydantic quotes values is replaced by a likeness of the same name and
-    traceback, which says what ``text_of`` says.
+    *error* for a traceback. One in whose chain pydantic quotes values, or a text has what a terminal obeys, is replaced by a
+    likeness of the same name and traceback, which says what ``text_of`` says, in printable lines.
     """
     return _likeness(error, {})
 
@@ -142,12 +145,15 @@ def harmless(error: BaseException) -> BaseException:
 def _likeness(error: BaseException, made: dict[int, BaseException]) -> BaseException:
     if id(error) in made:
         return made[id(error)]
-    if len(made) > _LONGEST_CHAIN or not any(isinstance(each, _Quoting) for each in _chain(error)):
+    if not any(isinstance(each, _Quoting) or _is_odd(_own_text(each)) for each in _chain(error)):
         return error
     like = made[id(error)] = _like(error, made)
     like.__traceback__ = error.__traceback__
     for note in getattr(error, "__notes__", ()):
-        like.add_note(_without_values(str(note), error))
+        like.add_note(_printable_lines(_without_values(str(note), error)))
+    if isinstance(error, _Quoting) or len(made) > _LONGEST_CHAIN:
+        # What a validator or a serializer raised says what it was given; and there is an end to what anybody reads.
+        return like
     if error.__cause__ is not None:
         like.__cause__ = _likeness(error.__cause__, made)
     elif error.__context__ is not None and not error.__suppress_context__:
@@ -159,14 +165,23 @@ def _likeness(error: BaseException, made: dict[int, BaseException]) -> BaseExcep
 _Quoting: Final = (ValidationError, PydanticSerializationError)
 
 
+def _is_odd(text: str) -> bool:
+    return not (text.isprintable() or text.translate({9: None, 10: None}).isprintable())
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.replace("\t", "    ").split("\n"))
+
+
 def _like(error: BaseException, made: dict[int, BaseException]) -> BaseException:
     if isinstance(error, ValidationError):
         return _without_input(error)
     if isinstance(error, BaseExceptionGroup):
         return BaseExceptionGroup(
-            _without_values(error.message, error), [_likeness(each, made) for each in error.exceptions]
+            _printable_lines(_without_values(error.message, error)),
+            [_likeness(each, made) for each in error.exceptions],
         )
-    kind, text = type(error), text_of(error)
+    kind, text = type(error), _printable_lines(text_of(error))
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__str__": lambda _: text}
     like: BaseException = type(kind.__name__, (Exception,), names)()
     return like

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.values import shown, storable_text
+from gcp_oncetask.values import shown, storable_text, without_secrets
 
 MAX_URL: Final = 2020
 """Characters of a URL, percent-encoded: Cloud Tasks takes 2,083, and sequence and dispatch are added to it."""
@@ -219,7 +219,7 @@ def mail_address(text: object, of: str) -> tuple[str, str]:
                     f"{of} has a name of more than {MAX_ENCODED_NAME} bytes ({MAX_NAME} in ASCII): shorten it."
                 )
             return name.strip(), f"{local}@{ascii_}"
-    raise UsageError(f"{of} is {shown_unless_url(text)}, which is no mail address; oncall@example.com is.")
+    raise UsageError(f"{of} is {shown(text)}, which is no mail address; oncall@example.com is.")
 
 
 def _ascii_domain(domain: str) -> str | None:
@@ -232,22 +232,9 @@ def _ascii_domain(domain: str) -> str | None:
 
 def hidden(text: object) -> str:
     """
-    What may be a URL, for a sentence, without what may be a secret: a user and a password, and what stands behind the path.
+    What may be a URL, for a sentence, without what may be a secret.
     """
-    if not isinstance(text, str):
-        return shown(text)
-    plain, *more = re.split(r"[?#]", text, maxsplit=1)
-    if "@" in "".join(more):
-        # Of a password, or of the data behind the path: that can't be told.
-        return shown("***")
-    return shown(f"***{plain[plain.rindex('@') :]}" if "@" in plain else plain) + (" (and more)" if more else "")
-
-
-def shown_unless_url(value: object) -> str:
-    """
-    *value* for a sentence; of what was meant to be a URL, and stands in another place, as ``hidden``.
-    """
-    return hidden(value) if isinstance(value, str) and "://" in value else shown(value)
+    return shown(without_secrets(text) if isinstance(text, str) else text)
 
 
 def without_data(url: str) -> str:

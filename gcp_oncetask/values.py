@@ -168,7 +168,7 @@ def printable(text: str) -> str:
 
 def shown(value: object, longest: int = 100, *, quoted: bool = True) -> str:
     """
-    *value* for a sentence: printable; of a long one its beginning and its length.
+    *value* for a sentence: printable; of a long one its beginning and its length, of a URL no secrets.
 
     Args:
         value: What somebody has handed over.
@@ -179,9 +179,21 @@ def shown(value: object, longest: int = 100, *, quoted: bool = True) -> str:
         text = value if isinstance(value, str) else repr(value)
     except ValueError:
         text = "a number of thousands of digits"
+    text = without_secrets(text) if "://" in text else text
     head = text[:longest]
     head = repr(head) if isinstance(value, str) and quoted else printable(head)
     return head if len(text) <= longest else f"{head}... ({len(text)} characters)"
+
+
+def without_secrets(url: str) -> str:
+    """
+    What may be a URL without what may be a secret: its user and password, and what stands behind the path.
+    """
+    plain, *more = re.split(r"[?#]", url, maxsplit=1)
+    if "@" in "".join(more):
+        # Of a password, or of the data behind the path: that can't be told.
+        return "***"
+    return (f"***{plain[plain.rindex('@') :]}" if "@" in plain else plain) + ("?***" if more else "")
 
 
 def storable_text(text: str) -> str:

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable
 
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.values import shown
 
 
 def hint(word: object, known: Iterable[str]) -> str:
@@ -28,7 +29,7 @@ def wrong(name: str, value: object, allowed: Iterable[str]) -> str | None:
     if isinstance(value, str) and value in known:
         return None
     *most, last = map(repr, known)
-    return f"{name} is {value!r}; it must be {', '.join(most)} or {last}.{hint(value, known)}"
+    return f"{name} is {shown(value)}; it must be {', '.join(most)} or {last}.{hint(value, known)}"
 
 
 def check(

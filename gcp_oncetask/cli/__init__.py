@@ -136,9 +136,9 @@ def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
         swept = sweep(locker, collections=tuple(chosen.collection), limit=chosen.limit)
     except StoreError as error:
         if "swept" in error.facts:
-            print(error.swept)
+            print(printable(str(error.swept)))
         raise
-    print(swept)
+    print(printable(str(swept)))
     return 1 if swept.failed or swept.damaged or swept.newer else 0
 
 
