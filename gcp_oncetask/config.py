@@ -100,7 +100,9 @@ class Config:
         "ONCETASK_LOG_INTERVAL_SECONDS", "a process asks Cloud Logging at most once in this time", 10.0
     )
     log_contents: bool = _var(
-        "ONCETASK_LOG_CONTENTS", "whether saved fields, results and params may appear in logs", False
+        "ONCETASK_LOG_CONTENTS",
+        "whether saved fields, results and params may appear in logs, and words of validators in errors",
+        False,
     )
     log_level: LogLevel = _var("ONCETASK_LOG_LEVEL", "level at which decisions are logged", "INFO")
     alert_retry: float = _var(

@@ -215,11 +215,11 @@ def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sor
 
 
 def _command(settings: Mapping[str, str], *arguments: str) -> str:
-    where = " ".join(f"{name}={_quoted(value)}" for name, value in settings.items())
-    return f"{where} python -m gcp_oncetask {' '.join(map(_quoted, arguments))}"
+    where = " ".join(f"{name}={for_shell(value)}" for name, value in settings.items())
+    return f"{where} python -m gcp_oncetask {' '.join(map(for_shell, arguments))}"
 
 
-def _quoted(text: str) -> str:
+def for_shell(text: str) -> str:
     """
     *text* as a word for a shell, printable: what is not is written as bash, zsh and POSIX of 2024 read it.
     """

@@ -41,8 +41,14 @@ def _each(check: Check) -> Check:
             raise UsageError(
                 f"{name} is {values.shown(value)}; it must be a tuple of texts (comma-separated, as a variable)."
             )
+        wrong: list[str] = []
         for one in value:
-            check(one, name)
+            try:
+                check(one, name)
+            except UsageError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise UsageError(" ".join(wrong))
 
     return check_all
 

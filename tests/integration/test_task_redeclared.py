@@ -431,7 +431,8 @@ def test_two_schedules_for_one_id_in_one_call(service: Service, declared: Any) -
     first, second = service.manager.create_tasks([Said(), Said()])
     assert first
     assert isinstance(second, TaskConflictError)
-    assert "another schedule (recurrence.rrule: " in str(second)
+    assert "another schedule (recurrence.rrule)" in str(second)
+    assert any("->" in each for each in second.differences)
 
 
 def test_unique_kinds_replace_what_they_do_not_refuse(service: Service, declared: Any) -> None:

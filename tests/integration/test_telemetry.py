@@ -43,6 +43,7 @@ from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Killed, Order
+from tests.support.quoting import CANARY, misfit
 
 URL = "https://tasks.test"
 ROOT = Path(__file__).parents[2]
@@ -394,6 +395,20 @@ def test_handler_that_raises_after_settling_is_an_error(oncetask_cloud, shop, se
     [ran] = seen.consumers()
     assert outcomes([ran]) == ["settled"]
     assert (ran.status.status_code, ran.attributes["error.type"]) == (StatusCode.ERROR, "ValueError")
+
+
+def test_span_quotes_no_value_of_a_payload(oncetask_cloud, shop, seen):
+    """The exception that is recorded has the place of what does not fit, and not the value that pydantic quotes."""
+
+    def act(order, attempt):
+        raise RuntimeError("the API said no") from misfit("a validator after")
+
+    shop.on_charge = act
+    shop.locker.schedule(Order(id="1", amount=1), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    told = "".join(span.to_json() for span in seen.exporter.get_finished_spans())
+    assert "a validator refuses it" in told
+    assert CANARY not in told
 
 
 def test_schedule_that_fails_is_an_error(oncetask_cloud, shop, seen):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,6 +11,7 @@ import pytest
 
 from gcp_oncetask.alerts import Alert, LogChannel, body_of, subject_of
 from gcp_oncetask.config import Config
+from gcp_oncetask.courier import for_shell
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.record import Event, Failure
@@ -161,6 +164,16 @@ def test_alert_bad_addresses_are_refused(address):
     if address:
         with pytest.raises(ConfigError, match="ONCETASK_ALERT_FROM"):
             channel(sender=address)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_alert_commands_name_the_document_whatever_it_is_called():
+    """Its path is a printable word, which a shell takes for the path."""
+    paths = ["orders/42", "o/a b", "o/it's \\ $HOME `x`", "o/x\x1b[2J\n\u202eü'\\7f", "o/\x85", "o/\n"]
+    words = [for_shell(path) for path in paths]
+    said = subprocess.run(["bash", "-c", f"printf '%s\\0' {' '.join(words)}"], capture_output=True, check=True).stdout
+    assert said.decode().split("\0")[:-1] == paths
+    assert all(word.isprintable() for word in words)
 
 
 def test_alert_needs_recipient_and_sender():
