@@ -24,7 +24,6 @@ _PLAIN_TYPES: Final = frozenset(get_args(core_schema.ErrorType)) - {
     "bytes_invalid_encoding",
     "datetime_object_invalid",
     "get_attribute_error",
-    "import_error",
     "iteration_error",
     "json_invalid",
     "mapping_type",
