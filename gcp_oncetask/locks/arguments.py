@@ -92,7 +92,9 @@ class Calls:
         try:
             return canonical(list(value) if type(value) is tuple else value)
         except NotCanonicalError as error:
-            raise UsageError(f"{self.name}: its key= or payload= returned {value!r:.100}: {error}.") from None
+            raise UsageError(
+                f"{self.name}: its key= or payload= returned a value of {type(value).__name__} that is no key: {error}."
+            ) from None
 
 
 def digest(text: str) -> str:
