@@ -284,7 +284,9 @@ class Engine:
         absolute = self.url(url)
         trouble = trouble_with_url(absolute)
         if trouble is not None:
-            raise UsageError(f"No delivery can go to the URL {urls.hidden(absolute)}: {trouble}. Hand data on in params=.")
+            raise UsageError(
+                f"No delivery can go to the URL {urls.hidden(absolute)}: {trouble}. Hand data on in params=."
+            )
         name = self.queue_name(queue)
         if not present:
             self.check_target(absolute, name, headers)

@@ -56,7 +56,7 @@ _RESERVED_HEADERS: Final = frozenset(
 """Set by Cloud Tasks or by the library, about one connection, or who calls."""
 _RESERVED_PREFIXES: Final = ("x-cloudtasks-", "x-google-", "x-appengine-", "x-goog-authenticated-user-", "x-goog-iap-")
 _AUDIENCE: Final = re.compile(r"[!-+\--~]+")
-_LOCAL: Final = re.compile(r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_LOOPBACK: Final = re.compile(r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
 _PORTS: Final = {"http": "80", "https": "443"}
 
 
@@ -148,7 +148,7 @@ def allowed(text: object, of: str) -> tuple[str, str]:
         raise UsageError(f"{of} is {hidden(text)}; its audience must be printable ASCII without spaces and commas.")
     known = origin_of(given)
     assert known is not None
-    if known.startswith("http://") and not _LOCAL.fullmatch(known):
+    if known.startswith("http://") and not _LOOPBACK.fullmatch(known):
         raise UsageError(f"{of} is {hidden(text)}; http:// is for this machine alone, since deliveries carry a token.")
     return known, audience or given.rstrip("/")
 

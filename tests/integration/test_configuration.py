@@ -293,6 +293,8 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         (["resolve", "orders/1", "run"], {PROJECT, ACCOUNT}),
         (["indexes", "write", "--file", os.devnull], set()),
         (["explain", "0 9 * * *"], set()),
+        (["collections", "list"], {PROJECT}),
+        (["targets", "list"], {PROJECT}),
     ],
 )
 def test_command_says_at_once_what_is_missing_and_wrong(
@@ -318,7 +320,7 @@ def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> No
     """
     with pytest.raises(SystemExit):
         main(["--help"])
-    listed = set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))
+    listed = set(re.findall(r"^    ([a-z]+)(?: |$)", capsys.readouterr().out, re.MULTILINE))
     marks: Any = test_command_says_at_once_what_is_missing_and_wrong.pytestmark  # type: ignore[attr-defined]  # pytest's own
 
     assert listed == {row[0][0] for row in marks[0].args[1]}
