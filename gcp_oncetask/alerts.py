@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from gcp_oncetask.logs import Ours
 from gcp_oncetask.record import Event, Failure
 from gcp_oncetask.urls import without_data
 from gcp_oncetask.values import printable, storable_text
@@ -190,4 +191,4 @@ class LogChannel:
         }
         tried = f", attempt {alert.attempt}" if alert.attempt else ""
         text = f"{subject_of(alert, '')}{tried}: {printable(alert.reason)} Resolve: {' | '.join(map(printable, alert.commands))}"
-        LOGGER.error("%s", text, extra={"oncetask": fields})
+        LOGGER.error("%s", text, extra={"oncetask": Ours(fields)})

@@ -11,13 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.delivery import instant
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.evidence import CRASH_TEXTS, EVENTS, WORKER_TEXTS, Holder, Line
+from gcp_oncetask.evidence import (
+    CRASH_TEXTS,
+    EVENTS,
+    RUN_TYPES,
+    WORKER_LINES,
+    Holder,
+    Line,
+    Origin,
+    has_ended,
+    origin,
+)
 from gcp_oncetask.statuses import Fate, Service, fate_of
 
 MAX_FILTER: Final = 20_000
@@ -30,6 +41,18 @@ _REQUEST_LEAD: Final = timedelta(minutes=6)
 _FRESH: Final = 10.0
 """Seconds that an answer is good for."""
 _INFO: Final = 200
+_RUN: Final = "run.googleapis.com%2F"
+_OWN: Final = ("oncetask", "stdout", f"{_RUN}stdout")
+_LOGS: Final = {
+    "oncetask": "oncetask",
+    "stdout": "stdout",
+    f"{_RUN}stdout": "stdout",
+    f"{_RUN}stderr": "stderr",
+    f"{_RUN}requests": "requests",
+    f"{_RUN}varlog%2Fsystem": "system",
+}
+"""What a line calls the logs that matter, by their ids; outside Cloud Run ``stdout`` is what collectors call it."""
+_NAMES: Final = ("service_name", "worker_pool_name", "job_name")
 _SEVERITIES: Final = {
     0: "DEFAULT",
     100: "DEBUG",
@@ -43,18 +66,23 @@ _SEVERITIES: Final = {
 }
 
 
-class Remembered(list[Line]):
+_Asked = TypeVar("_Asked")
+
+
+class Found(list[Line]):
     """
-    Lines that the log has shown before: what is not among them was not there then.
+    Lines that the log has shown.
 
     Args:
-        found: The lines.
-        age: Seconds since the log was asked.
+        lines: Them.
+        age: Seconds since the log was asked: what is not among them was not there then.
+        trouble: Why only the holders' own lines are among them; None: those of the platform are, too.
     """
 
-    def __init__(self, found: Iterable[Line], age: float) -> None:
-        super().__init__(found)
+    def __init__(self, lines: Iterable[Line], age: float = 0.0, trouble: RequestLogError | None = None) -> None:
+        super().__init__(lines)
         self.age = age
+        self.trouble = trouble
 
 
 class RequestLog(Protocol):
@@ -64,7 +92,8 @@ class RequestLog(Protocol):
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         """
-        Log lines about *holders*, with one query; as ``Remembered`` if they are those of an earlier one.
+        Log lines about *holders*: all of their own, or none; as ``Found`` if they are of an earlier query, or those of the
+        platform could not be read.
 
         Raises:
             RequestLogError: The log was unreachable or refused, or its budget is used up: nothing is known.
@@ -79,22 +108,45 @@ class RequestLog(Protocol):
         """
 
 
-def filter_for(project: str, holders: Sequence[Holder]) -> str:
+def own_filter(project: str, holders: Sequence[Holder]) -> str:
     """
-    The filter that finds own lines, request logs and crash lines of *holders*, with an explicit bound in time.
+    The filter that finds the own lines of *holders*, and few others: a nonce is of one attempt.
     """
     granted = min(holder.granted_at for holder in holders)
-    logs = f"projects/{project}/logs/run.googleapis.com%2F"
+    logs = _either(f"projects/{project}/logs/{name}" for name in _OWN)
     # The user's own lines within an attempt name the holder too; there may be thousands of them.
-    own = f"jsonPayload.oncetask.event={_either(EVENTS)} AND timestamp>={_instant(granted - _LEAD)}"
-    wanted = [f"(jsonPayload.oncetask.holder={_either(holder.nonce for holder in holders)} AND {own})"]
-    traces = [f"projects/{project}/traces/{holder.trace}" for holder in holders if holder.trace]
-    if traces:
-        wanted.append(f"(logName={_quoted(logs + 'requests')} AND trace={_either(traces)})")
-    names = _either([f"{logs}varlog%2Fsystem", f"{logs}stderr"])
-    texts = _either([*CRASH_TEXTS, *WORKER_TEXTS])
-    wanted.append(f"(logName={names} AND textPayload:{texts} AND timestamp>={_instant(granted - _LEAD)})")
-    return f"timestamp>={_instant(granted - _REQUEST_LEAD)} AND ({' OR '.join(wanted)})"
+    return (
+        f"logName={logs} AND timestamp>={_instant(granted - _LEAD)} AND jsonPayload.oncetask.event={_either(EVENTS)} AND "
+        f"jsonPayload.oncetask.holder={_either(holder.nonce for holder in holders)}"
+    )
+
+
+def platform_filter(project: str, asked: Sequence[tuple[Holder, Origin | None]]) -> str:
+    """
+    The filter that finds what the platform and the web server say: of the request that a holder got its lease by, if it had
+    one, and of the instance that it runs on, if that is known.
+    """
+    granted = min(holder.granted_at for holder, _ in asked)
+    logs = f"projects/{project}/logs/{_RUN}"
+    wanted = []
+    traced = [
+        f"(trace={_quoted(f'projects/{project}/traces/{holder.trace}')} AND timestamp<={_instant(holder.granted_at)})"
+        for holder, _ in asked
+        if holder.trace
+    ]
+    if traced:
+        wanted.append(f"(logName={_quoted(logs + 'requests')} AND ({' OR '.join(traced)}))")
+    instances = sorted({place.instance for _, place in asked if place is not None})
+    if instances:
+        system = f"(logName={_quoted(f'{logs}varlog%2Fsystem')} AND textPayload:{_either(CRASH_TEXTS)})"
+        worker = f"(logName={_quoted(f'{logs}stderr')} AND textPayload=~{_quoted(WORKER_LINES)})"
+        wanted.append(
+            f"(labels.instanceId={_either(instances)} AND timestamp>={_instant(granted - _LEAD)} AND ({system} OR {worker}))"
+        )
+    return (
+        f"timestamp>={_instant(granted - _REQUEST_LEAD)} AND resource.type={_either(RUN_TYPES)} AND "
+        f"({' OR '.join(wanted)})"
+    )
 
 
 def _either(texts: Iterable[str]) -> str:
@@ -121,15 +173,16 @@ class _Process:
     client: Any = None
     asked: Mark | None = None
     calls: deque[Mark] = field(default_factory=deque)
-    known: tuple[Mark, frozenset[Holder], list[Line]] | None = None
+    known: tuple[Mark, frozenset[Holder], Found] | None = None
 
 
 class CloudRequestLog:
     """
     Cloud Logging, asked rarely.
 
-    ``entries.list`` allows 60 calls a minute for the whole project, so a process asks at most once per *interval*, and
-    makes at most *per_minute* calls a minute, further pages included; what it has just learnt of the same holders is
+    ``entries.list`` allows 60 calls a minute for the whole project, so a process asks at most once per *interval*, with one
+    call or, where the holders' own lines don't tell how they ended, two; and makes at most *per_minute* calls a minute, further
+    pages included; what it has just learnt of the same holders is
     answered from memory. Nothing is opened before the first use.
 
     Args:
@@ -173,17 +226,34 @@ class CloudRequestLog:
                 learnt, about, found = process.known
                 age = elapsed(learnt, now)
                 if wanted <= about and age < min(self._interval, _FRESH):
-                    return Remembered(found, age)
+                    return Found(found, age, found.trouble)
             if process.asked is not None and elapsed(process.asked, now) < self._interval:
                 raise _over_budget(f"it was asked less than {self._interval:g} s ago")
             process.asked = now
-        found = []
-        project = self._project()
-        for batch in batches(project, holders):
-            found.extend(self._list(process, project, filter_for(project, batch)))
+        found = self._ask(process, holders)
         with process.mutex:
             process.known = (now, wanted, found)
-        return list(found)
+        return Found(found, trouble=found.trouble)
+
+    def _ask(self, process: _Process, holders: Sequence[Holder]) -> Found:
+        """
+        First for the holders' own lines, which nobody else's can hide; then for what is said of those that have not told
+        how they ended.
+        """
+        project = self._project()
+        found = Found([])
+        for part in batches(partial(own_filter, project), holders):
+            found.extend(self._list(process, project, own_filter(project, part)))
+        silent = [(holder, origin(holder, found)) for holder in holders if not has_ended(holder, found)]
+        asked = [(holder, place) for holder, place in silent if holder.trace or place is not None]
+        try:
+            said: list[Line] = []
+            for those in batches(partial(platform_filter, project), asked) if asked else ():
+                said.extend(self._list(process, project, platform_filter(project, those)))
+            found.extend(said)
+        except RequestLogError as error:
+            found.trouble = error
+        return found
 
     def _list(self, process: _Process, project: str, wanted: str) -> list[Line]:
         found: list[Line] = []
@@ -275,14 +345,14 @@ def _over_budget(why: str) -> RequestLogError:
     return RequestLogError(f"The budget for reading Cloud Logging is used up: {why}. Ask again later.", budget=True)
 
 
-def batches(project: str, holders: Sequence[Holder]) -> list[Sequence[Holder]]:
+def batches(filter_of: Callable[[Sequence[_Asked]], str], asked: Sequence[_Asked]) -> list[Sequence[_Asked]]:
     """
-    *holders* in as few parts as keep each filter within the service's limit.
+    *asked* in as few parts as keep the filter of each within the service's limit.
     """
-    if len(holders) == 1 or len(filter_for(project, holders)) <= MAX_FILTER:
-        return [holders]
-    half = len(holders) // 2
-    return [*batches(project, holders[:half]), *batches(project, holders[half:])]
+    if len(asked) == 1 or len(filter_of(asked)) <= MAX_FILTER:
+        return [asked]
+    half = len(asked) // 2
+    return [*batches(filter_of, asked[:half]), *batches(filter_of, asked[half:])]
 
 
 def line_of(entry: Any) -> Line:
@@ -293,14 +363,17 @@ def line_of(entry: Any) -> Line:
 
     payload = MessageToDict(entry.json_payload) if entry.HasField("json_payload") else {}
     http = entry.http_request if entry.HasField("http_request") else None
-    name = entry.log_name.rsplit("/", 1)[-1].removeprefix("run.googleapis.com%2F")
+    name = entry.log_name.partition("/logs/")[2]
+    kind, labels = entry.resource.type, entry.resource.labels
+    named = next((labels[label] for label in _NAMES if label in labels), "")
     return Line(
         at=entry.timestamp.ToDatetime(tzinfo=UTC),
-        log="system" if name == "varlog%2Fsystem" else name,
+        log=_LOGS.get(name, f"other {name}"),
         severity=_SEVERITIES.get(entry.severity, "DEFAULT"),
         text=entry.text_payload or str(payload.get("message", "")),
         payload=payload,
         trace=entry.trace.rsplit("/", 1)[-1] or None,
+        resource=f"{kind} {named} {labels.get('revision_name', '')}" if kind in RUN_TYPES else "",
         instance=entry.labels.get("instanceId") or None,
         status=None if http is None else http.status or None,
         url=None if http is None else http.request_url or None,

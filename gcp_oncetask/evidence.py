@@ -1,6 +1,9 @@
 """
 Pure: log lines -> verdict on the holder of an expired lease. No line is "unknown", never "not done".
 
+Users' words stand in the same logs, so a line counts by its origin: the holder's own by log and nonce; the platform's by log,
+resource and instance, with the whole text in its form; the web server's the same, with the pids of the holder and of its parent.
+
 A line may become visible a log grace after it was written, and lines come in any order. So a verdict that rests on a line
 that is not there is given only a log grace after the last instant at which the holder could have written it.
 """
@@ -25,27 +28,42 @@ EVENTS: Final = ("started", "returned", "settled", "never-started")
 UNUSED: Final = "unused"
 """Outcome of a claim that was never used. Older releases name none, and say "never-started" of attempts whose last commit was
 lost as well."""
+RUN_TYPES: Final = ("cloud_run_revision", "cloud_run_worker_pool", "cloud_run_job")
+"""Resources whose instances, and their ends, the platform logs."""
+OWN_LOGS: Final = ("stdout", "oncetask")
+"""Where the lines of an attempt stand: written by its process, or through the API."""
 CRASH_TEXTS: Final = (
     "Container called exit(",
-    "Container terminated on signal",
-    "Memory limit of",
-    "container instance was found to be using too much memory",
+    "Container terminated on signal ",
+    "Memory limit of ",
+    "While handling this request, the container instance was found to be using too much memory",
+    "Uncaught signal: ",
 )
-"""What the platform says of an instance that is gone."""
+"""How the platform's lines about the end of an instance or a process begin."""
 _CRASH: Final = re.compile(
-    r"Container called exit\(|Container terminated on signal|Memory limit of .* exceeded|"
-    r"container instance was found to be using too much memory"
+    r"Container called exit\(\d+\)\.|Container terminated on signal \d+\.|"
+    r"Memory limit of [\d.]+ ?\w+ exceeded with [\d.]+ ?\w+ used\..*|"
+    r"While handling this request, the container instance was found to be using too much memory and was terminated\..*|"
+    r"Uncaught signal: \d+, pid=(\d+), .*",
+    re.ASCII,
 )
-WORKER_TEXTS: Final = ("Worker (pid:", "WORKER TIMEOUT (pid:", "Uncaught signal:")
-"""What gunicorn, or the sandbox, says of one process."""
+WORKER_LINES: Final = "^.[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} .[0-9]{4}. .[0-9]+. .[A-Z]+. (WORKER TIMEOUT|Worker) "
+"""How gunicorn's lines begin that may tell of the end of a worker; an RE2 expression without a backslash."""
 _WORKER: Final = re.compile(
-    r"Worker \(pid:(\d+)\) (?:was sent|exited|was terminated)|WORKER TIMEOUT \(pid:(\d+)\)|"
-    r"Uncaught signal: \d+, pid=(\d+)"
+    r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\] \[(?P<by>\d+)\] \[[A-Z]+\] "
+    r"(?:WORKER TIMEOUT \(pid:(\d+)\)|Worker \(pid:(\d+)\) exited with code \d+\.?|"
+    r"Worker \(pid:(\d+)\) was sent (?:SIG\w+|signal \d+)!(?: Perhaps out of memory\?)?|"
+    r"Worker with pid (\d+) was terminated due to signal \d+)",
+    re.ASCII,
 )
+_STAMPED: Final = timedelta(seconds=60)
+"""A line of gunicorn's says when it was written; one that is older than its entry by more than this is somebody's quotation."""
 _SLACK: Final = timedelta(seconds=5)
 """The platform's clock may be this far behind the server's."""
 _STILL_RUNNING: Final = frozenset({None, 0, 499, 504})
 """Statuses of a request that was given up from outside: its code isn't told and goes on."""
+_TURNED_AWAY: Final = frozenset({401, 403})
+"""Statuses of callers that may not deliver: never of a holder."""
 _NEVER_STARTED: Final = "Its claim was never used: no code of the task was run."
 _RUNNING_SINCE: Final = "It renewed its lease after that: its code may still be running."
 
@@ -57,11 +75,12 @@ class Line:
 
     Attributes:
         at: Its timestamp; of a request log entry, when the request began.
-        log: ``stdout``, ``stderr``, ``requests``, ``system`` or another name.
+        log: ``stdout``, ``stderr``, ``requests``, ``system`` of the platform; ``oncetask`` is ours; else ``other ...``.
         severity: Name of the severity.
         text: Text payload, or the message.
         payload: JSON payload.
         trace: Trace id.
+        resource: What the entry is filed under, if that is one of ``RUN_TYPES``: type, name and revision; else empty.
         instance: The platform's label of the instance.
         status: HTTP status (request log).
         url: URL with query (request log).
@@ -75,6 +94,7 @@ class Line:
     text: str
     payload: dict[str, Any]
     trace: str | None
+    resource: str
     instance: str | None
     status: int | None
     url: str | None
@@ -93,7 +113,6 @@ class Holder:
         token: Its fencing token.
         nonce: Recognises its lines.
         trace: Trace id of its request; None: it had none.
-        instance: The platform's label of its instance; None: its lines tell.
         granted_at: When it got the lease, by the server's clock.
         renewed_at: When it last renewed it: it was alive then. None: as ``granted_at``.
         expired_at: When the lease ended. None: as ``granted_at``.
@@ -104,7 +123,6 @@ class Holder:
     token: int
     nonce: str
     trace: str | None
-    instance: str | None
     granted_at: datetime
     renewed_at: datetime | None = None
     expired_at: datetime | None = None
@@ -122,6 +140,23 @@ class Holder:
         When its lease ended: it writes no end line after that. Later, if it was renewed beyond its run limit.
         """
         return max(self.alive_at, self.expired_at or self.granted_at)
+
+
+class Origin(NamedTuple):
+    """
+    Where a holder runs, by its own word.
+
+    Attributes:
+        resource: As ``Line.resource``.
+        instance: The platform's label of the instance.
+        pid: Id of its process.
+        parent: Id of the process that made that one: the web server's first. None: an older release has not told.
+    """
+
+    resource: str
+    instance: str
+    pid: int
+    parent: int | None
 
 
 class Finding(StrEnum):
@@ -173,8 +208,7 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
         The first that applies of: its own end line, its own word that it never started, a crash of its process, the end
         of its request, nothing. Whatever rests on a line that is not there is unknown until that line has had its time.
     """
-    own = sorted((line for line in lines if _is_own(holder, line)), key=lambda line: line.at)
-    by_event = {event: [line for line in own if _event(line) == event] for event in EVENTS}
+    by_event = _own(holder, lines)
     returned = by_event["returned"]
     settlement = _settlement(returned[-1].payload["oncetask"].get("settlement")) if returned else None
     if settlement is not None:
@@ -184,6 +218,32 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
         return Verdict(found.finding, found.reason, None, found.evidence)
     reason = f"{found.reason} Lines of its own may still come, until {instant(found.over + log_grace)}."
     return Verdict(Finding.UNKNOWN, reason, None, found.evidence)
+
+
+def has_ended(holder: Holder, lines: Sequence[Line]) -> bool:
+    """
+    Whether the holder's own *lines* say how it ended: what the platform says of it makes no difference then.
+    """
+    by_event = _own(holder, lines)
+    return bool(by_event["returned"] or by_event["settled"] or (by_event["never-started"] and not by_event["started"]))
+
+
+def origin(holder: Holder, lines: Sequence[Line]) -> Origin | None:
+    """
+    Where the holder runs, by its own *lines*; None: they don't tell, or one of them is a copy from elsewhere.
+    """
+    found = {
+        (line.resource, line.instance, _number(own.get("pid")), _number(own.get("parent")))
+        for line in _own(holder, lines)["started"]
+        if (own := line.payload["oncetask"])
+    }
+    resource, instance, pid, parent = found.pop() if len(found) == 1 else ("", None, None, None)
+    return Origin(resource, instance, pid, parent) if resource and instance and pid is not None else None
+
+
+def _own(holder: Holder, lines: Sequence[Line]) -> dict[str, list[Line]]:
+    own = sorted((line for line in lines if _is_own(holder, line)), key=lambda line: line.at)
+    return {event: [line for line in own if _event(line) == event] for event in EVENTS}
 
 
 class _Found(NamedTuple):
@@ -217,13 +277,13 @@ def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequen
             over = min(max(unused[-1].at, holder.granted_at), holder.lease_end)
         return _Found(Finding.NEVER_STARTED, _NEVER_STARTED, _shown(unused), over)
     # 2. Its process, then its request.
-    instance = next((line.instance for line in started if line.instance), holder.instance)
-    crash = _crash(holder, started, instance, lines)
+    place = origin(holder, started)
+    crash = None if place is None else _crash(holder, place, started, lines)
     if crash is not None:
         evidence = _shown([*started, crash])
         over = _over(holder, crash.at, surely=True)
         return _Found(Finding.DIED, f"Its process ended: {crash.text[:200]}", evidence, over)
-    requests = [line for line in lines if _is_request(holder, instance, line)]
+    requests = [line for line in lines if _is_request(holder, place, line)]
     if requests:
         return _by_request(holder, requests, started)
     # 3. Nothing.
@@ -273,37 +333,56 @@ def _over(holder: Holder, at: datetime, *, surely: bool) -> datetime:
     return at if surely and at >= holder.alive_at else max(at, holder.lease_end)
 
 
-def _crash(holder: Holder, started: Sequence[Line], instance: str | None, lines: Sequence[Line]) -> Line | None:
+def _crash(holder: Holder, place: Origin, started: Sequence[Line], lines: Sequence[Line]) -> Line | None:
     """
     The first line that tells of the end of the holder's process; never one from before it started, or from before it last
     renewed its lease: an instance, and a pid on it, may be used again.
     """
-    if instance is None:
-        return None
-    since = max((line.at for line in started), default=holder.granted_at)
-    since = max(since, holder.alive_at - _SLACK)
-    pids = {_number(line.payload["oncetask"].get("pid")) for line in started} - {None}
+    since = max(*(line.at for line in started), holder.alive_at - _SLACK)
     for line in sorted(lines, key=lambda line: line.at):
-        if line.instance != instance or line.at < since:
-            continue
-        if line.log == "system" and _CRASH.search(line.text):
-            return line
-        worker = _WORKER.search(line.text) if line.log in ("stderr", "system") else None
-        if worker is not None and int(next(filter(None, worker.groups()))) in pids:
-            return line
+        # A JSON line has its words from the program.
+        if line.at >= since and not line.payload and (line.resource, line.instance) == place[:2]:
+            text = line.text.rstrip()
+            if line.log == "system" and _tells_of_crash(place, text):
+                return line
+            if line.log == "stderr" and _tells_of_worker(place, text, line.at):
+                return line
     return None
 
 
-def _is_request(holder: Holder, instance: str | None, line: Line) -> bool:
+def _tells_of_crash(place: Origin, text: str) -> bool:
+    said = _CRASH.fullmatch(text)
+    return said is not None and said[1] in (None, str(place.pid))
+
+
+def _tells_of_worker(place: Origin, text: str, at: datetime) -> bool:
+    """
+    Whether the web server says that the worker has ended. A worker writes users' words in the same form, under its own pid.
+    """
+    said = _WORKER.fullmatch(text)
+    if said is None or str(place.pid) not in said.groups()[2:]:
+        return False
+    by = int(said["by"])
+    if by == place.pid or by != (by if place.parent is None else place.parent):
+        return False
+    try:
+        return abs(datetime.strptime(said["at"], "%Y-%m-%d %H:%M:%S %z") - at) <= _STAMPED
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_request(holder: Holder, place: Origin | None, line: Line) -> bool:
     """
     Whether *line* is the request log's entry of the request that got the lease.
 
-    A trace may be shared by the request that scheduled the task and by those that its code makes: the one in question
-    had begun when the lease was granted and had not ended, and ran on the holder's instance.
+    A trace may be shared by the request that scheduled the task, by those that its code makes and by copies of the delivery: the
+    one in question had begun when the lease was granted and had not ended, and ran on the holder's instance.
     """
     if line.log != "requests" or not holder.trace or line.trace != holder.trace:
         return False
-    if instance is not None and line.instance is not None and line.instance != instance:
+    if not line.resource or not line.instance or line.status in _TURNED_AWAY:
+        return False
+    if place is not None and (line.resource, line.instance) != place[:2]:
         return False
     return line.at <= holder.granted_at <= _end(line) + _SLACK and _may_be_for(holder, line.url)
 
@@ -331,7 +410,7 @@ def _end(line: Line) -> datetime:
 
 
 def _is_own(holder: Holder, line: Line) -> bool:
-    own = line.payload.get("oncetask")
+    own = line.payload.get("oncetask") if line.log in OWN_LOGS else None
     if not isinstance(own, dict) or not holder.nonce or own.get("holder") != holder.nonce:
         return False
     if own.get("document") != holder.document or _number(own.get("sequence")) != holder.sequence:

@@ -10,13 +10,16 @@ import os
 
 pid = os.getpid()
 """Id of the present process."""
+parent = os.getppid()
+"""Id of the process that made the present one."""
 generation = 0
 """How many forks lie between the process that imported this and the present one."""
 
 
 def _forked() -> None:
-    global pid, generation  # noqa: PLW0603 - the one fact that is true of a whole process
+    global pid, parent, generation  # noqa: PLW0603 - facts that are true of a whole process
     pid = os.getpid()
+    parent = os.getppid()
     generation += 1
 
 

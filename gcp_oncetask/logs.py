@@ -112,7 +112,7 @@ class LogContext:
         """
         if _LOGGER.isEnabledFor(level):
             shown = [self.without(text_of(each)) if isinstance(each, BaseException) else each for each in args]
-            fields = {"oncetask": self.fields}
+            fields = {"oncetask": Ours(self.fields)}
             _LOGGER.log(level, "%s: " + message, str(self), *shown, exc_info=exc_info, extra=fields, stacklevel=2)  # noqa: G003 - a constant
 
     @property
@@ -134,6 +134,12 @@ class LogContext:
     def _task(self) -> dict[str, str]:
         more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}
         return {name: value for name, value in more.items() if value is not None}
+
+
+class Ours(dict[str, Any]):
+    """
+    What the library itself says in the field ``oncetask``: the formatter believes it, and nobody else's.
+    """
 
 
 About = LogContext | Callable[[], LogContext] | None
@@ -185,6 +191,9 @@ class CloudFormatter(logging.Formatter):
     """
     One JSON line per record, with Cloud Logging's special fields and the current attempt.
 
+    ``extra`` adds fields and replaces none of these; an ``oncetask`` of its own stands in ``oncetask.given``, so that no data
+    that a program logs looks like a line of the trail.
+
     Args:
         project: Project id, or how to find it; traces need it.
     """
@@ -198,9 +207,11 @@ class CloudFormatter(logging.Formatter):
             key: value for key, value in record.__dict__.items() if key not in _STANDARD and not key.startswith("_")
         }
         context = current.get()
-        if context is not None:
-            given = line.get("oncetask", {})
-            line["oncetask"] = {**context.fields, **(given if isinstance(given, dict) else {"given": given})}
+        given = line.pop("oncetask", None)
+        own: dict[str, Any] = {} if context is None else dict(context.fields)
+        own.update(given if isinstance(given, Ours) else {} if given is None else {"given": given})
+        if own:
+            line["oncetask"] = own
         line["severity"] = _severity(record.levelno)
         line["message"] = self._message(record)
         line["time"] = instant_of(record.created)
@@ -347,7 +358,7 @@ class Trail:
 
         Shape:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, step,
-            attempt, token, holder, env, pid, outcome, settlement}}
+            attempt, token, holder, env, pid, parent, outcome, settlement}}
         """
         trace = ""
         if context.trace and (project := self._project()):
@@ -359,7 +370,7 @@ class Trail:
         line = (
             f'{{"severity":"INFO","time":"{instant_of(self._clock.mark().wall)}",'
             f'"message":{context.said[:-1]}: {message}"{trace},'
-            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid}"{more}}}}}\n'
+            f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid}","parent":"{forks.parent}"{more}}}}}\n'
         )
         stream = self._stream or sys.stdout
         try:
@@ -382,7 +393,7 @@ def payload(event: str, context: LogContext, message: str, outcome: str, settlem
     """
     What a line of the trail says, to be written by another way.
     """
-    own = {"event": event, **context.fields, "pid": str(forks.pid), "outcome": outcome}
+    own = {"event": event, **context.fields, "pid": str(forks.pid), "parent": str(forks.parent), "outcome": outcome}
     if settlement:
         own["settlement"] = settlement
     return {"message": f"{context}: {message}", "oncetask": own}
@@ -396,7 +407,7 @@ def log_decision(
 
     The source location is that of the caller's caller: the engine's method passes decisions on.
     """
-    own: dict[str, Any] = {"event": event, **(context.fields if context is not None else {})}
+    own = Ours({"event": event, **(context.fields if context is not None else {})})
     own.update(
         {key: value if value is None or isinstance(value, bool) else _plain(value) for key, value in fields.items()}
     )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gcp_oncetask import keys, lease, models, telemetry
-from gcp_oncetask.cloud_logging import Remembered
+from gcp_oncetask.cloud_logging import Found
 from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import RequestLogError, StoreError
@@ -50,7 +50,7 @@ class Judged:
 
 def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
     """
-    Judge the holders of *expired* leases with one query of the logs.
+    Judge the holders of *expired* leases, asking the logs about all of them together.
 
     A refusal or failure of the logs means that nothing is known, never that nothing was done.
     """
@@ -60,7 +60,7 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
     lines: Sequence[Line] = ()
     try:
         lines = engine.request_log.lines(holders)
-        if isinstance(lines, Remembered):
+        if isinstance(lines, Found):
             age = timedelta(seconds=lines.age)
     except RequestLogError as error:
         trouble = error
@@ -76,6 +76,9 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
             grace = timedelta(seconds=engine.config.log_grace)
             try:
                 verdict = judge(holder, lines, now=asked, log_grace=grace)
+                if verdict.finding is Finding.UNKNOWN and isinstance(lines, Found) and lines.trouble is not None:
+                    reason = f"{verdict.reason} What the platform says of it could not be read: {lines.trouble}"
+                    verdict = replace(verdict, reason=reason)
             except Exception as error:  # noqa: BLE001 - one holder's lines hold up the judgement of no other
                 engine.about(snapshot).log(logging.ERROR, "judging its holder failed", exc_info=True)
                 verdict = Verdict(Finding.UNKNOWN, f"judging its holder failed: {error!r}", None, ())
@@ -93,7 +96,6 @@ def _holder(snapshot: Snapshot) -> Holder:
         token=lock.token,
         nonce=lock.holder or "",
         trace=lock.trace,
-        instance=None,
         granted_at=lock.granted_at,
         renewed_at=lock.leased_at,
         expired_at=lease.expires_at(lock),

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -18,9 +19,9 @@ from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks, logs
 from gcp_oncetask.clock import Mark, SystemClock
-from gcp_oncetask.cloud_logging import MAX_FILTER, CloudRequestLog, batches, filter_for
+from gcp_oncetask.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.evidence import Finding, Holder, judge
+from gcp_oncetask.evidence import Finding, Holder, Origin, judge
 from gcp_oncetask.logs import LogContext, Trail
 
 PROJECT = "p"
@@ -66,12 +67,35 @@ def granted():
 
 @pytest.fixture
 def holder(granted):
-    return Holder("onceTasks/ä", 3, 7, "cafe01", TRACE, None, granted)
+    return Holder("onceTasks/ä", 3, 7, "cafe01", TRACE, granted)
 
 
-def put(server, at, name, *, text="", payload=None, trace="", status=0, latency=0, instance="i1"):
-    entry = LogEntry(log_name=f"projects/{PROJECT}/logs/run.googleapis.com%2F{name}", text_payload=text, trace=trace)
-    entry.resource.type = "cloud_run_revision"
+RUN = "run.googleapis.com%2F"
+
+
+@pytest.fixture
+def untraced(holder):
+    """Of whom only its own lines can tell: it costs one call."""
+    return replace(holder, trace=None)
+
+
+def put(
+    server,
+    at,
+    name,
+    *,
+    text="",
+    payload=None,
+    trace="",
+    status=0,
+    latency=0,
+    instance="i1",
+    of=RUN,
+    revision="orders-1",
+):
+    entry = LogEntry(log_name=f"projects/{PROJECT}/logs/{of}{name}", text_payload=text, trace=trace)
+    entry.resource.type = "cloud_run_revision" if revision else "global"
+    entry.resource.labels.update({"service_name": "orders", "revision_name": revision} if revision else {})
     entry.timestamp.FromDatetime(at)
     if instance:
         entry.labels["instanceId"] = instance
@@ -94,9 +118,14 @@ def own(holder, event, **fields):
             "token": str(holder.token),
             "holder": holder.nonce,
             "pid": "42",
+            "parent": "1",
             **fields,
         },
     }
+
+
+def gunicorn(at, text):
+    return f"[{at:%Y-%m-%d %H:%M:%S %z}] [1] {text}"
 
 
 def seconds(count):
@@ -108,16 +137,28 @@ def test_lines_are_those_that_matter(server, log, holder, granted):
     put(server, granted + seconds(1), "stdout", payload=own(holder, "started"))
     put(server, granted - seconds(100), "requests", trace=f"projects/p/traces/{TRACE}", status=503, latency=130)
     put(server, granted + seconds(30), "varlog%2Fsystem", text="Container called exit(1).")
-    put(server, granted + seconds(29), "stderr", text="[1] [CRITICAL] WORKER TIMEOUT (pid:42)")
+    at = granted + seconds(29)
+    put(server, at, "stderr", text=gunicorn(at, "[CRITICAL] WORKER TIMEOUT (pid:42)"))
     put(server, granted + seconds(3), "stdout", payload=own(holder, "chatter"))
     put(server, granted + seconds(3), "stdout", text="Container called exit(1).")
     put(server, granted + seconds(3), "stderr", text="Traceback")
     put(server, granted + seconds(3), "varlog%2Fsystem", text="Default STARTUP TCP probe succeeded")
     put(server, granted - seconds(90), "varlog%2Fsystem", text="Container called exit(7).")
     put(server, granted + seconds(3), "requests", trace=f"projects/p/traces/{'f' * 32}", status=500)
+    put(server, granted + seconds(3), "requests", trace=f"projects/p/traces/{TRACE}", status=500)
+    # What only looks like them.
+    put(server, at, "stderr", text="WARNING:root:can't parse comment 'Worker (pid:42) exited'")
+    put(server, at, "stderr", text="x\n" + gunicorn(at, "[CRITICAL] WORKER TIMEOUT (pid:42)"))
+    put(server, at, "varlog%2Fsystem", text="Container called exit(1).", instance="i2")
+    put(server, at, "varlog%2Fsystem", text="Container called exit(1).", revision="")
+    put(server, at, "varlog%2Fsystem", text="Container called exit(1).", of="")
+    put(server, at, "requests", trace=f"projects/p/traces/{TRACE}", status=500, of="")
+    put(server, at, "audit", payload=own(holder, "returned"), of="")
+    put(server, at, "stderr", payload=own(holder, "returned"))
     found = log.lines([holder])
-    assert [line.log for line in found] == ["requests", "stdout", "stderr", "system"]
-    ended, started, worker, crash = found
+    assert [line.log for line in found] == ["stdout", "requests", "stderr", "system"]
+    assert {line.resource for line in found} == {"cloud_run_revision orders orders-1"}
+    started, ended, worker, crash = found
     assert (ended.trace, ended.status, ended.latency) == (TRACE, 503, 130.0)
     assert ended.url == "https://x/run?oncetask_sequence=3"
     assert started.payload == own(holder, "started")
@@ -143,30 +184,69 @@ def test_no_holders_cost_nothing(server, log):
 
 def test_further_pages_are_read(server, log, holder, granted):
     """More lines than a page holds come back complete."""
+    put(server, granted, "stdout", payload=own(holder, "started"))
     for n in range(1001):
         put(server, granted + timedelta(milliseconds=n), "varlog%2Fsystem", text="Container called exit(1).")
-    assert len(log.lines([holder])) == 1001
-    assert server.counts["ListLogEntries"] == 2
+    assert len(log.lines([holder])) == 1002
+    assert server.counts["ListLogEntries"] == 3
 
 
-def test_too_many_lines_are_not_judged_by_a_part(server, log, holder, granted, monkeypatch):
-    """Where the lines don't fit, nothing is known: the missing ones may say that it finished."""
+def test_too_many_lines_of_their_own_are_not_judged_by_a_part(server, log, holder, granted, monkeypatch):
+    """Where the holders' lines don't fit, nothing is known: the missing ones may say that it finished."""
     monkeypatch.setattr("gcp_oncetask.cloud_logging._PAGE", 2)
     for n in range(11):
-        put(server, granted + timedelta(milliseconds=n), "varlog%2Fsystem", text="Container called exit(1).")
+        put(server, granted + timedelta(milliseconds=n), "stdout", payload=own(holder, "started"))
     with pytest.raises(RequestLogError, match="none was used"):
         log.lines([holder])
+
+
+def test_too_many_lines_of_the_platform_hide_nothing_of_the_holders(server, log, holder, granted, monkeypatch):
+    """None of the platform's is used, and why is told; what the holders said is there."""
+    monkeypatch.setattr("gcp_oncetask.cloud_logging._PAGE", 2)
+    put(server, granted, "stdout", payload=own(holder, "started"))
+    for n in range(11):
+        put(server, granted + timedelta(milliseconds=n), "varlog%2Fsystem", text="Container called exit(1).")
+    found = log.lines([holder])
+    assert [line.log for line in found] == ["stdout"]
+    assert "none was used" in str(found.trouble)
+    assert log.lines([holder]).trouble is found.trouble
+
+
+def test_5400_lines_of_others_hide_no_line_of_the_holders(server, log, holder, granted):
+    """Users' words about workers, and the true ends of workers elsewhere, cost no call and hide neither start nor crash."""
+    put(server, granted, "stdout", payload=own(holder, "started"))
+    for n in range(2700):
+        at = granted + timedelta(milliseconds=n)
+        put(server, at, "stderr", text="can't parse comment 'Worker (pid:42) exited'")
+        put(server, at, "stderr", text=gunicorn(at, "[ERROR] Worker (pid:42) exited with code 1."), instance="i2")
+    put(server, granted + seconds(30), "varlog%2Fsystem", text="Container called exit(1).")
+    found = log.lines([holder])
+    assert [line.log for line in found] == ["stdout", "system"]
+    assert found.trouble is None
+    assert server.counts["ListLogEntries"] == 2
 
 
 def test_filters_are_split_below_the_limit(holder):
     """A filter never exceeds the service's length; every holder is in exactly one; the time bound is explicit."""
     holders = [replace(holder, nonce=f"{n:024x}", trace=f"{n:032x}") for n in range(1000)]
-    parts = batches(PROJECT, holders)
-    assert [one for part in parts for one in part] == holders
-    for part in parts:
-        text = filter_for(PROJECT, part)
-        assert len(text) <= MAX_FILTER
-        assert text.startswith('timestamp>="2')
+    places = [(one, Origin("r", f"{n:0250x}", 1, 1)) for n, one in enumerate(holders)]
+    for filter_of, asked in ((partial(own_filter, PROJECT), holders), (partial(platform_filter, PROJECT), places)):
+        parts = batches(filter_of, asked)
+        assert [one for part in parts for one in part] == asked
+        for part in parts:
+            assert len(filter_of(part)) <= MAX_FILTER
+            assert 'timestamp>="2' in filter_of(part)
+
+
+def test_holders_that_told_how_they_ended_cost_one_call(server, log, holder, granted):
+    """The platform is asked about the others alone, and only where there is something to ask for."""
+    put(server, granted, "stdout", payload=own(holder, "returned"))
+    log.lines([holder])
+    assert server.counts["ListLogEntries"] == 1
+    untraced = replace(holder, nonce="other", trace=None)
+    log._process.asked = None
+    log.lines([holder, untraced])
+    assert server.counts["ListLogEntries"] == 2
 
 
 def test_filter_quotes_what_it_is_given(server, log, holder, granted):
@@ -220,30 +300,30 @@ def test_an_unserialisable_value_is_written_as_text(server, log, holder):
     assert line.payload["oncetask"]["when"].startswith("2026-01-01")
 
 
-def test_a_second_question_inside_the_interval_is_refused(server, log, clock, holder):
+def test_a_second_question_inside_the_interval_is_refused(server, log, clock, untraced):
     """Other holders inside 10 s: an error at once, no call; afterwards they are asked about."""
-    log.lines([holder])
+    log.lines([untraced])
     clock.seconds = 9.9
     with pytest.raises(RequestLogError, match="budget") as caught:
-        log.lines([replace(holder, nonce="other")])
+        log.lines([replace(untraced, nonce="other")])
     assert caught.value.budget is True
     assert server.counts["ListLogEntries"] == 1
     clock.seconds = 10.0
-    log.lines([replace(holder, nonce="other")])
+    log.lines([replace(untraced, nonce="other")])
     assert server.counts["ListLogEntries"] == 2
 
 
-def test_the_same_holders_are_answered_from_memory(server, log, clock, holder, granted):
+def test_the_same_holders_are_answered_from_memory(server, log, clock, untraced, granted):
     """The same holders, or some of them, inside 10 s: the same lines, no call; afterwards fresh ones."""
-    others = [holder, replace(holder, nonce="other")]
-    put(server, granted, "stdout", payload=own(holder, "started"))
+    others = [untraced, replace(untraced, nonce="other")]
+    put(server, granted, "stdout", payload=own(untraced, "started"), instance="")
     first = log.lines(others)
-    put(server, granted, "stdout", payload=own(holder, "returned"))
+    put(server, granted, "stdout", payload=own(untraced, "returned"))
     clock.seconds = 9.9
-    assert log.lines([holder]) == log.lines(others) == first
+    assert log.lines([untraced]) == log.lines(others) == first
     assert server.counts["ListLogEntries"] == 1
     clock.seconds = 10.0
-    assert len(log.lines([holder])) == 2
+    assert len(log.lines([untraced])) == 2
 
 
 def test_an_answer_does_not_outlive_the_grace_in_a_long_interval(server, clock, holder):
@@ -255,24 +335,34 @@ def test_an_answer_does_not_outlive_the_grace_in_a_long_interval(server, clock, 
         log.lines([holder])
 
 
-def test_the_minute_is_bounded(server, clock, holder):
+def test_the_minute_is_bounded(server, clock, untraced):
     """Without an interval, the calls of a minute are bounded, and free again a minute later."""
     log = CloudRequestLog(project=lambda: PROJECT, emulator=server.address, clock=clock, interval=0, per_minute=3)
     for _ in range(3):
-        log.lines([holder])
+        log.lines([untraced])
     with pytest.raises(RequestLogError, match="3 calls"):
-        log.lines([holder])
+        log.lines([untraced])
     clock.seconds = 60.0
-    log.lines([holder])
+    log.lines([untraced])
     assert server.counts["ListLogEntries"] == 4
 
 
-def test_of_many_threads_one_asks(server, log, holder):
+def test_the_platform_s_lines_count_against_the_budget(server, clock, holder, granted):
+    """Where no call is left for them the holders' own lines are there, and what is missing is told."""
+    log = CloudRequestLog(project=lambda: PROJECT, emulator=server.address, clock=clock, interval=0, per_minute=3)
+    put(server, granted, "stdout", payload=own(holder, "started"))
+    assert log.lines([holder]).trouble is None
+    found = log.lines([holder])
+    assert ([line.log for line in found], "3 calls" in str(found.trouble)) == (["stdout"], True)
+    assert server.counts["ListLogEntries"] == 3
+
+
+def test_of_many_threads_one_asks(server, log, untraced):
     """Sixteen threads with holders of their own: one call, fifteen refusals."""
 
     def ask(number):
         try:
-            return log.lines([replace(holder, nonce=f"n{number}")])
+            return log.lines([replace(untraced, nonce=f"n{number}")])
         except RequestLogError as error:
             return error.budget
 
@@ -319,13 +409,13 @@ def test_a_refused_entry_is_an_error(server, log, holder):
         log.write(own(holder, "returned", note="x" * 300_000), insert_id="1", at=datetime.now(UTC))
 
 
-def test_a_fork_begins_anew(server, log, holder, monkeypatch):
+def test_a_fork_begins_anew(server, log, untraced, monkeypatch):
     """Behind a fork, neither the parent's channel nor its budget nor its mutex is used."""
-    log.lines([holder])
+    log.lines([untraced])
     client = log._process.client
     log._process.mutex.acquire()
     monkeypatch.setattr(forks, "generation", forks.generation + 1)
-    log.lines([replace(holder, nonce="other")])
+    log.lines([replace(untraced, nonce="other")])
     assert log._process.client is not client
     assert server.counts["ListLogEntries"] == 2
 

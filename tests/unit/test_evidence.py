@@ -9,25 +9,27 @@ from urllib.parse import quote
 import pytest
 
 from gcp_oncetask.delivery import path_digest
-from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, UNUSED, Finding, Holder, Line, judge
+from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, UNUSED, Finding, Holder, Line, has_ended, judge
 from tests.support.rules import combinations, first_match, table
 
 GRANTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 GRACE = timedelta(seconds=120)
 LATE = 10_000.0
 TRACE = "0123456789abcdef0123456789abcdef"
+RESOURCE = "cloud_run_revision orders orders-1"
 SETTLEMENT = {"kind": "complete", "nonce": "n1"}
-HOLDER = Holder("onceTasks/a", 3, 7, "cafe01", TRACE, None, GRANTED)
+GONE = "an absent field"
+HOLDER = Holder("onceTasks/a", 3, 7, "cafe01", TRACE, GRANTED)
 
 
 def line(after, log, text="", **fields):
     """A line *after* seconds from the grant."""
     given = {"severity": "INFO", "payload": {}, "trace": None, "instance": "i1", "status": None, "url": None}
-    given |= {"latency": None, "insert_id": "x"} | fields
+    given |= {"resource": RESOURCE, "latency": None, "insert_id": "x"} | fields
     return Line(at=GRANTED + timedelta(seconds=after), log=log, text=text, **given)
 
 
-def own(event, after=1.0, *, instance="i1", **fields):
+def own(event, after=1.0, *, instance="i1", log="stdout", resource=RESOURCE, **fields):
     payload = {
         "event": event,
         "document": "onceTasks/a",
@@ -35,10 +37,12 @@ def own(event, after=1.0, *, instance="i1", **fields):
         "token": "7",
         "holder": "cafe01",
         "pid": "42",
+        "parent": "9",
     }
     if isinstance(fields.get("settlement"), dict):
         fields["settlement"] = json.dumps(fields["settlement"])
-    return line(after, "stdout", event, payload={"oncetask": payload | fields}, instance=instance)
+    own = {name: value for name, value in (payload | fields).items() if value != GONE}
+    return line(after, log, event, payload={"oncetask": own}, instance=instance, resource=resource)
 
 
 def request(status, start=-1.0, latency=31.0, **fields):
@@ -51,6 +55,15 @@ def system(after=30.0, text="Container terminated on signal 9.", **fields):
 
 def stderr(text, after=30.0, **fields):
     return line(after, "stderr", text, **fields)
+
+
+def gunicorn(text, after=30.0, *, by=9, level="ERROR", stamped=None, **fields):
+    """As gunicorn's first process writes it."""
+    at = GRANTED + timedelta(seconds=after if stamped is None else stamped)
+    return stderr(f"[{at:%Y-%m-%d %H:%M:%S %z}] [{by}] [{level}] {text}", after, **fields)
+
+
+KILLED = "Worker (pid:42) was sent SIGKILL! Perhaps out of memory?"
 
 
 def verdict(*lines, now=LATE, holder=HOLDER):
@@ -67,7 +80,7 @@ OTHERS = [
     request(500, trace="f" * 32),
     request(500, url="https://x/run?oncetask_document=onceTasks%2Fa&oncetask_sequence=3", trace="e" * 32),
     system(instance="i2"),
-    stderr("Worker (pid:42) was sent SIGKILL! Perhaps out of memory?", instance="i2"),
+    gunicorn(KILLED, instance="i2"),
 ]
 
 TABLE = {
@@ -112,23 +125,36 @@ TABLE = {
     "crash before the start": ([system(0.5), STARTED], "unknown"),
     "restart after a crash, and a crash": ([system(0.5), STARTED, system(30)], "died"),
     # Its worker.
-    "worker killed": (
-        [STARTED, stderr("[9] [ERROR] Worker (pid:42) was sent SIGKILL! Perhaps out of memory?")],
+    "worker killed": ([STARTED, gunicorn(KILLED)], "died"),
+    "worker killed by another signal": ([STARTED, gunicorn("Worker (pid:42) was sent SIGTERM!", level="INFO")], "died"),
+    "worker killed by a signal without a name": ([STARTED, gunicorn("Worker (pid:42) was sent signal 40!")], "died"),
+    "worker terminated, of old": (
+        [STARTED, gunicorn("Worker with pid 42 was terminated due to signal 9", level="WARNING")],
         "died",
     ),
-    "worker timeout": ([STARTED, stderr("[9] [CRITICAL] WORKER TIMEOUT (pid:42)")], "died"),
-    "worker exited": ([STARTED, stderr("[9] [ERROR] Worker (pid:42) exited with code 1.")], "died"),
+    "worker timeout": ([STARTED, gunicorn("WORKER TIMEOUT (pid:42)", level="CRITICAL")], "died"),
+    "worker exited": ([STARTED, gunicorn("Worker (pid:42) exited with code 1.")], "died"),
+    "worker exited, line break": (
+        [STARTED, stderr(gunicorn("Worker (pid:42) exited with code 1").text + "\n")],
+        "died",
+    ),
+    "worker exited, in another time zone": (
+        [STARTED, stderr("[2026-03-01 17:45:30 +0545] [9] [ERROR] Worker (pid:42) exited with code 1.")],
+        "died",
+    ),
     "sandbox saw a signal": ([STARTED, system(text="Uncaught signal: 11, pid=42, tid=42, fault_addr=0.")], "died"),
-    "worker killed, pid as float": (
-        [own("started", pid=42.0), stderr("Worker (pid:42) was sent SIGKILL!")],
-        "died",
+    "sandbox saw the signal of another": (
+        [STARTED, system(text="Uncaught signal: 11, pid=421, tid=42, fault_addr=0.")],
+        "unknown",
     ),
-    "another worker": ([STARTED, stderr("Worker (pid:421) was sent SIGKILL!")], "unknown"),
-    "worker of another instance": ([STARTED, stderr("WORKER TIMEOUT (pid:42)", instance="i2")], "unknown"),
-    "worker before the start": ([STARTED, stderr("WORKER TIMEOUT (pid:42)", 0.5)], "unknown"),
-    "worker, start not seen": ([stderr("WORKER TIMEOUT (pid:42)")], "unknown"),
+    "worker killed, pid as float": ([own("started", pid=42.0, parent=9.0), gunicorn(KILLED)], "died"),
+    "worker killed, parent not told": ([own("started", parent=GONE), gunicorn(KILLED)], "died"),
+    "another worker": ([STARTED, gunicorn("Worker (pid:421) was sent SIGKILL!")], "unknown"),
+    "worker of another instance": ([STARTED, gunicorn(KILLED, instance="i2")], "unknown"),
+    "worker before the start": ([STARTED, gunicorn(KILLED, 0.5)], "unknown"),
+    "worker, start not seen": ([gunicorn(KILLED)], "unknown"),
     "worker without a platform": (
-        [own("started", instance=None), stderr("WORKER TIMEOUT (pid:42)", instance=None)],
+        [own("started", instance=None, resource=""), gunicorn(KILLED, instance=None, resource="")],
         "unknown",
     ),
     # Its request.
@@ -161,6 +187,99 @@ TABLE = {
     "started only": ([STARTED], "unknown"),
     "lines of others": (OTHERS, "unknown"),
 }
+
+
+WORDS = {
+    # On stderr.
+    "a worker, by a program's logger": stderr("WARNING:root:can't parse comment 'Worker (pid:42) exited'"),
+    "a worker": stderr(KILLED),
+    "a worker, quoted": gunicorn(f"can't parse comment '{KILLED}'"),
+    "a worker, and more": gunicorn(f"{KILLED} said a user"),
+    "a worker, in a later line": stderr(f"can't parse comment 'x\n{gunicorn(KILLED).text}"),
+    "a worker, in an earlier line": stderr(f"{gunicorn(KILLED).text}\n': can't be parsed"),
+    "a worker, behind a line break": stderr(f"\n{gunicorn(KILLED).text}"),
+    "a worker, behind a space": stderr(f" {gunicorn(KILLED).text}"),
+    "a worker, by the logger of this one": gunicorn(KILLED, by=42),
+    "a worker, by the logger of another one": gunicorn(KILLED, by=43),
+    "a worker, of yesterday": gunicorn(KILLED, stamped=-86_400),
+    "a worker, of a minute ago": gunicorn(KILLED, stamped=-31),
+    "a worker, at no time": stderr(f"[2026-13-01 12:00:30 +0000] [9] [ERROR] {KILLED}"),
+    "a worker that exits": gunicorn("Worker exiting (pid: 42)", level="INFO"),
+    "a worker, in other digits": gunicorn("WORKER TIMEOUT (pid:\u0664\u0662)"),
+    "a worker, as JSON": gunicorn(KILLED, payload={"message": KILLED}),
+    "an instance": stderr("Container called exit(1)."),
+    # In the right form, but elsewhere.
+    "a worker, on stdout": replace(gunicorn(KILLED), log="stdout"),
+    "a worker, in the log of the platform": replace(gunicorn(KILLED), log="system"),
+    "a worker, in a log of that name": replace(gunicorn(KILLED), log="other stderr"),
+    "a worker of another revision": gunicorn(KILLED, resource="cloud_run_revision orders orders-2"),
+    "a worker of another service": gunicorn(KILLED, resource="cloud_run_revision shop orders-1"),
+    "a worker outside Cloud Run": gunicorn(KILLED, resource=""),
+    "an instance, in a log of that name": replace(system(), log="other system"),
+    "an instance of another service": system(resource="cloud_run_revision shop orders-1"),
+    "an instance, filed elsewhere": system(resource=""),
+    "an instance, quoted by the platform": system(text="Cron 'Container called exit(1).' was due"),
+    "an instance, and more": system(text="Container called exit(1). said a user"),
+    "an instance, as JSON": system(payload={"message": "Container terminated on signal 9."}),
+    "the sandbox, on stderr": stderr("Uncaught signal: 11, pid=42, tid=42, fault_addr=0."),
+    "memory, in a later line": system(text="x\nMemory limit of 512 MiB exceeded with 530 MiB used."),
+    "memory, without sizes": system(text="Memory limit of patience exceeded with words used."),
+    # Of requests.
+    "a request that was turned away": request(403),
+    "a request without a token": request(401),
+    "a request that reached no instance": request(500, instance=None),
+    "a request of another service": request(500, resource="cloud_run_revision shop orders-1"),
+    "a request, filed elsewhere": request(500, resource=""),
+    "a request, in a log of that name": replace(request(500), log="other requests"),
+    "a request whose words say so": request(500, trace="f" * 32, url=f"https://x/?{TRACE}&Container+called+exit(1)."),
+    # Of our own.
+    "an end, in another log": own("returned", 20, settlement=SETTLEMENT, log="other audit"),
+    "an end, on stderr": own("returned", 20, settlement=SETTLEMENT, log="stderr"),
+    "an end, given by a program": line(
+        20, "stdout", payload={"oncetask": {"given": own("returned").payload["oncetask"]}}
+    ),
+    "an end, deeper": line(20, "stdout", payload={"data": own("returned", settlement=SETTLEMENT).payload}),
+    "an end, as text": line(20, "stdout", json.dumps(own("returned", settlement=SETTLEMENT).payload)),
+}
+"""What anybody may get into the logs, in some of which an attempt is running."""
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_of_users_are_no_evidence(name):
+    """An attempt that has started, and whose end nobody knows, has not ended because somebody says so."""
+    assert verdict(STARTED, WORDS[name]).finding is Finding.UNKNOWN
+    assert verdict(STARTED, *WORDS.values()).finding is Finding.UNKNOWN
+    assert verdict(STARTED, WORDS[name], own("returned", 21)).finding is Finding.FINISHED
+
+
+def test_start_that_is_told_from_two_places_leads_to_no_instance():
+    """A copy of the line that another service prints does not say where the attempt runs."""
+    copy = own("started", 2, instance="i2", pid="7")
+    for lines in ([STARTED, copy], [copy, STARTED]):
+        assert verdict(*lines, system()).finding is Finding.UNKNOWN
+        assert verdict(*lines, system(instance="i2")).finding is Finding.UNKNOWN
+    assert verdict(STARTED, STARTED, system()).finding is Finding.DIED
+
+
+@pytest.mark.parametrize("kind", ["cloud_run_worker_pool", "cloud_run_job"])
+def test_instances_of_workers_and_jobs_are_told_as_well(kind):
+    """The platform files their lines under a resource of another type."""
+    lines = [own("started", resource=f"{kind} sums sums-1"), system(resource=f"{kind} sums sums-1")]
+    assert verdict(*lines).finding is Finding.DIED
+    assert verdict(lines[0], system()).finding is Finding.UNKNOWN
+
+
+def test_what_the_platform_says_is_wanted_where_the_holder_is_silent():
+    """Its own end line makes it needless; a start line does not."""
+    assert [has_ended(HOLDER, lines) for lines in ([], [STARTED], [own("settled")], [own("returned")])] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert has_ended(HOLDER, [own("never-started")])
+    assert not has_ended(HOLDER, [own("never-started"), STARTED])
+    assert not has_ended(HOLDER, [own("returned", holder="beef02")])
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -237,13 +356,6 @@ def test_judge_takes_the_last_announced_end(order):
     assert verdict(*(lines[n] for n in order)).finding is Finding.FINISHED
 
 
-def test_judge_uses_the_instance_that_the_holder_names():
-    """Without a started line, the instance of the holder itself leads to its crash, from the grant on."""
-    known = replace(HOLDER, instance="i1")
-    assert verdict(system(), holder=known).finding is Finding.DIED
-    assert verdict(system(-1), holder=known).finding is Finding.UNKNOWN
-
-
 def test_judge_never_matches_an_empty_nonce():
     """A record without a nonce has no lines of its own."""
     blank = replace(HOLDER, nonce="", trace=None)
@@ -265,7 +377,7 @@ def test_judge_survives_damaged_payloads(junk):
 
 def test_judge_survives_damaged_pids_and_urls():
     """A pid that is no number matches no worker; a URL that is none names no delivery."""
-    lines = [own("started", pid=None), stderr("WORKER TIMEOUT (pid:42)")]
+    lines = [own("started", pid=None), gunicorn("WORKER TIMEOUT (pid:42)")]
     assert verdict(*lines).finding is Finding.UNKNOWN
     assert verdict(request(500, url="http://[::1?%zz&oncetask_sequence")).finding is Finding.DIED
 

@@ -28,10 +28,11 @@ SETTLEMENT = Settlement(kind=Kind.COMPLETE, nonce="n1", result=Result(1))
 SAID = json.dumps(SETTLEMENT.to_data())
 TICK = timedelta(microseconds=1)
 LATER = 5000.0
+_KILLED = "[9] [ERROR] Worker (pid:42) was sent SIGKILL! Perhaps out of memory?"
 CRASHES = (
     ("system", "Container terminated on signal 9."),
     ("system", "Memory limit of 512 MiB exceeded with 530 MiB used."),
-    ("stderr", "[9] [ERROR] Worker (pid:42) was sent SIGKILL! Perhaps out of memory?"),
+    ("stderr", _KILLED),
 )
 CUT = (None, 0, 499, 504)
 
@@ -44,7 +45,14 @@ def line(seconds: float, log: str, text: str = "", **fields: Any) -> Line:
     """
     A line of the holder's instance, *seconds* after the grant.
     """
-    given = {"payload": {}, "trace": None, "status": None, "url": None, "latency": None} | fields
+    given = {
+        "payload": {},
+        "trace": None,
+        "resource": "cloud_run_revision a a-1",
+        "status": None,
+        "url": None,
+        "latency": None,
+    } | fields
     return Line(at=at(seconds), log=log, severity="INFO", text=text, instance="i1", insert_id="x", **given)
 
 
@@ -79,7 +87,7 @@ class Attempt:
     @property
     def holder(self) -> Holder:
         expired = at(min(self.renewed + LEASE, RUN_LIMIT))
-        return Holder("onceTasks/a", 3, 7, "cafe01", TRACE, None, GRANTED, at(self.renewed), expired)
+        return Holder("onceTasks/a", 3, 7, "cafe01", TRACE, GRANTED, at(self.renewed), expired)
 
     @property
     def lock(self) -> Lock:
@@ -132,7 +140,8 @@ def attempts(draw: st.DrawFn, *, died: bool = False) -> Attempt:
     crash = draw(st.sampled_from(CRASHES)) if died or draw(st.booleans()) else None
     crashed = over if died else draw(seconds(over, over + 30))
     if crash is not None and (not died or draw(st.booleans())):
-        lines.append((line(crashed, crash[0], crash[1]), draw(whenever)))
+        stamp = f"[{at(crashed):%Y-%m-%d %H:%M:%S %z}] " if crash[0] == "stderr" else ""
+        lines.append((line(crashed, crash[0], stamp + crash[1]), draw(whenever)))
     begun = -draw(seconds(0, 30))
     status = draw(st.sampled_from((500, 503) if crash is not None else (200, 409, 500, 503)))
     answered = (crashed if crash is not None else over) + draw(seconds(0, 2))
@@ -141,8 +150,9 @@ def attempts(draw: st.DrawFn, *, died: bool = False) -> Attempt:
         lines.append((request(status, begun, answered), draw(whenever)))
     elif how == "cut":
         lines.append((request(draw(st.sampled_from(CUT)), begun, draw(seconds(1, 300))), draw(whenever)))
+    known = list(lines)
     lines += draw(others())
-    ended = how == "answered" or any(one.log in ("system", "stderr") and one.at >= at(over) for one, _ in lines)
+    ended = how == "answered" or any(one.log in ("system", "stderr") and one.at >= at(over) for one, _ in known)
     seen = tuple((one, (one.at - GRANTED).total_seconds() + (one.latency or 0) + delay) for one, delay in lines)
     return Attempt(None if died else over, recorded, renewed, ended and (not died or how != "cut"), seen)
 
@@ -157,6 +167,9 @@ def others(draw: st.DrawFn) -> list[tuple[Line, float]]:
         found.append((request(draw(st.sampled_from((200, 500))), -20.0, draw(seconds(-4, 4)), None), 0.0))
     if draw(st.booleans()):
         found.append((line(-1, "system", "Container called exit(1)."), 0.0))
+    if draw(st.booleans()):
+        said = draw(st.sampled_from(("WARNING:root:can't parse '{}'", "{}", "x\n[2026-03-01 12:00:00 +0000] {}")))
+        found.append((line(draw(seconds(0, 900)), "stderr", said.format(_KILLED)), 0.0))
     return found
 
 

@@ -262,6 +262,38 @@ def test_formatter_extra_can_not_forge_special_fields(logger, lines, attempt):
     assert (line["oncetask"]["given"], line["oncetask"]["holder"]) == ("odd", "cafe01")
 
 
+FORGED = {"event": "returned", "document": "onceTasks/b", "sequence": "9", "token": "8", "holder": "beef", "pid": "1"}
+
+
+@pytest.mark.parametrize("name", ["app", "gcp_oncetask"])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    "given", [FORGED, {"event": "returned", "settlement": "{}"}, {**FORGED, "given": 1}, "odd", [1], 0]
+)
+def test_formatter_extra_can_not_forge_a_line_of_the_trail(given, inside, name):
+    """
+    Data of a program's stays beside the fields of the attempt, under a name of its own: it is no event, and names no holder.
+    """
+    record = logging.getLogger(name).makeRecord(name, logging.INFO, "f", 1, "m", (), None, extra={"oncetask": given})
+    token = current.set(CONTEXT if inside else None)
+    try:
+        line = strictly(CloudFormatter("p").format(record))
+    finally:
+        current.reset(token)
+
+    assert line["oncetask"] == {**(CONTEXT.fields if inside else {}), "given": given}
+
+
+def test_formatter_believes_what_the_library_says_of_another_document(logger, lines, attempt):
+    """
+    Within an attempt the library decides about others as well, and names them.
+    """
+    log_decision(logger, logging.INFO, "task.kept", LogContext("onceTasks/b", 1, 1, 1, "beef", "PROD"), "kept")
+
+    own = one(lines)["oncetask"]
+    assert (own["event"], own["document"], own["holder"]) == ("task.kept", "onceTasks/b", "beef")
+
+
 # --- ContextFilter, contexts ------------------------------------------------------------------------------------------
 
 
@@ -370,6 +402,7 @@ def test_trail_line_is_one_write_and_flushed():
             "event": "returned",
             **CONTEXT.fields,
             "pid": str(os.getpid()),
+            "parent": str(os.getppid()),
             "outcome": "complete",
             "settlement": '{"a": 1}',
         },
