@@ -73,6 +73,7 @@ EXERCISED = (
     "hangs",
     "failing_handlers",
     "user_writes",
+    "words",
     "resolved: run",
     "resolved: complete",
     "resolved: fail",

@@ -199,6 +199,7 @@ class History:
         for _ in range(draw.randint(0, 2)):
             self.hub.sleep(draw.expovariate(1))
             self.checker.effect(attempt)
+        world.words(process)
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
             self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)

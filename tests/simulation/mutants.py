@@ -81,6 +81,24 @@ MUTANTS = (
         "    if found.over is None or now >= found.over:\n",
     ),
     Mutant(
+        "the words of a web server may stand anywhere in a line",
+        "evidence.py",
+        "    said = _WORKER.fullmatch(text)\n",
+        "    said = _WORKER.search(text)\n",
+    ),
+    Mutant(
+        "whoever logs in the form of the web server is it",
+        "evidence.py",
+        "    if by == place.pid or by != (by if place.parent is None else place.parent):\n        return False\n",
+        "",
+    ),
+    Mutant(
+        "data that a program logs replaces the fields of the attempt",
+        "logs.py",
+        "given if isinstance(given, Ours) else",
+        "given if isinstance(given, dict) else",
+    ),
+    Mutant(
         "an ambiguous commit counts as done",
         "store/store.py",
         "                unsure = (decision, snapshot)\n",

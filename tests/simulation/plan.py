@@ -27,6 +27,7 @@ TROUBLES = (
     "long_runs",
     "hangs",
     "failing_handlers",
+    "words",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)

@@ -4,6 +4,7 @@ The world of one history: the in-process cloud, app processes that live and die 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,10 +22,11 @@ from gcp_emulator.logging import LoggingServer
 from gcp_emulator.rpc import RpcError, Service
 from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
-from gcp_oncetask import Config, Locker
+from gcp_oncetask import Config, Locker, forks
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, Wakeup
 from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.renewal import Renewals
 from tests.simulation.clients import PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
@@ -219,6 +221,7 @@ class World:
         """
         SIGSTOP, and SIGCONT after *seconds*.
         """
+        self.words(process)
         process.frozen = True
         process.hurt_until = max(process.hurt_until, self.hub.now + round(seconds * SECOND))
         self.tell(process.name, f"is frozen for {seconds:g} s {when}")
@@ -244,6 +247,26 @@ class World:
             self.run_logs(process).system("Container terminated on signal 9.", process.name)
         for promise in process.requests:
             promise.give(Answer(503, b"connection error"))
+
+    def words(self, process: Process) -> None:
+        """
+        What users say on the instance of *process*: it looks like evidence about its holders, and is none.
+        """
+        if not (self.trouble and self.plan.has("words")):
+            return
+        self.counts["words"] += 1
+        logs = self.run_logs(process, delay=0.3)
+        killed = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
+        stamped = f"[{self.hub.time():%Y-%m-%d %H:%M:%S %z}] [{{}}] [ERROR] {killed}"
+        logs.line("stderr", f"WARNING:root:can't parse comment '{killed}'", process.name)
+        logs.line("stderr", f"can't parse comment 'x\n{stamped.format(forks.parent)}", process.name)
+        logs.line("stderr", f"{stamped.format(forks.parent)}, says a user", process.name)
+        logs.line("stderr", stamped.format(forks.pid), process.name)
+        logs.line("stdout", "Container terminated on signal 9.", process.name)
+        data = {"oncetask": {"event": "returned", "settlement": '{"kind": "complete", "nonce": "users"}'}}
+        created = self.hub.time().timestamp()
+        record = logging.makeLogRecord({"msg": "ordered", "levelno": logging.INFO, "created": created, **data})
+        logs.line("stdout", CloudFormatter().format(record), process.name)
 
     def some_process(self) -> Process:
         """
