@@ -4,6 +4,7 @@ Lines that come late: no absence is evidence before it had its time, whatever el
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from gcp_emulator.clock import micros_of
 from gcp_emulator.run.logs import RequestRecord, RunLogs
-from gcp_oncetask import Attempt, Config, ConfigError, Status
+from gcp_oncetask import Attempt, Config, ConfigError, Status, forks
 from gcp_oncetask.cloud_logging import CloudRequestLog
 from gcp_oncetask.job import policy_of
+from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.recovery import judge_all
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed, Order, Shop
@@ -137,6 +139,66 @@ def test_attempt_whose_settling_is_lost_does_not_say_that_it_never_started(
     assert "started" in said
     assert "returned" in said
     assert "never-started" not in said
+
+
+def test_running_handler_is_not_taken_for_dead_by_what_a_user_says(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    A comment that quotes gunicorn, another that imitates it behind a line break, and data that imitates an end line: the
+    handler has outlived its lease, and runs on alone. Each time two calls ask the logs.
+    """
+    cloud, logging_ = oncetask_cloud, oncetask_cloud.local.logging
+    swept: list[tuple[int, int, int]] = []
+    logs = RunLogs(
+        logging_, cloud.clock, project=cloud.local.project, service="test", revision="test-00001",
+        region=cloud.local.location, delay=None,
+    )  # fmt: skip
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        shop.locker.renewals.remove(attempt)
+        cloud.clock.advance(50)
+        killed = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
+        stamped = f"[{cloud.clock_now():%Y-%m-%d %H:%M:%S %z}] [{{}}] [ERROR] {killed}"
+        logs.line("stderr", f"WARNING:root:can't parse comment '{killed}'", INSTANCE)
+        logs.line("stderr", f"WARNING:root:can't parse comment 'x\n{stamped.format(forks.parent)}", INSTANCE)
+        logs.line("stderr", stamped.format(forks.pid), INSTANCE)
+        comment = {"oncetask": {"event": "returned", "settlement": '{"kind": "complete", "nonce": "x"}'}}
+        record = logging.makeLogRecord({"levelno": 20, "created": cloud.clock_now().timestamp(), **comment})
+        logs.line("stdout", CloudFormatter().format(record), INSTANCE)
+        for _ in range(4):
+            cloud.clock.advance(100)
+            calls = logging_.counts["ListLogEntries"]
+            done = cloud.sweep()
+            swept.append((done.unknown, done.taken_over, logging_.counts["ListLogEntries"] - calls))
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42", amount=1), "/tasks/order", headers=HEADERS)
+    cloud.run_until_idle()
+
+    assert swept == [(1, 0, 2)] * 4
+    assert (len(shop.charges), lock_of(shop).sequence) == (1, 1)
+
+
+def test_true_words_of_gunicorn_take_a_dead_handler_over(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    The same line, by gunicorn's first process, counts.
+    """
+    cloud = oncetask_cloud
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        raise Killed
+
+    shop.on_charge = charge
+    shop.locker.schedule(Order(id="42", amount=1), "/tasks/order")
+    cloud.run_until_idle()
+    shop.on_charge = None
+    logs = RunLogs(
+        cloud.local.logging, cloud.clock, project=cloud.local.project, service="test", revision="test-00001",
+        region=cloud.local.location, delay=None,
+    )  # fmt: skip
+    said = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
+    logs.line("stderr", f"[{cloud.clock_now():%Y-%m-%d %H:%M:%S %z}] [{forks.parent}] [ERROR] {said}", INSTANCE)
+    cloud.clock.advance(200)
+    assert cloud.sweep().taken_over == 1
 
 
 def test_what_was_asked_before_is_judged_as_of_then(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
