@@ -300,6 +300,9 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt.context.trace == lock.trace:
                 continue
+            if lock.rides and self._leader_is_freed(lock):
+                # It rides with those that a person has freed.
+                continue
             if self._is_freed(attempt):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
@@ -319,6 +322,13 @@ class TasksChecker(Checker):
         """
         leader = attempt.leader or attempt
         return (leader.context.document, leader.token) in self.freed
+
+    def _leader_is_freed(self, rider: Lock) -> bool:
+        """
+        Whether a person has freed the key with which *rider* is to ride.
+        """
+        leaders = [(self.locks.get(path), token) for path, token in self.freed]
+        return any(one and one.token == token and one.trace and one.trace == rider.trace for one, token in leaders)
 
     def _is_orphan(self, attempt: Attempt) -> bool:
         return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
