@@ -39,6 +39,7 @@ _RESOLVES: Final = {
     Event.FAILURE: "To look at it, and to run it again:",
     Event.QUARANTINE: "To look at it, then one of: run it again, call it done, or call it failed:",
 }
+_DIGEST: Final = "Alerts of one kind came shortly after another one, and are told together by this mail."
 _MAKES_ANEW: Final = (
     "Repair the field by hand, as it was; or, to look at it, and to run it again with what can be read of it:"
 )
@@ -62,13 +63,17 @@ class Alert:
         at: When it was decided.
         reason: Why, in a sentence.
         evidence: Log lines that the verdict rests on.
-        errors: The last failed attempts, oldest first.
+        errors: The last failed attempts, oldest first; of a digest, what is told of each of *documents*.
         commands: Complete command lines that show and resolve it.
         status: The task's status after it happened.
         url: Target of the task.
         step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
         result_lost: The run is completed; it is its result that could not be stored.
         damaged: Its record can't be read.
+        count: How many alerts it tells.
+        documents: Of a digest, which tells several alerts of one kind and reason: the documents of the first 20, in order;
+            *document* is the first of them, sequence and attempt are 0. Else empty.
+        kind: Kind of the once-task, or the collection, with ``*`` for the ids of parent documents.
     """
 
     id: str
@@ -90,6 +95,16 @@ class Alert:
     step: int = 0
     result_lost: bool = False
     damaged: bool = False
+    count: int = 1
+    documents: tuple[str, ...] = ()
+    kind: str = ""
+
+    @property
+    def is_digest(self) -> bool:
+        """
+        Whether it tells several alerts.
+        """
+        return bool(self.documents)
 
 
 class AlertChannel(Protocol):
@@ -108,19 +123,25 @@ class AlertChannel(Protocol):
 
 def subject_of(alert: Alert, prefix: str) -> str:
     """
-    One line of at most 200 characters: event, environment, document, sequence, step.
+    One line of at most 200 characters: event, environment, document, sequence, step; of a digest, how many and of which kind.
     """
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
     what = "result lost" if alert.result_lost else "damaged record" if alert.damaged else _SUBJECTS[alert.event]
-    text = printable(f"{prefix} {what} in {alert.env}: {alert.document}{place}").strip()
+    told = f"{what} in {alert.env}: {alert.document}{place}"
+    if alert.is_digest:
+        told = f"{alert.count} x {what} in {alert.env}: {alert.kind}"
+    text = printable(f"{prefix} {told}").strip()
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
 
 
 def body_of(alert: Alert) -> str:
     """
-    What happened, why, on which evidence, where, what was tried, and the commands that resolve it.
+    What happened, why, on which evidence, where, what was tried, and the commands that resolve it; of a digest, which documents
+    it is about.
     """
+    if alert.is_digest:
+        return _digest_of(alert)
     facts = {
         "Document": alert.document,
         "Environment": alert.env,
@@ -149,6 +170,34 @@ def body_of(alert: Alert) -> str:
         heading = heading if len(alert.commands) > 1 else "To look at it:"
         paragraphs.append(f"{heading}\n{_indented(alert.commands)}")
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _digest_of(alert: Alert) -> str:
+    facts = {
+        "Alerts": str(alert.count),
+        "Kind": alert.kind,
+        "Environment": alert.env,
+        "Project": alert.project,
+        "Database": alert.database,
+        "Decided": f"{_instant(alert.at)} (the first)",
+    }
+    happened = _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event]
+    told = [
+        f"{path}{f', sequence {each.sequence}' if each.sequence else ''}: {each.message}"
+        for path, each in zip(alert.documents, alert.errors, strict=True)
+    ]
+    return (
+        "\n\n".join(
+            (
+                f"{_DIGEST} Of each it says: {happened}",
+                f"Why: {printable(alert.reason)}",
+                "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items()),
+                f"The first {len(told)}:\n{_indented(told)}",
+                f"To look at them:\n{_indented(alert.commands)}",
+            )
+        )
+        + "\n"
+    )
 
 
 def _attempt(alert: Alert) -> str:
@@ -185,6 +234,7 @@ class LogChannel:
             "step": str(alert.step or ""),
             "attempt": str(alert.attempt),
             "max_attempts": str(alert.max_attempts or ""),
+            "count": str(alert.count),
             "url": without_data(alert.url or ""),
             "at": alert.at.isoformat(),
             "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],

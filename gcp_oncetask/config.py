@@ -108,6 +108,12 @@ class Config:
     alert_retry: float = _var(
         "ONCETASK_ALERT_RETRY_SECONDS", "how long a sender is trusted before an alert is tried again", 120.0
     )
+    alert_window: float = _var(
+        "ONCETASK_ALERT_WINDOW_SECONDS",
+        "after the first alert of a kind and reason, the others wait so long and become one mail; 0: each is a mail; the same in "
+        "all processes",
+        600.0,
+    )
     shards: int = _var("ONCETASK_SHARDS", "hot-spot shards of the due index", 1)
     pull_shards: int = _var("ONCETASK_PULL_SHARDS", "shards that workers share among themselves, per kind", 8)
     inline_limit: int = _var(

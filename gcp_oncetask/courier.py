@@ -7,24 +7,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from gcp_oncetask import lease
 from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.decision import Put, Refused
-from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.decision import NeedTime, Put, Refused
+from gcp_oncetask.delivery import Outcome, instant
+from gcp_oncetask.documents import is_digest
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.lease import verbs
+from gcp_oncetask.lease import floods, verbs
+from gcp_oncetask.lease.verbs import Sort
 from gcp_oncetask.lease.writes import RESULT_LOST
-from gcp_oncetask.record import Event, Lock, Owed, Status
-from gcp_oncetask.store.codec import WHOLE
-from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.record import Event, Failure, Lock, Owed, Status
+from gcp_oncetask.store.codec import WHOLE, decode
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.windows import DAMAGED, count, retiring, wait_of
 
-DAMAGED: Final = "damaged-"
-"""How the id of an alert begins that tells of a damaged lock, before the name of the attribute."""
 _NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
 
 
@@ -40,12 +42,52 @@ def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
 
 def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
-    Send alerts that this process has decided, or taken over, at *decided*; returns how many were sent.
+    Send alerts that this process has decided, at *decided*, or let them wait; returns how many were sent.
 
     A failure is logged and changes nothing: they stay owed, and whoever sweeps sends them.
     """
     if not ids:
         return 0
+    if not engine.config.alert_window:
+        return send_each(engine, snapshot, ids, decided)
+    try:
+        return send_in_turn(engine, snapshot, ids)
+    except OncetaskError as error:
+        engine.about(snapshot).log(logging.ERROR, "whether its alerts wait could not be recorded: %s", error)
+        return 0
+
+
+def send_in_turn(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
+    """
+    Send those alerts whose turn it is; the others wait for the end of a window. Which of both is recorded first.
+
+    Raises:
+        OncetaskError: As ``Store.change``; nothing was sent.
+    """
+    decided = [owed for owed in snapshot.lock.owed if owed.id in ids] if snapshot.lock is not None else []
+    turns = {}
+    for owed in decided:
+        if lease.is_decided(owed):
+            alert = alert_of(engine, snapshot, owed)
+            turns[owed.id] = wait_of(engine, alert, owed.id, alert.id)
+    mark = engine.clock.mark()
+    mine: list[str] = []
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None:
+            return _NOTHING
+        mine[:] = [o.id for o in seen.lock.owed if o.id in turns and turns[o.id] is None and lease.is_decided(o)]
+        return lease.assigned(seen.lock, turns, engine.moment(seen)) or _NOTHING
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    return send_each(engine, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
+
+
+def send_each(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+    """
+    Send alerts whose trusted sender this process is since *decided*, each as it is; returns how many were sent. Failures are
+    logged: those stay owed.
+    """
     sent = []
     for owed in snapshot.lock.owed if snapshot.lock is not None else ():
         # Past the time for which it is trusted, a sender must leave the alert to the next one.
@@ -59,43 +101,103 @@ def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: M
         else:
             sent.append(owed.id)
     if sent:
-        _record(engine, snapshot, sent)
+        record_sent(engine, snapshot, sent)
     return len(sent)
 
 
-def _record(engine: Engine, snapshot: Snapshot, sent: Sequence[str]) -> None:
+def record_sent(engine: Engine, snapshot: Snapshot, sent: Collection[str]) -> None:
+    """
+    Record that those alerts of the document are sent; a failure is logged, and whoever sweeps comes back to them.
+    """
+
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None:
             return _NOTHING
         return lease.sent(seen.lock, sent, engine.moment(seen)) or _NOTHING
 
     try:
-        engine.store.change(snapshot.path, decide, start=snapshot)
+        changes = Changes(retiring(engine, snapshot))
+        engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
     except OncetaskError as error:
         about = engine.about(snapshot)
         about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
 
 
-def take_and_send(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
+def put_off(engine: Engine, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:
     """
-    Become the trusted sender of alerts whose sender is overdue, and send them; returns how many were sent.
+    Let those alerts, which a digest tells, wait until it is tried again.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
     """
-    mark = engine.clock.mark()
 
     def decide(seen: Snapshot) -> Put | Refused:
-        if seen.lock is None or seen.read is None:
+        if seen.lock is None:
             return _NOTHING
-        return lease.sending(seen.lock, ids, engine.moment(seen)) or _NOTHING
+        return lease.put_off(seen.lock, ids, until, engine.moment(seen)) or _NOTHING
+
+    engine.store.change(snapshot.path, decide, start=snapshot)
+
+
+def take_and_send(engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None]) -> int:
+    """
+    Become the trusted sender of alerts whose sender is overdue, and send them as mails of their own; returns how many were sent.
+
+    Args:
+        engine: Shared parts.
+        snapshot: The document.
+        seen: Their ids, with the ``digest`` that each bears.
+
+    Raises:
+        OncetaskError: As ``Store.change``; nothing was sent.
+    """
+    mark = engine.clock.mark()
+    taken = take(engine, snapshot, seen)
+    return 0 if taken is None else send_each(engine, *taken, mark)
+
+
+def take(
+    engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None], digest: str | None = None
+) -> tuple[Snapshot, tuple[str, ...]] | None:
+    """
+    Become the trusted sender of alerts whose sender is overdue, or whose window is over, as mails of their own or in a *digest*.
+
+    Returns:
+        The document afterwards, and which of them; None: of none.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    mine: tuple[str, ...] = ()
+
+    def decide(now: Snapshot) -> Put | Refused | NeedTime:
+        nonlocal mine
+        if now.lock is None:
+            return _NOTHING
+        if now.read is None:
+            return NeedTime()
+        mine = lease.ripe(now.lock, seen, now.read)
+        return lease.sending(now.lock, seen, engine.moment(now), digest) or _NOTHING
 
     changed = engine.store.change(snapshot.path, decide, start=snapshot)
-    return send_owed(engine, changed.snapshot, ids, mark) if isinstance(changed.decision, Put) else 0
+    return (changed.snapshot, mine) if isinstance(changed.decision, Put) else None
 
 
-def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
+def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str, *, waits: bool = True) -> bool:
     """
-    Alert of something that the lock can't remember; a failure to send is logged. Returns whether it was sent.
+    Alert of something that the lock can't remember; a failure to send is logged.
+
+    Args:
+        engine: Shared parts.
+        snapshot: What it is about.
+        id_: Its id.
+        reason: Why, as a sentence.
+        waits: Whether it may wait for others of its kind and reason, which a digest tells together.
+
+    Returns:
+        Whether it was sent, or a digest will tell it.
     """
-    return _send(engine, snapshot, _failure(engine, snapshot, id_, reason))
+    return _send(engine, snapshot, _failure(engine, snapshot, id_, reason), waits=waits)
 
 
 def send_daily(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
@@ -133,11 +235,23 @@ def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> Owed:
     return Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
 
 
-def _send(engine: Engine, snapshot: Snapshot, owed: Owed) -> bool:
+def _send(engine: Engine, snapshot: Snapshot, owed: Owed, *, waits: bool = True) -> bool:
+    alert = alert_of(engine, snapshot, owed)
+    alerts = [alert]
+    if waits and engine.config.alert_window:
+        # Nothing tells one that is sent again from another one with the same name.
+        wait = wait_of(engine, alert, owed.id, engine.clock.nonce())
+        alerts = alerts if wait is None else count(engine, wait, alert)
+    # All of them, whatever becomes of the first.
+    sent = [_sent_now(engine, snapshot, each) for each in alerts]
+    return all(sent)
+
+
+def _sent_now(engine: Engine, snapshot: Snapshot, alert: Alert) -> bool:
     try:
-        engine.alerts.send(alert_of(engine, snapshot, owed))
+        engine.alerts.send(alert)
     except Exception as error:  # noqa: BLE001 - as above
-        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", owed.reason, error)
+        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", alert.reason, error)
         return False
     return True
 
@@ -146,9 +260,15 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     """
     The alert, with all that a person needs and none of the payload.
     """
+    return _digest_of(engine, snapshot, owed) if is_digest(snapshot.path) else _alert_of(engine, snapshot, owed)
+
+
+def _alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
     lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
-    identity = (engine.project(), engine.config.database, lock.env, snapshot.path, lock.scheduled_by or "", owed.id)
+    # What is owed stays owed while the task goes on; its id stays the same.
+    since = instant(owed.at) if owed.id in {each.id for each in lock.owed} else lock.scheduled_by or ""
+    identity = (engine.project(), engine.config.database, lock.env, snapshot.path, since, owed.id)
     return Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
         event=owed.event,
@@ -175,6 +295,27 @@ def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
         url=lock.url,
         result_lost=lost,
         damaged=damaged,
+        kind=floods.kind_of(snapshot.path),
+    )
+
+
+def _digest_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+    """
+    The alert that a digest is, as its document says.
+    """
+    told = {name: decode(snapshot.fields[name]) for name in ("kind", "count", "first")}
+    first = told["first"]
+    documents = tuple(str(each["document"]) for each in first)
+    return replace(
+        _alert_of(engine, snapshot, owed),
+        document=documents[0],
+        step=0,
+        errors=tuple(Failure(e["at"], e["attempt"], e["sequence"], e["reason"]) for e in first),
+        commands=tuple(dict.fromkeys(commands_for(engine, path, None, Sort.CHAIN)[0] for path in documents)),
+        status="",
+        kind=told["kind"],
+        count=told["count"],
+        documents=documents,
     )
 
 

@@ -29,6 +29,7 @@ from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
 from gcp_oncetask.store.store import Changed
+from gcp_oncetask.windows import DAMAGED
 
 LATER: Final = timedelta(hours=1)
 """A damaged document is looked at again after so long."""
@@ -145,7 +146,7 @@ def _tell(engine: Engine, document: Document, error: DamagedError) -> None:
         if engine.store.document(note) is not None:
             return
         snapshot = Snapshot(path, None, None, None)
-        if courier.send_directly(engine, snapshot, f"{courier.DAMAGED}{error.field}-{digest[:12]}", _said(error)):
+        if courier.send_directly(engine, snapshot, f"{DAMAGED}{error.field}-{digest[:12]}", _said(error)):
             _note(engine, note, path, error)
     except StoreError as trouble:
         _about(engine, path).log(logging.ERROR, "whether its damage was told is not known: %s", trouble)

@@ -28,6 +28,7 @@ LOCKS: Final = "onceLocks"
 DATA_HASH: Final = "dataHash"
 """Field of a once-task: hash of its payload."""
 _BELOW_LOCKS: Final = f"{LOCKS}/"
+_DIGEST: Final = "digest"
 AFTER: Final = "0"
 """The character after "/": sorts behind everything that begins with a prefix and a slash."""
 PUSH: Final = "push"
@@ -99,6 +100,28 @@ def queue_path(env: str, queue: str) -> str:
     """
     digest = hashlib.sha256(f"{env}\n{queue}".encode()).hexdigest()[:2]
     return f"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}"
+
+
+def windows_path(env: str, event: str, kind: str) -> str:
+    """
+    Document of the windows in which alerts of *event* wait, of a kind of once-task or a collection.
+    """
+    digest = hashlib.sha256(f"{env}\n{event}\n{kind}".encode()).hexdigest()
+    return f"{LOCKS}/{digest[:2]}:{env}:windows:{digest[:40]}"
+
+
+def digest_path(env: str, id_: str) -> str:
+    """
+    Document that owes the digest *id_* of alerts.
+    """
+    return f"{LOCKS}/{hashlib.sha256(id_.encode()).hexdigest()[:2]}:{env}:{_DIGEST}:{id_}"
+
+
+def is_digest(path: str) -> bool:
+    """
+    Whether the document at *path* owes a digest of alerts.
+    """
+    return path.startswith(_BELOW_LOCKS) and path.split(":", 3)[2:3] == [_DIGEST]
 
 
 def collection_path(env: str, collection: str) -> str:

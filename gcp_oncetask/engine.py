@@ -25,6 +25,8 @@ from gcp_oncetask.decision import Moment, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id, trouble_with_url
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.errors import DispatchError, StoreError, UsageError
+from gcp_oncetask.gathering import Gathering
+from gcp_oncetask.lease.floods import Window
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
@@ -99,6 +101,9 @@ class Engine:
         # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
         self.told: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        # Of alerts: windows that were open when they were last read, by document and cause; and what is to be counted.
+        self.windows: dict[str, dict[str, Window]] = {}
+        self.gathering: Gathering[Any] = Gathering()
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         self.store = Store(self.wire, clock, config.patience)

@@ -79,9 +79,8 @@ def _tell(engine: Engine, found: Standstill) -> int:
     if mine is None or told:
         return 0
     LOGGER.error("%s", found.sentence)
-    if not courier.send_directly(
-        engine, Snapshot(path, None, None, None), f"stuck-{instant(fields['since'])}", found.sentence
-    ):
+    about, id_ = Snapshot(path, None, None, None), f"stuck-{instant(fields['since'])}"
+    if not courier.send_directly(engine, about, id_, found.sentence, waits=False):
         return 0
     engine.store.put_fields(mine, {**fields, "told": True})
     return 1

@@ -77,6 +77,8 @@ class Owed:
         attempt: The attempt it is about.
         reason: Why, in a sentence.
         evidence: Log lines that the verdict rests on, bounded.
+        digest: It is told by the digest with this id; with ``wait-`` before a group: by one to come; None: by a mail of its own,
+            or nobody has begun to send it.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Owed:
     reason: str
     tries: int = 0
     evidence: tuple[str, ...] = ()
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ CHECKS: Final[dict[str, Check]] = {
     "log_contents": _truth,
     "log_level": _level,
     "alert_retry": _seconds(0.001, 7 * _DAY),
+    "alert_window": _seconds(0, _DAY),
     "shards": _whole(1, 1000),
     "pull_shards": _whole(1, 1000),
     "inline_limit": _whole(0, 65_536),

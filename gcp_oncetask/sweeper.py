@@ -15,7 +15,8 @@ from functools import partial
 from gcp_oncetask import courier, damage, keys, lease, recovery, unfetched
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import LOCKS
+from gcp_oncetask.digests import MOST, Digests
+from gcp_oncetask.documents import LOCKS, task_name
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.lease import features, verbs
@@ -23,7 +24,9 @@ from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Status
 from gcp_oncetask.requirements import DISPATCH
 from gcp_oncetask.rounds import Round
+from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import Document
+from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
 from gcp_oncetask.told import said_by
 from gcp_oncetask.unclaimed import Unclaimed
@@ -101,18 +104,19 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
     around = Round(engine, collections)
     swept = Swept(collections=around.collections)
     expired: list[Snapshot] = []
-    unclaimed = Unclaimed(engine, partial(_complain, engine))
+    unclaimed, digests = Unclaimed(engine, partial(_complain, engine)), Digests(engine)
     for document, read in around.all_due():
         if swept.looked - unclaimed.unasked >= limit:
             break
         swept.looked += 1
-        _guarded(engine, swept, document, read, expired, unclaimed)
+        _guarded(engine, swept, document, read, expired, digests, unclaimed)
         if len(expired) >= BATCH:
             _judge(engine, swept, expired)
     _judge(engine, swept, expired)
     unclaimed.close()
     swept.add(unclaimed)
     swept.alerted += unfetched.tell(engine, around.pulled)
+    swept.alerted += digests.close() or 0
     if LOCKS in around.collections:
         swept.handed_over += keys.look_for_forgotten(engine)
     if (error := around.error(swept=swept)) is not None:
@@ -121,7 +125,13 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
 
 
 def _guarded(
-    engine: Engine, swept: Swept, document: Document, read: datetime, expired: list[Snapshot], unclaimed: Unclaimed
+    engine: Engine,
+    swept: Swept,
+    document: Document,
+    read: datetime,
+    expired: list[Snapshot],
+    digests: Digests,
+    unclaimed: Unclaimed,
 ) -> None:
     """
     Deal with one document; whatever goes wrong there holds up nobody else.
@@ -137,7 +147,7 @@ def _guarded(
         _leave_alone(engine, swept, snapshot)
         return
     with _alone(engine, swept, snapshot):
-        _one(engine, swept, snapshot, expired, unclaimed)
+        _one(engine, swept, snapshot, expired, digests, unclaimed)
 
 
 @contextmanager
@@ -203,7 +213,12 @@ def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
 
 
 def _one(
-    engine: Engine, swept: Swept, snapshot: Snapshot, expired: list[Snapshot], unclaimed: Unclaimed | None = None
+    engine: Engine,
+    swept: Swept,
+    snapshot: Snapshot,
+    expired: list[Snapshot],
+    digests: Digests,
+    unclaimed: Unclaimed | None = None,
 ) -> None:
     lock = snapshot.lock
     if lock is None or lock.env != engine.config.env:
@@ -220,7 +235,7 @@ def _one(
             assert found.put is not None
             engine.store.put(snapshot, found.put, Changes({"data": None}))
         case "alert":
-            swept.alerted += courier.take_and_send(engine, snapshot, found.owed)
+            swept.alerted += digests.attend(snapshot, found.owed)
         case "dispatch":
             assert unclaimed is not None
             unclaimed.attend(snapshot, lock)
@@ -228,12 +243,12 @@ def _one(
             expired.append(snapshot)
 
 
-def attend(engine: Engine, snapshot: Snapshot) -> str | None:
+def attend(engine: Engine, snapshot: Snapshot) -> Ended | None:
     """
     Do what a task of the workers needs besides being run: alerts that are owed, an erasure, a due time that was too early.
 
     Returns:
-        What was done, as a sentence; None: it is to be run.
+        RECOVERED: it is done. BUSY: another process sends its alerts at this moment. None: it is to be run.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -243,10 +258,27 @@ def attend(engine: Engine, snapshot: Snapshot) -> str | None:
     found = lease.look(lock, engine.moment(snapshot))
     if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
         return None
-    swept, expired = Swept(), list[Snapshot]()
-    _one(engine, swept, snapshot, expired)
+    swept, expired, digests = Swept(), list[Snapshot](), Digests(engine)
+    _one(engine, swept, snapshot, expired, digests)
     _judge(engine, swept, expired)
-    return str(found.action)
+    if digests.close(partial(_others, engine, snapshot, digests)) is None:
+        return Ended(Outcome.BUSY, "another process sends its alerts")
+    return Ended(Outcome.RECOVERED, found.action)
+
+
+def _others(engine: Engine, snapshot: Snapshot, digests: Digests) -> None:
+    """
+    What other tasks of its kind owe to digests: no sweep comes to what workers look after.
+    """
+    name, config = task_name(snapshot.path), engine.config
+    if name is None:
+        return
+    aside = partial(damage.set_aside, engine)
+    for other in due_for_workers(engine.store, config.env, name.kind, range(config.pull_shards), MOST, aside):
+        at, lock = engine.moment(other), other.lock
+        if other.path == snapshot.path or lock is None or at.read is None or features.unknown(lock):
+            continue
+        digests.attend(other, [o.id for o in lock.owed if o.digest is not None and o.until <= at.read])
 
 
 # --- judge ------------------------------------------------------------------------------------------------------------

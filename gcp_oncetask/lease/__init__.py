@@ -34,10 +34,10 @@ Source:
     Leases as in Gray and Cheriton (1989), fencing as Chubby's sequencers.
 
 Where
-    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``refused``: what is refused
-    for good. ``people``: cancel, reset, resolve. ``leaving``: what only another version of the program can read. ``repair``: the
-    reset of a damaged one. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named
-    locks, and functions that run once.
+    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``owing``, ``floods``: alerts,
+    who sends them and when. ``refused``: what is refused for good. ``people``: cancel, reset, resolve. ``leaving``: what only
+    another version of the program can read. ``repair``: the reset of a damaged one. ``writes``: the records that these lead to,
+    and when each must be looked at again. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations
@@ -67,13 +67,12 @@ from gcp_oncetask.lease.expiry import (
     newly_scheduled,
     postpone,
     redispatch,
-    sending,
-    sent,
     still_queued,
     take_over,
     undispatched,
 )
 from gcp_oncetask.lease.leaving import LEFT, left
+from gcp_oncetask.lease.owing import Wait, assigned, is_decided, put_off, ripe, sending, sent
 from gcp_oncetask.lease.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.lease.refused import CUTS, cut_off
 from gcp_oncetask.lease.repair import Wishes, repair
@@ -100,7 +99,9 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_OWED",
     "RECHECK",
+    "Wait",
     "Wishes",
+    "assigned",
     "cancel",
     "claim",
     "complete",
@@ -111,6 +112,7 @@ __all__ = [
     "fail",
     "fenced",
     "finish",
+    "is_decided",
     "is_overdue",
     "later",
     "left",
@@ -118,6 +120,7 @@ __all__ = [
     "newly_scheduled",
     "pause",
     "postpone",
+    "put_off",
     "ready",
     "recur",
     "redeclare",
@@ -131,6 +134,7 @@ __all__ = [
     "resume",
     "retry",
     "ridden",
+    "ripe",
     "schedule",
     "sending",
     "sent",

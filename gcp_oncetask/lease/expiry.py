@@ -13,8 +13,8 @@ from gcp_oncetask.delivery import Outcome, instant
 from gcp_oncetask.lease import attention, features, writes
 from gcp_oncetask.lease.attempts import fenced, settle
 from gcp_oncetask.lease.attention import ORDER, Reason
-from gcp_oncetask.lease.writes import LATE_EVIDENCE, MAX_GRACE, RECHECK, expires_at, timeout_at
-from gcp_oncetask.record import Event, Lock, Owed, Status, superseded
+from gcp_oncetask.lease.writes import LATE_EVIDENCE, RECHECK, expires_at, timeout_at
+from gcp_oncetask.record import Event, Lock, Status, superseded
 from gcp_oncetask.retry import delay_of
 from gcp_oncetask.urls import without_data
 
@@ -241,35 +241,3 @@ def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
     if lock.status is Status.LEASED and at.now < (timeout := timeout_at(lock, at.log_grace)):
         when = min(when, timeout + timedelta(seconds=1))
     return Put(writes.look_again(lock, at, when))
-
-
-def sending(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
-    """
-    Make this process the trusted sender of those alerts among *ids* that nobody sends; None if there are none.
-    """
-    assert at.read is not None
-    owed = tuple(_lent(o, at) if o.id in ids and o.until <= at.read else o for o in lock.owed)
-    return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
-
-
-def _lent(owed: Owed, at: Moment) -> Owed:
-    wait = min(at.alert_retry * 2 ** min(owed.tries, 10), MAX_GRACE)
-    return Owed(
-        owed.id,
-        owed.event,
-        owed.at,
-        at.now + timedelta(seconds=wait),
-        owed.sequence,
-        owed.attempt,
-        owed.reason,
-        owed.tries + 1,
-        owed.evidence,
-    )
-
-
-def sent(lock: Lock, ids: Sequence[str], at: Moment) -> Put | None:
-    """
-    Those alerts are sent; None if none of them is owed any more.
-    """
-    owed = tuple(o for o in lock.owed if o.id not in ids)
-    return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))

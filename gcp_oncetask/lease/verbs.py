@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gcp_oncetask.delivery import instant
-from gcp_oncetask.documents import LOCKS, TaskName, is_task, task_name
+from gcp_oncetask.documents import LOCKS, TaskName, is_digest, is_task, task_name
 from gcp_oncetask.lease.named import ends_at
 from gcp_oncetask.record import Lock, Status
 
@@ -112,6 +112,11 @@ def refusal_of(verb: str, record: Record, lock: Lock) -> str | None:
     """
     Why *record* does not have *verb*, and what to do instead, in sentences; None: it has it.
     """
+    if is_digest(record.path) and verb != "show":
+        return (
+            f"{record.path} is a digest of alerts, which has no {verb}. Look at the documents that it names, and {verb} those. "
+            "Nothing was written."
+        )
     if record.sort in VERBS[verb]:
         return None
     return f"{record.path} is {record.said}, which has no {verb}. {_instead(verb, record, lock)} Nothing was written."

@@ -199,6 +199,8 @@ def _put_owed(target: Value, owed: Owed) -> None:
             "reason": owed.reason,
             "tries": owed.tries,
             "evidence": list(owed.evidence),
+            # Absent where it says nothing: a release that does not know it reads past it.
+            **({} if owed.digest is None else {"digest": owed.digest}),
         },
     )
 
@@ -419,6 +421,12 @@ class _Inner:
             raise ValueError(f"{name} is missing")
         return self._fields[name]
 
+    def text(self, name: str) -> str | None:
+        """
+        A text that need not be there.
+        """
+        return _text(self._fields[name]) if name in self._fields else None
+
 
 def _texts(value: Value) -> tuple[str, ...]:
     return tuple([_text(item) for item in _list(value)])
@@ -447,6 +455,7 @@ def _one_owed(o: _Inner) -> Owed:
         _text(o["reason"]),
         _number(o["tries"]),
         _texts(o["evidence"]),
+        o.text("digest"),
     )
 
 

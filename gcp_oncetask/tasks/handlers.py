@@ -211,9 +211,9 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
     delivery = Delivery.present(snapshot.path, lock)
     try:
         check_needs(snapshot)
-        owed = sweeper.attend(engine, snapshot)
-        if owed is not None:
-            return Ended(Outcome.RECOVERED, owed)
+        attended = sweeper.attend(engine, snapshot)
+        if attended is not None:
+            return attended
         ended = (
             generator.deliver(engine, handler.model, delivery, snapshot) if generator.recurs(handler.model) else None
         )

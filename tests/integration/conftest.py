@@ -23,8 +23,8 @@ def open_shop(oncetask_cloud: OncetaskCloud) -> Callable[..., Shop]:
     Opens the shop on the test's cloud; options are those of ``locked_handler``.
     """
 
-    def make(**options: Any) -> Shop:
-        shop = make_shop(**options)
+    def make(config: Config | None = None, **options: Any) -> Shop:
+        shop = make_shop(config, **options)
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(URL, shop.app)
         # Its process has scheduled orders before: what is counted and made to fail is the chain's own.

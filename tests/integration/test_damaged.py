@@ -161,9 +161,9 @@ def run(
 @pytest.fixture
 def service(oncetask_cloud: OncetaskCloud) -> Service:
     """
-    Handles both kinds.
+    Handles both kinds. Each alert is a mail.
     """
-    return Service(oncetask_cloud).handle(Work).handle(Pull)
+    return Service(oncetask_cloud, alert_window=0.0).handle(Work).handle(Pull)
 
 
 def statuses_of(cloud: OncetaskCloud) -> Counter[int | None]:
@@ -497,6 +497,9 @@ def test_a_person_is_told_once_the_mail_server_is_back(oncetask_cloud: OncetaskC
     shop.locker.reset(Order, "42")
     document.update({"lock.attempts": "two"})
     oncetask_cloud.run_until_idle()
+    # It comes shortly after the one before.
+    oncetask_cloud.advance(minutes=11)
+    oncetask_cloud.sweep()
     ids = [alert.id for alert in oncetask_cloud.alerts.sent]
     assert (len(ids), len(set(ids))) == (3, 3)
 

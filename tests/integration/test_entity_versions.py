@@ -42,7 +42,8 @@ class Instance:
 
     def __init__(self, cloud: OncetaskCloud, model: type[LockedModel]) -> None:
         self.cloud, self.model = cloud, model
-        self.locker = Locker(config=Config(base_url=URL))
+        # What is read and written is a delivery's own, and not the alert's window.
+        self.locker = Locker(config=Config(base_url=URL, alert_window=0.0))
         self.app = Flask("crates")
         cloud.use(self.locker)
         self.ran: list[Any] = []

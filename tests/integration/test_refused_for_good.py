@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import Attempt, Continue, FixedDelay, Locker, Status, sweep
+from gcp_oncetask import Attempt, Config, Continue, FixedDelay, Locker, Status, sweep
 from gcp_oncetask.lease import CUTS
 from gcp_oncetask.record import Lock
 from gcp_oncetask.store.sizes import size_of
@@ -45,7 +45,8 @@ class World:
 
     def __init__(self, cloud: OncetaskCloud, shop: Shop) -> None:
         self.cloud, self.shop, self.locker = cloud, shop, shop.locker
-        self.service = Service(cloud)
+        # Each alert is a mail: what is counted and refused are the commits of the tasks.
+        self.service = Service(cloud, alert_window=0.0)
         for model in (Work, Pulled, Repeat, Daily):
             self.service.handle(model, retry=AGAIN, lease_duration=60)
         self.worker = Worker(self.service.manager, listen=False)
@@ -105,7 +106,7 @@ class World:
 
 @pytest.fixture
 def world(oncetask_cloud: OncetaskCloud, open_shop: Callable[..., Shop]) -> World:
-    return World(oncetask_cloud, open_shop(retry=AGAIN, renew=False))
+    return World(oncetask_cloud, open_shop(Config(alert_window=0.0), retry=AGAIN, renew=False))
 
 
 # --- a document that another writer has filled ------------------------------------------------------------------------

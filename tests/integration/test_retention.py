@@ -48,10 +48,10 @@ class Ticking(TaskData, kind="ticking", retention=HOUR):
 @pytest.fixture
 def service(oncetask_cloud: OncetaskCloud) -> Service:
     """
-    A deployment that handles tasks with a retention.
+    A deployment that handles tasks with a retention. Each alert is a mail.
     """
     return (
-        Service(oncetask_cloud)
+        Service(oncetask_cloud, alert_window=0.0)
         .handle(Brief)
         .handle(Fleeting)
         .handle(Instant)

@@ -42,6 +42,8 @@ from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""
+FLOOD = 0.6
+"""Share of the handlers that give up for good, in a flood."""
 LOGGER = logging.getLogger("gcp_oncetask")
 HEARD = Heard()
 
@@ -104,6 +106,7 @@ class History:
         """
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
+        world.mailed = self.checker.alerts.mailed
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -205,6 +208,8 @@ class History:
             self.checker.effect(attempt)
         if world.hit("hangs", 0.05):
             self.hub.sleep(10 * BOUND)
+        if self.plan.floods and world.trouble and draw.random() < FLOOD:
+            raise Fail("it can't be done")
         if world.hit("failing_handlers", 0.2):
             self._give_up()
         job.count += 1

@@ -70,12 +70,22 @@ class Mail:
     def send(self, alert: Alert) -> None:
         world = self._world
         world.hub.sleep(world.hub.rng.expovariate(2))
+        if alert.documents:
+            self._may_die("before its digest is taken")
         if world.mail_down:
             world.counts["mails refused"] += 1
             raise AlertError("the mail server of the simulation is down")
         world.alerts.append(alert)
-        world.tell(self._process.name, f"mails {alert.event} of {alert.document}")
+        world.mailed(alert)
+        world.tell(self._process.name, f"mails {alert.count} {alert.event} of {alert.document}")
+        if alert.documents:
+            self._may_die("when its digest was taken")
         world.hub.sleep(world.hub.rng.expovariate(2))
+
+    def _may_die(self, when: str) -> None:
+        if self._world.hit("crashes", 0.2):
+            self._world.kill(self._process, when)
+            self._world.hub.sleep(0)
 
 
 def cooperative(hub: Hub) -> SimpleNamespace:

@@ -31,6 +31,8 @@ TROUBLES = (
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)
+WINDOWS = (0.0, 0.0, 60.0, 600.0)
+"""Lengths of an alert's window."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Plan:
         sweepers: Copies of the sweeper.
         inline: Whether documents travel in their deliveries.
         troubles: Kinds of trouble that are on.
+        window: Seconds for which alerts of one kind and reason wait for each other.
     """
 
     seed: int
@@ -63,6 +66,7 @@ class Plan:
     sweepers: int = 2
     inline: bool = True
     troubles: frozenset[str] = frozenset(TROUBLES)
+    window: float = 0.0
 
     def has(self, trouble: str) -> bool:
         """
@@ -70,6 +74,13 @@ class Plan:
         """
         assert trouble in _KNOWN, trouble
         return trouble in self.troubles
+
+    @property
+    def floods(self) -> bool:
+        """
+        Whether most handlers give up for good, for one reason.
+        """
+        return self.window == WINDOWS[-1]
 
     def smaller(self) -> list[Plan]:
         """
@@ -80,6 +91,8 @@ class Plan:
             value = getattr(self, name)
             if value > least:
                 found.insert(0, replace(self, **{name: max(least, value // 2)}))
+        if self.window:
+            found.append(replace(self, window=0.0))
         return found
 
     def __str__(self) -> str:
@@ -104,4 +117,5 @@ def plan_of(seed: int) -> Plan:
         sweepers=draw.randint(1, 2),
         inline=draw.random() < 0.8,
         troubles=frozenset(trouble for trouble in TROUBLES if draw.random() < 0.5),
+        window=draw.choice(WINDOWS),
     )

@@ -118,6 +118,7 @@ class TasksChecker(Checker):
             self.lasts[path] = self.stored.get(path, {}).get("lastOccurrence")
         if tasks or any(map(is_key, paths)):
             self._between()
+        self.look_at_alerts(process, paths)
 
     def _changed(self, process: Process | None, path: str) -> None:
         lock, fields = self.read(path)

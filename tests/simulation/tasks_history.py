@@ -21,7 +21,7 @@ from gcp_oncetask.retry import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.tasks.data import kind_of
 from tests.simulation.checker import ROOT, Running
-from tests.simulation.history import BOUND, History
+from tests.simulation.history import BOUND, FLOOD, History
 from tests.simulation.plan import Plan
 from tests.simulation.tasks_checker import TasksChecker
 from tests.simulation.tasks_plan import TasksPlan
@@ -310,6 +310,8 @@ class TasksHistory(History):
         if attempt.cancelled and not cleans and draw.random() < 0.5:
             world.counts["cancellations heeded"] += 1
             raise Retry("it is cancelled", after=1.0)
+        if self.plan.floods and world.trouble and draw.random() < FLOOD:
+            raise Fail("it can't be done")
         if world.hit("failing_handlers", 0.25):
             self._refuse()
         if (

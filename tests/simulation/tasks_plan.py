@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.plan import TROUBLES, Plan
+from tests.simulation.plan import TROUBLES, WINDOWS, Plan
 
 TASK_TROUBLES = (*TROUBLES, "deletes", "newer", "resets", "pauses", "recreations", "schedules", "retirements", "frees")
 """Kinds of trouble; each is on or off in one history."""
@@ -84,4 +84,5 @@ def tasks_plan_of(seed: int) -> TasksPlan:
         misfire=draw.choice(("all", "all", "latest", "skip")),
         overlap=draw.choice(("allow", "queue", "skip")),
         troubles=frozenset(t for t in TASK_TROUBLES if draw.random() < 0.5 and not (calm and t in TROUBLES)),
+        window=draw.choice(WINDOWS),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.plan import TROUBLES, Plan
+from tests.simulation.plan import TROUBLES, WINDOWS, Plan
 from tests.simulation.tasks_plan import TASK_TROUBLES, TasksPlan
 
 _NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "retirements"}
@@ -70,4 +70,5 @@ def workers_plan_of(seed: int) -> WorkersPlan:
         concurrency=draw.randint(1, 3),
         drill=tuple(draw.choice(("join", "stop", "kill")) for _ in range(2)),
         troubles=frozenset(t for t in WORKER_TROUBLES if draw.random() < 0.45 and not (calm and t in TROUBLES)),
+        window=draw.choice(WINDOWS),
     )

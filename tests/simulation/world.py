@@ -132,6 +132,7 @@ class World:
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
+        self.mailed: Callable[[Alert], None] = lambda alert: None
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
@@ -198,6 +199,7 @@ class World:
             log_contents=self.plan.log_contents,
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
+            alert_window=self.plan.window,
             **self._settings,
         )
         process.locker = Locker(
@@ -214,6 +216,7 @@ class World:
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)
+        self.engine = process.locker.engine
         self.tell(process.name, "starts")
         return process
 
@@ -267,6 +270,13 @@ class World:
         created = self.hub.time().timestamp()
         record = logging.makeLogRecord({"msg": "ordered", "levelno": logging.INFO, "created": created, **data})
         logs.line("stdout", CloudFormatter().format(record), process.name)
+
+    def kill_if_alive(self, process: Process, when: str) -> None:
+        """
+        SIGKILL, which may come too late.
+        """
+        if process in self.processes:
+            self.kill(process, when)
 
     def some_process(self) -> Process:
         """

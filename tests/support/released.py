@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from gcp_oncetask import courier
+from gcp_oncetask.digests import Digests
 from gcp_oncetask.lease import attention, features
 from gcp_oncetask.record import DEFAULTS, STORED_NAMES, Lock
 from gcp_oncetask.store import codec, snapshot
@@ -28,6 +31,15 @@ def released() -> Iterator[None]:
     def encode_lock(target: Any, lock: Lock, before: Lock | None = None) -> Any:
         return encode(target, lock.but(**known), None if before is None else before.but(**known))
 
+    def one_owed(entry: Any) -> Any:
+        return replace(one_owed_of(entry), digest=None)
+
+    def attend(self: Digests, seen: Any, ids: Any) -> int:
+        return courier.take_and_send(
+            self._engine, seen, {owed.id: owed.digest for owed in seen.lock.owed if owed.id in ids}
+        )
+
+    one_owed_of = codec._one_owed
     fields = {stored: read for stored, read in codec._FIELDS.items() if stored not in {STORED_NAMES[n] for n in NEW}}
     with ExitStack() as stack:
         for module, name, value in (
@@ -38,6 +50,12 @@ def released() -> Iterator[None]:
             (attention, "look_by", lambda ready, when, at: when),
             (attention, "reason_of", lambda lock: None),
             (features, "unknown", lambda lock: ()),
+            # Each alert is a mail.
+            (codec, "_one_owed", one_owed),
+            (courier, "send_owed", courier.send_each),
+            (courier, "wait_of", lambda *args: None),
+            (courier, "alert_of", courier._alert_of),
+            (Digests, "attend", attend),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         yield

@@ -182,3 +182,44 @@ def test_alert_needs_recipient_and_sender():
         channel(to=())
     with pytest.raises(ConfigError, match="ONCETASK_ALERT_FROM"):
         channel("smtp://apikey:x@mail.example", sender=None)
+
+
+DIGEST = replace(
+    ALERT,
+    document="orders/1",
+    sequence=0,
+    attempt=0,
+    reason="99 alert(s), the first of them: no",
+    evidence=(),
+    errors=(Failure(AT, 5, 3, "no"), Failure(AT, 0, 0, "no\nBcc: x")),
+    commands=("oncetask show orders/1", "oncetask show orders/2"),
+    count=99,
+    documents=("orders/1", "orders/2\r\nBcc: eve@example.com"),
+    kind="shops/*/orders",
+)
+
+
+def test_alert_of_many_says_how_many_and_which():
+    """A digest has its number and kind in the subject; each of the first documents is a line, with what befell it."""
+    assert subject_of(DIGEST, "[x]") == "[x] 99 x permanent failure in PROD: shops/*/orders"
+    lines = body_of(DIGEST).splitlines()
+    assert "has failed for good" in lines[0]
+    assert "Alerts:      99" in lines
+    assert "Kind:        shops/*/orders" in lines
+    start = lines.index("The first 2:")
+    assert lines[start + 1 : start + 3] == [
+        "  orders/1, sequence 3: no",
+        "  orders/2 Bcc: eve@example.com: no Bcc: x",
+    ]
+    assert lines[-3:] == ["To look at them:", "  oncetask show orders/1", "  oncetask show orders/2"]
+    assert not any(line.startswith("Bcc") for line in lines)
+    assert subject_of(replace(DIGEST, damaged=True), "") == "99 x damaged record in PROD: shops/*/orders"
+    assert subject_of(replace(DIGEST, result_lost=True), "") == "99 x result lost in PROD: shops/*/orders"
+
+
+def test_alert_of_many_is_one_log_line(caplog):
+    """With its number and documents as fields."""
+    LogChannel().send(DIGEST)
+    (record,) = caplog.records
+    fields = json.loads(CloudFormatter("shop").format(record))["oncetask"]
+    assert (fields["count"], fields["kind"], fields["documents"][0]) == ("99", "shops/*/orders", "orders/1")

@@ -24,6 +24,7 @@ from gcp_oncetask.decision import (
     Target,
 )
 from gcp_oncetask.delivery import Delivery, Outcome
+from gcp_oncetask.lease import floods
 from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Result, Status
 from tests.support.rules import combinations, first_match, table
 
@@ -542,3 +543,111 @@ def test_refused_record_loses_more_each_time() -> None:
     quiet = lease.cut_off(lock.but(alert_on=()), "too large", 0, "n", None, moment())
     assert isinstance(quiet, Put)
     assert quiet.lock.owed == (owed,)
+
+
+def alert_case(case: dict[str, str]) -> str:
+    """
+    What becomes of an alert in *case*.
+    """
+    owed = Owed(
+        "5-7-failure",
+        Event.FAILURE,
+        NOW,
+        NOW if case["its time"] == "passed" else NOW + SECOND,
+        5,
+        1,
+        "no",
+        tries={"none": 0, "some": 1}[case["tries"]],
+        digest={"none": None, "a group": "wait-1", "a digest": "d1"}[case["digest"]],
+    )
+    lock = leased(status=Status.FAILED, owed=(owed,))
+    seen = owed.digest if case["seen as"] == "it is" else "d0"
+    match case["asks"]:
+        case "who decided it, first of its window":
+            put = lease.assigned(lock, {owed.id: None}, moment())
+        case "who decided it, not the first":
+            put = lease.assigned(lock, {owed.id: lease.Wait("wait-2", NOW + 9 * SECOND)}, moment())
+        case "a sweep, by itself":
+            put = lease.sending(lock, {owed.id: seen}, moment())
+        case _:
+            put = lease.sending(lock, {owed.id: seen}, moment(), "d2")
+    if put is None:
+        return "nothing"
+    [now] = put.lock.owed
+    assert put.lock.due == f"E/push/000/{now.until:%Y-%m-%dT%H:%M:%S.%fZ}"
+    match now.digest:
+        case None:
+            assert (now.tries, now.until - NOW) == (
+                owed.tries + 1,
+                timedelta(seconds=moment().alert_retry * 2**owed.tries),
+            )
+            return "alone"
+        case "wait-2":
+            assert (now.tries, now.until) == (0, NOW + 9 * SECOND)
+            return "waits"
+        case _:
+            assert (now.digest, now.tries) == ("d2", owed.tries + 1)
+            return "lent"
+
+
+def test_alerts_are_told_as_the_table_says() -> None:
+    """
+    By themselves, later, or by a digest; never by one and then by the other.
+    """
+    rows = table("lease.owing")
+    used = set()
+    for case in combinations(
+        tries=("none", "some"),
+        digest=("none", "a group", "a digest"),
+        **{
+            "its time": ("to come", "passed"),
+            "seen as": ("it is", "another digest"),
+            "asks": (
+                "who decided it, first of its window",
+                "who decided it, not the first",
+                "a sweep, by itself",
+                "a sweep, with others",
+            ),
+        },
+    ):
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == alert_case(case), case
+    assert set(range(len(rows))) == used
+
+
+def turn_case(case: dict[str, str]) -> str:
+    """
+    When an alert leaves in *case*.
+    """
+    windows = {f"c{n}": floods.Window(NOW + SECOND, "x") for n in range(20 if case["other causes"] == "20" else 19)}
+    if case["window of its cause"] != "none":
+        until = NOW + SECOND if case["window of its cause"] == "open" else NOW
+        windows["c"] = floods.Window(until, "me" if case["opened by"] == "itself" else "x")
+    turn = floods.turn_of(windows, "c", "me", NOW, 600.0)
+    if turn.cause == floods.OTHERS:
+        return "as the window of all others says"
+    if turn.windows is not None:
+        assert turn.windows["c"] == floods.Window(NOW + 600 * SECOND, "me")
+        assert all(window.until > NOW for window in turn.windows.values())
+        return "at once, opens it"
+    return "at once" if turn.until is None else "waits"
+
+
+def test_alerts_leave_as_the_table_says() -> None:
+    """
+    Each state of the windows of an event and kind.
+    """
+    rows = table("lease.floods.turn_of")
+    used = set()
+    for case in combinations(
+        **{
+            "window of its cause": ("open", "over", "none"),
+            "opened by": ("itself", "another"),
+            "other causes": ("fewer than 20", "20"),
+        }
+    ):
+        row = first_match(rows, case)
+        used.add(row)
+        assert rows[row]["decision"] == turn_case(case), case
+    assert set(range(len(rows))) == used

@@ -109,6 +109,7 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     "log_contents": (("perhaps", "2", "\uff11"), ("true", 1, 0, None)),
     "log_level": (("LOUD", "10"), TEXTS),
     "alert_retry": ((*SECONDS, "0"), NUMBERS),
+    "alert_window": (SECONDS, NUMBERS),
     "shards": ((*COUNTS, "0", "1001"), WHOLE),
     "pull_shards": ((*COUNTS, "0", "1001"), WHOLE),
     "inline_limit": ((*COUNTS, "65537"), WHOLE),

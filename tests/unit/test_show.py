@@ -86,7 +86,7 @@ def test_json_has_every_attribute_of_the_record() -> None:
     assert said["errors"] == [{"at": SAID, "attempt": 2, "sequence": 3, "message": ODD["errors"][0].message}]
     assert said["owed"][0] == {
         "id": "i", "event": "takeover", "at": SAID, "until": SAID, "sequence": 1, "attempt": 2,
-        "reason": "why", "tries": 3, "evidence": ["line\r"],
+        "reason": "why", "tries": 3, "evidence": ["line\r"], "digest": None,
     }  # fmt: skip
     assert (said["retry"], said["headers"], said["alert_on"]) == ({"kind": "fixed"}, {"X-A": "1"}, ["failure"])
 
