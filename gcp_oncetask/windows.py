@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
@@ -90,7 +90,10 @@ def _turn(engine: Engine, group: Group, id_: str) -> Turn:
 
 def _windows(stored: Snapshot) -> dict[str, Window]:
     found = decode(stored.fields["windows"]) if "windows" in stored.fields else {}
-    return {cause: Window(each["until"], each["first"]) for cause, each in found.items()}
+    # What somebody has written by hand is no window.
+    found = found if isinstance(found, dict) else {}
+    known = {cause: (each.get("until"), each.get("first")) for cause, each in found.items() if isinstance(each, dict)}
+    return {cause: Window(until, str(first)) for cause, (until, first) in known.items() if isinstance(until, datetime)}
 
 
 def _fields(group: Group, windows: dict[str, Window]) -> dict[str, Any]:

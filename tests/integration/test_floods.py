@@ -372,6 +372,18 @@ def test_windows_that_cannot_be_asked_hold_nothing_back(service: Service) -> Non
     assert all(service.lock(f"order{number}").owed == () for number in range(3))
 
 
+def test_windows_that_somebody_has_written_by_hand_are_none(service: Service) -> None:
+    cloud = service.cloud
+    fail(service, 1)
+    [path] = [path for path in stored(cloud) if ":windows:" in path]
+    document = service.manager.locker.client.document(path)
+    for number, odd in enumerate(({"x": 1}, {"x": {"until": "soon"}}, {"x": {}}, "x")):
+        document.update({"windows": odd})
+        other = failing(cloud)
+        fail(other, 1, f"odd{number}-")
+    assert counts(cloud) == [1] * 5
+
+
 class Deadly:
     """
     Lets the process die at its Nth remote call or mail, before or after that has taken effect.

@@ -211,6 +211,30 @@ MUTANTS = (
         "        sent.append(owed.id)\n",
     ),
     Mutant(
+        "what was lent to one digest is lent to another one",
+        "lease/owing.py",
+        " and o.id in seen and o.digest == seen[o.id])",
+        " and o.id in seen)",
+    ),
+    Mutant(
+        "alerts are lent to a digest without its id",
+        "digests.py",
+        "courier.take(self._engine, snapshot, seen, id_)",
+        "courier.take(self._engine, snapshot, seen)",
+    ),
+    Mutant(
+        "nobody goes on with a digest whose sender has died",
+        "digests.py",
+        "        for id_, entries in self._lent.items():\n",
+        "        for id_, entries in dict[str, list[Entry]]().items():\n",
+    ),
+    Mutant(
+        "what bears the id of a digest is sent by itself once its sender is overdue",
+        "digests.py",
+        "            if owed.digest is not None:\n",
+        "            if owed.digest is not None and owed.digest.startswith(WAITS):\n",
+    ),
+    Mutant(
         "a handler starts however long its claim took",
         "execution.py",
         "    if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:",

@@ -347,6 +347,34 @@ FOUND = {
             }
         ),
     ),
+    "what was lent to one digest is lent to another one": Plan(
+        seed=106,
+        chains=3,
+        steps=1,
+        instances=1,
+        minutes=20,
+        quarantine=False,
+        log_contents=False,
+        max_attempts=3,
+        sweepers=2,
+        inline=True,
+        window=600.0,
+        troubles=frozenset(
+            {
+                "freezes",
+                "hangs",
+                "late_lines",
+                "long_runs",
+                "lost_answers",
+                "lost_deliveries",
+                "mail_down",
+                "outages",
+                "refused_calls",
+                "skews",
+                "user_writes",
+            }
+        ),
+    ),
     "a handler starts however long its claim took": Plan(
         seed=47,
         chains=3,
