@@ -379,6 +379,10 @@ class History:
             self._resolve()
         self.ended = True
         self.hub.sleep(1200)
+        # A call that landed late may have begun something anew.
+        while self.hub.now < end and not self.checker.ended(self.chains):
+            self.hub.sleep(60)
+            self._resolve()
         self.over = True
 
     def _no_more_troubles(self) -> None:
@@ -422,8 +426,7 @@ def play(plan: Plan, history: type[History] = History) -> Told:
     """
     Play *plan*; the same plan plays the same way.
     """
-    if HEARD not in LOGGER.handlers:
-        LOGGER.addHandler(HEARD)
+    LOGGER.addHandler(HEARD)
     before = LOGGER.propagate, LOGGER.level
     LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO)
@@ -432,6 +435,7 @@ def play(plan: Plan, history: type[History] = History) -> Told:
             return history(plan).play()
     finally:
         LOGGER.propagate, LOGGER.level = before
+        LOGGER.removeHandler(HEARD)
 
 
 @contextmanager
