@@ -209,7 +209,7 @@ def test_alert_of_many_says_how_many_and_which():
     start = lines.index("The first 2:")
     assert lines[start + 1 : start + 3] == [
         "  orders/1, sequence 3: no",
-        "  orders/2 Bcc: eve@example.com: no Bcc: x",
+        "  orders/2\\r\\nBcc: eve@example.com: no\\nBcc: x",
     ]
     assert lines[-3:] == ["To look at them:", "  oncetask show orders/1", "  oncetask show orders/2"]
     assert not any(line.startswith("Bcc") for line in lines)
