@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from google.cloud.firestore import Transaction
 from pydantic_core import to_json
 
 from gcp_oncetask import keys, lease, telemetry
@@ -32,8 +31,10 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.lease import keys as key_rules
 from gcp_oncetask.logs import LogContext, payload
+from gcp_oncetask.models import LockedModel, bound_to
 from gcp_oncetask.record import NO_RESULT, Fingerprint, Lock, superseded
 from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
 from gcp_oncetask.store.consequences import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
@@ -530,3 +531,19 @@ class Attempt:
             return False
         opened.after.append(call)
         return True
+
+
+def in_transaction(transaction: Transaction) -> Attempt | None:
+    """
+    The attempt whose lease fences *transaction*; None: it is a transaction of the caller's own.
+    """
+    found = getattr(transaction, "oncetask_attempt", None)
+    return found if isinstance(found, Attempt) else None
+
+
+def of_entity(entity: LockedModel) -> Attempt | None:
+    """
+    The attempt whose entity it is; None outside its handler.
+    """
+    found = bound_to(entity)
+    return found if isinstance(found, Attempt) else None

@@ -11,9 +11,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Final
-
-from google.cloud.firestore import Client
+from typing import Any, Final, Protocol
 
 from gcp_oncetask import forks, identity, requirements, telemetry, urls, values
 from gcp_oncetask.alerts import AlertChannel
@@ -21,7 +19,7 @@ from gcp_oncetask.clock import Clock, Duration, SystemClock
 from gcp_oncetask.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.config import Config, level
-from gcp_oncetask.decision import Moment, Target
+from gcp_oncetask.decision import Moment, Put, Settlement, Target
 from gcp_oncetask.delivery import Delivery, delivery_url, task_id, trouble_with_url
 from gcp_oncetask.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.errors import DispatchError, StoreError, UsageError
@@ -31,6 +29,7 @@ from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.smtp import channel_from
+from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 from gcp_oncetask.store.store import Store
@@ -41,6 +40,39 @@ LOGGER: Final = logging.getLogger("gcp_oncetask")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
 HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
+
+
+class Running(Protocol):
+    """
+    An attempt that runs in this process: ``attempt.Attempt``, which is built on this module.
+    """
+
+    @property
+    def context(self) -> LogContext:
+        """
+        The attempt, for log lines.
+        """
+
+    @property
+    def leader(self) -> Running | None:
+        """
+        The attempt in whose batch it rides, if any.
+        """
+
+    def held_for(self) -> float:
+        """
+        Seconds for which this process may still believe that it holds the lease.
+        """
+
+    def nonce(self) -> str:
+        """
+        Recognises one settlement.
+        """
+
+    def settle(self, how: Settlement) -> Put:
+        """
+        End the attempt.
+        """
 
 
 class Engine:
@@ -95,9 +127,8 @@ class Engine:
         project = None if firestore is None else firestore.project
         self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
-        # What runs in this process: attempts, which are built on this module. Of one document there may be two, one of which
-        # has lost its lease.
-        self.attempts: set[Any] = set()
+        # Of one document there may be two, one of which has lost its lease.
+        self.attempts: set[Running] = set()
         # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
         self.told: dict[str, str] = {}
         self.refused: dict[str, str] = {}

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from google.cloud.firestore import Client, Transaction
-
 from gcp_oncetask import lease, models, requirements, telemetry, urls, values
 from gcp_oncetask.alerts import AlertChannel
-from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.attempt import Attempt, in_transaction, of_entity
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.cloud_logging import RequestLog
 from gcp_oncetask.config import Config
@@ -32,6 +30,7 @@ from gcp_oncetask.record import Fingerprint
 from gcp_oncetask.renewal import Renewals
 from gcp_oncetask.settling import completing, continuing
 from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Client, Transaction
 from gcp_oncetask.store.json_data import given_result, parameters
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.store.store import check_needs
@@ -137,7 +136,7 @@ class Locker(StoredChains):
             StoreError: Firestore was unreachable or refused.
         """
         headers = urls.headers(headers, "headers")
-        attempt: Attempt | None = models.attempt_of(entity)
+        attempt = of_entity(entity)
         if attempt is not None:
             how = Continue(url, delay=delay, params=params, queue=queue)
             return self._continue(entity, attempt, how, at, headers, transaction)
@@ -216,7 +215,7 @@ class Locker(StoredChains):
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
         made = self.dispatched(later, now=False)
-        attempt = _running_in(transaction)
+        attempt = in_transaction(transaction)
         if attempt is not None and decision.dispatch:
             attempt.after_commit(made.dispatch, transaction)
         return made
@@ -238,7 +237,7 @@ class Locker(StoredChains):
             TaskNotFoundError: It was never scheduled.
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
-        attempt: Attempt | None = models.attempt_of(entity)
+        attempt = of_entity(entity)
         if attempt is not None:
             attempt.settle(completing(attempt, result), models.changes_of(entity), transaction)
             if transaction is None:
@@ -291,7 +290,7 @@ class Locker(StoredChains):
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             StoreError: Firestore was unreachable or refused.
         """
-        attempt: Attempt | None = models.attempt_of(entity)
+        attempt = of_entity(entity)
         if attempt is not None:
             attempt.checkpoint(models.changes_of(entity))
             models.remember(entity, attempt.snapshot)
@@ -334,7 +333,7 @@ class Locker(StoredChains):
 
 
 def _message(locker: Locker, entity: LockedModel, *_url: Any, queue: str | None = None, **_: Any) -> telemetry.Message:
-    attempt: Attempt | None = models.attempt_of(entity)
+    attempt = of_entity(entity)
     queue = queue or (attempt.granted.queue if attempt is not None else None) or locker.config.queue
     return telemetry.Message("schedule", telemetry.destination(queue, None), entity.document_path)
 
@@ -360,7 +359,3 @@ def _written(entity: LockedModel, decision: Put | Refused) -> Put | Refused:
         return decision
     written = Fingerprint(str(decision.lock.sequence), fingerprint(type(entity)))
     return decision._replace(lock=decision.lock.but(fingerprint=written))
-
-
-def _running_in(transaction: Transaction) -> Attempt | None:
-    return getattr(transaction, "oncetask_attempt", None)

@@ -54,7 +54,7 @@ class Binding:
     snapshot: Snapshot
     saved: dict[str, Any]
     seen: dict[str, Value] | None
-    attempt: Any = None
+    attempt: object | None = None
 
 
 class LockedModel(BaseModel, metaclass=EntityMeta):
@@ -247,9 +247,9 @@ def _bind(entity: LockedModel, binding: Binding) -> None:
         private["_binding"] = binding
 
 
-def attempt_of(entity: LockedModel) -> Any:
+def bound_to(entity: LockedModel) -> object | None:
     """
-    The attempt whose entity it is; None outside its handler.
+    The attempt whose entity it is, for ``attempt.of_entity``; None outside its handler.
     """
     binding = _binding_of(entity)
     return None if binding is None else binding.attempt
@@ -263,7 +263,7 @@ def snapshot_behind(entity: LockedModel) -> Snapshot | None:
     return None if binding is None else binding.snapshot
 
 
-def bind(entity: LockedModel, attempt: Any) -> None:
+def bind(entity: LockedModel, attempt: object) -> None:
     """
     Let the loaded *entity* be that of *attempt*: this is how schedule() and complete() know their attempt.
     """

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_args, overload
 
-from google.cloud.firestore import Client
 from pydantic import BaseModel, TypeAdapter
 
 from gcp_oncetask import damage, keys, lease, models, telemetry, values, words
@@ -33,6 +32,7 @@ from gcp_oncetask.lease.retention import too_late
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.paths import trouble_with_path
 from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.json_data import given_result
 from gcp_oncetask.store.retiring import expiry_of

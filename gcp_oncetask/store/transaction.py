@@ -33,8 +33,8 @@ class OwnTransaction(firestore.Transaction):
     A real ``firestore.Transaction`` whose begin, commit and rollback are single calls with a deadline.
     """
 
-    oncetask_attempt: Any = None
-    """The attempt whose lease it is fenced by."""
+    oncetask_attempt: object | None = None
+    """The attempt whose lease it is fenced by; ``attempt.in_transaction`` asks for it."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.wire.client, max_attempts=1)

@@ -12,7 +12,8 @@ from gcp_oncetask.tasks.batch import PerTask
 from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.context import current_attempt, current_resource_key, current_task_id
 from gcp_oncetask.tasks.data import TaskData
-from gcp_oncetask.tasks.manager import Created, TaskManager
+from gcp_oncetask.tasks.draft import Created
+from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.tasks.queues import Request, queue_kind
 from gcp_oncetask.tasks.recurrence import Recurrence, cron, every, explain
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus

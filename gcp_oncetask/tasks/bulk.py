@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gcp_oncetask import keys, telemetry
 from gcp_oncetask.documents import TaskName
@@ -20,11 +20,8 @@ from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.store import needs_newer
 from gcp_oncetask.tasks import creation
-from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData
-
-if TYPE_CHECKING:
-    from gcp_oncetask.tasks.manager import Created, TaskManager
+from gcp_oncetask.tasks.draft import Created, Draft
 
 T = TypeVar("T")
 BATCH: Final = 50
@@ -66,19 +63,28 @@ class CreatedMany:
         return len(self.items)
 
 
-@telemetry.producer(lambda manager, tasks, **_: creation.message(manager.locker.engine, "create_tasks", tasks))
+@telemetry.producer(lambda engine, tasks, **_: creation.message(engine, "create_tasks", tasks))
 def create_many(
-    manager: TaskManager,
+    engine: Engine,
     tasks: Sequence[TaskData],
     *,
+    path: str,
+    create: Callable[[Draft], Created],
     parallel: int,
     progress: Callable[[int, int], None] | None,
 ) -> CreatedMany:
     """
     See ``TaskManager.create_tasks``.
+
+    Args:
+        engine: Shared parts.
+        tasks: Payloads.
+        path: Where their deliveries go.
+        create: Creates a single one, for what the batch can't do.
+        parallel: Batches at once.
+        progress: Called with how many are done, of how many.
     """
-    engine = manager.locker.engine
-    drafts = [creation.draft(engine, data, manager.path) for data in tasks]
+    drafts = [creation.draft(engine, data, path) for data in tasks]
     # Of those with one id the one counts that would if they had been created one after the other: where the newest replaces
     # the others the last, else the first.
     counts: dict[TaskName, int] = {}
@@ -92,7 +98,9 @@ def create_many(
         engine.register(None, url)
     outcome: dict[int, Created | OncetaskError] = {}
     done = 0
-    for batch, found in zip(batches, _each(parallel, lambda b: _create(manager, drafts, b), batches), strict=True):
+    for batch, found in zip(
+        batches, _each(parallel, lambda b: _create(engine, create, drafts, b), batches), strict=True
+    ):
         outcome |= found
         done += len(batch)
         if progress is not None:
@@ -107,8 +115,6 @@ def _item(
     index: int,
     counts: dict[TaskName, int],
 ) -> Created | OncetaskError:
-    from gcp_oncetask.tasks.manager import Created
-
     if index in outcome:
         return outcome[index]
     made, other = drafts[index], drafts[counts[drafts[index].name]]
@@ -128,13 +134,12 @@ def _each(parallel: int, call: Callable[[Any], T], batches: Sequence[Any]) -> It
         yield from pool.map(call, batches)
 
 
-def _create(manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int]) -> dict[int, Created | OncetaskError]:
+def _create(
+    engine: Engine, create: Callable[[Draft], Created], drafts: Sequence[Draft], batch: Sequence[int]
+) -> dict[int, Created | OncetaskError]:
     """
     Create one batch and dispatch it; what the batch could not do is done one by one.
     """
-    from gcp_oncetask.tasks.manager import Created
-
-    engine = manager.locker.engine
     updates = [creation.new_task(engine, drafts[index]) for index in batch]
     answers: list[tuple[Any, int]] = []
     try:
@@ -150,7 +155,7 @@ def _create(manager: TaskManager, drafts: Sequence[Draft], batch: Sequence[int])
             found[index] = Created(made.name.id, created=True, dispatched=dispatched)
             continue
         try:
-            found[index] = manager.create(made)
+            found[index] = create(made)
         except OncetaskError as error:
             found[index] = error
     return found

@@ -5,27 +5,25 @@ Creating once-tasks: what is stored, and what happens when the id exists already
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from gcp_oncetask import lease, telemetry, values
 from gcp_oncetask.decision import Put, Refused, Target
 from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import PUSH, TaskName, check_resource_key, pull_lane
+from gcp_oncetask.documents import TaskName, check_resource_key
 from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.fingerprints import fingerprint
-from gcp_oncetask.record import Fingerprint, Lock, Status
+from gcp_oncetask.record import Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
-from gcp_oncetask.store.retiring import RETENTION
 from gcp_oncetask.store.sizes import OCCURRENCE, check_room
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
+from gcp_oncetask.tasks.draft import Draft
 from gcp_oncetask.tasks.recurrence import Recurrence, occurrence_id
-from gcp_oncetask.tasks.task import SCHEMA
 
 MAX_PAYLOAD = 900_000
 """Bytes of a payload as JSON; Firestore's documents end at 1 MiB."""
@@ -34,90 +32,6 @@ _SMALL: Final = 100_000
 
 _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.QUARANTINED: "running"}
 """What ``unique`` calls the states of a task that has not ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """
-    A task about to be created.
-
-    Attributes:
-        name: What tells it from all others.
-        kind: Its kind.
-        target: Where it goes, and when.
-        payload: The payload as JSON data.
-        stored: Firestore's value of it.
-        digest: Its hash.
-        nonce: Recognises this creation.
-        resource_key: The key that it needs.
-        recurrence: Its rule, if it is a generator.
-        needed: Seconds for which another document refers to it; its retention is longer by that.
-        extra: More stored fields: an occurrence's parent and nominal time.
-        data: The payload as it was given.
-        model: Fingerprint of the model by which the payload was written; None: not known.
-    """
-
-    name: TaskName
-    kind: Kind
-    target: Target
-    payload: dict[str, Any]
-    stored: Value
-    digest: str
-    nonce: str
-    resource_key: str | None = None
-    recurrence: Recurrence | None = None
-    needed: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
-    data: TaskData | None = None
-    model: str | None = None
-
-    @property
-    def lane(self) -> str:
-        """
-        By whom it is looked at.
-        """
-        return pull_lane(self.kind.name) if self.kind.pull else PUSH
-
-    def fields(self, engine: Engine) -> dict[str, Value | None]:
-        """
-        What is stored beside the record.
-        """
-        fields: dict[str, Any] = {
-            "id": self.name.id,
-            "kind": self.name.kind,
-            "env": self.name.env,
-            "dataHash": self.digest,
-            "createdAt": engine.store.estimate(),
-            "schema": SCHEMA,
-            **self.extra,
-        }
-        if self.resource_key is not None:
-            fields["resourceKey"] = self.resource_key
-        if self.kind.retention is not None and not self.kind.tombstone:
-            fields[RETENTION] = values.seconds(self.kind.retention, "retention") + self.needed
-        if self.recurrence is not None:
-            fields["recurrence"] = self.recurrence.to_data()
-        return {"data": self.stored} | {name: encode(value) for name, value in fields.items()}
-
-    @property
-    def fingerprint(self) -> Fingerprint | None:
-        """
-        The model by which the payload was written.
-        """
-        return None if self.model is None else Fingerprint(self.digest, self.model)
-
-    def lock(self, made: Lock) -> Lock:
-        """
-        *made*, with what the kind and the payload say.
-        """
-        erase = self.kind.retention if self.kind.tombstone else None
-        return made.but(
-            # A generator makes tasks that need the key; it needs none itself.
-            key=None if self.recurrence is not None else self.resource_key,
-            cleanup=self.recurrence is None,
-            erase_seconds=None if erase is None else values.seconds(erase, "retention"),
-            fingerprint=self.fingerprint,
-        )
 
 
 def draft(engine: Engine, data: TaskData, url: str) -> Draft:

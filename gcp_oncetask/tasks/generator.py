@@ -21,8 +21,9 @@ from gcp_oncetask.record import Status
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
-from gcp_oncetask.tasks.creation import Draft, new_task, overlap_key
+from gcp_oncetask.tasks.creation import new_task, overlap_key
 from gcp_oncetask.tasks.data import Kind, TaskData, kind_of
+from gcp_oncetask.tasks.draft import Draft
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
 
 LAST: Final = "lastOccurrence"

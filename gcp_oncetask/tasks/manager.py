@@ -7,14 +7,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
-from google.cloud.firestore import Transaction
-
 from gcp_oncetask import keys, telemetry, urls, values
-from gcp_oncetask.attempt import Attempt
+from gcp_oncetask.attempt import Attempt, in_transaction
 from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.decision import Kind, Put, Refused, Settlement
@@ -25,11 +22,12 @@ from gcp_oncetask.locker import Locker
 from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.settling import Ended
 from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, generator, reads, redeclaring
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
-from gcp_oncetask.tasks.creation import Draft
 from gcp_oncetask.tasks.data import TaskData, kind_of
+from gcp_oncetask.tasks.draft import Created, Draft
 from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, pull
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.stored import StoredTasks
@@ -61,38 +59,6 @@ class HandlerOptions(TypedDict, Generic[D], total=False):
     alert_on: Sequence[AlertOn]
     on_cancel: Callable[[OnceTask[D], Attempt], Any] | None
     cancel_retry: RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """
-    What ``create_task`` did; true only if the task is new.
-
-    Attributes:
-        id: Id of the task.
-        created: Whether this call created it.
-        dispatched: Whether its Cloud Task was made; if not, the sweeper makes it. False too for a task that existed.
-        replaced: This payload runs instead of, or after, the one that was there (``on_conflict="replace"``, ``unique=``).
-        refused: The kind's ``unique`` refused it: its task is queued or running.
-        differences: Where the stored payload and recurrence, which were kept, differ from these.
-    """
-
-    id: str
-    created: bool
-    dispatched: bool
-    replaced: bool = False
-    refused: bool = False
-    differences: tuple[str, ...] = ()
-    _dispatch: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
-
-    def __bool__(self) -> bool:
-        return self.created
-
-    def dispatch(self) -> bool:
-        """
-        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
-        """
-        return self.dispatched or (self._dispatch is not None and self._dispatch())
 
 
 _PLAIN: Final = "handlers are plain functions for now"
@@ -228,7 +194,7 @@ class TaskManager(StoredTasks):
         def dispatch() -> bool:
             return not decision.dispatch or engine.dispatch(later)
 
-        attempt: Attempt | None = getattr(transaction, "oncetask_attempt", None)
+        attempt = in_transaction(transaction)
         if attempt is not None:
             attempt.after_commit(dispatch, transaction)
         return Created(
@@ -261,7 +227,10 @@ class TaskManager(StoredTasks):
             UsageError: A payload can't be a task; nothing was written.
             StoreError: Firestore was unreachable before anything was written.
         """
-        return bulk.create_many(self, list(tasks), parallel=parallel, progress=progress)
+        engine, create = self.locker.engine, self.create
+        return bulk.create_many(
+            engine, list(tasks), path=self.path, create=create, parallel=parallel, progress=progress
+        )
 
     # --- handling -----------------------------------------------------------------------------------------------------
 
@@ -457,8 +426,7 @@ class TaskManager(StoredTasks):
         handlers can write nothing more. Returns how many were released.
         """
         released = 0
-        running: list[Attempt] = list(self.locker.engine.attempts)
-        here = [one for one in running if (one.leader or one).context.document in paths]
+        here = [one for one in list(self.locker.engine.attempts) if (one.leader or one).context.document in paths]
         # The last one gives the key back, which the others use until then.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:

@@ -8,7 +8,7 @@ one holds from the next run on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gcp_oncetask import lease
 from gcp_oncetask.decision import Moment, Put, Refused
@@ -18,10 +18,8 @@ from gcp_oncetask.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import difference
+from gcp_oncetask.tasks.draft import Draft
 from gcp_oncetask.tasks.recurrence import Recurrence
-
-if TYPE_CHECKING:
-    from gcp_oncetask.tasks.creation import Draft
 
 
 def schedule_differences(stored: Any, given: Recurrence | None) -> list[str]:

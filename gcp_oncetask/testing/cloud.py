@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from google.cloud.logging_v2.types import DeleteLogRequest
-from google.cloud.tasks_v2.types import DeleteTaskRequest
-
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.faults import Faults
+from gcp_emulator.logging.messages import DeleteLogRequest
 from gcp_emulator.oidc import CERTS_PATH
 from gcp_emulator.run.logs import RunLogs
 from gcp_emulator.tasks import DispatchRecord
+from gcp_emulator.tasks.messages import DeleteTaskRequest
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import urls
 from gcp_oncetask.alerts import Alert
@@ -361,13 +360,13 @@ class OncetaskCloud:
         Lose what was written to standard output, as a sink that excludes it does.
         """
         name = f"projects/{self.local.project}/logs/run.googleapis.com%2Fstdout"
-        self.local.logging.service.call("DeleteLog", DeleteLogRequest.pb()(log_name=name))
+        self.local.logging.service.call("DeleteLog", DeleteLogRequest(log_name=name))
 
     def drop(self, task_name: str) -> None:
         """
         Lose a queued task, as if it had never been made.
         """
-        self.local.tasks.service.call("DeleteTask", DeleteTaskRequest.pb()(name=task_name))
+        self.local.tasks.service.call("DeleteTask", DeleteTaskRequest(name=task_name))
 
     @property
     def deliveries(self) -> list[DispatchRecord]:

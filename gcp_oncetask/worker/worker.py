@@ -15,8 +15,6 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-from google.cloud.firestore import Client
-
 from gcp_oncetask import damage, telemetry, values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.delivery import Outcome
@@ -25,6 +23,7 @@ from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.requirements import STORE
 from gcp_oncetask.settling import Ended
+from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData

@@ -1,0 +1,99 @@
+"""
+The contracts about imports deny what they do not list: each breach of a kind is named, in a copy.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "gcp_oncetask"
+BREACHES = {
+    "newthing.py": "import flask\nimport smtplib\nfrom gcp_oncetask.flask import blueprint\n",
+    "engine.py": "import google.cloud.tasks_v2\nimport google.cloud.logging_v2\n",
+    "settling.py": "import google.cloud.firestore\nimport time\n",
+    "tasks/bulk.py": "from gcp_oncetask.tasks.manager import TaskManager\n",
+    "tasks/newthing.py": "",
+    "lease/newthing.py": "from gcp_oncetask import clock\nimport random\n",
+    "store/newthing.py": "",
+    "store/wire.py": "import gcp_oncetask.engine\n",
+}
+BROKEN = (
+    "gcp_oncetask.newthing",
+    "gcp_oncetask.newthing -> flask",
+    "gcp_oncetask.newthing -> smtplib",
+    "gcp_oncetask.engine -> google",
+    "gcp_oncetask.settling -> google",
+    "gcp_oncetask.tasks.bulk is not allowed to import gcp_oncetask.tasks.manager",
+    "gcp_oncetask.tasks.newthing",
+    "gcp_oncetask.lease.newthing -> gcp_oncetask.clock",
+    "gcp_oncetask.lease.newthing -> random",
+    "gcp_oncetask.store.newthing",
+    "gcp_oncetask.store.wire -> gcp_oncetask.engine",
+    "gcp_oncetask.settling -> time",
+)
+GOOGLE = {
+    "google.cloud.tasks": {"cloud_tasks.py"},
+    "google.cloud.logging": {"cloud_logging.py"},
+    "google.auth": {"identity.py"},
+    "google.cloud.firestore": {"store"},
+    "google.api_core": {"store"},
+    "google.protobuf": {"store", "cloud_logging.py"},
+}
+"""Google's libraries, which are one package to the contracts, and where each may be imported."""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """
+    What the linter says of a copy with all breaches in it.
+    """
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for package in (LIBRARY, ROOT / "emulator" / "gcp_emulator"):
+        shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, breach in BREACHES.items():
+        file = copy / LIBRARY.name / name
+        file.write_text((file.read_text() if file.exists() else "") + breach)
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    ran = subprocess.run(
+        command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1, ran.stdout
+    return ran.stdout
+
+
+@pytest.mark.parametrize("breach", BROKEN)
+def test_breach_is_named(said: str, breach: str) -> None:
+    lines = [line.lstrip("- ") for line in said.splitlines()]
+    assert any(line == breach or line.startswith((f"{breach} (", f"{breach}:")) for line in lines), said
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """
+    Each file of the library, with each module that it imports.
+    """
+    for file in LIBRARY.rglob("*.py"):
+        name = file.relative_to(LIBRARY).as_posix()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((name, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_each_library_of_google_has_its_modules() -> None:
+    found: dict[str, set[str]] = {library: set() for library in GOOGLE}
+    for name, module in imports():
+        if module.startswith("google."):
+            [library] = [each for each in GOOGLE if module.startswith(each)]
+            found[library].add("store" if name.startswith("store/") else name)
+    assert found == GOOGLE
