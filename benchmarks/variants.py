@@ -17,7 +17,8 @@ from gcp_oncetask import Attempt, Config, LockedModel, Locker
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute, parse
-from gcp_oncetask.job import Entities, Job
+from gcp_oncetask.job import Job
+from gcp_oncetask.subject import Entities
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
 

@@ -31,7 +31,6 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.lease import keys as key_rules
 from gcp_oncetask.logs import LogContext, payload
-from gcp_oncetask.models import LockedModel, bound_to
 from gcp_oncetask.record import NO_RESULT, Fingerprint, Lock, superseded
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
@@ -538,12 +537,4 @@ def in_transaction(transaction: Transaction) -> Attempt | None:
     The attempt whose lease fences *transaction*; None: it is a transaction of the caller's own.
     """
     found = getattr(transaction, "oncetask_attempt", None)
-    return found if isinstance(found, Attempt) else None
-
-
-def of_entity(entity: LockedModel) -> Attempt | None:
-    """
-    The attempt whose entity it is; None outside its handler.
-    """
-    found = bound_to(entity)
     return found if isinstance(found, Attempt) else None

@@ -22,13 +22,14 @@ from gcp_oncetask.engine import LOGGER
 from gcp_oncetask.errors import ConfigError, IdentityError, StoreError, UsageError
 from gcp_oncetask.execution import execute, parse
 from gcp_oncetask.identity import Denied
-from gcp_oncetask.job import AlertOn, Entities, Job, OnUnknown, policy_of
+from gcp_oncetask.job import AlertOn, Job, OnUnknown, policy_of
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.logs import context_at, trace_of
 from gcp_oncetask.models import LockedModel
 from gcp_oncetask.retry import RetryPolicy
 from gcp_oncetask.settling import Ended, delivered
 from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.subject import Entities
 from gcp_oncetask.sweeper import sweep
 from gcp_oncetask.tasks.manager import TaskManager
 

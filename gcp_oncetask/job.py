@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from pydantic import BaseModel
 
-from gcp_oncetask import models, values, words
+from gcp_oncetask import values, words
 from gcp_oncetask.attempt import Attempt
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config, config_error
@@ -23,7 +23,6 @@ from gcp_oncetask.record import Event, Lock
 from gcp_oncetask.retry import RetryPolicy, to_data
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.told import said_by, text_of
-from gcp_oncetask.verdicts import Continue
 
 OnUnknown = Literal["takeover", "quarantine"]
 AlertOn = Literal["takeover", "failure", "quarantine"]
@@ -97,52 +96,6 @@ class Job:
         The handler for which the lease was *granted*: a cancellation that came after the claim is for the next attempt.
         """
         return self.cleanup if granted.cancelling and self.cleanup is not None else self
-
-
-class Entities:
-    """
-    What the handler of a model is given: the entity of the attempt.
-    """
-
-    def __init__(self, model: type[models.LockedModel]) -> None:
-        self.model = model
-
-    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
-        """
-        Why the fields of *seen* do not fit the model, if the sequence was scheduled by another one.
-        """
-        lock = seen.lock
-        written = None if lock is None else lock.written_by(str(lock.sequence))
-        return unfit(written, self.model, lambda: models.load(self.model, seen, engine.store.reference))
-
-    def written_at(self, seen: Snapshot) -> datetime | None:
-        """
-        Not known.
-        """
-        return None
-
-    def load(self, engine: Engine, attempt: Attempt) -> models.LockedModel:
-        """
-        The entity, bound to its attempt.
-        """
-        entity = models.load(self.model, attempt.snapshot, engine.store.reference)
-        models.bind(entity, attempt)
-        attempt.model = fingerprint(self.model)
-        attempt.collection = self.model.__collection__
-        return entity
-
-    def changes(self, subject: models.LockedModel, value: Any) -> Changes:
-        """
-        Its changed fields.
-
-        Raises:
-            UsageError: The value is a Continue with data, which once-tasks have.
-        """
-        if isinstance(value, Continue) and value.data is not None:
-            raise UsageError(
-                "Continue(data=...) is for once-tasks; an entity's changed fields are saved by themselves."
-            )
-        return models.changes_of(subject)
 
 
 def unfit(written: str | None, model: type[BaseModel], read: Callable[[], object]) -> str | None:

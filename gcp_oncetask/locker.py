@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from gcp_oncetask import lease, models, requirements, telemetry, urls, values
 from gcp_oncetask.alerts import AlertChannel
-from gcp_oncetask.attempt import Attempt, in_transaction, of_entity
+from gcp_oncetask.attempt import Attempt, in_transaction
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.cloud_logging import RequestLog
 from gcp_oncetask.config import Config
@@ -35,6 +35,7 @@ from gcp_oncetask.store.json_data import given_result, parameters
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.stored import Scheduled, StoredChains, refusal
+from gcp_oncetask.subject import attempt_of
 from gcp_oncetask.verdicts import Continue
 
 M = TypeVar("M", bound=LockedModel)
@@ -136,7 +137,7 @@ class Locker(StoredChains):
             StoreError: Firestore was unreachable or refused.
         """
         headers = urls.headers(headers, "headers")
-        attempt = of_entity(entity)
+        attempt = attempt_of(entity)
         if attempt is not None:
             how = Continue(url, delay=delay, params=params, queue=queue)
             return self._continue(entity, attempt, how, at, headers, transaction)
@@ -237,7 +238,7 @@ class Locker(StoredChains):
             TaskNotFoundError: It was never scheduled.
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
-        attempt = of_entity(entity)
+        attempt = attempt_of(entity)
         if attempt is not None:
             attempt.settle(completing(attempt, result), models.changes_of(entity), transaction)
             if transaction is None:
@@ -290,7 +291,7 @@ class Locker(StoredChains):
             LeaseLostError: Inside a handler, when the lease is somebody else's.
             StoreError: Firestore was unreachable or refused.
         """
-        attempt = of_entity(entity)
+        attempt = attempt_of(entity)
         if attempt is not None:
             attempt.checkpoint(models.changes_of(entity))
             models.remember(entity, attempt.snapshot)
@@ -333,7 +334,7 @@ class Locker(StoredChains):
 
 
 def _message(locker: Locker, entity: LockedModel, *_url: Any, queue: str | None = None, **_: Any) -> telemetry.Message:
-    attempt = of_entity(entity)
+    attempt = attempt_of(entity)
     queue = queue or (attempt.granted.queue if attempt is not None else None) or locker.config.queue
     return telemetry.Message("schedule", telemetry.destination(queue, None), entity.document_path)
 

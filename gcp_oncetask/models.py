@@ -249,7 +249,7 @@ def _bind(entity: LockedModel, binding: Binding) -> None:
 
 def bound_to(entity: LockedModel) -> object | None:
     """
-    The attempt whose entity it is, for ``attempt.of_entity``; None outside its handler.
+    The attempt whose entity it is, for ``subject.attempt_of``; None outside its handler.
     """
     binding = _binding_of(entity)
     return None if binding is None else binding.attempt

@@ -21,7 +21,8 @@ from gcp_oncetask import Attempt, Config, LeaseLostError, LockBusyError, Status,
 from gcp_oncetask.decision import Policy
 from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.execution import execute
-from gcp_oncetask.job import Entities, Job
+from gcp_oncetask.job import Job
+from gcp_oncetask.subject import Entities
 from tests.support.branches import Branch
 from tests.support.orders import URL, Order, Shop, make_shop
 from tests.support.patience import patient
