@@ -29,6 +29,7 @@ from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.record import Lock
 from gcp_oncetask.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.smtp import channel_from
+from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
@@ -210,6 +211,13 @@ class Engine:
             return given
         # A channel does not survive a fork: the child opens its own with the same identity.
         return Client(project=given.project, credentials=given._credentials, database=given._database)  # noqa: SLF001
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """
+        Where records count in this process, whatever the registry says: the collections of its models, and those configured.
+        """
+        return (*registry.DECLARED, *self.config.collections)
 
     def use_client(self, firestore: Client) -> None:
         """

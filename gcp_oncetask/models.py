@@ -17,6 +17,7 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.paths import trouble_with_id, trouble_with_path, valid_path
 from gcp_oncetask.record import Lock
 from gcp_oncetask.round_trip import is_equal, loss, unreadable
+from gcp_oncetask.store import registry
 from gcp_oncetask.store.codec import Value, as_loaded, decode, encode
 from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.json_data import check_fields
@@ -31,9 +32,6 @@ checked name by name, and the caller says by writing it that the document is the
 """
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
-
-MODELS: Final[dict[str, type[LockedModel]]] = {}
-"""Models by collection template; filled when a class is made."""
 
 
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
@@ -112,7 +110,7 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         cls.__holes__ = holes
         cls.__parts__ = {"id", *holes}
         cls.__pattern__ = re.compile("/".join(_pattern(part) for part in [*parts, "{id}"]))
-        MODELS[collection] = cls
+        registry.DECLARED[collection] = cls
 
     @classmethod
     def __init_subclass__(cls, *, collection: str | None = None, **kwargs: Unpack[ConfigDict]) -> None:
@@ -200,9 +198,8 @@ def misrouted(model: type[LockedModel], path: str) -> str | None:
     """
     if parts_of(model, path) is not None:
         return None
-    others = [
-        f"{each.__name__} ({name!r})" for name, each in sorted(MODELS.items()) if parts_of(each, path) is not None
-    ]
+    here = sorted(registry.DECLARED.items())
+    others = [f"{each.__name__} ({name!r})" for name, each in here if parts_of(each, path) is not None]
     whose = f"is a document of {' or of '.join(others)}" if others else "is a document of no model that is known here"
     return f"{path} {whose}, and this route is that of {model.__name__} ({model.__collection__!r})"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_oncetask import lease, models
+from gcp_oncetask import lease
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.locker import Locker
 from gcp_oncetask.record import Lock
@@ -58,7 +58,7 @@ def dispatch_written(
         return False
     # Without version and contents: an event may be late, and the claim then reads what is there now.
     written = Snapshot(path, None, None, lock, None, whole=False)
-    if engine.registry.template_of(path, (*models.MODELS, *engine.config.collections)) is None:
+    if engine.registry.template_of(path, engine.collections) is None:
         left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"
         engine.decided("task.left", engine.about(written), left)
         return False

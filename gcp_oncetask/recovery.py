@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gcp_oncetask import keys, lease, models, telemetry
+from gcp_oncetask import keys, lease, telemetry
 from gcp_oncetask.cloud_logging import Found
 from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
 from gcp_oncetask.engine import Engine
@@ -155,7 +155,7 @@ def take_over(
     if judged.settlement is not None and judged.settlement.kind is Kind.CONTINUE:
         target = judged.settlement.target
         # What no process has registered or configured was named by who sweeps it.
-        template = engine.registry.template_of(judged.snapshot.path, (*models.MODELS, *engine.config.collections))
+        template = engine.registry.template_of(judged.snapshot.path, engine.collections)
         engine.register(template, None if target is None else target.url)
     # The verdict's fields ride along only with its settlement.
     try:

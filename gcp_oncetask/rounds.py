@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from gcp_oncetask import models
 from gcp_oncetask.documents import LOCKS, TASKS
 from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import StoreError, UsageError
@@ -64,7 +63,7 @@ class Round:
 
     def _known(self) -> list[str]:
         own = {TASKS, LOCKS}
-        found = {*models.MODELS, *self._engine.config.collections}
+        found = set(self._engine.collections)
         try:
             found |= self._registered()
         except StoreError as error:

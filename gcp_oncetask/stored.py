@@ -358,8 +358,7 @@ class StoredChains:
         Raises:
             UsageError: It counts in none.
         """
-        known = (*models.MODELS, *self.config.collections)
-        template = self.engine.registry.template_of(path, known, forgotten=True)
+        template = self.engine.registry.template_of(path, self.engine.collections, forgotten=True)
         if template is None:
             collection = path.rpartition("/")[0]
             raise UsageError(

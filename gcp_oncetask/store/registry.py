@@ -32,6 +32,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.urls import allowed
 
+DECLARED: Final[dict[str, type]] = {}
+"""The models of this process by their collections' templates; filled when a class is made."""
 T = TypeVar("T")
 R = TypeVar("R")
 LINGERS: Final = timedelta(days=1)

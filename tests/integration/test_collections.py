@@ -19,13 +19,14 @@ from pydantic import Field
 
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.testing import InProcessCloud
-from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, Status, StoreError, models, sweep
+from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, Status, StoreError, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.documents import collection_path, fitting
 from gcp_oncetask.errors import AlreadyScheduledError, TaskNotFoundError, UsageError
 from gcp_oncetask.flask import blueprint, locked_handler
 from gcp_oncetask.indexes import definition, override, to_text
 from gcp_oncetask.paths import valid_path
+from gcp_oncetask.store import registry
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
 from tests.integration.test_interface import cli
@@ -59,7 +60,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     This process has imported no model.
     """
-    monkeypatch.setattr(models, "MODELS", {})
+    monkeypatch.setattr(registry, "DECLARED", {})
 
 
 def process(cloud: OncetaskCloud, **settings: Any) -> Locker:
@@ -336,7 +337,7 @@ def test_reset_by_path_registers_the_template_that_fits(oncetask_cloud: Oncetask
         operator.reset_path(path)
     assert registered(operator) == [TEMPLATE, "errands"]
 
-    models.MODELS["errands"] = Errand
+    registry.DECLARED["errands"] = Errand
     process(oncetask_cloud).cancel_path("errands/1")
     locker.client.document(collection_path("DEFAULT", "errands")).delete()
     counts(oncetask_cloud)

@@ -14,7 +14,7 @@ from google.cloud.firestore import DELETE_FIELD, transactional
 from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, Snooze, Status
 from gcp_oncetask.fingerprints import fingerprint
 from gcp_oncetask.flask import locked_handler
-from gcp_oncetask.models import MODELS
+from gcp_oncetask.store.registry import DECLARED
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 
 URL = "https://parcels.test"
@@ -236,7 +236,7 @@ def test_delivery_at_the_route_of_another_model_is_refused_before_the_claim(
     """
     Nothing is read or written, a person is told; at its own route it runs.
     """
-    monkeypatch.setitem(MODELS, "crates", New)
+    monkeypatch.setitem(DECLARED, "crates", New)
     own = "/invoice" if route == "/parcel" else "/parcel"
     new.locker.schedule(entity, own)
     firestore = new.cloud.local.firestore
@@ -251,7 +251,7 @@ def test_delivery_at_the_route_of_another_model_is_refused_before_the_claim(
 
 
 def test_delivery_of_no_known_model_is_refused_too(new: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(MODELS, "crates")
+    monkeypatch.delitem(DECLARED, "crates")
     new.locker.schedule(New(id="1"), "/parcel")
     reason = new.post("/invoice").json["reason"]
     assert reason.startswith("crates/1 is a document of no model that is known here, and this route is that of Invoice")

@@ -12,12 +12,13 @@ import pytest
 from flask import Flask
 from google.cloud import firestore
 
-from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, models, sweep
+from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.documents import origin_path
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.outbox import dispatch_written
+from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import Swept
 from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
@@ -48,7 +49,7 @@ def as_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Models are found by the registry alone: in a sweeper, a function or a command nobody has imported them.
     """
-    monkeypatch.setattr(models, "MODELS", {})
+    monkeypatch.setattr(registry, "DECLARED", {})
 
 
 @pytest.fixture

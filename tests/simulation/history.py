@@ -29,10 +29,10 @@ from gcp_oncetask import (
     Retry,
     Snooze,
     Status,
-    models,
 )
 from gcp_oncetask import attempt as attempt_module
 from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.checker import ROOT, Checker, Running
 from tests.simulation.hub import SECOND, Promise
@@ -136,7 +136,7 @@ class History:
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(attempt_module, "threading", cooperative(self.hub)), (models, "MODELS", {"jobs": Job})]
+        return [(attempt_module, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world

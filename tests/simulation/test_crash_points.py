@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import AlreadyScheduledError, Status, StoreError, models
+from gcp_oncetask import AlreadyScheduledError, Status, StoreError
+from gcp_oncetask.store import registry
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import URL, Killed, Order, Shop, make_shop
 
@@ -22,7 +23,7 @@ def one_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Sweeps ask for the collection of the shop alone: other tests of this process have models of their own.
     """
-    monkeypatch.setattr(models, "MODELS", {"orders": Order})
+    monkeypatch.setattr(registry, "DECLARED", {"orders": Order})
 
 
 MOST = 40

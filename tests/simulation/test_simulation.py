@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from gcp_oncetask import models
 from gcp_oncetask.lease import writes
+from gcp_oncetask.store import registry
 from tests.simulation.exercised import EXERCISED, RARE
 from tests.simulation.history import Job
 from tests.simulation.plan import Plan, plan_of
@@ -138,9 +138,9 @@ def test_same_seed_is_the_same_history(kind: str, monkeypatch: pytest.MonkeyPatc
     """
     A failing seed replays exactly: the same story, line by line, whatever models other tests of the process have declared.
     """
-    monkeypatch.setattr(models, "MODELS", {"jobs": Job})
+    monkeypatch.setattr(registry, "DECLARED", {"jobs": Job})
     first = play(planned(11, kind))
-    monkeypatch.setattr(models, "MODELS", {f"others{number}": Job for number in range(9)})
+    monkeypatch.setattr(registry, "DECLARED", {f"others{number}": Job for number in range(9)})
     second = play(planned(11, kind))
 
     assert len(first.story) > 20
