@@ -7,7 +7,9 @@ Configured like the library, by the environment: ``functions/.env``, which fireb
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,11 @@ from werkzeug.wrappers import Response
 
 if TYPE_CHECKING:
     from firebase_functions.core import Change
-    from flask import Flask, Request
+    from flask import Request
 
     from gcp_oncetask import Locker
     from gcp_oncetask.config import Config
+    from gcp_oncetask.endpoint import Answer, IncomingRequest
     from gcp_oncetask.tasks import TaskManager
 
 # The library is imported in the functions: an instance that is asked for one thing loads what that needs.
@@ -68,17 +71,12 @@ def manager() -> TaskManager:
 
 
 @cache
-def app() -> Flask:
+def routes() -> dict[str, Callable[[IncomingRequest], Answer]]:
     """
-    What ``deliver`` serves: once-tasks; register your ``locked_handler`` views here.
+    What ``deliver`` serves, by the path below the function's URL: once-tasks; add your entities' handlers, such as
+    ``"/tasks/order": entity_handler(locker(), Order)(fulfil)``.
     """
-    from flask import Flask
-
-    from gcp_oncetask.flask import blueprint
-
-    made = Flask(__name__)
-    made.register_blueprint(blueprint(manager()))
-    return made
+    return {"/": manager().serve, "/oncetask/deliver": manager().serve}
 
 
 @scheduler_fn.on_schedule(schedule="every 1 minutes", timeout_sec=300, max_instances=1)
@@ -109,10 +107,15 @@ def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:
 
 def deliver(request: Request) -> Response:
     """
-    A delivery of the task queue: at the function's own URL that of a once-task, below it any other route of ``app``.
+    A delivery of the task queue, dealt with by the route that has its path.
     """
-    path = request.path if request.path.strip("/") else "/oncetask/deliver"
-    return Response.from_app(app(), {**request.environ, "SCRIPT_NAME": "", "PATH_INFO": path})
+    from gcp_oncetask.flask import request_of
+
+    route = routes().get(request.path.rstrip("/") or "/")
+    if route is None:
+        return Response(json.dumps({"error": f"nothing is served at {request.path}"}), 404, mimetype="application/json")
+    answer = route(request_of(request))
+    return Response(json.dumps(answer.json), answer.status, mimetype="application/json")
 
 
 # The decorator declares the queue. It is not called: it takes bodies of the form {"data": ...} only and has statuses of

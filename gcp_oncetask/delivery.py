@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -37,7 +37,7 @@ _INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 class Outcome(StrEnum):
     """
-    How a delivery ended; ``flask.OUTCOME_STATUS`` has its HTTP status.
+    How a delivery ended; ``endpoint.OUTCOME_STATUS`` has its HTTP status.
     """
 
     COMPLETED = "completed"
@@ -186,18 +186,18 @@ class TaskHeaders(NamedTuple):
     previous_response: int | None = None
 
     @classmethod
-    def of(cls, environ: Mapping[str, Any]) -> TaskHeaders:
+    def of(cls, header: Callable[[str], str | None]) -> TaskHeaders:
         """
-        Read the headers of a WSGI *environ*, tolerantly: what is missing or odd is left at its default.
+        Read a request's headers by name, tolerantly: what is missing or odd is left at its default.
         """
-        eta = environ.get("HTTP_X_CLOUDTASKS_TASKETA")
+        eta = header("X-CloudTasks-TaskETA")
         return cls(
-            queue=environ.get("HTTP_X_CLOUDTASKS_QUEUENAME", ""),
-            task=environ.get("HTTP_X_CLOUDTASKS_TASKNAME", ""),
-            retry_count=_count(environ.get("HTTP_X_CLOUDTASKS_TASKRETRYCOUNT")) or 0,
-            execution_count=_count(environ.get("HTTP_X_CLOUDTASKS_TASKEXECUTIONCOUNT")) or 0,
+            queue=header("X-CloudTasks-QueueName") or "",
+            task=header("X-CloudTasks-TaskName") or "",
+            retry_count=_count(header("X-CloudTasks-TaskRetryCount")) or 0,
+            execution_count=_count(header("X-CloudTasks-TaskExecutionCount")) or 0,
             eta=_eta(eta) if eta else None,
-            previous_response=_count(environ.get("HTTP_X_CLOUDTASKS_TASKPREVIOUSRESPONSE")) or None,
+            previous_response=_count(header("X-CloudTasks-TaskPreviousResponse")) or None,
         )
 
 

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
@@ -317,16 +317,15 @@ class ContextFilter(logging.Filter):
         return True
 
 
-def trace_of(environ: Mapping[str, Any]) -> str | None:
+def trace_of(header: Callable[[str], str | None]) -> str | None:
     """
-    The trace id of a request with this WSGI *environ*, by the header that Cloud Run's request log goes by; None if there
-    is none.
+    The trace id of a request, whose headers are read by name: that by which Cloud Run's request log goes; None if there is none.
     """
-    own = environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", "").split("/", 1)[0].strip().lower()
+    own = (header("X-Cloud-Trace-Context") or "").split("/", 1)[0].strip().lower()
     if _TRACE.fullmatch(own):
-        return str(own)
-    parts = environ.get("HTTP_TRACEPARENT", "").strip().lower().split("-")
-    return str(parts[1]) if len(parts) >= 4 and parts[0] != "ff" and _TRACE.fullmatch(parts[1]) else None
+        return own
+    parts = (header("traceparent") or "").strip().lower().split("-")
+    return parts[1] if len(parts) >= 4 and parts[0] != "ff" and _TRACE.fullmatch(parts[1]) else None
 
 
 class Trail:

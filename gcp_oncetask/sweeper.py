@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import partial
 
-from gcp_oncetask import courier, damage, keys, lease, recovery, unfetched
+from gcp_oncetask import courier, damage, endpoint, keys, lease, recovery, unfetched
 from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
-from gcp_oncetask.delivery import Outcome
+from gcp_oncetask.delivery import Outcome, TaskHeaders
 from gcp_oncetask.digests import MOST, Digests
 from gcp_oncetask.documents import LOCKS, task_name
-from gcp_oncetask.engine import Engine
+from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.lease import features, verbs
 from gcp_oncetask.locker import Locker
@@ -321,3 +321,18 @@ def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
         swept.dispatched += engine.dispatch(changed.snapshot)
     owed = courier.newly_owed(before, changed.snapshot.lock)
     swept.alerted += courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+
+
+def serve_sweep(locker: Locker, request: endpoint.IncomingRequest) -> endpoint.Answer:
+    """
+    Verify the caller, sweep, answer with what was done.
+    """
+    refused = endpoint.denied(locker.engine, request, TaskHeaders())
+    if refused is not None:
+        return refused
+    try:
+        swept = sweep(locker)
+    except (StoreError, ConfigError) as error:
+        LOGGER.error("the sweep failed: %s", error)
+        return endpoint.Answer({"error": str(error)}, endpoint.OUTCOME_STATUS[Outcome.UNAVAILABLE])
+    return endpoint.Answer({name: getattr(swept, name) for name in swept.__slots__}, 200)

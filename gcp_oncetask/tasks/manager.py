@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
-from gcp_oncetask import keys, telemetry, urls, values
+from gcp_oncetask import endpoint, keys, telemetry, urls, values
 from gcp_oncetask.attempt import Attempt, in_transaction
 from gcp_oncetask.callables import plain
 from gcp_oncetask.clock import Duration
@@ -410,6 +410,12 @@ class TaskManager(StoredTasks):
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
         return deliver(self.locker.engine, self.locker.renewals, self.registry, body, headers, trace)
+
+    def serve(self, request: endpoint.IncomingRequest) -> endpoint.Answer:
+        """
+        Verify the caller, execute the delivery, answer; what an adapter of a framework calls.
+        """
+        return endpoint.serve(self.locker.engine, request, self.deliver)
 
     def pull(self, snapshot: Snapshot) -> Ended:
         """

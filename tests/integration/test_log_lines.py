@@ -279,7 +279,7 @@ OTHERS = {
     ("digests.py", "a digest of alerts could not be sent: %s"),
     ("digests.py", "a digest of alerts could not be sent"),
     ("unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
-    ("flask.py", "the sweep failed: %s"),
+    ("sweeper.py", "the sweep failed: %s"),
     ("rounds.py", "%s"),
     ("rounds.py", "the sweep knows no collection but the library's own: nothing was ever scheduled in another one"),
     ("rounds.py", "%s is not forgotten any more: %s has a due time"),

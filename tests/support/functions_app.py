@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,23 @@ _main: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_main)
 
 deliver, dispatch, sweep = _main.deliver, _main.dispatch, _main.sweep
-_plain_app = _main.app
+_plain_routes = _main.routes
 
 
-def app() -> Any:
+@cache
+def routes() -> Any:
     """
-    The blueprint's app, with handlers.
+    Those of the file, and handlers of entities.
     """
-    from gcp_oncetask.flask import locked_handler
+    from gcp_oncetask.entity_handler import entity_handler
     from tests.support.branches import Branch
     from tests.support.orders import Order
     from tests.support.parcels import Parcel
 
-    made = _plain_app()
-    if "order" not in made.view_functions:
-        handler = locked_handler(_main.locker(), Order)(lambda order, attempt: {"done": order.id, "key": attempt.key})
-        made.add_url_rule("/tasks/order", "order", handler, methods=["POST"])
-        branch = locked_handler(_main.locker(), Branch)(lambda entity, attempt: {"done": entity.id})
-        made.add_url_rule("/tasks/branch", "branch", branch, methods=["POST"])
-        _main.manager().register_task_handler(Parcel, lambda task, attempt: {"sent": task.data.number})
-    return made
+    _main.manager().register_task_handler(Parcel, lambda task, attempt: {"sent": task.data.number})
+    order = entity_handler(_main.locker(), Order)(lambda order, attempt: {"done": order.id, "key": attempt.key})
+    branch = entity_handler(_main.locker(), Branch)(lambda entity, attempt: {"done": entity.id})
+    return {**_plain_routes(), "/tasks/order": order, "/tasks/branch": branch}
 
 
-_main.app = app
+_main.routes = routes
