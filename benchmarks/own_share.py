@@ -25,7 +25,7 @@ from gcp_emulator.clock import SystemClock as EmulatorClock
 from gcp_emulator.oidc import OidcIssuer
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.flask import locked_handler
-from gcp_oncetask.identity import Identity, Verifier
+from gcp_oncetask.services.identity import Identity, Verifier
 
 _Response = CommitResponse.pb()
 ROUNDS = 7

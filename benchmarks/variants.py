@@ -14,11 +14,11 @@ from google.cloud.firestore_v1.types import CommitRequest, Write
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
-from gcp_oncetask.decision import Policy
-from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
-from gcp_oncetask.execution import execute, parse
-from gcp_oncetask.job import Job
-from gcp_oncetask.subject import Entities
+from gcp_oncetask.entities.subject import Entities
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.pipeline import execute, parse
+from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
 

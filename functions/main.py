@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gcp_oncetask import Locker
     from gcp_oncetask.config import Config
-    from gcp_oncetask.endpoint import Answer, IncomingRequest
+    from gcp_oncetask.execution.endpoint import Answer, IncomingRequest
     from gcp_oncetask.tasks import TaskManager
 
 # The library is imported in the functions: an instance that is asked for one thing loads what that needs.
@@ -39,7 +39,7 @@ def config() -> Config:
     Under ``firebase emulators`` the tasks are made on ``gcp-emulator`` (GCP_EMULATOR_TASKS_HOST, else its fixed port):
     the tasks emulator of firebase-tools has a REST dialect of its own, which knows no schedule times.
     """
-    from gcp_oncetask import requirements
+    from gcp_oncetask.runtime import requirements
 
     environ = dict(os.environ)
     if environ.get("FUNCTIONS_EMULATOR") == "true":

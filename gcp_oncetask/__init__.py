@@ -10,8 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcp_oncetask.attempt import Attempt
     from gcp_oncetask.config import Config
+    from gcp_oncetask.decorators import locked, once
+    from gcp_oncetask.entities.locker import Locker
+    from gcp_oncetask.entities.models import LockedModel
+    from gcp_oncetask.entities.stored import Scheduled
     from gcp_oncetask.errors import (
         AlertError,
         AlreadyFinishedError,
@@ -43,20 +46,17 @@ if TYPE_CHECKING:
         UnknownKindError,
         UsageError,
     )
-    from gcp_oncetask.functions import locked, once
-    from gcp_oncetask.locker import Locker
+    from gcp_oncetask.execution.attempt import Attempt
+    from gcp_oncetask.execution.verdicts import Continue, Fail, Retry, Snooze
     from gcp_oncetask.locks.lock import NamedLock
-    from gcp_oncetask.models import LockedModel
-    from gcp_oncetask.record import Lock, Status
-    from gcp_oncetask.retry import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
-    from gcp_oncetask.stored import Scheduled
+    from gcp_oncetask.rules.record import Lock, Status
+    from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
     from gcp_oncetask.sweeper import Swept, sweep
-    from gcp_oncetask.verdicts import Continue, Fail, Retry, Snooze
 
     __version__: str
 
 _HOMES = {
-    "attempt": ("Attempt",),
+    "execution.attempt": ("Attempt",),
     "config": ("Config",),
     "errors": (
         "AlertError",
@@ -90,15 +90,15 @@ _HOMES = {
         "UnknownKindError",
         "UsageError",
     ),
-    "functions": ("locked", "once"),
-    "locker": ("Locker",),
+    "decorators": ("locked", "once"),
+    "entities.locker": ("Locker",),
     "locks.lock": ("NamedLock",),
-    "models": ("LockedModel",),
-    "record": ("Lock", "Status"),
-    "retry": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
-    "stored": ("Scheduled",),
+    "entities.models": ("LockedModel",),
+    "rules.record": ("Lock", "Status"),
+    "rules.retry_policy": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
+    "entities.stored": ("Scheduled",),
     "sweeper": ("Swept", "sweep"),
-    "verdicts": ("Continue", "Fail", "Retry", "Snooze"),
+    "execution.verdicts": ("Continue", "Fail", "Retry", "Snooze"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from gcp_oncetask import values
+from gcp_oncetask.checks import values
 
 Duration: TypeAlias = values.Duration
 """A length of time: a timedelta, or a number of seconds."""

@@ -12,12 +12,12 @@ from flask import Blueprint, Request, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gcp_oncetask import endpoint
-from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.delivery import MAX_BODY
-from gcp_oncetask.entity_handler import EntityHandlerOptions, entity_handler
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.models import LockedModel
+from gcp_oncetask.entities.handler import EntityHandlerOptions, entity_handler
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.entities.models import LockedModel
+from gcp_oncetask.execution import endpoint
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.rules.delivery import MAX_BODY
 from gcp_oncetask.sweeper import serve_sweep
 from gcp_oncetask.tasks.manager import TaskManager
 

@@ -15,9 +15,9 @@ from mypy.nodes import ARG_NAMED, ARG_NAMED_OPT, Decorator, Expression, FuncDef,
 from mypy.plugin import ClassDefContext, Plugin
 from mypy.types import CallableType, LiteralType, Type, flatten_nested_unions, get_proper_type
 
-from gcp_oncetask import words
+from gcp_oncetask.checks import words
 
-_OURS: Final = ("gcp_oncetask.models.LockedModel", "gcp_oncetask.tasks.data.TaskData")
+_OURS: Final = ("gcp_oncetask.entities.models.LockedModel", "gcp_oncetask.tasks.data.TaskData")
 _CONFIGURATION: Final = "pydantic.config.ConfigDict"
 
 

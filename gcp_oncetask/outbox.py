@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_oncetask import lease
+from gcp_oncetask import rules
+from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import StoreError, UsageError
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import DocumentType, decode_lock, put
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -50,7 +50,7 @@ def dispatch_written(
         return False
     try:
         lock = _lock_of(after)
-        owed = lease.newly_scheduled(_lock_of(before), lock, engine.config.env)
+        owed = rules.newly_scheduled(_lock_of(before), lock, engine.config.env)
     except (StoreError, UsageError) as error:
         engine.decided("task.undispatched", None, f"{path}: {error} The sweeper will set it aside.")
         return False
@@ -62,7 +62,7 @@ def dispatch_written(
         left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"
         engine.decided("task.left", engine.about(written), left)
         return False
-    if lease.is_overdue(lock, engine.store.estimate()):
+    if rules.is_overdue(lock, engine.store.estimate()):
         return False
     return engine.dispatch(written)
 

@@ -12,24 +12,27 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import partial
 
-from gcp_oncetask import courier, damage, endpoint, keys, lease, recovery, unfetched
-from gcp_oncetask.decision import Expired, Lost, NeedTime, Put, Refused
-from gcp_oncetask.delivery import Outcome, TaskHeaders
-from gcp_oncetask.digests import MOST, Digests
-from gcp_oncetask.documents import LOCKS, task_name
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask import rules
+from gcp_oncetask.checks.told import said_by
+from gcp_oncetask.effects import courier, damage, keys
+from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
-from gcp_oncetask.lease import features, verbs
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.record import Status
-from gcp_oncetask.requirements import DISPATCH
-from gcp_oncetask.rounds import Round
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.execution import endpoint, takeover
+from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.recovery import unfetched
+from gcp_oncetask.recovery.digests import MOST, Digests
+from gcp_oncetask.recovery.rounds import Round
+from gcp_oncetask.recovery.unclaimed import Unclaimed
+from gcp_oncetask.rules import features, verbs
+from gcp_oncetask.rules.decision import Expired, Lost, NeedTime, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.requirements import DISPATCH
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
-from gcp_oncetask.told import said_by
-from gcp_oncetask.unclaimed import Unclaimed
 
 BATCH = 50
 """Expired leases that are judged with one query of the logs."""
@@ -226,7 +229,7 @@ def _one(
     if verbs.record_of(snapshot.path, lock, {}).sort is verbs.Sort.RESOURCE_KEY:
         swept.handed_over += keys.attend(engine, snapshot)
         return
-    found = lease.look(lock, engine.moment(snapshot))
+    found = rules.look(lock, engine.moment(snapshot))
     match found.action:
         case "put":
             assert found.put is not None
@@ -255,7 +258,7 @@ def attend(engine: Engine, snapshot: Snapshot) -> Ended | None:
     """
     lock = snapshot.lock
     assert lock is not None
-    found = lease.look(lock, engine.moment(snapshot))
+    found = rules.look(lock, engine.moment(snapshot))
     if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
         return None
     swept, expired, digests = Swept(), list[Snapshot](), Digests(engine)
@@ -288,20 +291,20 @@ def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
     batch, expired[:] = list(expired), []
     if not batch:
         return
-    for judged in recovery.judge_all(engine, batch):
+    for judged in takeover.judge_all(engine, batch):
         with _alone(engine, swept, judged.snapshot):
             _take_over(engine, swept, judged)
 
 
-def _take_over(engine: Engine, swept: Swept, judged: recovery.Judged) -> None:
-    before = recovery.lock_of(judged.snapshot)
+def _take_over(engine: Engine, swept: Swept, judged: takeover.Judged) -> None:
+    before = takeover.lock_of(judged.snapshot)
     if before.url is not None:
         engine.require(DISPATCH)
-    changed = recovery.take_over(engine, judged, None)
+    changed = takeover.take_over(engine, judged, None)
     decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
     if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
         swept.unknown += before.status is Status.LEASED
-        engine.store.put(judged.snapshot, lease.later(before, engine.moment(judged.snapshot)))
+        engine.store.put(judged.snapshot, rules.later(before, engine.moment(judged.snapshot)))
         return
     if not isinstance(decision, Put):
         return

@@ -18,35 +18,35 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "gcp_oncetask"
 BREACHES = {
     "newthing.py": "import flask\nimport smtplib\nfrom gcp_oncetask.flask import blueprint\n",
-    "engine.py": "import google.cloud.tasks_v2\nimport google.cloud.logging_v2\n",
-    "settling.py": "import google.cloud.firestore\nimport time\n",
+    "runtime/engine.py": "import google.cloud.tasks_v2\nimport google.cloud.logging_v2\n",
+    "execution/settling.py": "import google.cloud.firestore\nimport time\n",
     "tasks/bulk.py": "from gcp_oncetask.tasks.manager import TaskManager\n",
     "tasks/newthing.py": "",
-    "lease/newthing.py": "from gcp_oncetask import clock\nimport random\n",
+    "rules/newthing.py": "from gcp_oncetask import clock\nimport random\n",
     "store/newthing.py": "",
-    "store/wire.py": "import gcp_oncetask.engine\n",
+    "store/wire.py": "import gcp_oncetask.runtime.engine\n",
 }
 BROKEN = (
     "gcp_oncetask.newthing",
     "gcp_oncetask.newthing -> flask",
     "gcp_oncetask.newthing -> smtplib",
-    "gcp_oncetask.engine -> google",
-    "gcp_oncetask.settling -> google",
+    "gcp_oncetask.runtime.engine -> google",
+    "gcp_oncetask.execution.settling -> google",
     "gcp_oncetask.tasks.bulk is not allowed to import gcp_oncetask.tasks.manager",
     "gcp_oncetask.tasks.newthing",
-    "gcp_oncetask.lease.newthing -> gcp_oncetask.clock",
-    "gcp_oncetask.lease.newthing -> random",
+    "gcp_oncetask.rules.newthing -> gcp_oncetask.clock",
+    "gcp_oncetask.rules.newthing -> random",
     "gcp_oncetask.store.newthing",
-    "gcp_oncetask.store.wire -> gcp_oncetask.engine",
-    "gcp_oncetask.settling -> time",
+    "gcp_oncetask.store.wire -> gcp_oncetask.runtime.engine",
+    "gcp_oncetask.execution.settling -> time",
 )
 GOOGLE = {
-    "google.cloud.tasks": {"cloud_tasks.py"},
-    "google.cloud.logging": {"cloud_logging.py"},
-    "google.auth": {"identity.py"},
+    "google.cloud.tasks": {"services/cloud_tasks.py"},
+    "google.cloud.logging": {"services/cloud_logging.py"},
+    "google.auth": {"services/identity.py"},
     "google.cloud.firestore": {"store"},
     "google.api_core": {"store"},
-    "google.protobuf": {"store", "cloud_logging.py"},
+    "google.protobuf": {"store", "services/cloud_logging.py"},
 }
 """Google's libraries, which are one package to the contracts, and where each may be imported."""
 

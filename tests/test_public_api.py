@@ -23,8 +23,8 @@ from trove_classifiers import classifiers
 
 import gcp_oncetask
 from gcp_oncetask import errors, tasks
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.record import STORED_NAMES
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.tasks.stored import StoredTasks
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from gcp_oncetask.config import FIELDS
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.endpoint import OUTCOME_STATUS
+from gcp_oncetask.execution.endpoint import OUTCOME_STATUS
+from gcp_oncetask.rules.delivery import Outcome
 from tests.support.readme import PROGRAMS, README, blocks, programs
 
 ROOT = Path(__file__).parents[1]

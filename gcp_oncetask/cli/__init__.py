@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, requirements, sweep, values
+from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
+from gcp_oncetask.checks import values
+from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli import explain, indexes, registry, show
-from gcp_oncetask.documents import TaskName
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
+from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.runtime import requirements
 from gcp_oncetask.tasks.data import KIND
-from gcp_oncetask.values import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

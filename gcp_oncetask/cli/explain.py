@@ -7,11 +7,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gcp_oncetask.checks.values import printable
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence import Recurrence, cron, explain
 from gcp_oncetask.tasks.recurrence.zones import read_time
-from gcp_oncetask.values import printable
 
 
 def add_to(commands: Any) -> None:

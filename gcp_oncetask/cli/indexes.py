@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gcp_oncetask.checks.values import printable
+from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.indexes import definition, merged, to_text
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.values import printable
+from gcp_oncetask.store.indexes import definition, merged, to_text
 
 FILE = "firestore.indexes.json"
 

@@ -9,11 +9,12 @@ import argparse
 import sys
 from typing import Any
 
-from gcp_oncetask import requirements, words
-from gcp_oncetask.delivery import instant
-from gcp_oncetask.locker import Locker
+from gcp_oncetask.checks import words
+from gcp_oncetask.checks.values import printable
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.runtime import requirements
 from gcp_oncetask.store.registry import Registered
-from gcp_oncetask.values import printable
 
 
 def add_to(commands: Any) -> None:

@@ -13,16 +13,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from gcp_oncetask.delivery import instant
+from gcp_oncetask.checks.urls import without_data
+from gcp_oncetask.checks.values import printable
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.entities.stored import record_of
 from gcp_oncetask.errors import DamagedError
-from gcp_oncetask.lease import expires_at, named
-from gcp_oncetask.lease.verbs import Record, Sort
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.record import STORED_NAMES, Lock, Status
+from gcp_oncetask.rules import expires_at, named
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
+from gcp_oncetask.rules.verbs import Record, Sort
 from gcp_oncetask.store.codec import decode, salvage
-from gcp_oncetask.stored import record_of
-from gcp_oncetask.urls import without_data
-from gcp_oncetask.values import printable
 
 _PRIVATE = frozenset({"params", "headers", "result", "result_json"})
 JSON_HELP = (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from gcp_oncetask.callables import plain
+from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.locks.canonical import NotCanonicalError, canonical, mapping_form
 

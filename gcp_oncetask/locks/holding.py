@@ -10,14 +10,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from gcp_oncetask import telemetry, values
+from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark, elapsed
-from gcp_oncetask.decision import Fence, Lost, Moment, Policy, Put, Refused
-from gcp_oncetask.engine import Engine
 from gcp_oncetask.errors import LeaseLostError, UsageError
-from gcp_oncetask.lease import named
 from gcp_oncetask.logs import LogContext
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules import named
+from gcp_oncetask.rules.decision import Fence, Lost, Moment, Policy, Put, Refused
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 

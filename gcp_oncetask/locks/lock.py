@@ -17,19 +17,20 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from gcp_oncetask import forks, values
+from gcp_oncetask import forks
+from gcp_oncetask.checks import values
+from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
-from gcp_oncetask.decision import Claimant, NeedTime, Policy, Put, Refused
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import LOCKS
-from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
-from gcp_oncetask.lease import expires_at, named
+from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
-from gcp_oncetask.paths import trouble_with_path
-from gcp_oncetask.record import SCHEMA, Lock, Status
-from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.rules import expires_at, named
+from gcp_oncetask.rules.decision import Claimant, NeedTime, Policy, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.record import SCHEMA, Lock, Status
+from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.listen import listening
 from gcp_oncetask.store.snapshot import Changes, Snapshot

@@ -14,20 +14,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gcp_oncetask import courier, lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask import rules
+from gcp_oncetask.checks.told import said_by
+from gcp_oncetask.effects import courier
 from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
-from gcp_oncetask.lease import named
+from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding
-from gcp_oncetask.record import SCHEMA, Lock, Result
-from gcp_oncetask.renewal import Renewals, renewal_interval
+from gcp_oncetask.rules import named
+from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import SCHEMA, Lock, Result
+from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.retiring import ending
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
-from gcp_oncetask.told import said_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Resu
     def commit(how: Settlement) -> Result:
         mark = engine.clock.mark()
         after = claimed.end(
-            lambda lock, fence, at: lease.settle(lock, fence, how, at),
+            lambda lock, fence, at: rules.settle(lock, fence, how, at),
             ending(run.retention, engine.store.estimate(), owes=how.result.lost is not None),
         )
         courier.send_owed(engine, after, courier.newly_owed(None, after.lock), mark)

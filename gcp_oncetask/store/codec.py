@@ -21,10 +21,12 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_jsonable_python
 
+from gcp_oncetask.checks.ordered import arranged
+from gcp_oncetask.checks.told import text_of
+from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError, UsageError
-from gcp_oncetask.lease import features
-from gcp_oncetask.ordered import arranged
-from gcp_oncetask.record import (
+from gcp_oncetask.rules import features
+from gcp_oncetask.rules.record import (
     DEFAULTS,
     SERVER_TIME,
     STORED_NAMES,
@@ -38,8 +40,6 @@ from gcp_oncetask.record import (
     Status,
 )
 from gcp_oncetask.store import forms
-from gcp_oncetask.told import text_of
-from gcp_oncetask.values import LATEST
 
 Value: TypeAlias = Any
 """A plain ``google.firestore.v1.Value``; the generated classes have no types."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask.documents import key_path, resource_of, state_of, task_name
-from gcp_oncetask.lease.keys import Effect, effect, holds
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.documents import key_path, resource_of, state_of, task_name
+from gcp_oncetask.rules.keys import Effect, effect, holds
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, encode, encode_lock
 from gcp_oncetask.store.retiring import DONE_AT, retirement
 from gcp_oncetask.store.snapshot import Snapshot, WriteType

@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.statuses import Fate, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import Fate, Service, fate_of, of_contents
 
 _HINTS: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.PERMISSION_DENIED: " Grant this service account roles/datastore.user.",

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.store.codec import Value, encode
-from gcp_oncetask.values import shown
 
 
 def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:

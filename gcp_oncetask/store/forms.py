@@ -14,10 +14,11 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gcp_oncetask import retry, values
-from gcp_oncetask.documents import KEY, PUSH, is_key
-from gcp_oncetask.paths import valid_path
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.checks import values
+from gcp_oncetask.checks.paths import valid_path
+from gcp_oncetask.rules import retry_policy
+from gcp_oncetask.rules.documents import KEY, PUSH, is_key
+from gcp_oncetask.rules.record import Lock, Status
 
 LONGEST: Final = 10 * values.LONGEST
 """Seconds of the longest length of time in a record: more than any release has taken."""
@@ -100,7 +101,7 @@ def check_policy(data: Any) -> None:
     """
     if not isinstance(data, dict):
         raise TypeError(f"it is no policy but {type(data).__name__}")
-    retry.check_data(data)
+    retry_policy.check_data(data)
 
 
 def misfit(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:

@@ -15,10 +15,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from gcp_oncetask.checks.ordered import in_order
+from gcp_oncetask.checks.told import said_by, text_of
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.ordered import in_order
-from gcp_oncetask.record import Result
-from gcp_oncetask.told import said_by, text_of
+from gcp_oncetask.rules.record import Result
 
 MAX_RESULT: Final = 65_536
 """Bytes of a stored result or of stored parameters, as JSON."""

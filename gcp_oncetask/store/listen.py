@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from gcp_oncetask.clock import Wakeup
-from gcp_oncetask.record import Status
+from gcp_oncetask.rules.record import Status
 from gcp_oncetask.store.store import Store
 
 _LOGGER: Final = logging.getLogger("gcp_oncetask")

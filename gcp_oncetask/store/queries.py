@@ -13,15 +13,15 @@ from typing import Any, Final, TypeAlias
 
 from google.cloud.firestore_v1.types import query as _query
 
-from gcp_oncetask.delivery import instant, parse_instant
-from gcp_oncetask.documents import AFTER, PULL, TASKS, fitting, pull_lane
+from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.rules.delivery import instant, parse_instant
+from gcp_oncetask.rules.documents import AFTER, PULL, TASKS, fitting, pull_lane
 from gcp_oncetask.store.codec import Document, get_timestamp
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
-from gcp_oncetask.values import LATEST
 
 Aside: TypeAlias = Callable[[DamagedError, Document], object]
 """What is done with a document that was found and whose lock can't be decoded: it holds up none of the others."""

@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from gcp_oncetask.checks.urls import allowed
 from gcp_oncetask.clock import Clock, Mark, elapsed
-from gcp_oncetask.documents import LOCKS, TASKS, collection_path, fitting, origin_path
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.record import SCHEMA
+from gcp_oncetask.rules.documents import LOCKS, TASKS, collection_path, fitting, origin_path
+from gcp_oncetask.rules.record import SCHEMA
 from gcp_oncetask.store.codec import Document, decode, encode
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.queries import areas_of, range_query, with_due
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
-from gcp_oncetask.urls import allowed
 
 DECLARED: Final[dict[str, type]] = {}
 """The models of this process by their collections' templates; filled when a class is made."""

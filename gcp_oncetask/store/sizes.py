@@ -13,7 +13,7 @@ from typing import Any, Final
 from google.cloud.firestore_v1.field_path import parse_field_path
 
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Document, DocumentType, Value
 from gcp_oncetask.store.snapshot import Snapshot, Update
 

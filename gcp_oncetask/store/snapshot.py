@@ -14,7 +14,7 @@ from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask.errors import ConflictError, StoreError
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import (
     ATTRIBUTES,
     FIELD_PATHS,

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from gcp_oncetask import lease
+from gcp_oncetask import rules
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
-from gcp_oncetask.decision import NeedTime, Put
-from gcp_oncetask.documents import is_task
 from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
-from gcp_oncetask.lease import features
-from gcp_oncetask.record import Lock
-from gcp_oncetask.statuses import Fate
+from gcp_oncetask.rules import features
+from gcp_oncetask.rules.decision import NeedTime, Put
+from gcp_oncetask.rules.documents import is_task
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.statuses import Fate
 from gcp_oncetask.store.codec import Document, Value, encode
 from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, Hold, consequences
 from gcp_oncetask.store.fates import WireError
@@ -324,7 +324,7 @@ class Store:
                 with _told(unsure):
                     snapshot = self._again(path, hold if keyed else None)
                 if unsure is not None:
-                    if lease.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
+                    if rules.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
                         if along is not None:
                             along.done(None)
                         return Changed(decision, snapshot, more.freed(None), more.moved(hold, decision.lock, None))

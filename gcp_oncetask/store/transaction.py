@@ -15,9 +15,9 @@ from google.api_core.exceptions import Aborted
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
-from gcp_oncetask.decision import Put
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
-from gcp_oncetask.statuses import Fate
+from gcp_oncetask.rules.decision import Put
+from gcp_oncetask.rules.statuses import Fate
 from gcp_oncetask.store.consequences import Freed, Hold
 from gcp_oncetask.store.fates import WireError
 from gcp_oncetask.store.sizes import check_room, needs_room

@@ -19,7 +19,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, at_least
-from gcp_oncetask.statuses import Fate
+from gcp_oncetask.rules.statuses import Fate
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
 from gcp_oncetask.store.fates import WireError, classify
 

@@ -13,24 +13,27 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, damage, lease, telemetry, values
-from gcp_oncetask.attempt import Attempt
+from gcp_oncetask import rules
+from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark
-from gcp_oncetask.decision import Claimant, Put, Refused
-from gcp_oncetask.delivery import Outcome, instant
-from gcp_oncetask.documents import resource_prefix, state_prefix, task_name
-from gcp_oncetask.engine import Engine
+from gcp_oncetask.effects import courier, damage
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution import context_of
-from gcp_oncetask.job import Job
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.pipeline import context_of
+from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.settling import failure, settle
+from gcp_oncetask.execution.verdicts import Snooze, Verdict
 from gcp_oncetask.logs import current
-from gcp_oncetask.record import Status
-from gcp_oncetask.renewal import Renewals, renewal_interval
-from gcp_oncetask.settling import failure, settle
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Claimant, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.queries import first_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
-from gcp_oncetask.verdicts import Snooze, Verdict
 
 MAX_BATCH: Final = 100
 """Tasks of one call; the rest follow in the next."""
@@ -176,7 +179,7 @@ class Batch:
         def decide(seen: Snapshot) -> Put | Refused:
             if seen.lock is None or job.subject.unread(engine, seen) is not None:
                 return _NOT_NOW
-            return lease.ridden(seen.lock, job.policy, claimant, engine.moment(seen)) or _NOT_NOW
+            return rules.ridden(seen.lock, job.policy, claimant, engine.moment(seen)) or _NOT_NOW
 
         try:
             changed = engine.store.change(snapshot.path, decide, start=snapshot)

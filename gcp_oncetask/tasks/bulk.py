@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from gcp_oncetask import keys, telemetry
-from gcp_oncetask.documents import TaskName
-from gcp_oncetask.engine import Engine
+from gcp_oncetask.effects import keys
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.lease import features
-from gcp_oncetask.statuses import Fate
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules import features
+from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.statuses import Fate
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.consequences import Freed
 from gcp_oncetask.store.fates import WireError

@@ -4,8 +4,8 @@ Who am I: the attempt that runs in this context.
 
 from __future__ import annotations
 
-from gcp_oncetask.attempt import Attempt, running
 from gcp_oncetask.errors import NoAttemptError
+from gcp_oncetask.execution.attempt import Attempt, running
 from gcp_oncetask.logs import current
 
 

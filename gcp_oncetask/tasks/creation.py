@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gcp_oncetask import lease, telemetry, values
-from gcp_oncetask.decision import Put, Refused, Target
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import TaskName, check_resource_key
-from gcp_oncetask.engine import Engine
+from gcp_oncetask import rules
+from gcp_oncetask.checks import values
+from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
-from gcp_oncetask.fingerprints import fingerprint
-from gcp_oncetask.record import Status
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Put, Refused, Target
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.documents import TaskName, check_resource_key
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.sizes import OCCURRENCE, check_room
@@ -177,7 +179,7 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
     """
     at = engine.moment(seen, None if seen.exists else made.lane)
     if not seen.exists:
-        put = lease.schedule(None, None, made.target, made.nonce, at)
+        put = rules.schedule(None, None, made.target, made.nonce, at)
         assert isinstance(put, Put)
         return Put(made.lock(put.lock), put.outcome, dispatch=put.dispatch)
     lock = seen.lock
@@ -200,7 +202,7 @@ def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
             document=seen.path,
         )
     # Given None: at once, as for a task that is created. A server-time estimate a moment later is no later date.
-    return _written(made, lease.replace(lock, made.target, made.nonce, at))
+    return _written(made, rules.replace(lock, made.target, made.nonce, at))
 
 
 def _written(made: Draft, decision: Put | Refused) -> Put | Refused:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypedDict, Unpack,
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gcp_oncetask import field_types, values, words
-from gcp_oncetask.class_arguments import OnConflict, TaskMeta, Unique, hand_on
+from gcp_oncetask.checks import field_types, values, words
+from gcp_oncetask.checks.class_arguments import OnConflict, TaskMeta, Unique, hand_on
+from gcp_oncetask.checks.ordered import in_order
+from gcp_oncetask.checks.told import harmless, problems
+from gcp_oncetask.checks.values import Duration
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.ordered import in_order
 from gcp_oncetask.tasks import payloads
-from gcp_oncetask.told import harmless, problems
-from gcp_oncetask.values import Duration
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcp_oncetask import values
-from gcp_oncetask.decision import Target
-from gcp_oncetask.documents import PUSH, TaskName, pull_lane
-from gcp_oncetask.engine import Engine
-from gcp_oncetask.record import Fingerprint, Lock
+from gcp_oncetask.checks import values
+from gcp_oncetask.rules.decision import Target
+from gcp_oncetask.rules.documents import PUSH, TaskName, pull_lane
+from gcp_oncetask.rules.record import Fingerprint, Lock
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.retiring import RETENTION
 from gcp_oncetask.tasks.data import Kind, TaskData

@@ -10,15 +10,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from gcp_oncetask import courier, damage, lease
-from gcp_oncetask.decision import NeedTime, Put, Refused, Target
-from gcp_oncetask.delivery import Delivery
-from gcp_oncetask.documents import TaskName
-from gcp_oncetask.engine import Engine
+from gcp_oncetask import rules
+from gcp_oncetask.effects import courier, damage
 from gcp_oncetask.errors import DamagedError, RecurrenceError
-from gcp_oncetask.execution import postpone
-from gcp_oncetask.record import Status
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.execution.pipeline import postpone
+from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.rules.decision import NeedTime, Put, Refused, Target
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.creation import new_task, overlap_key
@@ -99,7 +100,7 @@ class _Step:
         What is due, and when the generator is due again.
         """
         at = self._engine.moment(seen)
-        refusal = lease.ready(seen.lock, self._delivery, at)
+        refusal = rules.ready(seen.lock, self._delivery, at)
         if refusal is not None:
             return refusal
         lock = seen.lock
@@ -111,7 +112,7 @@ class _Step:
         except (RecurrenceError, TypeError, AttributeError) as error:
             # Trying again can't mend it: it ends, and a person is told.
             self._planned = []
-            return lease.fail(lock.but(settled_by=self._nonce), f"its stored recurrence can't be read: {error}", at)
+            return rules.fail(lock.but(settled_by=self._nonce), f"its stored recurrence can't be read: {error}", at)
         spawn = step.spawn
         if spawn and recurrence.overlap == "skip":
             # Of several that were missed the newest alone: they would overlap each other.
@@ -123,7 +124,7 @@ class _Step:
             for nominal in spawn
             if self._path(seen, nominal) not in self._there
         ]
-        return lease.recur(lock, step.next, self._nonce, at)
+        return rules.recur(lock, step.next, self._nonce, at)
 
     def _last_runs(self, seen: Snapshot) -> bool:
         """

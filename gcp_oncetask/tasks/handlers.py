@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from gcp_oncetask import sweeper, words
-from gcp_oncetask.attempt import Attempt
-from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
-from gcp_oncetask.documents import DATA_HASH, task_name
-from gcp_oncetask.engine import Engine
+from gcp_oncetask import sweeper
+from gcp_oncetask.checks import words
+from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import (
     ContentionError,
     DuplicateKindError,
@@ -22,19 +20,22 @@ from gcp_oncetask.errors import (
     UnknownKindError,
     UsageError,
 )
-from gcp_oncetask.execution import as_delivered, execute, parse, prevented
-from gcp_oncetask.fingerprints import fingerprint
-from gcp_oncetask.job import Job, unfit
-from gcp_oncetask.renewal import Renewals
-from gcp_oncetask.settling import Ended, delivered
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.job import Job, unfit
+from gcp_oncetask.execution.pipeline import as_delivered, execute, parse, prevented
+from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.settling import Ended, delivered
+from gcp_oncetask.execution.unread import leave
+from gcp_oncetask.execution.verdicts import Continue
+from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.documents import DATA_HASH, task_name
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.tasks import creation, generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of
-from gcp_oncetask.unread import leave
-from gcp_oncetask.verdicts import Continue
 
 D = TypeVar("D", bound=TaskData)
 

@@ -10,17 +10,21 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
-from gcp_oncetask import endpoint, keys, telemetry, urls, values
-from gcp_oncetask.attempt import Attempt, in_transaction
-from gcp_oncetask.callables import plain
+from gcp_oncetask.checks import urls, values
+from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.clock import Duration
-from gcp_oncetask.decision import Kind, Put, Refused, Settlement
-from gcp_oncetask.delivery import Outcome, TaskHeaders
+from gcp_oncetask.effects import keys
+from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
-from gcp_oncetask.job import AlertOn, Job, OnUnknown, policy_of
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.retry import ExponentialBackoff, RetryPolicy
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.execution import endpoint
+from gcp_oncetask.execution.attempt import Attempt, in_transaction
+from gcp_oncetask.execution.job import AlertOn, Job, OnUnknown, policy_of
+from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.execution.verdicts import Fail, Retry, Verdict
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
@@ -32,7 +36,6 @@ from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, pull
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.stored import StoredTasks
 from gcp_oncetask.tasks.task import OnceTask
-from gcp_oncetask.verdicts import Fail, Retry, Verdict
 
 D = TypeVar("D", bound=TaskData)
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gcp_oncetask.checks.round_trip import Loss, loss, unreadable, unwritable
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.round_trip import Loss, loss, unreadable, unwritable
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from gcp_oncetask.delivery import instant
-from gcp_oncetask.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
-from gcp_oncetask.engine import Engine
-from gcp_oncetask.record import Status
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.queries import count_range, first_of_shard, in_range, paths_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData

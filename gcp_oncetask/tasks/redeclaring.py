@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import Moment, Put, Refused
-from gcp_oncetask.delivery import Outcome
+from gcp_oncetask import rules
 from gcp_oncetask.errors import TaskConflictError
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import difference
@@ -87,7 +87,7 @@ def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Moment
         # What fell due while it was paused is the newer schedule's, as its misfire policy says.
         late = not lock.finished and lock.wait_until is not None and lock.wait_until < at.now
         upcoming = made.recurrence.first(lock.wait_until if late else at.now)
-    return lease.redeclare(lock, made.target._replace(wait_until=upcoming), made.nonce, at)
+    return rules.redeclare(lock, made.target._replace(wait_until=upcoming), made.nonce, at)
 
 
 def fields(made: Draft) -> dict[str, Value | None]:

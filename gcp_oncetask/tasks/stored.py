@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from gcp_oncetask import lease, values
-from gcp_oncetask.decision import Put, Refused
-from gcp_oncetask.documents import TaskName
+from gcp_oncetask import rules
+from gcp_oncetask.checks import values
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.entities.models import MaybeNone
+from gcp_oncetask.entities.stored import has_verb, result_of
 from gcp_oncetask.errors import DamagedError, TaskNotFoundError
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.models import MaybeNone
+from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.stored import has_verb, result_of
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
@@ -224,7 +225,7 @@ class StoredTasks:
             TaskNotFoundError: There is no such task.
             UsageError: It does not recur.
         """
-        return self._recurring(model, id, "pause", lease.pause)
+        return self._recurring(model, id, "pause", rules.pause)
 
     def resume(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
@@ -234,7 +235,7 @@ class StoredTasks:
             TaskNotFoundError: There is no such task.
             UsageError: It does not recur.
         """
-        return self._recurring(model, id, "resume", lease.resume)
+        return self._recurring(model, id, "resume", rules.resume)
 
     def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | Refused]) -> bool:
         engine, path = self.locker.engine, self.name_of(model, id_).path

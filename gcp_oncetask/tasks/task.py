@@ -13,13 +13,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
-from gcp_oncetask import lease
-from gcp_oncetask.documents import task_name
+from gcp_oncetask import rules
+from gcp_oncetask.entities.stored import returned_by
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.record import Failure, Lock, Status
+from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.stored import returned_by
 from gcp_oncetask.tasks.data import TaskData
 
 D = TypeVar("D", bound=TaskData)
@@ -70,7 +70,7 @@ def status_of(lock: Lock, now: datetime) -> TaskStatus:
     if lock.cancel_requested_at is not None:
         return TaskStatus.CANCELLATION_PENDING
     if lock.status is Status.LEASED:
-        return TaskStatus.LEASED if now < lease.expires_at(lock) else TaskStatus.PENDING
+        return TaskStatus.LEASED if now < rules.expires_at(lock) else TaskStatus.PENDING
     if lock.wait_until is not None and now < lock.wait_until:
         return TaskStatus.WAITING
     return TaskStatus.PENDING

@@ -19,13 +19,13 @@ from gcp_emulator.run.logs import RunLogs
 from gcp_emulator.tasks import DispatchRecord
 from gcp_emulator.tasks.messages import DeleteTaskRequest
 from gcp_emulator.testing import InProcessCloud
-from gcp_oncetask import urls
-from gcp_oncetask.alerts import Alert
+from gcp_oncetask.checks import urls
 from gcp_oncetask.clock import Mark, Pause, SystemClock, Wakeup
-from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlertError, UsageError
-from gcp_oncetask.locker import Locker
-from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from gcp_oncetask.sweeper import Swept, sweep
 from gcp_oncetask.testing import scheduled
 from gcp_oncetask.testing.coming import Coming

@@ -11,9 +11,9 @@ from typing import Final
 
 from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
 from gcp_emulator.tasks import TasksServer
-from gcp_oncetask.delivery import parse_instant
-from gcp_oncetask.lease import timeout_at
-from gcp_oncetask.record import Status
+from gcp_oncetask.rules import timeout_at
+from gcp_oncetask.rules.delivery import parse_instant
+from gcp_oncetask.rules.record import Status
 from gcp_oncetask.store.snapshot import Snapshot, version_of
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.looking import LEFT_ALONE

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gcp_oncetask.documents import LOCKS, task_name
+from gcp_oncetask.entities.models import LockedModel, parts_of
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.models import LockedModel, parts_of
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import snapshot_of
 from gcp_oncetask.tasks.data import TaskData, kind_of

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from gcp_oncetask import damage, refusals
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.effects import damage, refusals
 from gcp_oncetask.errors import OncetaskError, StoreError
+from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.queries import due_for_workers, shard_of
 from gcp_oncetask.store.snapshot import Snapshot
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask import refusals
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.effects import refusals
 from gcp_oncetask.errors import OncetaskError, StoreError
+from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store import sessions
 from gcp_oncetask.worker.shares import Session, shares
 

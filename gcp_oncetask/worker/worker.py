@@ -15,14 +15,16 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-from gcp_oncetask import damage, telemetry, values, words
+from gcp_oncetask.checks import values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.documents import task_name
-from gcp_oncetask.engine import LOGGER, Engine
+from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.requirements import STORE
-from gcp_oncetask.settling import Ended
+from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.requirements import STORE
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.clock import SystemClock
+from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.logs import LogContext
-from gcp_oncetask.renewal import Renewals
 from tests.support.patience import patient
 
 ROOT = Path(__file__).parents[2]

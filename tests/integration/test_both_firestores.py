@@ -18,11 +18,11 @@ from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.firestore.google import find
 from gcp_emulator.tasks import WsgiTransport
 from gcp_oncetask import Attempt, Config, LeaseLostError, LockBusyError, Status, once, sweep
-from gcp_oncetask.decision import Policy
-from gcp_oncetask.delivery import Delivery, Outcome, TaskHeaders
-from gcp_oncetask.execution import execute
-from gcp_oncetask.job import Job
-from gcp_oncetask.subject import Entities
+from gcp_oncetask.entities.subject import Entities
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.pipeline import execute
+from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from tests.support.branches import Branch
 from tests.support.orders import URL, Order, Shop, make_shop
 from tests.support.patience import patient

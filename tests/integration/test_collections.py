@@ -20,13 +20,13 @@ from pydantic import Field
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, Status, StoreError, sweep
+from gcp_oncetask.checks.paths import valid_path
 from gcp_oncetask.cli import main
-from gcp_oncetask.documents import collection_path, fitting
 from gcp_oncetask.errors import AlreadyScheduledError, TaskNotFoundError, UsageError
 from gcp_oncetask.flask import blueprint, locked_handler
-from gcp_oncetask.indexes import definition, override, to_text
-from gcp_oncetask.paths import valid_path
+from gcp_oncetask.rules.documents import collection_path, fitting
 from gcp_oncetask.store import registry
+from gcp_oncetask.store.indexes import definition, override, to_text
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
 from tests.integration.test_interface import cli

@@ -16,7 +16,7 @@ from flask import Flask
 from gcp_oncetask import Config, Locker, NoRetry
 from gcp_oncetask.cli import main
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.record import Event
+from gcp_oncetask.rules.record import Event
 from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed, Mortal

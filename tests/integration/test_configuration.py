@@ -19,7 +19,7 @@ from flask import Flask
 from gcp_oncetask import Config, ConfigError, Locker, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.flask import blueprint, locked_handler
-from gcp_oncetask.requirements import SERVE, serving
+from gcp_oncetask.runtime.requirements import SERVE, serving
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

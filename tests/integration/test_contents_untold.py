@@ -14,13 +14,13 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ValidationError, create_model, field_serializer, field_validator
 
 from gcp_oncetask import Attempt, Config, ConfigError, Continue, Fail, LockedModel, NoRetry, UsageError, once
-from gcp_oncetask.alerts import body_of, subject_of
 from gcp_oncetask.cli.show import described
 from gcp_oncetask.config import FIELDS
+from gcp_oncetask.entities.stored import record_of
 from gcp_oncetask.errors import TaskError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.logs import CloudFormatter
-from gcp_oncetask.stored import record_of
+from gcp_oncetask.observe.alerts import body_of, subject_of
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.quoting import CANARY, WRONG, refuse

@@ -23,12 +23,12 @@ from gcp_oncetask import (
     Status,
     TaskConflictError,
     UsageError,
-    recovery,
 )
-from gcp_oncetask.alerts import body_of, subject_of
 from gcp_oncetask.cli import main
-from gcp_oncetask.delivery import idempotency_key, instant
-from gcp_oncetask.documents import key_path
+from gcp_oncetask.execution import takeover
+from gcp_oncetask.observe.alerts import body_of, subject_of
+from gcp_oncetask.rules.delivery import idempotency_key, instant
+from gcp_oncetask.rules.documents import key_path
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -671,14 +671,14 @@ def test_a_document_that_upsets_the_sweep_holds_up_no_other(
     paths = {name: service.path(name) for name in ("held", "upsetting", "sound", "kept")}
     for name in ("held", "upsetting"):
         bring(client, paths[name], "leased", now)
-    take_over = recovery.take_over
+    take_over = takeover.take_over
 
-    def upset(engine: Any, judged: recovery.Judged, *rest: Any) -> Any:
+    def upset(engine: Any, judged: takeover.Judged, *rest: Any) -> Any:
         if judged.snapshot.path == paths["upsetting"]:
             raise ValueError("a rule that nobody thought of")
         return take_over(engine, judged, *rest)
 
-    monkeypatch.setattr(recovery, "take_over", upset)
+    monkeypatch.setattr(takeover, "take_over", upset)
     key = client.document(key_path("DEFAULT", "K"))
     # A key's document that does not say which.
     free = {"env": "DEFAULT", "sequence": 1, "status": "completed", "due": f"DEFAULT/key/000/{instant(now)}"}

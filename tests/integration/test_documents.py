@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from gcp_oncetask import Config, Locker, courier
+from gcp_oncetask import Config, Locker
+from gcp_oncetask.effects import courier
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import Recurrence, TaskData, TaskManager, every

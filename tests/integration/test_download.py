@@ -22,10 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gcp_oncetask import download
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.errors import IdentityError
-from gcp_oncetask.identity import Verifier, default_region
+from gcp_oncetask.services import download
+from gcp_oncetask.services.identity import Verifier, default_region
 from tests.support.patience import patient
 from tests.unit.test_identity import encoded, token
 
@@ -183,7 +183,7 @@ def test_server_that_sends_byte_by_byte_is_left(served: Any, monkeypatch: pytest
     """
     A server that is never silent for long holds neither a request nor the thread that fetches beyond the limit of the whole.
     """
-    monkeypatch.setattr("gcp_oncetask.identity._FETCH_TIMEOUT", 0.2)
+    monkeypatch.setattr("gcp_oncetask.services.identity._FETCH_TIMEOUT", 0.2)
     server, url = served(itertools.chain(SLOW[kind], itertools.repeat(b"1")), pause=0.02)
     start = time.monotonic()
     with pytest.raises(IdentityError, match="could not be fetched"):
@@ -306,7 +306,7 @@ def test_metadata_server_has_the_same_limits(serve: Any, monkeypatch: pytest.Mon
     """
     A provider's page that answers for any name, slowly or without end, has no region.
     """
-    monkeypatch.setattr("gcp_oncetask.identity._METADATA_TIMEOUT", 0.2)
+    monkeypatch.setattr("gcp_oncetask.services.identity._METADATA_TIMEOUT", 0.2)
     for pieces, pause in (([HEAD], 0.02), ([HEAD + b"Metadata-Flavor: Google\r\n\r\n"], 0.0)):
         server = serve(itertools.chain(pieces, itertools.repeat(b"1" if pause else b"1" * 65_536)), pause)
         monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{server.port}")

@@ -12,7 +12,7 @@ from flask import Flask
 from google.cloud.firestore import DELETE_FIELD, transactional
 
 from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, Snooze, Status
-from gcp_oncetask.fingerprints import fingerprint
+from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store.registry import DECLARED
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud

@@ -14,10 +14,10 @@ import pytest
 from gcp_emulator.clock import micros_of
 from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_oncetask import Attempt, Config, ConfigError, Status, forks
-from gcp_oncetask.cloud_logging import CloudRequestLog
-from gcp_oncetask.job import policy_of
+from gcp_oncetask.execution.job import policy_of
+from gcp_oncetask.execution.takeover import judge_all
 from gcp_oncetask.logs import CloudFormatter
-from gcp_oncetask.recovery import judge_all
+from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed, Order, Shop
 from tests.support.rules import table

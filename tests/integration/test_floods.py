@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from gcp_emulator.mail import MailSink
-from gcp_oncetask import Fail, Status, digests, models, sweep, windows
-from gcp_oncetask.alerts import subject_of
+from gcp_oncetask import Fail, Status, sweep
 from gcp_oncetask.config import Config
-from gcp_oncetask.documents import is_digest
-from gcp_oncetask.smtp import channel_from
+from gcp_oncetask.effects import windows
+from gcp_oncetask.entities import models
+from gcp_oncetask.observe.alerts import subject_of
+from gcp_oncetask.recovery import digests
+from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.services.smtp import channel_from
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

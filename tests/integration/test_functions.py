@@ -18,7 +18,7 @@ from google.cloud.firestore import Client
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.ports import free_port
 from gcp_oncetask import Config, Locker
-from gcp_oncetask.documents import collection_path
+from gcp_oncetask.rules.documents import collection_path
 from gcp_oncetask.tasks import TaskManager
 from tests.support.branches import Branch
 from tests.support.functions import ROOT, as_json, post, send_written, serving, stored
@@ -257,4 +257,4 @@ def test_requirements_name_the_wheel_that_is_built(tmp_path: Path) -> None:
     assert version in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"gcp_oncetask/outbox.py", "gcp_oncetask/indexes.py", "gcp_oncetask/py.typed"} <= names
+    assert {"gcp_oncetask/outbox.py", "gcp_oncetask/store/indexes.py", "gcp_oncetask/py.typed"} <= names

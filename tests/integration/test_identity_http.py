@@ -29,7 +29,7 @@ from gcp_emulator.clock import VirtualClock
 from gcp_emulator.oidc import OidcIssuer
 from gcp_oncetask.config import Verify
 from gcp_oncetask.errors import IdentityError
-from gcp_oncetask.identity import Denied, Identity, Verifier, default_region
+from gcp_oncetask.services.identity import Denied, Identity, Verifier, default_region
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.patience import patient
 from tests.unit.test_identity import encoded
@@ -323,7 +323,7 @@ def test_hanging_endpoint_is_bounded_and_holds_up_no_known_key(world, monkeypatc
     While a fetch hangs, requests with known keys pass at once; the one that fetches gives up after the time-out and goes
     on with the key it knows.
     """
-    monkeypatch.setattr("gcp_oncetask.identity._FETCH_TIMEOUT", 0.5)
+    monkeypatch.setattr("gcp_oncetask.services.identity._FETCH_TIMEOUT", 0.5)
     assert world.passes()
     world.clock.advance(4000)
     world.issuer.hang()
@@ -482,7 +482,7 @@ def test_silent_metadata_server_has_no_region(silent, monkeypatch):
     """
     A server that never answers is given up after the time-out.
     """
-    monkeypatch.setattr("gcp_oncetask.identity._METADATA_TIMEOUT", 0.2)
+    monkeypatch.setattr("gcp_oncetask.services.identity._METADATA_TIMEOUT", 0.2)
     monkeypatch.setenv("GCE_METADATA_HOST", silent)
 
     assert default_region() is None

@@ -20,9 +20,9 @@ from gcp_emulator.firestore import IndexCheck
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Attempt, Config, Locker, StoreError, UsageError, sweep
 from gcp_oncetask.cli import main
-from gcp_oncetask.indexes import LIBRARY, definition, merged, to_text
-from gcp_oncetask.record import STORED_NAMES
+from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.indexes import LIBRARY, definition, merged, to_text
 from gcp_oncetask.store.queries import due_for_workers, parked
 from gcp_oncetask.store.sessions import all_of, leaving_query
 from gcp_oncetask.store.store import Store

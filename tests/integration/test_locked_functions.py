@@ -28,7 +28,7 @@ from gcp_oncetask import (
     locked,
     once,
 )
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 

@@ -17,18 +17,8 @@ import grpc
 import pytest
 from google.cloud.firestore import Client
 
-from gcp_oncetask import (
-    Config,
-    LeaseLostError,
-    LockBusyError,
-    Locker,
-    NamedLock,
-    Status,
-    StoreError,
-    UsageError,
-    sweep,
-)
-from gcp_oncetask.record import Lock
+from gcp_oncetask import Config, LeaseLostError, LockBusyError, Locker, NamedLock, Status, StoreError, UsageError, sweep
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.patience import patient
 

@@ -18,10 +18,10 @@ from google.cloud.firestore import DELETE_FIELD
 
 import gcp_oncetask
 from gcp_oncetask import FixedDelay, NoRetry, Retry
-from gcp_oncetask.decision import Kind, Settlement
-from gcp_oncetask.engine import LOGGER, Engine
 from gcp_oncetask.logs import CloudFormatter, LogContext, context_at
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.decision import Kind, Settlement
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -262,28 +262,31 @@ def test_a_named_lock_has_neither_sequence_nor_step() -> None:
 
 
 OTHERS = {
-    ("functions.py", "%s: on_lost failed; what the function raised goes on"),
-    ("functions.py", "The lock %r could not be released: %s"),
-    ("functions.py", "%s"),
+    ("decorators.py", "%s: on_lost failed; what the function raised goes on"),
+    ("decorators.py", "The lock %r could not be released: %s"),
+    ("decorators.py", "%s"),
     ("locks/lock.py", "%s"),
     ("locks/lock.py", "%s; the block had raised %s, which goes on."),
     ("locks/runs.py", "%s The function had raised %s, which goes on."),
-    ("keys.py", "the resource key %r was not handed over: %s The sweeper will."),
-    ("keys.py", "the resource key %r, for which others wait, was not handed over: %s"),
-    ("queue_alarm.py", "%s"),
-    ("queue_alarm.py", "%s That could not be told: %s"),
-    ("unfetched.py", "whether %s tasks wait for a worker is not known: %s"),
-    ("windows.py", "whether alerts like that of %s wait is not known, so it is sent: %s"),
-    ("windows.py", "%d alert(s) could not be counted, so they are sent: %s"),
-    ("digests.py", "the digests of alerts are left to the next sweep: %s"),
-    ("digests.py", "a digest of alerts could not be sent: %s"),
-    ("digests.py", "a digest of alerts could not be sent"),
-    ("unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
+    ("effects/keys.py", "the resource key %r was not handed over: %s The sweeper will."),
+    ("effects/keys.py", "the resource key %r, for which others wait, was not handed over: %s"),
+    ("effects/queue_alarm.py", "%s"),
+    ("effects/queue_alarm.py", "%s That could not be told: %s"),
+    ("recovery/unfetched.py", "whether %s tasks wait for a worker is not known: %s"),
+    ("effects/windows.py", "whether alerts like that of %s wait is not known, so it is sent: %s"),
+    ("effects/windows.py", "%d alert(s) could not be counted, so they are sent: %s"),
+    ("recovery/digests.py", "the digests of alerts are left to the next sweep: %s"),
+    ("recovery/digests.py", "a digest of alerts could not be sent: %s"),
+    ("recovery/digests.py", "a digest of alerts could not be sent"),
+    ("recovery/unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
     ("sweeper.py", "the sweep failed: %s"),
-    ("rounds.py", "%s"),
-    ("rounds.py", "the sweep knows no collection but the library's own: nothing was ever scheduled in another one"),
-    ("rounds.py", "%s is not forgotten any more: %s has a due time"),
-    ("rounds.py", "whether %s may be forgotten is not known: %s"),
+    ("recovery/rounds.py", "%s"),
+    (
+        "recovery/rounds.py",
+        "the sweep knows no collection but the library's own: nothing was ever scheduled in another one",
+    ),
+    ("recovery/rounds.py", "%s is not forgotten any more: %s has a due time"),
+    ("recovery/rounds.py", "whether %s may be forgotten is not known: %s"),
     ("worker/looking.py", "looking for %s tasks failed: %s"),
     ("worker/listening.py", "listening for tasks ended (%s); polling until it is open again"),
     ("worker/listening.py", "no listener: %s"),
@@ -321,6 +324,6 @@ def test_every_line_in_the_source_names_what_it_is_about() -> None:
                 others.add((name, str(call.args[0].value)))
 
     assert named > 20
-    assert {other for other in others if other[0] not in ("smtp.py", "alerts.py")} == OTHERS
+    assert {other for other in others if other[0] not in ("services/smtp.py", "observe/alerts.py")} == OTHERS
     # A document that can't be decoded has no step.
     assert bare == ["outbox.py"]

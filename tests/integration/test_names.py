@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gcp_oncetask import Config, LockedModel, Locker, Status, UsageError, once
-from gcp_oncetask.delivery import path_digest
+from gcp_oncetask.rules.delivery import path_digest
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import URL, Killed, Order, Shop

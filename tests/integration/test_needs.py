@@ -13,10 +13,10 @@ from flask import Flask
 
 from gcp_oncetask import Attempt, OncetaskError, Retry, UnknownFeatureError, once, sweep
 from gcp_oncetask.cli import main
-from gcp_oncetask.documents import key_path
-from gcp_oncetask.lease import features
-from gcp_oncetask.lease.verbs import VERBS
-from gcp_oncetask.record import Status
+from gcp_oncetask.rules import features
+from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.verbs import VERBS
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.records import Daily, Parcel, Pulled, Records

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from gcp_oncetask import Attempt, LeaseLostError, Locker, Status, sweep
-from gcp_oncetask.record import Event, Lock
+from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed, Order, Shop
 

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from gcp_oncetask import Attempt, Config, Continue, FixedDelay, Locker, Status, sweep
-from gcp_oncetask.lease import CUTS
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules import CUTS
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.sizes import size_of
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

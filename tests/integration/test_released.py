@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Attempt, Retry, Snooze
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.released import NEW, released

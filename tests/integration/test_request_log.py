@@ -19,10 +19,10 @@ from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks, logs
 from gcp_oncetask.clock import Mark, SystemClock
-from gcp_oncetask.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.evidence import Finding, Holder, Origin, judge
 from gcp_oncetask.logs import LogContext, Trail
+from gcp_oncetask.rules.evidence import Finding, Holder, Origin, judge
+from gcp_oncetask.services.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
 
 PROJECT = "p"
 TRACE = "0123456789abcdef0123456789abcdef"
@@ -193,7 +193,7 @@ def test_further_pages_are_read(server, log, holder, granted):
 
 def test_too_many_lines_of_their_own_are_not_judged_by_a_part(server, log, holder, granted, monkeypatch):
     """Where the holders' lines don't fit, nothing is known: the missing ones may say that it finished."""
-    monkeypatch.setattr("gcp_oncetask.cloud_logging._PAGE", 2)
+    monkeypatch.setattr("gcp_oncetask.services.cloud_logging._PAGE", 2)
     for n in range(11):
         put(server, granted + timedelta(milliseconds=n), "stdout", payload=own(holder, "started"))
     with pytest.raises(RequestLogError, match="none was used"):
@@ -202,7 +202,7 @@ def test_too_many_lines_of_their_own_are_not_judged_by_a_part(server, log, holde
 
 def test_too_many_lines_of_the_platform_hide_nothing_of_the_holders(server, log, holder, granted, monkeypatch):
     """None of the platform's is used, and why is told; what the holders said is there."""
-    monkeypatch.setattr("gcp_oncetask.cloud_logging._PAGE", 2)
+    monkeypatch.setattr("gcp_oncetask.services.cloud_logging._PAGE", 2)
     put(server, granted, "stdout", payload=own(holder, "started"))
     for n in range(11):
         put(server, granted + timedelta(milliseconds=n), "varlog%2Fsystem", text="Container called exit(1).")
@@ -422,7 +422,8 @@ def test_a_fork_begins_anew(server, log, untraced, monkeypatch):
 
 def test_importing_does_not_load_the_client():
     """Start-up does not pay for a client that is used only in trouble."""
-    code = "import sys, gcp_oncetask.cloud_logging; print([m for m in sys.modules if m.startswith('google.cloud.logging')])"
+    imported = "import sys, gcp_oncetask.services.cloud_logging; "
+    code = f"{imported}print([m for m in sys.modules if m.startswith('google.cloud.logging')])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )

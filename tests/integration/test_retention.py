@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gcp_oncetask import AlreadyFinishedError, Fail, Snooze, Status, once
-from gcp_oncetask.functions import document_id
+from gcp_oncetask.decorators import document_id
 from gcp_oncetask.tasks import Recurrence, TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.expiry import HOUR, delete_expired, expiries, pass_hours

@@ -16,11 +16,11 @@ from urllib.parse import quote
 import pytest
 
 from gcp_emulator.mail import MailSink
-from gcp_oncetask.alerts import Alert, body_of, subject_of
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import AlertError
-from gcp_oncetask.record import Event
-from gcp_oncetask.smtp import SmtpChannel, channel_from
+from gcp_oncetask.observe.alerts import Alert, body_of, subject_of
+from gcp_oncetask.rules.record import Event
+from gcp_oncetask.services.smtp import SmtpChannel, channel_from
 from tests.support.patience import patient
 
 ALERT = Alert(

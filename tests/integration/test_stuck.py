@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 
 from gcp_oncetask import Config, Status, sweep
-from gcp_oncetask.record import Event
+from gcp_oncetask.rules.record import Event
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Order, Shop, allow, make_shop

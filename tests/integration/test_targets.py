@@ -14,10 +14,10 @@ from google.cloud import firestore
 
 from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, sweep
 from gcp_oncetask.cli import main
-from gcp_oncetask.documents import origin_path
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.outbox import dispatch_written
+from gcp_oncetask.rules.documents import origin_path
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import Swept
 from gcp_oncetask.tasks import TaskData, TaskManager

@@ -35,10 +35,10 @@ from gcp_oncetask import (
     LeaseLostError,
     Locker,
     Retry,
-    telemetry,
 )
-from gcp_oncetask.decision import Kind, Settlement
 from gcp_oncetask.flask import blueprint
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Kind, Settlement
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -720,7 +720,7 @@ class Forbid:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "opentelemetry":
             importers = [frame.filename for frame in traceback.extract_stack() if "importlib" not in frame.filename]
-            if importers[-2].endswith("gcp_oncetask/telemetry.py"):
+            if importers[-2].endswith("gcp_oncetask/observe/telemetry.py"):
                 print("asked for", name)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

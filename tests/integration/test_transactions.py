@@ -10,14 +10,7 @@ import grpc
 import pytest
 from google.cloud import firestore
 
-from gcp_oncetask import (
-    AlreadySettledError,
-    Attempt,
-    ContentionError,
-    LeaseLostError,
-    Status,
-    UsageError,
-)
+from gcp_oncetask import AlreadySettledError, Attempt, ContentionError, LeaseLostError, Status, UsageError
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Order, Shop
 

@@ -14,9 +14,9 @@ import pytest
 
 from gcp_oncetask import OncetaskError, UsageError
 from gcp_oncetask.cli import main
-from gcp_oncetask.delivery import instant
-from gcp_oncetask.lease.verbs import Sort
-from gcp_oncetask.record import Status
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.records import Daily, Records
 from tests.support.tasks import Latest, Other, Work

@@ -14,8 +14,8 @@ from google.cloud.firestore import DELETE_FIELD, transactional
 from pydantic import Field
 
 from gcp_oncetask import Attempt, Continue, FixedDelay, Status
-from gcp_oncetask.fingerprints import fingerprint
-from gcp_oncetask.record import Event
+from gcp_oncetask.checks.fingerprints import fingerprint
+from gcp_oncetask.rules.record import Event
 from gcp_oncetask.tasks import Recurrence, TaskData, cron
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

@@ -15,7 +15,7 @@ from google.cloud import firestore
 
 from gcp_oncetask import Attempt, Config, ConfigError, Locker, Status, StoreError
 from gcp_oncetask.flask import locked_handler
-from gcp_oncetask.record import Event, Lock
+from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.scenarios import row
 from tests.support.orders import URL, Killed, Order, allow, make_shop

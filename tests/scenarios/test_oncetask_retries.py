@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import ExponentialBackoff, FixedDelay, NoRetry, Status
-from gcp_oncetask.retry import RetryPolicy
+from gcp_oncetask.rules.retry_policy import RetryPolicy
 from gcp_oncetask.tasks import current_resource_key, current_task_id
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.scenarios import row

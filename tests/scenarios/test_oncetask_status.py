@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Status, StoreError
-from gcp_oncetask.record import Failure, Lock
+from gcp_oncetask.rules.record import Failure, Lock
 from gcp_oncetask.tasks import TaskStatus
 from gcp_oncetask.tasks.task import status_of
 from gcp_oncetask.testing.cloud import OncetaskCloud

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Config, LeaseLostError, LockBusyError, Locker, NamedLock, Status, UsageError, locked
-from gcp_oncetask.lease import expires_at
+from gcp_oncetask.rules import expires_at
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.scenarios import row
 from tests.support.patience import patient

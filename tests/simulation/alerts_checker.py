@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gcp_oncetask import courier, windows
-from gcp_oncetask.alerts import Alert
-from gcp_oncetask.documents import is_digest
-from gcp_oncetask.engine import Engine
-from gcp_oncetask.lease.floods import WAITS
-from gcp_oncetask.record import Lock
+from gcp_oncetask.effects import courier, windows
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.floods import WAITS
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 

@@ -19,18 +19,8 @@ from google.cloud import firestore
 
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
-from gcp_oncetask import (
-    Attempt,
-    Continue,
-    Fail,
-    LeaseLostError,
-    LockedModel,
-    OncetaskError,
-    Retry,
-    Snooze,
-    Status,
-)
-from gcp_oncetask import attempt as attempt_module
+from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
+from gcp_oncetask.execution import attempt as attempt_module
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from gcp_oncetask import NamedLock, Status
-from gcp_oncetask.lease.named import ends_at
 from gcp_oncetask.locks.holding import Holding
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.named import ends_at
+from gcp_oncetask.rules.record import Lock
 from tests.simulation.checker import Checker
 from tests.simulation.locks_plan import LocksPlan
 from tests.simulation.world import Process

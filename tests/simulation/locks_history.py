@@ -9,12 +9,12 @@ from typing import Any
 from flask import Flask
 
 from gcp_oncetask import LeaseLostError, LockBusyError, OncetaskError, Status, StoreError, TaskConflictError, once
-from gcp_oncetask.functions import document_id
-from gcp_oncetask.lease.named import UNLIMITED
+from gcp_oncetask.decorators import document_id
 from gcp_oncetask.locks import holding as holding_module
 from gcp_oncetask.locks import lock as lock_module
 from gcp_oncetask.locks import runs as runs_module
 from gcp_oncetask.locks.holding import Holding
+from gcp_oncetask.rules.named import UNLIMITED
 from tests.simulation.checker import ROOT
 from tests.simulation.history import BOUND, History
 from tests.simulation.hub import SECOND, Promise

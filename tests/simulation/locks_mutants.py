@@ -15,49 +15,49 @@ LOCK_MUTANTS = tuple(
     for mistake, file, old, new in (
         (
             "a lock is released without the fence",
-            "lease/named.py",
+            "rules/named.py",
             _FENCE + "    # The token",
             _GONE + "    # The token",
         ),
         (
             "a lock is refreshed without the fence",
-            "lease/named.py",
+            "rules/named.py",
             _FENCE + "    return Put(lock.but(leased_at=SERVER_TIME))\n",
             _GONE + "    return Put(lock.but(leased_at=SERVER_TIME))\n",
         ),
         (
             "a function that raised gives its lease up without the fence",
-            "lease/named.py",
+            "rules/named.py",
             _FENCE + "    return Put(writes.noted(",
             _GONE + "    return Put(writes.noted(",
         ),
         (
             "tokens begin at 0 when a document is made again",
-            "lease/named.py",
+            "rules/named.py",
             "    token = writes.epoch_milliseconds(server) - 1\n",
             "    token = 0\n",
         ),
         (
             "a takeover does not move the token",
-            "lease/named.py",
+            "rules/named.py",
             "        token=lock.token + 1,\n",
             "        token=lock.token,\n",
         ),
         (
             "the end of a lock is judged by the local clock",
-            "engine.py",
+            "runtime/engine.py",
             "            read=snapshot.read,\n",
             "            read=snapshot.read and self.clock.now(),\n",
         ),
         (
             "a lock is taken from its holder before its end",
-            "lease/named.py",
+            "rules/named.py",
             _BUSY + "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
             "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
         ),
         (
             "a release whose answer was lost counts as a loss",
-            "lease/named.py",
+            "rules/named.py",
             "        scheduled_token=lock.token,\n",
             "",
         ),
@@ -93,13 +93,13 @@ LOCK_MUTANTS = tuple(
         ),
         (
             "once: a completed run runs again",
-            "lease/named.py",
+            "rules/named.py",
             '    if lock.status is Status.COMPLETED:\n        return Refused(Outcome.DUPLICATE, "it has run")\n',
             "",
         ),
         (
             "once: the hash of the payload is ignored",
-            "lease/named.py",
+            "rules/named.py",
             "    if not same:\n",
             "    if False:\n",
         ),
@@ -111,15 +111,15 @@ LOCK_MUTANTS = tuple(
         ),
         (
             "once: a run that may still go on is run beside",
-            "lease/named.py",
+            "rules/named.py",
             _BUSY + "        lock = writes.noted",
             "        lock = writes.noted",
         ),
         (
             "once: the caller gets the result of its own run even if it was not recorded",
             "locks/runs.py",
-            "        lambda lock, fence, at: lease.settle(lock, fence, how, at),\n",
-            "        lambda *now: lease.settle(now[0], now[1], how, now[2]) if claimed.alive() else Refused(Outcome.GONE, ''),\n",
+            "        lambda lock, fence, at: rules.settle(lock, fence, how, at),\n",
+            "        lambda *now: rules.settle(now[0], now[1], how, now[2]) if claimed.alive() else Refused(Outcome.GONE, ''),\n",
         ),
     )
 )

@@ -11,8 +11,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from gcp_oncetask.alerts import Alert
 from gcp_oncetask.errors import AlertError
+from gcp_oncetask.observe.alerts import Alert
 from tests.simulation.hub import Hub, Mutex, Signal, Thread
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.documents import is_key, key_path, task_name
-from gcp_oncetask.lease import expires_at
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules import expires_at
+from gcp_oncetask.rules.documents import is_key, key_path, task_name
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.checker import MOST_DISPATCHES, ROOT, Checker, Running
 from tests.simulation.tasks_plan import TasksPlan

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from gcp_oncetask import Config, LeaseLostError, LockBusyError, Locker, NamedLock, OncetaskError, Status, once
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.simulation.test_crash_points import CODES, dies_after, dies_before
 from tests.support.orders import Killed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gcp_oncetask.lease import writes
+from gcp_oncetask.rules import writes
 from gcp_oncetask.store import registry
 from tests.simulation.exercised import EXERCISED, RARE
 from tests.simulation.history import Job

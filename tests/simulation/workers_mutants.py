@@ -65,7 +65,7 @@ WORKER_MUTANTS = tuple(
         ),
         (
             "a pulled run that completes swallows the newer payload",
-            "lease/writes.py",
+            "rules/writes.py",
             "    if superseded(lock):\n        return following(lock, at)\n",
             "",
         ),

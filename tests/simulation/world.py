@@ -23,11 +23,11 @@ from gcp_emulator.rpc import RpcError, Service
 from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
 from gcp_oncetask import Config, Locker, forks
-from gcp_oncetask.alerts import Alert
 from gcp_oncetask.clock import Mark, Wakeup
-from gcp_oncetask.cloud_logging import CloudRequestLog
+from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.logs import CloudFormatter
-from gcp_oncetask.renewal import Renewals
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.clients import PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout

@@ -28,7 +28,7 @@ def routes() -> Any:
     """
     Those of the file, and handlers of entities.
     """
-    from gcp_oncetask.entity_handler import entity_handler
+    from gcp_oncetask.entities.handler import entity_handler
     from tests.support.branches import Branch
     from tests.support.orders import Order
     from tests.support.parcels import Parcel

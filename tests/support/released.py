@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from gcp_oncetask import courier
-from gcp_oncetask.digests import Digests
-from gcp_oncetask.lease import attention, features
-from gcp_oncetask.record import DEFAULTS, STORED_NAMES, Lock
+from gcp_oncetask.effects import courier
+from gcp_oncetask.recovery.digests import Digests
+from gcp_oncetask.rules import attention, features
+from gcp_oncetask.rules.record import DEFAULTS, STORED_NAMES, Lock
 from gcp_oncetask.store import codec, snapshot
 
 NEW = ("needs", "ready_at", "attention", "fingerprint")

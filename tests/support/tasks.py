@@ -16,7 +16,7 @@ from flask import Flask
 
 from gcp_oncetask import Attempt, Config, Locker
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.record import Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import Killed, Mortal
@@ -248,7 +248,7 @@ class Service:
         """
         The resource key's document as stored.
         """
-        from gcp_oncetask.documents import key_path
+        from gcp_oncetask.rules.documents import key_path
 
         found = self.manager.locker.client.document(key_path(self.manager.locker.config.env, key)).get().to_dict()
         assert found is not None

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from gcp_oncetask import courier
-from gcp_oncetask.alerts import Alert
-from gcp_oncetask.documents import is_digest
-from gcp_oncetask.engine import Engine
-from gcp_oncetask.record import Lock
+from gcp_oncetask.effects import courier
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import decode_lock
 from gcp_oncetask.store.snapshot import snapshot_of
 from gcp_oncetask.testing.cloud import OncetaskCloud

@@ -16,7 +16,7 @@ from typing import Any
 from google.cloud.firestore import Transaction
 
 from gcp_oncetask import Attempt, Locker
-from gcp_oncetask.decision import Kind, Settlement
+from gcp_oncetask.rules.decision import Kind, Settlement
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from gcp_oncetask.worker import Worker
 

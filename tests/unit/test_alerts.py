@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gcp_oncetask.alerts import Alert, LogChannel, body_of, subject_of
 from gcp_oncetask.config import Config
-from gcp_oncetask.courier import for_shell
+from gcp_oncetask.effects.courier import for_shell
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
-from gcp_oncetask.record import Event, Failure
-from gcp_oncetask.smtp import SmtpChannel, channel_from
+from gcp_oncetask.observe.alerts import Alert, LogChannel, body_of, subject_of
+from gcp_oncetask.rules.record import Event, Failure
+from gcp_oncetask.services.smtp import SmtpChannel, channel_from
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALERT = Alert(

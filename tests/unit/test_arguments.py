@@ -14,9 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import UsageError
+from gcp_oncetask.checks.paths import valid_path
 from gcp_oncetask.locks.arguments import Calls, document_id
 from gcp_oncetask.locks.canonical import canonical
-from gcp_oncetask.paths import valid_path
 
 
 class Colour(Enum):

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
-from gcp_oncetask.delivery import Delivery, parse_instant
-from gcp_oncetask.lease import attention, features, keys, people, writes
-from gcp_oncetask.lease.attention import Reason
-from gcp_oncetask.record import Lock, Result, Since, Status
+from gcp_oncetask import rules
+from gcp_oncetask.rules import attention, features, keys, people, writes
+from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
+from gcp_oncetask.rules.delivery import Delivery, parse_instant
+from gcp_oncetask.rules.record import Lock, Result, Since, Status
 from tests.support.rules import combinations, first_match, table
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -34,20 +34,20 @@ def made(put: object) -> Lock:
 
 
 def scheduled(wait: datetime | None = None) -> Lock:
-    return made(lease.schedule(None, None, TARGET._replace(wait_until=wait), "n", at(0)))
+    return made(rules.schedule(None, None, TARGET._replace(wait_until=wait), "n", at(0)))
 
 
 def granted(lock: Lock, seconds: float = 10) -> Lock:
     now = at(seconds)
     delivery = Delivery("E", "orders/1", lock.sequence, 1, "n", lock.token)
-    taken = made(lease.claim(lock, delivery, POLICY, Claimant("h"), now))
+    taken = made(rules.claim(lock, delivery, POLICY, Claimant("h"), now))
     return taken.but(granted_at=now.now, leased_at=now.now)
 
 
 def settled(kind: Kind, wait: datetime | None = None, *, by_queue: bool = False) -> Lock:
     lock = granted(scheduled())
     how = Settlement(kind, "s", "next", TARGET, wait_until=wait, message="m", by_queue=by_queue)
-    return made(lease.settle(lock, fence(lock), how, at(20)))
+    return made(rules.settle(lock, fence(lock), how, at(20)))
 
 
 def fence(lock: Lock) -> Fence:
@@ -57,7 +57,7 @@ def fence(lock: Lock) -> Fence:
 def taken_over() -> Lock:
     lock = granted(scheduled())
     return made(
-        lease.take_over(
+        rules.take_over(
             lock, fence(lock), finding="died", reason="r", evidence=(), settlement=None, at=at(700), grant_to=None
         )
     )
@@ -87,7 +87,7 @@ def test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not(name: s
     make, since = CLAIMABLE[name]
     lock = make()
     assert (lock.status, lock.ready_since) == (Status.SCHEDULED, T0 + timedelta(seconds=since))
-    for look in (lease.still_queued, lease.redispatch, lease.postpone):
+    for look in (rules.still_queued, rules.redispatch, rules.postpone):
         assert look(lock, at(9000)).lock.ready_since == lock.ready_since
 
 
@@ -108,7 +108,7 @@ def test_time_of_another_sequence_or_grant_is_as_if_absent(since: Since | None) 
     lock = scheduled().but(ready_at=since)
     assert lock.ready_since is None
     assert not attention.is_stuck(lock, at(10**6))
-    assert lease.still_queued(lock, at(900)).lock.ready_since == at(900).now
+    assert rules.still_queued(lock, at(900)).lock.ready_since == at(900).now
 
 
 def waiting_case(case: dict[str, str]) -> str:
@@ -121,11 +121,11 @@ def waiting_case(case: dict[str, str]) -> str:
     def look(lock: Lock, when: Moment) -> Lock:
         match case["Cloud Task"]:
             case "queued":
-                return lease.still_queued(lock, when, refused).lock
+                return rules.still_queued(lock, when, refused).lock
             case "gone":
-                return lease.redispatch(lock, when).lock
+                return rules.redispatch(lock, when).lock
             case _:
-                put = lease.undispatched(lock, when)
+                put = rules.undispatched(lock, when)
                 return lock if put is None else put.lock
 
     found = look(scheduled(), now)
@@ -139,7 +139,7 @@ def waiting_case(case: dict[str, str]) -> str:
 
 
 def test_task_that_waits_needs_a_person_as_the_table_says() -> None:
-    rows = table("lease.attention")
+    rows = table("rules.attention")
     used = set()
     for case in combinations(
         **{"Cloud Task": ("queued", "gone", "refused for good"), "last answer": ("409", "other")},
@@ -156,14 +156,14 @@ def test_features_keep_a_process_away_as_the_table_says(monkeypatch: pytest.Monk
     needs = {"absent": (), "known here": ("known",), "one not known here": ("known", "new")}
     found = {case: features.unknown(scheduled().but(needs=needs[case])) for case in needs}
     decided = {"none": (), "that one": ("new",)}
-    assert found == {row["`lock.needs`"]: decided[row["decision"]] for row in table("lease.features")}
+    assert found == {row["`lock.needs`"]: decided[row["decision"]] for row in table("rules.features")}
 
 
 @pytest.mark.parametrize(
     ("seconds", "wanted"), [(0, 60), (60, 60), (120, 60), (240, 120), (3600, 1800), (7200, 3600), (10**6, 3600)]
 )
 def test_next_look_comes_after_half_of_its_age_and_within_an_hour(seconds: float, wanted: float) -> None:
-    due = lease.still_queued(scheduled(), at(seconds)).lock.due
+    due = rules.still_queued(scheduled(), at(seconds)).lock.due
     assert due is not None
     assert parse_instant(due.rsplit("/", 1)[-1]) == at(seconds + wanted).now
 
@@ -179,23 +179,23 @@ def test_one_that_waits_for_too_long_is_looked_at_in_time() -> None:
 
 
 def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
-    first = lease.redispatch(scheduled(), at(899)).lock
+    first = rules.redispatch(scheduled(), at(899)).lock
     assert (first.attention, first.owed) == (None, ())
-    second = lease.redispatch(first, at(901)).lock
+    second = rules.redispatch(first, at(901)).lock
     assert second.attention == "E/stuck/007/2026-01-01T12:15:01.000000Z"
     assert [owed.id for owed in second.owed] == ["1-0-stuck"]
-    third = lease.redispatch(second.but(owed=()), at(5000)).lock
+    third = rules.redispatch(second.but(owed=()), at(5000)).lock
     assert (third.attention, third.owed) == (second.attention, ())
     assert granted(third, 5001).attention is None
 
 
 def test_graver_reason_stays_and_the_time_too() -> None:
-    lock = made(lease.undispatched(scheduled(), at(61)))
+    lock = made(rules.undispatched(scheduled(), at(61)))
     assert lock.attention == "E/undispatched/007/2026-01-01T12:01:01.000000Z"
-    assert lease.undispatched(lock, at(100)) is None
-    stuck = lease.redispatch(lock, at(901)).lock
+    assert rules.undispatched(lock, at(100)) is None
+    stuck = rules.redispatch(lock, at(901)).lock
     assert stuck.attention == "E/stuck/007/2026-01-01T12:01:01.000000Z"
-    assert lease.undispatched(stuck, at(1000)) is None
+    assert rules.undispatched(stuck, at(1000)) is None
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_graver_reason_stays_and_the_time_too() -> None:
     [
         (settled(Kind.FAIL), Reason.FAILED),
         (settled(Kind.CONTINUE), None),
-        (made(lease.complete(granted(scheduled()), Result(lost="too large"), at(20))), Reason.RESULT_LOST),
-        (made(lease.complete(granted(scheduled()), Result({"a": 1}), at(20))), None),
+        (made(rules.complete(granted(scheduled()), Result(lost="too large"), at(20))), Reason.RESULT_LOST),
+        (made(rules.complete(granted(scheduled()), Result({"a": 1}), at(20))), None),
         (made(people.cancel(scheduled(), at(20))), None),
         (made(people.reset(settled(Kind.FAIL), "n", at(30))), None),
     ],

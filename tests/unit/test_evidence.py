@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gcp_oncetask.delivery import path_digest
-from gcp_oncetask.evidence import MAX_EVIDENCE, MAX_LINE, UNUSED, Finding, Holder, Line, has_ended, judge
+from gcp_oncetask.rules.delivery import path_digest
+from gcp_oncetask.rules.evidence import MAX_EVIDENCE, MAX_LINE, UNUSED, Finding, Holder, Line, has_ended, judge
 from tests.support.rules import combinations, first_match, table
 
 GRANTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -101,7 +101,7 @@ TABLE = {
     "never started, token unknown": ([own("never-started", token="4")], "never-started"),
     "never started, and a crash": ([own("never-started"), system()], "never-started"),
     "never started, but started": ([STARTED, own("never-started", 2)], "unknown"),
-    "an event of another sort": ([own("lease.granted")], "unknown"),
+    "an event of another sort": ([own("rules.granted")], "unknown"),
     # Its instance.
     "signal": ([STARTED, system()], "died"),
     "exit 1": ([STARTED, system(text="Container called exit(1).")], "died"),

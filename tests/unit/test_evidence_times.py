@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, Policy, Put, Refused, Settlement
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.evidence import UNUSED, Finding, Holder, Line, judge
-from gcp_oncetask.record import Lock, Result, Status
+from gcp_oncetask import rules
+from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.evidence import UNUSED, Finding, Holder, Line, judge
+from gcp_oncetask.rules.record import Lock, Result, Status
 
 GRANTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE, RUN_LIMIT, GRACE = 60.0, 630.0, 120.0
@@ -101,7 +101,7 @@ class Attempt:
         Every instant after the end of the lease at which a verdict may change, with what can be read then.
         """
         base = [line.at + timedelta(seconds=line.latency or 0) for line, _ in self.lines]
-        base += [self.holder.lease_end, lease.timeout_at(self.lock, GRACE) - timedelta(seconds=GRACE), at(LATER)]
+        base += [self.holder.lease_end, rules.timeout_at(self.lock, GRACE) - timedelta(seconds=GRACE), at(LATER)]
         instants = {one + timedelta(seconds=GRACE) for one in base} | {at(seen) for _, seen in self.lines}
         for now in sorted({one + step for one in instants for step in (-TICK, timedelta(0), TICK)}):
             if now >= self.holder.lease_end:
@@ -210,7 +210,7 @@ def test_attempt_that_has_died_is_judged_so_in_time(attempt: Attempt) -> None:
 
 def taken_over(lock: Lock, finding: str, now: datetime | Moment, asked: datetime | None = None) -> Any:
     moment = now if isinstance(now, Moment) else Moment(now=now, read=now, place="E/push/000", env="E")
-    return lease.take_over(
+    return rules.take_over(
         lock,
         Fence(3, 7, "cafe01"),
         finding=finding,
@@ -236,7 +236,7 @@ def test_takeover_without_evidence_comes_a_log_grace_after_the_end(
     lock = Attempt(None, False, renewed, False, ()).lock.but(
         lease_seconds=length, run_limit_seconds=run_limit, timeout_seconds=run_limit + most
     )
-    timeout = lease.timeout_at(lock, grace)
+    timeout = rules.timeout_at(lock, grace)
     assert timeout >= at(run_limit + most)
     assert timeout >= at(run_limit + grace)
     assert timeout >= at(min(renewed, run_limit) + length + grace)

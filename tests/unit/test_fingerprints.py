@@ -30,7 +30,7 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypeAliasType, TypedDict
 
 from gcp_oncetask import LockedModel
-from gcp_oncetask.fingerprints import description, fingerprint
+from gcp_oncetask.checks.fingerprints import description, fingerprint
 from gcp_oncetask.tasks import TaskData
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcp_oncetask.lease.floods import WAITS, Group, group_of, kind_of
-from gcp_oncetask.record import Event
+from gcp_oncetask.rules.floods import WAITS, Group, group_of, kind_of
+from gcp_oncetask.rules.record import Event
 
 
 def of(reason: str, path: str = "orders/o1", name: str = "5-7-failure", event: Event = Event.FAILURE) -> Group:

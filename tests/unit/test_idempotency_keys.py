@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
-from gcp_oncetask.delivery import Delivery, idempotency_key
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask import rules
+from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
+from gcp_oncetask.rules.delivery import Delivery, idempotency_key
+from gcp_oncetask.rules.record import Lock, Status
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = Target(url="https://app.test/x", queue="q")
@@ -68,7 +68,7 @@ class History:
     def schedule(self, *, old: bool) -> None:
         self.run += 1
         loaded = None if self.lock is None else self.lock.sequence
-        self.write(lease.schedule(self.lock, loaded, TARGET, f"s{self.run}", self.moment()), old=old)
+        self.write(rules.schedule(self.lock, loaded, TARGET, f"s{self.run}", self.moment()), old=old)
 
     def attempt(self, kind: Kind, *, old: bool) -> None:
         """
@@ -78,7 +78,7 @@ class History:
         if lock is None or lock.status is not Status.SCHEDULED:
             return
         delivery = Delivery("E", PATH, lock.sequence, lock.dispatches, lock.scheduled_by or "", lock.token)
-        claimed = lease.claim(lock, delivery, Policy(), Claimant(f"h{self.now}"), self.moment())
+        claimed = rules.claim(lock, delivery, Policy(), Claimant(f"h{self.now}"), self.moment())
         self.write(claimed, old=old)
         held = self.lock
         assert held is not None
@@ -91,7 +91,7 @@ class History:
         how = Settlement(kind, f"n{self.now}", next_nonce="next", target=TARGET, message="m")
         if kind is Kind.CONTINUE:
             self.run += 1
-        self.write(lease.settle(held, Fence(held.sequence, held.token, held.holder or ""), how, self.moment()), old=old)
+        self.write(rules.settle(held, Fence(held.sequence, held.token, held.holder or ""), how, self.moment()), old=old)
 
     def reset(self, *, old: bool) -> None:
         """
@@ -102,7 +102,7 @@ class History:
             return
         if lock.status is Status.COMPLETED:
             self.run += 1
-        self.write(lease.reset(lock, f"r{self.now}", self.moment()), old=old)
+        self.write(rules.reset(lock, f"r{self.now}", self.moment()), old=old)
 
     def delete(self, *, old: bool) -> None:
         self.lock = None

@@ -14,7 +14,7 @@ import pytest
 
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.errors import IdentityError
-from gcp_oncetask.identity import Denied, Identity, Verifier, default_project
+from gcp_oncetask.services.identity import Denied, Identity, Verifier, default_project
 
 AUDIENCE = "https://orders.test"
 EMAIL = "caller@p.iam.gserviceaccount.com"

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, field_serializer
 
 from gcp_emulator.testing import InProcessCloud
+from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.record import NO_RESULT, Lock, Note, Result, Status
+from gcp_oncetask.rules.record import NO_RESULT, Lock, Note, Result, Status
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock
 from gcp_oncetask.store.json_data import MAX_RESULT, given_result, parameters, result
-from gcp_oncetask.values import storable_text
 
 CLIENT = InProcessCloud().firestore_client()
 

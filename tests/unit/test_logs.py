@@ -556,13 +556,13 @@ def test_decision_is_logged_with_event_and_facts(logger, lines):
     """
 
     def decided() -> None:
-        log_decision(logger, logging.INFO, "lease.granted", CONTEXT, "100% %s", until=7, fast=True, why=None)
+        log_decision(logger, logging.INFO, "rules.granted", CONTEXT, "100% %s", until=7, fast=True, why=None)
 
     decided()
 
     line = one(lines)
     assert line["message"] == "100% %s"
-    assert line["oncetask"] == {"event": "lease.granted", **CONTEXT.fields, "until": "7", "fast": True, "why": None}
+    assert line["oncetask"] == {"event": "rules.granted", **CONTEXT.fields, "until": "7", "fast": True, "why": None}
     where = line["logging.googleapis.com/sourceLocation"]["function"]
     assert where == "test_decision_is_logged_with_event_and_facts"
 
@@ -571,6 +571,6 @@ def test_decision_about_another_task_keeps_its_own_name(logger, lines, attempt):
     """
     A decision about a task is about that task, also when it is logged within another one's attempt.
     """
-    log_decision(logger, logging.INFO, "lease.refused", LogContext("locks/b", 1, 1, 1, "beef", "PROD"), "x")
+    log_decision(logger, logging.INFO, "rules.refused", LogContext("locks/b", 1, 1, 1, "beef", "PROD"), "x")
 
     assert one(lines)["oncetask"]["document"] == "locks/b"

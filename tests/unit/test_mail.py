@@ -18,14 +18,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gcp_oncetask.alerts import Alert, body_of, subject_of
+from gcp_oncetask.checks.urls import mail_address
+from gcp_oncetask.checks.values import printable
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import ConfigError, UsageError
-from gcp_oncetask.mail import Mailbox, mail_bytes
-from gcp_oncetask.record import Event, Failure
-from gcp_oncetask.smtp import SmtpChannel
-from gcp_oncetask.urls import mail_address
-from gcp_oncetask.values import printable
+from gcp_oncetask.observe.alerts import Alert, body_of, subject_of
+from gcp_oncetask.rules.record import Event, Failure
+from gcp_oncetask.services.mail import Mailbox, mail_bytes
+from gcp_oncetask.services.smtp import SmtpChannel
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ANN, BOB = Mailbox("", "ann@example.com"), Mailbox("Bob Doe", "bob@example.com")

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
-from gcp_oncetask.delivery import Outcome
-from gcp_oncetask.lease import named
-from gcp_oncetask.record import SERVER_TIME, Lock, Result, Status
+from gcp_oncetask import rules
+from gcp_oncetask.rules import named
+from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status
 from tests.unit.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
 
 POLICY = Policy(lease=60, timeout=60, run_limit=named.UNLIMITED)
@@ -90,7 +90,7 @@ def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[s
     Refresh, release and give-up are refused exactly where ``fenced`` says lost.
     """
     lock = leased(status=status, **changes)
-    lost = lease.fenced(lock, FENCE)
+    lost = rules.fenced(lock, FENCE)
 
     for decision in (
         named.refresh(lock, FENCE),
@@ -142,7 +142,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     assert isinstance(mine, Put)
 
     def applied(found: Lock, *, alive: bool = False) -> bool:
-        return lease.was_applied(put.lock, before, found, alive=alive)
+        return rules.was_applied(put.lock, before, found, alive=alive)
 
     assert applied(put.lock)
     assert applied(mine.lock)
@@ -223,7 +223,7 @@ def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
     third = named.begin(died, same=True, policy=POLICY, claimant=Claimant("m"), at=moment(NOW + 60 * SECOND))
     assert isinstance(third, Put)
     how = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result({"paid": 1}))
-    done = lease.settle(third.lock, Fence(5, 9, "m"), how, moment())
+    done = rules.settle(third.lock, Fence(5, 9, "m"), how, moment())
 
     assert isinstance(done, Put)
     assert [error.message for error in done.lock.errors] == ["ValueError: no", "lease expired"]

@@ -11,16 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gcp_oncetask import Config, ConfigError, LockedModel, UsageError
-from gcp_oncetask.delivery import LONGEST_TARGET, Delivery, delivery_url, path_digest, trouble_with_url
-from gcp_oncetask.documents import (
+from gcp_oncetask.checks.paths import trouble_with_path, valid_path
+from gcp_oncetask.rules.delivery import LONGEST_TARGET, Delivery, delivery_url, path_digest, trouble_with_url
+from gcp_oncetask.rules.documents import (
     TaskName,
     check_resource_key,
     key_path,
     parked_place,
     resource_of,
 )
-from gcp_oncetask.paths import trouble_with_path, valid_path
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.record import Lock, Status
 from tests.support.orders import Order
 
 CHARACTERS = {"x": (1, 1), "%": (1, 3), "ü": (2, 6), "日": (3, 9), "😀": (4, 12)}

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, Json, NaiveDatetime, SecretStr, create_model, field_serializer
 
 from gcp_oncetask import LockedModel, UsageError
-from gcp_oncetask.field_types import ENTITY, PAYLOAD, RESULT, Storing, check_type, is_plain
-from gcp_oncetask.ordered import in_order
+from gcp_oncetask.checks.field_types import ENTITY, PAYLOAD, RESULT, Storing, check_type, is_plain
+from gcp_oncetask.checks.ordered import in_order
 from gcp_oncetask.store.codec import as_loaded, decode, encode
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.tasks import TaskData

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gcp_oncetask import lease
-from gcp_oncetask.decision import (
+from gcp_oncetask import rules
+from gcp_oncetask.rules import floods
+from gcp_oncetask.rules.decision import (
     Claimant,
     Expired,
     Fence,
@@ -23,9 +24,8 @@ from gcp_oncetask.decision import (
     Settlement,
     Target,
 )
-from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.lease import floods
-from gcp_oncetask.record import SERVER_TIME, Event, Failure, Lock, Owed, Result, Status
+from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, Owed, Result, Status
 from tests.support.rules import combinations, first_match, table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -72,7 +72,7 @@ TIMES = ("before its end", "exactly at its end", "after its end", "after the run
 
 def claim_case(case: dict[str, str]) -> str:
     """
-    The decision that ``lease.claim`` makes in *case*.
+    The decision that ``rules.claim`` makes in *case*.
     """
     at = {
         "before its end": NOW + 60 * SECOND - timedelta(microseconds=1),
@@ -96,7 +96,7 @@ def claim_case(case: dict[str, str]) -> str:
     sequence = {"older": 4, "same": 5, "newer": 6}[case["delivery's sequence"]]
     delivery = Delivery(env="E", document="orders/1", sequence=sequence, dispatch=1, scheduled_by="s")
     # The estimate lags behind the server's clock, so that it never decides here.
-    decision = lease.claim(lock, delivery, POLICY, Claimant("n"), moment(at, NOW))
+    decision = rules.claim(lock, delivery, POLICY, Claimant("n"), moment(at, NOW))
     match decision:
         case Refused():
             return decision.outcome.value
@@ -120,7 +120,7 @@ def test_claim_decides_as_the_table_says() -> None:
     """
     Each of the 840 combinations of record, environment, sequence, time, cancellation and attempts is decided by its row.
     """
-    rows = table("lease.claim")
+    rows = table("rules.claim")
     used = set()
     for case in combinations(
         record=STATUSES,
@@ -140,7 +140,7 @@ def test_fence_holds_as_the_table_says() -> None:
     """
     Each combination of record, holder, token and sequence is decided by its row; only the attempt's own lease holds.
     """
-    rows = table("lease.fenced")
+    rows = table("rules.fenced")
     used = set()
     for case in combinations(
         record=STATUSES, holder=("ours", "other"), token=("ours", "other"), sequence=("before", "same", "beyond")
@@ -153,7 +153,7 @@ def test_fence_holds_as_the_table_says() -> None:
                 token=7 if case["token"] == "ours" else 8,
                 sequence={"before": 4, "same": 5, "beyond": 6}[case["sequence"]],
             )
-        found = lease.fenced(lock, Fence(5, 7, "h"))
+        found = rules.fenced(lock, Fence(5, 7, "h"))
         said = "holds" if found is None else "lost, finished" if found.finished else "lost"
         row = first_match(rows, case)
         used.add(row)
@@ -165,7 +165,7 @@ def test_take_over_decides_as_the_table_says() -> None:
     """
     Each combination of finding, kind, time, attempts and who asks is decided by its row.
     """
-    rows = table("lease.take_over")
+    rows = table("rules.take_over")
     used = set()
     fence = Fence(5, 7, "h")
     settlement = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result(1))
@@ -184,7 +184,7 @@ def test_take_over_decides_as_the_table_says() -> None:
             "after the timeout": NOW + 720 * SECOND + timedelta(microseconds=1),
         }[case["time"]]
         lock = leased(on_unknown=case["on_unknown"], attempts=3 if case["attempts"] == "used up" else 1)
-        decision = lease.take_over(
+        decision = rules.take_over(
             lock,
             fence,
             finding=case["finding"],
@@ -204,7 +204,7 @@ def test_written_documents_owe_a_task_as_the_table_says() -> None:
     """
     Each combination of record, environment, lane, the task's name before the write, and time is decided by its row.
     """
-    rows = table("lease.newly_scheduled")
+    rows = table("rules.newly_scheduled")
     used = set()
     due = NOW + 60 * SECOND
     for case in combinations(
@@ -218,7 +218,7 @@ def test_written_documents_owe_a_task_as_the_table_says() -> None:
         if case["record"] != "none":
             env = "E" if case["environment"] == "ours" else "OTHER"
             lane = {"push": "push", "pull": "pull.mail"}.get(case["lane"])
-            stamp = lease.postpone(leased(status=Status.SCHEDULED), moment(now=due - 120 * SECOND)).lock.due
+            stamp = rules.postpone(leased(status=Status.SCHEDULED), moment(now=due - 120 * SECOND)).lock.due
             after = leased(
                 status=Status(case["record"]),
                 env=env,
@@ -227,9 +227,9 @@ def test_written_documents_owe_a_task_as_the_table_says() -> None:
         before = {"first": None, "new": leased(dispatches=0), "as before": leased()}[case["name"]]
         now = due - timedelta(microseconds=1) if case["time"] != "due" else due
         said = "nothing"
-        if lease.newly_scheduled(before, after, "E"):
+        if rules.newly_scheduled(before, after, "E"):
             assert after is not None
-            said = "the sweeper's" if lease.is_overdue(after, now) else "dispatched"
+            said = "the sweeper's" if rules.is_overdue(after, now) else "dispatched"
         row = first_match(rows, case)
         used.add(row)
         assert rows[row]["decision"] == said, case
@@ -243,8 +243,8 @@ def test_each_part_of_the_name_makes_it_new(change: dict[str, object]) -> None:
     """
     due = {"status": Status.SCHEDULED, "due": "E/push/000/2026-01-01T12:01:00.000000Z"}
 
-    assert lease.newly_scheduled(leased(**change), leased(**due), "E")
-    assert not lease.newly_scheduled(leased(), leased(**due), "E")
+    assert rules.newly_scheduled(leased(**change), leased(**due), "E")
+    assert not rules.newly_scheduled(leased(), leased(**due), "E")
 
 
 def _took(decision: object) -> str:
@@ -276,7 +276,7 @@ def test_takeovers_owe_an_alert(finding: str, owed: set[Event]) -> None:
     A takeover owes its alert in the same record; a claim that was never used is not worth one.
     """
     at = NOW + 1000 * SECOND
-    put = lease.take_over(
+    put = rules.take_over(
         leased(),
         Fence(5, 7, "h"),
         finding=finding,
@@ -296,7 +296,7 @@ def test_alerts_that_are_switched_off_are_not_owed() -> None:
     """
     The record says which events its kind wants to be told of.
     """
-    put = lease.settle(
+    put = rules.settle(
         leased(alert_on=("takeover",)), Fence(5, 7, "h"), Settlement(kind=Kind.FAIL, nonce="s", message="no"), moment()
     )
 
@@ -319,7 +319,7 @@ def test_settling_counts_attempts(kind: Kind, status: Status, attempts: int) -> 
     """
     Snoozing and giving back burn no attempt; failing does.
     """
-    put = lease.settle(leased(), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment())
+    put = rules.settle(leased(), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment())
 
     assert isinstance(put, Put)
     assert (status, attempts, "s") == (put.lock.status, put.lock.attempts, put.lock.settled_by)
@@ -332,7 +332,7 @@ def test_cancellation_ends_what_would_go_on(kind: Kind) -> None:
     A cancellation that came while the lease was held ends the chain where it would have gone on.
     """
     how = Settlement(kind=kind, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"), message="m")
-    put = lease.settle(leased(cancel_requested_at=NOW), Fence(5, 7, "h"), how, moment())
+    put = rules.settle(leased(cancel_requested_at=NOW), Fence(5, 7, "h"), how, moment())
 
     assert isinstance(put, Put)
     assert (put.lock.status, put.dispatch) == (Status.CANCELLED, False)
@@ -342,13 +342,13 @@ def test_completed_never_becomes_cancelled() -> None:
     """
     A cancellation loses against a success.
     """
-    put = lease.settle(
+    put = rules.settle(
         leased(cancel_requested_at=NOW), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
     )
     assert isinstance(put, Put)
     assert put.lock.status is Status.COMPLETED
 
-    assert isinstance(lease.cancel(put.lock, moment()), Refused)
+    assert isinstance(rules.cancel(put.lock, moment()), Refused)
 
 
 def test_reset_keeps_key_step_and_token() -> None:
@@ -356,7 +356,7 @@ def test_reset_keeps_key_step_and_token() -> None:
     A failed step that is reset is a new sequence with the old key; a completed one gets a new key.
     """
     failed = leased(status=Status.FAILED, base=3, keyed=5)
-    put = lease.reset(failed, "n", moment())
+    put = rules.reset(failed, "n", moment())
     assert isinstance(put, Put)
     assert (6, failed.step, 5, 7, 0) == (
         put.lock.sequence,
@@ -366,7 +366,7 @@ def test_reset_keeps_key_step_and_token() -> None:
         put.lock.attempts,
     )
 
-    again = lease.reset(failed.but(status=Status.COMPLETED), "n", moment())
+    again = rules.reset(failed.but(status=Status.COMPLETED), "n", moment())
     assert isinstance(again, Put)
     assert again.lock.keyed == 6
 
@@ -378,15 +378,15 @@ def test_every_document_that_is_not_finished_is_due() -> None:
     at = moment()
     fence = Fence(5, 7, "h")
     target = Target(url="https://x", queue="q", wait_until=NOW + timedelta(days=3))
-    first = lease.schedule(None, None, target, "n", at)
+    first = rules.schedule(None, None, target, "n", at)
     assert isinstance(first, Put)
     written = [first.lock]
     for kind in Kind:
         how = Settlement(kind=kind, nonce="s", next_nonce="t", target=target, message="m", wait_until=NOW)
-        put = lease.settle(leased(due="E/push/000/x"), fence, how, at)
+        put = rules.settle(leased(due="E/push/000/x"), fence, how, at)
         assert isinstance(put, Put)
         written.append(put.lock)
-    renewed = lease.renew(leased(), fence, at)
+    renewed = rules.renew(leased(), fence, at)
     assert isinstance(renewed, Put)
     written.append(renewed.lock)
 
@@ -402,22 +402,22 @@ def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
     """
     before = leased()
     how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"))
-    put = lease.settle(before, Fence(5, 7, "h"), how, moment())
+    put = rules.settle(before, Fence(5, 7, "h"), how, moment())
     assert isinstance(put, Put)
     meant = put.lock
 
-    assert lease.was_applied(meant, before, meant, alive=False)
+    assert rules.was_applied(meant, before, meant, alive=False)
     claimed = meant.but(status=Status.LEASED, token=8, holder="next")
-    assert lease.was_applied(meant, before, claimed, alive=False)
+    assert rules.was_applied(meant, before, claimed, alive=False)
     done = claimed.but(status=Status.COMPLETED, settled_by="other", scheduled_by="other")
-    assert lease.was_applied(meant, before, done, alive=False)
+    assert rules.was_applied(meant, before, done, alive=False)
     taken = before.but(token=8, holder="thief", settled_by=None)
-    assert not lease.was_applied(meant, before, taken, alive=False)
+    assert not rules.was_applied(meant, before, taken, alive=False)
     beyond = taken.but(sequence=6, scheduled_token=8, settled_by="thief's", scheduled_by="thief's")
-    assert not lease.was_applied(meant, before, beyond, alive=False)
-    assert not lease.was_applied(meant, before, before, alive=True)
-    assert not lease.was_applied(meant, before, None, alive=True)
-    assert isinstance(lease.settle(taken, Fence(5, 7, "h"), how, moment()), Lost)
+    assert not rules.was_applied(meant, before, beyond, alive=False)
+    assert not rules.was_applied(meant, before, before, alive=True)
+    assert not rules.was_applied(meant, before, None, alive=True)
+    assert isinstance(rules.settle(taken, Fence(5, 7, "h"), how, moment()), Lost)
 
 
 CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -434,11 +434,11 @@ def test_each_schedule_has_the_trace_context_of_who_asked(context: str | None) -
     lock = leased(traceparent=CONTEXT)
     ended = lock.but(status=Status.COMPLETED)
     made = [
-        lease.schedule(None, None, target, "n", moment()),
-        lease.schedule(ended, 5, target, "n", moment()),
-        lease.settle(lock, Fence(5, 7, "h"), how, moment()),
-        lease.settle(lock, Fence(5, 7, "h"), Settlement.from_data(how.to_data()), moment()),
-        *(lease.replace(lock.but(status=status), target, "n", moment()) for status in Status),
+        rules.schedule(None, None, target, "n", moment()),
+        rules.schedule(ended, 5, target, "n", moment()),
+        rules.settle(lock, Fence(5, 7, "h"), how, moment()),
+        rules.settle(lock, Fence(5, 7, "h"), Settlement.from_data(how.to_data()), moment()),
+        *(rules.replace(lock.but(status=status), target, "n", moment()) for status in Status),
     ]
 
     assert [put.lock.traceparent for put in made if isinstance(put, Put)] == [context] * len(made)
@@ -449,14 +449,14 @@ def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
     """
     Another attempt of the same step, a reset, a generator's next time, and a newer payload that waited for the present run.
     """
-    settled = lease.settle(
+    settled = rules.settle(
         leased(traceparent=CONTEXT), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment()
     )
-    followed = lease.settle(
+    followed = rules.settle(
         leased(traceparent=NEWER, wanted=1), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
     )
-    again = lease.reset(leased(traceparent=CONTEXT, status=Status.FAILED, scheduled_by="n"), "n", moment())
-    recurs = lease.recur(leased(traceparent=CONTEXT, status=Status.SCHEDULED), NOW + SECOND, "n", moment())
+    again = rules.reset(leased(traceparent=CONTEXT, status=Status.FAILED, scheduled_by="n"), "n", moment())
+    recurs = rules.recur(leased(traceparent=CONTEXT, status=Status.SCHEDULED), NOW + SECOND, "n", moment())
 
     assert isinstance(settled, Put)
     assert isinstance(followed, Put)
@@ -467,7 +467,7 @@ def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
 
 def cut_case(case: dict[str, str]) -> str:
     """
-    The decision that ``lease.cut_off`` makes in *case*.
+    The decision that ``rules.cut_off`` makes in *case*.
     """
     at = {
         "before its end": NOW + 59 * SECOND,
@@ -479,7 +479,7 @@ def cut_case(case: dict[str, str]) -> str:
     cancelled = NOW if case["cancelled"] == "yes" else None
     lock = leased(status=Status(case["record"]), cancel_requested_at=cancelled, owed=owed)
     holder = "h" if case["holder"] == "ours" else None
-    decision = lease.cut_off(lock, "too large", 0, "n", holder, moment(at))
+    decision = rules.cut_off(lock, "too large", 0, "n", holder, moment(at))
     match decision:
         case None:
             return "nothing"
@@ -497,7 +497,7 @@ def test_refused_record_is_decided_as_the_table_says() -> None:
     """
     Each of the combinations is decided by its row, and each row by some.
     """
-    rows = table("lease.cut_off")
+    rows = table("rules.cut_off")
     used = set()
     for case in combinations(
         record=STATUSES[1:],
@@ -527,10 +527,10 @@ def test_refused_record_loses_more_each_time() -> None:
         owed=(owed,),
         due="E/x",
     )
-    for cut in range(lease.CUTS):
-        put = lease.cut_off(lock, "too large", cut, "n", None, moment())
+    for cut in range(rules.CUTS):
+        put = rules.cut_off(lock, "too large", cut, "n", None, moment())
         assert isinstance(put, Put)
-        made, last = put.lock, cut == lease.CUTS - 1
+        made, last = put.lock, cut == rules.CUTS - 1
         assert (made.status, made.sequence, made.token) == (Status.FAILED, 5, 7)
         assert (made.result is None, failure not in made.errors) == (cut >= 1, cut >= 1)
         assert (made.headers is None, made.params is None) == (cut >= 2, cut >= 3)
@@ -540,7 +540,7 @@ def test_refused_record_loses_more_each_time() -> None:
             continue
         assert "too large" in made.errors[-1].message
         assert [one.event for one in made.owed] == [Event.TAKEOVER, Event.FAILURE]
-    quiet = lease.cut_off(lock.but(alert_on=()), "too large", 0, "n", None, moment())
+    quiet = rules.cut_off(lock.but(alert_on=()), "too large", 0, "n", None, moment())
     assert isinstance(quiet, Put)
     assert quiet.lock.owed == (owed,)
 
@@ -564,13 +564,13 @@ def alert_case(case: dict[str, str]) -> str:
     seen = owed.digest if case["seen as"] == "it is" else "d0"
     match case["asks"]:
         case "who decided it, first of its window":
-            put = lease.assigned(lock, {owed.id: None}, moment())
+            put = rules.assigned(lock, {owed.id: None}, moment())
         case "who decided it, not the first":
-            put = lease.assigned(lock, {owed.id: lease.Wait("wait-2", NOW + 9 * SECOND)}, moment())
+            put = rules.assigned(lock, {owed.id: rules.Wait("wait-2", NOW + 9 * SECOND)}, moment())
         case "a sweep, by itself":
-            put = lease.sending(lock, {owed.id: seen}, moment())
+            put = rules.sending(lock, {owed.id: seen}, moment())
         case _:
-            put = lease.sending(lock, {owed.id: seen}, moment(), "d2")
+            put = rules.sending(lock, {owed.id: seen}, moment(), "d2")
     if put is None:
         return "nothing"
     [now] = put.lock.owed
@@ -594,7 +594,7 @@ def test_alerts_are_told_as_the_table_says() -> None:
     """
     By themselves, later, or by a digest; never by one and then by the other.
     """
-    rows = table("lease.owing")
+    rows = table("rules.owing")
     used = set()
     for case in combinations(
         tries=("none", "some"),
@@ -638,7 +638,7 @@ def test_alerts_leave_as_the_table_says() -> None:
     """
     Each state of the windows of an event and kind.
     """
-    rows = table("lease.floods.turn_of")
+    rows = table("rules.floods.turn_of")
     used = set()
     for case in combinations(
         **{

@@ -13,7 +13,7 @@ import pytest
 
 from gcp_oncetask import Config, ConfigError
 from gcp_oncetask.config import FIELDS
-from gcp_oncetask.settings import CHECKS
+from gcp_oncetask.config.settings import CHECKS
 
 NAN: Final = float("nan")
 INF: Final = float("inf")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.cli.show import as_json, described, printable
-from gcp_oncetask.documents import TaskName
-from gcp_oncetask.lease.verbs import Record, Sort
-from gcp_oncetask.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
+from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
+from gcp_oncetask.rules.verbs import Record, Sort
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
 SAID = "2026-03-01T12:00:00.000007Z"

@@ -13,7 +13,7 @@ from google.cloud.firestore_v1.types import write as _write
 
 from gcp_emulator.firestore.values import check_size, value_size
 from gcp_oncetask import UsageError
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import DocumentType, encode
 from gcp_oncetask.store.sizes import ROOM, apply, check_room, needs_room, size_of
 from gcp_oncetask.store.snapshot import Snapshot

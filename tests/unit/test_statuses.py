@@ -13,9 +13,9 @@ import pytest
 
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Config, Locker
-from gcp_oncetask.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.errors import BackendError, ContentionError, DispatchError
-from gcp_oncetask.statuses import STATUSES, Fate, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import STATUSES, Fate, Service, fate_of, of_contents
+from gcp_oncetask.services.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 
 PACKAGE = Path(__file__).parents[2] / "gcp_oncetask"
@@ -68,10 +68,10 @@ def test_no_other_module_tells_statuses_apart() -> None:
     Only the table and the sentences for people name a status; a module that asks for one of them has its reason here.
     """
     allowed = {
-        "statuses.py": STATUSES.keys(),
+        "rules/statuses.py": STATUSES.keys(),
         "store/fates.py": {"PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"},  # hints for people
         "store/wire.py": {"NOT_FOUND"},  # no document is an answer
-        "cloud_tasks.py": {"PERMISSION_DENIED", "UNAVAILABLE", "NOT_FOUND"},  # hints; no task is an answer
+        "services/cloud_tasks.py": {"PERMISSION_DENIED", "UNAVAILABLE", "NOT_FOUND"},  # hints; no task is an answer
     }
     for module in PACKAGE.rglob("*.py"):
         named = set(re.findall(r"grpc\.StatusCode\.([A-Z_]+)", module.read_text()))

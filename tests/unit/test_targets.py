@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Config, UsageError
-from gcp_oncetask.documents import is_key, is_task, task_name
-from gcp_oncetask.lease.verbs import Sort, record_of
-from gcp_oncetask.record import Lock, Status
-from gcp_oncetask.targets import Targets, configured
-from gcp_oncetask.urls import allowed, origin_of
+from gcp_oncetask.checks.urls import allowed, origin_of
+from gcp_oncetask.rules.documents import is_key, is_task, task_name
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.verbs import Sort, record_of
+from gcp_oncetask.runtime.targets import Targets, configured
 
 BASE = "https://Good.example.com"
 QUEUE = "projects/mine/locations/here/queues/default"

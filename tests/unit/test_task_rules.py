@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import UsageError, lease
-from gcp_oncetask.decision import Claimant, Fence, Kind, Moment, NeedTime, Policy, Put, Refused, Settlement, Target
-from gcp_oncetask.delivery import Delivery, Outcome
-from gcp_oncetask.fingerprints import fingerprint
-from gcp_oncetask.job import unfit
-from gcp_oncetask.lease import keys, retention, writes
-from gcp_oncetask.record import Event, Fingerprint, Lock, Result, Status, superseded
+from gcp_oncetask import UsageError, rules
+from gcp_oncetask.checks.fingerprints import fingerprint
+from gcp_oncetask.execution.job import unfit
+from gcp_oncetask.rules import keys, retention, writes
+from gcp_oncetask.rules.decision import (
+    Claimant,
+    Fence,
+    Kind,
+    Moment,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    Target,
+)
+from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.record import Event, Fingerprint, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
 from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
@@ -64,7 +75,7 @@ def settled(lock: Lock, kind: Kind, **how: Any) -> Put:
     *lock* settled by its own attempt.
     """
     how = {"nonce": "s", "next_nonce": "t", "target": TARGET, "message": "m"} | how
-    return put(lease.settle(lock, FENCE, Settlement(kind=kind, **how), moment()))
+    return put(rules.settle(lock, FENCE, Settlement(kind=kind, **how), moment()))
 
 
 # --- resource keys ----------------------------------------------------------------------------------------------------
@@ -101,7 +112,7 @@ def standing(case: dict[str, str]) -> str:
 
 def test_standing_of_a_key_is_as_the_table_says() -> None:
     decided(
-        "lease.keys.standing",
+        "rules.keys.standing",
         "decision",
         combinations(
             key=KEYS,
@@ -127,7 +138,7 @@ def holds(case: dict[str, str]) -> str:
 
 
 def test_whose_a_key_is_as_the_table_says() -> None:
-    decided("lease.keys.holds", "decision", combinations(key=KEYS), holds)
+    decided("rules.keys.holds", "decision", combinations(key=KEYS), holds)
 
 
 def test_attempt_without_its_key_may_settle_and_write_nothing_else() -> None:
@@ -159,7 +170,7 @@ def test_effect_on_a_key_is_as_the_table_says() -> None:
     states = (*STATUSES[1:], "leased, next token", "leased, riding")
     before = tuple(state for state in states if state != "leased, next token")
     decided(
-        "lease.keys.effect",
+        "rules.keys.effect",
         "effect",
         combinations(**{"needs a key": ("yes", "no")}, before=("none", *before), after=states),
         effect,
@@ -187,12 +198,12 @@ def test_parking_and_handing_over() -> None:
 
 def replaced(case: dict[str, str]) -> str:
     """
-    What ``lease.replace`` does in *case*; checks that it is what it says.
+    What ``rules.replace`` does in *case*; checks that it is what it says.
     """
     cancelled = {"cancel_requested_at": NOW, "cancelling": True} if case["cancelled"] == "yes" else {}
     before = leased(status=Status(case["record"]), errors=(), **cancelled)
     wait = None if case["time wanted"] == "the same" else NOW + 60 * SECOND
-    made = lease.replace(before, Target(url="https://x", queue="q", wait_until=wait), "n", moment())
+    made = rules.replace(before, Target(url="https://x", queue="q", wait_until=wait), "n", moment())
     lock = made.lock
     assert lock.wanted == before.wanted + 1
     if lock.status is not Status.SCHEDULED:
@@ -209,7 +220,7 @@ def replaced(case: dict[str, str]) -> str:
 
 def test_newer_payload_leads_to_what_the_table_says() -> None:
     decided(
-        "lease.replace",
+        "rules.replace",
         "decision",
         combinations(record=STATUSES[1:], cancelled=("yes", "no"), **{"time wanted": ("the same", "another")}),
         replaced,
@@ -224,13 +235,13 @@ def test_run_of_an_older_payload_is_followed_by_the_newest(kind: Kind, wait: Any
     """
     held = leased(attempts=2)
     for want in (NOW, wait):
-        held = lease.replace(held, Target(url="https://x", queue="q", wait_until=want), "n", moment()).lock
+        held = rules.replace(held, Target(url="https://x", queue="q", wait_until=want), "n", moment()).lock
     made = settled(held, kind)
     lock = made.lock
     assert (lock.status, lock.sequence, lock.attempts, lock.errors, made.dispatch) == (Status.SCHEDULED, 6, 0, (), True)
     assert lock.wait_until == wait
 
-    granted = put(lease.claim(lock, _delivery(6), POLICY, Claimant("n2"), moment(NOW + 3601 * SECOND))).lock
+    granted = put(rules.claim(lock, _delivery(6), POLICY, Claimant("n2"), moment(NOW + 3601 * SECOND))).lock
     assert not superseded(granted)
     assert settled_as(granted, Kind.COMPLETE).status is Status.COMPLETED
 
@@ -240,7 +251,7 @@ def settled_as(lock: Lock, kind: Kind) -> Lock:
     *lock* settled by whoever holds it.
     """
     fence = Fence(lock.sequence, lock.token, lock.holder or "")
-    return put(lease.settle(lock, fence, Settlement(kind=kind, nonce="s", message="m"), moment())).lock
+    return put(rules.settle(lock, fence, Settlement(kind=kind, nonce="s", message="m"), moment())).lock
 
 
 def _delivery(sequence: int) -> Delivery:
@@ -251,12 +262,12 @@ def test_payload_that_came_after_a_cancellation_is_not_cancelled_with_it() -> No
     """
     Cancelled while it runs, then replaced: the run fails, its cleanup runs, and the newest payload follows.
     """
-    held = put(lease.cancel(leased(cleanup=True), moment())).lock
-    held = lease.replace(held, TARGET, "n", moment()).lock
+    held = put(rules.cancel(leased(cleanup=True), moment())).lock
+    held = rules.replace(held, TARGET, "n", moment()).lock
     waiting = settled(held, Kind.RETRY).lock
     assert (waiting.cancelling, waiting.sequence) == (True, 5)
 
-    cleaning = put(lease.claim(waiting, _delivery(5), Policy(cleanup=True), Claimant("c"), moment())).lock
+    cleaning = put(rules.claim(waiting, _delivery(5), Policy(cleanup=True), Claimant("c"), moment())).lock
     after = settled_as(cleaning, Kind.COMPLETE)
     assert (after.status, after.sequence, after.cancel_requested_at) == (Status.SCHEDULED, 6, None)
 
@@ -265,10 +276,10 @@ def test_takeover_of_a_superseded_run_goes_on_with_the_newest() -> None:
     """
     A delivery that takes over does not grant the old sequence to the newest payload before its time.
     """
-    held = lease.replace(leased(), Target(url="https://x", queue="q", wait_until=NOW + 9000 * SECOND), "n", moment())
+    held = rules.replace(leased(), Target(url="https://x", queue="q", wait_until=NOW + 9000 * SECOND), "n", moment())
     later = NOW + 1000 * SECOND
     made = put(
-        lease.take_over(
+        rules.take_over(
             held.lock,
             FENCE,
             finding="died",
@@ -295,7 +306,7 @@ def test_cancelled_while_it_ran(cleanup: bool, kind: Kind) -> None:
     """
     Whatever is no success leads to the cancellation handler, with attempts of its own; without one it is cancelled.
     """
-    held = put(lease.cancel(leased(cleanup=cleanup, attempts=3), moment())).lock
+    held = put(rules.cancel(leased(cleanup=cleanup, attempts=3), moment())).lock
     lock = settled(held, kind).lock
     if not cleanup:
         assert (lock.status, lock.due) == (Status.CANCELLED, None)
@@ -303,11 +314,11 @@ def test_cancelled_while_it_ran(cleanup: bool, kind: Kind) -> None:
     assert (lock.status, lock.cancelling, lock.attempts, lock.wait_until) == (Status.SCHEDULED, True, 0, None)
     assert lock.due is not None
 
-    granted = put(lease.claim(lock, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
+    granted = put(rules.claim(lock, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
     assert (granted.attempts, granted.status) == (1, Status.LEASED)
     failed = settled_as(granted, Kind.RETRY)
     assert (failed.status, failed.attempts, failed.cancelling) == (Status.SCHEDULED, 1, True)
-    last = put(lease.claim(failed, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
+    last = put(rules.claim(failed, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
     ended = settled_as(last, Kind.RETRY)
     assert (ended.status, len(ended.owed)) == (Status.CANCELLED, 1)
 
@@ -316,9 +327,9 @@ def test_cancelled_one_whose_holder_died_is_cancelled() -> None:
     """
     Also with its last attempt: it is not failed.
     """
-    held = put(lease.cancel(leased(attempts=3), moment())).lock
+    held = put(rules.cancel(leased(attempts=3), moment())).lock
     later = NOW + 1000 * SECOND
-    made = lease.take_over(
+    made = rules.take_over(
         held,
         FENCE,
         finding="died",
@@ -349,34 +360,34 @@ def test_cancelled_one_whose_holder_died_is_cancelled() -> None:
     ],
 )
 def test_generator_is_ready(changes: dict[str, Any], says: Outcome | None) -> None:
-    found = lease.ready(scheduled().but(**changes), _delivery(5), moment())
+    found = rules.ready(scheduled().but(**changes), _delivery(5), moment())
     assert (found.outcome if isinstance(found, Refused) else found) == says
 
 
 def test_generator_without_the_servers_time_reads() -> None:
-    assert isinstance(lease.ready(scheduled(wait_until=NOW + SECOND), _delivery(5), moment(read=None)), NeedTime)
-    gone = lease.ready(None, _delivery(5), moment())
+    assert isinstance(rules.ready(scheduled(wait_until=NOW + SECOND), _delivery(5), moment(read=None)), NeedTime)
+    gone = rules.ready(None, _delivery(5), moment())
     assert isinstance(gone, Refused)
     assert gone.outcome is Outcome.GONE
 
 
 def test_generator_recurs_until_it_ends() -> None:
-    made = lease.recur(scheduled(base=2), NOW + 60 * SECOND, "n", moment())
+    made = rules.recur(scheduled(base=2), NOW + 60 * SECOND, "n", moment())
     assert (made.lock.sequence, made.lock.base, made.lock.wait_until) == (6, 2, NOW + 60 * SECOND)
     assert (made.lock.settled_by, made.lock.scheduled_by, made.dispatch) == ("n", "n", True)
-    last = lease.recur(scheduled(), None, "n", moment())
+    last = rules.recur(scheduled(), None, "n", moment())
     assert (last.lock.status, last.lock.due, last.dispatch) == (Status.COMPLETED, None, False)
 
 
 def test_paused_generator_is_not_due() -> None:
-    paused = put(lease.pause(scheduled(due="x", wait_until=NOW), moment()))
+    paused = put(rules.pause(scheduled(due="x", wait_until=NOW), moment()))
     assert (paused.lock.due, paused.dispatch) == (None, False)
-    assert isinstance(lease.pause(paused.lock, moment()), Refused)
-    resumed = put(lease.resume(paused.lock, moment()))
+    assert isinstance(rules.pause(paused.lock, moment()), Refused)
+    resumed = put(rules.resume(paused.lock, moment()))
     assert (resumed.lock.paused, resumed.lock.dispatches, resumed.dispatch) == (False, 2, True)
     assert resumed.lock.due is not None
-    assert isinstance(lease.resume(resumed.lock, moment()), Refused)
-    assert isinstance(lease.pause(leased(status=Status.COMPLETED), moment()), Refused)
+    assert isinstance(rules.resume(resumed.lock, moment()), Refused)
+    assert isinstance(rules.pause(leased(status=Status.COMPLETED), moment()), Refused)
 
 
 # --- payloads of another version --------------------------------------------------------------------------------------
@@ -408,7 +419,7 @@ def left(case: dict[str, str]) -> str:
     reason = unfit(written, Model, read)
     if reason is None:
         return "granted" if case["payload"] == "fits" else "granted: a failed attempt"
-    decision = lease.left(scheduled(), reason, READY[case["ready"]], "n", moment())
+    decision = rules.left(scheduled(), reason, READY[case["ready"]], "n", moment())
     if isinstance(decision, Put):
         lock = decision.lock
         assert (lock.status, lock.holder, lock.token, len(lock.owed)) == (Status.QUARANTINED, None, 6, 1)
@@ -419,7 +430,7 @@ def test_payloads_of_another_version() -> None:
     cases = combinations(
         **{"written by": ("ours", "another", "not known")}, payload=("fits", "does not fit"), ready=tuple(READY)
     )
-    decided("lease.left", "decision", cases, left)
+    decided("rules.left", "decision", cases, left)
 
 
 def test_former_holder_can_not_settle_what_was_put_away() -> None:
@@ -427,9 +438,9 @@ def test_former_holder_can_not_settle_what_was_put_away() -> None:
     Its lease was released long ago; quarantined here means that nobody has it.
     """
     released = settled(leased(), Kind.RELEASE).lock
-    away = put(lease.left(released, "r", NOW - timedelta(days=8), "n", moment())).lock
+    away = put(rules.left(released, "r", NOW - timedelta(days=8), "n", moment())).lock
     assert away.token == FENCE.token
-    assert lease.settle(away, FENCE, Settlement(kind=Kind.COMPLETE, nonce="s"), moment()) == lease.fenced(away, FENCE)
+    assert rules.settle(away, FENCE, Settlement(kind=Kind.COMPLETE, nonce="s"), moment()) == rules.fenced(away, FENCE)
 
 
 @pytest.mark.parametrize("timeout", [630.0, 30 * 86_400.0])
@@ -438,10 +449,10 @@ def test_no_log_is_asked_about_what_was_put_away(timeout: float) -> None:
     As it is about a quarantined attempt until an hour after its timeout: this one may never have been granted.
     """
     waits = scheduled(granted_at=None, timeout_seconds=timeout)
-    away = put(lease.left(waits, "r", NOW - timedelta(days=8), "n", moment())).lock
+    away = put(rules.left(waits, "r", NOW - timedelta(days=8), "n", moment())).lock
     told = writes.with_due(away.but(owed=()), moment())
     assert told.due is None
-    looked = lease.look(told.but(due="E/push/000/1"), moment())
+    looked = rules.look(told.but(due="E/push/000/1"), moment())
     assert looked.put is not None
     assert looked.put.lock == told
 
@@ -452,7 +463,7 @@ def test_reset_runs_the_same_fields_again(written: str, kept: str) -> None:
     An entity's fingerprint names its sequence, and goes on with them; a payload's stays, and one that did not count never does.
     """
     ended = leased(status=Status.FAILED, scheduled_by="s", fingerprint=Fingerprint(written, "m"))
-    again = put(lease.reset(ended, "n", moment())).lock
+    again = put(rules.reset(ended, "n", moment())).lock
     assert (again.sequence, again.fingerprint) == (6, Fingerprint(kept, "m"))
 
 
@@ -483,11 +494,11 @@ def test_settlement_in_the_log_has_its_fingerprint() -> None:
     ],
 )
 def test_who_rides_along(changes: dict[str, Any], rides: bool) -> None:
-    found = lease.ridden(scheduled().but(**changes), POLICY, Claimant("n"), moment())
+    found = rules.ridden(scheduled().but(**changes), POLICY, Claimant("n"), moment())
     assert (found is not None) == rides
     if found is not None:
         assert (found.lock.rides, found.lock.status, found.lock.parked) == (True, Status.LEASED, None)
-        alone = put(lease.claim(settled_rider(found.lock), _delivery(5), POLICY, Claimant("n"), moment()))
+        alone = put(rules.claim(settled_rider(found.lock), _delivery(5), POLICY, Claimant("n"), moment()))
         assert not alone.lock.rides
 
 
@@ -515,8 +526,8 @@ def settled_rider(lock: Lock) -> Lock:
     ],
 )
 def test_when_somebody_must_look(lock: Lock, due: int | None) -> None:
-    from gcp_oncetask.delivery import instant
-    from gcp_oncetask.lease.writes import with_due
+    from gcp_oncetask.rules.delivery import instant
+    from gcp_oncetask.rules.writes import with_due
 
     expected = None if due is None else f"E/push/000/{instant(NOW + due * SECOND)}"
     assert with_due(lock, moment()).due == expected
@@ -528,12 +539,12 @@ def test_tombstone() -> None:
     """
     ended = settled(leased(erase_seconds=600.0), Kind.COMPLETE, result=Result({"secret": 1})).lock
     at = Moment(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
-    found = lease.look(ended, at)
+    found = rules.look(ended, at)
     assert found.action == "erase"
     assert found.put is not None
     bare = found.put.lock
     assert (bare.erased, bare.result, bare.status, bare.due) == (True, None, Status.COMPLETED, None)
-    assert isinstance(lease.reset(bare, "n", at), Refused)
+    assert isinstance(rules.reset(bare, "n", at), Refused)
 
 
 # --- retention --------------------------------------------------------------------------------------------------------
@@ -547,7 +558,7 @@ def test_what_ttl_may_delete_is_as_the_table_says() -> None:
         return "kept" if retention.kept(lock) else "a retention after its end"
 
     decided(
-        "lease.retention.kept",
+        "rules.retention.kept",
         "decision",
         combinations(record=STATUSES[1:], **{"owes an alert": ("yes", "no")}),
         kept,
@@ -574,7 +585,7 @@ def test_who_comes_too_late_is_as_the_table_says() -> None:
         return "yes" if found is None else "no"
 
     decided(
-        "lease.retention.too_late",
+        "rules.retention.too_late",
         "decision",
         combinations(**{"`expireAt`": ("none", "there")}, time=tuple(times)),
         too_late,

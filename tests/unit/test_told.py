@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError, field_serializer
 from pydantic_core import PydanticSerializationError
 
+from gcp_oncetask.checks.told import harmless, problems, said_by, text_of
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.logs import CloudFormatter, LogContext, log_decision
-from gcp_oncetask.told import harmless, problems, said_by, text_of
 from tests.support.quoting import CANARY, WRONG, misfit
 
 LOGGER = logging.getLogger("gcp_oncetask")

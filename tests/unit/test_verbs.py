@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gcp_oncetask.lease.named import UNLIMITED
-from gcp_oncetask.lease.verbs import VERBS, Record, Sort, record_of, refusal_of
-from gcp_oncetask.record import Lock, Status
+from gcp_oncetask.rules.named import UNLIMITED
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.verbs import VERBS, Record, Sort, record_of, refusal_of
 from tests.support.verbs import TABLE
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

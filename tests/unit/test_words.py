@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import Config, LockedModel, Locker, UsageError, locked, words
+import gcp_oncetask
+from gcp_oncetask import Config, LockedModel, Locker, UsageError, locked
+from gcp_oncetask.checks import words
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, cron, every, queue_kind
 from gcp_oncetask.worker import Worker
 
-PACKAGE = Path(words.__file__).parent
+PACKAGE = Path(gcp_oncetask.__file__).parent
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Make = Callable[..., Any]
 

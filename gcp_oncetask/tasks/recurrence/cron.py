@@ -8,12 +8,12 @@ import re
 from datetime import datetime, timedelta
 from typing import Final, Unpack
 
-from gcp_oncetask import values, words
+from gcp_oncetask.checks import values, words
+from gcp_oncetask.checks.values import Duration, shown
 from gcp_oncetask.errors import RecurrenceError, UsageError
 from gcp_oncetask.tasks.recurrence.rule import MAX_INTERVAL, WEEKDAYS
 from gcp_oncetask.tasks.recurrence.texts import within
 from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
-from gcp_oncetask.values import Duration, shown
 
 EPOCH: Final = "2001-01-01T00:00:00"
 """What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""

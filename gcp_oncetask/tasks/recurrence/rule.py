@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.texts import within
-from gcp_oncetask.values import shown
 
 FREQUENCIES: Final = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")

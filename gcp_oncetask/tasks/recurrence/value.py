@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Any, Final, Literal, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
-from gcp_oncetask import words
+from gcp_oncetask.checks import words
+from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.rule import parse
 from gcp_oncetask.tasks.recurrence.schedule import Schedule
@@ -25,7 +26,6 @@ from gcp_oncetask.tasks.recurrence.zones import (
     written,
     zone_named,
 )
-from gcp_oncetask.values import shown
 
 Misfire = Literal["skip", "latest", "all"]
 Overlap = Literal["allow", "skip", "queue"]

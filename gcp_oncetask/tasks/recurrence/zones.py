@@ -15,9 +15,9 @@ from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from gcp_oncetask import words
+from gcp_oncetask.checks import words
+from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import RecurrenceError
-from gcp_oncetask.values import shown
 
 LOOK_AHEAD: Final = 3
 """No zone of the database has ever changed its clocks and changed them back within so many days (Freetown took four, in 1939)."""

@@ -1,0 +1,3 @@
+"""
+What user code hands over, checked: values, names, URLs, types of fields, arguments of classes.
+"""

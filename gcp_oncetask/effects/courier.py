@@ -1,0 +1,375 @@
+"""
+Alerts that are owed: sent after the commit that decided them, by one sender at a time, until they are known to be sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from gcp_oncetask import rules
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.rules import floods, verbs
+from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.record import Event, Failure, Lock, Owed, Status
+from gcp_oncetask.rules.verbs import Sort
+from gcp_oncetask.rules.writes import RESULT_LOST
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.codec import WHOLE, decode
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+_NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
+
+
+def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
+    """
+    Ids of the alerts that the step from *before* to *after* decided: its committer sends them first.
+    """
+    if after is None or not after.owed:
+        return ()
+    known = {owed.id for owed in before.owed} if before is not None else set()
+    return tuple(owed.id for owed in after.owed if owed.id not in known)
+
+
+def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+    """
+    Send alerts that this process has decided, at *decided*, or let them wait; returns how many were sent.
+
+    A failure is logged and changes nothing: they stay owed, and whoever sweeps sends them.
+    """
+    if not ids:
+        return 0
+    if not engine.config.alert_window:
+        return send_each(engine, snapshot, ids, decided)
+    try:
+        return send_in_turn(engine, snapshot, ids)
+    except OncetaskError as error:
+        engine.about(snapshot).log(logging.ERROR, "whether its alerts wait could not be recorded: %s", error)
+        return 0
+
+
+def send_in_turn(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
+    """
+    Send those alerts whose turn it is; the others wait for the end of a window. Which of both is recorded first.
+
+    Raises:
+        OncetaskError: As ``Store.change``; nothing was sent.
+    """
+    decided = [owed for owed in snapshot.lock.owed if owed.id in ids] if snapshot.lock is not None else []
+    turns = {}
+    for owed in decided:
+        if rules.is_decided(owed):
+            alert = alert_of(engine, snapshot, owed)
+            turns[owed.id] = wait_of(engine, alert, owed.id, alert.id)
+    mark = engine.clock.mark()
+    mine: list[str] = []
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None:
+            return _NOTHING
+        mine[:] = [o.id for o in seen.lock.owed if o.id in turns and turns[o.id] is None and rules.is_decided(o)]
+        return rules.assigned(seen.lock, turns, engine.moment(seen)) or _NOTHING
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    return send_each(engine, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
+
+
+def send_each(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+    """
+    Send alerts whose trusted sender this process is since *decided*, each as it is; returns how many were sent. Failures are
+    logged: those stay owed.
+    """
+    sent = []
+    for owed in snapshot.lock.owed if snapshot.lock is not None else ():
+        # Past the time for which it is trusted, a sender must leave the alert to the next one.
+        if owed.id not in ids or elapsed(decided, engine.clock.mark()) > engine.config.alert_retry * 0.75:
+            continue
+        try:
+            engine.alerts.send(alert_of(engine, snapshot, owed))
+        except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
+            about = engine.about(snapshot, owed.sequence, owed.attempt)
+            about.log(logging.ERROR, "the alert of its %s is still owed: %s", owed.event, error)
+        else:
+            sent.append(owed.id)
+    if sent:
+        record_sent(engine, snapshot, sent)
+    return len(sent)
+
+
+def record_sent(engine: Engine, snapshot: Snapshot, sent: Collection[str]) -> None:
+    """
+    Record that those alerts of the document are sent; a failure is logged, and whoever sweeps comes back to them.
+    """
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None:
+            return _NOTHING
+        return rules.sent(seen.lock, sent, engine.moment(seen)) or _NOTHING
+
+    try:
+        changes = Changes(retiring(engine, snapshot))
+        engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
+    except OncetaskError as error:
+        about = engine.about(snapshot)
+        about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
+
+
+def put_off(engine: Engine, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:
+    """
+    Let those alerts, which a digest tells, wait until it is tried again.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None:
+            return _NOTHING
+        return rules.put_off(seen.lock, ids, until, engine.moment(seen)) or _NOTHING
+
+    engine.store.change(snapshot.path, decide, start=snapshot)
+
+
+def take_and_send(engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None]) -> int:
+    """
+    Become the trusted sender of alerts whose sender is overdue, and send them as mails of their own; returns how many were sent.
+
+    Args:
+        engine: Shared parts.
+        snapshot: The document.
+        seen: Their ids, with the ``digest`` that each bears.
+
+    Raises:
+        OncetaskError: As ``Store.change``; nothing was sent.
+    """
+    mark = engine.clock.mark()
+    taken = take(engine, snapshot, seen)
+    return 0 if taken is None else send_each(engine, *taken, mark)
+
+
+def take(
+    engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None], digest: str | None = None
+) -> tuple[Snapshot, tuple[str, ...]] | None:
+    """
+    Become the trusted sender of alerts whose sender is overdue, or whose window is over, as mails of their own or in a *digest*.
+
+    Returns:
+        The document afterwards, and which of them; None: of none.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    mine: tuple[str, ...] = ()
+
+    def decide(now: Snapshot) -> Put | Refused | NeedTime:
+        nonlocal mine
+        if now.lock is None:
+            return _NOTHING
+        if now.read is None:
+            return NeedTime()
+        mine = rules.ripe(now.lock, seen, now.read)
+        return rules.sending(now.lock, seen, engine.moment(now), digest) or _NOTHING
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    return (changed.snapshot, mine) if isinstance(changed.decision, Put) else None
+
+
+def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str, *, waits: bool = True) -> bool:
+    """
+    Alert of something that the lock can't remember; a failure to send is logged.
+
+    Args:
+        engine: Shared parts.
+        snapshot: What it is about.
+        id_: Its id.
+        reason: Why, as a sentence.
+        waits: Whether it may wait for others of its kind and reason, which a digest tells together.
+
+    Returns:
+        Whether it was sent, or a digest will tell it.
+    """
+    return _send(engine, snapshot, _failure(engine, snapshot, id_, reason), waits=waits)
+
+
+def send_daily(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
+    """
+    As ``send_directly``, once a day (of UTC) by each process: for what goes on until somebody mends it. Its Message-ID is the
+    same on the same day, whoever sends it. Returns whether it was sent today.
+    """
+    return send_once(engine, snapshot, _failure(engine, snapshot, f"{id_}-{day_of(engine)}", reason))
+
+
+def send_once(engine: Engine, snapshot: Snapshot, owed: Owed) -> bool:
+    """
+    Send an alert directly, if this process has not sent it today; returns whether it was sent today.
+    """
+    name, day = f"{snapshot.path} {owed.id}", day_of(engine)
+    if engine.told.get(name) != day:
+        if not _send(engine, snapshot, owed):
+            return False
+        for old in [one for one, then in engine.told.items() if then != day]:
+            engine.told.pop(old, None)
+        engine.told[name] = day
+    return True
+
+
+def day_of(engine: Engine) -> str:
+    """
+    Today, in UTC.
+    """
+    return f"{engine.clock.now():%Y%m%d}"
+
+
+def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> Owed:
+    now = engine.clock.now()
+    sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
+    return Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
+
+
+def _send(engine: Engine, snapshot: Snapshot, owed: Owed, *, waits: bool = True) -> bool:
+    alert = alert_of(engine, snapshot, owed)
+    alerts = [alert]
+    if waits and engine.config.alert_window:
+        # Nothing tells one that is sent again from another one with the same name.
+        wait = wait_of(engine, alert, owed.id, engine.clock.nonce())
+        alerts = alerts if wait is None else count(engine, wait, alert)
+    # All of them, whatever becomes of the first.
+    sent = [_sent_now(engine, snapshot, each) for each in alerts]
+    return all(sent)
+
+
+def _sent_now(engine: Engine, snapshot: Snapshot, alert: Alert) -> bool:
+    try:
+        engine.alerts.send(alert)
+    except Exception as error:  # noqa: BLE001 - as above
+        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", alert.reason, error)
+        return False
+    return True
+
+
+def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+    """
+    The alert, with all that a person needs and none of the payload.
+    """
+    return _digest_of(engine, snapshot, owed) if is_digest(snapshot.path) else _alert_of(engine, snapshot, owed)
+
+
+def _alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+    lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
+    lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
+    # What is owed stays owed while the task goes on; its id stays the same.
+    since = instant(owed.at) if owed.id in {each.id for each in lock.owed} else lock.scheduled_by or ""
+    identity = (engine.project(), engine.config.database, lock.env, snapshot.path, since, owed.id)
+    return Alert(
+        id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
+        event=owed.event,
+        env=lock.env,
+        project=engine.project(),
+        database=engine.config.database,
+        document=snapshot.path,
+        sequence=owed.sequence,
+        attempt=owed.attempt,
+        step=lock.step_of(owed.sequence),
+        max_attempts=lock.max_attempts,
+        at=owed.at,
+        reason=owed.reason,
+        evidence=owed.evidence,
+        errors=lock.errors,
+        # Nothing is to be run again for a result that is lost, and no map made of what is none.
+        commands=commands_for(
+            engine,
+            snapshot.path,
+            None if lost or owed.id.startswith(f"{DAMAGED}{WHOLE}-") else owed.event,
+            verbs.record_of(snapshot.path, snapshot.lock, {}).sort,
+        ),
+        status=lock.status if snapshot.lock is not None else "unknown",
+        url=lock.url,
+        result_lost=lost,
+        damaged=damaged,
+        kind=floods.kind_of(snapshot.path),
+    )
+
+
+def _digest_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+    """
+    The alert that a digest is, as its document says.
+    """
+    told = {name: decode(snapshot.fields[name]) for name in ("kind", "count", "first")}
+    first = told["first"]
+    documents = tuple(str(each["document"]) for each in first)
+    return replace(
+        _alert_of(engine, snapshot, owed),
+        document=documents[0],
+        step=0,
+        errors=tuple(Failure(e["at"], e["attempt"], e["sequence"], e["reason"]) for e in first),
+        commands=tuple(dict.fromkeys(commands_for(engine, path, None, Sort.CHAIN)[0] for path in documents)),
+        status="",
+        kind=told["kind"],
+        count=told["count"],
+        documents=documents,
+    )
+
+
+def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
+    """
+    The command lines that show and resolve what happened, complete: with the settings that each needs. A verb that the record
+    does not have is left out.
+    """
+    config = engine.config
+    reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": engine.project()}
+    if config.database != "(default)":
+        reads["ONCETASK_DATABASE"] = config.database
+    # What makes a delivery needs the identity that deliveries carry, and must know where they may go.
+    dispatches = dict(reads)
+    if config.collections:
+        dispatches["ONCETASK_COLLECTIONS"] = ",".join(config.collections)
+    if config.base_url is not None:
+        dispatches["ONCETASK_BASE_URL"] = config.base_url
+    if config.targets:
+        dispatches["ONCETASK_TARGETS"] = ",".join(config.targets)
+    if config.verify == "off":
+        dispatches["ONCETASK_VERIFY"] = "off"
+    if config.service_account is not None:
+        dispatches["ONCETASK_SERVICE_ACCOUNT"] = config.service_account
+    if config.audience:
+        dispatches["ONCETASK_AUDIENCE"] = ",".join(config.audience)
+    show = _command(reads, "show", path)
+    if event is None or sort not in verbs.VERBS["reset"]:
+        return (show,)
+    match event:
+        case Event.FAILURE:
+            return show, _command(dispatches, "reset", path)
+        case Event.QUARANTINE:
+            return show, *(_command(dispatches, "resolve", path, how) for how in ("run", "complete", "fail"))
+        case Event.TAKEOVER:
+            # A once-task with a cancellation handler is delivered once more.
+            return show, _command(dispatches, "cancel", path)
+
+
+def _command(settings: Mapping[str, str], *arguments: str) -> str:
+    where = " ".join(f"{name}={for_shell(value)}" for name, value in settings.items())
+    return f"{where} python -m gcp_oncetask {' '.join(map(for_shell, arguments))}"
+
+
+def for_shell(text: str) -> str:
+    """
+    *text* as a word for a shell, printable: what is not is written as bash, zsh and POSIX of 2024 read it.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = (
+        char
+        if char.isprintable() and char not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
+        for char in text
+    )
+    return f"$'{''.join(escaped)}'"

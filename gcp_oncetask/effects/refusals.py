@@ -1,0 +1,134 @@
+"""
+Writes that Firestore refuses for good: the record is ended by a commit that makes it smaller; where that is refused too, and
+where it is the caller who is refused, a person is told directly, once a day.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from gcp_oncetask import rules
+from gcp_oncetask.effects import courier
+from gcp_oncetask.errors import StoreError
+from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.snapshot import Snapshot, version_of
+from gcp_oncetask.store.store import Changed
+
+_Changed = Changed[Put | Refused | NeedTime]
+_MOVED = Refused(Outcome.BUSY, "it has moved meanwhile")
+_NO_MORE = Refused(Outcome.REFUSED, "nothing more can be dropped")
+
+
+class Attended(NamedTuple):
+    """
+    What became of a record whose write was refused for good.
+
+    Attributes:
+        outcome: FAILED or CANCELLED: it has ended. REFUSED: nothing can be written, and a person was told. BUSY: it has moved, or
+            somebody holds its lease.
+        reason: The same as a sentence.
+    """
+
+    outcome: Outcome
+    reason: str
+
+
+def attend(engine: Engine, error: StoreError, *, holder: str | None = None) -> Attended:
+    """
+    Attend to the document whose write was refused for good with *error*.
+
+    Args:
+        engine: Shared parts.
+        error: The refusal; ``seen`` is the document.
+        holder: Nonce of the caller's own attempt, which is over; None: a lease must have expired.
+
+    Returns:
+        What became of it. The caller gives up the resource key of one that has ended.
+
+    Raises:
+        OncetaskError: As ``Store.change``, but for refusals that are for good.
+    """
+    seen: Snapshot | None = error.seen
+    if seen is None or seen.lock is None or not error.facts.get("contents"):
+        tell(engine, error)
+        return Attended(Outcome.REFUSED, str(error))
+    # All is tried once a day: it takes some commits, and whoever sweeps comes each minute.
+    tried = f"{version_of(seen.version)} {courier.day_of(engine)}"
+    if engine.refused.get(seen.path) == tried:
+        return Attended(Outcome.REFUSED, str(error))
+    ended = _end(engine, seen, seen.lock, error, holder)
+    if ended.outcome is not Outcome.REFUSED:
+        engine.refused.pop(seen.path, None)
+    elif _daily(engine, seen, error):
+        engine.refused[seen.path] = tried
+    return ended
+
+
+def tell(engine: Engine, error: StoreError) -> None:
+    """
+    Tell a person that Firestore refuses what this process asks for, whichever document it is about; once a day.
+    """
+    name = f"firestore/{error.facts['code'].name.lower()}" if "code" in error.facts else "firestore/refused"
+    courier.send_daily(engine, Snapshot(name, None, None, None), "refused", str(error))
+
+
+def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: str | None) -> Attended:
+    """
+    End the record, with as little less as Firestore takes.
+    """
+    ended = lock.status not in (Status.SCHEDULED, Status.LEASED)
+    for cut in range(rules.CUTS):
+        last = cut == rules.CUTS - 1
+        # Before what is owed is dropped, it is told; and before the end is written without a word about it.
+        if (last or ended) and not _told(engine, seen, lock, error, also=last):
+            break
+        changed = _cut(engine, seen, str(error), cut, holder)
+        if changed is None:
+            continue
+        decision = changed.decision
+        if decision is _NO_MORE:
+            break
+        assert not isinstance(decision, NeedTime)
+        if isinstance(decision, Refused):
+            return Attended(decision.outcome, decision.reason)
+        outcome = decision.outcome or Outcome.RECOVERED
+        about = engine.about(seen)
+        engine.decided("task.refused", about, f"{error} It was ended: {outcome}.", logging.ERROR, outcome=str(outcome))
+        owed = courier.newly_owed(lock, changed.snapshot.lock)
+        courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+        return Attended(outcome, str(error))
+    return Attended(Outcome.REFUSED, f"{error} So is what would make the document smaller.")
+
+
+def _told(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, *, also: bool) -> bool:
+    return all(courier.send_once(engine, seen, owed) for owed in lock.owed) and (
+        not also or _daily(engine, seen, error)
+    )
+
+
+def _cut(engine: Engine, seen: Snapshot, reason: str, cut: int, holder: str | None) -> _Changed | None:
+    nonce = engine.clock.nonce()
+
+    def decide(now: Snapshot) -> Put | Refused | NeedTime:
+        if now.lock is None or now.version != seen.version:
+            return _MOVED
+        return rules.cut_off(now.lock, reason, cut, nonce, holder, engine.moment(now)) or _NO_MORE
+
+    try:
+        return engine.store.change(seen.path, decide, start=seen, own=True)
+    except StoreError as again:
+        if not again.final:
+            raise
+        return None
+
+
+def _daily(engine: Engine, seen: Snapshot, error: StoreError) -> bool:
+    reason = (
+        f"{error} So is what would say that in the record. It is ended if Firestore takes that, without its parameters; if not, "
+        "each delivery and sweep tries again: make the document smaller by hand."
+    )
+    return courier.send_daily(engine, seen, "refused", reason)

@@ -1,0 +1,247 @@
+"""
+The windows in which alerts wait that belong together, and the documents that owe the digests of them.
+
+Shape:
+    onceLocks/{2 hex}:{env}:windows:{digest of event and kind}: ``event``, ``kind``, ``windows`` (cause -> ``until``, ``first``).
+    Written by the alert that opens a window.
+    onceLocks/{2 hex}:{env}:digest:{id}: ``lock`` (a completed record that owes one alert: the digest), ``kind``, ``group``,
+    ``count``, ``first`` (the first ``NAMED`` of its alerts), ``members`` (which entries of other documents it tells; empty where
+    it tells alerts that no document could owe), ``expireAt`` once it is sent. A release that does not know digests sends it as
+    any other alert.
+
+Guarantee
+    A digest is sent as what a document owes: once, under one Message-ID; again only where its sender died before that was
+    recorded. All that its mail says stands in its document, which does not change once somebody has begun to send it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks.values import storable_text
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.rules import floods, writes
+from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
+from gcp_oncetask.rules.floods import Group, Turn, Window
+from gcp_oncetask.rules.record import Lock, Owed, Status
+from gcp_oncetask.rules.writes import RESULT_LOST
+from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+NAMED: Final = 20
+"""So many alerts are named in a digest."""
+DAMAGED: Final = "damaged-"
+"""How the id of an alert begins that tells of a damaged lock, before the name of the attribute."""
+_KEPT: Final = timedelta(days=30)
+_TRIES: Final = 5
+_LONGEST_REASON: Final = 200
+_TAKEN: Final = Refused(Outcome.DUPLICATE, "it is there, or somebody sends it")
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def wait_of(engine: Engine, alert: Alert, name: str, id_: str) -> rules.Wait | None:
+    """
+    What an alert waits for; None: it leaves at once, and so it does where the windows can't be asked.
+
+    Args:
+        engine: Shared parts.
+        alert: The alert.
+        name: What it is called within its document.
+        id_: By which it is known again where it asks twice.
+    """
+    group = floods.group_of(alert.event, alert.document, name, alert.reason)
+    try:
+        turn = _turn(engine, group, id_)
+    except OncetaskError as error:
+        LOGGER.error("whether alerts like that of %s wait is not known, so it is sent: %s", alert.document, error)
+        return None
+    return None if turn.until is None else rules.Wait(group._replace(cause=turn.cause).mark, turn.until)
+
+
+def _turn(engine: Engine, group: Group, id_: str) -> Turn:
+    path = windows_path(engine.config.env, group.event, group.kind)
+    length, now = engine.config.alert_window, engine.store.estimate()
+    # A window that is open stays open.
+    known = engine.windows.get(path, {}).get(group.cause)
+    if known is not None and known.first != id_ and now < known.until:
+        return Turn(group.cause, known.until, None)
+    for _ in range(_TRIES):
+        stored = engine.store.read_all([path])[path]
+        windows = _windows(stored)
+        turn = floods.turn_of(windows, group.cause, id_, engine.store.estimate(), length)
+        if turn.windows is None or engine.store.put_fields(stored, _fields(group, turn.windows)) is not None:
+            engine.windows[path] = turn.windows or windows
+            return turn
+    # Others open windows all the time.
+    return Turn(group.cause, None, None)
+
+
+def _windows(stored: Snapshot) -> dict[str, Window]:
+    found = decode(stored.fields["windows"]) if "windows" in stored.fields else {}
+    # What somebody has written by hand is no window.
+    found = found if isinstance(found, dict) else {}
+    known = {cause: (each.get("until"), each.get("first")) for cause, each in found.items() if isinstance(each, dict)}
+    return {cause: Window(until, str(first)) for cause, (until, first) in known.items() if isinstance(until, datetime)}
+
+
+def _fields(group: Group, windows: dict[str, Window]) -> dict[str, Any]:
+    return {
+        "event": group.event.value,
+        "kind": group.kind,
+        "windows": {cause: window._asdict() for cause, window in windows.items()},
+    }
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+
+def entry_id(path: str, owed: Owed) -> str:
+    """
+    How a digest knows an alert that the document at *path* owes.
+    """
+    return hashlib.sha256(f"{path}\n{owed.id}\n{instant(owed.at)}".encode()).hexdigest()[:32]
+
+
+def owe(engine: Engine, id_: str, group: str, alerts: Sequence[Alert], members: Sequence[str]) -> Snapshot | None:
+    """
+    Let the digest *id_* of *alerts* be owed, with this process as its sender; None: there is one already.
+
+    Args:
+        engine: Shared parts.
+        id_: Its id, which the entries bear.
+        group: ``Group.mark`` of its alerts.
+        alerts: They, in order.
+        members: The ``entry_id`` of each.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    first, nonce = [_line(alert) for alert in alerts[:NAMED]], engine.clock.nonce()
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is not None:
+            return _TAKEN
+        at = engine.moment(seen)
+        until = at.now + timedelta(seconds=at.alert_retry)
+        owed = Owed(
+            _name(id_, alerts[0]), alerts[0].event, alerts[0].at, until, 0, 0, _reason(len(alerts), first), tries=1
+        )
+        return Put(writes.with_due(_record(engine, nonce), at, owed=(owed,)))
+
+    contents = Changes(_contents(alerts[0].kind, group, len(alerts), first, members))
+    changed = engine.store.change(digest_path(engine.config.env, id_), decide, changes=contents)
+    return changed.snapshot if isinstance(changed.decision, Put) else None
+
+
+def count(engine: Engine, wait: rules.Wait, alert: Alert) -> list[Alert]:
+    """
+    Let an alert that no document can owe be told by the digest at its window's end.
+
+    Of the threads of this process one writes, and takes along what the others bring meanwhile.
+
+    Returns:
+        Alerts that could not be counted: the caller sends them.
+    """
+    if not engine.gathering.bring(wait.mark, (wait, alert)):
+        return []
+    left: list[Alert] = []
+    try:
+        while brought := engine.gathering.take(wait.mark):
+            for each, pairs in groupby(brought, lambda pair: pair[0]):
+                left += _count(engine, each, [alert for _, alert in pairs])
+    except BaseException:
+        engine.gathering.leave(wait.mark)
+        raise
+    return left
+
+
+def _count(engine: Engine, wait: rules.Wait, alerts: list[Alert]) -> list[Alert]:
+    try:
+        for number in range(_TRIES):
+            name = f"{wait.mark}\n{instant(wait.until)}\n{number}"
+            if _added(engine, hashlib.sha256(name.encode()).hexdigest()[:24], wait, alerts):
+                return []
+            # The window is over, and somebody sends its digest.
+    except OncetaskError as error:
+        LOGGER.error("%d alert(s) could not be counted, so they are sent: %s", len(alerts), error)
+    return alerts
+
+
+def _added(engine: Engine, id_: str, wait: rules.Wait, alerts: list[Alert]) -> bool:
+    nonce = engine.clock.nonce()
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        at, lock = engine.moment(seen), seen.lock or _record(engine, nonce)
+        if seen.lock is None:
+            owed = Owed(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
+        elif lock.owed and lock.owed[0].tries == 0:
+            owed = lock.owed[0]
+        else:
+            return _TAKEN
+        owed = replace(owed, reason=_reason(*_known(seen, alerts)))
+        return Put(writes.with_due(lock, at, owed=(owed,), settled_by=nonce))
+
+    def contents(seen: Snapshot) -> Changes:
+        return Changes(_contents(alerts[0].kind, wait.mark, *_known(seen, alerts), ()))
+
+    changed = engine.store.change(digest_path(engine.config.env, id_), decide, changes=contents)
+    return isinstance(changed.decision, Put)
+
+
+def _known(seen: Snapshot, more: Sequence[Alert]) -> tuple[int, list[dict[str, Any]]]:
+    """
+    How many alerts a digest has, and the first of them, with some more.
+    """
+    stored = seen.fields
+    known = decode(stored["count"]) if "count" in stored else 0
+    first = list(decode(stored["first"])) if "first" in stored else []
+    return known + len(more), [*first, *map(_line, more)][:NAMED]
+
+
+def _record(engine: Engine, nonce: str) -> Lock:
+    return Lock(env=engine.config.env, sequence=1, status=Status.COMPLETED, settled_by=nonce)
+
+
+def _name(id_: str, alert: Alert) -> str:
+    # As the ids of alerts tell that are no digests.
+    return f"{DAMAGED if alert.damaged else ''}{id_}{f'-{RESULT_LOST}' if alert.result_lost else ''}"
+
+
+def _reason(count: int, first: Sequence[Mapping[str, Any]]) -> str:
+    return f"{count} alert(s), the first of them: {first[0]['reason']}"[: rules.MAX_MESSAGE]
+
+
+def _line(alert: Alert) -> dict[str, Any]:
+    return {
+        "document": alert.document,
+        "sequence": alert.sequence,
+        "attempt": alert.attempt,
+        "at": alert.at,
+        "reason": storable_text(alert.reason)[:_LONGEST_REASON],
+    }
+
+
+def _contents(
+    kind: str, group: str, count: int, first: Sequence[Mapping[str, Any]], members: Sequence[str]
+) -> dict[str, Value]:
+    found = {"kind": kind, "group": group, "count": count, "first": list(first), "members": list(members)}
+    return {name: encode(value) for name, value in found.items()}
+
+
+def retiring(engine: Engine, seen: Snapshot) -> dict[str, Value]:
+    """
+    What the commit that records an alert of *seen* as sent writes beside the lock: a digest may be deleted after a time.
+    """
+    return {"expireAt": encode(engine.store.estimate() + _KEPT)} if is_digest(seen.path) else {}

@@ -1,0 +1,136 @@
+"""
+Handlers of entities: what a framework's adapter wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypedDict, Unpack
+
+from gcp_oncetask.checks.callables import plain
+from gcp_oncetask.clock import Duration
+from gcp_oncetask.entities import models
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.entities.models import LockedModel
+from gcp_oncetask.entities.subject import Entities
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.execution import endpoint
+from gcp_oncetask.execution.job import AlertOn, Job, OnUnknown, policy_of
+from gcp_oncetask.execution.pipeline import execute, parse
+from gcp_oncetask.execution.settling import Ended, delivered
+from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.retry_policy import RetryPolicy
+
+NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+
+
+class EntityHandlerOptions(TypedDict, total=False):
+    """
+    How an entity's handler wants its leases and its retries.
+
+    Attributes:
+        retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
+        max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions, the default).
+        lease_duration: Within this the holder is trusted without question; seconds or a timedelta. 60.
+        lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
+            and the last lease's end. 630.
+        run_limit: Renewals end here; None: the lease timeout.
+        renew: Whether the lease is renewed while the handler runs. True.
+        on_unknown: What happens at the timeout when nothing is known: takeover (the default), or quarantine until a person
+            resolves it.
+        alert_on: Events a person is alerted of: takeover, failure, quarantine; all of them.
+    """
+
+    retry: RetryPolicy | None
+    max_attempts: int
+    lease_duration: Duration
+    lease_timeout: Duration
+    run_limit: Duration | None
+    renew: bool
+    on_unknown: OnUnknown
+    alert_on: Sequence[AlertOn]
+
+
+_DEFAULTS: Final[EntityHandlerOptions] = {
+    "retry": None,
+    "max_attempts": 11,
+    "lease_duration": 60.0,
+    "lease_timeout": 630.0,
+    "run_limit": None,
+    "renew": True,
+    "on_unknown": "takeover",
+    "alert_on": ("takeover", "failure", "quarantine"),
+}
+
+
+def entity_handler(
+    locker: Locker, model: type[LockedModel], **options: Unpack[EntityHandlerOptions]
+) -> Callable[[Callable[..., Any]], EntityHandler]:
+    """
+    Make of ``fn(entity, attempt, **arguments)`` what serves its deliveries, once per sequence each.
+
+    Args:
+        locker: The locker.
+        model: Model of the entity.
+        options: See ``EntityHandlerOptions``.
+
+    Raises:
+        ConfigError: The durations contradict each other; or this is a web server, and settings are missing. The message names
+            all of them.
+        UsageError: The function is a coroutine, or the model has no collection.
+    """
+    endpoint.check_settings(locker.engine)
+    wanted: EntityHandlerOptions = {**_DEFAULTS, **options}
+    policy = policy_of(
+        locker.config,
+        retry=wanted["retry"],
+        max_attempts=wanted["max_attempts"],
+        lease_duration=wanted["lease_duration"],
+        lease_timeout=wanted["lease_timeout"],
+        run_limit=wanted["run_limit"],
+        on_unknown=wanted["on_unknown"],
+        alert_on=wanted["alert_on"],
+    )
+    if not model.__collection__:
+        raise UsageError(
+            f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
+        )
+
+    def decorate(fn: Callable[..., Any]) -> EntityHandler:
+        run = plain(fn, "handlers are plain functions for now")
+        return EntityHandler(locker, model, Job(Entities(model), run, policy, wanted["retry"], wanted["renew"]))
+
+    return decorate
+
+
+class EntityHandler:
+    """
+    Serves the deliveries of a model's entities: called with a request, it gives the answer.
+    """
+
+    def __init__(self, locker: Locker, model: type[LockedModel], job: Job) -> None:
+        self._locker = locker
+        self._model = model
+        self._job = job
+
+    def __call__(
+        self, request: endpoint.IncomingRequest, arguments: Mapping[str, Any] = NO_ARGUMENTS
+    ) -> endpoint.Answer:
+        """
+        Serve a delivery; *arguments* are the route's variables, for the handler.
+        """
+
+        def deal(body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
+            return self._deliver(body, headers, trace, arguments)
+
+        return endpoint.serve(self._locker.engine, request, deal)
+
+    def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None, arguments: Mapping[str, Any]) -> Ended:
+        locker = self._locker
+        found = parse(locker.engine, body)
+        if isinstance(found, Ended):
+            return found
+        elsewhere = models.misrouted(self._model, found.document)
+        if elsewhere is not None:
+            return Ended(Outcome.REJECTED, elsewhere, delivered(found))
+        return execute(locker.engine, locker.renewals, self._job, found, headers, trace, arguments)

@@ -1,0 +1,366 @@
+"""
+The public face: schedule, complete, read, and what a person may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks import urls, values
+from gcp_oncetask.checks.fingerprints import fingerprint
+from gcp_oncetask.clock import Clock, Duration
+from gcp_oncetask.config import Config
+from gcp_oncetask.entities import models
+from gcp_oncetask.entities.models import LockedModel, MaybeNone
+from gcp_oncetask.entities.stored import Scheduled, StoredChains, refusal
+from gcp_oncetask.entities.subject import attempt_of
+from gcp_oncetask.errors import (
+    LockBusyError,
+    TaskNotFoundError,
+    UsageError,
+)
+from gcp_oncetask.execution.attempt import Attempt, in_transaction
+from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.settling import completing, continuing
+from gcp_oncetask.execution.verdicts import Continue
+from gcp_oncetask.locks.lock import NamedLock
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.alerts import AlertChannel
+from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.record import Fingerprint
+from gcp_oncetask.runtime import requirements
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.services.cloud_logging import RequestLog
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Client, Transaction
+from gcp_oncetask.store.json_data import given_result, parameters
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+from gcp_oncetask.store.store import check_needs
+
+M = TypeVar("M", bound=LockedModel)
+R = TypeVar("R")
+
+
+class Locker(StoredChains):
+    """
+    Locks in Firestore documents, and the tasks that they guard.
+
+    Opens nothing until first use, and opens anew after a fork; several in one process do not meet.
+
+    Args:
+        firestore: An ordinary client; None makes one.
+        config: Settings; None reads the environment.
+        tasks: A ``CloudTasksClient``; None makes one.
+        request_log: Where evidence about dead holders is found; None: Cloud Logging.
+        alerts: A channel of your own; None: mail as configured, else the log.
+        clock: Time and chance; None: the machine's.
+
+    Raises:
+        ConfigError: Settings are malformed or contradict each other; in a web server also: they are missing. The message
+            names all of them.
+    """
+
+    def __init__(
+        self,
+        firestore: Client | None = None,
+        *,
+        config: Config | None = None,
+        tasks: Any | None = None,
+        request_log: RequestLog | None = None,
+        alerts: AlertChannel | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        serving = requirements.serving()
+        config = requirements.checked(
+            config,
+            requirements.STORE if serving else (),
+            also=requirements.SERVE if serving else (),
+            project=None if firestore is None else firestore.project,
+            mails=alerts is None,
+        )
+        super().__init__(Engine(firestore, config, tasks, request_log, alerts, clock))
+        self.renewals = Renewals(self.engine.clock)
+
+    @classmethod
+    def from_env(cls) -> Locker:
+        """
+        A locker configured by the environment.
+
+        Raises:
+            ConfigError: As the constructor.
+        """
+        return cls()
+
+    # --- schedule and complete ---
+
+    @telemetry.producer(lambda *args, **options: _message(*args, **options))  # noqa: PLW0108 - it is defined below
+    def schedule(
+        self,
+        entity: LockedModel,
+        url: str | None = None,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        queue: str | None = None,
+        params: Any = None,
+        headers: dict[str, str] | None = None,
+        transaction: Transaction | None = None,
+    ) -> Scheduled:
+        """
+        Schedule the next sequence of *entity*: one commit, then one Cloud Task. The first one in a collection, and then one an
+        hour, reads in the registry by which sweeps find the collection; it is never part of *transaction*.
+
+        On the attempt's own entity this is the end of the step: its changed fields are saved, the next step follows.
+
+        Args:
+            entity: Made in Python (creates the document or its first lock), or loaded (moves a completed chain on).
+            url: Absolute, or a path joined to the base URL; None inside a handler: the present one.
+            delay: Not before so much later, seconds or a timedelta.
+            at: Not before this instant, aware.
+            queue: Queue id or full name; None: inside a handler the present one, else the configured one.
+            params: JSON data for ``attempt.params``.
+            headers: Extra headers of the deliveries.
+            transaction: Join this transaction; outside a handler call ``dispatch()`` on what is returned after it.
+
+        Raises:
+            AlreadyScheduledError: The chain is running, or has moved on since the entity was loaded.
+            AlreadyFinishedError: The chain has ended, and the entity was not loaded, or it needs reset() or resolve().
+            AlreadySettledError: Inside a handler, for the second time.
+            TaskConflictError: The entity belongs to another environment.
+            LeaseLostError: Inside a handler, when the lease is somebody else's.
+            ConflictError: A changed field was changed by somebody else.
+            UsageError: The URL, a header, the queue, the time or a field can't be, no task may go to that origin or queue
+                (``ONCETASK_TARGETS``), or the document would have more than 896 KiB
+                (``size``, ``limit``), which leaves no room for what its run records; nothing was written.
+            ConfigError: The URL, queue or account is not configured.
+            StoreError: Firestore was unreachable or refused.
+        """
+        headers = urls.headers(headers, "headers")
+        attempt = attempt_of(entity)
+        if attempt is not None:
+            how = Continue(url, delay=delay, params=params, queue=queue)
+            return self._continue(entity, attempt, how, at, headers, transaction)
+        if url is None:
+            raise UsageError("schedule() needs a url outside a handler.")
+        urls.target(url, "url")
+        if queue is not None:
+            values.queue(queue, "queue")
+        engine = self.engine
+        target = engine.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
+        nonce = engine.clock.nonce()
+        known, loaded, changed_fields = _as_loaded(entity)
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, engine.moment(seen)))
+
+        def changes(seen: Snapshot) -> Changes:
+            written = changed_fields(seen)
+            # It is about to be committed: from here on every sweep must know of its collection.
+            engine.register(type(entity).__collection__, target.url)
+            return written
+
+        path = entity.document_path
+        if transaction is not None:
+            return self.join(transaction, path, decide, changes)
+        start = known if known is not None else Snapshot(path, None, None, None)
+        changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
+        if isinstance(changed.decision, Refused):
+            raise refusal(path, changed.decision)
+        models.remember(entity, changed.snapshot)
+        return self.dispatched(changed.snapshot)
+
+    def _continue(
+        self,
+        entity: LockedModel,
+        attempt: Attempt,
+        how: Continue,
+        at: datetime | None,
+        headers: dict[str, str] | None,
+        transaction: Transaction | None,
+    ) -> Scheduled:
+        settlement = continuing(self.engine, attempt, how, at=at, headers=headers)
+        put = attempt.settle(settlement, models.changes_of(entity), transaction)
+        if put.outcome is Outcome.CANCELLED:
+            return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
+        if transaction is not None:
+            telemetry.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
+            made = Scheduled(put.lock.sequence, None, dispatched=False)
+
+            def dispatch() -> bool:
+                made.task_name = self.engine.task_name(attempt.snapshot)
+                return self.engine.dispatch(attempt.snapshot)
+
+            made._dispatch = dispatch  # noqa: SLF001 - our own class
+            attempt.after_commit(made.dispatch, transaction)
+            return made
+        models.remember(entity, attempt.snapshot)
+        return self.dispatched(attempt.snapshot)
+
+    def join(
+        self,
+        transaction: Transaction,
+        path: str,
+        decide: Callable[[Snapshot], Put | Refused],
+        changes: Callable[[Snapshot], Changes],
+    ) -> Scheduled:
+        """
+        Add the decision to the caller's transaction; the Cloud Task comes after its commit.
+        """
+        store = self.engine.store
+        snapshot = transactions.read_in(store, transaction, path)
+        check_needs(snapshot)
+        decision = decide(snapshot)
+        if isinstance(decision, Refused):
+            raise refusal(path, decision)
+        transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
+        later = Snapshot(path, None, None, decision.lock, whole=False)
+        made = self.dispatched(later, now=False)
+        attempt = in_transaction(transaction)
+        if attempt is not None and decision.dispatch:
+            attempt.after_commit(made.dispatch, transaction)
+        return made
+
+    def complete(self, entity: LockedModel, *, result: Any = None, transaction: Transaction | None = None) -> None:
+        """
+        End the chain of *entity*: it is never run again. Its changed fields are saved with it.
+
+        Args:
+            entity: The attempt's own, or a loaded one whose present sequence is not running.
+            result: JSON data or a pydantic model, bounded; see ``result()``.
+            transaction: Join this transaction.
+
+        Raises:
+            AlreadySettledError: Inside a handler, for the second time.
+            AlreadyFinishedError: The chain has ended.
+            AlreadyScheduledError: It has moved on since the entity was loaded.
+            LockBusyError: Somebody is running it.
+            TaskNotFoundError: It was never scheduled.
+            LeaseLostError, ConflictError, StoreError: As ``schedule``.
+        """
+        attempt = attempt_of(entity)
+        if attempt is not None:
+            attempt.settle(completing(attempt, result), models.changes_of(entity), transaction)
+            if transaction is None:
+                models.remember(entity, attempt.snapshot)
+            return
+        engine = self.engine
+        nonce = engine.clock.nonce()
+        known, loaded, changes = _as_loaded(entity)
+        kept = given_result(result)
+
+        def decide(seen: Snapshot) -> Put | Refused:
+            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, engine.moment(seen)))
+
+        path = entity.document_path
+        if transaction is not None:
+            self.join(transaction, path, decide, changes)
+            return
+        changed = engine.store.change(path, decide, start=known, changes=changes)
+        if isinstance(changed.decision, Refused):
+            if changed.decision.outcome is Outcome.BUSY:
+                raise LockBusyError(f"{path}: {changed.decision.reason}. Nothing was written.", document=path)
+            raise refusal(path, changed.decision)
+        models.remember(entity, changed.snapshot)
+
+    # --- reading and saving ---
+
+    def get(self, model: type[M], id: str, **parts: str) -> M | MaybeNone:  # noqa: A002 - as everybody says it
+        """
+        Load a document; None if there is none.
+
+        Args:
+            model: Its model.
+            id: Its id.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            UsageError: What is stored does not fit the model.
+            StoreError: Firestore was unreachable or refused.
+        """
+        snapshot = self.engine.store.get(models.path_of(model, id, parts))
+        return models.load(model, snapshot, self.engine.store.reference) if snapshot.exists else None
+
+    def save(self, entity: LockedModel) -> None:
+        """
+        Write the fields that were changed since *entity* was loaded, and nothing else; inside its handler, fenced.
+
+        Raises:
+            TaskNotFoundError: The document is gone, or the entity was never loaded.
+            ConflictError: One of the fields was changed by somebody else; nothing was written.
+            LeaseLostError: Inside a handler, when the lease is somebody else's.
+            StoreError: Firestore was unreachable or refused.
+        """
+        attempt = attempt_of(entity)
+        if attempt is not None:
+            attempt.checkpoint(models.changes_of(entity))
+            models.remember(entity, attempt.snapshot)
+            return
+        known = models.snapshot_behind(entity)
+        if known is None:
+            raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
+        snapshot = self.engine.store.save(known, models.changes_of(entity))
+        if snapshot is None:
+            raise TaskNotFoundError(f"{entity.document_path} is gone.", document=entity.document_path)
+        models.remember(entity, snapshot)
+
+    # --- named locks ---
+
+    def lock(
+        self,
+        name: str,
+        ttl: Duration | None = None,
+        *,
+        keep_alive: Duration | None = None,
+        timeout: Duration | None = None,
+        collection: str = LOCKS,
+        listen: bool = True,
+    ) -> NamedLock:
+        """
+        A lock on *name* in this environment: ``with locker.lock("network-graph", ttl=30) as lock: ...``. Makes no call.
+
+        Args and errors: as ``NamedLock``.
+        """
+        return NamedLock(
+            self.engine,
+            lambda: self.renewals,
+            name,
+            ttl=ttl,
+            keep_alive=keep_alive,
+            timeout=timeout,
+            collection=collection,
+            listen=listen,
+        )
+
+
+def _message(locker: Locker, entity: LockedModel, *_url: Any, queue: str | None = None, **_: Any) -> telemetry.Message:
+    attempt = attempt_of(entity)
+    queue = queue or (attempt.granted.queue if attempt is not None else None) or locker.config.queue
+    return telemetry.Message("schedule", telemetry.destination(queue, None), entity.document_path)
+
+
+def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:
+    """
+    What *entity* was loaded from, with which sequence, and what is to be saved of it; None if it was made in Python.
+    """
+    known = models.snapshot_behind(entity)
+    loaded = None if known is None or known.lock is None else known.lock.sequence
+
+    def changes(seen: Snapshot) -> Changes:
+        return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
+
+    return known, loaded, changes
+
+
+def _written(entity: LockedModel, decision: Put | Refused) -> Put | Refused:
+    """
+    *decision*, with the model by which the fields are written that are stored with it.
+    """
+    if isinstance(decision, Refused):
+        return decision
+    written = Fingerprint(str(decision.lock.sequence), fingerprint(type(entity)))
+    return decision._replace(lock=decision.lock.but(fingerprint=written))

@@ -1,0 +1,462 @@
+"""
+The chains that are stored: their results, what a person may do to them, and dispatching what was scheduled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar, get_args, overload
+
+from pydantic import BaseModel, TypeAdapter
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks import values, words
+from gcp_oncetask.checks.paths import trouble_with_path
+from gcp_oncetask.config import Config
+from gcp_oncetask.effects import damage, keys
+from gcp_oncetask.entities import models
+from gcp_oncetask.entities.models import LockedModel
+from gcp_oncetask.errors import (
+    AlreadyFinishedError,
+    AlreadyScheduledError,
+    DamagedError,
+    NotFinishedError,
+    OncetaskError,
+    ResultNotStoredError,
+    TaskConflictError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UsageError,
+)
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules import verbs
+from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.retention import too_late
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.client import Client
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.json_data import given_result
+from gcp_oncetask.store.retiring import expiry_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+
+M = TypeVar("M", bound=LockedModel)
+R = TypeVar("R")
+How = Literal["run", "complete", "fail"]
+"""A person's word about a quarantined step."""
+_REVIVING: Final = frozenset({"reset", "resolve"})
+"""Verbs that are refused where the retention is over."""
+
+
+@dataclass(slots=True)
+class Scheduled:
+    """
+    What ``schedule`` did.
+
+    Attributes:
+        sequence: The sequence that was made, 1-based; of a cancelled chain, the one it ended at.
+        task_name: Full name of the Cloud Task; None if there is none (cancelled).
+        dispatched: Whether the Cloud Task was made; if not, the sweeper makes it.
+        cancelled: The chain had been cancelled while the handler ran: it has ended here.
+    """
+
+    sequence: int
+    task_name: str | None
+    dispatched: bool
+    cancelled: bool = False
+    _dispatch: Callable[[], bool] | None = field(default=None, repr=False)
+
+    def dispatch(self) -> bool:
+        """
+        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        """
+        if not self.dispatched and self._dispatch is not None:
+            self.dispatched = self._dispatch()
+        return self.dispatched
+
+
+class StoredChains:
+    """
+    The chains of one environment.
+
+    Args:
+        engine: Shared parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def config(self) -> Config:
+        """
+        The settings.
+        """
+        return self.engine.config
+
+    @property
+    def client(self) -> Client:
+        """
+        The Firestore client of this process, for reads and writes of your own.
+        """
+        return self.engine.wire.client
+
+    def dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
+        """
+        Make the Cloud Task of what was scheduled in *snapshot*, *now* or when ``dispatch()`` is called on the answer.
+        """
+        lock = snapshot.lock
+        assert lock is not None
+        telemetry.scheduled(snapshot)
+        if lock.url is None:
+            return Scheduled(lock.sequence, None, dispatched=True)
+        made = Scheduled(
+            lock.sequence,
+            self.engine.task_name(snapshot),
+            dispatched=False,
+            _dispatch=lambda: self.engine.dispatch(snapshot),
+        )
+        if now:
+            made.dispatch()
+        return made
+
+    @overload
+    def result(self, model: type[LockedModel], id: str, *, as_: type[R], **parts: str) -> R: ...
+    @overload
+    def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any: ...
+    def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any:  # noqa: A002
+        """
+        What the last completed run returned.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            as_: A pydantic model or any type to read it as; None: JSON data.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            NotFinishedError: It has not completed yet.
+            TaskFailedError: It failed, was cancelled or is quarantined.
+        """
+        path = models.path_of(model, id, parts)
+        return result_of(path, self.show(path), as_)
+
+    def show(self, path: str) -> Lock:
+        """
+        The lock of the document at *path*.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+        """
+        return self.stored(path)[1]
+
+    def stored(self, path: str) -> tuple[Snapshot, Lock]:
+        """
+        The document at *path*, and its lock.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+        """
+        snapshot = self.engine.store.get(_checked(path))
+        if snapshot.lock is None:
+            raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
+        return snapshot, snapshot.lock
+
+    # --- what a person may do ---
+
+    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - as everybody says it
+        """
+        Stop a chain: at once while it waits, at its next settling while it runs (``attempt.cancelled`` tells the handler).
+
+        Returns:
+            Whether this call cancelled it; False: it has ended, or its cancellation is under way.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            TaskConflictError: It belongs to another environment.
+            UsageError: It is no chain but, say, a named lock; the message says what to do instead.
+        """
+        return self.cancel_path(models.path_of(model, id, parts))
+
+    def reset(
+        self,
+        model: type[LockedModel],
+        id: str,  # noqa: A002 - as everybody says it
+        *,
+        keep_errors: bool = False,
+        new_key: bool = False,
+        step: int | None = None,
+        **parts: str,
+    ) -> Scheduled:
+        """
+        Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
+
+        A damaged record, whatever its status, is made anew with all of it that can be read.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            keep_errors: Keep the record of failed attempts.
+            new_key: Of a damaged one whose ``attempt.key`` can't be read: run it with a new key.
+            step: Of a damaged one whose step can't be read: the step to run, 1-based.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
+            AlreadyScheduledError: It has not ended, or the last lease of a damaged one may be held.
+            DamagedError: It can't be made anew so: the message says what is to be said, or repaired by hand.
+        """
+        path = models.path_of(model, id, parts)
+        return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
+
+    @overload
+    def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
+    @overload
+    def resolve(
+        self, model: type[LockedModel], id: str, how: Literal["complete"], *, result: Any = None, **parts: str
+    ) -> None: ...
+    @overload
+    def resolve(self, model: type[LockedModel], id: str, how: Literal["fail"], **parts: str) -> None: ...
+    def resolve(
+        self,
+        model: type[LockedModel],
+        id: str,  # noqa: A002 - as everybody says it
+        how: How,
+        *,
+        result: Any = None,
+        **parts: str,
+    ) -> Scheduled | None:
+        """
+        A person's word about a quarantined step.
+
+        Args:
+            model: Model of the document.
+            id: Its id.
+            how: ``"run"`` it again, or hold it ``"complete"`` or ``"fail"``ed.
+            result: With ``"complete"``: what the run returned.
+            **parts: The fields that the model's collection names.
+
+        Returns:
+            With ``"run"``, what was scheduled.
+
+        Raises:
+            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
+            AlreadyScheduledError: It is not quarantined.
+        """
+        return self.resolve_path(models.path_of(model, id, parts), how, result=result)
+
+    def cancel_path(self, path: str) -> bool:
+        """
+        ``cancel`` by the document's path.
+        """
+        decision, snapshot = self._by_hand(
+            path, "cancel", lambda lock, seen: rules.cancel(lock, self.engine.moment(seen))
+        )
+        if not isinstance(decision, Put):
+            return False
+        if decision.dispatch:
+            self.engine.dispatch(snapshot)
+        if decision.lock.status is not Status.LEASED:
+            keys.give_up_reservation(self.engine, snapshot)
+        return True
+
+    def reset_path(
+        self, path: str, *, keep_errors: bool = False, new_key: bool = False, step: int | None = None
+    ) -> Scheduled:
+        """
+        ``reset`` by the document's path.
+        """
+        self.engine.account()
+        if step is not None:
+            values.whole(step, "step")
+        nonce = self.engine.clock.nonce()
+        decision: Put | Refused
+        try:
+            decision, snapshot = self._by_hand(
+                path,
+                "reset",
+                lambda lock, seen: rules.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
+                schedules=True,
+            )
+        except DamagedError as error:
+            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step))
+        if isinstance(decision, Refused):
+            raise refusal(path, decision)
+        return self.dispatched(snapshot)
+
+    def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | Refused, Snapshot]:
+        """
+        The record of a damaged chain, made anew.
+        """
+        if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
+            raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
+        self.engine.register(self._template_of(error.document), None)
+        changed = damage.reset(self.engine, error.document, wishes._replace(queue=self.engine.queue_name(None)))
+        return changed.decision, changed.snapshot
+
+    def try_reset(self, path: str, **options: Any) -> bool:
+        """
+        ``reset_path``; one that has not ended is left alone, and False returned.
+        """
+        try:
+            self.reset_path(path, **options)
+        except AlreadyScheduledError:
+            return False
+        return True
+
+    def resolve_path(self, path: str, how: How, *, result: Any = None) -> Scheduled | None:
+        """
+        ``resolve`` by the document's path.
+        """
+        words.check("how", how, get_args(How))
+        self.engine.account()
+        nonce, kept = self.engine.clock.nonce(), given_result(result)
+        decision, snapshot = self._by_hand(
+            path,
+            "resolve",
+            lambda lock, seen: rules.resolve(lock, how, nonce, self.engine.moment(seen), result=kept),
+            schedules=how == "run",
+        )
+        if isinstance(decision, Refused):
+            raise refusal(path, decision)
+        return self.dispatched(snapshot) if decision.dispatch else None
+
+    def _by_hand(
+        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | Refused], *, schedules: bool = False
+    ) -> tuple[Put | Refused, Snapshot]:
+        env = self.config.env
+
+        def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+            if seen.lock is None:
+                return Refused(Outcome.GONE, "it does not exist or was never scheduled")
+            if seen.lock.env != env:
+                return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
+            has_verb(verb, seen, seen.lock)
+            late = too_late(expiry_of(seen), self.engine.moment(seen)) if verb in _REVIVING else None
+            return late or rule(seen.lock, seen)
+
+        def changes(seen: Snapshot) -> Changes:
+            template = self._template_of(seen.path)
+            if schedules and seen.lock is not None:
+                if seen.lock.url is not None:
+                    self.engine.check_target(seen.lock.url, seen.lock.queue or "", seen.lock.headers)
+                # It is about to be committed: from here on every sweep must know of its collection.
+                self.engine.register(template, seen.lock.url)
+            return NO_CHANGES
+
+        # Read with the server's time, by which a retention is over.
+        start = self.engine.store.read(_checked(path)) if verb in _REVIVING else None
+        changed = self.engine.store.change(_checked(path), decide, start=start, changes=changes)
+        decision = changed.decision
+        if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
+            raise refusal(path, decision)
+        assert isinstance(decision, Put | Refused)
+        return decision, changed.snapshot
+
+    def _template_of(self, path: str) -> str:
+        """
+        The collection in which the record at *path* counts.
+
+        Raises:
+            UsageError: It counts in none.
+        """
+        template = self.engine.registry.template_of(path, self.engine.collections, forgotten=True)
+        if template is None:
+            collection = path.rpartition("/")[0]
+            raise UsageError(
+                f"{path}: its record does not count, since nothing was ever scheduled in {collection!r:.200} by this library: "
+                "whoever may write the document may have made it up. If it is yours, set "
+                f"ONCETASK_COLLECTIONS={collection[:200]}. Nothing was written.",
+                document=path,
+            )
+        return template
+
+
+def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
+    """
+    The result in a record: JSON data, or *as_* a pydantic model or any type.
+
+    Raises:
+        NotFinishedError: It has not completed yet.
+        TaskFailedError: It failed, was cancelled or is quarantined.
+        ResultNotStoredError: It has completed, and what it returned could not be stored.
+    """
+    if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
+        last = f": {lock.errors[-1].message}" if lock.errors else ""
+        raise TaskFailedError(f"{path}: sequence {lock.sequence} is {lock.status}{last}.", document=path, lock=lock)
+    if lock.status is not Status.COMPLETED:
+        raise NotFinishedError(f"{path}: sequence {lock.sequence} is {lock.status}.", document=path, lock=lock)
+    data = returned_by(path, lock)
+    if as_ is None:
+        return data
+    if isinstance(as_, type) and issubclass(as_, BaseModel):
+        return as_.model_validate(data)
+    return TypeAdapter(as_).validate_python(data)
+
+
+def returned_by(path: str, lock: Lock) -> Any:
+    """
+    What the completed run has returned, as JSON data.
+
+    Raises:
+        ResultNotStoredError: It could not be stored.
+    """
+    returned = lock.returned
+    if returned.lost is not None:
+        raise ResultNotStoredError(
+            f"{path}: sequence {lock.sequence} is completed, but what it returned could not be stored: {returned.lost}",
+            document=path,
+            sequence=lock.sequence,
+            reason=returned.lost,
+        )
+    return returned.data()
+
+
+def record_of(snapshot: Snapshot) -> verbs.Record:
+    """
+    What the document is: a chain, a once-task, a named lock, ...
+    """
+    fields = snapshot.fields
+    known: dict[str, Any] = {name: decode(fields[name]) for name in ("name", "key", "recurrence") if name in fields}
+    return verbs.record_of(snapshot.path, snapshot.lock, known)
+
+
+def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
+    """
+    Refuse a verb that the record does not have.
+
+    Raises:
+        UsageError: It says which sort of record it is, and what to do instead.
+    """
+    refused = verbs.refusal_of(verb, record_of(snapshot), lock)
+    if refused is not None:
+        raise UsageError(refused, document=snapshot.path, verb=verb)
+
+
+def _checked(path: str) -> str:
+    trouble = trouble_with_path(path)
+    if trouble is not None:
+        raise UsageError(f"{path!r:.80} is not the path of a document, as orders/42 is: {trouble}.")
+    return path
+
+
+_ERRORS: Final[dict[Outcome, type[OncetaskError]]] = {
+    Outcome.FOREIGN: TaskConflictError,
+    Outcome.BUSY: AlreadyScheduledError,
+    Outcome.NEWER: AlreadyScheduledError,
+    Outcome.QUARANTINED: AlreadyScheduledError,
+    Outcome.DUPLICATE: AlreadyFinishedError,
+    Outcome.FAILED: AlreadyFinishedError,
+    Outcome.GONE: TaskNotFoundError,
+    Outcome.DAMAGED: DamagedError,
+}
+"""What a refused rule means to its caller."""
+
+
+def refusal(path: str, refused: Refused) -> Exception:
+    """
+    The error that a refused rule is to its caller.
+    """
+    return _ERRORS[refused.outcome](f"{path}: {refused.reason}. Nothing was written.", document=path)

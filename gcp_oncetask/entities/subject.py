@@ -1,0 +1,71 @@
+"""
+What the handler of a model is given, and how ``schedule`` and ``complete`` know the attempt of an entity.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from gcp_oncetask.checks.fingerprints import fingerprint
+from gcp_oncetask.entities import models
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.job import unfit
+from gcp_oncetask.execution.verdicts import Continue
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+
+class Entities:
+    """
+    What the handler of a model is given: the entity of the attempt.
+    """
+
+    def __init__(self, model: type[models.LockedModel]) -> None:
+        self.model = model
+
+    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+        """
+        Why the fields of *seen* do not fit the model, if the sequence was scheduled by another one.
+        """
+        lock = seen.lock
+        written = None if lock is None else lock.written_by(str(lock.sequence))
+        return unfit(written, self.model, lambda: models.load(self.model, seen, engine.store.reference))
+
+    def written_at(self, seen: Snapshot) -> datetime | None:
+        """
+        Not known.
+        """
+        return None
+
+    def load(self, engine: Engine, attempt: Attempt) -> models.LockedModel:
+        """
+        The entity, bound to its attempt.
+        """
+        entity = models.load(self.model, attempt.snapshot, engine.store.reference)
+        models.bind(entity, attempt)
+        attempt.model = fingerprint(self.model)
+        attempt.collection = self.model.__collection__
+        return entity
+
+    def changes(self, subject: models.LockedModel, value: Any) -> Changes:
+        """
+        Its changed fields.
+
+        Raises:
+            UsageError: The value is a Continue with data, which once-tasks have.
+        """
+        if isinstance(value, Continue) and value.data is not None:
+            raise UsageError(
+                "Continue(data=...) is for once-tasks; an entity's changed fields are saved by themselves."
+            )
+        return models.changes_of(subject)
+
+
+def attempt_of(entity: models.LockedModel) -> Attempt | None:
+    """
+    The attempt whose entity it is; None outside its handler.
+    """
+    found = models.bound_to(entity)
+    return found if isinstance(found, Attempt) else None

@@ -1,0 +1,518 @@
+"""
+The life of one delivery: read, claim, run, settle, dispatch, alert; in that order, each step in its own function.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks.told import text_of
+from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.effects import courier, damage, keys
+from gcp_oncetask.errors import (
+    ContentionError,
+    DamagedError,
+    DeliveryError,
+    LeaseLostError,
+    OncetaskError,
+    StoreError,
+    UnknownFeatureError,
+)
+from gcp_oncetask.execution import takeover, unread
+from gcp_oncetask.execution.attempt import Attempt, running
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.settling import Ended, delivered, failure, lost, settle
+from gcp_oncetask.execution.verdicts import Verdict
+from gcp_oncetask.logs import About, LogContext, current
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.evidence import UNUSED
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.consequences import Freed, Hold
+from gcp_oncetask.store.snapshot import Snapshot, trusted
+
+_CONTESTS: Final = 5
+
+
+@dataclass(slots=True)
+class _Run:
+    """
+    What is known of one delivery on its way.
+
+    Attributes:
+        undecided: Nonce of an expired holder of the resource key of which nothing is known yet.
+        seen: The document as a rule last decided on it.
+        started: The lease was granted, and the handler has begun.
+    """
+
+    engine: Engine
+    renewals: Renewals
+    job: Job
+    delivery: Delivery
+    headers: TaskHeaders | None
+    claimant: Claimant
+    mark: Mark
+    arguments: Mapping[str, Any]
+    undecided: str | None = None
+    seen: Snapshot | None = None
+    started: bool = False
+
+    def about(self) -> LogContext:
+        """
+        What a line about this delivery names; it may be of a sequence that is over.
+        """
+        delivery = self.delivery
+        seen = self.seen or Snapshot(delivery.document, None, None, None)
+        return self.engine.about(seen, delivery.sequence)
+
+
+def parse(engine: Engine, body: bytes) -> Delivery | Ended:
+    """
+    The delivery in *body*, if it is one, and one for this environment.
+    """
+    try:
+        delivery = Delivery.from_json(body)
+    except DeliveryError as error:
+        return Ended(Outcome.REJECTED, str(error))
+    if delivery.env != engine.config.env:
+        reason = f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
+        return Ended(Outcome.FOREIGN, reason, delivered(delivery))
+    return delivery
+
+
+def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
+    """
+    The document as it travelled in *delivery*, on the first try only: whatever is redelivered has most likely moved. None: it
+    is to be read, as one whose lock is damaged.
+
+    Raises:
+        StoreError: It did not travel well.
+    """
+    first = headers is not None and headers.retry_count == 0
+    if not first or delivery.contents is None or delivery.version is None:
+        return None
+    try:
+        return trusted(delivery.document, delivery.version, delivery.contents)
+    except DamagedError:
+        return None
+
+
+def execute(
+    engine: Engine,
+    renewals: Renewals,
+    job: Job,
+    delivery: Delivery,
+    headers: TaskHeaders | None,
+    trace: str | None,
+    arguments: Mapping[str, Any],
+    start: Snapshot | None = None,
+) -> Ended:
+    """
+    Execute one delivery, or what a worker has found to be due.
+
+    Args:
+        engine: Shared parts.
+        renewals: Renews the lease while the handler runs.
+        job: The handler.
+        delivery: The delivery, of this environment.
+        headers: What Cloud Tasks says about it; None in pull mode.
+        trace: Trace id of the request, by which the platform's log knows it.
+        arguments: Route variables for the handler.
+        start: The document as it was read just now; None: as the delivery says, or it is read.
+
+    Returns:
+        How it ended; failures of services included, so that the caller only translates.
+    """
+    run = _Run(
+        engine,
+        renewals,
+        job,
+        delivery,
+        headers,
+        Claimant(engine.clock.nonce(), trace, engine.instance()),
+        engine.clock.mark(),
+        arguments,
+    )
+    try:
+        ended = claim(run, start)
+        return ended if ended.about is not None else ended._replace(about=run.about)
+    except (StoreError, UnknownFeatureError, ContentionError) as error:
+        if isinstance(error, StoreError) and error.facts.get("unknown") and not run.started:
+            context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
+            message = "the fate of the claim is unknown; it was not used"
+            engine.trail.write("never-started", context, message, outcome=UNUSED)
+        return prevented(engine, delivery, error, run.about, run.claimant.nonce)
+
+
+def prevented(
+    engine: Engine,
+    delivery: Delivery,
+    error: StoreError | UnknownFeatureError | ContentionError,
+    about: About,
+    holder: str | None = None,
+) -> Ended:
+    """
+    How a delivery ends that an *error* kept from being dealt with.
+
+    Args:
+        engine: Shared parts.
+        delivery: The delivery.
+        error: What was met: a damaged record, one that needs a newer release, Firestore's refusal or failure, or contention.
+        about: What a line about the delivery names.
+        holder: Nonce of the delivery's own attempt, which is over.
+    """
+    if isinstance(error, DamagedError):
+        return _damaged(engine, delivery, error, about)
+    if isinstance(error, StoreError) and error.final:
+        return _refused(engine, delivery, error, about, holder)
+    newer = isinstance(error, UnknownFeatureError)
+    return Ended(Outcome.UNHANDLED if newer else Outcome.UNAVAILABLE, str(error), about)
+
+
+def _damaged(engine: Engine, delivery: Delivery, error: DamagedError, about: About) -> Ended:
+    """
+    The answer to a delivery that met a damaged document: acknowledged only if the sweep will find it.
+    """
+    outcome = damage.attend(engine, error)
+    # One in whose way another document stands waits in the queue.
+    return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
+
+
+def _refused(engine: Engine, delivery: Delivery, error: StoreError, about: About, holder: str | None) -> Ended:
+    """
+    The answer to a delivery at which Firestore has refused for good: that is no outage.
+    """
+    try:
+        attended = keys.attend_refused(engine, error, holder=holder)
+    except OncetaskError as failed:
+        return Ended(Outcome.UNAVAILABLE, f"{error} {failed}", about)
+    if error.seen is not None and error.seen.path != delivery.document:
+        return Ended(Outcome.BUSY, f"it waits for {error.seen.path}: {attended.reason}", about)
+    return Ended(attended.outcome, attended.reason, about)
+
+
+def _context(run: _Run, lock: Lock | None, token: int, attempt: int) -> LogContext:
+    delivery = run.delivery
+    return context_of(
+        delivery.document,
+        delivery.env,
+        delivery.sequence,
+        0 if lock is None else lock.step_of(delivery.sequence),
+        token=token,
+        attempt=attempt,
+        claimant=run.claimant,
+        key=None if lock is None else lock.key,
+    )
+
+
+def context_of(
+    path: str,
+    env: str,
+    sequence: int,
+    step: int,
+    *,
+    token: int,
+    attempt: int,
+    claimant: Claimant,
+    key: str | None,
+) -> LogContext:
+    """
+    The attempt as log lines name it.
+    """
+    task = task_name(path)
+    return LogContext(
+        document=path,
+        sequence=sequence,
+        attempt=attempt,
+        token=token,
+        holder=claimant.nonce,
+        env=env,
+        trace=claimant.trace,
+        task=None if task is None else task.id,
+        kind=None if task is None else task.kind,
+        key=key,
+        step=step,
+    )
+
+
+# --- claim ------------------------------------------------------------------------------------------------------------
+
+
+def claim(run: _Run, start: Snapshot | None) -> Ended:
+    """
+    Ask for the lease, and go on as the rules decide.
+    """
+    engine, delivery = run.engine, run.delivery
+    start = start or as_delivered(delivery, run.headers)
+    for _ in range(_CONTESTS):
+        gate = None
+        if run.job.keyed:
+            start = start or engine.store.read(delivery.document)
+            gate = _gate(run, start)
+        ended = _try_claim(run, start, gate)
+        if not isinstance(ended, keys.Contested):
+            return ended
+        _contest(run, ended.holder)
+        start = None
+    return Ended(Outcome.BUSY, "others kept taking its resource key")
+
+
+def _gate(run: _Run, start: Snapshot) -> keys.Gate | None:
+    key = None if start.lock is None else start.lock.key
+    return None if key is None else keys.Gate(run.engine, start.path, key, undecided=run.undecided)
+
+
+def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
+    engine, delivery = run.engine, run.delivery
+    before: list[Snapshot] = []
+
+    def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
+        before[:] = [seen]
+        run.seen = seen
+        at = engine.moment(seen)
+        decision = rules.claim(seen.lock, delivery, run.job.to_claim(seen.lock).policy, run.claimant, at)
+        if not isinstance(decision, Put) or decision.outcome is not None:
+            return decision
+        left = unread.judge(engine, run.job, seen, run.claimant.nonce)
+        if left is not None:
+            return left
+        return decision if gate is None else gate.admit(seen, decision, at)
+
+    changed = engine.store.change(delivery.document, decide, start=start, along=gate)
+    decision = changed.decision
+    if isinstance(decision, keys.Contested):
+        return decision
+    if isinstance(decision, Expired):
+        return _recover(run, changed.snapshot)
+    if gate is not None and gate.free:
+        keys.hand_over(engine, Freed(gate.key))
+    if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
+        return unread.leave(delivery, decision.reason)
+    if isinstance(decision, Refused):
+        return postpone(engine, changed.snapshot, decision)
+    assert isinstance(decision, Put)
+    if decision.outcome is not None:
+        if decision.outcome is not Outcome.PARKED:
+            keys.give_up_reservation(engine, changed.snapshot)
+        return _closed(run, before[0].lock, changed.snapshot, decision.outcome, "")
+    telemetry.started(before[0], changed.snapshot)
+    return _granted(run, changed.snapshot, None if gate is None else gate.version)
+
+
+def _contest(run: _Run, holder: Snapshot) -> None:
+    """
+    The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
+    """
+    engine = run.engine
+    [judged] = takeover.judge_all(engine, [holder])
+    changed = takeover.take_over(engine, judged, None)
+    decision = changed.decision
+    verdict = judged.verdict
+    message = f"it has the resource key that others need: {verdict.finding}: {verdict.reason}"
+    engine.decided("key.contested", engine.about(holder), message, verdict=str(verdict.finding))
+    if isinstance(decision, Put):
+        if decision.dispatch:
+            engine.dispatch(changed.snapshot)
+        courier.send_owed(engine, changed.snapshot, courier.newly_owed(holder.lock, changed.snapshot.lock), run.mark)
+    if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
+        # Nothing is known of it yet: wait for the key like everybody else.
+        run.undecided = judged.fence.holder
+
+
+def postpone(engine: Engine, snapshot: Snapshot, refused: Refused) -> Ended:
+    """
+    The answer to a refused delivery; one that came far too early is replaced by one that comes at the right time.
+    """
+    early = refused.outcome is Outcome.EARLY and refused.until is not None
+    if not early or refused.until is None or refused.until - (snapshot.read or engine.store.estimate()) <= rules.EARLY:
+        return Ended(refused.outcome, refused.reason)
+    before = snapshot.lock
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None or seen.lock != before:
+            return Refused(Outcome.EARLY, "it has moved meanwhile")
+        return rules.postpone(seen.lock, engine.moment(seen))
+
+    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    if isinstance(changed.decision, Refused):
+        return Ended(Outcome.EARLY, changed.decision.reason)
+    if not engine.dispatch(changed.snapshot):
+        return Ended(Outcome.EARLY, "the delivery for the right time could not be made")
+    return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
+
+
+def _recover(run: _Run, snapshot: Snapshot) -> Ended:
+    engine = run.engine
+    [judged] = takeover.judge_all(engine, [snapshot])
+    lock = takeover.lock_of(snapshot)
+    # One that rode in the batch of another has no key of its own: it is released, and claims anew; so is what this version of
+    # the program can't read.
+    alone = lock.rides or run.job.subject.unread(engine, snapshot) is not None
+    grant_to = None if alone else (run.job.to_claim(lock).policy, run.claimant)
+    changed = takeover.take_over(engine, judged, grant_to)
+    decision = changed.decision
+    if isinstance(decision, Refused):
+        return Ended(decision.outcome, decision.reason)
+    if not isinstance(decision, Put):
+        # Somebody else was quicker: what is there now is decided by the ordinary table.
+        return Ended(Outcome.BUSY, "another delivery or the sweeper took it over")
+    verdict = judged.verdict
+    engine.decided(
+        "lease.taken_over",
+        engine.about(snapshot),
+        f"{verdict.finding}: {verdict.reason}",
+        logging.WARNING,
+        verdict=str(verdict.finding),
+        outcome=str(decision.outcome or "granted"),
+    )
+    if decision.outcome is None:
+        version = None if changed.hold is None else changed.hold.version
+        return _granted(run, changed.snapshot, version, newly=courier.newly_owed(snapshot.lock, changed.snapshot.lock))
+    if decision.dispatch:
+        engine.dispatch(changed.snapshot)
+    return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
+
+
+def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome, reason: str) -> Ended:
+    """
+    Nothing is left to run; send what that owes.
+    """
+    courier.send_owed(run.engine, snapshot, courier.newly_owed(before, snapshot.lock), run.engine.clock.mark())
+    return Ended(outcome, reason or f"it is {outcome}")
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _granted(run: _Run, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()) -> Ended:
+    """
+    Run what was granted; *version* is that of the resource key's document after the grant, None: not known, or there is none.
+    """
+    engine, lock = run.engine, snapshot.lock
+    assert lock is not None
+    hold = Hold.of(snapshot.path, lock, version)
+    job = run.job.to_run(lock)
+    context = _context(run, lock, lock.token, lock.attempts)
+    if lock.holder != run.claimant.nonce:
+        return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
+    if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:
+        return _give_back(run, snapshot, context, hold)
+    attempt = Attempt(
+        engine,
+        snapshot,
+        policy=job.policy,
+        mark=run.mark,
+        context=context,
+        delivery=run.headers,
+        renewing=job.renew,
+        hold=hold,
+    )
+    run.started = True
+    engine.trail.write("started", context, "started")
+    token, outer = current.set(context), running.set(attempt)
+    engine.attempts.add(attempt)
+    if job.renew:
+        run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
+    try:
+        return _run(run, attempt)
+    finally:
+        if job.renew:
+            run.renewals.remove(attempt)
+        current.reset(token)
+        running.reset(outer)
+        engine.attempts.discard(attempt)
+        now = attempt.snapshot
+        newly += courier.newly_owed(lock, now.lock)
+        courier.send_owed(engine, now, newly, run.mark)
+
+
+def _give_back(run: _Run, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
+    fence = Fence(context.sequence, context.token, context.holder)
+    how = Settlement(kind=Kind.RELEASE, nonce=run.engine.clock.nonce())
+    changed = run.engine.store.change(
+        snapshot.path,
+        lambda seen: rules.settle(seen.lock, fence, how, run.engine.moment(seen)),
+        start=snapshot,
+        own=True,
+        hold=hold,
+    )
+    keys.hand_over(run.engine, changed.freed)
+    if isinstance(changed.decision, Put) and changed.decision.dispatch:
+        run.engine.dispatch(changed.snapshot)
+    message = "the claim took half the lease; it was given back"
+    run.engine.trail.write("never-started", context, message, outcome=UNUSED)
+    return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
+
+
+@telemetry.consumer
+def _run(run: _Run, attempt: Attempt) -> Ended:
+    job = run.job.to_run(attempt.granted)
+    entity: Any = None
+    try:
+        entity = job.subject.load(run.engine, attempt)
+        value = job.run(entity, attempt, **run.arguments)
+    except LeaseLostError as error:
+        return lost(run.engine, attempt, error)
+    except Verdict as verdict:
+        value = verdict
+    except (SystemExit, KeyboardInterrupt) as error:
+        # The process is to end: that is a failed attempt, and the lease is not left to run out.
+        if attempt.settled is None:
+            settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
+        if attempt.settled is not None:
+            return _raised_after(run, attempt, error)
+        reason = None if entity is not None else job.subject.unread(run.engine, attempt.snapshot)
+        if reason is not None:
+            return _unread(run, attempt, reason)
+        attempt.context.log(logging.ERROR, "the attempt failed", exc_info=True)
+        return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
+    if attempt.settled is not None:
+        return _already(attempt, value)
+    return settle(run.engine, job, attempt, entity, value)
+
+
+def _unread(run: _Run, attempt: Attempt, reason: str) -> Ended:
+    """
+    It came after the claim was decided: a payload that another version of the program has stored meanwhile.
+    """
+    try:
+        unread.give_back(run.engine, attempt)
+    except LeaseLostError as error:
+        return lost(run.engine, attempt, error)
+    return unread.leave(run.delivery, reason)
+
+
+def _already(attempt: Attempt, value: Any) -> Ended:
+    outcome = attempt.settled
+    assert outcome is not None
+    if value is not None:
+        attempt.context.log(
+            logging.WARNING,
+            "the handler returned a value after it had settled the attempt; pass result= to complete().",
+        )
+    return Ended(outcome, "settled by the handler", attempt.context)
+
+
+def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
+    telemetry.raised(attempt, error)
+    attempt.context.log(
+        logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
+    )
+    courier.send_directly(
+        run.engine,
+        attempt.snapshot,
+        f"{attempt.sequence}-{attempt.token}-raised",
+        f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: "
+        f"{text_of(error, words=run.engine.config.log_contents)}",
+    )
+    return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}", attempt.context)

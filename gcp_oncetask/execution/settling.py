@@ -1,0 +1,220 @@
+"""
+The end of an attempt: from what user code said to the commit that settles it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from gcp_oncetask.checks import values
+from gcp_oncetask.checks.told import said_by, text_of
+from gcp_oncetask.effects import courier
+from gcp_oncetask.errors import (
+    AlreadySettledError,
+    ConflictError,
+    ContentionError,
+    LeaseLostError,
+    OncetaskError,
+    StoreError,
+    UsageError,
+)
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.verdicts import Continue, Fail, Retry, Snooze, Verdict
+from gcp_oncetask.logs import About, context_at
+from gcp_oncetask.observe import telemetry
+from gcp_oncetask.rules.decision import Kind, Put, Settlement, Target
+from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.json_data import parameters
+from gcp_oncetask.store.json_data import result as result_of
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
+
+
+class Ended(NamedTuple):
+    """
+    How a delivery ended.
+
+    Attributes:
+        outcome: Decides the HTTP status.
+        reason: A sentence for the log.
+        about: The document, sequence, step and attempt that the log names before it; None: nothing is known.
+    """
+
+    outcome: Outcome
+    reason: str
+    about: About = None
+
+
+def delivered(delivery: Delivery) -> About:
+    """
+    What a line about a delivery names before its document was read: the step is not known.
+    """
+    return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
+
+
+def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) -> Verdict:
+    """
+    The verdict of the retry policy on an attempt that raised.
+    """
+    telemetry.raised(attempt, error)
+    return _by_policy(engine, job, attempt, error, said_by(error, words=engine.config.log_contents))
+
+
+def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str) -> Verdict:
+    policy = job.retry
+    if policy is None:
+        return Retry(message)
+    try:
+        if not policy.should_retry(attempt.number, error):
+            return Fail(message)
+        delay = policy.next_delay(attempt.number, error, engine.clock.random())
+        return Retry(message, after=values.seconds(delay, "next_delay()"))
+    except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
+        attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
+        return Retry(message, after=0)
+
+
+def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
+    if not isinstance(value, Continue) or attempt.pending is not None:
+        return None
+    kind = attempt.context.kind
+    to = telemetry.destination(value.queue or attempt.granted.queue, kind)
+    return telemetry.Message("schedule", to, attempt.context.document, kind)
+
+
+@telemetry.producer(_next_step)
+def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> Ended:
+    """
+    End the attempt as *value* says: a verdict, or the result of a completed run.
+    """
+    if attempt.pending is not None:
+        # The handler has said how the step ends, and only the commit failed: that word stands.
+        how, changes = attempt.pending
+    else:
+        how, changes = _decided(engine, job, attempt, entity, value)
+    try:
+        put = _try_settle(engine, job, attempt, how, changes)
+    except LeaseLostError as error:
+        return lost(engine, attempt, error)
+    telemetry.scheduled(attempt.snapshot)
+    if put.dispatch and not engine.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
+        reason = "the next delivery could not be made; the queue shall try this one again"
+        return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
+    assert put.outcome is not None
+    return Ended(put.outcome, how.message or put.outcome, attempt.context)
+
+
+def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
+    """
+    The settlement that *value* asks for, and the fields it saves.
+    """
+    try:
+        if isinstance(value, Retry) and value.after is None:
+            value = _by_policy(engine, job, attempt, value, text_of(value, words=engine.config.log_contents))
+        if inspect.isawaitable(value) or inspect.isasyncgen(value):
+            raise UsageError(
+                f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
+            )
+        how = _settlement(engine, attempt, value)
+        saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
+        return how, job.subject.changes(entity, value) if saves else NO_CHANGES
+    except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
+        attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
+        return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
+
+
+def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
+    try:
+        return attempt.settle(how, changes)
+    except AlreadySettledError:
+        raise
+    except (ConflictError, ContentionError, UsageError) as error:
+        return _try_failure(engine, job, attempt, error)
+    except StoreError as error:
+        if not error.final:
+            raise
+        return _try_failure(engine, job, attempt, error)
+
+
+def _try_failure(engine: Engine, job: Job, attempt: Attempt, error: OncetaskError) -> Put:
+    attempt.context.log(logging.ERROR, "%s", error)
+    return attempt.settle(_settlement(engine, attempt, failure(engine, job, attempt, error)))
+
+
+def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
+    nonce = attempt.nonce()
+    match value:
+        case Retry():
+            wait = engine.wait_until(value.after)
+            by_queue = value.after is None
+            text = text_of(value, words=engine.config.log_contents)
+            return Settlement(kind=Kind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
+        case Fail():
+            return Settlement(kind=Kind.FAIL, nonce=nonce, message=text_of(value, words=engine.config.log_contents))
+        case Snooze():
+            return Settlement(kind=Kind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
+        case Continue():
+            return continuing(engine, attempt, value)
+        case _:
+            return completing(attempt, value)
+
+
+def completing(attempt: Attempt, value: Any) -> Settlement:
+    """
+    The settlement of a run that is done and has returned *value*: completed, whether or not that can be stored.
+    """
+    result = result_of(value)
+    if result.lost is not None:
+        attempt.context.log(logging.ERROR, "the result could not be stored: %s", result.lost)
+    return Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=result)
+
+
+def continuing(
+    engine: Engine,
+    attempt: Attempt,
+    how: Continue,
+    *,
+    at: datetime | None = None,
+    headers: dict[str, str] | None = None,
+) -> Settlement:
+    """
+    The settlement that schedules the next step, at the present URL, queue and with the present headers unless told
+    otherwise.
+    """
+    lock = attempt.granted
+    if lock.url is None:
+        wait = engine.wait_until(how.delay, at)
+        target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
+        return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
+    target = engine.target(
+        how.url or lock.url,
+        queue=how.queue or lock.queue,
+        params=parameters(how.params),
+        headers=headers if headers is not None else lock.headers,
+        delay=how.delay,
+        at=at,
+        present=how.url is None and how.queue is None and headers is None,
+    )
+    return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
+
+
+def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
+    """
+    How a delivery ends whose lease is somebody else's.
+    """
+    attempt.context.log(logging.WARNING, "%s", error)
+    telemetry.raised(attempt, error)
+    if error.facts.get("removed"):
+        courier.send_directly(
+            engine,
+            attempt.snapshot,
+            f"{attempt.sequence}-{attempt.token}-removed",
+            "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",
+        )
+    outcome = Outcome.LOST_TO_LATER if error.facts.get("finished") else Outcome.LOST
+    return Ended(outcome, str(error), attempt.context)

@@ -1,0 +1,52 @@
+"""
+Documents that another version of the program has written and this one can't read, as there are during a rolling deployment: they
+are left to that version, and no attempt is burned.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from gcp_oncetask import rules
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.settling import Ended, delivered
+from gcp_oncetask.logs import context_at
+from gcp_oncetask.rules.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.store.snapshot import Snapshot
+
+
+def judge(engine: Engine, job: Job, seen: Snapshot, nonce: str) -> Put | Refused | None:
+    """
+    What becomes of a document that could be claimed for *job*; None: it can be read here, or the attempt is to fail.
+    """
+    lock = seen.lock
+    reason = job.subject.unread(engine, seen)
+    if lock is None or reason is None:
+        return None
+    ready = [each for each in (job.subject.written_at(seen), lock.wait_until) if each is not None]
+    since = lock.ready_since or max(ready, default=None)
+    return rules.left(lock, reason, since, nonce, engine.moment(seen))
+
+
+def leave(delivery: Delivery, reason: str) -> Ended:
+    """
+    The answer to a delivery that nobody here can handle: it comes again, and the sweep tells a person of one that waits for too
+    long.
+    """
+    context_at(delivery.document, delivery.env, None, delivery.sequence).log(logging.ERROR, "%s", reason)
+    return Ended(Outcome.UNHANDLED, reason, delivered(delivery))
+
+
+def give_back(engine: Engine, attempt: Attempt) -> None:
+    """
+    Release the lease of an attempt whose document can't be read, without burning it.
+
+    Raises:
+        OncetaskError: As ``Attempt.settle``.
+    """
+    put = attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
+    if put.dispatch:
+        engine.dispatch(attempt.snapshot)

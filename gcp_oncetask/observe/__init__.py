@@ -1,0 +1,3 @@
+"""
+What is told, and to whom: spans and metrics, alerts.
+"""

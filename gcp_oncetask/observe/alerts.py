@@ -1,0 +1,244 @@
+"""
+Alerts to people: what they say, and the log, through which they go where no mail server is configured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+from urllib.parse import quote
+
+from gcp_oncetask.checks.urls import without_data
+from gcp_oncetask.checks.values import printable, storable_text
+from gcp_oncetask.logs import Ours
+from gcp_oncetask.rules.record import Event, Failure
+
+LOGGER: Final = logging.getLogger("gcp_oncetask.alerts")
+
+_MAX_SUBJECT: Final = 200
+
+_SUBJECTS: Final = {
+    Event.TAKEOVER: "takeover",
+    Event.FAILURE: "permanent failure",
+    Event.QUARANTINE: "quarantined",
+}
+_HAPPENED: Final = {
+    Event.TAKEOVER: "A run of this task did not end in time. Its lease was overwritten (a takeover) and the task runs again.",
+    Event.FAILURE: "This task has failed for good. It will not run again by itself.",
+    Event.QUARANTINE: "It is not known whether this task did its work. It is quarantined until a person decides.",
+}
+_DAMAGED: Final = (
+    "The record of this task can't be read: somebody has changed it. It is not run until that is repaired."
+)
+_RESULT_LOST: Final = "This task is completed and does not run again, but what it returned could not be stored."
+_RESOLVES: Final = {
+    Event.TAKEOVER: "To look at it, or to stop it if it must not run again:",
+    Event.FAILURE: "To look at it, and to run it again:",
+    Event.QUARANTINE: "To look at it, then one of: run it again, call it done, or call it failed:",
+}
+_DIGEST: Final = "Alerts of one kind came shortly after another one, and are told together by this mail."
+_MAKES_ANEW: Final = (
+    "Repair the field by hand, as it was; or, to look at it, and to run it again with what can be read of it:"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """
+    One thing that a person should know; it never holds a task's payload.
+
+    Attributes:
+        id: Unique for what happened, the same at each sending; the mail's Message-ID is ``<id@gcp-oncetask>``.
+        event: What happened.
+        env: Environment of the task.
+        project: Google Cloud project.
+        database: Firestore database.
+        document: Path of the document, as ``orders/42``.
+        sequence: The sequence it is about; 0: none.
+        attempt: The attempt it is about, 1-based; 0: none.
+        max_attempts: Attempts allowed per step; None: unlimited.
+        at: When it was decided.
+        reason: Why, in a sentence.
+        evidence: Log lines that the verdict rests on.
+        errors: The last failed attempts, oldest first; of a digest, what is told of each of *documents*.
+        commands: Complete command lines that show and resolve it.
+        status: The task's status after it happened.
+        url: Target of the task.
+        step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
+        result_lost: The run is completed; it is its result that could not be stored.
+        damaged: Its record can't be read.
+        count: How many alerts it tells.
+        documents: Of a digest, which tells several alerts of one kind and reason: the documents of the first 20, in order;
+            *document* is the first of them, sequence and attempt are 0. Else empty.
+        kind: Kind of the once-task, or the collection, with ``*`` for the ids of parent documents.
+    """
+
+    id: str
+    event: Event
+    env: str
+    project: str
+    database: str
+    document: str
+    sequence: int
+    attempt: int
+    max_attempts: int | None
+    at: datetime
+    reason: str
+    evidence: tuple[str, ...]
+    errors: tuple[Failure, ...]
+    commands: tuple[str, ...]
+    status: str
+    url: str | None
+    step: int = 0
+    result_lost: bool = False
+    damaged: bool = False
+    count: int = 1
+    documents: tuple[str, ...] = ()
+    kind: str = ""
+
+    @property
+    def is_digest(self) -> bool:
+        """
+        Whether it tells several alerts.
+        """
+        return bool(self.documents)
+
+
+class AlertChannel(Protocol):
+    """
+    A way to tell people; safe for many threads.
+    """
+
+    def send(self, alert: Alert) -> None:
+        """
+        Tell them; returns when the channel has taken responsibility for it.
+
+        Raises:
+            AlertError: It may not have reached anybody; sending it again later is right.
+        """
+
+
+def subject_of(alert: Alert, prefix: str) -> str:
+    """
+    One line of at most 200 characters: event, environment, document, sequence, step; of a digest, how many and of which kind.
+    """
+    place = f", sequence {alert.sequence}" if alert.sequence else ""
+    place += f", step {alert.step}" if alert.step else ""
+    what = "result lost" if alert.result_lost else "damaged record" if alert.damaged else _SUBJECTS[alert.event]
+    told = f"{what} in {alert.env}: {alert.document}{place}"
+    if alert.is_digest:
+        told = f"{alert.count} x {what} in {alert.env}: {alert.kind}"
+    text = printable(f"{prefix} {told}").strip()
+    return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
+
+
+def body_of(alert: Alert) -> str:
+    """
+    What happened, why, on which evidence, where, what was tried, and the commands that resolve it; of a digest, which documents
+    it is about.
+    """
+    if alert.is_digest:
+        return _digest_of(alert)
+    facts = {
+        "Document": alert.document,
+        "Environment": alert.env,
+        "Project": alert.project,
+        "Database": alert.database,
+        "Status": alert.status,
+        "Sequence": str(alert.sequence or ""),
+        "Step": str(alert.step or ""),
+        "Attempt": _attempt(alert),
+        "Target": without_data(alert.url or ""),
+        "Decided": _instant(alert.at),
+        "Console": _console(alert),
+    }
+    paragraphs = [
+        _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event],
+        f"Why: {printable(alert.reason)}",
+        "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items() if value),
+    ]
+    if alert.evidence:
+        paragraphs.append("Evidence:\n" + _indented(alert.evidence))
+    if alert.errors:
+        tried = [f"{_instant(e.at)}  sequence {e.sequence}, attempt {e.attempt}: {e.message}" for e in alert.errors]
+        paragraphs.append("Failed attempts, oldest first:\n" + _indented(tried))
+    if alert.commands:
+        heading = _MAKES_ANEW if alert.damaged else _RESOLVES[alert.event]
+        heading = heading if len(alert.commands) > 1 else "To look at it:"
+        paragraphs.append(f"{heading}\n{_indented(alert.commands)}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _digest_of(alert: Alert) -> str:
+    facts = {
+        "Alerts": str(alert.count),
+        "Kind": alert.kind,
+        "Environment": alert.env,
+        "Project": alert.project,
+        "Database": alert.database,
+        "Decided": f"{_instant(alert.at)} (the first)",
+    }
+    happened = _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event]
+    told = [
+        f"{path}{f', sequence {each.sequence}' if each.sequence else ''}: {each.message}"
+        for path, each in zip(alert.documents, alert.errors, strict=True)
+    ]
+    return (
+        "\n\n".join(
+            (
+                f"{_DIGEST} Of each it says: {happened}",
+                f"Why: {printable(alert.reason)}",
+                "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items()),
+                f"The first {len(told)}:\n{_indented(told)}",
+                f"To look at them:\n{_indented(alert.commands)}",
+            )
+        )
+        + "\n"
+    )
+
+
+def _attempt(alert: Alert) -> str:
+    if not alert.attempt:
+        return ""
+    return f"{alert.attempt} of {alert.max_attempts}" if alert.max_attempts else str(alert.attempt)
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(sep=" ", timespec="seconds")
+
+
+def _console(alert: Alert) -> str:
+    database = "-default-" if alert.database == "(default)" else quote(alert.database, safe="")
+    path = quote(storable_text(alert.document), safe="/")
+    project = quote(alert.project, safe="")
+    return f"https://console.cloud.google.com/firestore/databases/{database}/data/panel/{path}?project={project}"
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "\n".join("  " + printable(line) for line in lines)
+
+
+class LogChannel:
+    """
+    Logs alerts at ERROR with all their fields: where nobody is to be mailed.
+    """
+
+    def send(self, alert: Alert) -> None:
+        # Counters are texts: Cloud Logging would make floats of them.
+        fields = asdict(alert) | {
+            "event": f"alert.{alert.event.value}",
+            "sequence": str(alert.sequence),
+            "step": str(alert.step or ""),
+            "attempt": str(alert.attempt),
+            "max_attempts": str(alert.max_attempts or ""),
+            "count": str(alert.count),
+            "url": without_data(alert.url or ""),
+            "at": alert.at.isoformat(),
+            "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],
+        }
+        tried = f", attempt {alert.attempt}" if alert.attempt else ""
+        text = f"{subject_of(alert, '')}{tried}: {printable(alert.reason)} Resolve: {' | '.join(map(printable, alert.commands))}"
+        LOGGER.error("%s", text, extra={"oncetask": Ours(fields)})

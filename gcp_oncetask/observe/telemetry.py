@@ -1,0 +1,513 @@
+"""
+OpenTelemetry: the only importer of its API, and silent without it.
+
+A schedule is a PRODUCER span; its context is stored in the record as ``traceparent``, so that it survives retries, new dispatches
+and takeovers. Each attempt is a CONSUMER span that links to it: a child of the request in which it runs, if that has a span.
+Nothing is imported here before the application itself has imported the API, which it must to set a provider: without one each
+hook costs a look into ``sys.modules``, and the record holds nothing more. What goes wrong in here is logged once and changes
+no outcome.
+
+Shape of the metrics:
+    oncetask.deliveries: counter of ended deliveries, those of workers too, by ``oncetask.outcome``.
+    oncetask.duplicates: counter of deliveries of what was finished or had moved on.
+    oncetask.takeovers: counter of expired leases that were taken over, by ``oncetask.verdict`` and ``oncetask.outcome``.
+    oncetask.leases.lost: counter of holders that were refused, each once.
+    oncetask.start.latency: histogram, seconds from when a task was due to its grant, both by the server's clock.
+
+Source:
+    The semantic conventions for messaging spans (status: development): named ``{operation} {destination}``, links rather than
+    parents, ``error.type`` where it failed; opentelemetry.io/docs/specs/semconv/messaging.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from threading import Event
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
+
+from gcp_oncetask.checks.told import harmless, said_by
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.logs import LogContext
+from gcp_oncetask.rules.decision import Lost, Put
+from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders, task_id
+from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.record import SERVER_TIME, Lock
+from gcp_oncetask.store.codec import get_timestamp
+from gcp_oncetask.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter, Histogram
+    from opentelemetry.trace import Span, Tracer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SYSTEM: Final = "gcp_oncetask"
+_SCOPE: Final = "gcp_oncetask"
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_NOT_FAILED: Final = frozenset(
+    {Outcome.COMPLETED, Outcome.CONTINUED, Outcome.SNOOZED, Outcome.CANCELLED, Outcome.SHORT_LEASE}
+)
+_UNKNOWN_CALLER: Final = frozenset({Outcome.UNAUTHORISED, Outcome.FORBIDDEN})
+
+
+class Message(NamedTuple):
+    """
+    What is about to be scheduled.
+
+    Attributes:
+        operation: Name of the call.
+        destination: Where it goes, see ``destination``.
+        document: Its document, if it is known yet.
+        kind: Kind of the once-task.
+        size: How many, if this is a batch.
+    """
+
+    operation: str
+    destination: str
+    document: str | None = None
+    kind: str | None = None
+    size: int | None = None
+
+
+@dataclass(slots=True)
+class Consuming:
+    """
+    The span of an attempt.
+
+    Attributes:
+        span: Itself.
+        token: Gives back the context that was current before; None: it was not made current.
+        failed: Whether an exception was recorded.
+    """
+
+    span: Span
+    token: Any = None
+    failed: bool = False
+
+
+class Running(Protocol):
+    """
+    What is asked of an attempt.
+    """
+
+    @property
+    def context(self) -> LogContext: ...
+    @property
+    def granted(self) -> Lock: ...
+
+    delivery: TaskHeaders | None
+    span: Consuming | None
+
+
+def destination(queue: str | None, kind: str | None) -> str:
+    """
+    Where a task goes: the id of its queue, or its kind if workers pull it.
+    """
+    return queue.rpartition("/")[2] if queue else kind or ""
+
+
+# --- never in the way -------------------------------------------------------------------------------------------------
+
+_complained = False
+
+
+def _harmless(fn: Callable[P, R]) -> Callable[P, R | None]:
+    """
+    *fn*, whose failures (an SDK's, an exporter's) are logged once and give None.
+    """
+
+    @wraps(fn)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        global _complained  # noqa: PLW0603 - said once in a process
+        try:
+            return fn(*args, **kwargs)
+        except Exception:
+            # What is observed must not depend on its observer.
+            if not _complained:
+                _complained = True
+                logging.getLogger("gcp_oncetask").warning(
+                    "OpenTelemetry failed; tasks go on without it. Look at the provider's processors and exporters.",
+                    exc_info=True,
+                )
+            return None
+
+    return guarded
+
+
+_tracers: tuple[Any, Any] = (None, None)
+
+
+def _tracer() -> Tracer | None:
+    """
+    The tracer of the application's provider; None if it has set none.
+    """
+    global _tracers  # noqa: PLW0603 - a provider is one of a process
+    api = sys.modules.get("opentelemetry.trace")
+    if api is None:
+        return None
+    try:
+        provider = api.get_tracer_provider()
+        if isinstance(provider, api.ProxyTracerProvider):
+            return None
+        if provider is not _tracers[0]:
+            _tracers = provider, provider.get_tracer(_SCOPE)
+    except Exception:  # noqa: BLE001 - half imported by another thread, or its set-up is wrong
+        return None
+    made: Tracer = _tracers[1]
+    return made
+
+
+class _Instruments(NamedTuple):
+    deliveries: Counter
+    duplicates: Counter
+    takeovers: Counter
+    lost: Counter
+    latency: Histogram
+
+
+_meters: tuple[Any, Any] = (None, None)
+
+
+def _instruments() -> _Instruments | None:
+    """
+    The instruments of the application's provider; None if it has imported none.
+    """
+    global _meters  # noqa: PLW0603 - a provider is one of a process
+    api = sys.modules.get("opentelemetry.metrics")
+    if api is None:
+        return None
+    try:
+        provider = api.get_meter_provider()
+        if provider is not _meters[0]:
+            meter = provider.get_meter(_SCOPE)
+            made = _Instruments(
+                meter.create_counter("oncetask.deliveries", "{delivery}", "Ended deliveries"),
+                meter.create_counter("oncetask.duplicates", "{delivery}", "Duplicate deliveries that were blocked"),
+                meter.create_counter("oncetask.takeovers", "{lease}", "Expired leases that were taken over"),
+                meter.create_counter("oncetask.leases.lost", "{lease}", "Holders that were refused as too late"),
+                meter.create_histogram(
+                    "oncetask.start.latency",
+                    "s",
+                    "From when a task was due to its start",
+                    explicit_bucket_boundaries_advisory=_BUCKETS,
+                ),
+            )
+            _meters = provider, made
+    except Exception:  # noqa: BLE001 - half imported by another thread, or its set-up is wrong
+        return None
+    found: _Instruments = _meters[1]
+    return found
+
+
+# --- producing --------------------------------------------------------------------------------------------------------
+
+
+class _Producing(NamedTuple):
+    span: Span
+    message: Message
+
+
+_producing: ContextVar[_Producing | None] = ContextVar("oncetask_producing", default=None)
+
+
+def producer(message: Callable[..., Message | None]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """
+    Give each call a PRODUCER span for what *message*, asked with the same arguments, says of it; None: no span.
+    """
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        @wraps(fn)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            tracer = _tracer()
+            found = None if tracer is None else _produce(tracer, message, args, kwargs)
+            if found is None:
+                return fn(*args, **kwargs)
+            producing, token = found
+            outer = _producing.set(producing)
+            try:
+                value = fn(*args, **kwargs)
+            except BaseException as error:
+                _produced(producing, token, error)
+                raise
+            else:
+                _produced(producing, token, None)
+                return value
+            finally:
+                _producing.reset(outer)
+
+        return call
+
+    return decorate
+
+
+@_harmless
+def _produce(
+    tracer: Tracer, message: Callable[..., Message | None], args: Any, kwargs: Any
+) -> tuple[_Producing, Any] | None:
+    from opentelemetry import context, trace
+
+    try:
+        found = message(*args, **kwargs)
+    except (OncetaskError, AttributeError, TypeError, ValueError):
+        # Arguments that can't be: the call itself says so, better.
+        return None
+    if found is None:
+        return None
+    attributes = _attributes(found.operation, "send", found.destination, found.document, found.kind)
+    if found.size is not None:
+        attributes["messaging.batch.message_count"] = found.size
+    name = f"{found.operation} {found.destination}".rstrip()
+    span = tracer.start_span(name, kind=trace.SpanKind.PRODUCER, attributes=attributes)
+    return _Producing(span, found), context.attach(trace.set_span_in_context(span))
+
+
+@_harmless
+def _produced(producing: _Producing, token: Any, error: BaseException | None) -> None:
+    _let_go(token)
+    if error is not None:
+        _fail(producing.span, error)
+    producing.span.end()
+
+
+def _attributes(operation: str, type_: str, to: str, document: str | None, kind: str | None) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "messaging.system": SYSTEM,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": type_,
+    }
+    more = {"messaging.destination.name": to or None, "oncetask.document": document, "oncetask.kind": kind}
+    return attributes | {name: value for name, value in more.items() if value is not None}
+
+
+def traceparent() -> str | None:
+    """
+    The W3C context of what is being scheduled, to be stored with it; None without telemetry.
+    """
+    producing = _producing.get()
+    return None if producing is None else _traceparent(producing.span)
+
+
+@_harmless
+def _traceparent(span: Span) -> str | None:
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent")
+
+
+def scheduled(made: Snapshot) -> None:
+    """
+    Note on the producer's span what is stored now.
+    """
+    producing = _producing.get()
+    if producing is not None and made.lock is not None:
+        _scheduled(producing, made.path, made.lock)
+
+
+@_harmless
+def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
+    if producing.message.size is None and producing.message.document in (None, path):
+        producing.span.set_attributes(
+            {
+                "messaging.message.id": task_id(Delivery.present(path, lock)),
+                "oncetask.document": path,
+                "oncetask.sequence": lock.sequence,
+            }
+        )
+
+
+# --- consuming --------------------------------------------------------------------------------------------------------
+
+
+class _Ended(Protocol):
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def reason(self) -> str: ...
+
+
+E = TypeVar("E", bound=_Ended)
+
+
+def consumer(fn: Callable[[Any, Any], E]) -> Callable[[Any, Any], E]:
+    """
+    Give each ``fn(run, attempt)``, which returns how the attempt ended, a CONSUMER span.
+    """
+
+    @wraps(fn)
+    def call(run: Any, attempt: Any) -> E:
+        begin(attempt, current=True)
+        if attempt.span is None:
+            return fn(run, attempt)
+        try:
+            ended = fn(run, attempt)
+        except BaseException as error:
+            end(attempt, attempt.settled, "", error)
+            raise
+        end(attempt, ended.outcome, ended.reason)
+        return ended
+
+    return call
+
+
+def begin(attempt: Running, *, current: bool) -> None:
+    """
+    Start the span of *attempt*, and make it the current one of this thread if asked to.
+    """
+    tracer = _tracer()
+    if tracer is not None:
+        attempt.span = _begin(tracer, attempt, current=current)
+
+
+@_harmless
+def _begin(tracer: Tracer, attempt: Running, *, current: bool) -> Consuming:
+    from opentelemetry import context, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    lock, about, headers = attempt.granted, attempt.context, attempt.delivery
+    links = []
+    if lock.traceparent is not None:
+        found = TraceContextTextMapPropagator().extract({"traceparent": lock.traceparent}, context.Context())
+        links = [trace.Link(trace.get_current_span(found).get_span_context())]
+    to = destination(lock.queue, about.kind)
+    attributes = _attributes("process", "process", to, about.document, about.kind)
+    named = headers.task if headers is not None else ""
+    attributes |= {
+        "messaging.message.id": named or task_id(Delivery.present(about.document, lock)),
+        "oncetask.sequence": lock.sequence,
+        "oncetask.attempt": lock.attempts,
+        "oncetask.token": lock.token,
+    }
+    span = tracer.start_span(f"process {to}", kind=trace.SpanKind.CONSUMER, attributes=attributes, links=links)
+    return Consuming(span, context.attach(trace.set_span_in_context(span)) if current else None)
+
+
+def raised(attempt: Running, error: BaseException) -> None:
+    """
+    Record on the span of *attempt* what its handler raised, or what was raised at it.
+    """
+    producing = _producing.get()
+    if producing is not None and producing.message.document == attempt.context.document:
+        _fail_of(producing.span, error)
+    if attempt.span is not None:
+        attempt.span.failed = True
+        _fail_of(attempt.span.span, error)
+
+
+def end(attempt: Running, outcome: Outcome | None, reason: str, error: BaseException | None = None) -> None:
+    """
+    End the span of *attempt*, if it has one, as *outcome*; None: it has none.
+    """
+    consuming, attempt.span = attempt.span, None
+    if consuming is not None:
+        _end(consuming, outcome, reason, error)
+
+
+@_harmless
+def _end(consuming: Consuming, outcome: Outcome | None, reason: str, error: BaseException | None) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    if consuming.token is not None:
+        _let_go(consuming.token)
+    span = consuming.span
+    if outcome is not None:
+        span.set_attribute("oncetask.outcome", str(outcome))
+    if error is not None:
+        _fail(span, error)
+    elif outcome is not None and outcome not in _NOT_FAILED:
+        span.set_status(Status(StatusCode.ERROR, reason))
+        if not consuming.failed:
+            span.set_attribute("error.type", str(outcome))
+    span.end()
+
+
+def _let_go(token: Any) -> None:
+    from opentelemetry import context
+
+    context.detach(token)
+
+
+def _fail(span: Span, error: BaseException) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    span.record_exception(harmless(error))
+    span.set_attribute("error.type", type(error).__qualname__)
+    span.set_status(Status(StatusCode.ERROR, said_by(error)))
+
+
+_fail_of: Final = _harmless(_fail)
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def ended(outcome: Outcome, to: str = "") -> None:
+    """
+    Count a delivery that ended as *outcome*, of the destination *to*.
+    """
+    made = _instruments()
+    if made is not None:
+        _count_ended(made, outcome, to)
+
+
+@_harmless
+def _count_ended(made: _Instruments, outcome: Outcome, to: str) -> None:
+    attributes = {"messaging.system": SYSTEM}
+    if to and outcome not in _UNKNOWN_CALLER:
+        # Whoever is not known may say anything, and each text would be a series of its own.
+        attributes["messaging.destination.name"] = to
+    if outcome is Outcome.DUPLICATE:
+        made.duplicates.add(1, attributes)
+    made.deliveries.add(1, {**attributes, "oncetask.outcome": str(outcome)})
+
+
+def taken_over(verdict: str, decision: object) -> None:
+    """
+    Count an expired lease, if *decision* took it over.
+    """
+    made = _instruments() if isinstance(decision, Put) else None
+    if made is not None and isinstance(decision, Put):
+        _add(made.takeovers, {"oncetask.verdict": str(verdict), "oncetask.outcome": str(decision.outcome or "granted")})
+
+
+def refused(decision: Lost, told: Event) -> None:
+    """
+    Count a holder that came too late, unless it was *told* so before.
+    """
+    made = None if told.is_set() else _instruments()
+    if made is not None:
+        _add(made.lost, {"oncetask.finished": decision.finished})
+
+
+@_harmless
+def _add(counter: Counter, attributes: dict[str, Any]) -> None:
+    counter.add(1, attributes)
+
+
+def started(before: Snapshot, granted: Snapshot) -> None:
+    """
+    Measure from when it was due to its grant: it was due when its waiting time was over, else as soon as it was written as it
+    was *before*.
+    """
+    made = _instruments()
+    if made is not None and before.lock is not None and granted.lock is not None:
+        _measure(made, before, before.lock, granted.lock)
+
+
+@_harmless
+def _measure(made: _Instruments, before: Snapshot, lock: Lock, granted: Lock) -> None:
+    due = lock.wait_until or (None if before.version is None else get_timestamp(before.version))
+    if due is None or granted.granted_at in (None, SERVER_TIME):
+        return
+    assert granted.granted_at is not None
+    name = task_name(before.path)
+    to = destination(granted.queue, None if name is None else name.kind)
+    passed = max(0.0, (granted.granted_at - due).total_seconds())
+    made.latency.record(passed, {"messaging.system": SYSTEM, "messaging.destination.name": to})

@@ -1,0 +1,3 @@
+"""
+The sweep: what is due and nobody attends to, collection by collection; alerts told together.
+"""

@@ -1,0 +1,232 @@
+"""
+Many alerts of one kind and reason, told by one mail: who sweeps puts those together whose window is over.
+
+One process of an environment does so at a time, so that they are not shared out among several mails; who finds it busy leaves
+them to the next sweep. What makes each alert told once is not that lock, though, but what is written:
+
+1. Each entry is lent to the digest by a commit that writes its id into it.
+2. The digest is owed by a document of its own, with the list of those that were lent. There is one such document per id: who
+   comes too late to make it sends nothing.
+3. It is sent as all that is owed.
+4. The entries are taken out of their documents.
+
+A sender that dies after 1 leaves entries that bear an id without a document: they become that digest. After 2 its document is
+due, and is sent again as it is. After 3 the entries that bear its id are taken out; one that is not on its list joins the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final, NamedTuple
+
+from gcp_oncetask import rules
+from gcp_oncetask.clock import elapsed
+from gcp_oncetask.effects import courier, windows
+from gcp_oncetask.errors import OncetaskError
+from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.locks.lock import NamedLock
+from gcp_oncetask.rules import floods
+from gcp_oncetask.rules.documents import digest_path, is_digest
+from gcp_oncetask.rules.floods import WAITS
+from gcp_oncetask.rules.record import Owed
+from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.snapshot import Snapshot
+
+LOCK: Final = "gcp-oncetask: digests of alerts"
+"""Name of the lock of those who make an environment's digests."""
+MOST: Final = 500
+"""Alerts of one digest at most."""
+
+
+class Entry(NamedTuple):
+    """
+    An alert that a document owes.
+    """
+
+    snapshot: Snapshot
+    owed: Owed
+
+
+class Digests:
+    """
+    What a sweep finds of alerts that are due.
+
+    Args:
+        engine: Shared parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # By the group that they wait with; by the digest that they were lent to; and digests that are due themselves.
+        self._waiting: dict[str, list[Entry]] = {}
+        self._lent: dict[str, list[Entry]] = {}
+        self._due: list[Snapshot] = []
+
+    def attend(self, snapshot: Snapshot, ids: Iterable[str]) -> int:
+        """
+        Send those of the alerts *ids*, which are due, that are mails of their own; keep the others for ``close``. Returns how
+        many were sent.
+
+        Raises:
+            OncetaskError: As ``Store.change``.
+        """
+        engine, lock = self._engine, snapshot.lock
+        assert lock is not None
+        if is_digest(snapshot.path):
+            self._due.append(snapshot)
+            return 0
+        alone, decided = dict[str, str | None](), []
+        for owed in (each for each in lock.owed if each.id in ids):
+            if owed.digest is not None:
+                kept = self._waiting if owed.digest.startswith(WAITS) else self._lent
+                kept.setdefault(owed.digest, []).append(Entry(snapshot, owed))
+            elif rules.is_decided(owed) and engine.config.alert_window:
+                decided.append(owed.id)
+            else:
+                alone[owed.id] = None
+        sent = courier.take_and_send(engine, snapshot, alone) if alone else 0
+        return sent + (courier.send_in_turn(engine, snapshot, decided) if decided else 0)
+
+    @property
+    def kept(self) -> bool:
+        """
+        Whether anything was kept.
+        """
+        return bool(self._waiting or self._lent or self._due)
+
+    def close(self, more: Callable[[], None] = lambda: None) -> int | None:
+        """
+        Send the digests of what was kept, and of what *more* attends to once no other process makes any. Failures are logged.
+
+        Returns:
+            How many mails were sent; None: another process is at it.
+        """
+        engine = self._engine
+        if not self.kept:
+            return 0
+        ttl = max(engine.config.alert_retry, 3 * engine.config.margin)
+        lock = NamedLock(engine, lambda: Renewals(engine.clock), LOCK, ttl=ttl)
+        sent = 0
+        try:
+            if not lock.acquire(blocking=False):
+                return None
+            try:
+                more()
+                for send in self._sendings():
+                    sent += self._tried(send)
+                    lock.refresh()
+            finally:
+                lock.end()
+        except OncetaskError as error:
+            LOGGER.error("the digests of alerts are left to the next sweep: %s", error)
+        return sent
+
+    def _sendings(self) -> Iterable[Callable[[], int]]:
+        """
+        What is to be done, each thing once the one before it is done.
+        """
+        for snapshot in self._due:
+            yield partial(courier.take_and_send, self._engine, snapshot, _owed_by(snapshot))
+        for id_, entries in self._lent.items():
+            yield partial(self._go_on, id_, entries)
+        for group, entries in self._waiting.items():
+            ordered = sorted(entries, key=lambda one: one.owed.at)
+            for start in range(0, len(ordered), MOST):
+                yield partial(self._begin, group, ordered[start : start + MOST])
+
+    def _tried(self, send: Callable[[], int]) -> int:
+        try:
+            return send()
+        except OncetaskError as error:
+            LOGGER.error("a digest of alerts could not be sent: %s", error)
+        except Exception:  # noqa: BLE001 - one digest's trouble holds up no other
+            LOGGER.exception("a digest of alerts could not be sent")
+        return 0
+
+    def _begin(self, group: str, entries: Sequence[Entry]) -> int:
+        if len(entries) == 1:
+            snapshot, owed = entries[0]
+            return courier.take_and_send(self._engine, snapshot, {owed.id: owed.digest})
+        return self._send(self._engine.clock.nonce(), group, entries)
+
+    def _go_on(self, id_: str, entries: Sequence[Entry]) -> int:
+        """
+        Go on with a digest whose sender is overdue.
+        """
+        engine = self._engine
+        document = engine.store.read(digest_path(engine.config.env, id_))
+        if document.lock is None:
+            path, owed = entries[0].snapshot.path, entries[0].owed
+            return self._send(id_, floods.group_of(owed.event, path, owed.id, owed.reason).mark, entries)
+        members = set(decode(document.fields["members"]))
+        told = [one for one in entries if windows.entry_id(one.snapshot.path, one.owed) in members]
+        # The sender of the digest has not heard that the others were lent to it.
+        others = [one for one in entries if one not in told]
+        if others:
+            self._waiting.setdefault(decode(document.fields["group"]), []).extend(others)
+        if document.lock.owed:
+            again = engine.store.estimate() + timedelta(seconds=engine.config.alert_retry)
+            for snapshot, ids in _by_document(told):
+                courier.put_off(engine, snapshot, ids, max(document.lock.owed[0].until, again))
+            return 0
+        self._over(told)
+        return 0
+
+    def _send(self, id_: str, group: str, entries: Sequence[Entry]) -> int:
+        """
+        Lend *entries* to the digest *id_*, and send it; returns how many mails were sent.
+        """
+        engine = self._engine
+        start, lent = engine.clock.mark(), list[Entry]()
+        for snapshot, seen in _by_document(entries):
+            # What was lent first must be told before it is held to be forgotten.
+            if lent and elapsed(start, engine.clock.mark()) > engine.config.alert_retry / 4:
+                break
+            lent += self._lend(id_, snapshot, seen)
+        if not lent:
+            return 0
+        alerts = [courier.alert_of(engine, *one) for one in lent]
+        members = [windows.entry_id(one.snapshot.path, one.owed) for one in lent]
+        mark = engine.clock.mark()
+        document = windows.owe(engine, id_, group, alerts, members)
+        if document is None:
+            return 0
+        sent = courier.send_each(engine, document, list(_owed_by(document)), mark)
+        if sent:
+            self._over(lent)
+        return sent
+
+    def _lend(self, id_: str, snapshot: Snapshot, seen: Mapping[str, str | None]) -> list[Entry]:
+        try:
+            taken = courier.take(self._engine, snapshot, seen, id_)
+        except OncetaskError as error:
+            self._engine.about(snapshot).log(logging.ERROR, "its alert can't be put into a digest: %s", error)
+            return []
+        if taken is None:
+            return []
+        after, mine = taken
+        assert after.lock is not None
+        return [Entry(after, owed) for owed in after.lock.owed if owed.id in mine]
+
+    def _over(self, told: Sequence[Entry]) -> None:
+        for snapshot, ids in _by_document(told):
+            courier.record_sent(self._engine, snapshot, ids)
+
+
+def _owed_by(snapshot: Snapshot) -> dict[str, str | None]:
+    assert snapshot.lock is not None
+    return {owed.id: owed.digest for owed in snapshot.lock.owed}
+
+
+def _by_document(entries: Iterable[Entry]) -> Iterable[tuple[Snapshot, dict[str, str | None]]]:
+    """
+    The documents of *entries*, each with the ids of its alerts and what they bear.
+    """
+    found: dict[str, tuple[Snapshot, dict[str, str | None]]] = {}
+    for snapshot, owed in entries:
+        found.setdefault(snapshot.path, (snapshot, {}))[1][owed.id] = owed.digest
+    return found.values()

@@ -1,0 +1,282 @@
+"""
+What a sweep does with tasks of Cloud Tasks that nobody has claimed in time: ask the queue, dispatch again, tell a person.
+
+Cost:
+    One look-up and one write for each; from the ``ASKED``-th task that one queue still has, a write alone, many in one call: a
+    paused queue with any number of tasks never keeps a sweep from what is behind them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeGuard
+
+from gcp_oncetask import rules
+from gcp_oncetask.effects import courier, queue_alarm
+from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
+from gcp_oncetask.rules import attention
+from gcp_oncetask.rules.decision import Moment
+from gcp_oncetask.rules.delivery import Delivery, instant, task_id
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.requirements import DISPATCH
+from gcp_oncetask.services.cloud_tasks import Queued
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.snapshot import Snapshot
+
+ASKED: Final = 20
+"""So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
+REFUSED: Final = 409
+"""HTTP status of a delivery that reached the library and can't be run here: that is the task's own affair, not its queue's."""
+LEFT: Final = "left"
+"""What stands for the queue of all tasks that may not be made here: theirs is a word of whoever has written the document."""
+_TROUBLES: Final = 3
+"""So many reasons are told of them in one sweep."""
+_TOGETHER: Final = 200
+"""Due times that are moved in one call."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """
+    What a sweep has seen of one queue.
+
+    Attributes:
+        queued: Tasks that are still in it.
+        stuck: Of those, how many wait for too long, but for those whose own alarm tells of them.
+        since: When the oldest of these could first have been claimed.
+        answers: HTTP statuses with which its tasks were last answered.
+        troubles: Why its tasks may not be made here.
+    """
+
+    queued: int = 0
+    stuck: int = 0
+    since: datetime | None = None
+    answers: Counter[int] = field(default_factory=Counter)
+    troubles: list[str] = field(default_factory=list)
+
+    def add(self, lock: Lock, at: Moment, seen: Queued | None) -> None:
+        """
+        One more that is still queued.
+        """
+        self.queued += 1
+        if seen is not None and seen.status is not None:
+            self.answers[seen.status] += 1
+        if _refused_by_us(seen):
+            return
+        since = lock.ready_since
+        if since is not None and attention.is_stuck(lock, at):
+            self.stuck += 1
+            self.since = since if self.since is None else min(self.since, since)
+
+    def sentence(self, name: str) -> str:
+        """
+        What a person should know of the queue *name*, whose tasks stand still.
+        """
+        assert self.since is not None
+        if self.troubles:
+            return (
+                f"{self.stuck} task(s) wait unclaimed, the oldest since {instant(self.since)}, that this sweep may not make and "
+                f"no other process has made. {' '.join(self.troubles)}"
+            )
+        answers = ", ".join(map(str, sorted(self.answers)))
+        answered = f"Their last answers: HTTP {answers}. " if answers else ""
+        return (
+            f"{self.stuck} task(s) of the queue {name} wait unclaimed, the oldest since {instant(self.since)}. {answered}"
+            "Is the queue paused, is their URL served by a version that knows them, and is their caller let in?"
+        )
+
+
+def _refused_by_us(seen: Queued | None) -> TypeGuard[Queued]:
+    return seen is not None and seen.status == REFUSED
+
+
+class Unclaimed:
+    """
+    The unclaimed tasks of one sweep.
+
+    Args:
+        engine: Shared parts.
+        complain: Told of a task at which a service failed.
+
+    Attributes:
+        dispatched: Cloud Tasks made again.
+        queued: Tasks that are still in their queue.
+        left: Tasks that may not be made here.
+        unasked: Of both, how many were put off together.
+        alerted: Alerts sent.
+        failed: Tasks at which something went wrong.
+    """
+
+    def __init__(self, engine: Engine, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
+        self._engine = engine
+        self._complain = complain
+        self._queues: dict[str, _Queue] = {}
+        self._unasked: list[tuple[Snapshot, Any]] = []
+        self.dispatched = 0
+        self.queued = 0
+        self.left = 0
+        self.unasked = 0
+        self.alerted = 0
+        self.failed = 0
+
+    def attend(self, snapshot: Snapshot, lock: Lock) -> None:
+        """
+        Deal with one that is due.
+
+        Raises:
+            ConfigError: It needs a Cloud Task, and settings for that are missing.
+            OncetaskError: As ``Store.change``.
+        """
+        engine = self._engine
+        if lock.url is not None:
+            engine.require(DISPATCH)
+            try:
+                engine.targets.check(lock.url, lock.queue or "", lock.headers)
+            except UsageError as error:
+                self._leave(snapshot, lock, str(error))
+                return
+        queue = self._queues.setdefault(lock.queue or "", _Queue())
+        if queue.queued >= ASKED:
+            self.queued += 1
+            self._put_off(queue, snapshot, lock)
+            return
+        try:
+            seen = engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
+        except DispatchError as error:
+            self._not_told(queue, snapshot, lock, error)
+            return
+        if seen is None:
+            self._dispatch(snapshot, lock)
+        else:
+            self._still_queued(queue, snapshot, lock, seen)
+
+    def close(self) -> None:
+        """
+        Write what was put off, and tell of queues whose tasks stand still.
+        """
+        self._move_unasked()
+        for name, queue in self._queues.items():
+            if queue.since is not None:
+                found = queue_alarm.Standstill(name, queue.stuck, queue.since, queue.sentence(name))
+                self.alerted += queue_alarm.tell(self._engine, found)
+
+    # --- still queued ---
+
+    def _still_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock, seen: Queued | None) -> None:
+        at = self._engine.moment(snapshot)
+        queue.add(lock, at, seen)
+        self.queued += 1
+        refused = f"{seen.attempts} deliveries, the last one answered HTTP {REFUSED}" if _refused_by_us(seen) else None
+        committed = self._engine.store.put(snapshot, rules.still_queued(lock, at, refused))
+        if committed is not None:
+            self._send_owed(lock, committed)
+
+    def _put_off(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
+        at = self._engine.moment(snapshot)
+        queue.add(lock, at, None)
+        self.unasked += 1
+        due = rules.still_queued(lock, at).lock.due
+        self._unasked.append(
+            (snapshot, self._engine.store.raw_write(snapshot.path, snapshot.version, {"lock.due": encode(due)}))
+        )
+        if len(self._unasked) >= _TOGETHER:
+            self._move_unasked()
+
+    def _move_unasked(self) -> None:
+        moved, self._unasked = self._unasked, []
+        if not moved:
+            return
+        try:
+            # One that has moved meanwhile is refused, which is as good.
+            self._engine.wire.batch_write([write for _, write in moved])
+        except WireError as error:
+            self.failed += len(moved)
+            LOGGER.error("%d tasks that are still queued could not be put off: %s", len(moved), error.message)
+
+    # --- not ours ---
+
+    def _leave(self, snapshot: Snapshot, lock: Lock, trouble: str) -> None:
+        """
+        Leave a task that may not be made here to a process that may; all of them are counted as those of one queue.
+        """
+        queue, at = self._queues.setdefault(LEFT, _Queue()), self._engine.moment(snapshot)
+        if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
+            queue.troubles.append(trouble)
+            message = f"it is left to a process that may make its task. {trouble}"
+            self._engine.decided("task.left", partial(self._engine.about, snapshot), message, logging.WARNING)
+        self.left += 1
+        if queue.queued >= ASKED:
+            self._put_off(queue, snapshot, lock)
+            return
+        queue.add(lock, at, None)
+        self._engine.store.put(snapshot, rules.still_queued(lock, at))
+
+    # --- no answer ---
+
+    def _not_told(self, queue: _Queue, snapshot: Snapshot, lock: Lock, error: DispatchError) -> None:
+        """
+        The queue could not be asked. Refused for good, that is no answer: the same task is made again, which changes nothing
+        where it exists; under a new name only when it has waited for long, for the old name may be one that has run.
+        """
+        engine, at = self._engine, self._engine.moment(snapshot)
+        if not error.facts.get("final"):
+            self.failed += 1
+            self._complain(snapshot, error)
+            self._engine.store.put(snapshot, rules.still_queued(lock, at))
+            return
+        if attention.may_rename(lock, at):
+            self._dispatch(snapshot, lock)
+            return
+        try:
+            made = engine.tasks.create(engine.push_of(snapshot))
+        except DispatchError as refused:
+            self._refused(snapshot, lock, refused)
+            return
+        if not made:
+            self._still_queued(queue, snapshot, lock, None)
+            return
+        self.dispatched += 1
+        self._engine.store.put(snapshot, rules.still_queued(lock, at))
+
+    # --- dispatch again ---
+
+    def _dispatch(self, snapshot: Snapshot, lock: Lock) -> None:
+        engine = self._engine
+        put = rules.redispatch(lock, engine.moment(snapshot))
+        committed = self._engine.store.put(snapshot, put)
+        if committed is None:
+            return
+        self._send_owed(lock, committed)
+        try:
+            engine.tasks.create(engine.push_of(committed))
+        except DispatchError as refused:
+            self._refused(committed, put.lock, refused)
+            return
+        self.dispatched += 1
+        message = f"dispatched again, for the {put.lock.dispatches}. time"
+        engine.decided("task.redispatched", partial(engine.about, committed), message)
+
+    def _refused(self, snapshot: Snapshot, lock: Lock, refused: DispatchError) -> None:
+        """
+        No task can be made; where that is for good, a person is told.
+        """
+        self.failed += 1
+        self._complain(snapshot, refused)
+        if not refused.facts.get("final"):
+            return
+        queue = Snapshot(f"queues/{(lock.queue or '').rsplit('/', 1)[-1]}", None, None, None)
+        courier.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
+        put = rules.undispatched(lock, self._engine.moment(snapshot))
+        if put is not None:
+            self._engine.store.put(snapshot, put)
+
+    def _send_owed(self, before: Lock, after: Snapshot) -> None:
+        owed = courier.newly_owed(before, after.lock)
+        self.alerted += courier.send_owed(self._engine, after, owed, self._engine.clock.mark())

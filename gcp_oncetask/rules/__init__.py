@@ -1,0 +1,149 @@
+"""
+All the rules about locks, as pure functions of (record, request, server time).
+
+Guarantee
+    Whoever commits what these functions decide, on condition that the document has not changed since the record was
+    read, keeps the promise of the README: one holder at a time, fenced writes, finished stays finished, nothing lost,
+    attempts bounded, evidence before takeover.
+
+No guarantee
+    A holder may still *believe* it holds a lease that was taken over, and may still call the outside world. It can't
+    write through us, and the idempotency key is for the rest.
+
+States::
+
+    (none) --schedule--> scheduled --claim--> leased --complete--> completed
+                            ^  ^                |  |----fail-----> failed ----.
+                            |  '-continue,retry-'  |--(cancelled)-> cancelled -+--reset--> scheduled, sequence + 1
+                            |    snooze,release    '--no evidence-> quarantined+--resolve-> any of the others
+                            '----------- schedule again (loaded and completed) -- a new chain
+
+Trust window
+    A lease counts from ``leased_at``, which the server's clock wrote. The holder counts from before it sent the claim,
+    less a margin, so it stops believing before anybody else may stop. Expiry is judged only against the server time of
+    the very read that showed the record. A lease is valid while ``read < leased_at + lease`` (exactly at its end it has
+    expired), and it is taken over without evidence when ``read > granted_at + timeout`` (exactly then it is not yet).
+
+Fence
+    ``status`` leased (or quarantined: its own holder may still settle), and ``holder`` and ``token`` those of the
+    attempt.
+
+Source:
+    datastore-locker's Aquire, Schedule, Complete and its handler's table; it differs in that finished tasks are refused
+    by status and not by a sentinel, that attempts are counted when granted, and that the alert follows the commit.
+    Leases as in Gray and Cheriton (1989), fencing as Chubby's sequencers.
+
+Where
+    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``owing``, ``floods``: alerts,
+    who sends them and when. ``refused``: what is refused for good. ``people``: cancel, reset, resolve. ``leaving``: what only
+    another version of the program can read. ``repair``: the reset of a damaged one. ``writes``: the records that these lead to,
+    and when each must be looked at again. ``named``: named locks, and functions that run once.
+"""
+
+from __future__ import annotations
+
+from gcp_oncetask.rules.attempts import (
+    claim,
+    complete,
+    continue_,
+    fail,
+    fenced,
+    ready,
+    recur,
+    release,
+    renew,
+    retry,
+    schedule,
+    settle,
+    snooze,
+    was_applied,
+    writable,
+)
+from gcp_oncetask.rules.expiry import (
+    erased,
+    is_overdue,
+    later,
+    look,
+    newly_scheduled,
+    postpone,
+    redispatch,
+    still_queued,
+    take_over,
+    undispatched,
+)
+from gcp_oncetask.rules.leaving import LEFT, left
+from gcp_oncetask.rules.owing import Wait, assigned, is_decided, put_off, ripe, sending, sent
+from gcp_oncetask.rules.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
+from gcp_oncetask.rules.refused import CUTS, cut_off
+from gcp_oncetask.rules.repair import Wishes, repair
+from gcp_oncetask.rules.writes import (
+    EARLY,
+    LATE_EVIDENCE,
+    MAX_ERRORS,
+    MAX_GRACE,
+    MAX_MESSAGE,
+    MAX_OWED,
+    RECHECK,
+    expires_at,
+    ridden,
+    timeout_at,
+)
+
+__all__ = [
+    "CUTS",
+    "EARLY",
+    "LATE_EVIDENCE",
+    "LEFT",
+    "MAX_ERRORS",
+    "MAX_GRACE",
+    "MAX_MESSAGE",
+    "MAX_OWED",
+    "RECHECK",
+    "Wait",
+    "Wishes",
+    "assigned",
+    "cancel",
+    "claim",
+    "complete",
+    "continue_",
+    "cut_off",
+    "erased",
+    "expires_at",
+    "fail",
+    "fenced",
+    "finish",
+    "is_decided",
+    "is_overdue",
+    "later",
+    "left",
+    "look",
+    "newly_scheduled",
+    "pause",
+    "postpone",
+    "put_off",
+    "ready",
+    "recur",
+    "redeclare",
+    "redispatch",
+    "release",
+    "renew",
+    "repair",
+    "replace",
+    "reset",
+    "resolve",
+    "resume",
+    "retry",
+    "ridden",
+    "ripe",
+    "schedule",
+    "sending",
+    "sent",
+    "settle",
+    "snooze",
+    "still_queued",
+    "take_over",
+    "timeout_at",
+    "undispatched",
+    "was_applied",
+    "writable",
+]

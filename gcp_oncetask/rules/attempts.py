@@ -1,0 +1,307 @@
+"""
+From the schedule of a sequence to the settling of its attempts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.decision import (
+    Claimant,
+    Expired,
+    Fence,
+    Kind,
+    Lost,
+    Moment,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    Target,
+)
+from gcp_oncetask.rules.delivery import Delivery, Outcome, instant
+from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status, superseded
+from gcp_oncetask.rules.writes import expires_at
+
+
+def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: Moment) -> Put | Refused:
+    """
+    Make the next sequence of a document from outside a handler.
+
+    Args:
+        lock: The record, or None if the document has none or does not exist.
+        loaded: Sequence the caller's entity was loaded with; None for one made in Python (or loaded without a lock).
+        target: Where it goes.
+        nonce: Recognises this schedule.
+        at: Moment.
+
+    Returns:
+        Put with a dispatch; or Refused: FOREIGN (another environment), BUSY (the chain runs or has moved on), FAILED
+        (it ended and needs a person's word), DUPLICATE (it has finished).
+    """
+    if lock is None:
+        # A document deleted and made again under the same id shall not have the keys of the first.
+        keyed = writes.epoch_milliseconds(at.now) - 1
+        new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
+        return writes.scheduled(new, target, nonce, at, base=0)
+    if lock.env != at.env:
+        return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
+    if lock.status in (Status.SCHEDULED, Status.LEASED):
+        return Refused(Outcome.BUSY, f"its chain is at sequence {lock.sequence} and {lock.status}")
+    if lock.status is Status.QUARANTINED:
+        return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it first")
+    if loaded is None:
+        return Refused(Outcome.DUPLICATE, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
+    if loaded != lock.sequence:
+        return Refused(Outcome.BUSY, f"it has moved on from sequence {loaded} to {lock.sequence}; load it again")
+    if lock.status is not Status.COMPLETED:
+        return Refused(Outcome.FAILED, f"sequence {lock.sequence} is {lock.status}; reset it first")
+    return writes.scheduled(lock, target, nonce, at, base=lock.sequence)
+
+
+def claim(
+    lock: Lock | None, delivery: Delivery, policy: Policy, claimant: Claimant, at: Moment
+) -> Put | Refused | Expired | NeedTime:
+    """
+    Decide whether *delivery* may run.
+
+    Grants raise the token by one, always, and count as an attempt.
+
+    Returns:
+        Put(lock) with outcome None: granted. Put with FAILED: the attempts are used up. Refused: GONE, FOREIGN, NEWER,
+        DUPLICATE, EARLY or BUSY, tested in that order. Expired: ask for evidence, then ``take_over``. NeedTime: read
+        again.
+    """
+    refusal = _not_ours(lock, delivery, at)
+    if refusal is not None:
+        return refusal
+    assert lock is not None
+    if lock.status is Status.LEASED:
+        if at.read is None:
+            return NeedTime()
+        if at.read < expires_at(lock):
+            return Refused(Outcome.BUSY, f"attempt {lock.attempts} holds the lease", expires_at(lock))
+        return Expired(lock)
+    return _early(lock, at) or writes.granted(lock, policy, claimant, at)
+
+
+def _early(lock: Lock, at: Moment) -> Refused | NeedTime | None:
+    # The estimate is never later than the server's clock: if it says due, it is due.
+    if lock.wait_until is None or at.now >= lock.wait_until:
+        return None
+    if at.read is None:
+        return NeedTime()
+    if at.read >= lock.wait_until:
+        return None
+    return Refused(Outcome.EARLY, f"it is not due before {instant(lock.wait_until)}", lock.wait_until)
+
+
+def ready(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | NeedTime | None:
+    """
+    Why the generator that *delivery* is for makes no occurrences now; None: it is due. It needs no lease: what it makes and
+    its own next time are one commit.
+    """
+    refusal = _not_ours(lock, delivery, at)
+    if refusal is not None:
+        return refusal
+    assert lock is not None
+    if lock.paused:
+        return Refused(Outcome.PARKED, "it is paused")
+    return _early(lock, at)
+
+
+def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: Moment) -> Put:
+    """
+    The generator made what was due; it is due again at *upcoming*, or has ended (None).
+    """
+    signed = lock.but(settled_by=nonce)
+    if upcoming is None:
+        return writes.ended(signed, Status.COMPLETED, at, Outcome.COMPLETED)
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, upcoming, lock.traceparent)
+    return writes.scheduled(signed, target, nonce, at, base=lock.base)
+
+
+def _not_ours(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | None:
+    if lock is None:
+        return Refused(Outcome.GONE, "the document is gone, or its lock was removed")
+    if lock.env != at.env or delivery.env != at.env:
+        return Refused(Outcome.FOREIGN, f"document {lock.env!r}, delivery {delivery.env!r}, process {at.env!r}")
+    if delivery.sequence > lock.sequence:
+        return Refused(Outcome.NEWER, f"the document is only at sequence {lock.sequence}")
+    if delivery.sequence < lock.sequence:
+        return Refused(Outcome.DUPLICATE, f"the document is already at sequence {lock.sequence}")
+    if lock.finished or lock.status is Status.QUARANTINED:
+        return Refused(Outcome.DUPLICATE, f"sequence {lock.sequence} is {lock.status}")
+    return None
+
+
+def fenced(lock: Lock | None, fence: Fence) -> Lost | None:
+    """
+    None if the lease is still that of *fence*; else what was found.
+    """
+    if lock is None:
+        return Lost("the document is gone, or its lock was removed", finished=True)
+    if lock.status in (Status.LEASED, Status.QUARANTINED) and lock.token == fence.token and lock.holder == fence.holder:
+        return None
+    if lock.sequence != fence.sequence:
+        return Lost(f"the document has moved on to sequence {lock.sequence}", finished=lock.sequence > fence.sequence)
+    if lock.finished:
+        return Lost(f"sequence {lock.sequence} is {lock.status} already", finished=True)
+    return Lost(f"token {fence.token} is out of date; the record has {lock.token} and is {lock.status}", finished=False)
+
+
+def writable(lock: Lock | None, fence: Fence) -> Lost | None:
+    """
+    None if the holder may write other documents than its own: a quarantined one may still settle, but its resource key is
+    somebody else's by then.
+    """
+    lost = fenced(lock, fence)
+    if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:
+        return Lost("the attempt is quarantined; it may settle, but has its resource key no longer", finished=False)
+    return lost
+
+
+def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put | Lost:
+    """
+    End an attempt, or leave its mark (``CHECKPOINT``), if the fence holds.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    signed = lock.but(settled_by=how.nonce)
+    # Where a newer payload is stored, this one's is not saved.
+    if how.fingerprint is not None and not superseded(lock):
+        signed = signed.but(fingerprint=how.fingerprint)
+    match how.kind:
+        case Kind.COMPLETE:
+            return complete(signed, how.result, at)
+        case Kind.CONTINUE:
+            assert how.target is not None
+            assert how.next_nonce is not None
+            return continue_(signed, how.target, how.next_nonce, at)
+        case Kind.SNOOZE:
+            return snooze(signed, how.wait_until, at)
+        case Kind.RETRY:
+            return retry(signed, how.message or "", how.wait_until, how.by_queue, at)
+        case Kind.FAIL:
+            return fail(signed, how.message or "", at)
+        case Kind.RELEASE:
+            return release(signed, at)
+        case Kind.CHECKPOINT:
+            return Put(signed)
+
+
+def complete(lock: Lock, result: Result, at: Moment) -> Put:
+    """
+    The chain is done. A cancellation that came too late is forgotten; one that was attended to is done. A person is told of a
+    result that is lost.
+    """
+    if lock.cancelling:
+        return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    told = lock if result.lost is None else writes.owe_result_lost(lock, result.lost, at)
+    return writes.ended(
+        told,
+        Status.COMPLETED,
+        at,
+        Outcome.COMPLETED,
+        result=result.value,
+        result_json=lock.note(result.text),
+        result_lost=lock.note(result.lost),
+        cancel_requested_at=None,
+    )
+
+
+def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
+    """
+    The step is done and the next one scheduled; a cancelled chain ends here instead.
+    """
+    if writes.stopped(lock):
+        return writes.cancelled(lock, at)
+    if superseded(lock):
+        return writes.following(lock, at)
+    made = writes.scheduled(lock, target, nonce, at, base=lock.base)
+    if lock.cancelling:
+        return Put(
+            made.lock.but(cancel_requested_at=lock.cancel_requested_at, cancelling=True), made.outcome, dispatch=True
+        )
+    return made
+
+
+def snooze(lock: Lock, wait_until: datetime | None, at: Moment) -> Put:
+    """
+    The same step again later; no attempt is burned.
+    """
+    return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait_until, Outcome.SNOOZED, at)
+
+
+def release(lock: Lock, at: Moment) -> Put:
+    """
+    The lease is given back unused; the queue delivers again, no attempt is burned.
+    """
+    if writes.stopped(lock):
+        return writes.cancelled(lock, at)
+    back = writes.with_due(lock, at, status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))
+    return Put(back, Outcome.SHORT_LEASE)
+
+
+def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool, at: Moment) -> Put:
+    """
+    The attempt failed; another follows unless they are used up.
+    """
+    if lock.attempts >= lock.max_attempts:
+        return fail(lock, message, at)
+    noted = writes.noted(lock, message, at)
+    if not by_queue:
+        return writes.again(noted, wait_until, Outcome.RETRYING, at)
+    if writes.stopped(noted):
+        return writes.cancelled(noted, at)
+    return Put(writes.with_due(noted, at, status=Status.SCHEDULED), Outcome.FAILED_ATTEMPT)
+
+
+def fail(lock: Lock, message: str, at: Moment) -> Put:
+    """
+    The attempt failed and no other follows.
+    """
+    return writes.given_up(writes.noted(lock, message, at), at, message)
+
+
+def renew(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
+    """
+    Start the lease's length anew; the run limit stays where the grant put it.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    if lock.status is Status.QUARANTINED:
+        return Lost("the attempt is quarantined; it may settle, not renew", finished=False)
+    return Put(writes.with_due(lock, at, leased_at=SERVER_TIME))
+
+
+def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: bool) -> bool:
+    """
+    Whether a commit whose answer was lost has been applied, judged from the record as it is *found*.
+
+    Args:
+        meant: What the commit would have written; its nonces are fresh.
+        before: The record it was decided on.
+        found: The record now.
+        alive: The writer's own lease had not run out when *found* was read, so nobody can have taken it over.
+
+    Returns:
+        True if one of our nonces is there, or if the document is beyond ours and nobody else can have moved it.
+    """
+    if found is None:
+        return False
+    for name in ("holder", "settled_by", "scheduled_by", "wanted_by"):
+        ours = getattr(meant, name)
+        if ours is not None and (before is None or getattr(before, name) != ours) and getattr(found, name) == ours:
+            return True
+    settling = before is not None and before.status is Status.LEASED and meant.settled_by != before.settled_by
+    if not settling or before is None or found.sequence <= before.sequence:
+        return False
+    # Beyond ours: a later token granted on ours would show in the token its successor was scheduled with.
+    return alive or (found.sequence == before.sequence + 1 and found.scheduled_token == before.token)

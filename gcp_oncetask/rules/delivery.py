@@ -1,0 +1,332 @@
+"""
+What travels in a Cloud Task, and how its delivery can end.
+
+Data only: JSON in and out, names of tasks, query strings.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, quote
+
+from pydantic_core import from_json, to_json
+
+from gcp_oncetask.checks.paths import valid_path
+from gcp_oncetask.checks.urls import MAX_URL
+from gcp_oncetask.errors import DeliveryError
+from gcp_oncetask.rules.record import Lock
+
+MAX_BODY: Final = 256 * 1024
+"""A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
+
+_LONGEST_URL: Final = 2083
+"""Characters of a URL that Cloud Tasks delivers to, encoded."""
+LONGEST_TARGET: Final = MAX_URL
+"""Characters of a URL as it is given: sequence and dispatch are added to it."""
+_IN_URLS: Final = "!#$%&'()*+,/:;=?@[]~"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Outcome(StrEnum):
+    """
+    How a delivery ended; ``endpoint.OUTCOME_STATUS`` has its HTTP status.
+    """
+
+    COMPLETED = "completed"
+    CONTINUED = "continued"
+    SNOOZED = "snoozed"
+    CANCELLED = "cancelled"
+    SETTLED = "settled"
+    RETRYING = "retrying"
+    UNDISPATCHED = "undispatched"
+    FAILED_ATTEMPT = "failed-attempt"
+    FAILED = "failed"
+    RECOVERED = "recovered"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+    GONE = "gone"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+    EARLY = "early"
+    PARKED = "parked"
+    POSTPONED = "postponed"
+    SHORT_LEASE = "short-lease"
+    LOST = "lost"
+    LOST_TO_LATER = "lost-to-later"
+    UNHANDLED = "unhandled"
+    DAMAGED = "damaged"
+    SET_ASIDE = "set-aside"
+    REJECTED = "rejected"
+    UNAUTHORISED = "unauthorised"
+    FORBIDDEN = "forbidden"
+    UNAVAILABLE = "unavailable"
+    REFUSED = "refused"
+
+
+class Delivery(NamedTuple):
+    """
+    One push of one sequence of one document; it may repeat and may be late.
+
+    Attributes:
+        env: Environment of the document.
+        document: Path of the document below its database, such as ``orders/42``.
+        sequence: The step it is for, 1-based.
+        dispatch: Which Cloud Task of that sequence, 1-based.
+        scheduled_by: Nonce of the schedule that made the sequence.
+        token: Fencing token at dispatch.
+        version: The document's version (update time) at dispatch; None if the commit did not tell.
+        wait_until: Not to be run before this instant.
+        contents: The whole document as stored at ``version``, serialized; None: read it.
+    """
+
+    env: str
+    document: str
+    sequence: int
+    dispatch: int
+    scheduled_by: str
+    token: int = 0
+    version: str | None = None
+    wait_until: datetime | None = None
+    contents: bytes | None = None
+
+    @classmethod
+    def present(cls, path: str, lock: Lock) -> Delivery:
+        """
+        The delivery of the present sequence of the document at *path*, as its task is named after it: without contents.
+        """
+        return cls(lock.env, path, lock.sequence, max(lock.dispatches, 1), lock.scheduled_by or "-", lock.token)
+
+    def to_json(self) -> bytes:
+        """
+        The body of the task.
+        """
+        data: dict[str, Any] = {
+            "env": self.env,
+            "document": self.document,
+            "sequence": self.sequence,
+            "dispatch": self.dispatch,
+            "scheduledBy": self.scheduled_by,
+            "token": self.token,
+        }
+        if self.version is not None:
+            data["version"] = self.version
+        if self.wait_until is not None:
+            data["waitUntil"] = instant(self.wait_until)
+        if self.contents is not None:
+            data["contents"] = base64.b64encode(self.contents).decode()
+        return to_json(data)
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Delivery:
+        """
+        Read a body.
+
+        Raises:
+            DeliveryError: It is not one of ours, or damaged; the message says where.
+        """
+        if len(body) > MAX_BODY:
+            raise DeliveryError(f"The body has {len(body)} bytes; a delivery has at most {MAX_BODY}.")
+        try:
+            data = from_json(body)
+        except ValueError as error:
+            raise DeliveryError(f"The body is not JSON ({error}).") from None
+        if not isinstance(data, dict):
+            raise DeliveryError("The body is not a JSON object.")
+        try:
+            contents = data.get("contents")
+            wait_until = data.get("waitUntil")
+            delivery = cls(
+                env=_text(data, "env"),
+                document=_text(data, "document"),
+                sequence=_number(data, "sequence", 1),
+                dispatch=_number(data, "dispatch", 1),
+                scheduled_by=_text(data, "scheduledBy"),
+                token=_number(data, "token", 0),
+                version=_text(data, "version") if data.get("version") is not None else None,
+                wait_until=None if wait_until is None else parse_instant(wait_until),
+                contents=None if contents is None else base64.b64decode(contents, validate=True),
+            )
+        except KeyError as error:
+            raise DeliveryError(f"The body has no {error.args[0]!r}.") from None
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise DeliveryError(f"The body is damaged: {error}.") from None
+        if not valid_path(delivery.document):
+            raise DeliveryError(f"{delivery.document[:100]!r} is not the path of a document.")
+        return delivery
+
+
+class TaskHeaders(NamedTuple):
+    """
+    What Cloud Tasks says about a delivery: information, never identity.
+
+    Attributes:
+        queue: Id of the queue.
+        task: Id of the task.
+        retry_count: Tries before this one, whatever became of them.
+        execution_count: Answers before this one, 5xx not counted.
+        eta: When it was to be delivered.
+        previous_response: HTTP status of the try before; 504 after a deadline.
+    """
+
+    queue: str = ""
+    task: str = ""
+    retry_count: int = 0
+    execution_count: int = 0
+    eta: datetime | None = None
+    previous_response: int | None = None
+
+    @classmethod
+    def of(cls, header: Callable[[str], str | None]) -> TaskHeaders:
+        """
+        Read a request's headers by name, tolerantly: what is missing or odd is left at its default.
+        """
+        eta = header("X-CloudTasks-TaskETA")
+        return cls(
+            queue=header("X-CloudTasks-QueueName") or "",
+            task=header("X-CloudTasks-TaskName") or "",
+            retry_count=_count(header("X-CloudTasks-TaskRetryCount")) or 0,
+            execution_count=_count(header("X-CloudTasks-TaskExecutionCount")) or 0,
+            eta=_eta(eta) if eta else None,
+            previous_response=_count(header("X-CloudTasks-TaskPreviousResponse")) or None,
+        )
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _eta(text: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(float(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(data: dict[str, Any], name: str) -> str:
+    value = data[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name!r} is not a text")
+    return value
+
+
+def _number(data: dict[str, Any], name: str, least: int) -> int:
+    value = data[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise ValueError(f"{name!r} is not a whole number of at least {least}")
+    return value
+
+
+def task_id(delivery: Delivery) -> str:
+    """
+    Id of the Cloud Task: hashed, so that names neither collide with their tombstones nor make a hot spot.
+    """
+    parts = (delivery.env, delivery.document, delivery.scheduled_by, str(delivery.sequence), str(delivery.dispatch))
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
+
+
+def idempotency_key(env: str, document: str, keyed: int, revision: int = 0) -> str:
+    """
+    The key of one sequence of one document: the same for each of its attempts, and for nothing else, a document deleted and
+    made again under the same path included; a newer payload, another *revision*, has a key of its own.
+
+    Made of stored values alone, so that processes of two releases compute one key for one record.
+    """
+    revised = f"\n{revision}" if revision else ""
+    return "otk_" + hashlib.sha256(f"{env}\n{document}\n{keyed}{revised}".encode()).hexdigest()[:40]
+
+
+def delivery_url(delivery: Delivery, url: str) -> str:
+    """
+    *url* with the delivery named in its query: Cloud Run's request log keeps the query, and no other trace of the task.
+
+    It informs only; the body says the same. Where the document's path makes the URL too long for Cloud Tasks, its digest stands
+    for it; where that is too long as well, nothing does.
+    """
+    target = url.partition("#")[0]
+    mark = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    numbers = f"oncetask_sequence={delivery.sequence}&oncetask_dispatch={delivery.dispatch}"
+    # Texts of letters and digits alone, quote() takes at a quarter of the time.
+    document = quote(delivery.document).replace("/", "%2F")
+    made = f"{target}{mark}oncetask_document={document}&{numbers}"
+    if _url_length(made) > _LONGEST_URL:
+        made = f"{target}{mark}oncetask_document={quote(path_digest(delivery.document))}&{numbers}"
+    if _url_length(made) > _LONGEST_URL:
+        made = f"{target}{mark}{numbers}"
+    return made
+
+
+def claimed_in(query: str) -> tuple[str, int] | None:
+    """
+    The document and sequence that a delivery's URL names in its *query*, whoever has sent it; None: it names none that could be.
+    """
+    try:
+        said = parse_qs(query, max_num_fields=100) if len(query) <= _LONGEST_URL else {}
+    except ValueError:
+        return None
+    document, sequence = said.get("oncetask_document", [""])[0], said.get("oncetask_sequence", [""])[0]
+    return (document, _count(sequence) or 0) if valid_path(document) else None
+
+
+def path_digest(document: str) -> str:
+    """
+    What stands for a long path in the URLs of its deliveries; no path has this form.
+    """
+    return f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"
+
+
+def trouble_with_url(url: str) -> str | None:
+    """
+    Why no delivery can go to *url*, as the end of a sentence; None: it can.
+    """
+    length = _url_length(url.partition("#")[0])
+    return (
+        None
+        if length <= LONGEST_TARGET
+        else f"it has {length:,} characters, encoded, and a URL at most {LONGEST_TARGET:,}"
+    )
+
+
+def _url_length(url: str) -> int:
+    return len(url) if url.isascii() else len(quote(url, safe=_IN_URLS, errors="replace"))
+
+
+def instant(at: datetime) -> str:
+    """
+    *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
+    """
+    passed = at - _EPOCH
+    return f"{_second(passed.days * 86_400 + passed.seconds)}.{passed.microseconds:06d}Z"
+
+
+def instant_of(wall: float) -> str:
+    """
+    As ``instant``, of seconds since 1970.
+    """
+    seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache
+def _second(seconds: int) -> str:
+    # The instants of one delivery are in few seconds, and this is half of the work.
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+def parse_instant(text: str) -> datetime:
+    """
+    The inverse of ``instant``.
+
+    Raises:
+        ValueError: *text* has another form.
+    """
+    return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)

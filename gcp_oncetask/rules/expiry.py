@@ -1,0 +1,243 @@
+"""
+An expired lease, an overdue task, an alert that is owed: what recovery and the sweeper may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from gcp_oncetask.checks.urls import without_data
+from gcp_oncetask.rules import attention, features, writes
+from gcp_oncetask.rules.attempts import fenced, settle
+from gcp_oncetask.rules.attention import ORDER, Reason
+from gcp_oncetask.rules.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.record import Event, Lock, Status, superseded
+from gcp_oncetask.rules.retry_policy import delay_of
+from gcp_oncetask.rules.writes import LATE_EVIDENCE, RECHECK, expires_at, timeout_at
+
+_LOGGED: Final = (
+    "There is no handler for it, another version has written its payload, or it needs a newer release: the lines of the "
+    "service's log that bear this document's name say which."
+)
+
+
+def take_over(
+    lock: Lock | None,
+    fence: Fence,
+    *,
+    finding: str,
+    reason: str,
+    evidence: Sequence[str],
+    settlement: Settlement | None,
+    at: Moment,
+    grant_to: tuple[Policy, Claimant] | None,
+    asked: datetime | None = None,
+) -> Put | Refused | Lost | NeedTime:
+    """
+    Decide about an expired lease, once its holder was judged.
+
+    Args:
+        lock: The record as it is now.
+        fence: The holder that was judged.
+        finding: ``recorded``, ``finished``, ``died``, ``never-started`` or ``unknown``.
+        reason: The verdict as a sentence.
+        evidence: Log lines it rests on.
+        settlement: What the holder was about to commit (``recorded``).
+        at: Moment of the read that showed *lock*.
+        grant_to: Grant the lease anew (a delivery), or None: only release it (the sweeper).
+        asked: Server time by which the logs were asked, where that was before *at*: what they did not show counts as of then.
+
+    Returns:
+        Put with outcome RECOVERED, QUARANTINED, FAILED, CANCELLED, or None (taken over); Refused UNKNOWN before the
+        timeout; Lost if it is no longer that holder's expired lease.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    if lock.status is Status.QUARANTINED:
+        return _late(lock, fence, finding, settlement, at)
+    if at.read is None:
+        return NeedTime()
+    if at.read < expires_at(lock):
+        return Refused(Outcome.BUSY, "the lease was renewed", expires_at(lock))
+    # 1. The holder had finished and said what it would write: write exactly that.
+    if finding == "recorded" and settlement is not None:
+        return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)
+    # 2. Nothing is known: leave it alone until the timeout.
+    timeout = timeout_at(lock, at.log_grace)
+    if finding == "unknown" and min(asked or at.read, at.read) <= timeout:
+        return Refused(Outcome.UNKNOWN, reason, timeout)
+    # 3. A person decides where the kind says so.
+    if finding in ("unknown", "finished", "recorded") and lock.on_unknown == "quarantine":
+        owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
+        return Put(writes.with_due(owing, at, status=Status.QUARANTINED), Outcome.QUARANTINED)
+    noted = writes.noted(lock, f"lease expired: {reason}", at)
+    # 4. The limit of attempts, then the takeover.
+    limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
+    if lock.attempts >= limit and not writes.stopped(lock):
+        return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
+    owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
+    if grant_to is not None and not superseded(lock):
+        return writes.granted(owing, *grant_to, at)
+    wait = None
+    if lock.retry is not None:
+        wait = at.now + timedelta(seconds=delay_of(lock.retry, lock.attempts, at.chance))
+    return writes.again(owing, wait, Outcome.RETRYING, at)
+
+
+def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: Moment) -> Put:
+    put = settle(lock, fence, settlement, at)
+    assert isinstance(put, Put)
+    # What the queue would have redelivered, had it heard of the failure, must now be dispatched.
+    if put.outcome is Outcome.FAILED_ATTEMPT:
+        again = writes.again(put.lock, None, Outcome.RETRYING, at)
+        return Put(again.lock, Outcome.RECOVERED, dispatch=again.dispatch)
+    return Put(put.lock, Outcome.RECOVERED, dispatch=put.dispatch)
+
+
+def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None, at: Moment) -> Put | Refused:
+    if finding == "recorded" and settlement is not None:
+        return _recovered(lock, fence, settlement, at)
+    return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it")
+
+
+def look(lock: Lock, at: Moment) -> Look:
+    """
+    What is to be done with a document whose due time has come; the sweeper's table.
+
+    Returns:
+        ``leave`` (not due after all), ``put`` (a write settles it), ``alert`` (send what is owed), ``dispatch`` (ask
+        the queue, then dispatch again), ``judge`` (an expired or quarantined lease), ``erase`` (its retention is over).
+    """
+    assert at.read is not None
+    if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
+        return Look("leave")
+    ripe = tuple(owed.id for owed in lock.owed if owed.until <= at.read)
+    if ripe:
+        return Look("alert", owed=ripe)
+    match lock.status:
+        case Status.SCHEDULED:
+            return Look("dispatch")
+        case Status.LEASED if at.read < expires_at(lock):
+            return Look("put", Put(writes.with_due(lock, at)))
+        case Status.LEASED:
+            return Look("judge")
+        case Status.QUARANTINED if at.read < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
+            return Look("judge")
+        case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
+            return Look("erase", erased(lock, at))
+        case _:
+            return Look("put", Put(writes.with_due(lock, at)))
+
+
+def erased(lock: Lock, at: Moment) -> Put:
+    """
+    The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
+    """
+    return Put(
+        writes.with_due(lock, at, erased=True, result=None, result_json=None, result_lost=None, params=None, errors=())
+    )
+
+
+def still_queued(lock: Lock, at: Moment, refused: str | None = None) -> Put:
+    """
+    An unclaimed task is overdue, and its Cloud Task is still in the queue: only ``due`` moves, so a paused queue is not flooded.
+
+    Args:
+        lock: The record.
+        at: Moment.
+        refused: How its deliveries were refused by the library itself. Then no other task of the queue need wait: a person is
+            told of this one, if it waits for too long.
+    """
+    # Records of older releases learn here since when they wait.
+    known = writes.with_due(lock, at)
+    if refused is not None and attention.is_stuck(known, at):
+        known = needs_person(known, Reason.STUCK, f"it is refused at {lock.url}: {refused}. {_LOGGED}", at)
+    return Put(writes.look_again(known, at, attention.next_look(known, at)))
+
+
+def redispatch(lock: Lock, at: Moment) -> Put:
+    """
+    An unclaimed task is overdue, and has no Cloud Task any more: it gets another one. A person is told of one that waits for too
+    long.
+    """
+    again = lock.but(dispatches=lock.dispatches + 1)
+    if attention.is_stuck(lock, at):
+        known = f"it was dispatched {lock.dispatches} times and not claimed"
+        again = needs_person(
+            again, Reason.STUCK, f"{known}: is {without_data(lock.url or '')} served, by this version?", at
+        )
+    return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+
+
+def undispatched(lock: Lock, at: Moment) -> Put | None:
+    """
+    Its Cloud Task was refused for good: it needs a person, who is told for all tasks of the queue at once; None: it says so.
+    """
+    marked = needs_person(lock, Reason.UNDISPATCHED, None, at)
+    return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
+
+
+def needs_person(lock: Lock, reason: Reason, message: str | None, at: Moment) -> Lock:
+    """
+    *lock*, which waits, with the attention of a person, who is told by *message* unless one was told before; a graver reason
+    stays.
+    """
+    present = attention.reason_of(lock)
+    if present is not None and ORDER.index(present) <= ORDER.index(reason):
+        return lock
+    marked = lock.but(attention=attention.attention(lock, at, reason))
+    return marked if message is None or present is not None else writes.owe_named(marked, reason, message, at)
+
+
+def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
+    """
+    Whether a write has made a delivery owed that has a name of its own: what the outbox trigger asks.
+
+    Args:
+        before: The record before the write; None if there was none.
+        after: The record after it; None if the document is gone.
+        env: Environment of the process.
+
+    Returns:
+        False for what is not scheduled, needs a newer release, is another environment's, waits to be pulled, or bears the
+        name of a task that an earlier write owed already.
+    """
+    if after is None or after.env != env or after.status is not Status.SCHEDULED or features.unknown(after):
+        return False
+    if after.url is None or after.queue is None or not (after.due or "").startswith(f"{env}/push/"):
+        return False
+    return before is None or _named(before) != _named(after)
+
+
+def _named(lock: Lock) -> tuple[str | None, int, int]:
+    # What the name of its Cloud Task is made of, besides environment and document.
+    return lock.scheduled_by, lock.sequence, lock.dispatches
+
+
+def is_overdue(lock: Lock, now: datetime) -> bool:
+    """
+    Whether its due time has come: from then on the sweeper may have given it a dispatch of another name.
+    """
+    return lock.due is not None and lock.due.rsplit("/", 1)[-1] <= instant(now)
+
+
+def postpone(lock: Lock, at: Moment) -> Put:
+    """
+    Its delivery came far too early: make one that comes when it is due.
+    """
+    return Put(writes.with_due(lock, at, dispatches=lock.dispatches + 1), Outcome.POSTPONED, dispatch=True)
+
+
+def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
+    """
+    Look at it again after *by*; an unknown holder at its timeout at the latest.
+    """
+    when = at.now + by
+    if lock.status is Status.LEASED and at.now < (timeout := timeout_at(lock, at.log_grace)):
+        when = min(when, timeout + timedelta(seconds=1))
+    return Put(writes.look_again(lock, at, when))

@@ -1,0 +1,50 @@
+"""
+What another version of the program has written, and this one can't read.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import Event, Lock, Status
+
+LEFT: Final = timedelta(days=7)
+"""For so long it is left to processes that can read it; then a person decides."""
+
+
+def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Moment) -> Put | Refused:
+    """
+    Leave a sequence that could be run here, if its payload could be read, to the version that can: no attempt is burned.
+
+    Args:
+        lock: The record.
+        reason: Why it can't be read, as a sentence.
+        since: When the payload was ready to be run; None: not known.
+        nonce: Recognises this decision.
+        at: Moment.
+
+    Returns:
+        Refused UNHANDLED; or, after ``LEFT``, Put with QUARANTINED and an alert owed.
+    """
+    if since is None or at.now < since + LEFT:
+        return Refused(Outcome.UNHANDLED, reason)
+    owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
+    # Nobody has it: no former attempt may settle it, and no log is to be asked about one, as it would be until then.
+    longest = max(lock.timeout_seconds, lock.run_limit_seconds + lock.lease_seconds) + at.log_grace
+    long_over = at.now - timedelta(seconds=longest) - writes.LATE_EVIDENCE
+    away = writes.with_due(
+        owing,
+        at,
+        status=Status.QUARANTINED,
+        holder=None,
+        granted_at=long_over,
+        leased_at=long_over,
+        settled_by=nonce,
+        wait_until=None,
+        parked=None,
+    )
+    return Put(away, Outcome.QUARANTINED)

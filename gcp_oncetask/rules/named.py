@@ -1,0 +1,196 @@
+"""
+Named locks, and functions that run once per key: the same record and fence, with nobody to deliver to.
+
+Nothing is ever owed for them: there is no ``due``, so the sweeper never sees one. Who wants an expired one takes it.
+
+States of a named lock::
+
+    (none) --acquire--> leased --free--> scheduled, sequence + 1 --acquire--> leased --...
+                        |    ^
+                        '----' acquire after its end: a takeover, token + 1
+
+States of a run (``settle`` completes it)::
+
+    (none) --begin--> leased --complete--> completed, for good
+                      |  | ^
+                      |  '-' begin after its end: a takeover, token + 1
+                      '-give_up--> scheduled --begin--> leased, token + 1
+
+Tokens
+    A new document's begins at the server's epoch milliseconds, and grants add one: a document that was deleted once nobody
+    held it (by TTL, or by a person) and made again is beyond all that its predecessor gave out. A grant per millisecond,
+    for as long as the document lives, would be needed to break that; Firestore takes one write per second and document.
+
+Source:
+    resque-lock-timeout's acquire, refresh and release; it differs in that expiry is judged by the server's clock alone, and
+    that release and refresh compare the token in the commit, where the ancestor deletes by its own clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.attempts import fenced
+from gcp_oncetask.rules.decision import Claimant, Fence, Lost, Moment, NeedTime, Policy, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import SERVER_TIME, Lock, Status
+from gcp_oncetask.rules.writes import expires_at
+
+UNLIMITED: Final = 100 * 365.25 * 86_400
+"""Seconds of a lease that ends with its release alone: a century."""
+
+
+def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: Moment) -> Put | Refused | NeedTime:
+    """
+    Decide whether *claimant* may hold a named lock.
+
+    Args:
+        lock: The record; None if there is no document, or it has none.
+        policy: How long; ``UNLIMITED`` until it is released.
+        claimant: Its nonce is fresh, or that of an earlier try whose fate is unknown.
+        at: Moment.
+
+    Returns:
+        Put: granted, or granted already to this very nonce (then the lease begins anew). Refused: BUSY. NeedTime: read
+        again; also for a new document, whose token is the server's time.
+    """
+    if lock is None:
+        return NeedTime() if at.read is None else _granted(_new(at, at.read), policy, claimant)
+    if lock.status is Status.LEASED:
+        if lock.holder == claimant.nonce:
+            return Put(lock.but(leased_at=SERVER_TIME))
+        if at.read is None:
+            return NeedTime()
+        if at.read < expires_at(lock):
+            return _busy(lock)
+    return _granted(lock, policy, claimant)
+
+
+def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
+    """
+    Start the lease's length anew, if the fence holds; also after its end, if nobody has taken it.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    return Put(lock.but(leased_at=SERVER_TIME))
+
+
+def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | Refused | Lost:
+    """
+    Give a named lock back, if the fence holds.
+
+    Args:
+        lock: The record.
+        fence: The holding that ends.
+        nonce: Recognises this release.
+        alive: Its lease can't have ended, so nobody can have taken it over.
+
+    Returns:
+        Put; Lost; or Refused DUPLICATE: an earlier try has freed it, whatever others did since.
+    """
+    if lock is not None and lock.sequence > fence.sequence:
+        ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
+        if ours or alive:
+            return Refused(Outcome.DUPLICATE, "it was freed before")
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    # The token that was freed stays in the record: a release whose answer was lost is recognised even after later holders.
+    freed = lock.but(
+        status=Status.SCHEDULED,
+        sequence=lock.sequence + 1,
+        scheduled_token=lock.token,
+        settled_by=nonce,
+        attempts=0,
+    )
+    return Put(freed)
+
+
+def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | Refused:
+    """
+    Give back what an acquire of unknown fate may have got for *holder*.
+    """
+    if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
+        return Refused(Outcome.GONE, "it was not granted")
+    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, alive=False)
+    assert isinstance(put, Put)
+    return put
+
+
+def begin(lock: Lock | None, *, same: bool, policy: Policy, claimant: Claimant, at: Moment) -> Put | Refused | NeedTime:
+    """
+    Decide whether a function may run for its key.
+
+    Args:
+        lock: The record; None if there is no document.
+        same: Whether it was made for the same payload.
+        policy: Length of the lease and its run limit.
+        claimant: Its nonce is fresh.
+        at: Moment.
+
+    Returns:
+        Put: run. Refused: REJECTED (another payload), DUPLICATE (it has run; the result is in the record) or BUSY, tested
+        in that order. NeedTime: read again.
+    """
+    if lock is None:
+        return _granted(_new(at, at.now), policy, claimant)
+    if not same:
+        return Refused(Outcome.REJECTED, "the same key was used with another payload")
+    if lock.status is Status.COMPLETED:
+        return Refused(Outcome.DUPLICATE, "it has run")
+    if lock.status is Status.LEASED:
+        if at.read is None:
+            return NeedTime()
+        if at.read < expires_at(lock):
+            return _busy(lock)
+        lock = writes.noted(lock, "lease expired", at)
+    return _granted(lock, policy, claimant)
+
+
+def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: Moment) -> Put | Lost:
+    """
+    The function raised: note it, and let the key be run again.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    return Put(writes.noted(lock, message, at).but(status=Status.SCHEDULED, settled_by=nonce))
+
+
+def ends_at(lock: Lock) -> datetime | None:
+    """
+    When the lease expires by the server's clock; None if by its release alone.
+    """
+    return None if lock.lease_seconds >= UNLIMITED else expires_at(lock)
+
+
+def _new(at: Moment, server: datetime) -> Lock:
+    token = writes.epoch_milliseconds(server) - 1
+    return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": token})
+
+
+def _busy(lock: Lock) -> Refused:
+    until = ends_at(lock)
+    return Refused(Outcome.BUSY, f"{lock.instance or 'somebody'} holds it with token {lock.token}", until)
+
+
+def _granted(lock: Lock, policy: Policy, claimant: Claimant) -> Put:
+    granted = lock.but(
+        status=Status.LEASED,
+        token=lock.token + 1,
+        holder=claimant.nonce,
+        granted_at=SERVER_TIME,
+        leased_at=SERVER_TIME,
+        lease_seconds=policy.lease,
+        timeout_seconds=policy.lease,
+        run_limit_seconds=policy.run_limit,
+        attempts=lock.attempts + 1,
+        instance=claimant.instance,
+    )
+    return Put(granted)

@@ -1,0 +1,157 @@
+"""
+What a person, or code outside a handler, may do to a chain.
+"""
+
+from __future__ import annotations
+
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.attempts import complete
+from gcp_oncetask.rules.decision import Moment, Put, Refused, Target
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result, Status
+
+
+def cancel(lock: Lock, at: Moment) -> Put | Refused:
+    """
+    Stop a chain: at once if it waits (by a delivery, if there may be a cancellation handler), at its next settling if it
+    runs.
+    """
+    if lock.finished:
+        return Refused(Outcome.DUPLICATE, f"sequence {lock.sequence} is {lock.status} already")
+    if lock.cancel_requested_at is not None:
+        return Refused(Outcome.DUPLICATE, "its cancellation is under way")
+    # What was asked for until now is cancelled with it; what is asked for later is not.
+    marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
+    return Put(marked, Outcome.CANCELLED) if lock.status is Status.LEASED else writes.cancelled(marked, at)
+
+
+def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> Put | Refused:
+    """
+    Run an ended step again, as a new sequence; one that did not complete keeps its idempotency key.
+    """
+    if not lock.finished and lock.status is not Status.QUARANTINED:
+        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
+    if lock.erased:
+        return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
+    if lock.scheduled_by is None:
+        return Refused(Outcome.GONE, "it was never scheduled: there is nobody to deliver it to")
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
+    again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
+    kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
+    errors = lock.errors if keep_errors else ()
+    written = lock.fingerprint
+    if written is not None and written.data_hash == str(lock.sequence):
+        # An entity's, whose fields are those of the sequence before.
+        written = Fingerprint(str(again.lock.sequence), written.model)
+    fresh = again.lock.but(keyed=kept, errors=errors, fingerprint=written)
+    return Put(fresh, Outcome.CONTINUED, dispatch=True)
+
+
+def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
+    """
+    A newer payload for a task that exists: the newest one always runs.
+
+    One that waits runs with it instead, as if new. One that runs is followed by one more run, however often this is
+    called meanwhile; so is a quarantined one, once it is resolved. One that has ended runs again.
+
+    Source:
+        esync's README and its first tests: of several requests with one key only the newest runs, and finishing an older
+        one never swallows it.
+    """
+    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, traceparent=target.traceparent)
+    if lock.finished:
+        return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
+    if lock.status is not Status.SCHEDULED:
+        return Put(newer.but(wait_until=target.wait_until), Outcome.CONTINUED)
+    moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
+    fresh = newer.but(
+        granted=newer.wanted,
+        attempts=0,
+        errors=(),
+        wait_until=target.wait_until,
+        cancel_requested_at=None,
+        cancelling=False,
+        dispatches=lock.dispatches + moved,
+        ready_at=None if moved else lock.ready_at,
+        parked=None if moved else lock.parked,
+    )
+    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
+
+
+def redeclare(lock: Lock, target: Target, nonce: str, at: Moment) -> Put | Refused:
+    """
+    A newer payload or schedule for a generator: it holds for all that the generator makes from now on.
+
+    One that waits, paused or not, is due at *target*'s time instead; one that has ended recurs again. Without a time the
+    schedule is over, and so is the generator.
+    """
+    if lock.status is not Status.SCHEDULED and not lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}")
+    revision, upcoming = lock.wanted + 1, target.wait_until
+    # A generator has no attempts: what is asked for is in force at once.
+    newer = lock.but(wanted=revision, granted=revision, wanted_by=nonce, traceparent=target.traceparent)
+    if upcoming is None and lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}, and its new schedule has no run left")
+    if upcoming is None:
+        return writes.ended(newer, Status.COMPLETED, at, Outcome.COMPLETED)
+    if lock.finished:
+        return writes.scheduled(newer.but(paused=False), target, nonce, at, base=lock.sequence)
+    moved = upcoming != lock.wait_until
+    ready_at = None if moved else lock.ready_at
+    fresh = newer.but(wait_until=upcoming, dispatches=lock.dispatches + moved, ready_at=ready_at)
+    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
+
+
+def pause(lock: Lock, at: Moment) -> Put | Refused:
+    """
+    Let a generator make no occurrences until it is resumed.
+    """
+    if lock.finished:
+        return Refused(Outcome.DUPLICATE, f"it is {lock.status}; only what recurs can be paused")
+    if lock.paused:
+        return Refused(Outcome.DUPLICATE, "it is paused already")
+    return Put(writes.with_due(lock, at, paused=True), Outcome.PARKED)
+
+
+def resume(lock: Lock, at: Moment) -> Put | Refused:
+    """
+    Let a generator go on; its misfire policy says what becomes of what was due meanwhile.
+    """
+    if not lock.paused:
+        return Refused(Outcome.DUPLICATE, "it is not paused")
+    again = writes.with_due(lock, at, paused=False, ready_at=None, dispatches=lock.dispatches + 1)
+    return Put(again, Outcome.CONTINUED, dispatch=True)
+
+
+def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Result = NO_RESULT) -> Put | Refused:
+    """
+    A person's word about a quarantined step: ``run`` it again, or hold it ``complete`` or ``fail``ed.
+    """
+    if lock.status is not Status.QUARANTINED:
+        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved")
+    signed = lock.but(settled_by=nonce)
+    match how:
+        case "run":
+            return reset(lock, nonce, at, keep_errors=True)
+        case "complete":
+            return complete(signed, result, at)
+        case _:
+            noted = writes.noted(signed, "resolved as failed by a person", at)
+            return writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
+
+
+def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: Moment) -> Put | Refused:
+    """
+    Complete a chain from outside its handler, from exactly the sequence that was loaded.
+    """
+    if lock is None:
+        return Refused(Outcome.GONE, "it was never scheduled")
+    if lock.env != at.env:
+        return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
+    if lock.finished:
+        return Refused(Outcome.DUPLICATE, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
+    if lock.status is not Status.SCHEDULED:
+        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}")
+    if loaded != lock.sequence:
+        return Refused(Outcome.NEWER, f"it has moved on to sequence {lock.sequence}; load it again")
+    return complete(lock.but(settled_by=nonce), result, at)

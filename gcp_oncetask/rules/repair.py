@@ -1,0 +1,128 @@
+"""
+A damaged record made anew by a person's word, from what can be read of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.decision import Moment, Put, Refused, Target
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.record import TERMINAL, Lock, Status
+
+_BY_HAND: Final = "repair it by hand: nothing else knows it"
+
+
+class Wishes(NamedTuple):
+    """
+    What a person says of the new record.
+
+    Attributes:
+        keep_errors: Keep the failed attempts that can be read.
+        new_key: Its idempotency key may be a new one, where the old one can't be read.
+        step: Its step, where that can't be read.
+        queue: Full name of its queue, where that can't be read.
+    """
+
+    keep_errors: bool = False
+    new_key: bool = False
+    step: int | None = None
+    queue: str | None = None
+
+
+def repair(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonce: str, at: Moment) -> Put | Refused:
+    """
+    The next sequence of a record that can't be decoded.
+
+    It keeps what can be read. Where the sequence or the token can't, they go on beyond all that were ever given out.
+
+    Args:
+        found: What can be read, by attribute.
+        lost: The attributes that can't.
+        wishes: What a person says.
+        nonce: Recognises this reset.
+        at: Moment of the read.
+
+    Returns:
+        Put with a dispatch; or Refused: FOREIGN, FAILED (its payload was erased), BUSY (its last lease may be held), or DAMAGED:
+        what it needs can't be read, and the person has not said it.
+    """
+    refused = _refusal(found, lost, wishes, at)
+    if refused is not None:
+        return refused
+    beyond = writes.epoch_milliseconds(at.now)
+    token = found.get("token", beyond if "token" in lost else 0)
+    sequence, step = found.get("sequence", beyond), _step(found, lost) or wishes.step
+    assert step is not None
+    wanted = max(found.get("wanted", 0), found.get("granted", 0))
+    before = Lock.of(
+        {
+            **found,
+            "env": at.env,
+            "sequence": sequence,
+            "status": Status.SCHEDULED,
+            "token": max(token, found.get("scheduled_token", 0)),
+            "wanted": wanted,
+            "granted": min(found.get("granted", wanted), wanted),
+            "attention": None,
+        }
+    )
+    queue = None if before.url is None else before.queue or wishes.queue
+    wait = None if found.get("status") in TERMINAL else before.wait_until
+    target = Target(before.url, queue, before.params, before.headers, wait, before.traceparent)
+    put = writes.scheduled(before, target, nonce, at, base=sequence + 1 - step)
+    keyed = found.get("keyed")
+    if not keyed:
+        keyed = beyond
+    elif found.get("status") is Status.COMPLETED:
+        keyed = put.lock.keyed
+    errors = before.errors if wishes.keep_errors else ()
+    return Put(put.lock.but(keyed=keyed, errors=errors), put.outcome, dispatch=True)
+
+
+def _refusal(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, at: Moment) -> Refused | None:
+    if found.get("env", at.env) != at.env:
+        return Refused(Outcome.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
+    if found.get("erased"):
+        return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
+    until = _held_until(found)
+    if until is not None and at.read is not None and at.read < until:
+        return Refused(Outcome.BUSY, f"its last lease may be held until {instant(until)}; try again then", until)
+    if "url" in lost or ("url" not in found and "queue" in found):
+        return Refused(Outcome.DAMAGED, f"its url can't be read; {_BY_HAND}")
+    if "key" in lost:
+        return Refused(Outcome.DAMAGED, f"the resource key that it needs can't be read; {_BY_HAND}")
+    if _step(found, lost) is None and wishes.step is None:
+        return Refused(
+            Outcome.DAMAGED,
+            "its step can't be read; say which one is to run by step= (--step), 1 where there is one alone",
+        )
+    if not wishes.new_key and (not found.get("keyed") or ("wanted" in lost and "granted" not in found)):
+        return Refused(
+            Outcome.DAMAGED,
+            "its idempotency key can't be read: attempt.key will be a new one, by which nobody recognises what an earlier run "
+            "did; say that this is right by new_key=True (--new-key)",
+        )
+    return None
+
+
+def _step(found: Mapping[str, Any], lost: Collection[str]) -> int | None:
+    """
+    The step of its chain, 1-based; None: it can't be read.
+    """
+    sequence, base = found.get("sequence"), found.get("base", None if "base" in lost else 0)
+    return sequence - base if sequence is not None and base is not None and base < sequence else None
+
+
+def _held_until(found: Mapping[str, Any]) -> datetime | None:
+    """
+    When the last lease ends, if it may be held; None: it is over, or nothing is known of it.
+    """
+    lease = Lock.of({name: found[name] for name in ("lease_seconds", "run_limit_seconds") if name in found})
+    granted, leased = found.get("granted_at"), found.get("leased_at")
+    if found.get("status", Status.LEASED) is not Status.LEASED or granted is None or leased is None:
+        return None
+    return writes.expiry(lease, leased, granted)

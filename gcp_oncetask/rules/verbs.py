@@ -1,0 +1,177 @@
+"""
+Which sorts of record there are, and which verbs of people each of them has. Pure.
+
+One table, ``VERBS``, decides; the README prints it. A verb that a record does not have is refused in a sentence that names the
+sort of record and says what to do instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.documents import LOCKS, TaskName, is_digest, is_task, task_name
+from gcp_oncetask.rules.named import ends_at
+from gcp_oncetask.rules.record import Lock, Status
+
+
+class Sort(StrEnum):
+    """
+    What a document with a lock is.
+    """
+
+    CHAIN = "chain"
+    """A document of the user's own, which is run step by step."""
+    ONCE_TASK = "once-task"
+    """Pushed, pulled, newest-wins, an occurrence, or one that rides in a batch: all have the same verbs."""
+    RECURRING = "recurring task"
+    """A once-task that runs nothing itself, and makes occurrences."""
+    NAMED_LOCK = "named lock"
+    ONCE_KEY = "@once key"
+    """One key of a function that runs once per key."""
+    RESOURCE_KEY = "resource key"
+
+
+_CHAINS: Final = frozenset({Sort.CHAIN, Sort.ONCE_TASK, Sort.RECURRING})
+VERBS: Final[dict[str, frozenset[Sort]]] = {
+    "show": frozenset(Sort),
+    "cancel": _CHAINS,
+    "reset": _CHAINS,
+    "resolve": frozenset({Sort.CHAIN, Sort.ONCE_TASK}),
+    "pause": frozenset({Sort.RECURRING}),
+    "resume": frozenset({Sort.RECURRING}),
+    "delete": frozenset({Sort.ONCE_TASK, Sort.RECURRING}),
+}
+"""Verb -> the sorts of record that have it."""
+
+_SORTS: Final = {"lock": Sort.NAMED_LOCK, "once": Sort.ONCE_KEY, "key": Sort.RESOURCE_KEY}
+_ID: Final = re.compile(r"[0-9a-f]{2}:[\w-]+:(lock|once|key):.+", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    A document with a lock, by what it is.
+
+    Attributes:
+        path: Its path.
+        sort: What it is.
+        task: Kind and id of a once-task; None: it is none.
+        name: Name of a named lock, of a function that runs once, or the text of a resource key; None: it has none, or it is
+            not stored.
+        key: The key that a function runs once for; None: it has none.
+    """
+
+    path: str
+    sort: Sort
+    task: TaskName | None = None
+    name: str | None = None
+    key: str | None = None
+
+    @property
+    def said(self) -> str:
+        """
+        The record in words, such as ``the named lock 'graph'``.
+        """
+        if self.task is not None:
+            return f"the {self.sort} {self.task.id!r} of kind {self.task.kind}"
+        match self.sort:
+            case Sort.ONCE_KEY:
+                return f"the key {self.key!r} of the @once function {self.name or '(its name is not stored)'}"
+            case Sort.NAMED_LOCK | Sort.RESOURCE_KEY:
+                return f"the {self.sort} {self.name or '(its name is not stored)'!r}"
+        return f"a {self.sort}"
+
+
+def record_of(path: str, lock: Lock | None, fields: Mapping[str, Any]) -> Record:
+    """
+    What the document at *path* is, by its path, its lock (None: it can't be read) and its decoded *fields*.
+    """
+    if is_task(path):
+        return Record(path, Sort.RECURRING if "recurrence" in fields else Sort.ONCE_TASK, task=task_name(path))
+    collection, _, id_ = path.rpartition("/")
+    found = _ID.fullmatch(id_)
+    # Locks may be in any collection, keys may not; but what was ever scheduled there is a chain, however odd its id.
+    chain = found is not None and (found[1] == "key" or lock is None or lock.scheduled_by is not None)
+    if found is None or (collection != LOCKS and chain):
+        return Record(path, Sort.CHAIN)
+    sort = _SORTS[found[1]]
+    name, key = _text(fields.get("name")), _text(fields.get("key"))
+    return Record(path, sort, name=key) if sort is Sort.RESOURCE_KEY else Record(path, sort, name=name, key=key)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def refusal_of(verb: str, record: Record, lock: Lock) -> str | None:
+    """
+    Why *record* does not have *verb*, and what to do instead, in sentences; None: it has it.
+    """
+    if is_digest(record.path) and verb != "show":
+        return (
+            f"{record.path} is a digest of alerts, which has no {verb}. Look at the documents that it names, and {verb} those. "
+            "Nothing was written."
+        )
+    if record.sort in VERBS[verb]:
+        return None
+    return f"{record.path} is {record.said}, which has no {verb}. {_instead(verb, record, lock)} Nothing was written."
+
+
+def _instead(verb: str, record: Record, lock: Lock) -> str:
+    match record.sort:
+        case Sort.CHAIN if verb == "delete":
+            return "Delete the document with your own Firestore client; what runs then can write nothing more by its attempt."
+        case Sort.CHAIN:
+            return "Only a recurring task is paused and resumed; cancel this one, and reset it when it may run."
+        case Sort.ONCE_TASK:
+            return "It does not recur, and only a recurring task is paused and resumed; cancel it, and reset it when it may run."
+        case Sort.RECURRING:
+            return "It runs nothing itself, so it is never quarantined; resolve the occurrence that is."
+        case Sort.NAMED_LOCK:
+            return _of_lock(lock)
+        case Sort.ONCE_KEY:
+            return _of_key(lock)
+        case Sort.RESOURCE_KEY if lock.status is Status.LEASED:
+            return (
+                f"The task at {lock.holder} has it, and gives it back when its run ends: {verb} that task. "
+                "To let another one have it at once, delete the document: that frees it, and its task runs on without it."
+            )
+        case Sort.RESOURCE_KEY:
+            return f"No task has it, so there is nothing to free; {verb} the task that you mean."
+
+
+def _of_lock(lock: Lock) -> str:
+    if lock.status is not Status.LEASED:
+        return "Nobody holds it, so there is nothing to free."
+    end = ends_at(lock)
+    ends = (
+        "it has no ttl and ends with its release alone"
+        if end is None
+        else f"its ttl ends at {instant(end)} by the server's clock, unless it is refreshed"
+    )
+    return (
+        f"{lock.instance or 'Somebody'} holds it with token {lock.token}: its holder frees it with release(), and {ends}. "
+        "If its holder is gone for good, delete the document: that frees it at once."
+    )
+
+
+def _of_key(lock: Lock) -> str:
+    match lock.status:
+        case Status.LEASED:
+            end = ends_at(lock)
+            until = "" if end is None else f" until {instant(end)} by the server's clock, unless it is renewed"
+            return (
+                f"The function runs on {lock.instance or 'some machine'}, and its lease lasts{until}; "
+                "if its process has died, the next call after that runs it again."
+            )
+        case Status.COMPLETED:
+            return (
+                "The function has run. To let it run again for this key, delete the document; that forgets its result."
+            )
+        case _:
+            return "The function raised when it ran last; the next call runs it again."

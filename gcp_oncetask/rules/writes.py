@@ -1,0 +1,318 @@
+"""
+What the rules are made of: when a document is due, and the records that a decision can lead to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from gcp_oncetask.checks.values import storable_text
+from gcp_oncetask.rules import attention
+from gcp_oncetask.rules.decision import Claimant, Moment, Policy, Put, Target
+from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ERRORS: Final = 10
+MAX_MESSAGE: Final = 500
+MAX_OWED: Final = 10
+RESULT_LOST: Final = "result-lost"
+"""How the id of an alert ends that tells of a lost result; the event is a failure, which older processes know."""
+MAX_GRACE: Final = 3600.0
+"""Longest time between two dispatches of a task that nobody claims, in seconds."""
+LATE_EVIDENCE: Final = timedelta(hours=1)
+"""For how long after its timeout a quarantined attempt is looked up in the logs."""
+RECHECK: Final = timedelta(seconds=30)
+"""How often an expired lease without evidence is looked at again."""
+EARLY: Final = timedelta(seconds=60)
+"""A delivery earlier than this is replaced by one that comes at the right time."""
+
+
+def epoch_milliseconds(instant: datetime) -> int:
+    """
+    Where a new document's token, or the number that its key is made of, begins: beyond all that a document of the same name,
+    deleted before, had reached.
+    """
+    return round((instant - _EPOCH).total_seconds() * 1000)
+
+
+def expires_at(lock: Lock) -> datetime:
+    """
+    First instant at which the lease has expired, by the server's clock.
+    """
+    assert lock.leased_at is not None
+    assert lock.granted_at is not None
+    return expiry(lock, lock.leased_at, lock.granted_at)
+
+
+def expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
+    """
+    ``expires_at`` for times that the record does not hold yet.
+    """
+    lease_end = leased_at + timedelta(0, lock.lease_seconds)
+    run_end = granted_at + timedelta(0, lock.run_limit_seconds)
+    return min(lease_end, run_end)
+
+
+def timeout_at(lock: Lock, log_grace: float) -> datetime:
+    """
+    Last instant at which an expired lease without evidence is still left alone: that of the lease timeout, and not before a
+    holder's end line has had its time.
+
+    Args:
+        lock: The record.
+        log_grace: Seconds that the line may take to become visible.
+    """
+    assert lock.leased_at is not None
+    assert lock.granted_at is not None
+    timeout = lock.granted_at + timedelta(0, lock.timeout_seconds)
+    length = timedelta(0, lock.lease_seconds)
+    run_end = lock.granted_at + timedelta(0, lock.run_limit_seconds)
+    # A handler that hangs is renewed beyond its run limit, for as long as its process lives: that counts for nothing.
+    lease_end = min(lock.leased_at, run_end) + length
+    return max(timeout, max(lease_end, run_end) + timedelta(0, log_grace))
+
+
+def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
+    """
+    *lock* with *changes* and its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
+    """
+    lock = lock.but(**changes)
+    times = [owed.until for owed in lock.owed]
+    match lock.status:
+        case Status.SCHEDULED if lock.parked is not None or lock.paused:
+            pass
+        case Status.SCHEDULED:
+            start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
+            # Workers look when it is due; a delivery gets time to arrive before it is made again.
+            patience = 0.0 if lock.url is None else min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
+            ready = lock.__dict__["ready_at"] = attention.ready(lock, start)
+            times.append(attention.look_by(ready, start + timedelta(seconds=patience), at) if patience else start)
+        case Status.LEASED:
+            assert lock.leased_at is not None
+            assert lock.granted_at is not None
+            leased_at = at.now if lock.leased_at is SERVER_TIME else lock.leased_at
+            granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
+            # The estimate is never late, so the sweeper would come a little early: give it a second.
+            times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
+        case Status.QUARANTINED if at.now < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
+            times.append(at.now + timedelta(minutes=5))
+        case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
+            times.append(at.now + timedelta(seconds=lock.erase_seconds))
+        case _:
+            pass
+    # A record of our own that nobody has seen yet: not copied once more.
+    lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None
+    reason = attention.reason_of(lock)
+    if reason is not None or lock.attention is not None:
+        lock.__dict__["attention"] = attention.attention(lock, at, reason)
+    return lock
+
+
+def look_again(lock: Lock, at: Moment, when: datetime) -> Lock:
+    """
+    *lock*, to be looked at again at *when*, or earlier for an alert that is owed.
+    """
+    times = [when, *(owed.until for owed in lock.owed)]
+    return lock.but(due=f"{at.place}/{instant(min(times))}")
+
+
+def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) -> Put:
+    """
+    The next sequence, dispatched to *target*; its steps count from *base*.
+    """
+    made = with_due(
+        lock,
+        at,
+        env=at.env,
+        sequence=lock.sequence + 1,
+        base=base,
+        keyed=max(lock.keyed, lock.sequence) + 1,
+        status=Status.SCHEDULED,
+        scheduled_token=lock.token,
+        scheduled_by=nonce,
+        attempts=0,
+        errors=(),
+        wait_until=target.wait_until,
+        dispatches=1,
+        url=target.url,
+        queue=target.queue,
+        params=target.params,
+        headers=target.headers,
+        traceparent=target.traceparent,
+        result=None,
+        result_json=None,
+        result_lost=None,
+        cancel_requested_at=None,
+        cancelling=False,
+        parked=None,
+        erased=False,
+    )
+    return Put(made, Outcome.CONTINUED, dispatch=True)
+
+
+def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
+    """
+    A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, unless
+    the policy is that of a cancellation handler; and so does one whose attempts are used up.
+    """
+    if lock.cancel_requested_at is not None:
+        if not policy.cleanup:
+            return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+        if not lock.cancelling:
+            lock = lock.but(cancelling=True, attempts=0)
+    if lock.attempts >= policy.max_attempts:
+        return given_up(lock, at, f"its {lock.attempts} attempts are used up")
+    granted = with_due(
+        lock,
+        at,
+        status=Status.LEASED,
+        token=lock.token + 1,
+        holder=claimant.nonce,
+        granted_at=SERVER_TIME,
+        leased_at=SERVER_TIME,
+        lease_seconds=policy.lease,
+        timeout_seconds=policy.timeout,
+        run_limit_seconds=policy.run_limit,
+        max_attempts=policy.max_attempts,
+        on_unknown=policy.on_unknown,
+        alert_on=policy.alert_on,
+        retry=policy.retry,
+        cleanup=policy.cleanup,
+        # A payload that came after the cancellation is not cancelled with it: it follows.
+        granted=lock.granted if lock.cancelling else lock.wanted,
+        attempts=lock.attempts + 1,
+        parked=None,
+        rides=False,
+        trace=claimant.trace,
+        instance=claimant.instance,
+    )
+    return Put(granted)
+
+
+def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | None:
+    """
+    A lease for one more task of the batch of a resource key that *claimant* has; None: this one goes alone, or not now.
+    """
+    early = lock.wait_until is not None and at.now < lock.wait_until
+    if lock.status is not Status.SCHEDULED or early or lock.cancel_requested_at is not None:
+        return None
+    put = granted(lock, policy, claimant, at)
+    return Put(put.lock.but(rides=True)) if put.outcome is None else None
+
+
+def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment) -> Put:
+    """
+    The same sequence once more, by a new dispatch; a cancelled chain ends here instead, one with a newer payload goes on
+    with that.
+    """
+    if stopped(lock):
+        return cancelled(lock, at)
+    if superseded(lock) and not lock.cancelling:
+        return following(lock, at)
+    waiting = with_due(lock, at, status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)
+    return Put(waiting, outcome, dispatch=True)
+
+
+def stopped(lock: Lock) -> bool:
+    """
+    Whether a cancellation was asked for that its cancellation handler does not attend to yet.
+    """
+    return lock.cancel_requested_at is not None and not lock.cancelling
+
+
+def cancelled(lock: Lock, at: Moment) -> Put:
+    """
+    The chain is cancelled: at once, or by one more delivery if there may be a cancellation handler.
+    """
+    if not lock.cleanup:
+        return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
+    waiting = with_due(
+        lock,
+        at,
+        status=Status.SCHEDULED,
+        wait_until=None,
+        ready_at=None,
+        parked=None,
+        cancelling=True,
+        attempts=0,
+        dispatches=lock.dispatches + 1,
+    )
+    return Put(waiting, Outcome.CANCELLED, dispatch=True)
+
+
+def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome, **changes: Any) -> Put:
+    """
+    The chain is over, or stands still, as *status* and with *changes*; where a newer payload was asked for meanwhile, that one
+    follows.
+    """
+    if superseded(lock):
+        return following(lock, at)
+    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)
+
+
+def following(lock: Lock, at: Moment) -> Put:
+    """
+    The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
+    """
+    target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
+    return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
+
+
+def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) -> Put:
+    """
+    The chain has failed, and a person is told; one that is to be cancelled is cancelled instead.
+    """
+    if stopped(lock):
+        return cancelled(lock, at)
+    owing = owe(lock, Event.FAILURE, reason, evidence, at)
+    if lock.cancelling:
+        return ended(owing, Status.CANCELLED, at, Outcome.CANCELLED)
+    return ended(owing, Status.FAILED, at, Outcome.FAILED)
+
+
+def noted(lock: Lock, message: str, at: Moment) -> Lock:
+    """
+    *lock* with one more failure of its present attempt.
+    """
+    failure = Failure(at.now, lock.attempts, lock.sequence, storable_text(message)[:MAX_MESSAGE])
+    return lock.but(errors=(*lock.errors, failure)[-MAX_ERRORS:])
+
+
+def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
+    """
+    *lock* with an alert owed, if its handler wants to be told of *event*.
+    """
+    if event not in lock.alert_on:
+        return lock
+    return _owing(lock, f"{event}", event, reason, evidence, at)
+
+
+def owe_named(lock: Lock, name: str, reason: str, at: Moment) -> Lock:
+    """
+    *lock* with an alert of a failure that has a name of its own among those of its grant.
+    """
+    return _owing(lock, name, Event.FAILURE, reason, (), at) if Event.FAILURE in lock.alert_on else lock
+
+
+def owe_result_lost(lock: Lock, reason: str, at: Moment) -> Lock:
+    """
+    *lock* with an alert of a completed run whose result could not be stored: a failure that repeats nothing.
+    """
+    return owe_named(lock, RESULT_LOST, f"its result could not be stored: {reason}", at)
+
+
+def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
+    owed = Owed(
+        id=f"{lock.sequence}-{lock.token}-{id_}",
+        event=event,
+        at=at.now,
+        until=at.now + timedelta(seconds=at.alert_retry),
+        sequence=lock.sequence,
+        attempt=lock.attempts,
+        reason=storable_text(reason)[:MAX_MESSAGE],
+        evidence=tuple(line[:300] for line in evidence[:5]),
+    )
+    return lock.but(owed=(*(old for old in lock.owed if old.id != owed.id), owed)[-MAX_OWED:])

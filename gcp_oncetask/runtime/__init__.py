@@ -1,0 +1,3 @@
+"""
+One deployment: its settings, clock and clients, what they need, where its tasks may go.
+"""

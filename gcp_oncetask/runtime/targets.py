@@ -1,0 +1,109 @@
+"""
+The allow-list: to which origins tasks may go, each with which audience of the identity token, and in which projects their queues
+may be. It does not matter who has written a URL, a queue or a header: it is asked before each Cloud Task is made.
+
+An origin is allowed that is that of ``ONCETASK_BASE_URL``, is one of ``ONCETASK_TARGETS``, or is registered (see
+``store.registry``) by a process in which it is one of these. A queue is allowed in the project of this process, and in that of
+``ONCETASK_QUEUE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from gcp_oncetask.checks import urls
+from gcp_oncetask.checks.values import is_queue, shown
+from gcp_oncetask.config import Config
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.store.registry import Origin, Registry
+
+
+def configured(config: Config) -> dict[str, str]:
+    """
+    The audiences of the origins that *config* allows.
+    """
+    found: dict[str, str] = {}
+    if config.base_url is not None and (origin := urls.origin_of(config.base_url)) is not None:
+        # What the service's own verifier accepts.
+        found[origin] = config.audience[0] if config.audience else urls.origin(config.base_url)
+    for text in config.targets:
+        origin, audience = urls.allowed(text, "ONCETASK_TARGETS")
+        if "=" in text or origin not in found:
+            found[origin] = audience
+    return found
+
+
+class Targets:
+    """
+    The allow-list of one process.
+
+    Args:
+        config: Its settings, which a test may exchange.
+        project: Its project; None: not known.
+        registry: The registry of its environment.
+    """
+
+    def __init__(
+        self, config: Callable[[], Config], project: Callable[[], str | None], registry: Callable[[], Registry]
+    ) -> None:
+        self._config = config
+        self._project = project
+        self._registry = registry
+        self._known: tuple[Config, dict[str, str]] | None = None
+
+    def own(self, url: str | None) -> Origin | None:
+        """
+        The origin of *url*, if it is configured in this process: what it may register.
+        """
+        origin = None if url is None else urls.origin_of(url)
+        if origin is None or (audience := self._own().get(origin)) is None:
+            return None
+        return Origin(origin, audience)
+
+    def check(self, url: str, queue: str, headers: Mapping[str, str] | None) -> str:
+        """
+        The audience of the identity token for a Cloud Task for *url* with *headers* in *queue*, a full name.
+
+        Raises:
+            UsageError: None may be made; it says which setting allows it.
+            StoreError: The origin is not configured, and the registry could not be asked.
+        """
+        if headers:
+            urls.headers(headers, "headers")
+        self._check_queue(queue)
+        origin = urls.origin_of(url)
+        if origin is None:
+            raise UsageError(f"{urls.hidden(url)} is no URL to which a task can be delivered.")
+        audience = self._own().get(origin) or self._registry().audience(origin)
+        if audience is None:
+            raise UsageError(
+                f"{shown(origin)} is not where tasks may go: it is neither the origin of ONCETASK_BASE_URL, nor in "
+                "ONCETASK_TARGETS, nor registered by a process that has it there. If identity tokens may be sent to it, set "
+                f"ONCETASK_TARGETS={origin[:200]} (or {origin[:200]}=AUDIENCE)."
+            )
+        return audience
+
+    def _check_queue(self, queue: str) -> None:
+        project = _project_of(queue)
+        if project is not None and (project == _project_of(self._config().queue) or project == self._project()):
+            return
+        raise UsageError(
+            f"The queue {shown(queue)} is not in the project {self._project()}. A queue of another project must be in that of "
+            "ONCETASK_QUEUE, given there by its full name."
+        )
+
+    def _own(self) -> dict[str, str]:
+        config = self._config()
+        known = self._known
+        if known is None or known[0] is not config:
+            self._known = known = (config, configured(config))
+        return known[1]
+
+
+@lru_cache
+def _project_of(queue: str) -> str | None:
+    """
+    The project of a queue's full name; None: it is none.
+    """
+    return queue.split("/")[1] if "/" in queue and is_queue(queue) else None

@@ -1,0 +1,382 @@
+"""
+Cloud Logging: the only importer of its client. Reading what became of holders, within a budget, and writing an end line.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from gcp_oncetask import forks
+from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.errors import RequestLogError
+from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.evidence import (
+    CRASH_TEXTS,
+    EVENTS,
+    RUN_TYPES,
+    WORKER_LINES,
+    Holder,
+    Line,
+    Origin,
+    has_ended,
+    origin,
+)
+from gcp_oncetask.rules.statuses import Fate, Service, fate_of
+
+MAX_FILTER: Final = 20_000
+_PAGE: Final = 1000
+_MOST_PAGES: Final = 5
+_LEAD: Final = timedelta(minutes=1)
+"""How much older than the grant a line may be, by clocks that disagree."""
+_REQUEST_LEAD: Final = timedelta(minutes=6)
+"""A request's entry is dated at its beginning; a container may take minutes to start before it gets the lease."""
+_FRESH: Final = 10.0
+"""Seconds that an answer is good for."""
+_INFO: Final = 200
+_RUN: Final = "run.googleapis.com%2F"
+_OWN: Final = ("oncetask", "stdout", f"{_RUN}stdout")
+_LOGS: Final = {
+    "oncetask": "oncetask",
+    "stdout": "stdout",
+    f"{_RUN}stdout": "stdout",
+    f"{_RUN}stderr": "stderr",
+    f"{_RUN}requests": "requests",
+    f"{_RUN}varlog%2Fsystem": "system",
+}
+"""What a line calls the logs that matter, by their ids; outside Cloud Run ``stdout`` is what collectors call it."""
+_NAMES: Final = ("service_name", "worker_pool_name", "job_name")
+_SEVERITIES: Final = {
+    0: "DEFAULT",
+    100: "DEBUG",
+    _INFO: "INFO",
+    300: "NOTICE",
+    400: "WARNING",
+    500: "ERROR",
+    600: "CRITICAL",
+    700: "ALERT",
+    800: "EMERGENCY",
+}
+
+
+_Asked = TypeVar("_Asked")
+
+
+class Found(list[Line]):
+    """
+    Lines that the log has shown.
+
+    Args:
+        lines: Them.
+        age: Seconds since the log was asked: what is not among them was not there then.
+        trouble: Why only the holders' own lines are among them; None: those of the platform are, too.
+    """
+
+    def __init__(self, lines: Iterable[Line], age: float = 0.0, trouble: RequestLogError | None = None) -> None:
+        super().__init__(lines)
+        self.age = age
+        self.trouble = trouble
+
+
+class RequestLog(Protocol):
+    """
+    Where evidence about holders is found and left.
+    """
+
+    def lines(self, holders: Sequence[Holder]) -> list[Line]:
+        """
+        Log lines about *holders*: all of their own, or none; as ``Found`` if they are of an earlier query, or those of the
+        platform could not be read.
+
+        Raises:
+            RequestLogError: The log was unreachable or refused, or its budget is used up: nothing is known.
+        """
+
+    def write(self, payload: dict[str, Any], *, insert_id: str, at: datetime) -> None:
+        """
+        Write a structured line and wait until it is accepted; the same *insert_id* and *at* count once.
+
+        Raises:
+            RequestLogError: It was not accepted.
+        """
+
+
+def own_filter(project: str, holders: Sequence[Holder]) -> str:
+    """
+    The filter that finds the own lines of *holders*, and few others: a nonce is of one attempt.
+    """
+    granted = min(holder.granted_at for holder in holders)
+    logs = _either(f"projects/{project}/logs/{name}" for name in _OWN)
+    # The user's own lines within an attempt name the holder too; there may be thousands of them.
+    return (
+        f"logName={logs} AND timestamp>={_instant(granted - _LEAD)} AND jsonPayload.oncetask.event={_either(EVENTS)} AND "
+        f"jsonPayload.oncetask.holder={_either(holder.nonce for holder in holders)}"
+    )
+
+
+def platform_filter(project: str, asked: Sequence[tuple[Holder, Origin | None]]) -> str:
+    """
+    The filter that finds what the platform and the web server say: of the request that a holder got its lease by, if it had
+    one, and of the instance that it runs on, if that is known.
+    """
+    granted = min(holder.granted_at for holder, _ in asked)
+    logs = f"projects/{project}/logs/{_RUN}"
+    wanted = []
+    traced = [
+        f"(trace={_quoted(f'projects/{project}/traces/{holder.trace}')} AND timestamp<={_instant(holder.granted_at)})"
+        for holder, _ in asked
+        if holder.trace
+    ]
+    if traced:
+        wanted.append(f"(logName={_quoted(logs + 'requests')} AND ({' OR '.join(traced)}))")
+    instances = sorted({place.instance for _, place in asked if place is not None})
+    if instances:
+        system = f"(logName={_quoted(f'{logs}varlog%2Fsystem')} AND textPayload:{_either(CRASH_TEXTS)})"
+        worker = f"(logName={_quoted(f'{logs}stderr')} AND textPayload=~{_quoted(WORKER_LINES)})"
+        wanted.append(
+            f"(labels.instanceId={_either(instances)} AND timestamp>={_instant(granted - _LEAD)} AND ({system} OR {worker}))"
+        )
+    return (
+        f"timestamp>={_instant(granted - _REQUEST_LEAD)} AND resource.type={_either(RUN_TYPES)} AND "
+        f"({' OR '.join(wanted)})"
+    )
+
+
+def _either(texts: Iterable[str]) -> str:
+    return f"({' OR '.join(_quoted(text) for text in texts)})"
+
+
+def _instant(at: datetime) -> str:
+    return _quoted(instant(at))
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+@dataclass(slots=True)
+class _Process:
+    """
+    What one process has opened and asked; a child of a fork begins anew, with a mutex that nobody holds.
+    """
+
+    generation: int
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+    client: Any = None
+    asked: Mark | None = None
+    calls: deque[Mark] = field(default_factory=deque)
+    known: tuple[Mark, frozenset[Holder], Found] | None = None
+
+
+class CloudRequestLog:
+    """
+    Cloud Logging, asked rarely.
+
+    ``entries.list`` allows 60 calls a minute for the whole project, so a process asks at most once per *interval*, with one
+    call or, where the holders' own lines don't tell how they ended, two; and makes at most *per_minute* calls a minute, further
+    pages included; what it has just learnt of the same holders is
+    answered from memory. Nothing is opened before the first use.
+
+    Args:
+        project: Finds the project id.
+        emulator: host:port of a local server, or None.
+        clock: For the budget.
+        interval: Seconds between two queries.
+        per_minute: Calls per minute.
+        timeout: Deadline of one call, in seconds.
+        client: A ``LoggingServiceV2Client``; None makes one.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: Callable[[], str],
+        emulator: str | None,
+        clock: Clock,
+        interval: float = 10.0,
+        per_minute: int = 30,
+        timeout: float = 10.0,
+        client: Any | None = None,
+    ) -> None:
+        self._given = client
+        self._project = project
+        self._emulator = emulator
+        self._clock = clock
+        self._interval = interval
+        self._per_minute = per_minute
+        self._timeout = timeout
+        self._process = _Process(forks.generation)
+
+    def lines(self, holders: Sequence[Holder]) -> list[Line]:
+        if not holders:
+            return []
+        process = self._here()
+        wanted = frozenset(holders)
+        now = self._clock.mark()
+        with process.mutex:
+            if process.known is not None:
+                learnt, about, found = process.known
+                age = elapsed(learnt, now)
+                if wanted <= about and age < min(self._interval, _FRESH):
+                    return Found(found, age, found.trouble)
+            if process.asked is not None and elapsed(process.asked, now) < self._interval:
+                raise _over_budget(f"it was asked less than {self._interval:g} s ago")
+            process.asked = now
+        found = self._ask(process, holders)
+        with process.mutex:
+            process.known = (now, wanted, found)
+        return Found(found, trouble=found.trouble)
+
+    def _ask(self, process: _Process, holders: Sequence[Holder]) -> Found:
+        """
+        First for the holders' own lines, which nobody else's can hide; then for what is said of those that have not told
+        how they ended.
+        """
+        project = self._project()
+        found = Found([])
+        for part in batches(partial(own_filter, project), holders):
+            found.extend(self._list(process, project, own_filter(project, part)))
+        silent = [(holder, origin(holder, found)) for holder in holders if not has_ended(holder, found)]
+        asked = [(holder, place) for holder, place in silent if holder.trace or place is not None]
+        try:
+            said: list[Line] = []
+            for those in batches(partial(platform_filter, project), asked) if asked else ():
+                said.extend(self._list(process, project, platform_filter(project, those)))
+            found.extend(said)
+        except RequestLogError as error:
+            found.trouble = error
+        return found
+
+    def _list(self, process: _Process, project: str, wanted: str) -> list[Line]:
+        found: list[Line] = []
+        token = ""
+        for _ in range(_MOST_PAGES):
+            self._spend(process)
+            request = {
+                "resource_names": [f"projects/{project}"],
+                "filter": wanted,
+                "order_by": "timestamp asc",
+                "page_size": _PAGE,
+                "page_token": token,
+            }
+            with _saying("could not be read"):
+                client = self._open(process)
+                pager = client.list_log_entries(request=request, retry=None, timeout=self._timeout)
+                page = next(pager.pages)
+                found.extend(line_of(type(entry).pb(entry)) for entry in page.entries)
+                token = page.next_page_token
+            if not token:
+                return found
+        # Judging by a part of the lines could take a finished attempt for a dead one.
+        raise RequestLogError(
+            f"Cloud Logging has more than {_MOST_PAGES * _PAGE} lines that could matter; none was used."
+        )
+
+    def _spend(self, process: _Process) -> None:
+        """
+        Count one call against the minute's budget.
+        """
+        with process.mutex:
+            now = self._clock.mark()
+            while process.calls and elapsed(process.calls[0], now) >= 60:
+                process.calls.popleft()
+            if len(process.calls) >= self._per_minute:
+                raise _over_budget(f"{self._per_minute} calls were made within a minute")
+            process.calls.append(now)
+
+    def write(self, payload: dict[str, Any], *, insert_id: str, at: datetime) -> None:
+        project = self._project()
+        with _saying("did not take the line"):
+            from google.cloud.logging_v2.types import LogEntry
+
+            entry = LogEntry(
+                log_name=f"projects/{project}/logs/oncetask",
+                resource={"type": "global", "labels": {"project_id": project}},
+                json_payload=json.loads(json.dumps(payload, default=str)),
+                severity=_INFO,
+                insert_id=insert_id,
+                timestamp=at,
+            )
+            self._open(self._here()).write_log_entries(entries=[entry], retry=None, timeout=self._timeout)
+
+    def _here(self) -> _Process:
+        if self._process.generation != forks.generation:
+            self._process = _Process(forks.generation)
+        return self._process
+
+    def _open(self, process: _Process) -> Any:
+        with process.mutex:
+            if process.client is None:
+                given = self._given if process.generation == 0 else None
+                process.client = given or _client(self._emulator)
+            return process.client
+
+
+def _client(emulator: str | None) -> Any:
+    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+
+    if emulator is None:
+        return LoggingServiceV2Client()
+    import grpc
+
+    return LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=grpc.insecure_channel(emulator)))
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # credentials, channel, service, an odd entry: whatever it is, nothing is known
+        code = getattr(error, "grpc_status_code", None)
+        final = code is not None and fate_of(Service.LOGGING, code.name) is Fate.REFUSED
+        raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
+
+
+def _over_budget(why: str) -> RequestLogError:
+    return RequestLogError(f"The budget for reading Cloud Logging is used up: {why}. Ask again later.", budget=True)
+
+
+def batches(filter_of: Callable[[Sequence[_Asked]], str], asked: Sequence[_Asked]) -> list[Sequence[_Asked]]:
+    """
+    *asked* in as few parts as keep the filter of each within the service's limit.
+    """
+    if len(asked) == 1 or len(filter_of(asked)) <= MAX_FILTER:
+        return [asked]
+    half = len(asked) // 2
+    return [*batches(filter_of, asked[:half]), *batches(filter_of, asked[half:])]
+
+
+def line_of(entry: Any) -> Line:
+    """
+    A plain ``LogEntry`` as a line.
+    """
+    from google.protobuf.json_format import MessageToDict
+
+    payload = MessageToDict(entry.json_payload) if entry.HasField("json_payload") else {}
+    http = entry.http_request if entry.HasField("http_request") else None
+    name = entry.log_name.partition("/logs/")[2]
+    kind, labels = entry.resource.type, entry.resource.labels
+    named = next((labels[label] for label in _NAMES if label in labels), "")
+    return Line(
+        at=entry.timestamp.ToDatetime(tzinfo=UTC),
+        log=_LOGS.get(name, f"other {name}"),
+        severity=_SEVERITIES.get(entry.severity, "DEFAULT"),
+        text=entry.text_payload or str(payload.get("message", "")),
+        payload=payload,
+        trace=entry.trace.rsplit("/", 1)[-1] or None,
+        resource=f"{kind} {named} {labels.get('revision_name', '')}" if kind in RUN_TYPES else "",
+        instance=entry.labels.get("instanceId") or None,
+        status=None if http is None else http.status or None,
+        url=None if http is None else http.request_url or None,
+        latency=None if http is None else http.latency.seconds + http.latency.nanos / 1e9,
+        insert_id=entry.insert_id,
+    )

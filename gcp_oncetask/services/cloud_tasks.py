@@ -1,0 +1,216 @@
+"""
+Cloud Tasks: the only importer of its client. Creating named tasks, and asking whether one is still queued.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import grpc
+
+from gcp_oncetask import forks
+from gcp_oncetask.clock import Clock, pause
+from gcp_oncetask.errors import DispatchError
+from gcp_oncetask.rules.statuses import Fate, Service, fate_of
+
+_SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
+_TRIES: Final = 2
+_HTTP_STATUS: Final = re.compile(r"HTTP status code (\d+)")
+
+
+class Push(NamedTuple):
+    """
+    One task to be made.
+
+    Attributes:
+        queue: Full name of the queue.
+        task_id: Deterministic id; a second task of that id is never made.
+        url: Where it is delivered.
+        body: What is delivered.
+        headers: Extra headers.
+        at: Not before this instant; None: at once.
+        deadline: Seconds that Cloud Tasks waits for the answer.
+        service_account: Whose identity token it carries; None: none.
+        audience: Audience of that token; empty without one.
+    """
+
+    queue: str
+    task_id: str
+    url: str
+    body: bytes
+    headers: dict[str, str]
+    at: datetime | None
+    deadline: float
+    service_account: str | None
+    audience: str
+
+    @property
+    def name(self) -> str:
+        """
+        Full name of the task.
+        """
+        return f"{self.queue}/tasks/{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    forks: int
+    create: Any
+    get: Any
+
+
+class Queued(NamedTuple):
+    """
+    A task that is still in its queue.
+
+    Attributes:
+        attempts: How often it was delivered.
+        status: HTTP status of the last answer; None: there was none.
+    """
+
+    attempts: int
+    status: int | None
+
+
+class CloudTasks:
+    """
+    Calls to Cloud Tasks; opens its channel at first use, and a new one in a forked child.
+
+    Args:
+        client: The user's ``CloudTasksClient``, or None to make one.
+        emulator: host:port of a local server, or None.
+        clock: For the pause between two tries.
+        timeout: Deadline of one call, in seconds.
+    """
+
+    def __init__(self, client: Any | None, emulator: str | None, clock: Clock, timeout: float) -> None:
+        self._given = client
+        self._emulator = emulator
+        self._clock = clock
+        self._timeout = timeout
+        self._calls: _Calls | None = None
+
+    def create(self, push: Push) -> bool:
+        """
+        Make the task; one that exists already, or did until recently, is as good.
+
+        Returns:
+            Whether it was made by this call; False: it existed.
+
+        Raises:
+            DispatchError: Cloud Tasks was unreachable or refused; the sweeper tries again.
+        """
+        from google.cloud.tasks_v2.types import CreateTaskRequest
+
+        request = CreateTaskRequest.pb()(parent=push.queue)
+        task = request.task
+        task.name = push.name
+        task.dispatch_deadline.seconds = int(push.deadline)
+        if push.at is not None:
+            task.schedule_time.FromDatetime(push.at)
+        http = task.http_request
+        http.url = push.url
+        http.http_method = 1  # POST
+        http.body = push.body
+        http.headers["Content-Type"] = "application/json"
+        for key, value in push.headers.items():
+            http.headers[key] = value
+        if push.service_account is not None:
+            http.oidc_token.service_account_email = push.service_account
+            http.oidc_token.audience = push.audience
+        for tried in range(1, _TRIES + 1):
+            try:
+                self._call("create", request, push.queue)
+            except _CallError as failed:
+                if failed.fate is Fate.MOVED:
+                    return False
+                if failed.fate is not Fate.AMBIGUOUS or tried == _TRIES:
+                    raise DispatchError(_sentence(push, failed), task=push.name, **failed.facts) from failed
+                pause(self._clock, 0.05 + 0.1 * self._clock.random())
+            else:
+                return True
+        raise AssertionError("unreachable")
+
+    def queued(self, queue: str, task_id: str) -> Queued | None:
+        """
+        The task if it is still in the queue (waiting, running, or waiting for its next try); None: it is not.
+
+        Raises:
+            DispatchError: Cloud Tasks was unreachable or refused.
+        """
+        from google.cloud.tasks_v2.types import GetTaskRequest
+
+        name = f"{queue}/tasks/{task_id}"
+        try:
+            found = self._call("get", GetTaskRequest.pb()(name=name), name)
+        except _CallError as failed:
+            if failed.code is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise DispatchError(
+                f"Cloud Tasks: looking up {name} failed with {failed.code.name}: {failed}.",
+                task=name,
+                **failed.facts,
+            ) from failed
+        said = _HTTP_STATUS.search(found.last_attempt.response_status.message)
+        return Queued(found.dispatch_count, None if said is None else int(said[1]))
+
+    def _call(self, method: str, request: Any, resource: str) -> Any:
+        calls = self._open()
+        field = "parent" if method == "create" else "name"
+        metadata = (("x-goog-request-params", f"{field}={quote(resource, safe='')}"),)
+        try:
+            return getattr(calls, method)(request, timeout=self._timeout, metadata=metadata)
+        except grpc.RpcError as error:
+            call: Any = error  # every error of a call is the call as well
+            raise _CallError(call.code(), call.details() or "") from error
+
+    def _open(self) -> _Calls:
+        calls = self._calls
+        if calls is not None and calls.forks == forks.generation:
+            return calls
+        from google.cloud.tasks_v2.types import CreateTaskRequest, GetTaskRequest, Task
+
+        channel = self._channel(forked=calls is not None)
+        task = Task.pb()
+        create, get = CreateTaskRequest.pb(), GetTaskRequest.pb()
+        calls = _Calls(
+            forks.generation,
+            channel.unary_unary(_SERVICE + "CreateTask", create.SerializeToString, task.FromString),
+            channel.unary_unary(_SERVICE + "GetTask", get.SerializeToString, task.FromString),
+        )
+        self._calls = calls
+        return calls
+
+    def _channel(self, *, forked: bool) -> Any:
+        if self._given is not None and not forked:
+            return self._given.transport.grpc_channel
+        if self._emulator is not None:
+            return grpc.insecure_channel(self._emulator)
+        from google.cloud.tasks_v2 import CloudTasksClient
+
+        made: Any = CloudTasksClient()
+        return made.transport.grpc_channel
+
+
+class _CallError(Exception):
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fate = fate_of(Service.TASKS, code.name, message)
+        self.facts = {"code": code.name, "final": self.fate is Fate.REFUSED}
+
+
+def _sentence(push: Push, failed: _CallError) -> str:
+    hint = {
+        grpc.StatusCode.PERMISSION_DENIED: " Grant roles/cloudtasks.enqueuer, and roles/iam.serviceAccountUser on "
+        f"{push.service_account}.",
+        grpc.StatusCode.UNAVAILABLE: " Is it reachable from here?",
+    }.get(failed.code, "")
+    if failed.code is grpc.StatusCode.NOT_FOUND and "ueue" in str(failed):
+        parts = push.queue.split("/")
+        hint = f" Create it: gcloud tasks queues create {parts[-1]} --location={parts[3]} --project={parts[1]}"
+    return f"Cloud Tasks: creating a task in {push.queue} failed with {failed.code.name}: {failed}.{hint}"
