@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from gcp_oncetask import sweeper
 from gcp_oncetask.checks import words
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import (
@@ -27,6 +26,7 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.execution.unread import leave
 from gcp_oncetask.execution.verdicts import Continue
+from gcp_oncetask.recovery import sweep
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.rules.documents import DATA_HASH, task_name
 from gcp_oncetask.runtime.engine import Engine
@@ -212,7 +212,7 @@ def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snaps
     delivery = Delivery.present(snapshot.path, lock)
     try:
         check_needs(snapshot)
-        attended = sweeper.attend(engine, snapshot)
+        attended = sweep.attend(engine, snapshot)
         if attended is not None:
             return attended
         ended = (

@@ -83,7 +83,7 @@ TASK_MUTANTS = tuple(
         ),
         (
             "nobody looks for those that wait behind a freed key",
-            "sweeper.py",
+            "recovery/sweep.py",
             "        swept.handed_over += keys.look_for_forgotten(engine)\n",
             "        pass\n",
         ),

@@ -1,0 +1,324 @@
+"""
+The periodic pass over what is due: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
+any number of sweeps at once is harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from functools import partial
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks.told import said_by
+from gcp_oncetask.effects import courier, damage, keys
+from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
+from gcp_oncetask.execution import takeover
+from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.recovery import unfetched
+from gcp_oncetask.recovery.digests import MOST, Digests
+from gcp_oncetask.recovery.rounds import Round
+from gcp_oncetask.recovery.unclaimed import Unclaimed
+from gcp_oncetask.rules import features, verbs
+from gcp_oncetask.rules.decision import Expired, Lost, NeedTime, Put, Refused
+from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.requirements import DISPATCH
+from gcp_oncetask.store.codec import Document
+from gcp_oncetask.store.queries import due_for_workers
+from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
+
+BATCH = 50
+"""Expired leases that are judged with one query of the logs."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """
+    What a sweep did, in numbers.
+
+    Attributes:
+        looked: Documents that were due.
+        dispatched: Cloud Tasks made again.
+        queued: Tasks that are still in their queue; only their due time was moved.
+        left: Tasks of which none may be made here (``ONCETASK_TARGETS``), left to others; only their due time was moved.
+        taken_over: Expired leases released, completed from the evidence, or given up.
+        unknown: Expired leases left alone for now.
+        quarantined: Expired leases handed to a person.
+        handed_over: Resource keys given to a task that waited.
+        alerted: Alerts sent.
+        damaged: Documents that could not be decoded.
+        newer: Documents that need a newer release; they stay due.
+        failed: Documents at which something went wrong; they stay due.
+        needs: Features that the newer ones need.
+        collections: Where it looked: paths and templates.
+    """
+
+    looked: int = 0
+    dispatched: int = 0
+    queued: int = 0
+    left: int = 0
+    taken_over: int = 0
+    unknown: int = 0
+    quarantined: int = 0
+    handed_over: int = 0
+    alerted: int = 0
+    damaged: int = 0
+    newer: int = 0
+    failed: int = 0
+    needs: list[str] = field(default_factory=list, repr=False)
+    collections: tuple[str, ...] = field(default=(), repr=False)
+
+    def add(self, unclaimed: Unclaimed) -> None:
+        """
+        Count what became of the unclaimed tasks.
+        """
+        for name in ("dispatched", "queued", "left", "alerted", "failed"):
+            setattr(self, name, getattr(self, name) + getattr(unclaimed, name))
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if f.repr)
+        return f"{numbers} (in {', '.join(self.collections)})"
+
+
+def sweep(engine: Engine, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
+    """
+    Look at every document that is due.
+
+    A collection whose query fails holds up no other one: that is logged at once and raised at the end.
+
+    Args:
+        engine: Shared parts of the environment and database.
+        collections: Paths or templates; None: the library's own, those in which a process of this environment has scheduled,
+            those of the models known to this process and those configured.
+        limit: Documents at most; the rest is left to the next sweep.
+
+    Raises:
+        ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
+        StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
+    """
+    around = Round(engine, collections)
+    swept = Swept(collections=around.collections)
+    expired: list[Snapshot] = []
+    unclaimed, digests = Unclaimed(engine, partial(_complain, engine)), Digests(engine)
+    for document, read in around.all_due():
+        if swept.looked - unclaimed.unasked >= limit:
+            break
+        swept.looked += 1
+        _guarded(engine, swept, document, read, expired, digests, unclaimed)
+        if len(expired) >= BATCH:
+            _judge(engine, swept, expired)
+    _judge(engine, swept, expired)
+    unclaimed.close()
+    swept.add(unclaimed)
+    swept.alerted += unfetched.tell(engine, around.pulled)
+    swept.alerted += digests.close() or 0
+    if LOCKS in around.collections:
+        swept.handed_over += keys.look_for_forgotten(engine)
+    if (error := around.error(swept=swept)) is not None:
+        raise error
+    return swept
+
+
+def _guarded(
+    engine: Engine,
+    swept: Swept,
+    document: Document,
+    read: datetime,
+    expired: list[Snapshot],
+    digests: Digests,
+    unclaimed: Unclaimed,
+) -> None:
+    """
+    Deal with one document; whatever goes wrong there holds up nobody else.
+    """
+    path = engine.wire.path(document.name)
+    try:
+        snapshot = snapshot_of(path, document, read)
+    except DamagedError as error:
+        swept.damaged += 1
+        damage.set_aside(engine, error, document)
+        return
+    if features.unknown(snapshot.lock):
+        _leave_alone(engine, swept, snapshot)
+        return
+    with _alone(engine, swept, snapshot):
+        _one(engine, swept, snapshot, expired, digests, unclaimed)
+
+
+@contextmanager
+def _alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
+    """
+    Whatever goes wrong in the block with the document of *snapshot* holds up nobody else.
+    """
+    try:
+        yield
+    except DamagedError as error:
+        # It is damaged since it was found, or another one that stands in its way is.
+        swept.damaged += 1
+        _complain(engine, snapshot, error)
+        damage.attend(engine, error)
+    except ConfigError as error:
+        # If a setting is missing it would be the same for every other document.
+        engine.require(DISPATCH)
+        _upset(engine, swept, snapshot, error)
+    except OncetaskError as error:
+        swept.failed += 1
+        _complain(engine, snapshot, error)
+    except Exception as error:  # noqa: BLE001 - a document that upsets the rules
+        _upset(engine, swept, snapshot, error)
+
+
+def _upset(engine: Engine, swept: Swept, snapshot: Snapshot, error: Exception) -> None:
+    swept.damaged += 1
+    engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=error)
+    trouble = said_by(error)
+    document = snapshot.document
+    assert document is not None
+    what = f"{snapshot.path}: sweeping it failed, so its record is held to be damaged: {trouble[:200]}."
+    damaged = DamagedError(what, document=snapshot.path, field="record", trouble=trouble[:200], env=None, unknown=False)
+    damage.set_aside(engine, damaged, document)
+
+
+def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
+    """
+    A record that this release does not understand: told once for each feature, and not counted against the limit.
+    """
+    for feature in features.unknown(snapshot.lock):
+        if feature in swept.needs:
+            continue
+        swept.needs.append(feature)
+        about = engine.about(snapshot)
+        about.log(
+            logging.ERROR,
+            "it needs %r, which this release does not know; it and all like it are left to a newer one: deploy that here too",
+            feature,
+        )
+    swept.newer += 1
+    swept.looked -= 1
+
+
+def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
+    about = engine.about(snapshot)
+    about.log(logging.ERROR, "sweeping it failed: %s", error)
+    if isinstance(error, StoreError) and error.final:
+        try:
+            keys.attend_refused(engine, error)
+        except OncetaskError as failed:
+            about.log(logging.ERROR, "it could not be ended either: %s", failed)
+
+
+def _one(
+    engine: Engine,
+    swept: Swept,
+    snapshot: Snapshot,
+    expired: list[Snapshot],
+    digests: Digests,
+    unclaimed: Unclaimed | None = None,
+) -> None:
+    lock = snapshot.lock
+    if lock is None or lock.env != engine.config.env:
+        return
+    if verbs.record_of(snapshot.path, lock, {}).sort is verbs.Sort.RESOURCE_KEY:
+        swept.handed_over += keys.attend(engine, snapshot)
+        return
+    found = rules.look(lock, engine.moment(snapshot))
+    match found.action:
+        case "put":
+            assert found.put is not None
+            engine.store.put(snapshot, found.put)
+        case "erase":
+            assert found.put is not None
+            engine.store.put(snapshot, found.put, Changes({"data": None}))
+        case "alert":
+            swept.alerted += digests.attend(snapshot, found.owed)
+        case "dispatch":
+            assert unclaimed is not None
+            unclaimed.attend(snapshot, lock)
+        case "judge":
+            expired.append(snapshot)
+
+
+def attend(engine: Engine, snapshot: Snapshot) -> Ended | None:
+    """
+    Do what a task of the workers needs besides being run: alerts that are owed, an erasure, a due time that was too early.
+
+    Returns:
+        RECOVERED: it is done. BUSY: another process sends its alerts at this moment. None: it is to be run.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    lock = snapshot.lock
+    assert lock is not None
+    found = rules.look(lock, engine.moment(snapshot))
+    if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
+        return None
+    swept, expired, digests = Swept(), list[Snapshot](), Digests(engine)
+    _one(engine, swept, snapshot, expired, digests)
+    _judge(engine, swept, expired)
+    if digests.close(partial(_others, engine, snapshot, digests)) is None:
+        return Ended(Outcome.BUSY, "another process sends its alerts")
+    return Ended(Outcome.RECOVERED, found.action)
+
+
+def _others(engine: Engine, snapshot: Snapshot, digests: Digests) -> None:
+    """
+    What other tasks of its kind owe to digests: no sweep comes to what workers look after.
+    """
+    name, config = task_name(snapshot.path), engine.config
+    if name is None:
+        return
+    aside = partial(damage.set_aside, engine)
+    for other in due_for_workers(engine.store, config.env, name.kind, range(config.pull_shards), MOST, aside):
+        at, lock = engine.moment(other), other.lock
+        if other.path == snapshot.path or lock is None or at.read is None or features.unknown(lock):
+            continue
+        digests.attend(other, [o.id for o in lock.owed if o.digest is not None and o.until <= at.read])
+
+
+# --- judge ------------------------------------------------------------------------------------------------------------
+
+
+def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
+    batch, expired[:] = list(expired), []
+    if not batch:
+        return
+    for judged in takeover.judge_all(engine, batch):
+        with _alone(engine, swept, judged.snapshot):
+            _take_over(engine, swept, judged)
+
+
+def _take_over(engine: Engine, swept: Swept, judged: takeover.Judged) -> None:
+    before = takeover.lock_of(judged.snapshot)
+    if before.url is not None:
+        engine.require(DISPATCH)
+    changed = takeover.take_over(engine, judged, None)
+    decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
+    if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
+        swept.unknown += before.status is Status.LEASED
+        engine.store.put(judged.snapshot, rules.later(before, engine.moment(judged.snapshot)))
+        return
+    if not isinstance(decision, Put):
+        return
+    engine.decided(
+        "lease.taken_over",
+        engine.about(judged.snapshot),
+        f"{judged.verdict.finding}: {judged.verdict.reason}",
+        logging.WARNING,
+        verdict=str(judged.verdict.finding),
+        outcome=str(decision.outcome),
+    )
+    if decision.outcome is Outcome.QUARANTINED:
+        swept.quarantined += 1
+    else:
+        swept.taken_over += 1
+    if decision.dispatch:
+        swept.dispatched += engine.dispatch(changed.snapshot)
+    owed = courier.newly_owed(before, changed.snapshot.lock)
+    swept.alerted += courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
