@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from urllib.parse import quote
 
+from tests.simulation.chains.history import History, Told
+from tests.simulation.chains.history import play as play_as
+from tests.simulation.chains.plan import Plan, plan_of
 from tests.simulation.exercised import EXERCISED, LOCKS_EXERCISED, TASKS_EXERCISED, WORKERS_EXERCISED
-from tests.simulation.history import History, Told
-from tests.simulation.history import play as play_as
-from tests.simulation.locks_history import LocksHistory
-from tests.simulation.locks_plan import LocksPlan, locks_plan_of
-from tests.simulation.plan import Plan, plan_of
-from tests.simulation.tasks_history import TasksHistory
-from tests.simulation.tasks_plan import TasksPlan, tasks_plan_of
-from tests.simulation.workers_history import WorkersHistory
-from tests.simulation.workers_plan import WorkersPlan, workers_plan_of
+from tests.simulation.locks.history import LocksHistory
+from tests.simulation.locks.plan import LocksPlan, locks_plan_of
+from tests.simulation.tasks.history import TasksHistory
+from tests.simulation.tasks.plan import TasksPlan, tasks_plan_of
+from tests.simulation.workers.history import WorkersHistory
+from tests.simulation.workers.plan import WorkersPlan, workers_plan_of
 
 BATCH = 10
 MOST_SHRINKS = 150

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.history import play
-from tests.simulation.plan import Plan
+from tests.simulation.chains.history import play
+from tests.simulation.chains.plan import Plan
 
 FOUND = {
     "a claim that its process could not read back is left to others": Plan(

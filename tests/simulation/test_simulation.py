@@ -15,9 +15,9 @@ import pytest
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.store import registry
+from tests.simulation.chains.history import Job
+from tests.simulation.chains.plan import Plan, plan_of
 from tests.simulation.exercised import EXERCISED, RARE
-from tests.simulation.history import Job
-from tests.simulation.plan import Plan, plan_of
 from tests.simulation.runner import KINDS, Summary, planned, play, report, run_some, shrunk
 from tests.simulation.tally import Tally
 from tests.simulation.world import World

@@ -12,7 +12,7 @@ from gcp_oncetask import Config, Locker
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker, looking
-from tests.simulation.workers_history import PulledNewest, PulledWork
+from tests.simulation.workers.history import PulledNewest, PulledWork
 
 TTL = 60.0
 

@@ -28,10 +28,10 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
+from tests.simulation.chains.plan import Plan
 from tests.simulation.clients import PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
-from tests.simulation.plan import Plan
 
 DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"

@@ -15,13 +15,13 @@ from gcp_oncetask.locks import lock as lock_module
 from gcp_oncetask.locks import runs as runs_module
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED
-from tests.simulation.checker import ROOT
-from tests.simulation.history import BOUND, History
+from tests.simulation.chains.checker import ROOT
+from tests.simulation.chains.history import BOUND, History
+from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Promise
-from tests.simulation.locks_checker import Execution, Holder, LocksChecker
-from tests.simulation.locks_plan import LocksPlan
+from tests.simulation.locks.checker import Execution, Holder, LocksChecker
+from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.outlets import cooperative
-from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
 
 RETENTION = 7200.0

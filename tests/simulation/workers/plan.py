@@ -7,8 +7,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.plan import TROUBLES, WINDOWS, Plan
-from tests.simulation.tasks_plan import TASK_TROUBLES, TasksPlan
+from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
+from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan
 
 _NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "retirements"}
 WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")), "stops", "joins", "frees")

@@ -12,8 +12,8 @@ from gcp_oncetask import NamedLock, Status
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import ends_at
 from gcp_oncetask.rules.record import Lock
-from tests.simulation.checker import Checker
-from tests.simulation.locks_plan import LocksPlan
+from tests.simulation.chains.checker import Checker
+from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
 
 

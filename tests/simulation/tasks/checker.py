@@ -15,8 +15,8 @@ from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.documents import is_key, key_path, task_name
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
-from tests.simulation.checker import MOST_DISPATCHES, ROOT, Checker, Running
-from tests.simulation.tasks_plan import TasksPlan
+from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
 PROMPT = 30.0

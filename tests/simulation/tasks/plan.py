@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.plan import TROUBLES, WINDOWS, Plan
+from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
 
 TASK_TROUBLES = (*TROUBLES, "deletes", "newer", "resets", "pauses", "recreations", "schedules", "retirements", "frees")
 """Kinds of trouble; each is on or off in one history."""

@@ -24,10 +24,10 @@ from gcp_oncetask.execution import attempt as attempt_module
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
-from tests.simulation.checker import ROOT, Checker, Running
+from tests.simulation.chains.checker import ROOT, Checker, Running
+from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.outlets import Heard, cooperative
-from tests.simulation.plan import Plan
 from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600

@@ -20,11 +20,11 @@ from gcp_oncetask.rules.documents import TaskName, key_path
 from gcp_oncetask.rules.retry_policy import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.tasks.data import kind_of
-from tests.simulation.checker import ROOT, Running
-from tests.simulation.history import BOUND, FLOOD, History
-from tests.simulation.plan import Plan
-from tests.simulation.tasks_checker import TasksChecker
-from tests.simulation.tasks_plan import TasksPlan
+from tests.simulation.chains.checker import ROOT, Running
+from tests.simulation.chains.history import BOUND, FLOOD, History
+from tests.simulation.chains.plan import Plan
+from tests.simulation.tasks.checker import TasksChecker
+from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process, World
 
 RETENTION = timedelta(seconds=120)

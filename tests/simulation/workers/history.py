@@ -14,13 +14,13 @@ from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker import looking as looking_module
 from gcp_oncetask.worker import worker as worker_module
-from tests.simulation.history import BOUND
+from tests.simulation.chains.history import BOUND
+from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Owner, Promise, Signal
 from tests.simulation.outlets import cooperative
-from tests.simulation.plan import Plan
-from tests.simulation.tasks_history import Keyed, Newest, Pile, TasksHistory, Tick, Work
-from tests.simulation.workers_checker import BEAT, SLACK, TTL, WorkersChecker
-from tests.simulation.workers_plan import WorkersPlan
+from tests.simulation.tasks.history import Keyed, Newest, Pile, TasksHistory, Tick, Work
+from tests.simulation.workers.checker import BEAT, SLACK, TTL, WorkersChecker
+from tests.simulation.workers.plan import WorkersPlan
 from tests.simulation.world import Process, World
 
 SHARDS = 5

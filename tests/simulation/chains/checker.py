@@ -18,8 +18,8 @@ from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.alerts_checker import AlertsChecker
+from tests.simulation.chains.plan import Plan
 from tests.simulation.outlets import LOG_GRACE
-from tests.simulation.plan import Plan
 from tests.simulation.world import DATABASE, Process, World
 
 ROOT = f"{DATABASE}/documents/"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.plan import Plan
+from tests.simulation.chains.plan import Plan
 
 LOCKS_TROUBLES = (
     "refused_calls",

@@ -12,10 +12,10 @@ from typing import Any
 from gcp_oncetask.store.sessions import SESSIONS
 from gcp_oncetask.tasks import OnceTask
 from gcp_oncetask.worker import Worker
-from tests.simulation.checker import ROOT, Running
+from tests.simulation.chains.checker import ROOT, Running
 from tests.simulation.hub import SECOND
-from tests.simulation.tasks_checker import TasksChecker
-from tests.simulation.workers_plan import WorkersPlan
+from tests.simulation.tasks.checker import TasksChecker
+from tests.simulation.workers.plan import WorkersPlan
 from tests.simulation.world import Process
 
 TTL = 60.0
