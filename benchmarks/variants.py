@@ -15,9 +15,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
 from gcp_oncetask.entities.subject import Entities
-from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.pipeline import execute, parse
-from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
@@ -148,7 +148,7 @@ class Library:
         self.tasks = _Captured()
         self.locker.engine.tasks = self.tasks
         self.locker.engine.trail_to(Nowhere())
-        self.job = Job(Entities(BenchOrder), _handle, Policy(), None, renew=True)
+        self.job = HandlerSpec(Entities(BenchOrder), _handle, Policy(), None, renew=True)
 
     def run(self, id_: str) -> None:
         self.locker.schedule(BenchOrder(id=id_, **TASK), "/task")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gcp_oncetask.config import Config
     from gcp_oncetask.decorators import locked, once
+    from gcp_oncetask.entities.chains import Scheduled
     from gcp_oncetask.entities.locker import Locker
     from gcp_oncetask.entities.models import LockedModel
-    from gcp_oncetask.entities.stored import Scheduled
     from gcp_oncetask.errors import (
         AlertError,
         AlreadyFinishedError,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from gcp_oncetask.execution.attempt import Attempt
-    from gcp_oncetask.execution.verdicts import Continue, Fail, Retry, Snooze
+    from gcp_oncetask.execution.results import Continue, Fail, Retry, Snooze
     from gcp_oncetask.locks.lock import NamedLock
     from gcp_oncetask.rules.record import Lock, Status
     from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
@@ -96,9 +96,9 @@ _HOMES = {
     "entities.models": ("LockedModel",),
     "rules.record": ("Lock", "Status"),
     "rules.retry_policy": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
-    "entities.stored": ("Scheduled",),
+    "entities.chains": ("Scheduled",),
     "sweeper": ("Swept", "sweep"),
-    "execution.verdicts": ("Continue", "Fail", "Retry", "Snooze"),
+    "execution.results": ("Continue", "Fail", "Retry", "Snooze"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

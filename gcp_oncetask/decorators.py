@@ -21,8 +21,8 @@ from gcp_oncetask.errors import LeaseLostError, OncetaskError, ResultNotStoredEr
 from gcp_oncetask.locks.arguments import Calls, digest, document_id, readable
 from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
-from gcp_oncetask.locks.runs import Run, run_once
-from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.locks.runs import OnceCall, run_once
+from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import Result
 from gcp_oncetask.runtime.engine import LOGGER
@@ -278,7 +278,7 @@ def once(
                 raise UsageError(
                     f"collection={collection!r:.80} is not the path of a collection, as {LOCKS} is: {trouble}."
                 )
-            run = Run(document, calls.name, text, digest(data), policy, kept)
+            run = OnceCall(document, calls.name, text, digest(data), policy, kept)
 
             own: list[Any] = []
 

@@ -25,7 +25,7 @@ import gcp_oncetask
 from gcp_oncetask import errors, tasks
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import STORED_NAMES
-from gcp_oncetask.tasks.stored import StoredTasks
+from gcp_oncetask.tasks.admin import StoredTasks
 
 ROOT = Path(__file__).parents[1]
 

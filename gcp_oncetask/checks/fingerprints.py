@@ -59,12 +59,12 @@ def description(model: type[BaseModel]) -> str:
     """
     if not model.__pydantic_complete__:
         model.model_rebuild(raise_errors=False)
-    walk = _Walk(model)
+    walk = _ModelWalk(model)
     first, *others = walk.lines()
     return "\n".join([first, *sorted(others)])
 
 
-class _Walk:
+class _ModelWalk:
     """
     Walks through the classes below a model.
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, indexes, registry, show
+from gcp_oncetask.cli import explain, index_file, registered, show
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.runtime import requirements
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _complain(error)
         # A file that is damaged is no wrong use of the command.
-        return 1 if chosen.run is indexes.write and not isinstance(error, ConfigError) else 2
+        return 1 if chosen.run is index_file.write and not isinstance(error, ConfigError) else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
         _complain(error, hint)
@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
     explain.add_to(commands)
-    registry.add_to(commands)
-    indexes.add_to(commands)
+    registered.add_to(commands)
+    index_file.add_to(commands)
     return parser
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable
+from gcp_oncetask.entities.chains import record_of
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.entities.stored import record_of
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.delivery import instant

@@ -18,12 +18,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from gcp_oncetask import rules
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.effects.windows import DAMAGED
 from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
 from gcp_oncetask.logs import LogContext
 from gcp_oncetask.rules import Wishes
-from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
 from gcp_oncetask.runtime.engine import Engine
@@ -147,7 +147,7 @@ def _tell(engine: Engine, document: Document, error: DamagedError) -> None:
         if engine.store.document(note) is not None:
             return
         snapshot = Snapshot(path, None, None, None)
-        if courier.send_directly(engine, snapshot, f"{DAMAGED}{error.field}-{digest[:12]}", _said(error)):
+        if owed_alerts.send_directly(engine, snapshot, f"{DAMAGED}{error.field}-{digest[:12]}", _said(error)):
             _note(engine, note, path, error)
     except StoreError as trouble:
         _about(engine, path).log(logging.ERROR, "whether its damage was told is not known: %s", trouble)

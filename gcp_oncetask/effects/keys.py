@@ -23,15 +23,15 @@ from gcp_oncetask.effects import damage, refusals
 from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules import keys as rules
-from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import KEY, key_path, parked_place, parked_prefix
-from gcp_oncetask.rules.keys import Standing
+from gcp_oncetask.rules.keys import KeyStanding
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.codec import decode
-from gcp_oncetask.store.consequences import Freed, key_write
 from gcp_oncetask.store.queries import parked, waited_for
+from gcp_oncetask.store.side_writes import Freed, key_write
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import check_needs
 
@@ -87,7 +87,7 @@ class Gate:
         self._write = None
         self._record, self._holder = read_key(self._engine, self.key, but=self._path)
 
-    def admit(self, seen: Snapshot, put: Put, at: Moment) -> Put | Refused | Contested:
+    def admit(self, seen: Snapshot, put: Put, at: DecisionContext) -> Put | Refused | Contested:
         """
         Let the grant *put* pass if the key can be had with it; else let the task wait for it.
         """
@@ -96,10 +96,10 @@ class Gate:
         assert read is not None
         found = rules.standing(key, self._path, put.lock.token, None if holder is None else holder.lock, read)
         self._write = None
-        self.free = found is Standing.FREE and _waiting(self._record)
-        if found is Standing.EXPIRED and holder is not None and not self._is_undecided(holder):
+        self.free = found is KeyStanding.FREE and _waiting(self._record)
+        if found is KeyStanding.EXPIRED and holder is not None and not self._is_undecided(holder):
             return Contested(holder)
-        if found not in (Standing.FREE, Standing.OURS) or self.free:
+        if found not in (KeyStanding.FREE, KeyStanding.OURS) or self.free:
             return self._park(seen, at)
         taken = rules.taken(key, at.env, self._path, put.lock.token, put.lock.holder)
         self._write = self._written(taken, waiting=_waiting(self._record))
@@ -108,7 +108,7 @@ class Gate:
     def _is_undecided(self, holder: Snapshot) -> bool:
         return holder.lock is not None and holder.lock.holder == self._undecided
 
-    def _park(self, seen: Snapshot, at: Moment) -> Put | Refused:
+    def _park(self, seen: Snapshot, at: DecisionContext) -> Put | Refused:
         lock, key = seen.lock, self._record.lock
         assert lock is not None
         assert key is not None
@@ -198,7 +198,7 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
     for _ in range(_TRIES):
         if version is None:
             record, holder = read_key(engine, key)
-            if _standing(record, holder) is not Standing.FREE:
+            if _standing(record, holder) is not KeyStanding.FREE:
                 _remember(engine, key, record)
                 return False
             if record.lock is None:
@@ -222,7 +222,7 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
     return False
 
 
-def _standing(record: Snapshot, holder: Snapshot | None) -> Standing:
+def _standing(record: Snapshot, holder: Snapshot | None) -> KeyStanding:
     read = record.read if holder is None else holder.read
     assert read is not None
     return rules.standing(record.lock, "", 0, None if holder is None else holder.lock, read)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import queue_path
@@ -80,7 +80,7 @@ def _tell(engine: Engine, found: Standstill) -> int:
         return 0
     LOGGER.error("%s", found.sentence)
     about, id_ = Snapshot(path, None, None, None), f"stuck-{instant(fields['since'])}"
-    if not courier.send_directly(engine, about, id_, found.sentence, waits=False):
+    if not owed_alerts.send_directly(engine, about, id_, found.sentence, waits=False):
         return 0
     engine.store.put_fields(mine, {**fields, "told": True})
     return 1

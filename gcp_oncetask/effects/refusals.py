@@ -9,9 +9,9 @@ import logging
 from typing import NamedTuple
 
 from gcp_oncetask import rules
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.engine import Engine
@@ -57,7 +57,7 @@ def attend(engine: Engine, error: StoreError, *, holder: str | None = None) -> A
         tell(engine, error)
         return Attended(Outcome.REFUSED, str(error))
     # All is tried once a day: it takes some commits, and whoever sweeps comes each minute.
-    tried = f"{version_of(seen.version)} {courier.day_of(engine)}"
+    tried = f"{version_of(seen.version)} {owed_alerts.day_of(engine)}"
     if engine.refused.get(seen.path) == tried:
         return Attended(Outcome.REFUSED, str(error))
     ended = _end(engine, seen, seen.lock, error, holder)
@@ -73,7 +73,7 @@ def tell(engine: Engine, error: StoreError) -> None:
     Tell a person that Firestore refuses what this process asks for, whichever document it is about; once a day.
     """
     name = f"firestore/{error.facts['code'].name.lower()}" if "code" in error.facts else "firestore/refused"
-    courier.send_daily(engine, Snapshot(name, None, None, None), "refused", str(error))
+    owed_alerts.send_daily(engine, Snapshot(name, None, None, None), "refused", str(error))
 
 
 def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: str | None) -> Attended:
@@ -98,14 +98,14 @@ def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: 
         outcome = decision.outcome or Outcome.RECOVERED
         about = engine.about(seen)
         engine.decided("task.refused", about, f"{error} It was ended: {outcome}.", logging.ERROR, outcome=str(outcome))
-        owed = courier.newly_owed(lock, changed.snapshot.lock)
-        courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+        owed = owed_alerts.newly_owed(lock, changed.snapshot.lock)
+        owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
         return Attended(outcome, str(error))
     return Attended(Outcome.REFUSED, f"{error} So is what would make the document smaller.")
 
 
 def _told(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, *, also: bool) -> bool:
-    return all(courier.send_once(engine, seen, owed) for owed in lock.owed) and (
+    return all(owed_alerts.send_once(engine, seen, owed) for owed in lock.owed) and (
         not also or _daily(engine, seen, error)
     )
 
@@ -131,4 +131,4 @@ def _daily(engine: Engine, seen: Snapshot, error: StoreError) -> bool:
         f"{error} So is what would say that in the record. It is ended if Firestore takes that, without its parameters; if not, "
         "each delivery and sweep tries again: make the document smaller by hand."
     )
-    return courier.send_daily(engine, seen, "refused", reason)
+    return owed_alerts.send_daily(engine, seen, "refused", reason)

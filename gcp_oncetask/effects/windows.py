@@ -28,11 +28,11 @@ from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import floods, writes
-from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
 from gcp_oncetask.rules.floods import Group, Turn, Window
-from gcp_oncetask.rules.record import Lock, Owed, Status
+from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.codec import Value, decode, encode
@@ -107,7 +107,7 @@ def _fields(group: Group, windows: dict[str, Window]) -> dict[str, Any]:
 # --- digests ----------------------------------------------------------------------------------------------------------
 
 
-def entry_id(path: str, owed: Owed) -> str:
+def entry_id(path: str, owed: PendingAlert) -> str:
     """
     How a digest knows an alert that the document at *path* owes.
     """
@@ -135,7 +135,7 @@ def owe(engine: Engine, id_: str, group: str, alerts: Sequence[Alert], members: 
             return _TAKEN
         at = engine.moment(seen)
         until = at.now + timedelta(seconds=at.alert_retry)
-        owed = Owed(
+        owed = PendingAlert(
             _name(id_, alerts[0]), alerts[0].event, alerts[0].at, until, 0, 0, _reason(len(alerts), first), tries=1
         )
         return Put(writes.with_due(_record(engine, nonce), at, owed=(owed,)))
@@ -185,7 +185,7 @@ def _added(engine: Engine, id_: str, wait: rules.Wait, alerts: list[Alert]) -> b
     def decide(seen: Snapshot) -> Put | Refused:
         at, lock = engine.moment(seen), seen.lock or _record(engine, nonce)
         if seen.lock is None:
-            owed = Owed(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
+            owed = PendingAlert(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
         elif lock.owed and lock.owed[0].tries == 0:
             owed = lock.owed[0]
         else:

@@ -15,7 +15,7 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.entities.subject import Entities
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution import endpoint
-from gcp_oncetask.execution.job import AlertOn, Job, OnUnknown, policy_of
+from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, OnUnknown, policy_of
 from gcp_oncetask.execution.pipeline import execute, parse
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
@@ -98,7 +98,7 @@ def entity_handler(
 
     def decorate(fn: Callable[..., Any]) -> EntityHandler:
         run = plain(fn, "handlers are plain functions for now")
-        return EntityHandler(locker, model, Job(Entities(model), run, policy, wanted["retry"], wanted["renew"]))
+        return EntityHandler(locker, model, HandlerSpec(Entities(model), run, policy, wanted["retry"], wanted["renew"]))
 
     return decorate
 
@@ -108,7 +108,7 @@ class EntityHandler:
     Serves the deliveries of a model's entities: called with a request, it gives the answer.
     """
 
-    def __init__(self, locker: Locker, model: type[LockedModel], job: Job) -> None:
+    def __init__(self, locker: Locker, model: type[LockedModel], job: HandlerSpec) -> None:
         self._locker = locker
         self._model = model
         self._job = job

@@ -14,22 +14,18 @@ from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.config import Config
 from gcp_oncetask.entities import models
+from gcp_oncetask.entities.chains import Scheduled, StoredChains, refusal
 from gcp_oncetask.entities.models import LockedModel, MaybeNone
-from gcp_oncetask.entities.stored import Scheduled, StoredChains, refusal
 from gcp_oncetask.entities.subject import attempt_of
-from gcp_oncetask.errors import (
-    LockBusyError,
-    TaskNotFoundError,
-    UsageError,
-)
+from gcp_oncetask.errors import LockBusyError, TaskNotFoundError, UsageError
 from gcp_oncetask.execution.attempt import Attempt, in_transaction
 from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.results import Continue
 from gcp_oncetask.execution.settling import completing, continuing
-from gcp_oncetask.execution.verdicts import Continue
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import Fingerprint

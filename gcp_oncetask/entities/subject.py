@@ -11,8 +11,8 @@ from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.entities import models
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.job import unfit
-from gcp_oncetask.execution.verdicts import Continue
+from gcp_oncetask.execution.handler_spec import unfit
+from gcp_oncetask.execution.results import Continue
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 

@@ -29,7 +29,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.logs import LogContext, payload
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import keys as key_rules
-from gcp_oncetask.rules.decision import Fence, Kind, Lost, Policy, Put, Settlement
+from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, idempotency_key
 from gcp_oncetask.rules.documents import DATA_HASH
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, superseded
@@ -37,14 +37,16 @@ from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
-from gcp_oncetask.store.consequences import Hold
+from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
 from gcp_oncetask.store.store import Changed
 
 T = TypeVar("T")
 MAX_SETTLEMENT: Final = 32_768
 """Bytes of a settlement in a log line; larger ones are left out of it."""
-_SAVES: Final = frozenset({Kind.COMPLETE, Kind.CONTINUE, Kind.SNOOZE, Kind.CHECKPOINT})
+_SAVES: Final = frozenset(
+    {SettlementKind.COMPLETE, SettlementKind.CONTINUE, SettlementKind.SNOOZE, SettlementKind.CHECKPOINT}
+)
 """The settlements that save changed fields."""
 
 
@@ -303,13 +305,13 @@ class Attempt:
         if self.model is None or how.kind not in _SAVES:
             return how
         if self.context.task is None:
-            data_hash = str(self.sequence + (how.kind is Kind.CONTINUE))
+            data_hash = str(self.sequence + (how.kind is SettlementKind.CONTINUE))
             return how._replace(fingerprint=Fingerprint(data_hash, self.model))
         payload = changes.values.get(DATA_HASH)
         return how if payload is None else how._replace(fingerprint=Fingerprint(payload.string_value, self.model))
 
     def _register(self, how: Settlement) -> None:
-        if how.kind is Kind.CONTINUE:
+        if how.kind is SettlementKind.CONTINUE:
             self._engine.register(self.collection, None if how.target is None else how.target.url)
 
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
@@ -321,7 +323,7 @@ class Attempt:
         check_conflicts(opened.snapshot, changes)
         decision = rules.settle(opened.snapshot.lock, self._fence, how, self._engine.moment(opened.snapshot))
         put = self._took(Changed(decision, opened.snapshot))
-        room = how.kind is Kind.CONTINUE
+        room = how.kind is SettlementKind.CONTINUE
         opened.ending, opened.how = transactions.Ending(put, changes, room), how
         return put
 
@@ -343,7 +345,7 @@ class Attempt:
                 raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
             if self._open is not None:
                 raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
-            mark = self._signed(Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce()), changes)
+            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce()), changes)
             self._took(self._commit(mark, changes))
 
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
@@ -355,7 +357,7 @@ class Attempt:
             alive=self._alive,
             own=True,
             hold=self.hold,
-            room=how.kind is Kind.CONTINUE,
+            room=how.kind is SettlementKind.CONTINUE,
         )
 
     def _commit_or_without_result(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
@@ -519,7 +521,7 @@ class Attempt:
             self._took(Changed(lost, opened.snapshot))
 
     def _checkpoint(self, snapshot: Snapshot) -> transactions.Ending:
-        mark = Settlement(kind=Kind.CHECKPOINT, nonce=self.nonce())
+        mark = Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce())
         decision = rules.settle(snapshot.lock, self._fence, mark, self._engine.moment(snapshot))
         return transactions.Ending(self._took(Changed(decision, snapshot)))
 

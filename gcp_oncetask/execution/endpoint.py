@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import ConfigError, IdentityError
 from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.logs import context_at, trace_of
@@ -179,6 +179,6 @@ def _answer(engine: Engine, ended: Ended, headers: TaskHeaders, told: str | None
     if ended.outcome is Outcome.REJECTED:
         name = headers.task or "unnamed"
         reason = f"a delivery by an authorised caller (task {name}) was rejected: {ended.reason}"
-        courier.send_directly(engine, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
+        owed_alerts.send_directly(engine, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
     body = {"outcome": str(ended.outcome), "reason": told or ended.reason}
     return Answer(body, status_of(ended.outcome, headers.retry_count))

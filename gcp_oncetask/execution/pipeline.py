@@ -12,7 +12,7 @@ from typing import Any, Final
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import text_of
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.effects import courier, damage, keys
+from gcp_oncetask.effects import damage, keys, owed_alerts
 from gcp_oncetask.errors import (
     ContentionError,
     DamagedError,
@@ -24,26 +24,26 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.execution import takeover, unread
 from gcp_oncetask.execution.attempt import Attempt, running
-from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.results import HandlerResult
 from gcp_oncetask.execution.settling import Ended, delivered, failure, lost, settle
-from gcp_oncetask.execution.verdicts import Verdict
 from gcp_oncetask.logs import About, LogContext, current
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Claimant, Expired, Fence, Kind, NeedTime, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.evidence import UNUSED
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.engine import Engine
-from gcp_oncetask.store.consequences import Freed, Hold
+from gcp_oncetask.store.side_writes import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted
 
 _CONTESTS: Final = 5
 
 
 @dataclass(slots=True)
-class _Run:
+class _DeliveryRun:
     """
     What is known of one delivery on its way.
 
@@ -55,7 +55,7 @@ class _Run:
 
     engine: Engine
     renewals: Renewals
-    job: Job
+    job: HandlerSpec
     delivery: Delivery
     headers: TaskHeaders | None
     claimant: Claimant
@@ -108,7 +108,7 @@ def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | 
 def execute(
     engine: Engine,
     renewals: Renewals,
-    job: Job,
+    job: HandlerSpec,
     delivery: Delivery,
     headers: TaskHeaders | None,
     trace: str | None,
@@ -131,7 +131,7 @@ def execute(
     Returns:
         How it ended; failures of services included, so that the caller only translates.
     """
-    run = _Run(
+    run = _DeliveryRun(
         engine,
         renewals,
         job,
@@ -199,7 +199,7 @@ def _refused(engine: Engine, delivery: Delivery, error: StoreError, about: About
     return Ended(attended.outcome, attended.reason, about)
 
 
-def _context(run: _Run, lock: Lock | None, token: int, attempt: int) -> LogContext:
+def _context(run: _DeliveryRun, lock: Lock | None, token: int, attempt: int) -> LogContext:
     delivery = run.delivery
     return context_of(
         delivery.document,
@@ -246,7 +246,7 @@ def context_of(
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-def claim(run: _Run, start: Snapshot | None) -> Ended:
+def claim(run: _DeliveryRun, start: Snapshot | None) -> Ended:
     """
     Ask for the lease, and go on as the rules decide.
     """
@@ -265,12 +265,12 @@ def claim(run: _Run, start: Snapshot | None) -> Ended:
     return Ended(Outcome.BUSY, "others kept taking its resource key")
 
 
-def _gate(run: _Run, start: Snapshot) -> keys.Gate | None:
+def _gate(run: _DeliveryRun, start: Snapshot) -> keys.Gate | None:
     key = None if start.lock is None else start.lock.key
     return None if key is None else keys.Gate(run.engine, start.path, key, undecided=run.undecided)
 
 
-def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
+def _try_claim(run: _DeliveryRun, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
     engine, delivery = run.engine, run.delivery
     before: list[Snapshot] = []
 
@@ -307,7 +307,7 @@ def _try_claim(run: _Run, start: Snapshot | None, gate: keys.Gate | None) -> End
     return _granted(run, changed.snapshot, None if gate is None else gate.version)
 
 
-def _contest(run: _Run, holder: Snapshot) -> None:
+def _contest(run: _DeliveryRun, holder: Snapshot) -> None:
     """
     The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
     """
@@ -321,7 +321,9 @@ def _contest(run: _Run, holder: Snapshot) -> None:
     if isinstance(decision, Put):
         if decision.dispatch:
             engine.dispatch(changed.snapshot)
-        courier.send_owed(engine, changed.snapshot, courier.newly_owed(holder.lock, changed.snapshot.lock), run.mark)
+        owed_alerts.send_owed(
+            engine, changed.snapshot, owed_alerts.newly_owed(holder.lock, changed.snapshot.lock), run.mark
+        )
     if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
         # Nothing is known of it yet: wait for the key like everybody else.
         run.undecided = judged.fence.holder
@@ -349,7 +351,7 @@ def postpone(engine: Engine, snapshot: Snapshot, refused: Refused) -> Ended:
     return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
 
 
-def _recover(run: _Run, snapshot: Snapshot) -> Ended:
+def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
     engine = run.engine
     [judged] = takeover.judge_all(engine, [snapshot])
     lock = takeover.lock_of(snapshot)
@@ -375,24 +377,26 @@ def _recover(run: _Run, snapshot: Snapshot) -> Ended:
     )
     if decision.outcome is None:
         version = None if changed.hold is None else changed.hold.version
-        return _granted(run, changed.snapshot, version, newly=courier.newly_owed(snapshot.lock, changed.snapshot.lock))
+        return _granted(
+            run, changed.snapshot, version, newly=owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
+        )
     if decision.dispatch:
         engine.dispatch(changed.snapshot)
     return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
 
 
-def _closed(run: _Run, before: Lock | None, snapshot: Snapshot, outcome: Outcome, reason: str) -> Ended:
+def _closed(run: _DeliveryRun, before: Lock | None, snapshot: Snapshot, outcome: Outcome, reason: str) -> Ended:
     """
     Nothing is left to run; send what that owes.
     """
-    courier.send_owed(run.engine, snapshot, courier.newly_owed(before, snapshot.lock), run.engine.clock.mark())
+    owed_alerts.send_owed(run.engine, snapshot, owed_alerts.newly_owed(before, snapshot.lock), run.engine.clock.mark())
     return Ended(outcome, reason or f"it is {outcome}")
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def _granted(run: _Run, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()) -> Ended:
+def _granted(run: _DeliveryRun, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()) -> Ended:
     """
     Run what was granted; *version* is that of the resource key's document after the grant, None: not known, or there is none.
     """
@@ -430,13 +434,13 @@ def _granted(run: _Run, snapshot: Snapshot, version: Any | None, newly: tuple[st
         running.reset(outer)
         engine.attempts.discard(attempt)
         now = attempt.snapshot
-        newly += courier.newly_owed(lock, now.lock)
-        courier.send_owed(engine, now, newly, run.mark)
+        newly += owed_alerts.newly_owed(lock, now.lock)
+        owed_alerts.send_owed(engine, now, newly, run.mark)
 
 
-def _give_back(run: _Run, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
+def _give_back(run: _DeliveryRun, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
     fence = Fence(context.sequence, context.token, context.holder)
-    how = Settlement(kind=Kind.RELEASE, nonce=run.engine.clock.nonce())
+    how = Settlement(kind=SettlementKind.RELEASE, nonce=run.engine.clock.nonce())
     changed = run.engine.store.change(
         snapshot.path,
         lambda seen: rules.settle(seen.lock, fence, how, run.engine.moment(seen)),
@@ -453,7 +457,7 @@ def _give_back(run: _Run, snapshot: Snapshot, context: LogContext, hold: Hold | 
 
 
 @telemetry.consumer
-def _run(run: _Run, attempt: Attempt) -> Ended:
+def _run(run: _DeliveryRun, attempt: Attempt) -> Ended:
     job = run.job.to_run(attempt.granted)
     entity: Any = None
     try:
@@ -461,7 +465,7 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
         value = job.run(entity, attempt, **run.arguments)
     except LeaseLostError as error:
         return lost(run.engine, attempt, error)
-    except Verdict as verdict:
+    except HandlerResult as verdict:
         value = verdict
     except (SystemExit, KeyboardInterrupt) as error:
         # The process is to end: that is a failed attempt, and the lease is not left to run out.
@@ -481,7 +485,7 @@ def _run(run: _Run, attempt: Attempt) -> Ended:
     return settle(run.engine, job, attempt, entity, value)
 
 
-def _unread(run: _Run, attempt: Attempt, reason: str) -> Ended:
+def _unread(run: _DeliveryRun, attempt: Attempt, reason: str) -> Ended:
     """
     It came after the claim was decided: a payload that another version of the program has stored meanwhile.
     """
@@ -503,12 +507,12 @@ def _already(attempt: Attempt, value: Any) -> Ended:
     return Ended(outcome, "settled by the handler", attempt.context)
 
 
-def _raised_after(run: _Run, attempt: Attempt, error: Exception) -> Ended:
+def _raised_after(run: _DeliveryRun, attempt: Attempt, error: Exception) -> Ended:
     telemetry.raised(attempt, error)
     attempt.context.log(
         logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
     )
-    courier.send_directly(
+    owed_alerts.send_directly(
         run.engine,
         attempt.snapshot,
         f"{attempt.sequence}-{attempt.token}-raised",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.told import said_by, text_of
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import (
     AlreadySettledError,
     ConflictError,
@@ -23,11 +23,11 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.job import Job
-from gcp_oncetask.execution.verdicts import Continue, Fail, Retry, Snooze, Verdict
+from gcp_oncetask.execution.handler_spec import HandlerSpec
+from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry, Snooze
 from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Kind, Put, Settlement, Target
+from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery, Outcome
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.json_data import parameters
@@ -57,7 +57,7 @@ def delivered(delivery: Delivery) -> About:
     return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
 
 
-def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) -> Verdict:
+def failure(engine: Engine, job: HandlerSpec, attempt: Attempt, error: BaseException) -> HandlerResult:
     """
     The verdict of the retry policy on an attempt that raised.
     """
@@ -65,7 +65,7 @@ def failure(engine: Engine, job: Job, attempt: Attempt, error: BaseException) ->
     return _by_policy(engine, job, attempt, error, said_by(error, words=engine.config.log_contents))
 
 
-def _by_policy(engine: Engine, job: Job, attempt: Attempt, error: BaseException, message: str) -> Verdict:
+def _by_policy(engine: Engine, job: HandlerSpec, attempt: Attempt, error: BaseException, message: str) -> HandlerResult:
     policy = job.retry
     if policy is None:
         return Retry(message)
@@ -88,7 +88,7 @@ def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: A
 
 
 @telemetry.producer(_next_step)
-def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> Ended:
+def settle(engine: Engine, job: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
@@ -109,7 +109,7 @@ def settle(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) 
     return Ended(put.outcome, how.message or put.outcome, attempt.context)
 
 
-def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
+def _decided(engine: Engine, job: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
     """
     The settlement that *value* asks for, and the fields it saves.
     """
@@ -121,14 +121,14 @@ def _decided(engine: Engine, job: Job, attempt: Attempt, entity: Any, value: Any
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
             )
         how = _settlement(engine, attempt, value)
-        saves = how.kind not in (Kind.RETRY, Kind.FAIL) and entity is not None
+        saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and entity is not None
         return how, job.subject.changes(entity, value) if saves else NO_CHANGES
     except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
         attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
         return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
 
 
-def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
+def _try_settle(engine: Engine, job: HandlerSpec, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
     try:
         return attempt.settle(how, changes)
     except AlreadySettledError:
@@ -141,7 +141,7 @@ def _try_settle(engine: Engine, job: Job, attempt: Attempt, how: Settlement, cha
         return _try_failure(engine, job, attempt, error)
 
 
-def _try_failure(engine: Engine, job: Job, attempt: Attempt, error: OncetaskError) -> Put:
+def _try_failure(engine: Engine, job: HandlerSpec, attempt: Attempt, error: OncetaskError) -> Put:
     attempt.context.log(logging.ERROR, "%s", error)
     return attempt.settle(_settlement(engine, attempt, failure(engine, job, attempt, error)))
 
@@ -153,11 +153,13 @@ def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
             wait = engine.wait_until(value.after)
             by_queue = value.after is None
             text = text_of(value, words=engine.config.log_contents)
-            return Settlement(kind=Kind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
+            return Settlement(kind=SettlementKind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
         case Fail():
-            return Settlement(kind=Kind.FAIL, nonce=nonce, message=text_of(value, words=engine.config.log_contents))
+            return Settlement(
+                kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=engine.config.log_contents)
+            )
         case Snooze():
-            return Settlement(kind=Kind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
+            return Settlement(kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
         case Continue():
             return continuing(engine, attempt, value)
         case _:
@@ -171,7 +173,7 @@ def completing(attempt: Attempt, value: Any) -> Settlement:
     result = result_of(value)
     if result.lost is not None:
         attempt.context.log(logging.ERROR, "the result could not be stored: %s", result.lost)
-    return Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce(), result=result)
+    return Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce(), result=result)
 
 
 def continuing(
@@ -190,7 +192,9 @@ def continuing(
     if lock.url is None:
         wait = engine.wait_until(how.delay, at)
         target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
-        return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
+        return Settlement(
+            kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target
+        )
     target = engine.target(
         how.url or lock.url,
         queue=how.queue or lock.queue,
@@ -200,7 +204,7 @@ def continuing(
         at=at,
         present=how.url is None and how.queue is None and headers is None,
     )
-    return Settlement(kind=Kind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
+    return Settlement(kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
 
 
 def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
@@ -210,7 +214,7 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
     attempt.context.log(logging.WARNING, "%s", error)
     telemetry.raised(attempt, error)
     if error.facts.get("removed"):
-        courier.send_directly(
+        owed_alerts.send_directly(
             engine,
             attempt.snapshot,
             f"{attempt.sequence}-{attempt.token}-removed",

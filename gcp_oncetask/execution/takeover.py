@@ -14,13 +14,23 @@ from gcp_oncetask import rules
 from gcp_oncetask.effects import keys
 from gcp_oncetask.errors import RequestLogError, StoreError
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    Fence,
+    Lost,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    SettlementKind,
+)
 from gcp_oncetask.rules.evidence import Finding, Holder, Line, Verdict, judge
 from gcp_oncetask.rules.record import Lock, superseded
 from gcp_oncetask.runtime.engine import Engine
-from gcp_oncetask.services.cloud_logging import Found
+from gcp_oncetask.services.cloud_logging import Findings
 from gcp_oncetask.store.codec import unpack
-from gcp_oncetask.store.consequences import Hold
+from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import Changed
 
@@ -62,7 +72,7 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
     lines: Sequence[Line] = ()
     try:
         lines = engine.request_log.lines(holders)
-        if isinstance(lines, Found):
+        if isinstance(lines, Findings):
             age = timedelta(seconds=lines.age)
     except RequestLogError as error:
         trouble = error
@@ -78,7 +88,7 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
             grace = timedelta(seconds=engine.config.log_grace)
             try:
                 verdict = judge(holder, lines, now=asked, log_grace=grace)
-                if verdict.finding is Finding.UNKNOWN and isinstance(lines, Found) and lines.trouble is not None:
+                if verdict.finding is Finding.UNKNOWN and isinstance(lines, Findings) and lines.trouble is not None:
                     reason = f"{verdict.reason} What the platform says of it could not be read: {lines.trouble}"
                     verdict = replace(verdict, reason=reason)
             except Exception as error:  # noqa: BLE001 - one holder's lines hold up the judgement of no other
@@ -154,7 +164,7 @@ def take_over(
     def changes(seen: Snapshot) -> Changes:
         return NO_CHANGES if superseded(seen.lock) else judged.changes
 
-    if judged.settlement is not None and judged.settlement.kind is Kind.CONTINUE:
+    if judged.settlement is not None and judged.settlement.kind is SettlementKind.CONTINUE:
         target = judged.settlement.target
         # What no process has registered or configured was named by who sweeps it.
         template = engine.registry.template_of(judged.snapshot.path, engine.collections)

@@ -9,16 +9,16 @@ import logging
 
 from gcp_oncetask import rules
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.logs import context_at
-from gcp_oncetask.rules.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery, Outcome
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.snapshot import Snapshot
 
 
-def judge(engine: Engine, job: Job, seen: Snapshot, nonce: str) -> Put | Refused | None:
+def judge(engine: Engine, job: HandlerSpec, seen: Snapshot, nonce: str) -> Put | Refused | None:
     """
     What becomes of a document that could be claimed for *job*; None: it can be read here, or the attempt is to fail.
     """
@@ -47,6 +47,6 @@ def give_back(engine: Engine, attempt: Attempt) -> None:
     Raises:
         OncetaskError: As ``Attempt.settle``.
     """
-    put = attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
+    put = attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
     if put.dispatch:
         engine.dispatch(attempt.snapshot)

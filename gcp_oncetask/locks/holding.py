@@ -16,13 +16,13 @@ from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.logs import LogContext
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import named
-from gcp_oncetask.rules.decision import Fence, Lost, Moment, Policy, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
-Rule = Callable[[Lock | None, Fence, Moment], Put | Refused | Lost]
+Rule = Callable[[Lock | None, Fence, DecisionContext], Put | Refused | Lost]
 
 
 def checked_lease(engine: Engine, what: str, length: Duration) -> float:

@@ -26,7 +26,7 @@ from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
 from gcp_oncetask.rules import expires_at, named
-from gcp_oncetask.rules.decision import Claimant, NeedTime, Policy, Put, Refused
+from gcp_oncetask.rules.decisions import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status

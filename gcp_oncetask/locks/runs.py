@@ -16,13 +16,24 @@ from dataclasses import dataclass
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules import named
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    DecisionContext,
+    Fence,
+    Lost,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    SettlementKind,
+)
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Result
 from gcp_oncetask.runtime.engine import LOGGER, Engine
@@ -32,7 +43,7 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class OnceCall:
     """
     One call of a function that runs once.
 
@@ -53,7 +64,7 @@ class Run:
     retention: float | None
 
 
-def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Result]) -> Result:
+def run_once(engine: Engine, renewals: Renewals, run: OnceCall, fn: Callable[[], Result]) -> Result:
     """
     Call *fn* unless it has run; the claim is the create: two commits, no read.
 
@@ -86,11 +97,11 @@ def run_once(engine: Engine, renewals: Renewals, run: Run, fn: Callable[[], Resu
         raise
     finally:
         renewals.remove(claimed)
-    how = Settlement(kind=Kind.COMPLETE, nonce=engine.clock.nonce(), result=result)
+    how = Settlement(kind=SettlementKind.COMPLETE, nonce=engine.clock.nonce(), result=result)
     return _record(engine, claimed, run, how)
 
 
-def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Result:
+def _record(engine: Engine, claimed: Holding, run: OnceCall, how: Settlement) -> Result:
     """
     Record that it has run, without its result where Firestore refuses that for good.
     """
@@ -101,7 +112,7 @@ def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Resu
             lambda lock, fence, at: rules.settle(lock, fence, how, at),
             ending(run.retention, engine.store.estimate(), owes=how.result.lost is not None),
         )
-        courier.send_owed(engine, after, courier.newly_owed(None, after.lock), mark)
+        owed_alerts.send_owed(engine, after, owed_alerts.newly_owed(None, after.lock), mark)
         return how.result
 
     try:
@@ -116,7 +127,7 @@ def _record(engine: Engine, claimed: Holding, run: Run, how: Settlement) -> Resu
     return recorded
 
 
-def _claim(engine: Engine, run: Run) -> Holding | Lock:
+def _claim(engine: Engine, run: OnceCall) -> Holding | Lock:
     """
     The lease to run under, or the record of the run that is over.
     """
@@ -156,7 +167,7 @@ def _claim(engine: Engine, run: Run) -> Holding | Lock:
     return holding
 
 
-def _refusal(run: Run, refused: Refused) -> OncetaskError:
+def _refusal(run: OnceCall, refused: Refused) -> OncetaskError:
     facts = {"document": run.document, "name": run.name, "key": run.key}
     key = None if run.key is None else readable(run.key)
     if refused.outcome is Outcome.REJECTED:
@@ -176,7 +187,7 @@ def _note(engine: Engine, holding: Holding, error: Exception) -> None:
     """
     nonce, message = engine.clock.nonce(), said_by(error, words=engine.config.log_contents)
 
-    def rule(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
+    def rule(lock: Lock | None, fence: Fence, at: DecisionContext) -> Put | Lost:
         return named.give_up(lock, fence, message, nonce, at)
 
     try:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, T
 from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.logs import LogContext
-from gcp_oncetask.rules.decision import Lost, Put
+from gcp_oncetask.rules.decisions import Lost, Put
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders, task_id
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.record import SERVER_TIME, Lock
@@ -90,7 +90,7 @@ class Consuming:
     failed: bool = False
 
 
-class Running(Protocol):
+class RunningSpan(Protocol):
     """
     What is asked of an attempt.
     """
@@ -326,14 +326,14 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
 # --- consuming --------------------------------------------------------------------------------------------------------
 
 
-class _Ended(Protocol):
+class _EndedSpan(Protocol):
     @property
     def outcome(self) -> Outcome: ...
     @property
     def reason(self) -> str: ...
 
 
-E = TypeVar("E", bound=_Ended)
+E = TypeVar("E", bound=_EndedSpan)
 
 
 def consumer(fn: Callable[[Any, Any], E]) -> Callable[[Any, Any], E]:
@@ -357,7 +357,7 @@ def consumer(fn: Callable[[Any, Any], E]) -> Callable[[Any, Any], E]:
     return call
 
 
-def begin(attempt: Running, *, current: bool) -> None:
+def begin(attempt: RunningSpan, *, current: bool) -> None:
     """
     Start the span of *attempt*, and make it the current one of this thread if asked to.
     """
@@ -367,7 +367,7 @@ def begin(attempt: Running, *, current: bool) -> None:
 
 
 @_harmless
-def _begin(tracer: Tracer, attempt: Running, *, current: bool) -> Consuming:
+def _begin(tracer: Tracer, attempt: RunningSpan, *, current: bool) -> Consuming:
     from opentelemetry import context, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -389,7 +389,7 @@ def _begin(tracer: Tracer, attempt: Running, *, current: bool) -> Consuming:
     return Consuming(span, context.attach(trace.set_span_in_context(span)) if current else None)
 
 
-def raised(attempt: Running, error: BaseException) -> None:
+def raised(attempt: RunningSpan, error: BaseException) -> None:
     """
     Record on the span of *attempt* what its handler raised, or what was raised at it.
     """
@@ -401,7 +401,7 @@ def raised(attempt: Running, error: BaseException) -> None:
         _fail_of(attempt.span.span, error)
 
 
-def end(attempt: Running, outcome: Outcome | None, reason: str, error: BaseException | None = None) -> None:
+def end(attempt: RunningSpan, outcome: Outcome | None, reason: str, error: BaseException | None = None) -> None:
     """
     End the span of *attempt*, if it has one, as *outcome*; None: it has none.
     """

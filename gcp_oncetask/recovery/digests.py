@@ -24,14 +24,14 @@ from typing import Final, NamedTuple
 
 from gcp_oncetask import rules
 from gcp_oncetask.clock import elapsed
-from gcp_oncetask.effects import courier, windows
+from gcp_oncetask.effects import owed_alerts, windows
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.rules import floods
 from gcp_oncetask.rules.documents import digest_path, is_digest
 from gcp_oncetask.rules.floods import WAITS
-from gcp_oncetask.rules.record import Owed
+from gcp_oncetask.rules.record import PendingAlert
 from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     """
 
     snapshot: Snapshot
-    owed: Owed
+    owed: PendingAlert
 
 
 class Digests:
@@ -88,8 +88,8 @@ class Digests:
                 decided.append(owed.id)
             else:
                 alone[owed.id] = None
-        sent = courier.take_and_send(engine, snapshot, alone) if alone else 0
-        return sent + (courier.send_in_turn(engine, snapshot, decided) if decided else 0)
+        sent = owed_alerts.take_and_send(engine, snapshot, alone) if alone else 0
+        return sent + (owed_alerts.send_in_turn(engine, snapshot, decided) if decided else 0)
 
     @property
     def kept(self) -> bool:
@@ -130,7 +130,7 @@ class Digests:
         What is to be done, each thing once the one before it is done.
         """
         for snapshot in self._due:
-            yield partial(courier.take_and_send, self._engine, snapshot, _owed_by(snapshot))
+            yield partial(owed_alerts.take_and_send, self._engine, snapshot, _owed_by(snapshot))
         for id_, entries in self._lent.items():
             yield partial(self._go_on, id_, entries)
         for group, entries in self._waiting.items():
@@ -150,7 +150,7 @@ class Digests:
     def _begin(self, group: str, entries: Sequence[Entry]) -> int:
         if len(entries) == 1:
             snapshot, owed = entries[0]
-            return courier.take_and_send(self._engine, snapshot, {owed.id: owed.digest})
+            return owed_alerts.take_and_send(self._engine, snapshot, {owed.id: owed.digest})
         return self._send(self._engine.clock.nonce(), group, entries)
 
     def _go_on(self, id_: str, entries: Sequence[Entry]) -> int:
@@ -171,7 +171,7 @@ class Digests:
         if document.lock.owed:
             again = engine.store.estimate() + timedelta(seconds=engine.config.alert_retry)
             for snapshot, ids in _by_document(told):
-                courier.put_off(engine, snapshot, ids, max(document.lock.owed[0].until, again))
+                owed_alerts.put_off(engine, snapshot, ids, max(document.lock.owed[0].until, again))
             return 0
         self._over(told)
         return 0
@@ -189,20 +189,20 @@ class Digests:
             lent += self._lend(id_, snapshot, seen)
         if not lent:
             return 0
-        alerts = [courier.alert_of(engine, *one) for one in lent]
+        alerts = [owed_alerts.alert_of(engine, *one) for one in lent]
         members = [windows.entry_id(one.snapshot.path, one.owed) for one in lent]
         mark = engine.clock.mark()
         document = windows.owe(engine, id_, group, alerts, members)
         if document is None:
             return 0
-        sent = courier.send_each(engine, document, list(_owed_by(document)), mark)
+        sent = owed_alerts.send_each(engine, document, list(_owed_by(document)), mark)
         if sent:
             self._over(lent)
         return sent
 
     def _lend(self, id_: str, snapshot: Snapshot, seen: Mapping[str, str | None]) -> list[Entry]:
         try:
-            taken = courier.take(self._engine, snapshot, seen, id_)
+            taken = owed_alerts.take(self._engine, snapshot, seen, id_)
         except OncetaskError as error:
             self._engine.about(snapshot).log(logging.ERROR, "its alert can't be put into a digest: %s", error)
             return []
@@ -214,7 +214,7 @@ class Digests:
 
     def _over(self, told: Sequence[Entry]) -> None:
         for snapshot, ids in _by_document(told):
-            courier.record_sent(self._engine, snapshot, ids)
+            owed_alerts.record_sent(self._engine, snapshot, ids)
 
 
 def _owed_by(snapshot: Snapshot) -> dict[str, str | None]:

@@ -14,7 +14,7 @@ from functools import partial
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
-from gcp_oncetask.effects import courier, damage, keys
+from gcp_oncetask.effects import damage, keys, owed_alerts
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.execution.settling import Ended
@@ -23,7 +23,7 @@ from gcp_oncetask.recovery.digests import MOST, Digests
 from gcp_oncetask.recovery.rounds import Round
 from gcp_oncetask.recovery.unclaimed import Unclaimed
 from gcp_oncetask.rules import features, verbs
-from gcp_oncetask.rules.decision import Expired, Lost, NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS, task_name
 from gcp_oncetask.rules.record import Status
@@ -320,5 +320,5 @@ def _take_over(engine: Engine, swept: Swept, judged: takeover.Judged) -> None:
         swept.taken_over += 1
     if decision.dispatch:
         swept.dispatched += engine.dispatch(changed.snapshot)
-    owed = courier.newly_owed(before, changed.snapshot.lock)
-    swept.alerted += courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+    owed = owed_alerts.newly_owed(before, changed.snapshot.lock)
+    swept.alerted += owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())

@@ -17,17 +17,17 @@ from functools import partial
 from typing import Any, Final, TypeGuard
 
 from gcp_oncetask import rules
-from gcp_oncetask.effects import courier, queue_alarm
+from gcp_oncetask.effects import owed_alerts, queue_alarm
 from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.rules import attention
-from gcp_oncetask.rules.decision import Moment
+from gcp_oncetask.rules.decisions import DecisionContext
 from gcp_oncetask.rules.delivery import Delivery, instant, task_id
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.runtime.requirements import DISPATCH
 from gcp_oncetask.services.cloud_tasks import Queued
 from gcp_oncetask.store.codec import encode
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.snapshot import Snapshot
 
 ASKED: Final = 20
@@ -61,7 +61,7 @@ class _Queue:
     answers: Counter[int] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
 
-    def add(self, lock: Lock, at: Moment, seen: Queued | None) -> None:
+    def add(self, lock: Lock, at: DecisionContext, seen: Queued | None) -> None:
         """
         One more that is still queued.
         """
@@ -272,11 +272,11 @@ class Unclaimed:
         if not refused.facts.get("final"):
             return
         queue = Snapshot(f"queues/{(lock.queue or '').rsplit('/', 1)[-1]}", None, None, None)
-        courier.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
+        owed_alerts.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
         put = rules.undispatched(lock, self._engine.moment(snapshot))
         if put is not None:
             self._engine.store.put(snapshot, put)
 
     def _send_owed(self, before: Lock, after: Snapshot) -> None:
-        owed = courier.newly_owed(before, after.lock)
-        self.alerted += courier.send_owed(self._engine, after, owed, self._engine.clock.mark())
+        owed = owed_alerts.newly_owed(before, after.lock)
+        self.alerted += owed_alerts.send_owed(self._engine, after, owed, self._engine.clock.mark())

@@ -35,13 +35,14 @@ Source:
 
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``owing``, ``floods``: alerts,
-    who sends them and when. ``refused``: what is refused for good. ``people``: cancel, reset, resolve. ``leaving``: what only
+    who sends them and when. ``refused``: what is refused for good. ``admin``: cancel, reset, resolve. ``leaving``: what only
     another version of the program can read. ``repair``: the reset of a damaged one. ``writes``: the records that these lead to,
     and when each must be looked at again. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations
 
+from gcp_oncetask.rules.admin import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.rules.attempts import (
     claim,
     complete,
@@ -73,7 +74,6 @@ from gcp_oncetask.rules.expiry import (
 )
 from gcp_oncetask.rules.leaving import LEFT, left
 from gcp_oncetask.rules.owing import Wait, assigned, is_decided, put_off, ripe, sending, sent
-from gcp_oncetask.rules.people import cancel, finish, pause, redeclare, replace, reset, resolve, resume
 from gcp_oncetask.rules.refused import CUTS, cut_off
 from gcp_oncetask.rules.repair import Wishes, repair
 from gcp_oncetask.rules.writes import (

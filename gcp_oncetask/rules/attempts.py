@@ -7,18 +7,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decision import (
+from gcp_oncetask.rules.decisions import (
     Claimant,
+    DecisionContext,
     Expired,
     Fence,
-    Kind,
     Lost,
-    Moment,
     NeedTime,
     Policy,
     Put,
     Refused,
     Settlement,
+    SettlementKind,
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery, Outcome, instant
@@ -26,7 +26,7 @@ from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status, superse
 from gcp_oncetask.rules.writes import expires_at
 
 
-def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: Moment) -> Put | Refused:
+def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: DecisionContext) -> Put | Refused:
     """
     Make the next sequence of a document from outside a handler.
 
@@ -62,7 +62,7 @@ def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, 
 
 
 def claim(
-    lock: Lock | None, delivery: Delivery, policy: Policy, claimant: Claimant, at: Moment
+    lock: Lock | None, delivery: Delivery, policy: Policy, claimant: Claimant, at: DecisionContext
 ) -> Put | Refused | Expired | NeedTime:
     """
     Decide whether *delivery* may run.
@@ -87,7 +87,7 @@ def claim(
     return _early(lock, at) or writes.granted(lock, policy, claimant, at)
 
 
-def _early(lock: Lock, at: Moment) -> Refused | NeedTime | None:
+def _early(lock: Lock, at: DecisionContext) -> Refused | NeedTime | None:
     # The estimate is never later than the server's clock: if it says due, it is due.
     if lock.wait_until is None or at.now >= lock.wait_until:
         return None
@@ -98,7 +98,7 @@ def _early(lock: Lock, at: Moment) -> Refused | NeedTime | None:
     return Refused(Outcome.EARLY, f"it is not due before {instant(lock.wait_until)}", lock.wait_until)
 
 
-def ready(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | NeedTime | None:
+def ready(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Refused | NeedTime | None:
     """
     Why the generator that *delivery* is for makes no occurrences now; None: it is due. It needs no lease: what it makes and
     its own next time are one commit.
@@ -112,7 +112,7 @@ def ready(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | NeedTi
     return _early(lock, at)
 
 
-def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: Moment) -> Put:
+def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: DecisionContext) -> Put:
     """
     The generator made what was due; it is due again at *upcoming*, or has ended (None).
     """
@@ -123,7 +123,7 @@ def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: Moment) -> Put:
     return writes.scheduled(signed, target, nonce, at, base=lock.base)
 
 
-def _not_ours(lock: Lock | None, delivery: Delivery, at: Moment) -> Refused | None:
+def _not_ours(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Refused | None:
     if lock is None:
         return Refused(Outcome.GONE, "the document is gone, or its lock was removed")
     if lock.env != at.env or delivery.env != at.env:
@@ -163,7 +163,7 @@ def writable(lock: Lock | None, fence: Fence) -> Lost | None:
     return lost
 
 
-def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put | Lost:
+def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext) -> Put | Lost:
     """
     End an attempt, or leave its mark (``CHECKPOINT``), if the fence holds.
     """
@@ -176,25 +176,25 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: Moment) -> Put 
     if how.fingerprint is not None and not superseded(lock):
         signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
-        case Kind.COMPLETE:
+        case SettlementKind.COMPLETE:
             return complete(signed, how.result, at)
-        case Kind.CONTINUE:
+        case SettlementKind.CONTINUE:
             assert how.target is not None
             assert how.next_nonce is not None
             return continue_(signed, how.target, how.next_nonce, at)
-        case Kind.SNOOZE:
+        case SettlementKind.SNOOZE:
             return snooze(signed, how.wait_until, at)
-        case Kind.RETRY:
+        case SettlementKind.RETRY:
             return retry(signed, how.message or "", how.wait_until, how.by_queue, at)
-        case Kind.FAIL:
+        case SettlementKind.FAIL:
             return fail(signed, how.message or "", at)
-        case Kind.RELEASE:
+        case SettlementKind.RELEASE:
             return release(signed, at)
-        case Kind.CHECKPOINT:
+        case SettlementKind.CHECKPOINT:
             return Put(signed)
 
 
-def complete(lock: Lock, result: Result, at: Moment) -> Put:
+def complete(lock: Lock, result: Result, at: DecisionContext) -> Put:
     """
     The chain is done. A cancellation that came too late is forgotten; one that was attended to is done. A person is told of a
     result that is lost.
@@ -214,7 +214,7 @@ def complete(lock: Lock, result: Result, at: Moment) -> Put:
     )
 
 
-def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
+def continue_(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     """
     The step is done and the next one scheduled; a cancelled chain ends here instead.
     """
@@ -230,14 +230,14 @@ def continue_(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
     return made
 
 
-def snooze(lock: Lock, wait_until: datetime | None, at: Moment) -> Put:
+def snooze(lock: Lock, wait_until: datetime | None, at: DecisionContext) -> Put:
     """
     The same step again later; no attempt is burned.
     """
     return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait_until, Outcome.SNOOZED, at)
 
 
-def release(lock: Lock, at: Moment) -> Put:
+def release(lock: Lock, at: DecisionContext) -> Put:
     """
     The lease is given back unused; the queue delivers again, no attempt is burned.
     """
@@ -247,7 +247,7 @@ def release(lock: Lock, at: Moment) -> Put:
     return Put(back, Outcome.SHORT_LEASE)
 
 
-def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool, at: Moment) -> Put:
+def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool, at: DecisionContext) -> Put:
     """
     The attempt failed; another follows unless they are used up.
     """
@@ -261,14 +261,14 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
     return Put(writes.with_due(noted, at, status=Status.SCHEDULED), Outcome.FAILED_ATTEMPT)
 
 
-def fail(lock: Lock, message: str, at: Moment) -> Put:
+def fail(lock: Lock, message: str, at: DecisionContext) -> Put:
     """
     The attempt failed and no other follows.
     """
     return writes.given_up(writes.noted(lock, message, at), at, message)
 
 
-def renew(lock: Lock | None, fence: Fence, at: Moment) -> Put | Lost:
+def renew(lock: Lock | None, fence: Fence, at: DecisionContext) -> Put | Lost:
     """
     Start the lease's length anew; the run limit stays where the grant put it.
     """

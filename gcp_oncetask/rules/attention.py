@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from gcp_oncetask.rules.decision import Moment
+from gcp_oncetask.rules.decisions import DecisionContext
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import Lock, Since, Status
 
@@ -52,7 +52,7 @@ def ready(lock: Lock, at: datetime) -> Since:
     return Since(lock.sequence, lock.token, at)
 
 
-def age(lock: Lock, at: Moment) -> timedelta:
+def age(lock: Lock, at: DecisionContext) -> timedelta:
     """
     For how long it could have been claimed, and was not; 0: it could not, or it is not known.
     """
@@ -61,14 +61,14 @@ def age(lock: Lock, at: Moment) -> timedelta:
     return max(timedelta(0), at.now - since) if waits and since is not None else timedelta(0)
 
 
-def is_stuck(lock: Lock, at: Moment) -> bool:
+def is_stuck(lock: Lock, at: DecisionContext) -> bool:
     """
     Whether it waits for longer than ``ONCETASK_STUCK_SECONDS``.
     """
     return age(lock, at) > timedelta(seconds=at.stuck)
 
 
-def look_by(ready: Since, when: datetime, at: Moment) -> datetime:
+def look_by(ready: Since, when: datetime, at: DecisionContext) -> datetime:
     """
     *when* a task is looked at again, or earlier: as soon as it has waited for too long.
     """
@@ -76,14 +76,14 @@ def look_by(ready: Since, when: datetime, at: Moment) -> datetime:
     return alarm if at.now < alarm < when else when
 
 
-def next_look(lock: Lock, at: Moment) -> datetime:
+def next_look(lock: Lock, at: DecisionContext) -> datetime:
     """
     When a task that is still queued is looked at again: the longer it waits, the later.
     """
     return at.now + min(max(timedelta(seconds=at.grace), age(lock, at) / 2), LONGEST_LOOK)
 
 
-def may_rename(lock: Lock, at: Moment) -> bool:
+def may_rename(lock: Lock, at: DecisionContext) -> bool:
     """
     Whether a task may be dispatched under a new name though the queue can't be asked for the old one: the third look is the
     first one for which it may, and once an hour is the most.
@@ -109,7 +109,7 @@ def reason_of(lock: Lock) -> Reason | None:
             return None
 
 
-def attention(lock: Lock, at: Moment, reason: Reason | None) -> str | None:
+def attention(lock: Lock, at: DecisionContext, reason: Reason | None) -> str | None:
     """
     ``lock.attention`` for *reason*: another reason keeps the time since which a person is needed.
     """

@@ -142,7 +142,7 @@ class Holder:
         return max(self.alive_at, self.expired_at or self.granted_at)
 
 
-class Origin(NamedTuple):
+class LineOrigin(NamedTuple):
     """
     Where a holder runs, by its own word.
 
@@ -228,7 +228,7 @@ def has_ended(holder: Holder, lines: Sequence[Line]) -> bool:
     return bool(by_event["returned"] or by_event["settled"] or (by_event["never-started"] and not by_event["started"]))
 
 
-def origin(holder: Holder, lines: Sequence[Line]) -> Origin | None:
+def origin(holder: Holder, lines: Sequence[Line]) -> LineOrigin | None:
     """
     Where the holder runs, by its own *lines*; None: they don't tell, or one of them is a copy from elsewhere.
     """
@@ -238,7 +238,7 @@ def origin(holder: Holder, lines: Sequence[Line]) -> Origin | None:
         if (own := line.payload["oncetask"])
     }
     resource, instance, pid, parent = found.pop() if len(found) == 1 else ("", None, None, None)
-    return Origin(resource, instance, pid, parent) if resource and instance and pid is not None else None
+    return LineOrigin(resource, instance, pid, parent) if resource and instance and pid is not None else None
 
 
 def _own(holder: Holder, lines: Sequence[Line]) -> dict[str, list[Line]]:
@@ -246,7 +246,7 @@ def _own(holder: Holder, lines: Sequence[Line]) -> dict[str, list[Line]]:
     return {event: [line for line in own if _event(line) == event] for event in EVENTS}
 
 
-class _Found(NamedTuple):
+class _Facts(NamedTuple):
     """
     What the lines say if no other line comes.
 
@@ -263,33 +263,33 @@ class _Found(NamedTuple):
     over: datetime | None = None
 
 
-def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequence[Line]) -> _Found:
+def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequence[Line]) -> _Facts:
     started, unused = by_event["started"], by_event["never-started"]
     # 1. Its own word. What it was about to write may be in another end line: it may have announced two.
     ends = [*by_event["returned"][-1:], *by_event["settled"][-1:]]
     if ends:
         reason = "It had finished, but what it was about to write is not in its log."
-        return _Found(Finding.FINISHED, reason, _shown(ends), holder.lease_end)
+        return _Facts(Finding.FINISHED, reason, _shown(ends), holder.lease_end)
     if unused and not started:
         over = None
         if all(line.payload["oncetask"].get("outcome") != UNUSED for line in unused):
             # Dated by the clock of its process, which may be wrong.
             over = min(max(unused[-1].at, holder.granted_at), holder.lease_end)
-        return _Found(Finding.NEVER_STARTED, _NEVER_STARTED, _shown(unused), over)
+        return _Facts(Finding.NEVER_STARTED, _NEVER_STARTED, _shown(unused), over)
     # 2. Its process, then its request.
     place = origin(holder, started)
     crash = None if place is None else _crash(holder, place, started, lines)
     if crash is not None:
         evidence = _shown([*started, crash])
         over = _over(holder, crash.at, surely=True)
-        return _Found(Finding.DIED, f"Its process ended: {crash.text[:200]}", evidence, over)
+        return _Facts(Finding.DIED, f"Its process ended: {crash.text[:200]}", evidence, over)
     requests = [line for line in lines if _is_request(holder, place, line)]
     if requests:
         return _by_request(holder, requests, started)
     # 3. Nothing.
     if started:
-        return _Found(Finding.UNKNOWN, "It has started; nothing is known of its end.", _shown(started))
-    return _Found(Finding.UNKNOWN, "The logs know nothing of it (yet).", ())
+        return _Facts(Finding.UNKNOWN, "It has started; nothing is known of its end.", _shown(started))
+    return _Facts(Finding.UNKNOWN, "The logs know nothing of it (yet).", ())
 
 
 def _recorded(returned: Line, settlement: dict[str, Any], settled: Sequence[Line]) -> Verdict:
@@ -308,21 +308,21 @@ def _settlement(text: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _by_request(holder: Holder, requests: Sequence[Line], started: Sequence[Line]) -> _Found:
+def _by_request(holder: Holder, requests: Sequence[Line], started: Sequence[Line]) -> _Facts:
     evidence = _shown([*started, *requests])
     statuses = {line.status for line in requests}
     cut = statuses & _STILL_RUNNING
     if cut:
         said = ", ".join(sorted(f"HTTP {status}" if status else "no status" for status in cut))
         reason = f"Its request was cut off ({said}); its code may still be running."
-        return _Found(Finding.UNKNOWN, reason, evidence)
+        return _Facts(Finding.UNKNOWN, reason, evidence)
     end = max(_end(line) for line in requests)
     # The status of an answer says that the request is over, and no more: a 2xx never means that the task succeeded.
     reason = f"Its request ended with HTTP {max(status for status in statuses if status)}, and no end line of its own."
     if end + _SLACK < holder.alive_at:
-        return _Found(Finding.UNKNOWN, f"{reason} {_RUNNING_SINCE}", evidence)
+        return _Facts(Finding.UNKNOWN, f"{reason} {_RUNNING_SINCE}", evidence)
     named = any(_names(line.url) for line in requests)
-    return _Found(Finding.DIED, reason, evidence, _over(holder, end, surely=named))
+    return _Facts(Finding.DIED, reason, evidence, _over(holder, end, surely=named))
 
 
 def _over(holder: Holder, at: datetime, *, surely: bool) -> datetime:
@@ -333,7 +333,7 @@ def _over(holder: Holder, at: datetime, *, surely: bool) -> datetime:
     return at if surely and at >= holder.alive_at else max(at, holder.lease_end)
 
 
-def _crash(holder: Holder, place: Origin, started: Sequence[Line], lines: Sequence[Line]) -> Line | None:
+def _crash(holder: Holder, place: LineOrigin, started: Sequence[Line], lines: Sequence[Line]) -> Line | None:
     """
     The first line that tells of the end of the holder's process; never one from before it started, or from before it last
     renewed its lease: an instance, and a pid on it, may be used again.
@@ -350,12 +350,12 @@ def _crash(holder: Holder, place: Origin, started: Sequence[Line], lines: Sequen
     return None
 
 
-def _tells_of_crash(place: Origin, text: str) -> bool:
+def _tells_of_crash(place: LineOrigin, text: str) -> bool:
     said = _CRASH.fullmatch(text)
     return said is not None and said[1] in (None, str(place.pid))
 
 
-def _tells_of_worker(place: Origin, text: str, at: datetime) -> bool:
+def _tells_of_worker(place: LineOrigin, text: str, at: datetime) -> bool:
     """
     Whether the web server says that the worker has ended. A worker writes users' words in the same form, under its own pid.
     """
@@ -371,7 +371,7 @@ def _tells_of_worker(place: Origin, text: str, at: datetime) -> bool:
         return False
 
 
-def _is_request(holder: Holder, place: Origin | None, line: Line) -> bool:
+def _is_request(holder: Holder, place: LineOrigin | None, line: Line) -> bool:
     """
     Whether *line* is the request log's entry of the request that got the lease.
 

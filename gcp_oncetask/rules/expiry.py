@@ -12,7 +12,18 @@ from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.rules import attention, features, writes
 from gcp_oncetask.rules.attempts import fenced, settle
 from gcp_oncetask.rules.attention import ORDER, Reason
-from gcp_oncetask.rules.decision import Claimant, Fence, Look, Lost, Moment, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    DecisionContext,
+    Fence,
+    Look,
+    Lost,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+)
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.record import Event, Lock, Status, superseded
 from gcp_oncetask.rules.retry_policy import delay_of
@@ -32,7 +43,7 @@ def take_over(
     reason: str,
     evidence: Sequence[str],
     settlement: Settlement | None,
-    at: Moment,
+    at: DecisionContext,
     grant_to: tuple[Policy, Claimant] | None,
     asked: datetime | None = None,
 ) -> Put | Refused | Lost | NeedTime:
@@ -89,7 +100,7 @@ def take_over(
     return writes.again(owing, wait, Outcome.RETRYING, at)
 
 
-def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: Moment) -> Put:
+def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: DecisionContext) -> Put:
     put = settle(lock, fence, settlement, at)
     assert isinstance(put, Put)
     # What the queue would have redelivered, had it heard of the failure, must now be dispatched.
@@ -99,13 +110,13 @@ def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: Moment) -> 
     return Put(put.lock, Outcome.RECOVERED, dispatch=put.dispatch)
 
 
-def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None, at: Moment) -> Put | Refused:
+def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None, at: DecisionContext) -> Put | Refused:
     if finding == "recorded" and settlement is not None:
         return _recovered(lock, fence, settlement, at)
     return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it")
 
 
-def look(lock: Lock, at: Moment) -> Look:
+def look(lock: Lock, at: DecisionContext) -> Look:
     """
     What is to be done with a document whose due time has come; the sweeper's table.
 
@@ -134,7 +145,7 @@ def look(lock: Lock, at: Moment) -> Look:
             return Look("put", Put(writes.with_due(lock, at)))
 
 
-def erased(lock: Lock, at: Moment) -> Put:
+def erased(lock: Lock, at: DecisionContext) -> Put:
     """
     The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
     """
@@ -143,7 +154,7 @@ def erased(lock: Lock, at: Moment) -> Put:
     )
 
 
-def still_queued(lock: Lock, at: Moment, refused: str | None = None) -> Put:
+def still_queued(lock: Lock, at: DecisionContext, refused: str | None = None) -> Put:
     """
     An unclaimed task is overdue, and its Cloud Task is still in the queue: only ``due`` moves, so a paused queue is not flooded.
 
@@ -160,7 +171,7 @@ def still_queued(lock: Lock, at: Moment, refused: str | None = None) -> Put:
     return Put(writes.look_again(known, at, attention.next_look(known, at)))
 
 
-def redispatch(lock: Lock, at: Moment) -> Put:
+def redispatch(lock: Lock, at: DecisionContext) -> Put:
     """
     An unclaimed task is overdue, and has no Cloud Task any more: it gets another one. A person is told of one that waits for too
     long.
@@ -174,7 +185,7 @@ def redispatch(lock: Lock, at: Moment) -> Put:
     return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
 
 
-def undispatched(lock: Lock, at: Moment) -> Put | None:
+def undispatched(lock: Lock, at: DecisionContext) -> Put | None:
     """
     Its Cloud Task was refused for good: it needs a person, who is told for all tasks of the queue at once; None: it says so.
     """
@@ -182,7 +193,7 @@ def undispatched(lock: Lock, at: Moment) -> Put | None:
     return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
 
 
-def needs_person(lock: Lock, reason: Reason, message: str | None, at: Moment) -> Lock:
+def needs_person(lock: Lock, reason: Reason, message: str | None, at: DecisionContext) -> Lock:
     """
     *lock*, which waits, with the attention of a person, who is told by *message* unless one was told before; a graver reason
     stays.
@@ -226,14 +237,14 @@ def is_overdue(lock: Lock, now: datetime) -> bool:
     return lock.due is not None and lock.due.rsplit("/", 1)[-1] <= instant(now)
 
 
-def postpone(lock: Lock, at: Moment) -> Put:
+def postpone(lock: Lock, at: DecisionContext) -> Put:
     """
     Its delivery came far too early: make one that comes when it is due.
     """
     return Put(writes.with_due(lock, at, dispatches=lock.dispatches + 1), Outcome.POSTPONED, dispatch=True)
 
 
-def later(lock: Lock, at: Moment, by: timedelta = RECHECK) -> Put:
+def later(lock: Lock, at: DecisionContext, by: timedelta = RECHECK) -> Put:
     """
     Look at it again after *by*; an unknown holder at its timeout at the latest.
     """

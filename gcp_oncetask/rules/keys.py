@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from gcp_oncetask.rules.decision import Lost, Moment, Put
+from gcp_oncetask.rules.decisions import DecisionContext, Lost, Put
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.writes import expires_at, with_due
@@ -25,7 +25,7 @@ HELD_RECHECK: Final = timedelta(minutes=5)
 """How often the sweeper looks at a key that is held while others wait for it."""
 
 
-class Standing(Enum):
+class KeyStanding(Enum):
     """
     How a key stands towards a task that wants it.
     """
@@ -52,7 +52,7 @@ class Effect(Enum):
     FREE = auto()
 
 
-def standing(key: Lock | None, path: str, token: int, holder: Lock | None, read: datetime) -> Standing:
+def standing(key: Lock | None, path: str, token: int, holder: Lock | None, read: datetime) -> KeyStanding:
     """
     Whether the task at *path* may take the key for its grant of *token*.
 
@@ -64,17 +64,17 @@ def standing(key: Lock | None, path: str, token: int, holder: Lock | None, read:
         read: Server time of the reads.
     """
     if key is None or key.status is not Status.LEASED:
-        return Standing.FREE
+        return KeyStanding.FREE
     if key.holder == path:
-        return Standing.OURS if key.token == token else Standing.FREE
+        return KeyStanding.OURS if key.token == token else KeyStanding.FREE
     if holder is None or holder.token > key.token:
-        return Standing.FREE
+        return KeyStanding.FREE
     if holder.token == key.token and holder.status is Status.LEASED:
-        return Standing.BUSY if read < expires_at(holder) else Standing.EXPIRED
+        return KeyStanding.BUSY if read < expires_at(holder) else KeyStanding.EXPIRED
     handed_over = holder.token == key.token - 1 and holder.status is Status.SCHEDULED and holder.parked is None
     if handed_over and (holder.wait_until is None or holder.wait_until <= read):
-        return Standing.BUSY
-    return Standing.FREE
+        return KeyStanding.BUSY
+    return KeyStanding.FREE
 
 
 def effect(before: Lock | None, after: Lock) -> Effect:
@@ -116,14 +116,14 @@ def writable(key: str | None, *, lost: bool) -> Lost | None:
     )
 
 
-def park(lock: Lock, place: str, at: Moment) -> Put:
+def park(lock: Lock, place: str, at: DecisionContext) -> Put:
     """
     Let the task wait for its key, at *place* in the queue of those that wait.
     """
     return Put(with_due(lock, at, parked=place), Outcome.PARKED)
 
 
-def unpark(lock: Lock, at: Moment) -> Put:
+def unpark(lock: Lock, at: DecisionContext) -> Put:
     """
     The key is this task's now: deliver it.
     """
@@ -148,7 +148,7 @@ def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None 
     return (key or unused(env)).but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
 
 
-def look_at_key(key: Lock, place: str, at: Moment) -> Lock:
+def look_at_key(key: Lock, place: str, at: DecisionContext) -> Lock:
     """
     The record of a key for which others wait, to be looked at again by the sweeper.
     """

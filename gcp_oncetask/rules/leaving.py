@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Event, Lock, Status
 
@@ -16,7 +16,7 @@ LEFT: Final = timedelta(days=7)
 """For so long it is left to processes that can read it; then a person decides."""
 
 
-def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Moment) -> Put | Refused:
+def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: DecisionContext) -> Put | Refused:
     """
     Leave a sequence that could be run here, if its payload could be read, to the version that can: no attempt is burned.
 

@@ -33,7 +33,7 @@ from typing import Final
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import fenced
-from gcp_oncetask.rules.decision import Claimant, Fence, Lost, Moment, NeedTime, Policy, Put, Refused
+from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Fence, Lost, NeedTime, Policy, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Status
 from gcp_oncetask.rules.writes import expires_at
@@ -42,7 +42,7 @@ UNLIMITED: Final = 100 * 365.25 * 86_400
 """Seconds of a lease that ends with its release alone: a century."""
 
 
-def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: Moment) -> Put | Refused | NeedTime:
+def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | Refused | NeedTime:
     """
     Decide whether *claimant* may hold a named lock.
 
@@ -122,7 +122,9 @@ def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | Refused:
     return put
 
 
-def begin(lock: Lock | None, *, same: bool, policy: Policy, claimant: Claimant, at: Moment) -> Put | Refused | NeedTime:
+def begin(
+    lock: Lock | None, *, same: bool, policy: Policy, claimant: Claimant, at: DecisionContext
+) -> Put | Refused | NeedTime:
     """
     Decide whether a function may run for its key.
 
@@ -152,7 +154,7 @@ def begin(lock: Lock | None, *, same: bool, policy: Policy, claimant: Claimant, 
     return _granted(lock, policy, claimant)
 
 
-def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: Moment) -> Put | Lost:
+def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: DecisionContext) -> Put | Lost:
     """
     The function raised: note it, and let the key be run again.
     """
@@ -170,7 +172,7 @@ def ends_at(lock: Lock) -> datetime | None:
     return None if lock.lease_seconds >= UNLIMITED else expires_at(lock)
 
 
-def _new(at: Moment, server: datetime) -> Lock:
+def _new(at: DecisionContext, server: datetime) -> Lock:
     token = writes.epoch_milliseconds(server) - 1
     return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": token})
 

@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decision import Moment, Put
-from gcp_oncetask.rules.record import Lock, Owed
+from gcp_oncetask.rules.decisions import DecisionContext, Put
+from gcp_oncetask.rules.record import Lock, PendingAlert
 from gcp_oncetask.rules.writes import MAX_GRACE
 
 
@@ -29,7 +29,7 @@ class Wait(NamedTuple):
     What an alert waits for.
 
     Attributes:
-        mark: The group: ``Owed.digest`` until it is lent.
+        mark: The group: ``PendingAlert.digest`` until it is lent.
         until: The window's end.
     """
 
@@ -37,14 +37,14 @@ class Wait(NamedTuple):
     until: datetime
 
 
-def is_decided(owed: Owed) -> bool:
+def is_decided(owed: PendingAlert) -> bool:
     """
     Whether nobody has begun to send it, and it is not said how it is to be sent.
     """
     return owed.tries == 0 and owed.digest is None
 
 
-def assigned(lock: Lock, turns: Mapping[str, Wait | None], at: Moment) -> Put | None:
+def assigned(lock: Lock, turns: Mapping[str, Wait | None], at: DecisionContext) -> Put | None:
     """
     Say of those alerts of which it is not said how they are sent: by this process as mails of their own (None), or that they
     wait. None if there are none.
@@ -53,7 +53,7 @@ def assigned(lock: Lock, turns: Mapping[str, Wait | None], at: Moment) -> Put | 
     return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
 
 
-def _assigned(owed: Owed, wait: Wait | None, at: Moment) -> Owed:
+def _assigned(owed: PendingAlert, wait: Wait | None, at: DecisionContext) -> PendingAlert:
     if wait is None:
         return replace(owed, until=at.now + timedelta(seconds=at.alert_retry), tries=1)
     return replace(owed, until=wait.until, digest=wait.mark)
@@ -67,7 +67,7 @@ def ripe(lock: Lock, seen: Mapping[str, str | None], read: datetime) -> tuple[st
     return tuple(o.id for o in lock.owed if o.until <= read and o.id in seen and o.digest == seen[o.id])
 
 
-def sending(lock: Lock, seen: Mapping[str, str | None], at: Moment, digest: str | None = None) -> Put | None:
+def sending(lock: Lock, seen: Mapping[str, str | None], at: DecisionContext, digest: str | None = None) -> Put | None:
     """
     Make this process the trusted sender of those alerts that are ``ripe``, as mails of their own or in a *digest*; None if there
     are none.
@@ -78,12 +78,12 @@ def sending(lock: Lock, seen: Mapping[str, str | None], at: Moment, digest: str 
     return Put(writes.with_due(lock, at, owed=owed)) if mine else None
 
 
-def _lent(owed: Owed, at: Moment, digest: str | None) -> Owed:
+def _lent(owed: PendingAlert, at: DecisionContext, digest: str | None) -> PendingAlert:
     wait = min(at.alert_retry * 2 ** min(owed.tries, 10), MAX_GRACE)
     return replace(owed, until=at.now + timedelta(seconds=wait), tries=owed.tries + 1, digest=digest)
 
 
-def put_off(lock: Lock, ids: Collection[str], until: datetime, at: Moment) -> Put | None:
+def put_off(lock: Lock, ids: Collection[str], until: datetime, at: DecisionContext) -> Put | None:
     """
     Those alerts wait until their digest is tried again; None if none of them is owed any more.
     """
@@ -91,7 +91,7 @@ def put_off(lock: Lock, ids: Collection[str], until: datetime, at: Moment) -> Pu
     return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
 
 
-def sent(lock: Lock, ids: Collection[str], at: Moment) -> Put | None:
+def sent(lock: Lock, ids: Collection[str], at: DecisionContext) -> Put | None:
     """
     Those alerts are sent; None if none of them is owed any more.
     """

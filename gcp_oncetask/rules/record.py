@@ -63,7 +63,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class PendingAlert:
     """
     An alert that was decided with a commit and is not yet known to be sent.
 
@@ -185,7 +185,7 @@ class Lock:
         granted_at: Server time of the last grant.
         leased_at: Server time of the last grant or renewal.
         lease_seconds: Length of the lease after ``leased_at``.
-        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say; ``lease.timeout_at`` may
+        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say; ``rules.timeout_at`` may
             be later.
         run_limit_seconds: After this many seconds from the grant the lease counts as expired however fresh.
         max_attempts: Grants allowed per sequence.
@@ -263,7 +263,7 @@ class Lock:
     result: Any = None
     result_json: Note | None = None
     result_lost: Note | None = None
-    owed: tuple[Owed, ...] = ()
+    owed: tuple[PendingAlert, ...] = ()
     cancel_requested_at: datetime | None = None
     cleanup: bool = False
     cancelling: bool = False

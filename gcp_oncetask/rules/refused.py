@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decision import Moment, NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import DEFAULTS, Event, Lock, Status
 
@@ -23,7 +23,7 @@ CUTS: Final = len(_CUTS)
 
 
 def cut_off(
-    lock: Lock, reason: str, cut: int, nonce: str, holder: str | None, at: Moment
+    lock: Lock, reason: str, cut: int, nonce: str, holder: str | None, at: DecisionContext
 ) -> Put | Refused | NeedTime | None:
     """
     End a chain whose claim, settling or takeover is refused for good.

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decision import Moment, Put, Refused, Target
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.record import TERMINAL, Lock, Status
 
@@ -33,7 +33,9 @@ class Wishes(NamedTuple):
     queue: str | None = None
 
 
-def repair(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonce: str, at: Moment) -> Put | Refused:
+def repair(
+    found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonce: str, at: DecisionContext
+) -> Put | Refused:
     """
     The next sequence of a record that can't be decoded.
 
@@ -83,7 +85,7 @@ def repair(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonc
     return Put(put.lock.but(keyed=keyed, errors=errors), put.outcome, dispatch=True)
 
 
-def _refusal(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, at: Moment) -> Refused | None:
+def _refusal(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, at: DecisionContext) -> Refused | None:
     if found.get("env", at.env) != at.env:
         return Refused(Outcome.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
     if found.get("erased"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from gcp_oncetask.rules.decision import Moment, NeedTime, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, NeedTime, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.record import Lock
 
@@ -39,7 +39,7 @@ def expires_at(ended: datetime, retention: float, now: datetime) -> datetime:
     return max(ended + timedelta(seconds=retention), now + AHEAD)
 
 
-def too_late(expires: datetime | None, at: Moment) -> Refused | NeedTime | None:
+def too_late(expires: datetime | None, at: DecisionContext) -> Refused | NeedTime | None:
     """
     Why a record whose document *expires* then (None: never) is not to be run again or resolved; None: it may be.
     """

@@ -20,7 +20,7 @@ class Service(IntEnum):
     LOGGING = 2
 
 
-class Fate(Enum):
+class FailureClass(Enum):
     """
     What became of a call that failed.
     """
@@ -35,8 +35,8 @@ class Fate(Enum):
     """Final: not applied, and no later try of the same call will be."""
 
 
-_M, _C, _A, _R = Fate.MOVED, Fate.CONTENTION, Fate.AMBIGUOUS, Fate.REFUSED
-STATUSES: Final[dict[str, tuple[Fate, Fate, Fate]]] = {
+_M, _C, _A, _R = FailureClass.MOVED, FailureClass.CONTENTION, FailureClass.AMBIGUOUS, FailureClass.REFUSED
+STATUSES: Final[dict[str, tuple[FailureClass, FailureClass, FailureClass]]] = {
     # status: Firestore, Cloud Tasks, Cloud Logging
     "CANCELLED": (_A, _A, _A),
     "UNKNOWN": (_A, _A, _A),
@@ -67,16 +67,16 @@ def of_contents(status: str) -> bool:
     return status in _OF_CONTENTS
 
 
-def fate_of(service: Service, status: str, message: str = "") -> Fate:
+def fate_of(service: Service, status: str, message: str = "") -> FailureClass:
     """
     What *status*, by its gRPC name, with the service's sentence *message* says about a call to *service*.
     """
     row = STATUSES.get(status)
     if row is None:
-        return Fate.REFUSED
+        return FailureClass.REFUSED
     if service is Service.FIRESTORE:
         if status == "NOT_FOUND" and "database" in message and "not exist" in message:
-            return Fate.REFUSED
+            return FailureClass.REFUSED
         if status == "RESOURCE_EXHAUSTED" and "larger than max" in message:
-            return Fate.REFUSED
+            return FailureClass.REFUSED
     return row[service]

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.rules import attention
-from gcp_oncetask.rules.decision import Claimant, Moment, Policy, Put, Target
+from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Policy, Put, Target
 from gcp_oncetask.rules.delivery import Outcome, instant
-from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, Owed, Status, superseded
+from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Status, superseded
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ERRORS: Final = 10
@@ -75,7 +75,7 @@ def timeout_at(lock: Lock, log_grace: float) -> datetime:
     return max(timeout, max(lease_end, run_end) + timedelta(0, log_grace))
 
 
-def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
+def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     """
     *lock* with *changes* and its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
     """
@@ -111,7 +111,7 @@ def with_due(lock: Lock, at: Moment, **changes: Any) -> Lock:
     return lock
 
 
-def look_again(lock: Lock, at: Moment, when: datetime) -> Lock:
+def look_again(lock: Lock, at: DecisionContext, when: datetime) -> Lock:
     """
     *lock*, to be looked at again at *when*, or earlier for an alert that is owed.
     """
@@ -119,7 +119,7 @@ def look_again(lock: Lock, at: Moment, when: datetime) -> Lock:
     return lock.but(due=f"{at.place}/{instant(min(times))}")
 
 
-def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) -> Put:
+def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, base: int) -> Put:
     """
     The next sequence, dispatched to *target*; its steps count from *base*.
     """
@@ -153,7 +153,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: Moment, *, base: int) 
     return Put(made, Outcome.CONTINUED, dispatch=True)
 
 
-def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
+def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put:
     """
     A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, unless
     the policy is that of a cancellation handler; and so does one whose attempts are used up.
@@ -192,7 +192,7 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put:
     return Put(granted)
 
 
-def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | None:
+def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | None:
     """
     A lease for one more task of the batch of a resource key that *claimant* has; None: this one goes alone, or not now.
     """
@@ -203,7 +203,7 @@ def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: Moment) -> Put | 
     return Put(put.lock.but(rides=True)) if put.outcome is None else None
 
 
-def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Moment) -> Put:
+def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: DecisionContext) -> Put:
     """
     The same sequence once more, by a new dispatch; a cancelled chain ends here instead, one with a newer payload goes on
     with that.
@@ -223,7 +223,7 @@ def stopped(lock: Lock) -> bool:
     return lock.cancel_requested_at is not None and not lock.cancelling
 
 
-def cancelled(lock: Lock, at: Moment) -> Put:
+def cancelled(lock: Lock, at: DecisionContext) -> Put:
     """
     The chain is cancelled: at once, or by one more delivery if there may be a cancellation handler.
     """
@@ -243,7 +243,7 @@ def cancelled(lock: Lock, at: Moment) -> Put:
     return Put(waiting, Outcome.CANCELLED, dispatch=True)
 
 
-def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome, **changes: Any) -> Put:
+def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **changes: Any) -> Put:
     """
     The chain is over, or stands still, as *status* and with *changes*; where a newer payload was asked for meanwhile, that one
     follows.
@@ -253,7 +253,7 @@ def ended(lock: Lock, status: Status, at: Moment, outcome: Outcome, **changes: A
     return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)
 
 
-def following(lock: Lock, at: Moment) -> Put:
+def following(lock: Lock, at: DecisionContext) -> Put:
     """
     The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
     """
@@ -261,7 +261,7 @@ def following(lock: Lock, at: Moment) -> Put:
     return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
 
 
-def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) -> Put:
+def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[str] = ()) -> Put:
     """
     The chain has failed, and a person is told; one that is to be cancelled is cancelled instead.
     """
@@ -273,7 +273,7 @@ def given_up(lock: Lock, at: Moment, reason: str, evidence: Sequence[str] = ()) 
     return ended(owing, Status.FAILED, at, Outcome.FAILED)
 
 
-def noted(lock: Lock, message: str, at: Moment) -> Lock:
+def noted(lock: Lock, message: str, at: DecisionContext) -> Lock:
     """
     *lock* with one more failure of its present attempt.
     """
@@ -281,7 +281,7 @@ def noted(lock: Lock, message: str, at: Moment) -> Lock:
     return lock.but(errors=(*lock.errors, failure)[-MAX_ERRORS:])
 
 
-def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
+def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: DecisionContext) -> Lock:
     """
     *lock* with an alert owed, if its handler wants to be told of *event*.
     """
@@ -290,22 +290,22 @@ def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Mome
     return _owing(lock, f"{event}", event, reason, evidence, at)
 
 
-def owe_named(lock: Lock, name: str, reason: str, at: Moment) -> Lock:
+def owe_named(lock: Lock, name: str, reason: str, at: DecisionContext) -> Lock:
     """
     *lock* with an alert of a failure that has a name of its own among those of its grant.
     """
     return _owing(lock, name, Event.FAILURE, reason, (), at) if Event.FAILURE in lock.alert_on else lock
 
 
-def owe_result_lost(lock: Lock, reason: str, at: Moment) -> Lock:
+def owe_result_lost(lock: Lock, reason: str, at: DecisionContext) -> Lock:
     """
     *lock* with an alert of a completed run whose result could not be stored: a failure that repeats nothing.
     """
     return owe_named(lock, RESULT_LOST, f"its result could not be stored: {reason}", at)
 
 
-def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[str], at: Moment) -> Lock:
-    owed = Owed(
+def _owing(lock: Lock, id_: str, event: Event, reason: str, evidence: Sequence[str], at: DecisionContext) -> Lock:
+    owed = PendingAlert(
         id=f"{lock.sequence}-{lock.token}-{id_}",
         event=event,
         at=at.now,

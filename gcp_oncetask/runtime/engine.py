@@ -21,7 +21,7 @@ from gcp_oncetask.errors import DispatchError, StoreError, UsageError
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.rules.decision import Moment, Put, Settlement, Target
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement, Target
 from gcp_oncetask.rules.delivery import Delivery, delivery_url, task_id, trouble_with_url
 from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.rules.floods import Window
@@ -47,7 +47,7 @@ HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
 
 
-class Running(Protocol):
+class RunningAttempt(Protocol):
     """
     An attempt that runs in this process: ``attempt.Attempt``, which is built on this module.
     """
@@ -59,7 +59,7 @@ class Running(Protocol):
         """
 
     @property
-    def leader(self) -> Running | None:
+    def leader(self) -> RunningAttempt | None:
         """
         The attempt in whose batch it rides, if any.
         """
@@ -133,7 +133,7 @@ class Engine:
         self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
         # Of one document there may be two, one of which has lost its lease.
-        self.attempts: set[Running] = set()
+        self.attempts: set[RunningAttempt] = set()
         # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
         self.told: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -279,12 +279,12 @@ class Engine:
         """
         self.registry.register(collection, self.targets.own(url))
 
-    def moment(self, snapshot: Snapshot, lane: str | None = None) -> Moment:
+    def moment(self, snapshot: Snapshot, lane: str | None = None) -> DecisionContext:
         """
         Now, for a decision on *snapshot*; *lane* says by whom a document without a record is looked at.
         """
         config = self.config
-        return Moment(
+        return DecisionContext(
             now=self.store.estimate(),
             read=snapshot.read,
             place=self.place(snapshot.path, lane or _lane(snapshot)),

@@ -25,11 +25,11 @@ from gcp_oncetask.rules.evidence import (
     WORKER_LINES,
     Holder,
     Line,
-    Origin,
+    LineOrigin,
     has_ended,
     origin,
 )
-from gcp_oncetask.rules.statuses import Fate, Service, fate_of
+from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of
 
 MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000
@@ -69,7 +69,7 @@ _SEVERITIES: Final = {
 _Asked = TypeVar("_Asked")
 
 
-class Found(list[Line]):
+class Findings(list[Line]):
     """
     Lines that the log has shown.
 
@@ -92,7 +92,7 @@ class RequestLog(Protocol):
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         """
-        Log lines about *holders*: all of their own, or none; as ``Found`` if they are of an earlier query, or those of the
+        Log lines about *holders*: all of their own, or none; as ``Findings`` if they are of an earlier query, or those of the
         platform could not be read.
 
         Raises:
@@ -121,7 +121,7 @@ def own_filter(project: str, holders: Sequence[Holder]) -> str:
     )
 
 
-def platform_filter(project: str, asked: Sequence[tuple[Holder, Origin | None]]) -> str:
+def platform_filter(project: str, asked: Sequence[tuple[Holder, LineOrigin | None]]) -> str:
     """
     The filter that finds what the platform and the web server say: of the request that a holder got its lease by, if it had
     one, and of the instance that it runs on, if that is known.
@@ -173,7 +173,7 @@ class _Process:
     client: Any = None
     asked: Mark | None = None
     calls: deque[Mark] = field(default_factory=deque)
-    known: tuple[Mark, frozenset[Holder], Found] | None = None
+    known: tuple[Mark, frozenset[Holder], Findings] | None = None
 
 
 class CloudRequestLog:
@@ -226,22 +226,22 @@ class CloudRequestLog:
                 learnt, about, found = process.known
                 age = elapsed(learnt, now)
                 if wanted <= about and age < min(self._interval, _FRESH):
-                    return Found(found, age, found.trouble)
+                    return Findings(found, age, found.trouble)
             if process.asked is not None and elapsed(process.asked, now) < self._interval:
                 raise _over_budget(f"it was asked less than {self._interval:g} s ago")
             process.asked = now
         found = self._ask(process, holders)
         with process.mutex:
             process.known = (now, wanted, found)
-        return Found(found, trouble=found.trouble)
+        return Findings(found, trouble=found.trouble)
 
-    def _ask(self, process: _Process, holders: Sequence[Holder]) -> Found:
+    def _ask(self, process: _Process, holders: Sequence[Holder]) -> Findings:
         """
         First for the holders' own lines, which nobody else's can hide; then for what is said of those that have not told
         how they ended.
         """
         project = self._project()
-        found = Found([])
+        found = Findings([])
         for part in batches(partial(own_filter, project), holders):
             found.extend(self._list(process, project, own_filter(project, part)))
         silent = [(holder, origin(holder, found)) for holder in holders if not has_ended(holder, found)]
@@ -337,7 +337,7 @@ def _saying(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # credentials, channel, service, an odd entry: whatever it is, nothing is known
         code = getattr(error, "grpc_status_code", None)
-        final = code is not None and fate_of(Service.LOGGING, code.name) is Fate.REFUSED
+        final = code is not None and fate_of(Service.LOGGING, code.name) is FailureClass.REFUSED
         raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
 
 

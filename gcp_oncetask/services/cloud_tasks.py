@@ -15,7 +15,7 @@ import grpc
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, pause
 from gcp_oncetask.errors import DispatchError
-from gcp_oncetask.rules.statuses import Fate, Service, fate_of
+from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
 _TRIES: Final = 2
@@ -57,7 +57,7 @@ class Push(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Calls:
+class _TaskCalls:
     forks: int
     create: Any
     get: Any
@@ -92,7 +92,7 @@ class CloudTasks:
         self._emulator = emulator
         self._clock = clock
         self._timeout = timeout
-        self._calls: _Calls | None = None
+        self._calls: _TaskCalls | None = None
 
     def create(self, push: Push) -> bool:
         """
@@ -126,9 +126,9 @@ class CloudTasks:
             try:
                 self._call("create", request, push.queue)
             except _CallError as failed:
-                if failed.fate is Fate.MOVED:
+                if failed.fate is FailureClass.MOVED:
                     return False
-                if failed.fate is not Fate.AMBIGUOUS or tried == _TRIES:
+                if failed.fate is not FailureClass.AMBIGUOUS or tried == _TRIES:
                     raise DispatchError(_sentence(push, failed), task=push.name, **failed.facts) from failed
                 pause(self._clock, 0.05 + 0.1 * self._clock.random())
             else:
@@ -168,7 +168,7 @@ class CloudTasks:
             call: Any = error  # every error of a call is the call as well
             raise _CallError(call.code(), call.details() or "") from error
 
-    def _open(self) -> _Calls:
+    def _open(self) -> _TaskCalls:
         calls = self._calls
         if calls is not None and calls.forks == forks.generation:
             return calls
@@ -177,7 +177,7 @@ class CloudTasks:
         channel = self._channel(forked=calls is not None)
         task = Task.pb()
         create, get = CreateTaskRequest.pb(), GetTaskRequest.pb()
-        calls = _Calls(
+        calls = _TaskCalls(
             forks.generation,
             channel.unary_unary(_SERVICE + "CreateTask", create.SerializeToString, task.FromString),
             channel.unary_unary(_SERVICE + "GetTask", get.SerializeToString, task.FromString),
@@ -201,7 +201,7 @@ class _CallError(Exception):
         super().__init__(message)
         self.code = code
         self.fate = fate_of(Service.TASKS, code.name, message)
-        self.facts = {"code": code.name, "final": self.fate is Fate.REFUSED}
+        self.facts = {"code": code.name, "final": self.fate is FailureClass.REFUSED}
 
 
 def _sentence(push: Push, failed: _CallError) -> str:

@@ -20,7 +20,7 @@ _CLOCK: Final = SystemClock()
 """Sockets live on the machine's time, whatever clock the library is given."""
 
 
-class Answer(NamedTuple):
+class Downloaded(NamedTuple):
     """
     What a server has said with 200.
     """
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
             raise ValueError("the answer is nested too deeply") from None
 
 
-def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | None = None) -> Answer:
+def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | None = None) -> Downloaded:
     """
     Fetch *url*. Redirections are not followed: the address is the one that is trusted.
 
@@ -56,7 +56,7 @@ def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | Non
         ValueError: It is no answer with 200 and a plain body.
     """
     limits = _Limits(seconds, size)
-    found: list[Answer | Exception] = []
+    found: list[Downloaded | Exception] = []
 
     def fetch() -> None:
         try:
@@ -98,7 +98,7 @@ class _Limits:
             raise OSError(f"the answer has more than {self._most:,} bytes")
 
 
-def _get(url: str, limits: _Limits, headers: Mapping[str, str]) -> Answer:
+def _get(url: str, limits: _Limits, headers: Mapping[str, str]) -> Downloaded:
     with requests.Session() as session:
         session.mount("http://", _Adapter(limits))
         session.mount("https://", _Adapter(limits))
@@ -109,7 +109,7 @@ def _get(url: str, limits: _Limits, headers: Mapping[str, str]) -> Answer:
             if response.status_code != requests.codes.ok or "Content-Encoding" in response.headers:
                 encoding = response.headers.get("Content-Encoding", "none")
                 raise ValueError(f"the answer has status {response.status_code} and encoding {encoding[:100]!r}")
-            return Answer(response.content, response.headers)
+            return Downloaded(response.content, response.headers)
 
 
 class _Adapter(HTTPAdapter):

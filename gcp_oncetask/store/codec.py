@@ -35,7 +35,7 @@ from gcp_oncetask.rules.record import (
     Fingerprint,
     Lock,
     Note,
-    Owed,
+    PendingAlert,
     Since,
     Status,
 )
@@ -186,7 +186,7 @@ def _put_failure(target: Value, failure: Failure) -> None:
     )
 
 
-def _put_owed(target: Value, owed: Owed) -> None:
+def _put_owed(target: Value, owed: PendingAlert) -> None:
     _put_map(
         target,
         {
@@ -221,7 +221,7 @@ _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
     Status: _put_str,
     Failure: _put_failure,
-    Owed: _put_owed,
+    PendingAlert: _put_owed,
     Note: _put_note,
     Since: _put_since,
     Fingerprint: _put_fingerprint,
@@ -440,12 +440,12 @@ def _failure(e: _Inner) -> Failure:
     return Failure(_instant(e["at"]), _number(e["attempt"]), _number(e["sequence"]), _text(e["message"]))
 
 
-def _owed(value: Value) -> tuple[Owed, ...]:
+def _owed(value: Value) -> tuple[PendingAlert, ...]:
     return tuple(_one_owed(_inner(item)) for item in _list(value))
 
 
-def _one_owed(o: _Inner) -> Owed:
-    return Owed(
+def _one_owed(o: _Inner) -> PendingAlert:
+    return PendingAlert(
         _text(o["id"]),
         Event(_text(o["event"])),
         _instant(o["at"]),
@@ -516,7 +516,7 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "Fingerprint": _fingerprint,
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
-    "tuple[Owed, ...]": _owed,
+    "tuple[PendingAlert, ...]": _owed,
     "dict[str, str]": _headers,
     "dict[str, Any]": _retry,
 }

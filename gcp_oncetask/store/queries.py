@@ -18,7 +18,7 @@ from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules.delivery import instant, parse_instant
 from gcp_oncetask.rules.documents import AFTER, PULL, TASKS, fitting, pull_lane
 from gcp_oncetask.store.codec import Document, get_timestamp
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store

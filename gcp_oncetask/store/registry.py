@@ -27,7 +27,7 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.rules.documents import LOCKS, TASKS, collection_path, fitting, origin_path
 from gcp_oncetask.rules.record import SCHEMA
 from gcp_oncetask.store.codec import Document, decode, encode
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import areas_of, range_query, with_due
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
@@ -79,7 +79,7 @@ class Origin(NamedTuple):
     audience: str
 
 
-class _Kept(Generic[T]):
+class _LookedUp(Generic[T]):
     """
     What was read last of the registry.
     """
@@ -118,8 +118,8 @@ class Registry:
         self._clock = clock
         self._env = env
         self._looked: dict[str | Origin, Mark] = {}
-        self._collections = _Kept[tuple[list[Registered], datetime]]()
-        self._origins = _Kept[dict[str, str]]()
+        self._collections = _LookedUp[tuple[list[Registered], datetime]]()
+        self._origins = _LookedUp[dict[str, str]]()
 
     def register(self, collection: str | None, origin: Origin | None = None) -> None:
         """

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import AFTER
-from gcp_oncetask.rules.statuses import Fate
+from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import decode, put
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import range_query
 from gcp_oncetask.store.store import Store
 
@@ -84,7 +84,7 @@ def _commit(store: Store, request: Any, version: Any | None, what: str) -> Any:
         try:
             return _on(store, request, version)
         except WireError as error:
-            if error.fate is not Fate.MOVED:
+            if error.fate is not FailureClass.MOVED:
                 raise
             # One whose answer was lost has landed, or the document was deleted. Nobody else writes it.
             return _on(store, request, store.get(store.wire.path(request.writes[0].update.name)).version)

@@ -2,7 +2,7 @@
 The one way to change a document: read it, or trust the version that came with the delivery; let a pure function decide;
 commit the decision on condition that the document has not moved.
 
-The rules never see Firestore, this module never sees a rule but ``lease.was_applied``, and no caller can forget the
+The rules never see Firestore, this module never sees a rule but ``rules.was_applied``, and no caller can forget the
 fence: it is part of what the deciding function judges.
 """
 
@@ -17,14 +17,14 @@ from gcp_oncetask import rules
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
 from gcp_oncetask.rules import features
-from gcp_oncetask.rules.decision import NeedTime, Put
+from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.documents import is_task
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.rules.statuses import Fate
+from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, Value, encode
-from gcp_oncetask.store.consequences import NOTHING, Consequences, Freed, Hold, consequences
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.retiring import retirement, retires
+from gcp_oncetask.store.side_writes import NOTHING, Consequences, Freed, Hold, consequences
 from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Wire
@@ -190,7 +190,7 @@ class Store:
         try:
             return self.wire.commit(request)
         except WireError as error:
-            if error.fate is Fate.REFUSED:
+            if error.fate is FailureClass.REFUSED:
                 raise error.translated("writing", unknown=False) from error
             return None
 
@@ -229,7 +229,7 @@ class Store:
                 failed = failed or now
                 # Reads decide nothing that can't be decided later: the caller's caller retries.
                 impatient = tries >= 3 or elapsed(failed, now) >= self._patience
-                if impatient or error.fate in (Fate.REFUSED, Fate.MOVED):
+                if impatient or error.fate in (FailureClass.REFUSED, FailureClass.MOVED):
                     raise error.translated(what, unknown=False) from error
             self._pause(tries)
 
@@ -317,10 +317,10 @@ class Store:
                 )
             tries += 1
             failed = failed or self._clock.mark()
-            refusals += bool(keyed) and error.fate in (Fate.MOVED, Fate.CONTENTION)
-            if error.fate is Fate.AMBIGUOUS:
+            refusals += bool(keyed) and error.fate in (FailureClass.MOVED, FailureClass.CONTENTION)
+            if error.fate is FailureClass.AMBIGUOUS:
                 unsure = (decision, snapshot)
-            elif error.fate is Fate.MOVED or unsure is not None:
+            elif error.fate is FailureClass.MOVED or unsure is not None:
                 with _told(unsure):
                     snapshot = self._again(path, hold if keyed else None)
                 if unsure is not None:
@@ -330,13 +330,13 @@ class Store:
                         return Changed(decision, snapshot, more.freed(None), more.moved(hold, decision.lock, None))
                     # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
                     unsure = unsure if snapshot.version == unsure[1].version else None
-            elif error.fate is Fate.REFUSED:
+            elif error.fate is FailureClass.REFUSED:
                 refused = error.translated(f"writing {path}", unknown=False)
                 refused.seen = snapshot
                 raise refused from error
             if elapsed(failed, self._clock.mark()) >= self._patience:
                 raise self._gave_up(path, error, unsure=unsure is not None) from error
-            if error.fate is not Fate.MOVED or tries > 1:
+            if error.fate is not FailureClass.MOVED or tries > 1:
                 self._pause(tries)
             if along is not None:
                 with _told(unsure):
@@ -422,8 +422,8 @@ class Store:
                 tries += 1
                 now = self._clock.mark()
                 failed = failed or now
-                if error.fate is Fate.REFUSED or elapsed(failed, now) >= self._patience:
-                    raise self._gave_up(known.path, error, unsure=error.fate is Fate.AMBIGUOUS) from error
+                if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
+                    raise self._gave_up(known.path, error, unsure=error.fate is FailureClass.AMBIGUOUS) from error
                 # Writing the same values again is harmless, so a lost answer needs no more than another look.
                 self._pause(tries)
                 snapshot = self.get(known.path)
@@ -451,7 +451,7 @@ class Store:
                 tries += 1
                 now = self._clock.mark()
                 failed = failed or now
-                if error.fate is Fate.REFUSED or elapsed(failed, now) >= self._patience:
+                if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
                     raise error.translated(f"writing {' and '.join(paths)}", unknown=False) from error
                 # Another one was quicker, or the answer was lost: the next reading tells.
                 self._pause(tries)
@@ -459,7 +459,7 @@ class Store:
                 return
 
     def _gave_up(self, path: str, error: WireError, *, unsure: bool) -> Exception:
-        if unsure or error.fate is not Fate.CONTENTION:
+        if unsure or error.fate is not FailureClass.CONTENTION:
             return error.translated(f"writing {path}", unknown=unsure)
         return ContentionError(
             f"{path}: gave up after {self._patience:g} s of contention ({error.message}); nothing was written.",
@@ -484,9 +484,9 @@ class Store:
         try:
             response = self.wire.commit(request)
         except WireError as error:
-            if error.fate is Fate.MOVED:
+            if error.fate is FailureClass.MOVED:
                 return None
-            raise error.translated(f"writing {known.path}", unknown=error.fate is Fate.AMBIGUOUS) from error
+            raise error.translated(f"writing {known.path}", unknown=error.fate is FailureClass.AMBIGUOUS) from error
         return Snapshot(known.path, response.write_results[0].update_time, None, None)
 
     def raw_write(self, path: str, version: Any, fields: Mapping[str, Value]) -> Any:
@@ -518,7 +518,7 @@ class Store:
         try:
             self.wire.commit(request)
         except WireError as error:
-            if error.fate is Fate.MOVED:
+            if error.fate is FailureClass.MOVED:
                 return False
-            raise error.translated(f"writing {path}", unknown=error.fate is Fate.AMBIGUOUS) from error
+            raise error.translated(f"writing {path}", unknown=error.fate is FailureClass.AMBIGUOUS) from error
         return True

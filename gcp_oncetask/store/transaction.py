@@ -16,10 +16,10 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
-from gcp_oncetask.rules.decision import Put
-from gcp_oncetask.rules.statuses import Fate
-from gcp_oncetask.store.consequences import Freed, Hold
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.rules.decisions import Put
+from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.failures import WireError
+from gcp_oncetask.store.side_writes import Freed, Hold
 from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
@@ -205,7 +205,7 @@ def _after_error(
     """
     The document if the commit was applied after all; None if it surely was not, and can't be any more.
     """
-    in_doubt = error.fate is Fate.AMBIGUOUS and transaction.in_progress
+    in_doubt = error.fate is FailureClass.AMBIGUOUS and transaction.in_progress
     if not in_doubt:
         roll_back(transaction)
         return None
@@ -241,6 +241,6 @@ def roll_back(transaction: OwnTransaction) -> bool:
 
 
 def _translated(error: WireError, what: str) -> Exception:
-    if error.fate in (Fate.CONTENTION, Fate.MOVED):
+    if error.fate in (FailureClass.CONTENTION, FailureClass.MOVED):
         return ContentionError(f"{what} met contention: {error.message}. Nothing was written.")
     return error.translated(what, unknown=False)

@@ -19,9 +19,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, at_least
-from gcp_oncetask.rules.statuses import Fate
+from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
-from gcp_oncetask.store.fates import WireError, classify
+from gcp_oncetask.store.failures import WireError, classify
 
 CommitRequest: Final = _api.CommitRequest.pb()
 WriteType: Final = _write.Write.pb()
@@ -51,7 +51,7 @@ _SERVICE: Final = "/google.firestore.v1.Firestore/"
 
 
 @dataclass(frozen=True, slots=True)
-class _Calls:
+class _FirestoreCalls:
     forks: int
     client: firestore.Client
     prefix: str
@@ -82,7 +82,7 @@ class Wire:
         self._connect = connect
         self._clock = clock
         self._timeout = timeout
-        self._calls: _Calls | None = None
+        self._calls: _FirestoreCalls | None = None
         self._seen: tuple[Any, Mark] | None = None
 
     def reopen(self) -> None:
@@ -163,7 +163,7 @@ class Wire:
         try:
             return self._unary(calls.get, calls, _GetDocumentRequest(name=calls.prefix + path), timeout)
         except WireError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND and error.fate is Fate.MOVED:
+            if error.code is grpc.StatusCode.NOT_FOUND and error.fate is FailureClass.MOVED:
                 return None
             raise
 
@@ -295,7 +295,7 @@ class Wire:
 
     # --- plumbing ---
 
-    def _open(self) -> _Calls:
+    def _open(self) -> _FirestoreCalls:
         calls = self._calls
         if calls is not None and calls.forks == forks.generation:
             return calls
@@ -318,7 +318,7 @@ class Wire:
                 response_deserializer=response.FromString,
             )
 
-        calls = _Calls(
+        calls = _FirestoreCalls(
             forks=forks.generation,
             client=client,
             prefix=f"{database}/documents/",
@@ -344,13 +344,13 @@ class Wire:
         self._calls, self._seen = calls, None
         return calls
 
-    def _unary(self, call: Any, calls: _Calls, request: Any, timeout: float | None) -> Any:
+    def _unary(self, call: Any, calls: _FirestoreCalls, request: Any, timeout: float | None) -> Any:
         try:
             return call(request, timeout=timeout or self._timeout, metadata=calls.metadata)
         except grpc.RpcError as error:
             raise classify(error) from error
 
-    def _stream(self, call: Any, calls: _Calls, request: Any) -> Iterator[Any]:
+    def _stream(self, call: Any, calls: _FirestoreCalls, request: Any) -> Iterator[Any]:
         try:
             yield from call(request, timeout=self._timeout, metadata=calls.metadata)
         except grpc.RpcError as error:

@@ -16,17 +16,17 @@ from typing import Any, Final
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark
-from gcp_oncetask.effects import courier, damage
+from gcp_oncetask.effects import damage, owed_alerts
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.pipeline import context_of
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.results import HandlerResult, Snooze
 from gcp_oncetask.execution.settling import failure, settle
-from gcp_oncetask.execution.verdicts import Snooze, Verdict
 from gcp_oncetask.logs import current
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Claimant, Put, Refused
+from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.rules.record import Status
@@ -100,7 +100,7 @@ class Batch:
         self._engine = engine
         self._renewals = renewals
         self._fn = fn
-        self.job: Job | None = None
+        self.job: HandlerSpec | None = None
 
     def __call__(self, task: OnceTask[Any], attempt: Attempt) -> Any:
         """
@@ -143,7 +143,7 @@ class Batch:
     # --- gathering ----------------------------------------------------------------------------------------------------
 
     def _gather(
-        self, engine: Engine, job: Job, task: OnceTask[Any], attempt: Attempt
+        self, engine: Engine, job: HandlerSpec, task: OnceTask[Any], attempt: Attempt
     ) -> list[tuple[OnceTask[Any], Attempt]]:
         """
         Lease the other due tasks of the key; one that can't be is left for later.
@@ -170,7 +170,7 @@ class Batch:
         return riders
 
     def _lease(
-        self, engine: Engine, job: Job, snapshot: Snapshot, leader: Attempt
+        self, engine: Engine, job: HandlerSpec, snapshot: Snapshot, leader: Attempt
     ) -> tuple[OnceTask[Any], Attempt] | None:
         # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
         mark: Mark = leader.granted_mark
@@ -226,21 +226,23 @@ class Batch:
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
-    def _settle(self, engine: Engine, job: Job, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any) -> None:
+    def _settle(
+        self, engine: Engine, job: HandlerSpec, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any
+    ) -> None:
         """
         End each rider; one that was deleted or lost meanwhile spoils nothing for the others.
         """
         for task, attempt in riders:
             self._end(engine, job, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
 
-    def _end(self, engine: Engine, job: Job, task: OnceTask[Any] | None, attempt: Attempt, value: Any) -> None:
+    def _end(self, engine: Engine, job: HandlerSpec, task: OnceTask[Any] | None, attempt: Attempt, value: Any) -> None:
         engine.attempts.discard(attempt)
         if job.renew:
             self._renewals().remove(attempt)
         if attempt.settled is not None:
             telemetry.end(attempt, attempt.settled, "settled by the handler")
             return
-        if isinstance(value, BaseException) and not isinstance(value, Verdict):
+        if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
             value = failure(engine, job, attempt, value)
         try:
             ended = settle(engine, job, attempt, task, value)
@@ -250,7 +252,7 @@ class Batch:
             return
         telemetry.end(attempt, ended.outcome, ended.reason)
         telemetry.ended(ended.outcome, telemetry.destination(attempt.granted.queue, attempt.context.kind))
-        newly = courier.newly_owed(attempt.granted, attempt.snapshot.lock)
-        courier.send_owed(engine, attempt.snapshot, newly, engine.clock.mark())
+        newly = owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
+        owed_alerts.send_owed(engine, attempt.snapshot, newly, engine.clock.mark())
         name = task_name(attempt.context.document)
         engine.decided(f"delivery.{ended.outcome}", attempt.context, ended.reason, logging.DEBUG, task=name and name.id)

@@ -14,11 +14,11 @@ from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.documents import TaskName
-from gcp_oncetask.rules.statuses import Fate
+from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store.codec import Document, salvage
-from gcp_oncetask.store.consequences import Freed
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
+from gcp_oncetask.store.side_writes import Freed
 from gcp_oncetask.store.store import needs_newer
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.data import TaskData
@@ -207,4 +207,4 @@ def _deleted(engine: Engine, found: Mapping[str, Document]) -> list[int]:
         writes = [engine.wire.deletion(path, document.update_time) for path, document in found.items()]
         return [code for _, code in engine.wire.batch_write(writes)]
     except WireError as error:
-        raise error.translated("deleting tasks", unknown=error.fate is not Fate.REFUSED) from error
+        raise error.translated("deleting tasks", unknown=error.fate is not FailureClass.REFUSED) from error

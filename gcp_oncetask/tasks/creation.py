@@ -13,7 +13,7 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Put, Refused, Target
+from gcp_oncetask.rules.decisions import Put, Refused, Target
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
 from gcp_oncetask.rules.record import Status

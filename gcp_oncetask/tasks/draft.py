@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcp_oncetask.checks import values
-from gcp_oncetask.rules.decision import Target
+from gcp_oncetask.rules.decisions import Target
 from gcp_oncetask.rules.documents import PUSH, TaskName, pull_lane
 from gcp_oncetask.rules.record import Fingerprint, Lock
 from gcp_oncetask.runtime.engine import Engine

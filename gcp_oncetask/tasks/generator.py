@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask import rules
-from gcp_oncetask.effects import courier, damage
+from gcp_oncetask.effects import damage, owed_alerts
 from gcp_oncetask.errors import DamagedError, RecurrenceError
 from gcp_oncetask.execution.pipeline import postpone
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.rules.decision import NeedTime, Put, Refused, Target
+from gcp_oncetask.rules.decisions import NeedTime, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.rules.record import Status
@@ -69,8 +69,8 @@ def _step(engine: Engine, kind: Kind, delivery: Delivery, start: Snapshot) -> En
     if isinstance(decision, Refused):
         return postpone(engine, changed.snapshot, decision)
     assert isinstance(decision, Put)
-    owed = courier.newly_owed(start.lock, changed.snapshot.lock)
-    courier.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+    owed = owed_alerts.newly_owed(start.lock, changed.snapshot.lock)
+    owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
     failed = sum(not engine.dispatch(made) for made in step.made)
     failed += decision.dispatch and not engine.dispatch(changed.snapshot)
     assert decision.outcome is not None
@@ -128,7 +128,7 @@ class _Step:
 
     def _last_runs(self, seen: Snapshot) -> bool:
         """
-        Whether the occurrence made last has not ended. One that is gone has: TTL deletes no other (``lease.retention``), and of
+        Whether the occurrence made last has not ended. One that is gone has: TTL deletes no other (``rules.retention``), and of
         one that a person deletes nobody is heard any more.
         """
         if LAST not in seen.fields:

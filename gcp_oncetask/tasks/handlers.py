@@ -20,12 +20,12 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.job import Job, unfit
+from gcp_oncetask.execution.handler_spec import HandlerSpec, unfit
 from gcp_oncetask.execution.pipeline import as_delivered, execute, parse, prevented
 from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.results import Continue
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.execution.unread import leave
-from gcp_oncetask.execution.verdicts import Continue
 from gcp_oncetask.recovery import sweep
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.rules.documents import DATA_HASH, task_name
@@ -111,10 +111,10 @@ class Handler:
     """
 
     model: type[TaskData]
-    job: Job
+    job: HandlerSpec
 
 
-class Registry:
+class HandlerRegistry:
     """
     The handlers of one manager, by kind.
     """
@@ -169,7 +169,7 @@ class Registry:
 
 
 def deliver(
-    engine: Engine, renewals: Renewals, registry: Registry, body: bytes, headers: TaskHeaders, trace: str | None
+    engine: Engine, renewals: Renewals, registry: HandlerRegistry, body: bytes, headers: TaskHeaders, trace: str | None
 ) -> Ended:
     """
     Execute one delivery of a once-task.
@@ -199,7 +199,7 @@ def deliver(
     return execute(engine, renewals, handler.job, delivery, headers, trace, {}, start)
 
 
-def pull(engine: Engine, renewals: Renewals, registry: Registry, snapshot: Snapshot) -> Ended:
+def pull(engine: Engine, renewals: Renewals, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
     """
     Run a task that a worker has found to be due: its lease may be free or expired.
     """

@@ -18,23 +18,23 @@ from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt, in_transaction
-from gcp_oncetask.execution.job import AlertOn, Job, OnUnknown, policy_of
+from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, OnUnknown, policy_of
+from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.execution.verdicts import Fail, Retry, Verdict
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Kind, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, generator, reads, redeclaring
+from gcp_oncetask.tasks.admin import StoredTasks
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.draft import Created, Draft
-from gcp_oncetask.tasks.handlers import Handler, Registry, Tasks, deliver, pull
+from gcp_oncetask.tasks.handlers import Handler, HandlerRegistry, Tasks, deliver, pull
 from gcp_oncetask.tasks.queues import queue_kind
-from gcp_oncetask.tasks.stored import StoredTasks
 from gcp_oncetask.tasks.task import OnceTask
 
 D = TypeVar("D", bound=TaskData)
@@ -91,7 +91,7 @@ class TaskManager(StoredTasks):
         super().__init__(locker)
         self.path = urls.target(path, "path")
         self.on_error = on_error
-        self.registry = Registry()
+        self.registry = HandlerRegistry()
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -295,7 +295,9 @@ class TaskManager(StoredTasks):
         """
         engine = self.locker.engine
 
-        def job(run: Callable[..., Any], policy: RetryPolicy, cleanup: Job | None = None, *, cleans: bool) -> Job:
+        def job(
+            run: Callable[..., Any], policy: RetryPolicy, cleanup: HandlerSpec | None = None, *, cleans: bool
+        ) -> HandlerSpec:
             wishes = policy_of(
                 engine.config,
                 retry=policy,
@@ -307,7 +309,7 @@ class TaskManager(StoredTasks):
                 alert_on=alert_on,
                 cleanup=cleans,
             )
-            return Job(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
+            return HandlerSpec(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
 
         cleanup = None if on_cancel is None else job(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
         done = job(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
@@ -327,7 +329,7 @@ class TaskManager(StoredTasks):
             except (Retry, Fail) as verdict:
                 self._tell(task, attempt, verdict)
                 raise
-            except (Verdict, LeaseLostError):
+            except (HandlerResult, LeaseLostError):
                 raise
             except Exception as error:
                 self._tell(task, attempt, error)
@@ -439,7 +441,7 @@ class TaskManager(StoredTasks):
         # The last one gives the key back, which the others use until then.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:
-                attempt.settle(Settlement(kind=Kind.RELEASE, nonce=attempt.nonce()))
+                attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
                 released += 1
             except OncetaskError as error:
                 attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gcp_oncetask import rules
 from gcp_oncetask.errors import TaskConflictError
-from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
@@ -43,7 +43,7 @@ def differences(made: Draft, seen: Snapshot) -> list[str]:
     return found
 
 
-def owes(made: Draft, seen: Snapshot, at: Moment) -> bool:
+def owes(made: Draft, seen: Snapshot, at: DecisionContext) -> bool:
     """
     Whether runs of the stored schedule are to be made before that of *made* replaces it.
     """
@@ -55,7 +55,7 @@ def owes(made: Draft, seen: Snapshot, at: Moment) -> bool:
     return late and schedule_differences(_stored(seen, "recurrence"), made.recurrence) != []
 
 
-def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Moment) -> Put | Refused:
+def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: DecisionContext) -> Put | Refused:
     """
     Replace the stored generator by *made*, if it differs.
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from gcp_oncetask import rules
-from gcp_oncetask.entities.stored import returned_by
+from gcp_oncetask.entities.chains import returned_by
 from gcp_oncetask.errors import StoreError
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.record import Failure, Lock, Status

@@ -16,7 +16,7 @@ from gcp_oncetask.rules.delivery import parse_instant
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.store.snapshot import Snapshot, version_of
 from gcp_oncetask.worker import Worker
-from gcp_oncetask.worker.looking import LEFT_ALONE
+from gcp_oncetask.worker.fetcher import LEFT_ALONE
 
 _LONGEST: Final = 86_400.0
 """Seconds between two looks at a task that can't be run; they grow to this, so that a year of virtual time passes quickly."""

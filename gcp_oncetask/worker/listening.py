@@ -15,7 +15,7 @@ from typing import Final
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.runtime.engine import LOGGER, Engine
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import due_of, head_query
 from gcp_oncetask.store.sessions import leaving_query
 

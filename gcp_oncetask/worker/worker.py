@@ -30,8 +30,8 @@ from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.manager import TaskManager
+from gcp_oncetask.worker.fetcher import Fetcher
 from gcp_oncetask.worker.listening import Listening
-from gcp_oncetask.worker.looking import Looking
 from gcp_oncetask.worker.membership import Membership
 from gcp_oncetask.worker.telling import shown
 
@@ -124,7 +124,7 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Looking(lambda: self.engine, self._limits, self._alive)
+        self._looking = Fetcher(lambda: self.engine, self._limits, self._alive)
         self.done = 0
 
     @property

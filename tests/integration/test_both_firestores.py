@@ -19,9 +19,9 @@ from gcp_emulator.firestore.google import find
 from gcp_emulator.tasks import WsgiTransport
 from gcp_oncetask import Attempt, Config, LeaseLostError, LockBusyError, Status, once, sweep
 from gcp_oncetask.entities.subject import Entities
-from gcp_oncetask.execution.job import Job
+from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.pipeline import execute
-from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from tests.support.branches import Branch
 from tests.support.orders import URL, Order, Shop, make_shop
@@ -157,7 +157,7 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
     [task] = [t for t in local.tasks.tasks() if shop.locker.engine.project() in t.name]
     ran: list[int] = []
     gate = threading.Barrier(16)
-    job = Job(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
+    job = HandlerSpec(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
 
     def deliver(_: int) -> Outcome:
         gate.wait(patient(30))

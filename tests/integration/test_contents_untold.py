@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError, create_model, f
 from gcp_oncetask import Attempt, Config, ConfigError, Continue, Fail, LockedModel, NoRetry, UsageError, once
 from gcp_oncetask.cli.show import described
 from gcp_oncetask.config import FIELDS
-from gcp_oncetask.entities.stored import record_of
+from gcp_oncetask.entities.chains import record_of
 from gcp_oncetask.errors import TaskError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.logs import CloudFormatter

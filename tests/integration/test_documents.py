@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from gcp_oncetask import Config, Locker
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import Recurrence, TaskData, TaskManager, every
@@ -77,7 +77,7 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     manager.locker.client.document(damaged).update({"lock.status": "nonsense"})
     for number in range(3):
         unknown = Snapshot(f"deliveries/{number}", None, None, None)
-        courier.send_directly(manager.locker.engine, unknown, f"rejected-{number}", "it is malformed")
+        owed_alerts.send_directly(manager.locker.engine, unknown, f"rejected-{number}", "it is malformed")
     oncetask_cloud.local.tasks_client().pause_queue(name=oncetask_cloud.local.queue)
     manager.create_task(Note(text="f"))
     oncetask_cloud.clock.advance(3600)

@@ -14,7 +14,7 @@ import pytest
 from gcp_emulator.clock import micros_of
 from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_oncetask import Attempt, Config, ConfigError, Status, forks
-from gcp_oncetask.execution.job import policy_of
+from gcp_oncetask.execution.handler_spec import policy_of
 from gcp_oncetask.execution.takeover import judge_all
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.services.cloud_logging import CloudRequestLog

@@ -21,7 +21,7 @@ from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Attempt, Config, Locker, StoreError, UsageError, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.rules.record import STORED_NAMES
-from gcp_oncetask.store.fates import WireError
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.indexes import LIBRARY, definition, merged, to_text
 from gcp_oncetask.store.queries import due_for_workers, parked
 from gcp_oncetask.store.sessions import all_of, leaving_query

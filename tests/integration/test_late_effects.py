@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gcp_oncetask import Attempt, Locker, Status
-from gcp_oncetask.store.fates import Fate, WireError
+from gcp_oncetask.store.failures import Fate, WireError
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Order, Shop
 

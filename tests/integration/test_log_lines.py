@@ -19,7 +19,7 @@ from google.cloud.firestore import DELETE_FIELD
 import gcp_oncetask
 from gcp_oncetask import FixedDelay, NoRetry, Retry
 from gcp_oncetask.logs import CloudFormatter, LogContext, context_at
-from gcp_oncetask.rules.decision import Kind, Settlement
+from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.tasks import TaskData
@@ -173,7 +173,7 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     oncetask_cloud.run_until_idle()
 
     def after(task: Any, attempt: Any) -> None:
-        attempt.settle(Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce()))
+        attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()))
         raise ValueError("afterwards")
 
     service.act = after
@@ -287,7 +287,7 @@ OTHERS = {
     ),
     ("recovery/rounds.py", "%s is not forgotten any more: %s has a due time"),
     ("recovery/rounds.py", "whether %s may be forgotten is not known: %s"),
-    ("worker/looking.py", "looking for %s tasks failed: %s"),
+    ("worker/fetcher.py", "looking for %s tasks failed: %s"),
     ("worker/listening.py", "listening for tasks ended (%s); polling until it is open again"),
     ("worker/listening.py", "no listener: %s"),
     ("worker/listening.py", "no listener on this channel: %r"),

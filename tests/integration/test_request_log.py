@@ -21,7 +21,7 @@ from gcp_oncetask import forks, logs
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.logs import LogContext, Trail
-from gcp_oncetask.rules.evidence import Finding, Holder, Origin, judge
+from gcp_oncetask.rules.evidence import Finding, Holder, LineOrigin, judge
 from gcp_oncetask.services.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
 
 PROJECT = "p"
@@ -229,7 +229,7 @@ def test_5400_lines_of_others_hide_no_line_of_the_holders(server, log, holder, g
 def test_filters_are_split_below_the_limit(holder):
     """A filter never exceeds the service's length; every holder is in exactly one; the time bound is explicit."""
     holders = [replace(holder, nonce=f"{n:024x}", trace=f"{n:032x}") for n in range(1000)]
-    places = [(one, Origin("r", f"{n:0250x}", 1, 1)) for n, one in enumerate(holders)]
+    places = [(one, LineOrigin("r", f"{n:0250x}", 1, 1)) for n, one in enumerate(holders)]
     for filter_of, asked in ((partial(own_filter, PROJECT), holders), (partial(platform_filter, PROJECT), places)):
         parts = batches(filter_of, asked)
         assert [one for part in parts for one in part] == asked

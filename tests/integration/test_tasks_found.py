@@ -16,7 +16,7 @@ from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.store.fates import Fate, WireError
+from gcp_oncetask.store.failures import Fate, WireError
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud

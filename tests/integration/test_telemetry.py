@@ -38,7 +38,7 @@ from gcp_oncetask import (
 )
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.decision import Kind, Settlement
+from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -472,7 +472,7 @@ def test_task_of_a_batch_that_settles_itself_ends_its_span(oncetask_cloud, seen)
 
     def run(tasks, attempts):
         for attempt in attempts:
-            attempt.settle(Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce()))
+            attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()))
 
     manager.register_batch_handler(Pulled, run)
     for number in range(3):

@@ -313,7 +313,7 @@ def test_a_question_that_failed_is_asked_again(loopback, worker_of, monkeypatch)
     """
     The listener has shown the task, and the query fails: nobody shows it again, so the worker comes back to it by itself.
     """
-    monkeypatch.setattr("gcp_oncetask.worker.looking.LEFT_ALONE", 0.2)
+    monkeypatch.setattr("gcp_oncetask.worker.fetcher.LEFT_ALONE", 0.2)
     ledger = Ledger()
     worker = worker_of(ledger, session_ttl=600, poll_interval=3600)
     with at_work(worker):

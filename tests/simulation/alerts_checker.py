@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gcp_oncetask.effects import courier, windows
+from gcp_oncetask.effects import owed_alerts, windows
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.floods import WAITS
@@ -59,12 +59,12 @@ class AlertsChecker:
             entry = (path, owed.id, owed.at)
             if entry not in self._known:
                 self._known.add(entry)
-                self.means[courier.alert_of(engine, snapshot, owed).id] = frozenset({entry})
+                self.means[owed_alerts.alert_of(engine, snapshot, owed).id] = frozenset({entry})
         return any(owed.digest is not None and not owed.digest.startswith(WAITS) for owed in snapshot.lock.owed)
 
     def _digest(self, engine: Engine, snapshot: Snapshot, locks: Mapping[str, Lock]) -> None:
         assert snapshot.lock is not None
-        alert = courier.alert_of(engine, snapshot, snapshot.lock.owed[0])
+        alert = owed_alerts.alert_of(engine, snapshot, snapshot.lock.owed[0])
         if alert.id in self.means:
             return
         members = set(decode(snapshot.fields["members"]))

@@ -11,7 +11,7 @@ import pytest
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
-from gcp_oncetask.worker import Worker, looking
+from gcp_oncetask.worker import Worker, fetcher
 from tests.simulation.workers.history import PulledNewest, PulledWork
 
 TTL = 60.0
@@ -48,7 +48,7 @@ def test_worker_whose_session_dies_between_two_questions_asks_no_more(
         oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
         return []
 
-    monkeypatch.setattr(looking, "due_for_workers", slow)
+    monkeypatch.setattr(fetcher, "due_for_workers", slow)
     worker._fill()
 
     assert len(asked) == kinds
@@ -68,7 +68,7 @@ def test_worker_whose_session_dies_between_two_parts_of_a_question_asks_no_more(
         oncetask_cloud.advance(seconds=seconds * (len(asked) == 1))
         return []
 
-    monkeypatch.setattr(looking, "due_for_workers", slow)
+    monkeypatch.setattr(fetcher, "due_for_workers", slow)
     kind = worker.kinds[0]
     assert worker._membership is not None
     worker._looking._kinds[kind].next_shard = worker._membership.watched[kind][1]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.recovery.digests import Digests
 from gcp_oncetask.rules import attention, features
 from gcp_oncetask.rules.record import DEFAULTS, STORED_NAMES, Lock
@@ -35,7 +35,7 @@ def released() -> Iterator[None]:
         return replace(one_owed_of(entry), digest=None)
 
     def attend(self: Digests, seen: Any, ids: Any) -> int:
-        return courier.take_and_send(
+        return owed_alerts.take_and_send(
             self._engine, seen, {owed.id: owed.digest for owed in seen.lock.owed if owed.id in ids}
         )
 
@@ -52,9 +52,9 @@ def released() -> Iterator[None]:
             (features, "unknown", lambda lock: ()),
             # Each alert is a mail.
             (codec, "_one_owed", one_owed),
-            (courier, "send_owed", courier.send_each),
-            (courier, "wait_of", lambda *args: None),
-            (courier, "alert_of", courier._alert_of),
+            (owed_alerts, "send_owed", owed_alerts.send_each),
+            (owed_alerts, "wait_of", lambda *args: None),
+            (owed_alerts, "alert_of", owed_alerts._alert_of),
             (Digests, "attend", attend),
         ):
             stack.enter_context(mock.patch.object(module, name, value))

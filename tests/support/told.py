@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from gcp_oncetask.effects import courier
+from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.record import Lock
@@ -74,7 +74,7 @@ class Told:
         for path, document in local.firestore.documents(local.project).items():
             snapshot = snapshot_of(path, document, None)
             for owed in snapshot.lock.owed if snapshot.lock is not None else ():
-                if courier.alert_of(self.engine, snapshot, owed).id != alert.id:
+                if owed_alerts.alert_of(self.engine, snapshot, owed).id != alert.id:
                     continue
                 if not is_digest(path):
                     return frozenset({(path, owed.id)})

@@ -16,7 +16,7 @@ from typing import Any
 from google.cloud.firestore import Transaction
 
 from gcp_oncetask import Attempt, Locker
-from gcp_oncetask.rules.decision import Kind, Settlement
+from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from gcp_oncetask.worker import Worker
 
@@ -47,7 +47,7 @@ def main() -> None:
         def enter(txn: Transaction) -> None:
             entry = {"pid": os.getpid(), "attempt": attempt.number}
             txn.create(manager.locker.client.document(f"ledger/{task.id}"), entry)
-            attempt.settle(Settlement(kind=Kind.COMPLETE, nonce=attempt.nonce()), transaction=txn)
+            attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()), transaction=txn)
 
         attempt.run_transaction(enter)
 

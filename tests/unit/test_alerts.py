@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gcp_oncetask.config import Config
-from gcp_oncetask.effects.courier import for_shell
+from gcp_oncetask.effects.owed_alerts import for_shell
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert, LogChannel, body_of, subject_of

@@ -10,9 +10,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gcp_oncetask import rules
-from gcp_oncetask.rules import attention, features, keys, people, writes
+from gcp_oncetask.rules import admin, attention, features, keys, writes
 from gcp_oncetask.rules.attention import Reason
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    DecisionContext,
+    Fence,
+    Policy,
+    Put,
+    Settlement,
+    SettlementKind,
+    Target,
+)
 from gcp_oncetask.rules.delivery import Delivery, parse_instant
 from gcp_oncetask.rules.record import Lock, Result, Since, Status
 from tests.support.rules import combinations, first_match, table
@@ -23,9 +32,9 @@ TARGET = Target("https://x/y", "q")
 POLICY = Policy(max_attempts=3, cleanup=True)
 
 
-def at(seconds: float) -> Moment:
+def at(seconds: float) -> DecisionContext:
     now = T0 + timedelta(seconds=seconds)
-    return Moment(now=now, read=now, place="E/push/007", env="E")
+    return DecisionContext(now=now, read=now, place="E/push/007", env="E")
 
 
 def made(put: object) -> Lock:
@@ -44,7 +53,7 @@ def granted(lock: Lock, seconds: float = 10) -> Lock:
     return taken.but(granted_at=now.now, leased_at=now.now)
 
 
-def settled(kind: Kind, wait: datetime | None = None, *, by_queue: bool = False) -> Lock:
+def settled(kind: SettlementKind, wait: datetime | None = None, *, by_queue: bool = False) -> Lock:
     lock = granted(scheduled())
     how = Settlement(kind, "s", "next", TARGET, wait_until=wait, message="m", by_queue=by_queue)
     return made(rules.settle(lock, fence(lock), how, at(20)))
@@ -66,19 +75,19 @@ def taken_over() -> Lock:
 CLAIMABLE: dict[str, tuple[Callable[[], Lock], float]] = {
     "scheduled": (scheduled, 0),
     "scheduled for later": (lambda: scheduled(LATER), 3600),
-    "continued": (lambda: settled(Kind.CONTINUE), 20),
-    "retried at once": (lambda: settled(Kind.RETRY), 20),
-    "retried later": (lambda: settled(Kind.RETRY, LATER), 3600),
-    "retried by the queue": (lambda: settled(Kind.RETRY, by_queue=True), 20),
-    "snoozed": (lambda: settled(Kind.SNOOZE, LATER), 3600),
-    "released": (lambda: settled(Kind.RELEASE), 20),
+    "continued": (lambda: settled(SettlementKind.CONTINUE), 20),
+    "retried at once": (lambda: settled(SettlementKind.RETRY), 20),
+    "retried later": (lambda: settled(SettlementKind.RETRY, LATER), 3600),
+    "retried by the queue": (lambda: settled(SettlementKind.RETRY, by_queue=True), 20),
+    "snoozed": (lambda: settled(SettlementKind.SNOOZE, LATER), 3600),
+    "released": (lambda: settled(SettlementKind.RELEASE), 20),
     "taken over": (taken_over, 700),
-    "cancelled while it waits": (lambda: made(people.cancel(scheduled(LATER).but(cleanup=True), at(30))), 30),
-    "replaced, sooner": (lambda: made(people.replace(scheduled(LATER), TARGET, "n2", at(40))), 40),
-    "replaced, at the same time": (lambda: made(people.replace(scheduled(), TARGET, "n2", at(40))), 0),
-    "reset": (lambda: made(people.reset(settled(Kind.FAIL), "n2", at(50))), 50),
+    "cancelled while it waits": (lambda: made(admin.cancel(scheduled(LATER).but(cleanup=True), at(30))), 30),
+    "replaced, sooner": (lambda: made(admin.replace(scheduled(LATER), TARGET, "n2", at(40))), 40),
+    "replaced, at the same time": (lambda: made(admin.replace(scheduled(), TARGET, "n2", at(40))), 0),
+    "reset": (lambda: made(admin.reset(settled(SettlementKind.FAIL), "n2", at(50))), 50),
     "given its key": (lambda: made(keys.unpark(made(keys.park(scheduled(), "place", at(5))), at(60))), 60),
-    "resumed": (lambda: made(people.resume(made(people.pause(scheduled(), at(5))), at(70))), 70),
+    "resumed": (lambda: made(admin.resume(made(admin.pause(scheduled(), at(5))), at(70))), 70),
 }
 
 
@@ -92,7 +101,7 @@ def test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not(name: s
 
 
 @pytest.mark.parametrize(
-    "lock", [made(keys.park(scheduled(), "place", at(5))), granted(scheduled()), settled(Kind.FAIL)]
+    "lock", [made(keys.park(scheduled(), "place", at(5))), granted(scheduled()), settled(SettlementKind.FAIL)]
 )
 def test_what_waits_for_nobody_s_claim_is_never_stuck(lock: Lock) -> None:
     assert attention.age(lock, at(10**6)) == timedelta(0)
@@ -118,7 +127,7 @@ def waiting_case(case: dict[str, str]) -> str:
     now = at(901 if case["waits"] == "for long" else 900)
     refused = "3 deliveries" if case["last answer"] == "409" else None
 
-    def look(lock: Lock, when: Moment) -> Lock:
+    def look(lock: Lock, when: DecisionContext) -> Lock:
         match case["Cloud Task"]:
             case "queued":
                 return rules.still_queued(lock, when, refused).lock
@@ -201,12 +210,12 @@ def test_graver_reason_stays_and_the_time_too() -> None:
 @pytest.mark.parametrize(
     ("lock", "reason"),
     [
-        (settled(Kind.FAIL), Reason.FAILED),
-        (settled(Kind.CONTINUE), None),
+        (settled(SettlementKind.FAIL), Reason.FAILED),
+        (settled(SettlementKind.CONTINUE), None),
         (made(rules.complete(granted(scheduled()), Result(lost="too large"), at(20))), Reason.RESULT_LOST),
         (made(rules.complete(granted(scheduled()), Result({"a": 1}), at(20))), None),
-        (made(people.cancel(scheduled(), at(20))), None),
-        (made(people.reset(settled(Kind.FAIL), "n", at(30))), None),
+        (made(admin.cancel(scheduled(), at(20))), None),
+        (made(admin.reset(settled(SettlementKind.FAIL), "n", at(30))), None),
     ],
 )
 def test_commit_that_causes_it_sets_it_and_the_one_that_ends_it_clears_it(lock: Lock, reason: Reason | None) -> None:

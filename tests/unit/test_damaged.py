@@ -12,7 +12,7 @@ from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import Wishes, repair
-from gcp_oncetask.rules.decision import Moment, Put, Refused
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock, salvage
@@ -179,7 +179,7 @@ def anew(*lost: str, wishes: Wishes | None = None, read: datetime = NOW, **chang
     The record of WHOLE without what is *lost*, made anew.
     """
     found = {name: value for name, value in (WHOLE | changes).items() if name not in lost}
-    return repair(found, lost, wishes or Wishes(), "n", Moment(NOW, read, "E/push/000", "E"))
+    return repair(found, lost, wishes or Wishes(), "n", DecisionContext(NOW, read, "E/push/000", "E"))
 
 
 def made(*lost: str, **options: Any) -> Lock:

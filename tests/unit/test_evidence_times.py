@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcp_oncetask import rules
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    DecisionContext,
+    Fence,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    SettlementKind,
+)
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.evidence import UNUSED, Finding, Holder, Line, judge
 from gcp_oncetask.rules.record import Lock, Result, Status
@@ -24,7 +33,7 @@ GRANTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE, RUN_LIMIT, GRACE = 60.0, 630.0, 120.0
 TRACE = "0123456789abcdef0123456789abcdef"
 URL = "https://x/run?oncetask_document=onceTasks%2Fa&oncetask_sequence=3"
-SETTLEMENT = Settlement(kind=Kind.COMPLETE, nonce="n1", result=Result(1))
+SETTLEMENT = Settlement(kind=SettlementKind.COMPLETE, nonce="n1", result=Result(1))
 SAID = json.dumps(SETTLEMENT.to_data())
 TICK = timedelta(microseconds=1)
 LATER = 5000.0
@@ -208,8 +217,10 @@ def test_attempt_that_has_died_is_judged_so_in_time(attempt: Attempt) -> None:
         assert verdict.finding is Finding.DIED
 
 
-def taken_over(lock: Lock, finding: str, now: datetime | Moment, asked: datetime | None = None) -> Any:
-    moment = now if isinstance(now, Moment) else Moment(now=now, read=now, place="E/push/000", env="E")
+def taken_over(lock: Lock, finding: str, now: datetime | DecisionContext, asked: datetime | None = None) -> Any:
+    moment = (
+        now if isinstance(now, DecisionContext) else DecisionContext(now=now, read=now, place="E/push/000", env="E")
+    )
     return rules.take_over(
         lock,
         Fence(3, 7, "cafe01"),
@@ -242,7 +253,7 @@ def test_takeover_without_evidence_comes_a_log_grace_after_the_end(
     assert timeout >= at(min(renewed, run_limit) + length + grace)
     assert timeout <= at(run_limit + max(most, length + grace))
     for now, left in ((timeout, True), (timeout + TICK, False)):
-        moment = Moment(now=now, read=now, place="E/push/000", env="E", log_grace=grace)
+        moment = DecisionContext(now=now, read=now, place="E/push/000", env="E", log_grace=grace)
         assert isinstance(taken_over(lock, "unknown", moment), Refused) is left
 
 

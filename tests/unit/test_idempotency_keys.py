@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask import rules
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Moment, Policy, Put, Settlement, Target
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    DecisionContext,
+    Fence,
+    Policy,
+    Put,
+    Settlement,
+    SettlementKind,
+    Target,
+)
 from gcp_oncetask.rules.delivery import Delivery, idempotency_key
 from gcp_oncetask.rules.record import Lock, Status
 
@@ -62,15 +71,15 @@ class History:
         if isinstance(put, Put):
             self.lock = as_released(self.lock, put) if old else put.lock
 
-    def moment(self) -> Moment:
-        return Moment(now=self.now, read=self.now, place="E/push/000", env="E")
+    def moment(self) -> DecisionContext:
+        return DecisionContext(now=self.now, read=self.now, place="E/push/000", env="E")
 
     def schedule(self, *, old: bool) -> None:
         self.run += 1
         loaded = None if self.lock is None else self.lock.sequence
         self.write(rules.schedule(self.lock, loaded, TARGET, f"s{self.run}", self.moment()), old=old)
 
-    def attempt(self, kind: Kind, *, old: bool) -> None:
+    def attempt(self, kind: SettlementKind, *, old: bool) -> None:
         """
         An attempt of the present sequence, and the key that it has.
         """
@@ -89,7 +98,7 @@ class History:
         assert key == released_key(held)
         assert self.sequences.setdefault(key, self.run) == self.run
         how = Settlement(kind, f"n{self.now}", next_nonce="next", target=TARGET, message="m")
-        if kind is Kind.CONTINUE:
+        if kind is SettlementKind.CONTINUE:
             self.run += 1
         self.write(rules.settle(held, Fence(held.sequence, held.token, held.holder or ""), how, self.moment()), old=old)
 
@@ -111,10 +120,10 @@ class History:
 
 STEPS: dict[str, Callable[[History, bool], None]] = {
     "schedule": lambda history, old: history.schedule(old=old),
-    "complete": lambda history, old: history.attempt(Kind.COMPLETE, old=old),
-    "continue": lambda history, old: history.attempt(Kind.CONTINUE, old=old),
-    "fail": lambda history, old: history.attempt(Kind.FAIL, old=old),
-    "retry": lambda history, old: history.attempt(Kind.RETRY, old=old),
+    "complete": lambda history, old: history.attempt(SettlementKind.COMPLETE, old=old),
+    "continue": lambda history, old: history.attempt(SettlementKind.CONTINUE, old=old),
+    "fail": lambda history, old: history.attempt(SettlementKind.FAIL, old=old),
+    "retry": lambda history, old: history.attempt(SettlementKind.RETRY, old=old),
     "reset": lambda history, old: history.reset(old=old),
     "delete": lambda history, old: history.delete(old=old),
 }

@@ -10,7 +10,17 @@ import pytest
 
 from gcp_oncetask import rules
 from gcp_oncetask.rules import named
-from gcp_oncetask.rules.decision import Claimant, Fence, Kind, Lost, NeedTime, Policy, Put, Refused, Settlement
+from gcp_oncetask.rules.decisions import (
+    Claimant,
+    Fence,
+    Lost,
+    NeedTime,
+    Policy,
+    Put,
+    Refused,
+    Settlement,
+    SettlementKind,
+)
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status
 from tests.unit.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
@@ -222,7 +232,7 @@ def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
     died = second.lock.but(granted_at=NOW, leased_at=NOW)
     third = named.begin(died, same=True, policy=POLICY, claimant=Claimant("m"), at=moment(NOW + 60 * SECOND))
     assert isinstance(third, Put)
-    how = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result({"paid": 1}))
+    how = Settlement(kind=SettlementKind.COMPLETE, nonce="s", result=Result({"paid": 1}))
     done = rules.settle(third.lock, Fence(5, 9, "m"), how, moment())
 
     assert isinstance(done, Put)

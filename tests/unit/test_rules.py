@@ -10,22 +10,22 @@ import pytest
 
 from gcp_oncetask import rules
 from gcp_oncetask.rules import floods
-from gcp_oncetask.rules.decision import (
+from gcp_oncetask.rules.decisions import (
     Claimant,
+    DecisionContext,
     Expired,
     Fence,
-    Kind,
     Lost,
-    Moment,
     NeedTime,
     Policy,
     Put,
     Refused,
     Settlement,
+    SettlementKind,
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery, Outcome
-from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, Owed, Result, Status
+from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Result, Status
 from tests.support.rules import combinations, first_match, table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,11 +33,11 @@ SECOND = timedelta(seconds=1)
 POLICY = Policy(lease=60, timeout=630, run_limit=600, max_attempts=3)
 
 
-def moment(read: datetime | None = NOW, now: datetime = NOW, env: str = "E") -> Moment:
+def moment(read: datetime | None = NOW, now: datetime = NOW, env: str = "E") -> DecisionContext:
     """
     A moment.
     """
-    return Moment(now=now, read=read, place=f"{env}/push/000", env=env)
+    return DecisionContext(now=now, read=read, place=f"{env}/push/000", env=env)
 
 
 def leased(**changes: object) -> Lock:
@@ -168,7 +168,7 @@ def test_take_over_decides_as_the_table_says() -> None:
     rows = table("rules.take_over")
     used = set()
     fence = Fence(5, 7, "h")
-    settlement = Settlement(kind=Kind.COMPLETE, nonce="s", result=Result(1))
+    settlement = Settlement(kind=SettlementKind.COMPLETE, nonce="s", result=Result(1))
     for case in combinations(
         finding=("recorded", "finished", "died", "never-started", "unknown"),
         on_unknown=("takeover", "quarantine"),
@@ -282,7 +282,7 @@ def test_takeovers_owe_an_alert(finding: str, owed: set[Event]) -> None:
         finding=finding,
         reason="why",
         evidence=(),
-        settlement=Settlement(kind=Kind.COMPLETE, nonce="s") if finding == "recorded" else None,
+        settlement=Settlement(kind=SettlementKind.COMPLETE, nonce="s") if finding == "recorded" else None,
         at=moment(at, at),
         grant_to=None,
     )
@@ -297,7 +297,10 @@ def test_alerts_that_are_switched_off_are_not_owed() -> None:
     The record says which events its kind wants to be told of.
     """
     put = rules.settle(
-        leased(alert_on=("takeover",)), Fence(5, 7, "h"), Settlement(kind=Kind.FAIL, nonce="s", message="no"), moment()
+        leased(alert_on=("takeover",)),
+        Fence(5, 7, "h"),
+        Settlement(kind=SettlementKind.FAIL, nonce="s", message="no"),
+        moment(),
     )
 
     assert isinstance(put, Put)
@@ -308,14 +311,14 @@ def test_alerts_that_are_switched_off_are_not_owed() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "attempts"),
     [
-        (Kind.RETRY, Status.SCHEDULED, 1),
-        (Kind.SNOOZE, Status.SCHEDULED, 0),
-        (Kind.RELEASE, Status.SCHEDULED, 0),
-        (Kind.FAIL, Status.FAILED, 1),
-        (Kind.COMPLETE, Status.COMPLETED, 1),
+        (SettlementKind.RETRY, Status.SCHEDULED, 1),
+        (SettlementKind.SNOOZE, Status.SCHEDULED, 0),
+        (SettlementKind.RELEASE, Status.SCHEDULED, 0),
+        (SettlementKind.FAIL, Status.FAILED, 1),
+        (SettlementKind.COMPLETE, Status.COMPLETED, 1),
     ],
 )
-def test_settling_counts_attempts(kind: Kind, status: Status, attempts: int) -> None:
+def test_settling_counts_attempts(kind: SettlementKind, status: Status, attempts: int) -> None:
     """
     Snoozing and giving back burn no attempt; failing does.
     """
@@ -326,8 +329,10 @@ def test_settling_counts_attempts(kind: Kind, status: Status, attempts: int) -> 
     assert (put.lock.due is None) == (status is Status.COMPLETED)
 
 
-@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.SNOOZE, Kind.RELEASE, Kind.CONTINUE])
-def test_cancellation_ends_what_would_go_on(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind", [SettlementKind.RETRY, SettlementKind.SNOOZE, SettlementKind.RELEASE, SettlementKind.CONTINUE]
+)
+def test_cancellation_ends_what_would_go_on(kind: SettlementKind) -> None:
     """
     A cancellation that came while the lease was held ends the chain where it would have gone on.
     """
@@ -343,7 +348,7 @@ def test_completed_never_becomes_cancelled() -> None:
     A cancellation loses against a success.
     """
     put = rules.settle(
-        leased(cancel_requested_at=NOW), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
+        leased(cancel_requested_at=NOW), Fence(5, 7, "h"), Settlement(kind=SettlementKind.COMPLETE, nonce="s"), moment()
     )
     assert isinstance(put, Put)
     assert put.lock.status is Status.COMPLETED
@@ -381,7 +386,7 @@ def test_every_document_that_is_not_finished_is_due() -> None:
     first = rules.schedule(None, None, target, "n", at)
     assert isinstance(first, Put)
     written = [first.lock]
-    for kind in Kind:
+    for kind in SettlementKind:
         how = Settlement(kind=kind, nonce="s", next_nonce="t", target=target, message="m", wait_until=NOW)
         put = rules.settle(leased(due="E/push/000/x"), fence, how, at)
         assert isinstance(put, Put)
@@ -401,7 +406,7 @@ def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
     A settling is applied if its nonce is there, or if the document is beyond it and nobody else can have moved it.
     """
     before = leased()
-    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"))
+    how = Settlement(kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=Target(url="https://x", queue="q"))
     put = rules.settle(before, Fence(5, 7, "h"), how, moment())
     assert isinstance(put, Put)
     meant = put.lock
@@ -430,7 +435,7 @@ def test_each_schedule_has_the_trace_context_of_who_asked(context: str | None) -
     A schedule, the next step and a newer payload bring a context of their own, or none; the log keeps it too.
     """
     target = Target(url="https://x", queue="q", traceparent=context)
-    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=target)
+    how = Settlement(kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=target)
     lock = leased(traceparent=CONTEXT)
     ended = lock.but(status=Status.COMPLETED)
     made = [
@@ -444,8 +449,11 @@ def test_each_schedule_has_the_trace_context_of_who_asked(context: str | None) -
     assert [put.lock.traceparent for put in made if isinstance(put, Put)] == [context] * len(made)
 
 
-@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.SNOOZE, Kind.RELEASE, Kind.FAIL, Kind.COMPLETE])
-def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [SettlementKind.RETRY, SettlementKind.SNOOZE, SettlementKind.RELEASE, SettlementKind.FAIL, SettlementKind.COMPLETE],
+)
+def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: SettlementKind) -> None:
     """
     Another attempt of the same step, a reset, a generator's next time, and a newer payload that waited for the present run.
     """
@@ -453,7 +461,10 @@ def test_what_nobody_asked_for_anew_keeps_its_trace_context(kind: Kind) -> None:
         leased(traceparent=CONTEXT), Fence(5, 7, "h"), Settlement(kind=kind, nonce="s", message="m"), moment()
     )
     followed = rules.settle(
-        leased(traceparent=NEWER, wanted=1), Fence(5, 7, "h"), Settlement(kind=Kind.COMPLETE, nonce="s"), moment()
+        leased(traceparent=NEWER, wanted=1),
+        Fence(5, 7, "h"),
+        Settlement(kind=SettlementKind.COMPLETE, nonce="s"),
+        moment(),
     )
     again = rules.reset(leased(traceparent=CONTEXT, status=Status.FAILED, scheduled_by="n"), "n", moment())
     recurs = rules.recur(leased(traceparent=CONTEXT, status=Status.SCHEDULED), NOW + SECOND, "n", moment())
@@ -475,7 +486,7 @@ def cut_case(case: dict[str, str]) -> str:
         "after its end": NOW + 61 * SECOND,
         "unknown": None,
     }[case["time"]]
-    owed = (Owed("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so"),) if case["owes"] == "yes" else ()
+    owed = (PendingAlert("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so"),) if case["owes"] == "yes" else ()
     cancelled = NOW if case["cancelled"] == "yes" else None
     lock = leased(status=Status(case["record"]), cancel_requested_at=cancelled, owed=owed)
     holder = "h" if case["holder"] == "ours" else None
@@ -517,7 +528,7 @@ def test_refused_record_loses_more_each_time() -> None:
     Result and errors, headers, parameters, then all that it can do without: the last record is smaller than the one before.
     """
     failure = Failure(NOW, 1, 5, "x")
-    owed = Owed("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so")
+    owed = PendingAlert("1-1-takeover", Event.TAKEOVER, NOW, NOW, 5, 1, "so")
     lock = leased(
         status=Status.SCHEDULED,
         params={"p": 1},
@@ -549,7 +560,7 @@ def alert_case(case: dict[str, str]) -> str:
     """
     What becomes of an alert in *case*.
     """
-    owed = Owed(
+    owed = PendingAlert(
         "5-7-failure",
         Event.FAILURE,
         NOW,

@@ -14,7 +14,7 @@ import pytest
 
 from gcp_oncetask.cli.show import as_json, described, printable
 from gcp_oncetask.rules.documents import TaskName
-from gcp_oncetask.rules.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, Owed, Since, Status
+from gcp_oncetask.rules.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, PendingAlert, Since, Status
 from gcp_oncetask.rules.verbs import Record, Sort
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
@@ -23,7 +23,7 @@ ODD: dict[str, Any] = {
     "params": {"float": float("nan"), "text": "\x1b[2J\u202e"},
     "result": [float("inf"), None, True, {"deep": [1]}],
     "errors": (Failure(AT, 2, 3, "boom\x1b[31m\nstatus:      completed"),),
-    "owed": (Owed("i", Event.TAKEOVER, AT, AT, 1, 2, "why", 3, ("line\r",)),),
+    "owed": (PendingAlert("i", Event.TAKEOVER, AT, AT, 1, 2, "why", 3, ("line\r",)),),
     "retry": {"kind": "fixed"},
     "result_json": Note(1, 2, "[[1]]"),
     "result_lost": Note(1, 2, "why"),

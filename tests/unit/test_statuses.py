@@ -14,7 +14,7 @@ import pytest
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.errors import BackendError, ContentionError, DispatchError
-from gcp_oncetask.rules.statuses import STATUSES, Fate, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import STATUSES, FailureClass, Service, fate_of, of_contents
 from gcp_oncetask.services.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 
@@ -28,22 +28,22 @@ def test_every_status_has_a_row() -> None:
     Those of gRPC, and no other one. Those after which nothing is known of the effect are ambiguous everywhere.
     """
     assert set(STATUSES) == {code.name for code in FAILURES}
-    assert {name for name, row in STATUSES.items() if Fate.AMBIGUOUS in row} == AMBIGUOUS
-    assert all(set(row) == {Fate.AMBIGUOUS} for name, row in STATUSES.items() if name in AMBIGUOUS)
-    assert fate_of(Service.TASKS, "NO_SUCH_STATUS") is Fate.REFUSED
+    assert {name for name, row in STATUSES.items() if FailureClass.AMBIGUOUS in row} == AMBIGUOUS
+    assert all(set(row) == {FailureClass.AMBIGUOUS} for name, row in STATUSES.items() if name in AMBIGUOUS)
+    assert fate_of(Service.TASKS, "NO_SUCH_STATUS") is FailureClass.REFUSED
 
 
 @pytest.mark.parametrize(
     ("status", "message", "fate"),
     [
-        ("NOT_FOUND", "No document to update: c/a", Fate.MOVED),
-        ("NOT_FOUND", "The database (default) does not exist for project p", Fate.REFUSED),
-        ("RESOURCE_EXHAUSTED", "Quota exceeded.", Fate.CONTENTION),
-        ("RESOURCE_EXHAUSTED", "Received message larger than max (5 vs. 4)", Fate.REFUSED),
+        ("NOT_FOUND", "No document to update: c/a", FailureClass.MOVED),
+        ("NOT_FOUND", "The database (default) does not exist for project p", FailureClass.REFUSED),
+        ("RESOURCE_EXHAUSTED", "Quota exceeded.", FailureClass.CONTENTION),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (5 vs. 4)", FailureClass.REFUSED),
     ],
 )
 def test_status_that_firestore_uses_for_two_things_is_told_by_its_sentence(
-    status: str, message: str, fate: Fate
+    status: str, message: str, fate: FailureClass
 ) -> None:
     """
     A document that is missing and a database that is; a quota and a message that is too large.
@@ -55,7 +55,9 @@ def test_final_status_says_whose_fault_it_is() -> None:
     """
     That of what was written, or of who asks: only the first ends a task.
     """
-    final = {name for name, row in STATUSES.items() if row[Service.FIRESTORE] is Fate.REFUSED} | {"RESOURCE_EXHAUSTED"}
+    final = {name for name, row in STATUSES.items() if row[Service.FIRESTORE] is FailureClass.REFUSED} | {
+        "RESOURCE_EXHAUSTED"
+    }
     assert {name for name in STATUSES if of_contents(name)} == {
         "INVALID_ARGUMENT",
         "OUT_OF_RANGE",
@@ -69,7 +71,7 @@ def test_no_other_module_tells_statuses_apart() -> None:
     """
     allowed = {
         "rules/statuses.py": STATUSES.keys(),
-        "store/fates.py": {"PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"},  # hints for people
+        "store/failures.py": {"PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"},  # hints for people
         "store/wire.py": {"NOT_FOUND"},  # no document is an answer
         "services/cloud_tasks.py": {"PERMISSION_DENIED", "UNAVAILABLE", "NOT_FOUND"},  # hints; no task is an answer
     }
@@ -106,12 +108,12 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
     asked = failed(lambda: engine.request_log.write({}, insert_id="i", at=clock.now()))
     fates = {service: fate_of(service, code.name) for service in Service}
     assert isinstance(stored, BackendError)
-    assert stored.final is (fates[Service.FIRESTORE] is Fate.REFUSED)
+    assert stored.final is (fates[Service.FIRESTORE] is FailureClass.REFUSED)
     assert stored.facts["contents"] is (stored.final and of_contents(code.name))
-    if fates[Service.TASKS] is Fate.MOVED:
+    if fates[Service.TASKS] is FailureClass.MOVED:
         assert made is None
     else:
         assert isinstance(made, DispatchError)
-        assert made.final is (fates[Service.TASKS] is Fate.REFUSED)
+        assert made.final is (fates[Service.TASKS] is FailureClass.REFUSED)
     assert isinstance(asked, BackendError)
-    assert asked.final is (fates[Service.LOGGING] is Fate.REFUSED)
+    assert asked.final is (fates[Service.LOGGING] is FailureClass.REFUSED)

@@ -22,7 +22,7 @@ from gcp_oncetask.rules.record import (
     Fingerprint,
     Lock,
     Note,
-    Owed,
+    PendingAlert,
     Since,
     Status,
 )
@@ -41,7 +41,16 @@ JSON = st.recursive(
 )
 COUNTS = st.integers(0, 2**62 - 1)
 OWED = st.builds(
-    Owed, TEXTS, st.sampled_from(Event), INSTANTS, INSTANTS, COUNTS, COUNTS, TEXTS, COUNTS, st.tuples(TEXTS, TEXTS)
+    PendingAlert,
+    TEXTS,
+    st.sampled_from(Event),
+    INSTANTS,
+    INSTANTS,
+    COUNTS,
+    COUNTS,
+    TEXTS,
+    COUNTS,
+    st.tuples(TEXTS, TEXTS),
 )
 POLICIES: list[RetryPolicy] = [
     NoRetry(),

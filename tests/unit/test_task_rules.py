@@ -12,18 +12,18 @@ from pydantic import BaseModel
 
 from gcp_oncetask import UsageError, rules
 from gcp_oncetask.checks.fingerprints import fingerprint
-from gcp_oncetask.execution.job import unfit
+from gcp_oncetask.execution.handler_spec import unfit
 from gcp_oncetask.rules import keys, retention, writes
-from gcp_oncetask.rules.decision import (
+from gcp_oncetask.rules.decisions import (
     Claimant,
+    DecisionContext,
     Fence,
-    Kind,
-    Moment,
     NeedTime,
     Policy,
     Put,
     Refused,
     Settlement,
+    SettlementKind,
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery, Outcome
@@ -70,7 +70,7 @@ def put(decision: Any) -> Put:
     return decision
 
 
-def settled(lock: Lock, kind: Kind, **how: Any) -> Put:
+def settled(lock: Lock, kind: SettlementKind, **how: Any) -> Put:
     """
     *lock* settled by its own attempt.
     """
@@ -127,7 +127,7 @@ def test_standing_of_a_key_is_as_the_table_says() -> None:
 
 def test_key_that_was_handed_over_is_busy_also_without_a_time() -> None:
     key = keys.taken(None, "E", "theirs", 7)
-    assert keys.standing(key, "ours", 3, scheduled(), NOW) is keys.Standing.BUSY
+    assert keys.standing(key, "ours", 3, scheduled(), NOW) is keys.KeyStanding.BUSY
 
 
 def holds(case: dict[str, str]) -> str:
@@ -227,9 +227,18 @@ def test_newer_payload_leads_to_what_the_table_says() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.CONTINUE, Kind.RETRY, Kind.SNOOZE, Kind.FAIL])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        SettlementKind.COMPLETE,
+        SettlementKind.CONTINUE,
+        SettlementKind.RETRY,
+        SettlementKind.SNOOZE,
+        SettlementKind.FAIL,
+    ],
+)
 @pytest.mark.parametrize("wait", [None, NOW + 3600 * SECOND])
-def test_run_of_an_older_payload_is_followed_by_the_newest(kind: Kind, wait: Any) -> None:
+def test_run_of_an_older_payload_is_followed_by_the_newest(kind: SettlementKind, wait: Any) -> None:
     """
     However the attempt ends, the next sequence follows, at the time that the newest payload wants, as if new.
     """
@@ -243,10 +252,10 @@ def test_run_of_an_older_payload_is_followed_by_the_newest(kind: Kind, wait: Any
 
     granted = put(rules.claim(lock, _delivery(6), POLICY, Claimant("n2"), moment(NOW + 3601 * SECOND))).lock
     assert not superseded(granted)
-    assert settled_as(granted, Kind.COMPLETE).status is Status.COMPLETED
+    assert settled_as(granted, SettlementKind.COMPLETE).status is Status.COMPLETED
 
 
-def settled_as(lock: Lock, kind: Kind) -> Lock:
+def settled_as(lock: Lock, kind: SettlementKind) -> Lock:
     """
     *lock* settled by whoever holds it.
     """
@@ -264,11 +273,11 @@ def test_payload_that_came_after_a_cancellation_is_not_cancelled_with_it() -> No
     """
     held = put(rules.cancel(leased(cleanup=True), moment())).lock
     held = rules.replace(held, TARGET, "n", moment()).lock
-    waiting = settled(held, Kind.RETRY).lock
+    waiting = settled(held, SettlementKind.RETRY).lock
     assert (waiting.cancelling, waiting.sequence) == (True, 5)
 
     cleaning = put(rules.claim(waiting, _delivery(5), Policy(cleanup=True), Claimant("c"), moment())).lock
-    after = settled_as(cleaning, Kind.COMPLETE)
+    after = settled_as(cleaning, SettlementKind.COMPLETE)
     assert (after.status, after.sequence, after.cancel_requested_at) == (Status.SCHEDULED, 6, None)
 
 
@@ -301,8 +310,11 @@ def test_takeover_of_a_superseded_run_goes_on_with_the_newest() -> None:
 
 
 @pytest.mark.parametrize("cleanup", [True, False])
-@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.FAIL, Kind.SNOOZE, Kind.RELEASE, Kind.CONTINUE])
-def test_cancelled_while_it_ran(cleanup: bool, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [SettlementKind.RETRY, SettlementKind.FAIL, SettlementKind.SNOOZE, SettlementKind.RELEASE, SettlementKind.CONTINUE],
+)
+def test_cancelled_while_it_ran(cleanup: bool, kind: SettlementKind) -> None:
     """
     Whatever is no success leads to the cancellation handler, with attempts of its own; without one it is cancelled.
     """
@@ -316,10 +328,10 @@ def test_cancelled_while_it_ran(cleanup: bool, kind: Kind) -> None:
 
     granted = put(rules.claim(lock, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
     assert (granted.attempts, granted.status) == (1, Status.LEASED)
-    failed = settled_as(granted, Kind.RETRY)
+    failed = settled_as(granted, SettlementKind.RETRY)
     assert (failed.status, failed.attempts, failed.cancelling) == (Status.SCHEDULED, 1, True)
     last = put(rules.claim(failed, _delivery(5), Policy(cleanup=True, max_attempts=2), Claimant("c"), moment())).lock
-    ended = settled_as(last, Kind.RETRY)
+    ended = settled_as(last, SettlementKind.RETRY)
     assert (ended.status, len(ended.owed)) == (Status.CANCELLED, 1)
 
 
@@ -437,10 +449,12 @@ def test_former_holder_can_not_settle_what_was_put_away() -> None:
     """
     Its lease was released long ago; quarantined here means that nobody has it.
     """
-    released = settled(leased(), Kind.RELEASE).lock
+    released = settled(leased(), SettlementKind.RELEASE).lock
     away = put(rules.left(released, "r", NOW - timedelta(days=8), "n", moment())).lock
     assert away.token == FENCE.token
-    assert rules.settle(away, FENCE, Settlement(kind=Kind.COMPLETE, nonce="s"), moment()) == rules.fenced(away, FENCE)
+    assert rules.settle(away, FENCE, Settlement(kind=SettlementKind.COMPLETE, nonce="s"), moment()) == rules.fenced(
+        away, FENCE
+    )
 
 
 @pytest.mark.parametrize("timeout", [630.0, 30 * 86_400.0])
@@ -471,7 +485,9 @@ def test_settlement_in_the_log_has_its_fingerprint() -> None:
     """
     That of an older release has none.
     """
-    how = Settlement(kind=Kind.CONTINUE, nonce="s", next_nonce="t", target=TARGET, fingerprint=Fingerprint("d", "m"))
+    how = Settlement(
+        kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=TARGET, fingerprint=Fingerprint("d", "m")
+    )
     assert Settlement.from_data(how.to_data()) == how
     older = {name: value for name, value in how.to_data().items() if name != "fingerprint"}
     assert Settlement.from_data(older) == how._replace(fingerprint=None)
@@ -506,7 +522,7 @@ def settled_rider(lock: Lock) -> Lock:
     """
     A rider that is tried again.
     """
-    return settled_as(lock, Kind.RETRY)
+    return settled_as(lock, SettlementKind.RETRY)
 
 
 @pytest.mark.parametrize(
@@ -537,8 +553,8 @@ def test_tombstone() -> None:
     """
     Erased when its retention is over; its outcome stays, and it can't be reset.
     """
-    ended = settled(leased(erase_seconds=600.0), Kind.COMPLETE, result=Result({"secret": 1})).lock
-    at = Moment(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
+    ended = settled(leased(erase_seconds=600.0), SettlementKind.COMPLETE, result=Result({"secret": 1})).lock
+    at = DecisionContext(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
     found = rules.look(ended, at)
     assert found.action == "erase"
     assert found.put is not None
@@ -577,7 +593,7 @@ def test_who_comes_too_late_is_as_the_table_says() -> None:
 
     def too_late(case: dict[str, str]) -> str:
         now, read = times[case["time"]]
-        at = Moment(now=now, read=read, place="E/push/000", env="E")
+        at = DecisionContext(now=now, read=read, place="E/push/000", env="E")
         found = retention.too_late(expires if case["`expireAt`"] == "there" else None, at)
         if isinstance(found, NeedTime):
             return "read again with the server's time"
@@ -620,7 +636,7 @@ def test_a_cancellation_handler_has_attempts_of_its_own_after_a_takeover() -> No
     """
     The cancelled run died with its last attempt: the grant to the cancellation handler counts from one.
     """
-    at = Moment(now=NOW, read=NOW, place="E/push/000", env="E")
+    at = DecisionContext(now=NOW, read=NOW, place="E/push/000", env="E")
     died = Lock(
         env="E", sequence=1, status=Status.SCHEDULED, attempts=3, token=3, cleanup=True, cancel_requested_at=NOW
     )

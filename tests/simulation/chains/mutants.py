@@ -187,7 +187,7 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "an alert that was not sent counts as sent",
-        "effects/courier.py",
+        "effects/owed_alerts.py",
         "        else:\n            sent.append(owed.id)\n",
         "        sent.append(owed.id)\n",
     ),

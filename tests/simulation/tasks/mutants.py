@@ -42,14 +42,14 @@ TASK_MUTANTS = tuple(
         (
             "a key is taken from an expired holder unjudged",
             "rules/keys.py",
-            "else Standing.EXPIRED\n",
-            "else Standing.FREE\n",
+            "else KeyStanding.EXPIRED\n",
+            "else KeyStanding.FREE\n",
         ),
         (
             "a key is taken from a live holder",
             "rules/keys.py",
-            "        return Standing.BUSY if read < expires_at(holder) else Standing.EXPIRED\n",
-            "        return Standing.FREE\n",
+            "        return KeyStanding.BUSY if read < expires_at(holder) else KeyStanding.EXPIRED\n",
+            "        return KeyStanding.FREE\n",
         ),
         (
             "a key that was handed over counts as free",
@@ -65,13 +65,13 @@ TASK_MUTANTS = tuple(
         ),
         (
             "a key is handed over without the condition on it",
-            "store/consequences.py",
+            "store/side_writes.py",
             "        write.current_document.update_time.CopyFrom(version)\n",
             "        pass\n",
         ),
         (
             "the settling frees the key without a condition",
-            "store/consequences.py",
+            "store/side_writes.py",
             "            added.increment.integer_value = 0\n        write.current_document.update_time.CopyFrom(self.version)\n",
             "            added.increment.integer_value = 0\n",
         ),
@@ -125,9 +125,12 @@ TASK_MUTANTS = tuple(
         ),
         (
             "cancelling turns completed into cancelled",
-            "rules/people.py",
-            "def cancel(lock: Lock, at: Moment) -> Put | Refused:\n",
-            "def cancel(lock: Lock, at: Moment) -> Put:\n    if lock.finished: return Put(lock.but(status=Status.CANCELLED))\n",
+            "rules/admin.py",
+            "def cancel(lock: Lock, at: DecisionContext) -> Put | Refused:\n",
+            (
+                "def cancel(lock: Lock, at: DecisionContext) -> Put:\n"
+                "    if lock.finished: return Put(lock.but(status=Status.CANCELLED))\n"
+            ),
         ),
         (
             "a cancelled task is tried again",

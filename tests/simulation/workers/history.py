@@ -12,7 +12,7 @@ from gcp_oncetask.store import sessions as sessions_module
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.worker import Worker
-from gcp_oncetask.worker import looking as looking_module
+from gcp_oncetask.worker import fetcher as looking_module
 from gcp_oncetask.worker import worker as worker_module
 from tests.simulation.chains.history import BOUND
 from tests.simulation.chains.plan import Plan

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import complete
-from gcp_oncetask.rules.decision import Moment, Put, Refused, Target
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result, Status
 
 
-def cancel(lock: Lock, at: Moment) -> Put | Refused:
+def cancel(lock: Lock, at: DecisionContext) -> Put | Refused:
     """
     Stop a chain: at once if it waits (by a delivery, if there may be a cancellation handler), at its next settling if it
     runs.
@@ -25,7 +25,7 @@ def cancel(lock: Lock, at: Moment) -> Put | Refused:
     return Put(marked, Outcome.CANCELLED) if lock.status is Status.LEASED else writes.cancelled(marked, at)
 
 
-def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> Put | Refused:
+def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | Refused:
     """
     Run an ended step again, as a new sequence; one that did not complete keeps its idempotency key.
     """
@@ -47,7 +47,7 @@ def reset(lock: Lock, nonce: str, at: Moment, *, keep_errors: bool = False) -> P
     return Put(fresh, Outcome.CONTINUED, dispatch=True)
 
 
-def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
+def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     """
     A newer payload for a task that exists: the newest one always runs.
 
@@ -78,7 +78,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: Moment) -> Put:
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
 
 
-def redeclare(lock: Lock, target: Target, nonce: str, at: Moment) -> Put | Refused:
+def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put | Refused:
     """
     A newer payload or schedule for a generator: it holds for all that the generator makes from now on.
 
@@ -102,7 +102,7 @@ def redeclare(lock: Lock, target: Target, nonce: str, at: Moment) -> Put | Refus
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
 
 
-def pause(lock: Lock, at: Moment) -> Put | Refused:
+def pause(lock: Lock, at: DecisionContext) -> Put | Refused:
     """
     Let a generator make no occurrences until it is resumed.
     """
@@ -113,7 +113,7 @@ def pause(lock: Lock, at: Moment) -> Put | Refused:
     return Put(writes.with_due(lock, at, paused=True), Outcome.PARKED)
 
 
-def resume(lock: Lock, at: Moment) -> Put | Refused:
+def resume(lock: Lock, at: DecisionContext) -> Put | Refused:
     """
     Let a generator go on; its misfire policy says what becomes of what was due meanwhile.
     """
@@ -123,7 +123,7 @@ def resume(lock: Lock, at: Moment) -> Put | Refused:
     return Put(again, Outcome.CONTINUED, dispatch=True)
 
 
-def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Result = NO_RESULT) -> Put | Refused:
+def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | Refused:
     """
     A person's word about a quarantined step: ``run`` it again, or hold it ``complete`` or ``fail``ed.
     """
@@ -140,7 +140,7 @@ def resolve(lock: Lock, how: str, nonce: str, at: Moment, *, result: Result = NO
             return writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
 
 
-def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: Moment) -> Put | Refused:
+def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | Refused:
     """
     Complete a chain from outside its handler, from exactly the sequence that was loaded.
     """

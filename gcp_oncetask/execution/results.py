@@ -10,13 +10,13 @@ from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.values import Duration
 
 
-class Verdict(Exception):  # noqa: N818 - a word of user code, not an error
+class HandlerResult(Exception):  # noqa: N818 - a word of user code, not an error
     """
     How a handler wants its attempt to end; raised or returned.
     """
 
 
-class Retry(Verdict):
+class Retry(HandlerResult):
     """
     The attempt failed; try again after *after* (seconds or a timedelta; None: by the policy, or the queue).
 
@@ -31,7 +31,7 @@ class Retry(Verdict):
         self.after = after
 
 
-class Snooze(Verdict):
+class Snooze(HandlerResult):
     """
     Not now: run the same step again after *delay* (seconds or a timedelta); no attempt is burned.
 
@@ -45,7 +45,7 @@ class Snooze(Verdict):
         self.delay = delay
 
 
-class Fail(Verdict):
+class Fail(HandlerResult):
     """
     The task has failed for good; no other attempt follows.
     """
@@ -54,7 +54,7 @@ class Fail(Verdict):
         super().__init__(reason)
 
 
-class Continue(Verdict):
+class Continue(HandlerResult):
     """
     The step is done; the next one follows, at the same URL unless told otherwise; a once-task's with the payload *data*.
 

@@ -27,7 +27,7 @@ FRESH: Final = 1.0
 
 
 @dataclass(slots=True)
-class _Kind:
+class _KindState:
     """
     What is known of one kind.
 
@@ -60,7 +60,7 @@ class _Left:
     kept: float
 
 
-class Looking:
+class Fetcher:
     """
     Asks for due tasks.
 
@@ -77,7 +77,7 @@ class Looking:
         self._engine = engine
         self._limits = limits
         self._alive = alive
-        self._kinds = {kind: _Kind() for kind in limits}
+        self._kinds = {kind: _KindState() for kind in limits}
         self._guard = threading.Lock()
         self._later: dict[str, _Left] = {}
         self.failed = False
@@ -136,7 +136,7 @@ class Looking:
         known.taken += len(found)
         return found
 
-    def _ask(self, kind: str, known: _Kind, shards: Sequence[int], limit: int, later: set[str]) -> list[Snapshot]:
+    def _ask(self, kind: str, known: _KindState, shards: Sequence[int], limit: int, later: set[str]) -> list[Snapshot]:
         """
         Firestore answers in the order of the shards: so that the first ones can't starve the others, it goes on after the one
         that was served last.

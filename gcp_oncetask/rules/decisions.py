@@ -15,7 +15,7 @@ from gcp_oncetask.rules.delivery import Outcome, instant, parse_instant
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result
 
 
-class Moment(NamedTuple):
+class DecisionContext(NamedTuple):
     """
     When and where a rule is applied.
 
@@ -93,7 +93,7 @@ class Target(NamedTuple):
     traceparent: str | None = None
 
 
-class Kind(StrEnum):
+class SettlementKind(StrEnum):
     """
     The ways to settle an attempt.
     """
@@ -123,7 +123,7 @@ class Settlement(NamedTuple):
         fingerprint: The model by which the fields that it saves were written; None: the one that is stored stays.
     """
 
-    kind: Kind
+    kind: SettlementKind
     nonce: str
     next_nonce: str | None = None
     target: Target | None = None
@@ -178,7 +178,7 @@ class Settlement(NamedTuple):
         """
         if self.result.value is not None or self.result.text is not None:
             return self._replace(result=Result(lost=refusal))
-        return Settlement(kind=Kind.RETRY, nonce=self.nonce, message=f"it could not be recorded: {refusal}")
+        return Settlement(kind=SettlementKind.RETRY, nonce=self.nonce, message=f"it could not be recorded: {refusal}")
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Settlement:
@@ -190,7 +190,7 @@ class Settlement(NamedTuple):
         """
         target = data.get("target")
         return cls(
-            kind=Kind(data["kind"]),
+            kind=SettlementKind(data["kind"]),
             nonce=str(data["nonce"]),
             next_nonce=data.get("nextNonce"),
             target=None
@@ -277,7 +277,7 @@ class Look:
     What the sweeper has to do with a document whose due time has come.
 
     Attributes:
-        action: See ``lease.look``.
+        action: See ``rules.look``.
         put: The record to write, if the action is a write alone.
         owed: Ids of the alerts to send.
     """

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, overload
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
+from gcp_oncetask.entities.chains import has_verb, result_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
-from gcp_oncetask.entities.stored import has_verb, result_of
 from gcp_oncetask.errors import DamagedError, TaskNotFoundError
-from gcp_oncetask.rules.decision import Put, Refused
+from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, reads

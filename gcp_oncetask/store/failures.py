@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.rules.statuses import Fate, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of, of_contents
 
 _HINTS: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.PERMISSION_DENIED: " Grant this service account roles/datastore.user.",
@@ -28,7 +28,7 @@ class WireError(Exception):
         message: The service's sentence.
     """
 
-    def __init__(self, fate: Fate, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, fate: FailureClass, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.fate = fate
         self.code = code
@@ -39,7 +39,7 @@ class WireError(Exception):
         The library's error for *what* failed; ``unknown``: it may still be applied.
         """
         fate = " It may still be applied." if unknown else ""
-        final = self.fate is Fate.REFUSED and not unknown
+        final = self.fate is FailureClass.REFUSED and not unknown
         hint = _HINTS.get(self.code, "")
         error = StoreError(
             f"Firestore: {what} failed with {self.code.name}: {self.message}.{hint}{fate}",

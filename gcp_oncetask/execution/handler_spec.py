@@ -18,7 +18,7 @@ from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.rules.decision import Policy
+from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.rules.retry_policy import RetryPolicy, to_data
 from gcp_oncetask.runtime.engine import Engine
@@ -62,7 +62,7 @@ class Subject(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class HandlerSpec:
     """
     A handler with what its deliveries need.
 
@@ -82,16 +82,16 @@ class Job:
     retry: RetryPolicy | None
     renew: bool
     keyed: bool = False
-    cleanup: Job | None = None
+    cleanup: HandlerSpec | None = None
 
-    def to_claim(self, lock: Lock | None) -> Job:
+    def to_claim(self, lock: Lock | None) -> HandlerSpec:
         """
         The handler for which a document with this record is claimed.
         """
         cancelled = lock is not None and lock.cancel_requested_at is not None
         return self.cleanup if cancelled and self.cleanup is not None else self
 
-    def to_run(self, granted: Lock) -> Job:
+    def to_run(self, granted: Lock) -> HandlerSpec:
         """
         The handler for which the lease was *granted*: a cancellation that came after the claim is for the next attempt.
         """

@@ -31,7 +31,7 @@ from gcp_oncetask.errors import (
 )
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import verbs
-from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.retention import too_late

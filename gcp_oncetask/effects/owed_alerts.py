@@ -17,10 +17,10 @@ from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import floods, verbs
-from gcp_oncetask.rules.decision import NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import is_digest
-from gcp_oncetask.rules.record import Event, Failure, Lock, Owed, Status
+from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.engine import Engine
@@ -208,7 +208,7 @@ def send_daily(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> boo
     return send_once(engine, snapshot, _failure(engine, snapshot, f"{id_}-{day_of(engine)}", reason))
 
 
-def send_once(engine: Engine, snapshot: Snapshot, owed: Owed) -> bool:
+def send_once(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> bool:
     """
     Send an alert directly, if this process has not sent it today; returns whether it was sent today.
     """
@@ -229,13 +229,13 @@ def day_of(engine: Engine) -> str:
     return f"{engine.clock.now():%Y%m%d}"
 
 
-def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> Owed:
+def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> PendingAlert:
     now = engine.clock.now()
     sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
-    return Owed(id_, Event.FAILURE, now, now, sequence, 0, reason)
+    return PendingAlert(id_, Event.FAILURE, now, now, sequence, 0, reason)
 
 
-def _send(engine: Engine, snapshot: Snapshot, owed: Owed, *, waits: bool = True) -> bool:
+def _send(engine: Engine, snapshot: Snapshot, owed: PendingAlert, *, waits: bool = True) -> bool:
     alert = alert_of(engine, snapshot, owed)
     alerts = [alert]
     if waits and engine.config.alert_window:
@@ -256,14 +256,14 @@ def _sent_now(engine: Engine, snapshot: Snapshot, alert: Alert) -> bool:
     return True
 
 
-def alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+def alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
     The alert, with all that a person needs and none of the payload.
     """
     return _digest_of(engine, snapshot, owed) if is_digest(snapshot.path) else _alert_of(engine, snapshot, owed)
 
 
-def _alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+def _alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
     lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
     # What is owed stays owed while the task goes on; its id stays the same.
@@ -299,7 +299,7 @@ def _alert_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
     )
 
 
-def _digest_of(engine: Engine, snapshot: Snapshot, owed: Owed) -> Alert:
+def _digest_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
     The alert that a digest is, as its document says.
     """
