@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +99,36 @@ def test_each_library_of_google_has_its_modules() -> None:
             [library] = [each for each in GOOGLE if module.startswith(each)]
             found[library].add("store" if name.startswith("store/") else name)
     assert found == GOOGLE
+
+
+# --- the house --------------------------------------------------------------------------------------------------------
+
+
+def test_page_has_every_storey_from_top_to_bottom() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [layers] = [each["layers"] for each in settings["contracts"] if each["name"] == "Imports point down"]
+    held = [set(re.split(r" [|:] ", layer)) - {"__main__", "mypy"} for layer in layers]
+    rows = (ROOT / "docs" / "architecture.md").read_text().split("|---|---|\n")[1].split("\n\n")[0].splitlines()
+    told = [set(re.findall(r"`([a-z]+)`", row.split("|")[1])) for row in rows]
+    assert told == [each for each in held if each]
+
+
+def test_top_level_is_seen_at_a_glance() -> None:
+    assert len(list(LIBRARY.glob("*.py"))) <= 12
+
+
+def test_names_of_classes_and_modules_are_used_once() -> None:
+    """
+    A module has the name of another one only where it applies the rules that are there.
+    """
+    classes: dict[str, list[str]] = {}
+    modules: dict[str, set[str]] = {}
+    for file in LIBRARY.rglob("*.py"):
+        place = file.relative_to(LIBRARY)
+        if not file.stem.startswith("__"):
+            modules.setdefault(file.stem, set()).add(place.parts[0])
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name.strip("_"), []).append(str(place))
+    assert {name: places for name, places in classes.items() if len(places) > 1} == {}
+    assert {name: places for name, places in modules.items() if len(places - {"rules"}) > 1} == {}
