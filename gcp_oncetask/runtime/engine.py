@@ -126,6 +126,8 @@ class Engine:
         Build everything anew; nothing is opened yet. Without *certificates* they are fetched.
         """
         self.config = config
+        # What settings have been found to be complete for; a test may exchange them.
+        self._met: tuple[Config, set[tuple[Need, ...]]] = (config, set())
         self.clock = clock
         self.level = level(config)
         self._given_firestore = firestore
@@ -185,14 +187,19 @@ class Engine:
 
     # --- where we are ---
 
-    def require(self, needs: Sequence[Need], *, also: Sequence[Need] = ()) -> None:
+    def require(self, needs: tuple[Need, ...], *, also: Sequence[Need] = ()) -> None:
         """
         Nothing if *needs* are met.
 
         Raises:
             ConfigError: Settings are missing; the message names all of them, and those of *also* that are missing.
         """
-        requirements.require(self.config, self._place, needs, also=also)
+        if self._met[0] is not self.config:
+            self._met = (self.config, set())
+        met = self._met[1]
+        if needs not in met:
+            requirements.require(self.config, self._place, needs, also=also)
+            met.add(needs)
 
     def project(self) -> str:
         """
@@ -328,7 +335,7 @@ class Engine:
             needs.append(Need.BASE_URL)
         if "/" not in (queue or self.config.queue):
             needs += [Need.PROJECT, Need.LOCATION]
-        self.require(needs)
+        self.require(tuple(needs))
         absolute = self.url(url)
         trouble = trouble_with_url(absolute)
         if trouble is not None:
