@@ -74,7 +74,7 @@ def manager() -> TaskManager:
 def routes() -> dict[str, Callable[[IncomingRequest], Answer]]:
     """
     What ``deliver`` serves, by the path below the function's URL: once-tasks; add your entities' handlers, such as
-    ``"/tasks/order": entity_handler(locker(), Order)(fulfil)``.
+    ``"/tasks/order": entity_handler(locker(), Order)(fulfil)``, from ``gcp_oncetask.entities.handler``.
     """
     return {"/": manager().serve, "/oncetask/deliver": manager().serve}
 
