@@ -12,7 +12,7 @@ FUZZ_SEEDS ?= 200
 # The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/test_identity.py \
+LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/services/test_identity.py \
   tests/integration/test_chain.py tests/integration/test_identity_http.py tests/integration/test_locks.py \
   tests/integration/test_smtp.py tests/integration/test_task_runs.py tests/integration/test_telemetry.py tests/integration/test_worker.py \
   tests/emulator/test_firestore_client.py tests/emulator/test_logging_server.py tests/emulator/test_mail.py tests/emulator/test_oidc.py \
@@ -80,7 +80,7 @@ mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 
 fuzz: $(STAMP) ## the embedded Firestore against Google's emulator, recurrences against slow references: make fuzz FUZZ_SEEDS=1000
 	@FUZZ_SEEDS=$(FUZZ_SEEDS) $(BIN)/python -m pytest -n auto tests/emulator/test_firestore_fuzz.py
-	@RECURRENCE_EXAMPLES=20 $(BIN)/python -m pytest -n auto --timeout 3600 tests/unit/test_recurrence_property.py tests/unit/test_recurrence_limits.py
+	@RECURRENCE_EXAMPLES=20 $(BIN)/python -m pytest -n auto --timeout 3600 tests/unit/tasks/test_recurrence_property.py tests/unit/tasks/test_recurrence_limits.py
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator

@@ -27,7 +27,7 @@ from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.services import download
 from gcp_oncetask.services.identity import Verifier, default_region
 from tests.support.patience import patient
-from tests.unit.test_identity import encoded, token
+from tests.unit.services.test_identity import encoded, token
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 PLAIN = HEAD + b"Content-Length: 2\r\n\r\n{}"

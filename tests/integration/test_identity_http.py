@@ -32,7 +32,7 @@ from gcp_oncetask.errors import IdentityError
 from gcp_oncetask.services.identity import Denied, Identity, Verifier, default_region
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.patience import patient
-from tests.unit.test_identity import encoded
+from tests.unit.services.test_identity import encoded
 
 AUDIENCE = "https://orders.test"
 EMAIL = "caller@p.iam.gserviceaccount.com"

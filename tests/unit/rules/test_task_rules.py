@@ -30,7 +30,7 @@ from gcp_oncetask.rules.delivery import Delivery, Outcome
 from gcp_oncetask.rules.record import Event, Fingerprint, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
-from tests.unit.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
+from tests.unit.rules.test_rules import NOW, POLICY, SECOND, STATUSES, leased, moment
 
 FENCE = Fence(5, 7, "h")
 TARGET = Target(url="https://x", queue="q")

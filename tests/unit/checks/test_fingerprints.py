@@ -133,7 +133,7 @@ def test_hash_seed_and_order_of_imports_do_not_show() -> None:
     """
     code = (
         "from typing import *; List[Union[int, str]]; List[Literal[1, 'a', 'b']]\n"
-        "from tests.unit import test_fingerprints as t; print(t.fingerprint(t.Everything))"
+        "from tests.unit.checks import test_fingerprints as t; print(t.fingerprint(t.Everything))"
     )
     environ = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True)

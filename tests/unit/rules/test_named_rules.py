@@ -23,7 +23,7 @@ from gcp_oncetask.rules.decisions import (
 )
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status
-from tests.unit.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
+from tests.unit.rules.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
 
 POLICY = Policy(lease=60, timeout=60, run_limit=named.UNLIMITED)
 TIMES = {

@@ -18,7 +18,7 @@ from gcp_oncetask.rules.statuses import STATUSES, FailureClass, Service, fate_of
 from gcp_oncetask.services.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 
-PACKAGE = Path(__file__).parents[2] / "gcp_oncetask"
+PACKAGE = Path(__file__).parents[3] / "gcp_oncetask"
 FAILURES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 AMBIGUOUS = {"CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE"}
 

@@ -69,7 +69,7 @@ BY_TYPE = {
     "dict[str, str]": st.dictionaries(TEXTS, TEXTS, max_size=3),
     "tuple[str, ...]": st.lists(TEXTS, max_size=3).map(tuple),
     "tuple[Failure, ...]": st.lists(st.builds(Failure, INSTANTS, COUNTS, COUNTS, TEXTS), max_size=2).map(tuple),
-    "tuple[Owed, ...]": st.lists(OWED, max_size=2).map(tuple),
+    "tuple[PendingAlert, ...]": st.lists(OWED, max_size=2).map(tuple),
     "Note": st.builds(Note, COUNTS, COUNTS, TEXTS),
     "Since": st.builds(Since, COUNTS, COUNTS, INSTANTS),
     "Fingerprint": st.builds(Fingerprint, TEXTS, TEXTS),
