@@ -26,7 +26,7 @@ MOST_CAUSES: Final = 20
 OTHERS: Final = "others"
 """The cause that stands for all further ones."""
 WAITS: Final = "wait-"
-"""How ``Owed.digest`` begins of an alert that waits: the group follows. An id of a digest never begins so."""
+"""How ``PendingAlert.digest`` begins of an alert that waits: the group follows. An id of a digest never begins so."""
 _LONGEST_CAUSE: Final = 200
 _LONGEST_WORD: Final = 40
 _QUOTED: Final = re.compile(r"""(?<!\w)(?:'[^']*'|"[^"]*"|`[^`]*`)(?!\w)""")
@@ -50,7 +50,7 @@ class Group(NamedTuple):
     @property
     def mark(self) -> str:
         """
-        ``Owed.digest`` of those that wait.
+        ``PendingAlert.digest`` of those that wait.
         """
         return WAITS + hashlib.sha256("\n".join(self).encode(errors="replace")).hexdigest()[:24]
 
