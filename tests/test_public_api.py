@@ -131,14 +131,14 @@ def test_names_of_once_tasks_are_sorted_complete_and_explained() -> None:
 
 def test_every_call_of_the_manager_says_what_it_raises() -> None:
     """
-    What a caller must be ready for stands in the docstring of each method; ``deliver`` and ``hand_back`` answer instead of
-    raising.
+    What a caller must be ready for stands in the docstring of each method; ``deliver``, ``serve`` and ``hand_back`` answer
+    instead of raising.
     """
     members = dict(documented(tasks.TaskManager) + documented(StoredTasks))
     said = {member for member, doc in members.items() if "Raises:\n" in doc}
 
     assert len(members) > 20
-    assert set(members) - said == {"deliver", "hand_back"}
+    assert set(members) - said == {"deliver", "hand_back", "serve"}
 
 
 def documented(kind: object) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ class EntityHandlerOptions(TypedDict, total=False):
     alert_on: Sequence[AlertOn]
 
 
-_DEFAULTS: Final[EntityHandlerOptions] = {
+DEFAULTS: Final[EntityHandlerOptions] = {
     "retry": None,
     "max_attempts": 11,
     "lease_duration": 60.0,
@@ -80,7 +80,7 @@ def entity_handler(
         UsageError: The function is a coroutine, or the model has no collection.
     """
     endpoint.check_settings(locker.engine)
-    wanted: EntityHandlerOptions = {**_DEFAULTS, **options}
+    wanted: EntityHandlerOptions = {**DEFAULTS, **options}
     policy = policy_of(
         locker.config,
         retry=wanted["retry"],

@@ -282,7 +282,7 @@ def policy(lengths: dict[str, float]) -> None:
     )
 
 
-@pytest.mark.parametrize(("row", "lengths"), list(zip(table("job.policy_of"), LENGTHS, strict=True)))
+@pytest.mark.parametrize(("row", "lengths"), list(zip(table("handler_spec.policy_of"), LENGTHS, strict=True)))
 def test_contradicting_lengths_are_refused_by_both_names(row: dict[str, str], lengths: Any) -> None:
     """
     Each row of the table holds at its limit; just beyond, the error names both sides.

@@ -14,11 +14,11 @@ from gcp_emulator.mail import MailSink
 from gcp_oncetask import Fail, Status, sweep
 from gcp_oncetask.config import Config
 from gcp_oncetask.effects import windows
-from gcp_oncetask.entities import models
 from gcp_oncetask.observe.alerts import subject_of
 from gcp_oncetask.recovery import digests
 from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.services.smtp import channel_from
+from gcp_oncetask.store import registry
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -42,7 +42,7 @@ def own_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Sweeps ask for the library's own collections: other tests of this process have models of their own.
     """
-    monkeypatch.setattr(models, "MODELS", {})
+    monkeypatch.setattr(registry, "DECLARED", {})
 
 
 def decline(task: Any, attempt: Any) -> None:

@@ -495,7 +495,7 @@ def project_found(host: str) -> tuple[str, float]:
     A process of its own: google.auth reads the metadata server's address when it is imported.
     """
     code = (
-        "import time; from gcp_oncetask import identity; import google.auth.transport.requests; "
+        "import time; from gcp_oncetask.services import identity; import google.auth.transport.requests; "
         "start = time.monotonic(); print(identity.default_project(), time.monotonic() - start)"
     )
     unset = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK")

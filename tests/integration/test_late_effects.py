@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from gcp_oncetask import Attempt, Locker, Status
-from gcp_oncetask.store.failures import Fate, WireError
+from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Order, Shop
 
@@ -33,7 +34,7 @@ class Outage:
             return self._real(call, calls, request, timeout)
         if self._held is None and call is calls.commit:
             self._held = lambda: self._real(call, calls, request, timeout)
-        raise WireError(Fate.AMBIGUOUS, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        raise WireError(FailureClass.AMBIGUOUS, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def lands(self) -> grpc.StatusCode:
         """

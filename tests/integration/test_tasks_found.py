@@ -16,7 +16,8 @@ from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.store.failures import Fate, WireError
+from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -92,7 +93,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
         monkeypatch.setattr(wire, "commit", real)
         real(request)
         assert other.cancel_task(Newest, "one")
-        raise WireError(Fate.AMBIGUOUS, grpc.StatusCode.UNAVAILABLE, "the answer was lost")
+        raise WireError(FailureClass.AMBIGUOUS, grpc.StatusCode.UNAVAILABLE, "the answer was lost")
 
     def run(task: OnceTask[Newest], attempt: Attempt) -> None:
         ran.append(f"runs, told of it: {attempt.cancelled}")

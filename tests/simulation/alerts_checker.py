@@ -103,6 +103,12 @@ class AlertsChecker:
             if len(self.told[entry]) > 1:
                 self.broken(entry[0], f"its alert {entry[1]} was told under {len(self.told[entry])} Message-IDs")
 
+    def deleted(self, path: str) -> None:
+        """
+        A person has deleted the document at *path*, and with it what it owed; another one may be made there.
+        """
+        self._known = {entry for entry in self._known if entry[0] != path}
+
     def at_the_end(self, gone: Callable[[str], bool]) -> None:
         """
         Everything was told, but for what documents owed that are *gone*.

@@ -200,8 +200,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "alerts are lent to a digest without its id",
         "recovery/digests.py",
-        "courier.take(self._engine, snapshot, seen, id_)",
-        "courier.take(self._engine, snapshot, seen)",
+        "owed_alerts.take(self._engine, snapshot, seen, id_)",
+        "owed_alerts.take(self._engine, snapshot, seen)",
     ),
     Mutant(
         "nobody goes on with a digest whose sender has died",
