@@ -57,7 +57,7 @@ KINDS = {
     "chains": Sort(plan_of, Plan, History, EXERCISED, few=700, many=2200, together=50),
     "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=250, many=950, together=25),
     "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=210, many=490, together=30),
-    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=80, many=140, together=10),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=80, many=240, together=10),
 }
 """Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 

@@ -35,9 +35,9 @@ WORKER_MUTANTS = tuple(
         ),
         (
             "a worker looks for a kind without asking whether its session has died",
-            "worker/worker.py",
-            "        if not shards or not self._membership.alive():\n",
-            "        if not shards:\n",
+            "worker/fetcher.py",
+            "            if part and len(found) < limit and self._alive():\n",
+            "            if part and len(found) < limit:\n",
         ),
         (
             "a worker without a session asks again and again",
