@@ -32,7 +32,7 @@ from gcp_oncetask.rules import keys as key_rules
 from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, idempotency_key
 from gcp_oncetask.rules.documents import DATA_HASH
-from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, superseded
+from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
@@ -300,7 +300,7 @@ class Attempt:
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
         """
-        *how*, with the model by which the fields that it saves were written.
+        *how*, with the model and the payload of which the fields are that it saves.
         """
         if self.model is None or how.kind not in _SAVES:
             return how
@@ -308,7 +308,9 @@ class Attempt:
             data_hash = str(self.sequence + (how.kind is SettlementKind.CONTINUE))
             return how._replace(fingerprint=Fingerprint(data_hash, self.model))
         payload = changes.values.get(DATA_HASH)
-        return how if payload is None else how._replace(fingerprint=Fingerprint(payload.string_value, self.model))
+        if payload is None:
+            return how
+        return how._replace(fingerprint=Fingerprint(payload.string_value, self.model), wanted=self.granted.wanted)
 
     def _register(self, how: Settlement) -> None:
         if how.kind is SettlementKind.CONTINUE:
@@ -353,7 +355,7 @@ class Attempt:
             self._snapshot.path,
             lambda seen: rules.settle(seen.lock, self._fence, how, self._engine.moment(seen)),
             start=self._snapshot,
-            changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,
+            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
             alive=self._alive,
             own=True,
             hold=self.hold,

@@ -26,7 +26,7 @@ from gcp_oncetask.rules.decisions import (
     SettlementKind,
 )
 from gcp_oncetask.rules.evidence import Finding, Holder, Line, Verdict, judge
-from gcp_oncetask.rules.record import Lock, superseded
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.services.cloud_logging import Findings
 from gcp_oncetask.store.codec import unpack
@@ -162,7 +162,8 @@ def take_over(
         )
 
     def changes(seen: Snapshot) -> Changes:
-        return NO_CHANGES if superseded(seen.lock) else judged.changes
+        how = judged.settlement
+        return NO_CHANGES if how is None or rules.outdated(seen.lock, how) else judged.changes
 
     if judged.settlement is not None and judged.settlement.kind is SettlementKind.CONTINUE:
         target = judged.settlement.target

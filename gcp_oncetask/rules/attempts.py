@@ -172,8 +172,7 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
         return lost
     assert lock is not None
     signed = lock.but(settled_by=how.nonce)
-    # Where a newer payload is stored, this one's is not saved.
-    if how.fingerprint is not None and not superseded(lock):
+    if how.fingerprint is not None and not outdated(lock, how):
         signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
         case SettlementKind.COMPLETE:
@@ -192,6 +191,14 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
             return release(signed, at)
         case SettlementKind.CHECKPOINT:
             return Put(signed)
+
+
+def outdated(lock: Lock | None, how: Settlement) -> bool:
+    """
+    Whether a newer payload is stored than the one with which the attempt ran that settles: its own is not saved then. A
+    cancellation meanwhile counts what was asked for until then as granted, so the record alone does not tell.
+    """
+    return superseded(lock) or (lock is not None and how.wanted is not None and lock.wanted > how.wanted)
 
 
 def complete(lock: Lock, result: Result, at: DecisionContext) -> Put:

@@ -121,6 +121,7 @@ class Settlement(NamedTuple):
         message: Why the attempt failed (``RETRY``, ``FAIL``).
         by_queue: The queue redelivers by itself (``RETRY``), no new task is made.
         fingerprint: The model by which the fields that it saves were written; None: the one that is stored stays.
+        wanted: ``Lock.wanted`` of the grant: the payload that the attempt ran with. None: of an entity, or of an older release.
     """
 
     kind: SettlementKind
@@ -132,6 +133,7 @@ class Settlement(NamedTuple):
     message: str | None = None
     by_queue: bool = False
     fingerprint: Fingerprint | None = None
+    wanted: int | None = None
 
     def to_data(self) -> dict[str, Any]:
         """
@@ -166,6 +168,8 @@ class Settlement(NamedTuple):
             data["byQueue"] = True
         if self.fingerprint is not None:
             data["fingerprint"] = [self.fingerprint.data_hash, self.fingerprint.model]
+        if self.wanted is not None:
+            data["wanted"] = self.wanted
         return data
 
     def instead(self, refusal: str) -> Settlement:
@@ -208,6 +212,7 @@ class Settlement(NamedTuple):
             message=data.get("message"),
             by_queue=bool(data.get("byQueue")),
             fingerprint=None if data.get("fingerprint") is None else Fingerprint(*data["fingerprint"]),
+            wanted=None if data.get("wanted") is None else int(data["wanted"]),
         )
 
 

@@ -9,6 +9,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 from pydantic import BaseModel
 
@@ -16,7 +17,7 @@ from gcp_oncetask import Continue, Fail, FixedDelay, NoRetry, ResultNotStoredErr
 from gcp_oncetask.tasks import PerTask, current_attempt
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
-from tests.support.tasks import Other, Service, Work, lines
+from tests.support.tasks import Latest, Other, Service, Work, lines
 
 SECOND = FixedDelay(delay=timedelta(seconds=1))
 
@@ -323,6 +324,32 @@ def test_cancelled_while_it_runs(service: Service, how: str, status: Status, cle
     assert service.cloud.alerts.sent == []
     assert not service.manager.cancel_task(Work, "a")
     assert service.lock("a").status is status
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["settled", "recovered from its log"])
+def test_cancelled_after_a_newer_payload_keeps_that(oncetask_cloud: OncetaskCloud, killed: bool) -> None:
+    """
+    The attempt ran with the older one; what it says of the next step is not stored over the newer one, also where its process
+    dies before it has committed, and recovery reads it in the log.
+    """
+    service, seen = Service(oncetask_cloud, log_contents=True), []
+
+    def act(task: Any, attempt: Any) -> Any:
+        service.manager.create_task(Latest(name="a", note="newer"))
+        assert service.manager.cancel_task(Latest, "a")
+        if killed:
+            service.cloud.faults.fail("Commit", times=None, code=grpc.StatusCode.UNAVAILABLE)
+        return Continue(data=Latest(name="a", note="own"))
+
+    service.act = act
+    service.handle(Latest, on_cancel=lambda task, attempt: seen.append(task.data.note)).create("a", model=Latest)
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.faults.clear()
+    for _ in range(20):
+        oncetask_cloud.advance(minutes=1)
+        oncetask_cloud.sweep()
+    assert (seen, service.get("a", Latest).data.note) == (["newer"], "newer")
+    assert (service.lock("a", Latest).status, service.ran) == (Status.CANCELLED, ["a"])
 
 
 def test_cancelled_one_whose_process_died_is_cleaned_up(service: Service) -> None:

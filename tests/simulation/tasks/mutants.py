@@ -147,7 +147,7 @@ TASK_MUTANTS = tuple(
         (
             "an attempt on an older payload writes its own back",
             "execution/attempt.py",
-            "            changes=lambda seen: NO_CHANGES if superseded(seen.lock) else changes,\n",
+            "            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,\n",
             "            changes=changes,\n",
         ),
         (
