@@ -308,9 +308,8 @@ class Attempt:
             data_hash = str(self.sequence + (how.kind is SettlementKind.CONTINUE))
             return how._replace(fingerprint=Fingerprint(data_hash, self.model))
         payload = changes.values.get(DATA_HASH)
-        if payload is None:
-            return how
-        return how._replace(fingerprint=Fingerprint(payload.string_value, self.model), wanted=self.granted.wanted)
+        written = None if payload is None else Fingerprint(payload.string_value, self.model)
+        return how._replace(fingerprint=written, wanted=self.granted.wanted)
 
     def _register(self, how: Settlement) -> None:
         if how.kind is SettlementKind.CONTINUE:

@@ -175,6 +175,9 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
     if how.fingerprint is not None and not outdated(lock, how):
         signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
+        case SettlementKind.COMPLETE if writes.stopped(lock) and outdated(lock, how):
+            # What was cancelled is the newer payload, which has not run.
+            return writes.cancelled(signed, at)
         case SettlementKind.COMPLETE:
             return complete(signed, how.result, at)
         case SettlementKind.CONTINUE:

@@ -326,11 +326,14 @@ def test_cancelled_while_it_runs(service: Service, how: str, status: Status, cle
     assert service.lock("a").status is status
 
 
+@pytest.mark.parametrize(
+    "returned", [Continue(data=Latest(name="a", note="own")), {"done": True}], ids=["continue", "done"]
+)
 @pytest.mark.parametrize("killed", [False, True], ids=["settled", "recovered from its log"])
-def test_cancelled_after_a_newer_payload_keeps_that(oncetask_cloud: OncetaskCloud, killed: bool) -> None:
+def test_cancelled_after_a_newer_payload_keeps_that(oncetask_cloud: OncetaskCloud, returned: Any, killed: bool) -> None:
     """
-    The attempt ran with the older one; what it says of the next step is not stored over the newer one, also where its process
-    dies before it has committed, and recovery reads it in the log.
+    The attempt ran with the older one; what it says of the next step is not stored over the newer one, and its success is not
+    that of the newer one, also where its process dies before it has committed, and recovery reads it in the log.
     """
     service, seen = Service(oncetask_cloud, log_contents=True), []
 
@@ -339,7 +342,7 @@ def test_cancelled_after_a_newer_payload_keeps_that(oncetask_cloud: OncetaskClou
         assert service.manager.cancel_task(Latest, "a")
         if killed:
             service.cloud.faults.fail("Commit", times=None, code=grpc.StatusCode.UNAVAILABLE)
-        return Continue(data=Latest(name="a", note="own"))
+        return returned
 
     service.act = act
     service.handle(Latest, on_cancel=lambda task, attempt: seen.append(task.data.note)).create("a", model=Latest)

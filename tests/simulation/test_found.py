@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.chains.history import play
 from tests.simulation.chains.plan import Plan
+from tests.simulation.runner import play
+from tests.simulation.tasks.plan import TasksPlan
 
-FOUND = {
+FOUND: dict[str, Plan] = {
     "a claim that its process could not read back is left to others": Plan(
         seed=9618,
         chains=3,
@@ -409,6 +410,50 @@ FOUND = {
                 "lost_answers",
                 "outages",
                 "paused_queue",
+            }
+        ),
+    ),
+    "a cancelled attempt writes its own payload over a newer one": TasksPlan(
+        seed=1301,
+        chains=1,
+        steps=1,
+        instances=2,
+        minutes=5,
+        quarantine=True,
+        log_contents=True,
+        max_attempts=3,
+        sweepers=2,
+        inline=True,
+        window=0.0,
+        works=2,
+        newest=1,
+        piles=4,
+        ticks=1,
+        keys=2,
+        cleanup=True,
+        cancel_attempts=4,
+        misfire="skip",
+        overlap="allow",
+        troubles=frozenset(
+            {
+                "cancels",
+                "crashes",
+                "delays",
+                "deletes",
+                "failing_handlers",
+                "frees",
+                "freezes",
+                "hangs",
+                "late_calls",
+                "long_runs",
+                "lost_answers",
+                "lost_deliveries",
+                "mail_down",
+                "newer",
+                "outages",
+                "pauses",
+                "refused_calls",
+                "resets",
             }
         ),
     ),
