@@ -18,6 +18,7 @@ class Mutant:
         old: Occurs once.
         new: Stands in its place.
         kind: Kind of the histories that must catch it.
+        also: File, old and new text of a second place, where two checks make good for each other.
     """
 
     mistake: str
@@ -25,3 +26,11 @@ class Mutant:
     old: str
     new: str
     kind: str = "chains"
+    also: tuple[str, str, str] | None = None
+
+    @property
+    def edits(self) -> list[tuple[str, str, str]]:
+        """
+        File, old and new text of each place.
+        """
+        return [(self.file, self.old, self.new), *([] if self.also is None else [self.also])]

@@ -38,12 +38,12 @@ def caught(mutant: Mutant | None, seeds: int, kind: str = "chains") -> int | Non
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "gcp_oncetask", copy / "gcp_oncetask")
-        if mutant is not None:
-            target = copy / "gcp_oncetask" / mutant.file
+        for file, old, new in [] if mutant is None else mutant.edits:
+            target = copy / "gcp_oncetask" / file
             text = target.read_text()
-            if text.count(mutant.old) != 1:
-                raise RuntimeError(f"{mutant.mistake}: its text is {text.count(mutant.old)} times in {mutant.file}")
-            target.write_text(text.replace(mutant.old, mutant.new))
+            if text.count(old) != 1:
+                raise RuntimeError(f"{mutant and mutant.mistake}: its text is {text.count(old)} times in {file}")
+            target.write_text(text.replace(old, new))
         paths = os.pathsep.join([str(copy), str(ROOT), str(ROOT / "emulator")])
         command = [sys.executable, "-m", "tests.simulation", "--quiet", "--jobs", "1", "--seeds", str(seeds)]
         command += ["--kind", kind if mutant is None else mutant.kind]
