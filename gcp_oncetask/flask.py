@@ -37,7 +37,7 @@ def locked_handler(
     Args:
         locker: The locker.
         model: Model of the entity.
-        options: See ``EntityHandlerOptions``.
+        options: Those of ``entity_handler``.
 
     Raises:
         ConfigError, UsageError: As ``entity_handler``.

@@ -5,7 +5,7 @@ Handlers of entities: what a framework's adapter wraps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final
 
 from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.clock import Duration
@@ -15,7 +15,7 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.entities.subject import Entities
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution import endpoint
-from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, OnUnknown, policy_of
+from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.pipeline import execute, parse
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
@@ -24,47 +24,27 @@ from gcp_oncetask.rules.retry_policy import RetryPolicy
 NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
 
 
-class EntityHandlerOptions(TypedDict, total=False):
+class EntityHandlerOptions(LeaseOptions, total=False):
     """
-    How an entity's handler wants its leases and its retries.
-
-    Attributes:
-        retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
-        max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions, the default).
-        lease_duration: Within this the holder is trusted without question; seconds or a timedelta. 60.
-        lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
-            and the last lease's end. 630.
-        run_limit: Renewals end here; None: the lease timeout.
-        renew: Whether the lease is renewed while the handler runs. True.
-        on_unknown: What happens at the timeout when nothing is known: takeover (the default), or quarantine until a person
-            resolves it.
-        alert_on: Events a person is alerted of: takeover, failure, quarantine; all of them.
+    Options of a handler; see ``entity_handler``.
     """
 
     retry: RetryPolicy | None
     max_attempts: int
-    lease_duration: Duration
-    lease_timeout: Duration
-    run_limit: Duration | None
-    renew: bool
-    on_unknown: OnUnknown
-    alert_on: Sequence[AlertOn]
-
-
-DEFAULTS: Final[EntityHandlerOptions] = {
-    "retry": None,
-    "max_attempts": 11,
-    "lease_duration": 60.0,
-    "lease_timeout": 630.0,
-    "run_limit": None,
-    "renew": True,
-    "on_unknown": "takeover",
-    "alert_on": ("takeover", "failure", "quarantine"),
-}
 
 
 def entity_handler(
-    locker: Locker, model: type[LockedModel], **options: Unpack[EntityHandlerOptions]
+    locker: Locker,
+    model: type[LockedModel],
+    *,
+    retry: RetryPolicy | None = None,
+    max_attempts: int = 11,
+    lease_duration: Duration = 60.0,
+    lease_timeout: Duration = 630.0,
+    run_limit: Duration | None = None,
+    renew: bool = True,
+    on_unknown: OnUnknown = "takeover",
+    alert_on: Sequence[AlertOn] = ("takeover", "failure", "quarantine"),
 ) -> Callable[[Callable[..., Any]], EntityHandler]:
     """
     Make of ``fn(entity, attempt, **arguments)`` what serves its deliveries, once per sequence each.
@@ -72,7 +52,15 @@ def entity_handler(
     Args:
         locker: The locker.
         model: Model of the entity.
-        options: See ``EntityHandlerOptions``.
+        retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
+        max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions).
+        lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
+        lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
+            and the last lease's end.
+        run_limit: Renewals end here; None: the lease timeout.
+        renew: Whether the lease is renewed while the handler runs.
+        on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine until a person resolves it.
+        alert_on: Events a person is alerted of: takeover, failure, quarantine.
 
     Raises:
         ConfigError: The durations contradict each other; or this is a web server, and settings are missing. The message names
@@ -80,16 +68,15 @@ def entity_handler(
         UsageError: The function is a coroutine, or the model has no collection.
     """
     endpoint.check_settings(locker.engine)
-    wanted: EntityHandlerOptions = {**DEFAULTS, **options}
     policy = policy_of(
         locker.config,
-        retry=wanted["retry"],
-        max_attempts=wanted["max_attempts"],
-        lease_duration=wanted["lease_duration"],
-        lease_timeout=wanted["lease_timeout"],
-        run_limit=wanted["run_limit"],
-        on_unknown=wanted["on_unknown"],
-        alert_on=wanted["alert_on"],
+        retry=retry,
+        max_attempts=max_attempts,
+        lease_duration=lease_duration,
+        lease_timeout=lease_timeout,
+        run_limit=run_limit,
+        on_unknown=on_unknown,
+        alert_on=alert_on,
     )
     if not model.__collection__:
         raise UsageError(
@@ -98,7 +85,7 @@ def entity_handler(
 
     def decorate(fn: Callable[..., Any]) -> EntityHandler:
         run = plain(fn, "handlers are plain functions for now")
-        return EntityHandler(locker, model, HandlerSpec(Entities(model), run, policy, wanted["retry"], wanted["renew"]))
+        return EntityHandler(locker, model, HandlerSpec(Entities(model), run, policy, retry, renew))
 
     return decorate
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from pydantic import BaseModel
 
@@ -26,6 +26,19 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 OnUnknown = Literal["takeover", "quarantine"]
 AlertOn = Literal["takeover", "failure", "quarantine"]
+
+
+class LeaseOptions(TypedDict, total=False):
+    """
+    How a handler of any sort wants its leases; see ``entity_handler`` and ``TaskManager.register_task_handler``.
+    """
+
+    lease_duration: Duration
+    lease_timeout: Duration
+    run_limit: Duration | None
+    renew: bool
+    on_unknown: OnUnknown
+    alert_on: Sequence[AlertOn]
 
 
 class Subject(Protocol):

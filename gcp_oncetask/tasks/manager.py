@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, TypeVar, Unpack
 
 from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.callables import plain
@@ -18,7 +18,7 @@ from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt, in_transaction
-from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, OnUnknown, policy_of
+from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
 from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.observe import telemetry
@@ -48,18 +48,12 @@ CATCH_UPS: Final = 5
 CANCEL_RETRY: Final = ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10))
 
 
-class HandlerOptions(TypedDict, Generic[D], total=False):
+class HandlerOptions(LeaseOptions, Generic[D], total=False):
     """
     Options of a handler; see ``TaskManager.register_task_handler``.
     """
 
     retry: RetryPolicy
-    lease_duration: Duration
-    lease_timeout: Duration
-    run_limit: Duration | None
-    renew: bool
-    on_unknown: OnUnknown
-    alert_on: Sequence[AlertOn]
     on_cancel: Callable[[OnceTask[D], Attempt], Any] | None
     cancel_retry: RetryPolicy
 

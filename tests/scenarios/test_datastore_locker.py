@@ -4,6 +4,7 @@ datastore-locker: entity locks, sequences, recovery. One test per row of its beh
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from google.cloud import firestore
 
 from gcp_oncetask import Attempt, Config, ConfigError, Locker, Status, StoreError
-from gcp_oncetask.entities.handler import DEFAULTS
+from gcp_oncetask.entities.handler import entity_handler
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
@@ -737,8 +738,10 @@ def test_dl_43_defaults(world: World) -> None:
     """
     The ancestor's durations are the defaults.
     """
-    assert (DEFAULTS["lease_duration"], DEFAULTS["lease_timeout"], DEFAULTS["max_attempts"]) == (60.0, 630.0, 11)
-    assert DEFAULTS["alert_on"] == ("takeover", "failure", "quarantine")
+    defaults = {name: p.default for name, p in inspect.signature(entity_handler).parameters.items()}
+
+    assert (defaults["lease_duration"], defaults["lease_timeout"], defaults["max_attempts"]) == (60.0, 630.0, 11)
+    assert defaults["alert_on"] == ("takeover", "failure", "quarantine")
 
 
 @row(
