@@ -7,7 +7,6 @@ Configured like the library, by the environment: ``functions/.env``, which fireb
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from firebase_functions import firestore_fn, scheduler_fn, tasks_fn
 from firebase_functions.options import RetryConfig
 from firebase_functions.params import StringParam
-from werkzeug.wrappers import Response
 
 if TYPE_CHECKING:
     from firebase_functions.core import Change
@@ -105,7 +103,7 @@ def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:
     dispatch_written(locker(), event.document, before, after)
 
 
-def deliver(request: Request) -> Response:
+def deliver(request: Request) -> tuple[dict[str, Any], int]:
     """
     A delivery of the task queue, dealt with by the route that has its path.
     """
@@ -113,9 +111,8 @@ def deliver(request: Request) -> Response:
 
     route = routes().get(request.path.rstrip("/") or "/")
     if route is None:
-        return Response(json.dumps({"error": f"nothing is served at {request.path}"}), 404, mimetype="application/json")
-    answer = route(request_of(request))
-    return Response(json.dumps(answer.json), answer.status, mimetype="application/json")
+        return {"error": f"nothing is served at {request.path}"}, 404
+    return route(request_of(request))
 
 
 # The decorator declares the queue. It is not called: it takes bodies of the form {"data": ...} only and has statuses of
