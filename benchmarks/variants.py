@@ -146,16 +146,16 @@ class Library:
         config = Config(project=client.project, location="l", verify="off", base_url="https://bench.test")
         self.locker = Locker(client, config=config)
         self.tasks = _Captured()
-        self.locker.engine.tasks = self.tasks
-        self.locker.engine.trail_to(Nowhere())
-        self.job = HandlerSpec(Entities(BenchOrder), _handle, Policy(), None, renew=True)
+        self.locker.runtime.tasks = self.tasks
+        self.locker.runtime.trail_to(Nowhere())
+        self.spec = HandlerSpec(Entities(BenchOrder), _handle, Policy(), None, renew=True)
 
     def run(self, id_: str) -> None:
         self.locker.schedule(BenchOrder(id=id_, **TASK), "/task")
         body = self.tasks.bodies.pop(id_)
-        delivery = parse(self.locker.engine, body)
+        delivery = parse(self.locker.runtime, body)
         assert isinstance(delivery, Delivery), delivery
-        ended = execute(self.locker.engine, self.locker.renewals, self.job, delivery, TaskHeaders(), None, {})
+        ended = execute(self.locker.runtime, self.locker.renewals, self.spec, delivery, TaskHeaders(), None, {})
         assert ended.outcome is Outcome.COMPLETED, ended
 
 

@@ -216,7 +216,7 @@ def sweep(world: World) -> Way:
     order = Order(id=reference.id)
     world.cloud.local.tasks_client().pause_queue(name=world.cloud.local.queue)
     world.locker.schedule(order, "/order")
-    then = world.locker.engine.store.estimate() - timedelta(hours=1)
+    then = world.locker.runtime.store.estimate() - timedelta(hours=1)
     held = {
         "status": "leased",
         "holder": "0" * 24,

@@ -25,7 +25,7 @@ from gcp_oncetask.locks.runs import OnceCall, run_once
 from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import Result
-from gcp_oncetask.runtime.engine import LOGGER
+from gcp_oncetask.runtime.runtime import LOGGER
 from gcp_oncetask.store.json_data import result as result_of
 
 P = ParamSpec("P")
@@ -251,7 +251,7 @@ def once(
         StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run by then,
             ``unknown`` tells whether its result may be stored; if it is not, it can be run again when the lease has ended.
     """
-    lease, limit = checked_lease(locker.engine, "ttl", ttl), values.seconds(run_limit, "run_limit")
+    lease, limit = checked_lease(locker.runtime, "ttl", ttl), values.seconds(run_limit, "run_limit")
     if limit < lease:
         raise UsageError(f"run_limit ({limit:g} s) must be at least the ttl ({lease:g} s).")
     policy = Policy(lease=lease, timeout=limit, run_limit=limit)
@@ -286,7 +286,7 @@ def once(
                 own.append(fn(*args, **kwargs))
                 return _recorded(adapter, own[0])
 
-            found = run_once(locker.engine, locker.renewals, run, make)
+            found = run_once(locker.runtime, locker.renewals, run, make)
             if found.lost is None:
                 return _typed(adapter, found.data(), calls.name)
             if own and adapter is None:

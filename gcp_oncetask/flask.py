@@ -69,7 +69,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
     locker = serves if isinstance(serves, Locker) else serves.locker
-    endpoint.check_settings(locker.engine)
+    endpoint.check_settings(locker.runtime)
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
 
     def post(rule: str, name: str, serve: Callable[[endpoint.IncomingRequest], endpoint.Answer]) -> None:

@@ -45,26 +45,26 @@ def dispatch_written(
         ConfigError: The account or the project is not configured.
         StoreError: Firestore did not tell the time, or which collections are registered.
     """
-    engine = locker.engine
+    runtime = locker.runtime
     if after is None or not isinstance(after.get("lock"), Mapping):
         return False
     try:
         lock = _lock_of(after)
-        owed = rules.newly_scheduled(_lock_of(before), lock, engine.config.env)
+        owed = rules.newly_scheduled(_lock_of(before), lock, runtime.config.env)
     except (StoreError, UsageError) as error:
-        engine.decided("task.undispatched", None, f"{path}: {error} The sweeper will set it aside.")
+        runtime.decided("task.undispatched", None, f"{path}: {error} The sweeper will set it aside.")
         return False
     if not owed or lock is None:
         return False
     # Without version and contents: an event may be late, and the claim then reads what is there now.
     written = Snapshot(path, None, None, lock, None, whole=False)
-    if engine.registry.template_of(path, engine.collections) is None:
+    if runtime.registry.template_of(path, runtime.collections) is None:
         left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"
-        engine.decided("task.left", engine.about(written), left)
+        runtime.decided("task.left", runtime.about(written), left)
         return False
-    if rules.is_overdue(lock, engine.store.estimate()):
+    if rules.is_overdue(lock, runtime.store.estimate()):
         return False
-    return engine.dispatch(written)
+    return runtime.dispatch(written)
 
 
 def _lock_of(fields: Mapping[str, Any] | None) -> Lock | None:

@@ -11,7 +11,7 @@ from gcp_oncetask.execution import endpoint
 from gcp_oncetask.recovery import sweep as sweeping
 from gcp_oncetask.recovery.sweep import Swept
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
-from gcp_oncetask.runtime.engine import LOGGER
+from gcp_oncetask.runtime.runtime import LOGGER
 
 __all__ = ["Swept", "sweep"]
 
@@ -32,14 +32,14 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
         ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
         StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
     """
-    return sweeping.sweep(locker.engine, collections=collections, limit=limit)
+    return sweeping.sweep(locker.runtime, collections=collections, limit=limit)
 
 
 def serve_sweep(locker: Locker, request: endpoint.IncomingRequest) -> endpoint.Answer:
     """
     Verify the caller, sweep, answer with what was done.
     """
-    refused = endpoint.denied(locker.engine, request, TaskHeaders())
+    refused = endpoint.denied(locker.runtime, request, TaskHeaders())
     if refused is not None:
         return refused
     try:

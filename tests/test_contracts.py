@@ -20,26 +20,26 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "gcp_oncetask"
 BREACHES = {
     "newthing.py": "import flask\nimport smtplib\nfrom gcp_oncetask.flask import blueprint\n",
-    "runtime/engine.py": "import google.cloud.tasks_v2\nimport google.cloud.logging_v2\n",
+    "runtime/runtime.py": "import google.cloud.tasks_v2\nimport google.cloud.logging_v2\n",
     "execution/settling.py": "import google.cloud.firestore\nimport time\n",
     "tasks/bulk.py": "from gcp_oncetask.tasks.manager import TaskManager\n",
     "tasks/newthing.py": "",
     "rules/newthing.py": "from gcp_oncetask import clock\nimport random\n",
     "store/newthing.py": "",
-    "store/wire.py": "import gcp_oncetask.runtime.engine\n",
+    "store/wire.py": "import gcp_oncetask.runtime.runtime\n",
 }
 BROKEN = (
     "gcp_oncetask.newthing",
     "gcp_oncetask.newthing -> flask",
     "gcp_oncetask.newthing -> smtplib",
-    "gcp_oncetask.runtime.engine -> google",
+    "gcp_oncetask.runtime.runtime -> google",
     "gcp_oncetask.execution.settling -> google",
     "gcp_oncetask.tasks.bulk is not allowed to import gcp_oncetask.tasks.manager",
     "gcp_oncetask.tasks.newthing",
     "gcp_oncetask.rules.newthing -> gcp_oncetask.clock",
     "gcp_oncetask.rules.newthing -> random",
     "gcp_oncetask.store.newthing",
-    "gcp_oncetask.store.wire -> gcp_oncetask.runtime.engine",
+    "gcp_oncetask.store.wire -> gcp_oncetask.runtime.runtime",
     "gcp_oncetask.execution.settling -> time",
 )
 GOOGLE = {

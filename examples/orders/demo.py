@@ -168,7 +168,7 @@ class Shop:
         logging.getLogger("gcp_oncetask").propagate = False
         with local_firestore(self.settings):
             locker = Locker(config=Config.from_env(self.settings))
-            locker.engine.trail_to(QUIET)
+            locker.runtime.trail_to(QUIET)
             helpers = [threading.Thread(target=work, daemon=True) for work in (self._kill, lambda: self._sweep(locker))]
             for helper in helpers:
                 helper.start()

@@ -57,7 +57,7 @@ class Year:
             clock=TestClock(cloud.clock),
             config=Config(project=cloud.project, queue=QUEUE, base_url=URL, verify="off"),
         )
-        self.locker.engine.trail_to(QUIET)
+        self.locker.runtime.trail_to(QUIET)
         self.warehouses = Warehouses(self.now, lambda length: self._pass_until(self.now() + length))
         self.manager, self.app = serve(self.locker, self.warehouses)
         self._down = False

@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:
 
 
 def _list(locker: Locker, _: argparse.Namespace) -> int:
-    for each in locker.engine.registry.all()[0]:
+    for each in locker.runtime.registry.all()[0]:
         print(printable(_said(each)))
     return 0
 
@@ -64,7 +64,7 @@ def _said(each: Registered) -> str:
 
 
 def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
-    registry, template = locker.engine.registry, chosen.template
+    registry, template = locker.runtime.registry, chosen.template
     known = {each.collection: each for each in registry.all()[0]}
     if template not in known:
         return _refused(
@@ -81,13 +81,13 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
 
 
 def _list_targets(locker: Locker, _: argparse.Namespace) -> int:
-    for origin, audience in locker.engine.registry.origins().items():
+    for origin, audience in locker.runtime.registry.origins().items():
         print(printable(f"{origin}={audience}"))
     return 0
 
 
 def _forget_target(locker: Locker, chosen: argparse.Namespace) -> int:
-    registry, origin = locker.engine.registry, chosen.origin.partition("=")[0]
+    registry, origin = locker.runtime.registry, chosen.origin.partition("=")[0]
     known = registry.origins()
     if origin not in known:
         hint = words.hint(origin, known)

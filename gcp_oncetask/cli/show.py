@@ -62,7 +62,7 @@ def _readable(locker: Locker, path: str) -> list[str]:
     """
     What can be read of a damaged lock, in lines for a person; params, headers and result left out.
     """
-    document = locker.engine.store.document(path)
+    document = locker.runtime.store.document(path)
     found = {} if document is None else salvage(document)[0]
     if isinstance(found.get("url"), str):
         found["url"] = without_data(found["url"])

@@ -26,7 +26,7 @@ from gcp_oncetask.rules import Wishes
 from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
@@ -42,7 +42,7 @@ _REMEMBERED: Final = timedelta(days=30)
 # --- set aside --------------------------------------------------------------------------------------------------------
 
 
-def attend(engine: Engine, error: DamagedError) -> Outcome:
+def attend(runtime: Runtime, error: DamagedError) -> Outcome:
     """
     Set the document of *error* aside, as it is now, and tell a person.
 
@@ -52,78 +52,78 @@ def attend(engine: Engine, error: DamagedError) -> Outcome:
     """
     path = error.document
     try:
-        document = engine.store.document(path)
+        document = runtime.store.document(path)
         snapshot_of(path, document, None)
     except DamagedError as now:
         assert document is not None
-        if _is_foreign(engine, now, document):
+        if _is_foreign(runtime, now, document):
             return Outcome.FOREIGN
-        if set_aside(engine, now, document):
+        if set_aside(runtime, now, document):
             return Outcome.SET_ASIDE
     except StoreError as trouble:
-        _about(engine, path).log(logging.ERROR, "it is damaged, and can't be set aside: %s", trouble)
+        _about(runtime, path).log(logging.ERROR, "it is damaged, and can't be set aside: %s", trouble)
     return Outcome.DAMAGED
 
 
-def set_aside(engine: Engine, error: DamagedError, document: Document) -> bool:
+def set_aside(runtime: Runtime, error: DamagedError, document: Document) -> bool:
     """
     Move the due time of *document*, so that it is looked at again later and holds up nothing until then, and tell a person;
     returns whether that was written.
     """
     is_map = error.field != WHOLE
-    written = is_map and _put_aside(engine, error, document)
-    engine.decided("lock.damaged", _about(engine, error.document), str(error), logging.ERROR)
+    written = is_map and _put_aside(runtime, error, document)
+    runtime.decided("lock.damaged", _about(runtime, error.document), str(error), logging.ERROR)
     if written or not is_map:
-        _tell(engine, document, error)
+        _tell(runtime, document, error)
     return written
 
 
-def pass_over(engine: Engine, error: DamagedError, document: Document) -> None:
+def pass_over(runtime: Runtime, error: DamagedError, document: Document) -> None:
     """
     As ``set_aside``, for one that stays where it was found: it is written to only if nobody would look at it again.
     """
     due = _text(document.fields["lock"].map_value.fields, "due")
-    if is_due(due) and due.rsplit("/", 1)[1] > instant(engine.store.estimate()):
-        _tell(engine, document, error)
+    if is_due(due) and due.rsplit("/", 1)[1] > instant(runtime.store.estimate()):
+        _tell(runtime, document, error)
     else:
-        set_aside(engine, error, document)
+        set_aside(runtime, error, document)
 
 
-def _put_aside(engine: Engine, error: DamagedError, document: Document) -> bool:
+def _put_aside(runtime: Runtime, error: DamagedError, document: Document) -> bool:
     path, stored = error.document, document.fields["lock"].map_value.fields
     mended = error.field == "due"
     try:
-        now = engine.store.estimate()
-        when = now + (timedelta(seconds=engine.config.dispatch_grace) if mended else LATER)
-        fields = {"lock.due": encode(f"{_place(engine, path, stored)}/{instant(when)}")}
+        now = runtime.store.estimate()
+        when = now + (timedelta(seconds=runtime.config.dispatch_grace) if mended else LATER)
+        fields = {"lock.due": encode(f"{_place(runtime, path, stored)}/{instant(when)}")}
         if not mended and not _text(stored, "attention"):
-            fields["lock.attention"] = encode(f"{engine.place(path, 'damaged')}/{instant(now)}")
-        return engine.store.write_raw(path, document.update_time, fields)
+            fields["lock.attention"] = encode(f"{runtime.place(path, 'damaged')}/{instant(now)}")
+        return runtime.store.write_raw(path, document.update_time, fields)
     except StoreError as trouble:
-        _about(engine, path).log(logging.ERROR, "it is damaged, and its due time can't be moved: %s", trouble)
+        _about(runtime, path).log(logging.ERROR, "it is damaged, and its due time can't be moved: %s", trouble)
         return False
 
 
-def _place(engine: Engine, path: str, stored: Any) -> str:
+def _place(runtime: Runtime, path: str, stored: Any) -> str:
     due = _text(stored, "due")
-    if is_due(due) and due.startswith(f"{engine.config.env}/"):
+    if is_due(due) and due.startswith(f"{runtime.config.env}/"):
         return due.rsplit("/", 1)[0]
     name, lane = task_name(path), PUSH
     if is_key(path):
         lane = KEY
     elif name is not None and "url" not in stored:
         lane = pull_lane(name.kind)
-    return engine.place(path, lane)
+    return runtime.place(path, lane)
 
 
-def _is_foreign(engine: Engine, error: DamagedError, document: Document) -> bool:
-    ours = engine.config.env
+def _is_foreign(runtime: Runtime, error: DamagedError, document: Document) -> bool:
+    ours = runtime.config.env
     due = _text(document.fields["lock"].map_value.fields, "due")
     return error.env not in (None, ours) and not due.startswith(f"{ours}/")
 
 
-def _about(engine: Engine, path: str) -> LogContext:
-    return engine.about(Snapshot(path, None, None, None))
+def _about(runtime: Runtime, path: str) -> LogContext:
+    return runtime.about(Snapshot(path, None, None, None))
 
 
 def _text(stored: Any, name: str) -> str:
@@ -133,24 +133,24 @@ def _text(stored: Any, name: str) -> str:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def _tell(engine: Engine, document: Document, error: DamagedError) -> None:
+def _tell(runtime: Runtime, document: Document, error: DamagedError) -> None:
     """
     Alert a person, unless that was done before. What is told twice, because it could not be noted, is one message.
     """
     path, stored = error.document, document.fields["lock"].map_value.fields
     # A record that was repaired and has run since has another damage.
     state = [repr(decode(stored[name]))[:60] if name in stored else "" for name in ("sequence", "token")]
-    told = "\n".join((engine.config.env, path, error.field, error.trouble, *state))
+    told = "\n".join((runtime.config.env, path, error.field, error.trouble, *state))
     digest = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:40]
-    note = f"{LOCKS}/{digest[:2]}:{engine.config.env}:told:{digest}"
+    note = f"{LOCKS}/{digest[:2]}:{runtime.config.env}:told:{digest}"
     try:
-        if engine.store.document(note) is not None:
+        if runtime.store.document(note) is not None:
             return
         snapshot = Snapshot(path, None, None, None)
-        if owed_alerts.send_directly(engine, snapshot, f"{DAMAGED}{error.field}-{digest[:12]}", _said(error)):
-            _note(engine, note, path, error)
+        if owed_alerts.send_directly(runtime, snapshot, f"{DAMAGED}{error.field}-{digest[:12]}", _said(error)):
+            _note(runtime, note, path, error)
     except StoreError as trouble:
-        _about(engine, path).log(logging.ERROR, "whether its damage was told is not known: %s", trouble)
+        _about(runtime, path).log(logging.ERROR, "whether its damage was told is not known: %s", trouble)
 
 
 def _said(error: DamagedError) -> str:
@@ -164,28 +164,28 @@ def _said(error: DamagedError) -> str:
     return f"{error} {then}"
 
 
-def _note(engine: Engine, note: str, path: str, error: DamagedError) -> None:
-    now = engine.store.estimate()
+def _note(runtime: Runtime, note: str, path: str, error: DamagedError) -> None:
+    now = runtime.store.estimate()
     fields = {
         "document": path,
         "field": error.field,
         "trouble": error.trouble,
-        "env": engine.config.env,
+        "env": runtime.config.env,
         "toldAt": now,
         "expireAt": now + _REMEMBERED,
     }
-    request = engine.wire.request()
-    write = engine.wire.write(note, request)
+    request = runtime.wire.request()
+    write = runtime.wire.write(note, request)
     write.current_document.exists = False
     for name, value in fields.items():
         write.update.fields[name].CopyFrom(encode(value))
-    engine.store.commit_both(request)
+    runtime.store.commit_both(request)
 
 
 # --- made anew --------------------------------------------------------------------------------------------------------
 
 
-def reset(engine: Engine, path: str, wishes: Wishes) -> Changed[Put | Refused]:
+def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | Refused]:
     """
     Write the record of the damaged document at *path* anew, as a new sequence, with all that can be read of it.
 
@@ -195,9 +195,9 @@ def reset(engine: Engine, path: str, wishes: Wishes) -> Changed[Put | Refused]:
         ContentionError: Others kept changing it.
         OncetaskError: As ``Store.change``.
     """
-    nonce = engine.clock.nonce()
+    nonce = runtime.clock.nonce()
     for _ in range(_TRIES):
-        document, read = engine.store.documents([path])[path]
+        document, read = runtime.store.documents([path])[path]
         try:
             snapshot = snapshot_of(path, document, read)
         except DamagedError as error:
@@ -212,10 +212,10 @@ def reset(engine: Engine, path: str, wishes: Wishes) -> Changed[Put | Refused]:
                 return Changed(Put(lock, Outcome.CONTINUED, dispatch=True), snapshot)
             return Changed(Refused(Outcome.BUSY, "it has been repaired meanwhile; look at it again"), snapshot)
         try:
-            changed = _try_reset(engine, start, wishes, nonce)
+            changed = _try_reset(runtime, start, wishes, nonce)
         except DamagedError as error:
             # It has moved, and is damaged still, or a try has an unknown fate: look again.
-            _about(engine, path).log(logging.WARNING, "%s It is tried again.", error)
+            _about(runtime, path).log(logging.WARNING, "%s It is tried again.", error)
             continue
         if changed is not None:
             return changed
@@ -224,15 +224,15 @@ def reset(engine: Engine, path: str, wishes: Wishes) -> Changed[Put | Refused]:
     )
 
 
-def _try_reset(engine: Engine, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | Refused] | None:
+def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | Refused] | None:
     """
     None if the document has moved.
     """
     path = start.path
     found, lost = salvage(start.document)
     if (url := found.get("url")) is not None:
-        engine.check_target(url, found.get("queue") or wishes.queue or "", found.get("headers"))
-        engine.register(None, url)
+        runtime.check_target(url, found.get("queue") or wishes.queue or "", found.get("headers"))
+        runtime.register(None, url)
     if "key" in lost and isinstance(key := _field(start, "resourceKey"), str):
         found["key"] = key
         del lost["key"]
@@ -243,15 +243,15 @@ def _try_reset(engine: Engine, start: Snapshot, wishes: Wishes, nonce: str) -> C
     cleared = dict.fromkeys(("doneAt", "expireAt") if name is not None else ())
 
     def decide(seen: Snapshot) -> Put | Refused | None:
-        return rules.repair(found, lost, wishes, nonce, engine.moment(seen, lane)) if seen is start else None
+        return rules.repair(found, lost, wishes, nonce, runtime.moment(seen, lane)) if seen is start else None
 
-    changed = engine.store.change(path, decide, start=start, changes=Changes(cleared))
+    changed = runtime.store.change(path, decide, start=start, changes=Changes(cleared))
     if changed.decision is None:
         return None
     if isinstance(changed.decision, Put):
         left = f"; could not be read and is left out: {', '.join(sorted(lost))}" if lost else ""
-        engine.decided(
-            "lock.repaired", engine.about(changed.snapshot), f"its record was made anew{left}", logging.WARNING
+        runtime.decided(
+            "lock.repaired", runtime.about(changed.snapshot), f"its record was made anew{left}", logging.WARNING
         )
     return Changed(changed.decision, changed.snapshot)
 

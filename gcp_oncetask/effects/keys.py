@@ -28,7 +28,7 @@ from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.rules.keys import KeyStanding
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.queries import parked, waited_for
 from gcp_oncetask.store.side_writes import Freed, key_write
@@ -57,7 +57,7 @@ class Gate:
     The resource key of one claim.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         path: Document of the task.
         key: The key that it needs.
         undecided: Nonce of an expired holder that was judged already, of which nothing is known.
@@ -70,8 +70,8 @@ class Gate:
         StoreError: Firestore was unreachable or refused.
     """
 
-    def __init__(self, engine: Engine, path: str, key: str, *, undecided: str | None = None) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, path: str, key: str, *, undecided: str | None = None) -> None:
+        self._runtime = runtime
         self._path = path
         self.key = key
         self._undecided = undecided
@@ -85,7 +85,7 @@ class Gate:
         Read the key, and whoever holds it.
         """
         self._write = None
-        self._record, self._holder = read_key(self._engine, self.key, but=self._path)
+        self._record, self._holder = read_key(self._runtime, self.key, but=self._path)
 
     def admit(self, seen: Snapshot, put: Put, at: DecisionContext) -> Put | Refused | Contested:
         """
@@ -116,12 +116,12 @@ class Gate:
         if lock.parked is not None:
             return Refused(Outcome.PARKED, reason)
         created = decode(seen.fields["createdAt"])
-        waited = rules.look_at_key(key, self._engine.place(self._record.path, KEY), at)
+        waited = rules.look_at_key(key, self._runtime.place(self._record.path, KEY), at)
         self._write = self._written(waited, waiting=True)
         return rules.park(lock, parked_place(at.env, self.key, lock.wait_until, created), at)
 
     def _written(self, after: Lock, *, waiting: bool) -> Any:
-        name = self._engine.wire.name(self._record.path)
+        name = self._runtime.wire.name(self._record.path)
         return key_write(name, self.key, self._record.version, after, waiting=waiting)
 
     def writes(self, put: Put) -> Sequence[Any]:
@@ -137,25 +137,25 @@ class Gate:
         self.version = results[0].update_time if results else None
 
 
-def read_key(engine: Engine, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
+def read_key(runtime: Runtime, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
     """
     The key's document, and that of its holder unless nobody or *but* has it; each with the server's time.
     """
-    path = key_path(engine.config.env, key)
-    record = engine.store.read_all([path])[path]
+    path = key_path(runtime.config.env, key)
+    record = runtime.store.read_all([path])[path]
     check_needs(record)
     lock = record.lock
     if lock is None or lock.status is not Status.LEASED or lock.holder in (None, but):
         return record, None
     path = lock.holder
     assert path is not None
-    document, read = engine.store.documents([path])[path]
+    document, read = runtime.store.documents([path])[path]
     try:
         return record, snapshot_of(path, document, read)
     except DamagedError as error:
         # It may run: the key is its own until it is repaired.
         assert document is not None
-        damage.pass_over(engine, error, document)
+        damage.pass_over(runtime, error, document)
         return record, Snapshot(path, None, None, _MAY_RUN.but(token=lock.token), read)
 
 
@@ -166,24 +166,24 @@ def _waiting(record: Snapshot) -> bool:
 # --- handing over -----------------------------------------------------------------------------------------------------
 
 
-def hand_over(engine: Engine, freed: Freed | None) -> None:
+def hand_over(runtime: Runtime, freed: Freed | None) -> None:
     """
     Give a key that was given back to the task that has waited longest. A failure is logged and left to the sweeper.
     """
     if freed is None:
         return
     try:
-        pass_on(engine, freed.key, freed.version)
+        pass_on(runtime, freed.key, freed.version)
     except OncetaskError as error:
         LOGGER.warning("the resource key %r was not handed over: %s The sweeper will.", freed.key, error)
 
 
-def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
+def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
     """
     Hand *key* to the task that has waited longest, if nobody has it.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         key: The key.
         version: Update time at which it is known to be free; None reads.
 
@@ -193,28 +193,28 @@ def pass_on(engine: Engine, key: str, version: Any = None) -> bool:
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
-    path = key_path(engine.config.env, key)
+    path = key_path(runtime.config.env, key)
     refused: set[str] = set()
     for _ in range(_TRIES):
         if version is None:
-            record, holder = read_key(engine, key)
+            record, holder = read_key(runtime, key)
             if _standing(record, holder) is not KeyStanding.FREE:
-                _remember(engine, key, record)
+                _remember(runtime, key, record)
                 return False
             if record.lock is None:
                 # A person has deleted the key's document, and with it what it said of those that wait.
-                record = Snapshot(path, record.version, None, rules.unused(engine.config.env))
+                record = Snapshot(path, record.version, None, rules.unused(runtime.config.env))
         else:
-            record, version = Snapshot(path, version, None, rules.unused(engine.config.env)), None
-        waiters, newer = _waiters(engine, key, refused)
+            record, version = Snapshot(path, version, None, rules.unused(runtime.config.env)), None
+        waiters, newer = _waiters(runtime, key, refused)
         try:
-            done = _give(engine, key, record, waiters, newer=newer)
+            done = _give(runtime, key, record, waiters, newer=newer)
         except StoreError as error:
             if not waiters or not error.facts.get("contents"):
                 raise
             # Those that wait behind it shall not wait for one that can't be written any more.
             error.seen = waiters[0]
-            refusals.attend(engine, error)
+            refusals.attend(runtime, error)
             refused.add(waiters[0].path)
             continue
         if done is not None:
@@ -228,47 +228,47 @@ def _standing(record: Snapshot, holder: Snapshot | None) -> KeyStanding:
     return rules.standing(record.lock, "", 0, None if holder is None else holder.lock, read)
 
 
-def _remember(engine: Engine, key: str, record: Snapshot) -> None:
+def _remember(runtime: Runtime, key: str, record: Snapshot) -> None:
     """
     Note on the document of a *key* that somebody has, made anew after a person had deleted it, that others wait.
     """
     lock = record.lock
-    if lock is None or _waiting(record) or not parked(engine.store, parked_prefix(engine.config.env, key), limit=1):
+    if lock is None or _waiting(record) or not parked(runtime.store, parked_prefix(runtime.config.env, key), limit=1):
         return
-    request = engine.wire.request()
-    watched = rules.look_at_key(lock, engine.place(record.path, KEY), engine.moment(record))
-    request.writes.append(key_write(engine.wire.name(record.path), key, record.version, watched, waiting=True))
+    request = runtime.wire.request()
+    watched = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.moment(record))
+    request.writes.append(key_write(runtime.wire.name(record.path), key, record.version, watched, waiting=True))
     # Refused: somebody else has written it, and knows of those that wait, or the next sweep looks again.
-    engine.store.commit_both(request)
+    runtime.store.commit_both(request)
 
 
-def _waiters(engine: Engine, key: str, refused: Collection[str]) -> tuple[list[Snapshot], bool]:
+def _waiters(runtime: Runtime, key: str, refused: Collection[str]) -> tuple[list[Snapshot], bool]:
     """
     The first two that wait for *key*, and whether others were passed over because they need a newer release, or were *refused*.
     """
     limit = 2
     while True:
-        aside = partial(damage.pass_over, engine)
-        found = parked(engine.store, parked_prefix(engine.config.env, key), limit=limit, aside=aside)
+        aside = partial(damage.pass_over, runtime)
+        found = parked(runtime.store, parked_prefix(runtime.config.env, key), limit=limit, aside=aside)
         mine = [one for one in found if one.path not in refused and not features.unknown(one.lock)]
         if len(mine) >= 2 or len(found) < limit:
             return mine[:2], len(mine) < len(found)
         limit *= 4
 
 
-def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot], *, newer: bool) -> bool | None:
+def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapshot], *, newer: bool) -> bool | None:
     """
     Commit the hand-over to the first of *waiters*; None if somebody was quicker. With *newer* ones behind them, which only a
     newer release can be given the key, it stays due.
     """
-    store, lock = engine.store, record.lock
+    store, lock = runtime.store, record.lock
     assert lock is not None
     first = waiters[0] if waiters else None
     if first is None and record.version is None:
         return False
-    at = engine.moment(first or record)
-    request = engine.wire.request()
-    place, more_wait = engine.place(record.path, KEY), newer or len(waiters) > 1
+    at = runtime.moment(first or record)
+    request = runtime.wire.request()
+    place, more_wait = runtime.place(record.path, KEY), newer or len(waiters) > 1
     after = lock.but(status=Status.COMPLETED, holder=None, due=None)
     update = None
     put = None
@@ -276,22 +276,22 @@ def _give(engine: Engine, key: str, record: Snapshot, waiters: Sequence[Snapshot
         assert first.lock is not None
         put = rules.unpark(first.lock, at)
         more = store.consequences(first, put.lock)
-        update = Update(engine.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
+        update = Update(runtime.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
         after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
     if more_wait:
         after = rules.look_at_key(after, place, at)
-    request.writes.append(key_write(engine.wire.name(record.path), key, record.version, after, waiting=more_wait))
+    request.writes.append(key_write(runtime.wire.name(record.path), key, record.version, after, waiting=more_wait))
     response = store.commit_both(request)
     if response is None:
         return None
     if update is not None and put is not None:
-        engine.dispatch(update.applied(response.write_results[0]))
+        runtime.dispatch(update.applied(response.write_results[0]))
         message = f"it is given the resource key {key!r} that it waited for"
-        engine.decided("key.handed_over", partial(engine.about, update.before), message)
+        runtime.decided("key.handed_over", partial(runtime.about, update.before), message)
     return first is not None
 
 
-def attend(engine: Engine, snapshot: Snapshot) -> bool:
+def attend(runtime: Runtime, snapshot: Snapshot) -> bool:
     """
     What the sweeper does with a key's document that is due: hand over, or look again later; returns whether a task got it.
 
@@ -299,20 +299,20 @@ def attend(engine: Engine, snapshot: Snapshot) -> bool:
         StoreError: Firestore was unreachable or refused.
     """
     key = str(decode(snapshot.fields["key"]))
-    if pass_on(engine, key):
+    if pass_on(runtime, key):
         return True
-    record, _ = read_key(engine, key)
+    record, _ = read_key(runtime, key)
     lock = record.lock
     if lock is not None and lock.due is not None and lock.due == (snapshot.lock or lock).due:
-        request = engine.wire.request()
-        later = rules.look_at_key(lock, engine.place(record.path, KEY), engine.moment(record))
-        name = engine.wire.name(record.path)
+        request = runtime.wire.request()
+        later = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.moment(record))
+        name = runtime.wire.name(record.path)
         request.writes.append(key_write(name, key, record.version, later, waiting=_waiting(record)))
-        engine.store.commit_both(request)
+        runtime.store.commit_both(request)
     return False
 
 
-def look_for_forgotten(engine: Engine) -> int:
+def look_for_forgotten(runtime: Runtime) -> int:
     """
     What the sweeper does for tasks that wait for a key whose document does not know of them, because a person has deleted it:
     the first gets the key if nobody has it, else the key's document is told that somebody waits.
@@ -324,36 +324,36 @@ def look_for_forgotten(engine: Engine) -> int:
         StoreError: Firestore was unreachable or refused.
     """
     given = 0
-    for names in waited_for(engine.store, engine.config.env):
-        paths = {key_path(engine.config.env, name): name for name in names}
-        found = engine.store.documents(list(paths)) if paths else {}
+    for names in waited_for(runtime.store, runtime.config.env):
+        paths = {key_path(runtime.config.env, name): name for name in names}
+        found = runtime.store.documents(list(paths)) if paths else {}
         for path, (document, _) in found.items():
             if document is not None and document.fields["waiting"].integer_value:
                 continue
             try:
-                given += pass_on(engine, paths[path])
+                given += pass_on(runtime, paths[path])
             except OncetaskError as error:
                 LOGGER.error("the resource key %r, for which others wait, was not handed over: %s", paths[path], error)
     return given
 
 
-def give_up_reservation(engine: Engine, snapshot: Snapshot) -> None:
+def give_up_reservation(runtime: Runtime, snapshot: Snapshot) -> None:
     """
     The task of *snapshot* will not be run now: if its key was handed over to it, the next one gets it.
     """
     lock = snapshot.lock
     if lock is not None and lock.key is not None:
-        hand_over(engine, Freed(lock.key))
+        hand_over(runtime, Freed(lock.key))
 
 
-def attend_refused(engine: Engine, error: StoreError, *, holder: str | None = None) -> refusals.Attended:
+def attend_refused(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> refusals.Attended:
     """
     As ``refusals.attend``; the resource key of a task that has ended by it goes to the next one.
 
     Raises:
         OncetaskError: As ``refusals.attend``.
     """
-    attended = refusals.attend(engine, error, holder=holder)
+    attended = refusals.attend(runtime, error, holder=holder)
     if error.seen is not None and attended.outcome in (Outcome.FAILED, Outcome.CANCELLED):
-        give_up_reservation(engine, error.seen)
+        give_up_reservation(runtime, error.seen)
     return attended

@@ -23,7 +23,7 @@ from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import RESULT_LOST
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, decode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
@@ -40,7 +40,7 @@ def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
     return tuple(owed.id for owed in after.owed if owed.id not in known)
 
 
-def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+def send_owed(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
     Send alerts that this process has decided, at *decided*, or let them wait; returns how many were sent.
 
@@ -48,16 +48,16 @@ def send_owed(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: M
     """
     if not ids:
         return 0
-    if not engine.config.alert_window:
-        return send_each(engine, snapshot, ids, decided)
+    if not runtime.config.alert_window:
+        return send_each(runtime, snapshot, ids, decided)
     try:
-        return send_in_turn(engine, snapshot, ids)
+        return send_in_turn(runtime, snapshot, ids)
     except OncetaskError as error:
-        engine.about(snapshot).log(logging.ERROR, "whether its alerts wait could not be recorded: %s", error)
+        runtime.about(snapshot).log(logging.ERROR, "whether its alerts wait could not be recorded: %s", error)
         return 0
 
 
-def send_in_turn(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
+def send_in_turn(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str]) -> int:
     """
     Send those alerts whose turn it is; the others wait for the end of a window. Which of both is recorded first.
 
@@ -68,22 +68,22 @@ def send_in_turn(engine: Engine, snapshot: Snapshot, ids: Sequence[str]) -> int:
     turns = {}
     for owed in decided:
         if rules.is_decided(owed):
-            alert = alert_of(engine, snapshot, owed)
-            turns[owed.id] = wait_of(engine, alert, owed.id, alert.id)
-    mark = engine.clock.mark()
+            alert = alert_of(runtime, snapshot, owed)
+            turns[owed.id] = wait_of(runtime, alert, owed.id, alert.id)
+    mark = runtime.clock.mark()
     mine: list[str] = []
 
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None:
             return _NOTHING
         mine[:] = [o.id for o in seen.lock.owed if o.id in turns and turns[o.id] is None and rules.is_decided(o)]
-        return rules.assigned(seen.lock, turns, engine.moment(seen)) or _NOTHING
+        return rules.assigned(seen.lock, turns, runtime.moment(seen)) or _NOTHING
 
-    changed = engine.store.change(snapshot.path, decide, start=snapshot)
-    return send_each(engine, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
+    changed = runtime.store.change(snapshot.path, decide, start=snapshot)
+    return send_each(runtime, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
 
 
-def send_each(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
+def send_each(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
     Send alerts whose trusted sender this process is since *decided*, each as it is; returns how many were sent. Failures are
     logged: those stay owed.
@@ -91,21 +91,21 @@ def send_each(engine: Engine, snapshot: Snapshot, ids: Sequence[str], decided: M
     sent = []
     for owed in snapshot.lock.owed if snapshot.lock is not None else ():
         # Past the time for which it is trusted, a sender must leave the alert to the next one.
-        if owed.id not in ids or elapsed(decided, engine.clock.mark()) > engine.config.alert_retry * 0.75:
+        if owed.id not in ids or elapsed(decided, runtime.clock.mark()) > runtime.config.alert_retry * 0.75:
             continue
         try:
-            engine.alerts.send(alert_of(engine, snapshot, owed))
+            runtime.alerts.send(alert_of(runtime, snapshot, owed))
         except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
-            about = engine.about(snapshot, owed.sequence, owed.attempt)
+            about = runtime.about(snapshot, owed.sequence, owed.attempt)
             about.log(logging.ERROR, "the alert of its %s is still owed: %s", owed.event, error)
         else:
             sent.append(owed.id)
     if sent:
-        record_sent(engine, snapshot, sent)
+        record_sent(runtime, snapshot, sent)
     return len(sent)
 
 
-def record_sent(engine: Engine, snapshot: Snapshot, sent: Collection[str]) -> None:
+def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> None:
     """
     Record that those alerts of the document are sent; a failure is logged, and whoever sweeps comes back to them.
     """
@@ -113,17 +113,17 @@ def record_sent(engine: Engine, snapshot: Snapshot, sent: Collection[str]) -> No
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None:
             return _NOTHING
-        return rules.sent(seen.lock, sent, engine.moment(seen)) or _NOTHING
+        return rules.sent(seen.lock, sent, runtime.moment(seen)) or _NOTHING
 
     try:
-        changes = Changes(retiring(engine, snapshot))
-        engine.store.change(snapshot.path, decide, start=snapshot, changes=changes)
+        changes = Changes(retiring(runtime, snapshot))
+        runtime.store.change(snapshot.path, decide, start=snapshot, changes=changes)
     except OncetaskError as error:
-        about = engine.about(snapshot)
+        about = runtime.about(snapshot)
         about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
 
 
-def put_off(engine: Engine, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:
+def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:
     """
     Let those alerts, which a digest tells, wait until it is tried again.
 
@@ -134,30 +134,30 @@ def put_off(engine: Engine, snapshot: Snapshot, ids: Collection[str], until: dat
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None:
             return _NOTHING
-        return rules.put_off(seen.lock, ids, until, engine.moment(seen)) or _NOTHING
+        return rules.put_off(seen.lock, ids, until, runtime.moment(seen)) or _NOTHING
 
-    engine.store.change(snapshot.path, decide, start=snapshot)
+    runtime.store.change(snapshot.path, decide, start=snapshot)
 
 
-def take_and_send(engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None]) -> int:
+def take_and_send(runtime: Runtime, snapshot: Snapshot, seen: Mapping[str, str | None]) -> int:
     """
     Become the trusted sender of alerts whose sender is overdue, and send them as mails of their own; returns how many were sent.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         snapshot: The document.
         seen: Their ids, with the ``digest`` that each bears.
 
     Raises:
         OncetaskError: As ``Store.change``; nothing was sent.
     """
-    mark = engine.clock.mark()
-    taken = take(engine, snapshot, seen)
-    return 0 if taken is None else send_each(engine, *taken, mark)
+    mark = runtime.clock.mark()
+    taken = take(runtime, snapshot, seen)
+    return 0 if taken is None else send_each(runtime, *taken, mark)
 
 
 def take(
-    engine: Engine, snapshot: Snapshot, seen: Mapping[str, str | None], digest: str | None = None
+    runtime: Runtime, snapshot: Snapshot, seen: Mapping[str, str | None], digest: str | None = None
 ) -> tuple[Snapshot, tuple[str, ...]] | None:
     """
     Become the trusted sender of alerts whose sender is overdue, or whose window is over, as mails of their own or in a *digest*.
@@ -177,18 +177,18 @@ def take(
         if now.read is None:
             return NeedTime()
         mine = rules.ripe(now.lock, seen, now.read)
-        return rules.sending(now.lock, seen, engine.moment(now), digest) or _NOTHING
+        return rules.sending(now.lock, seen, runtime.moment(now), digest) or _NOTHING
 
-    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     return (changed.snapshot, mine) if isinstance(changed.decision, Put) else None
 
 
-def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str, *, waits: bool = True) -> bool:
+def send_directly(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str, *, waits: bool = True) -> bool:
     """
     Alert of something that the lock can't remember; a failure to send is logged.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         snapshot: What it is about.
         id_: Its id.
         reason: Why, as a sentence.
@@ -197,84 +197,84 @@ def send_directly(engine: Engine, snapshot: Snapshot, id_: str, reason: str, *, 
     Returns:
         Whether it was sent, or a digest will tell it.
     """
-    return _send(engine, snapshot, _failure(engine, snapshot, id_, reason), waits=waits)
+    return _send(runtime, snapshot, _failure(runtime, snapshot, id_, reason), waits=waits)
 
 
-def send_daily(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> bool:
+def send_daily(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> bool:
     """
     As ``send_directly``, once a day (of UTC) by each process: for what goes on until somebody mends it. Its Message-ID is the
     same on the same day, whoever sends it. Returns whether it was sent today.
     """
-    return send_once(engine, snapshot, _failure(engine, snapshot, f"{id_}-{day_of(engine)}", reason))
+    return send_once(runtime, snapshot, _failure(runtime, snapshot, f"{id_}-{day_of(runtime)}", reason))
 
 
-def send_once(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> bool:
+def send_once(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> bool:
     """
     Send an alert directly, if this process has not sent it today; returns whether it was sent today.
     """
-    name, day = f"{snapshot.path} {owed.id}", day_of(engine)
-    if engine.told.get(name) != day:
-        if not _send(engine, snapshot, owed):
+    name, day = f"{snapshot.path} {owed.id}", day_of(runtime)
+    if runtime.told.get(name) != day:
+        if not _send(runtime, snapshot, owed):
             return False
-        for old in [one for one, then in engine.told.items() if then != day]:
-            engine.told.pop(old, None)
-        engine.told[name] = day
+        for old in [one for one, then in runtime.told.items() if then != day]:
+            runtime.told.pop(old, None)
+        runtime.told[name] = day
     return True
 
 
-def day_of(engine: Engine) -> str:
+def day_of(runtime: Runtime) -> str:
     """
     Today, in UTC.
     """
-    return f"{engine.clock.now():%Y%m%d}"
+    return f"{runtime.clock.now():%Y%m%d}"
 
 
-def _failure(engine: Engine, snapshot: Snapshot, id_: str, reason: str) -> PendingAlert:
-    now = engine.clock.now()
+def _failure(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> PendingAlert:
+    now = runtime.clock.now()
     sequence = 0 if snapshot.lock is None else snapshot.lock.sequence
     return PendingAlert(id_, Event.FAILURE, now, now, sequence, 0, reason)
 
 
-def _send(engine: Engine, snapshot: Snapshot, owed: PendingAlert, *, waits: bool = True) -> bool:
-    alert = alert_of(engine, snapshot, owed)
+def _send(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, *, waits: bool = True) -> bool:
+    alert = alert_of(runtime, snapshot, owed)
     alerts = [alert]
-    if waits and engine.config.alert_window:
+    if waits and runtime.config.alert_window:
         # Nothing tells one that is sent again from another one with the same name.
-        wait = wait_of(engine, alert, owed.id, engine.clock.nonce())
-        alerts = alerts if wait is None else count(engine, wait, alert)
+        wait = wait_of(runtime, alert, owed.id, runtime.clock.nonce())
+        alerts = alerts if wait is None else count(runtime, wait, alert)
     # All of them, whatever becomes of the first.
-    sent = [_sent_now(engine, snapshot, each) for each in alerts]
+    sent = [_sent_now(runtime, snapshot, each) for each in alerts]
     return all(sent)
 
 
-def _sent_now(engine: Engine, snapshot: Snapshot, alert: Alert) -> bool:
+def _sent_now(runtime: Runtime, snapshot: Snapshot, alert: Alert) -> bool:
     try:
-        engine.alerts.send(alert)
+        runtime.alerts.send(alert)
     except Exception as error:  # noqa: BLE001 - as above
-        engine.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", alert.reason, error)
+        runtime.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", alert.reason, error)
         return False
     return True
 
 
-def alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
+def alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
     The alert, with all that a person needs and none of the payload.
     """
-    return _digest_of(engine, snapshot, owed) if is_digest(snapshot.path) else _alert_of(engine, snapshot, owed)
+    return _digest_of(runtime, snapshot, owed) if is_digest(snapshot.path) else _alert_of(runtime, snapshot, owed)
 
 
-def _alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
-    lock = snapshot.lock or Lock(env=engine.config.env, sequence=0, status=Status.SCHEDULED)
+def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
+    lock = snapshot.lock or Lock(env=runtime.config.env, sequence=0, status=Status.SCHEDULED)
     lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
     # What is owed stays owed while the task goes on; its id stays the same.
     since = instant(owed.at) if owed.id in {each.id for each in lock.owed} else lock.scheduled_by or ""
-    identity = (engine.project(), engine.config.database, lock.env, snapshot.path, since, owed.id)
+    identity = (runtime.project(), runtime.config.database, lock.env, snapshot.path, since, owed.id)
     return Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
         event=owed.event,
         env=lock.env,
-        project=engine.project(),
-        database=engine.config.database,
+        project=runtime.project(),
+        database=runtime.config.database,
         document=snapshot.path,
         sequence=owed.sequence,
         attempt=owed.attempt,
@@ -286,7 +286,7 @@ def _alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
         errors=lock.errors,
         # Nothing is to be run again for a result that is lost, and no map made of what is none.
         commands=commands_for(
-            engine,
+            runtime,
             snapshot.path,
             None if lost or owed.id.startswith(f"{DAMAGED}{WHOLE}-") else owed.event,
             verbs.record_of(snapshot.path, snapshot.lock, {}).sort,
@@ -299,7 +299,7 @@ def _alert_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     )
 
 
-def _digest_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
+def _digest_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
     The alert that a digest is, as its document says.
     """
@@ -307,11 +307,11 @@ def _digest_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     first = told["first"]
     documents = tuple(str(each["document"]) for each in first)
     return replace(
-        _alert_of(engine, snapshot, owed),
+        _alert_of(runtime, snapshot, owed),
         document=documents[0],
         step=0,
         errors=tuple(Failure(e["at"], e["attempt"], e["sequence"], e["reason"]) for e in first),
-        commands=tuple(dict.fromkeys(commands_for(engine, path, None, Sort.CHAIN)[0] for path in documents)),
+        commands=tuple(dict.fromkeys(commands_for(runtime, path, None, Sort.CHAIN)[0] for path in documents)),
         status="",
         kind=told["kind"],
         count=told["count"],
@@ -319,13 +319,13 @@ def _digest_of(engine: Engine, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     )
 
 
-def commands_for(engine: Engine, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
+def commands_for(runtime: Runtime, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
     """
     The command lines that show and resolve what happened, complete: with the settings that each needs. A verb that the record
     does not have is left out.
     """
-    config = engine.config
-    reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": engine.project()}
+    config = runtime.config
+    reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": runtime.project()}
     if config.database != "(default)":
         reads["ONCETASK_DATABASE"] = config.database
     # What makes a delivery needs the identity that deliveries carry, and must know where they may go.

@@ -19,7 +19,7 @@ from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import queue_path
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -46,21 +46,21 @@ class Standstill(NamedTuple):
     sentence: str
 
 
-def tell(engine: Engine, found: Standstill) -> int:
+def tell(runtime: Runtime, found: Standstill) -> int:
     """
     Tell a person of *found*, unless one was told of this standstill; returns how many alerts were sent. Failures are logged.
     """
     try:
-        return _tell(engine, found)
+        return _tell(runtime, found)
     except OncetaskError as error:
         LOGGER.error("%s That could not be told: %s", found.sentence, error)
         return 0
 
 
-def _tell(engine: Engine, found: Standstill) -> int:
-    path = queue_path(engine.config.env, found.queue)
-    stored = engine.store.read_all([path])[path]
-    now = engine.store.estimate()
+def _tell(runtime: Runtime, found: Standstill) -> int:
+    path = queue_path(runtime.config.env, found.queue)
+    stored = runtime.store.read_all([path])[path]
+    now = runtime.store.estimate()
     known = {name: decode(value) for name, value in stored.fields.items()}
     if known and now - known["seenAt"] > FORGOTTEN:
         known = {}
@@ -72,15 +72,15 @@ def _tell(engine: Engine, found: Standstill) -> int:
         "since": known.get("since", found.since),
         "tasks": found.tasks,
         "seenAt": now,
-        "sendUntil": now + timedelta(seconds=engine.config.alert_retry),
+        "sendUntil": now + timedelta(seconds=runtime.config.alert_retry),
         "told": told,
     }
-    mine = engine.store.put_fields(stored, fields)
+    mine = runtime.store.put_fields(stored, fields)
     if mine is None or told:
         return 0
     LOGGER.error("%s", found.sentence)
     about, id_ = Snapshot(path, None, None, None), f"stuck-{instant(fields['since'])}"
-    if not owed_alerts.send_directly(engine, about, id_, found.sentence, waits=False):
+    if not owed_alerts.send_directly(runtime, about, id_, found.sentence, waits=False):
         return 0
-    engine.store.put_fields(mine, {**fields, "told": True})
+    runtime.store.put_fields(mine, {**fields, "told": True})
     return 1

@@ -14,7 +14,7 @@ from gcp_oncetask.errors import StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot, version_of
 from gcp_oncetask.store.store import Changed
 
@@ -37,12 +37,12 @@ class Attended(NamedTuple):
     reason: str
 
 
-def attend(engine: Engine, error: StoreError, *, holder: str | None = None) -> Attended:
+def attend(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> Attended:
     """
     Attend to the document whose write was refused for good with *error*.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         error: The refusal; ``seen`` is the document.
         holder: Nonce of the caller's own attempt, which is over; None: a lease must have expired.
 
@@ -54,29 +54,29 @@ def attend(engine: Engine, error: StoreError, *, holder: str | None = None) -> A
     """
     seen: Snapshot | None = error.seen
     if seen is None or seen.lock is None or not error.facts.get("contents"):
-        tell(engine, error)
+        tell(runtime, error)
         return Attended(Outcome.REFUSED, str(error))
     # All is tried once a day: it takes some commits, and whoever sweeps comes each minute.
-    tried = f"{version_of(seen.version)} {owed_alerts.day_of(engine)}"
-    if engine.refused.get(seen.path) == tried:
+    tried = f"{version_of(seen.version)} {owed_alerts.day_of(runtime)}"
+    if runtime.refused.get(seen.path) == tried:
         return Attended(Outcome.REFUSED, str(error))
-    ended = _end(engine, seen, seen.lock, error, holder)
+    ended = _end(runtime, seen, seen.lock, error, holder)
     if ended.outcome is not Outcome.REFUSED:
-        engine.refused.pop(seen.path, None)
-    elif _daily(engine, seen, error):
-        engine.refused[seen.path] = tried
+        runtime.refused.pop(seen.path, None)
+    elif _daily(runtime, seen, error):
+        runtime.refused[seen.path] = tried
     return ended
 
 
-def tell(engine: Engine, error: StoreError) -> None:
+def tell(runtime: Runtime, error: StoreError) -> None:
     """
     Tell a person that Firestore refuses what this process asks for, whichever document it is about; once a day.
     """
     name = f"firestore/{error.facts['code'].name.lower()}" if "code" in error.facts else "firestore/refused"
-    owed_alerts.send_daily(engine, Snapshot(name, None, None, None), "refused", str(error))
+    owed_alerts.send_daily(runtime, Snapshot(name, None, None, None), "refused", str(error))
 
 
-def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: str | None) -> Attended:
+def _end(runtime: Runtime, seen: Snapshot, lock: Lock, error: StoreError, holder: str | None) -> Attended:
     """
     End the record, with as little less as Firestore takes.
     """
@@ -84,9 +84,9 @@ def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: 
     for cut in range(rules.CUTS):
         last = cut == rules.CUTS - 1
         # Before what is owed is dropped, it is told; and before the end is written without a word about it.
-        if (last or ended) and not _told(engine, seen, lock, error, also=last):
+        if (last or ended) and not _told(runtime, seen, lock, error, also=last):
             break
-        changed = _cut(engine, seen, str(error), cut, holder)
+        changed = _cut(runtime, seen, str(error), cut, holder)
         if changed is None:
             continue
         decision = changed.decision
@@ -96,39 +96,39 @@ def _end(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, holder: 
         if isinstance(decision, Refused):
             return Attended(decision.outcome, decision.reason)
         outcome = decision.outcome or Outcome.RECOVERED
-        about = engine.about(seen)
-        engine.decided("task.refused", about, f"{error} It was ended: {outcome}.", logging.ERROR, outcome=str(outcome))
+        about = runtime.about(seen)
+        runtime.decided("task.refused", about, f"{error} It was ended: {outcome}.", logging.ERROR, outcome=str(outcome))
         owed = owed_alerts.newly_owed(lock, changed.snapshot.lock)
-        owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+        owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
         return Attended(outcome, str(error))
     return Attended(Outcome.REFUSED, f"{error} So is what would make the document smaller.")
 
 
-def _told(engine: Engine, seen: Snapshot, lock: Lock, error: StoreError, *, also: bool) -> bool:
-    return all(owed_alerts.send_once(engine, seen, owed) for owed in lock.owed) and (
-        not also or _daily(engine, seen, error)
+def _told(runtime: Runtime, seen: Snapshot, lock: Lock, error: StoreError, *, also: bool) -> bool:
+    return all(owed_alerts.send_once(runtime, seen, owed) for owed in lock.owed) and (
+        not also or _daily(runtime, seen, error)
     )
 
 
-def _cut(engine: Engine, seen: Snapshot, reason: str, cut: int, holder: str | None) -> _Changed | None:
-    nonce = engine.clock.nonce()
+def _cut(runtime: Runtime, seen: Snapshot, reason: str, cut: int, holder: str | None) -> _Changed | None:
+    nonce = runtime.clock.nonce()
 
     def decide(now: Snapshot) -> Put | Refused | NeedTime:
         if now.lock is None or now.version != seen.version:
             return _MOVED
-        return rules.cut_off(now.lock, reason, cut, nonce, holder, engine.moment(now)) or _NO_MORE
+        return rules.cut_off(now.lock, reason, cut, nonce, holder, runtime.moment(now)) or _NO_MORE
 
     try:
-        return engine.store.change(seen.path, decide, start=seen, own=True)
+        return runtime.store.change(seen.path, decide, start=seen, own=True)
     except StoreError as again:
         if not again.final:
             raise
         return None
 
 
-def _daily(engine: Engine, seen: Snapshot, error: StoreError) -> bool:
+def _daily(runtime: Runtime, seen: Snapshot, error: StoreError) -> bool:
     reason = (
         f"{error} So is what would say that in the record. It is ended if Firestore takes that, without its parameters; if not, "
         "each delivery and sweep tries again: make the document smaller by hand."
     )
-    return owed_alerts.send_daily(engine, seen, "refused", reason)
+    return owed_alerts.send_daily(runtime, seen, "refused", reason)

@@ -34,7 +34,7 @@ from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
 from gcp_oncetask.rules.floods import Group, Turn, Window
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.writes import RESULT_LOST
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
@@ -51,38 +51,38 @@ _TAKEN: Final = Refused(Outcome.DUPLICATE, "it is there, or somebody sends it")
 # --- windows ----------------------------------------------------------------------------------------------------------
 
 
-def wait_of(engine: Engine, alert: Alert, name: str, id_: str) -> rules.Wait | None:
+def wait_of(runtime: Runtime, alert: Alert, name: str, id_: str) -> rules.Wait | None:
     """
     What an alert waits for; None: it leaves at once, and so it does where the windows can't be asked.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         alert: The alert.
         name: What it is called within its document.
         id_: By which it is known again where it asks twice.
     """
     group = floods.group_of(alert.event, alert.document, name, alert.reason)
     try:
-        turn = _turn(engine, group, id_)
+        turn = _turn(runtime, group, id_)
     except OncetaskError as error:
         LOGGER.error("whether alerts like that of %s wait is not known, so it is sent: %s", alert.document, error)
         return None
     return None if turn.until is None else rules.Wait(group._replace(cause=turn.cause).mark, turn.until)
 
 
-def _turn(engine: Engine, group: Group, id_: str) -> Turn:
-    path = windows_path(engine.config.env, group.event, group.kind)
-    length, now = engine.config.alert_window, engine.store.estimate()
+def _turn(runtime: Runtime, group: Group, id_: str) -> Turn:
+    path = windows_path(runtime.config.env, group.event, group.kind)
+    length, now = runtime.config.alert_window, runtime.store.estimate()
     # A window that is open stays open.
-    known = engine.windows.get(path, {}).get(group.cause)
+    known = runtime.windows.get(path, {}).get(group.cause)
     if known is not None and known.first != id_ and now < known.until:
         return Turn(group.cause, known.until, None)
     for _ in range(_TRIES):
-        stored = engine.store.read_all([path])[path]
+        stored = runtime.store.read_all([path])[path]
         windows = _windows(stored)
-        turn = floods.turn_of(windows, group.cause, id_, engine.store.estimate(), length)
-        if turn.windows is None or engine.store.put_fields(stored, _fields(group, turn.windows)) is not None:
-            engine.windows[path] = turn.windows or windows
+        turn = floods.turn_of(windows, group.cause, id_, runtime.store.estimate(), length)
+        if turn.windows is None or runtime.store.put_fields(stored, _fields(group, turn.windows)) is not None:
+            runtime.windows[path] = turn.windows or windows
             return turn
     # Others open windows all the time.
     return Turn(group.cause, None, None)
@@ -114,12 +114,12 @@ def entry_id(path: str, owed: PendingAlert) -> str:
     return hashlib.sha256(f"{path}\n{owed.id}\n{instant(owed.at)}".encode()).hexdigest()[:32]
 
 
-def owe(engine: Engine, id_: str, group: str, alerts: Sequence[Alert], members: Sequence[str]) -> Snapshot | None:
+def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members: Sequence[str]) -> Snapshot | None:
     """
     Let the digest *id_* of *alerts* be owed, with this process as its sender; None: there is one already.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         id_: Its id, which the entries bear.
         group: ``Group.mark`` of its alerts.
         alerts: They, in order.
@@ -128,24 +128,24 @@ def owe(engine: Engine, id_: str, group: str, alerts: Sequence[Alert], members: 
     Raises:
         OncetaskError: As ``Store.change``.
     """
-    first, nonce = [_line(alert) for alert in alerts[:NAMED]], engine.clock.nonce()
+    first, nonce = [_line(alert) for alert in alerts[:NAMED]], runtime.clock.nonce()
 
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is not None:
             return _TAKEN
-        at = engine.moment(seen)
+        at = runtime.moment(seen)
         until = at.now + timedelta(seconds=at.alert_retry)
         owed = PendingAlert(
             _name(id_, alerts[0]), alerts[0].event, alerts[0].at, until, 0, 0, _reason(len(alerts), first), tries=1
         )
-        return Put(writes.with_due(_record(engine, nonce), at, owed=(owed,)))
+        return Put(writes.with_due(_record(runtime, nonce), at, owed=(owed,)))
 
     contents = Changes(_contents(alerts[0].kind, group, len(alerts), first, members))
-    changed = engine.store.change(digest_path(engine.config.env, id_), decide, changes=contents)
+    changed = runtime.store.change(digest_path(runtime.config.env, id_), decide, changes=contents)
     return changed.snapshot if isinstance(changed.decision, Put) else None
 
 
-def count(engine: Engine, wait: rules.Wait, alert: Alert) -> list[Alert]:
+def count(runtime: Runtime, wait: rules.Wait, alert: Alert) -> list[Alert]:
     """
     Let an alert that no document can owe be told by the digest at its window's end.
 
@@ -154,24 +154,24 @@ def count(engine: Engine, wait: rules.Wait, alert: Alert) -> list[Alert]:
     Returns:
         Alerts that could not be counted: the caller sends them.
     """
-    if not engine.gathering.bring(wait.mark, (wait, alert)):
+    if not runtime.gathering.bring(wait.mark, (wait, alert)):
         return []
     left: list[Alert] = []
     try:
-        while brought := engine.gathering.take(wait.mark):
+        while brought := runtime.gathering.take(wait.mark):
             for each, pairs in groupby(brought, lambda pair: pair[0]):
-                left += _count(engine, each, [alert for _, alert in pairs])
+                left += _count(runtime, each, [alert for _, alert in pairs])
     except BaseException:
-        engine.gathering.leave(wait.mark)
+        runtime.gathering.leave(wait.mark)
         raise
     return left
 
 
-def _count(engine: Engine, wait: rules.Wait, alerts: list[Alert]) -> list[Alert]:
+def _count(runtime: Runtime, wait: rules.Wait, alerts: list[Alert]) -> list[Alert]:
     try:
         for number in range(_TRIES):
             name = f"{wait.mark}\n{instant(wait.until)}\n{number}"
-            if _added(engine, hashlib.sha256(name.encode()).hexdigest()[:24], wait, alerts):
+            if _added(runtime, hashlib.sha256(name.encode()).hexdigest()[:24], wait, alerts):
                 return []
             # The window is over, and somebody sends its digest.
     except OncetaskError as error:
@@ -179,11 +179,11 @@ def _count(engine: Engine, wait: rules.Wait, alerts: list[Alert]) -> list[Alert]
     return alerts
 
 
-def _added(engine: Engine, id_: str, wait: rules.Wait, alerts: list[Alert]) -> bool:
-    nonce = engine.clock.nonce()
+def _added(runtime: Runtime, id_: str, wait: rules.Wait, alerts: list[Alert]) -> bool:
+    nonce = runtime.clock.nonce()
 
     def decide(seen: Snapshot) -> Put | Refused:
-        at, lock = engine.moment(seen), seen.lock or _record(engine, nonce)
+        at, lock = runtime.moment(seen), seen.lock or _record(runtime, nonce)
         if seen.lock is None:
             owed = PendingAlert(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
         elif lock.owed and lock.owed[0].tries == 0:
@@ -196,7 +196,7 @@ def _added(engine: Engine, id_: str, wait: rules.Wait, alerts: list[Alert]) -> b
     def contents(seen: Snapshot) -> Changes:
         return Changes(_contents(alerts[0].kind, wait.mark, *_known(seen, alerts), ()))
 
-    changed = engine.store.change(digest_path(engine.config.env, id_), decide, changes=contents)
+    changed = runtime.store.change(digest_path(runtime.config.env, id_), decide, changes=contents)
     return isinstance(changed.decision, Put)
 
 
@@ -210,8 +210,8 @@ def _known(seen: Snapshot, more: Sequence[Alert]) -> tuple[int, list[dict[str, A
     return known + len(more), [*first, *map(_line, more)][:NAMED]
 
 
-def _record(engine: Engine, nonce: str) -> Lock:
-    return Lock(env=engine.config.env, sequence=1, status=Status.COMPLETED, settled_by=nonce)
+def _record(runtime: Runtime, nonce: str) -> Lock:
+    return Lock(env=runtime.config.env, sequence=1, status=Status.COMPLETED, settled_by=nonce)
 
 
 def _name(id_: str, alert: Alert) -> str:
@@ -240,8 +240,8 @@ def _contents(
     return {name: encode(value) for name, value in found.items()}
 
 
-def retiring(engine: Engine, seen: Snapshot) -> dict[str, Value]:
+def retiring(runtime: Runtime, seen: Snapshot) -> dict[str, Value]:
     """
     What the commit that records an alert of *seen* as sent writes beside the lock: a digest may be deleted after a time.
     """
-    return {"expireAt": encode(engine.store.estimate() + _KEPT)} if is_digest(seen.path) else {}
+    return {"expireAt": encode(runtime.store.estimate() + _KEPT)} if is_digest(seen.path) else {}

@@ -35,7 +35,7 @@ from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.retention import too_late
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.json_data import given_result
@@ -82,25 +82,25 @@ class StoredChains:
     The chains of one environment.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
 
     @property
     def config(self) -> Config:
         """
         The settings.
         """
-        return self.engine.config
+        return self.runtime.config
 
     @property
     def client(self) -> Client:
         """
         The Firestore client of this process, for reads and writes of your own.
         """
-        return self.engine.wire.client
+        return self.runtime.wire.client
 
     def dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
         """
@@ -113,9 +113,9 @@ class StoredChains:
             return Scheduled(lock.sequence, None, dispatched=True)
         made = Scheduled(
             lock.sequence,
-            self.engine.task_name(snapshot),
+            self.runtime.task_name(snapshot),
             dispatched=False,
-            _dispatch=lambda: self.engine.dispatch(snapshot),
+            _dispatch=lambda: self.runtime.dispatch(snapshot),
         )
         if now:
             made.dispatch()
@@ -159,7 +159,7 @@ class StoredChains:
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
         """
-        snapshot = self.engine.store.get(_checked(path))
+        snapshot = self.runtime.store.get(_checked(path))
         if snapshot.lock is None:
             raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
         return snapshot, snapshot.lock
@@ -252,14 +252,14 @@ class StoredChains:
         ``cancel`` by the document's path.
         """
         decision, snapshot = self._by_hand(
-            path, "cancel", lambda lock, seen: rules.cancel(lock, self.engine.moment(seen))
+            path, "cancel", lambda lock, seen: rules.cancel(lock, self.runtime.moment(seen))
         )
         if not isinstance(decision, Put):
             return False
         if decision.dispatch:
-            self.engine.dispatch(snapshot)
+            self.runtime.dispatch(snapshot)
         if decision.lock.status is not Status.LEASED:
-            keys.give_up_reservation(self.engine, snapshot)
+            keys.give_up_reservation(self.runtime, snapshot)
         return True
 
     def reset_path(
@@ -268,16 +268,16 @@ class StoredChains:
         """
         ``reset`` by the document's path.
         """
-        self.engine.account()
+        self.runtime.account()
         if step is not None:
             values.whole(step, "step")
-        nonce = self.engine.clock.nonce()
+        nonce = self.runtime.clock.nonce()
         decision: Put | Refused
         try:
             decision, snapshot = self._by_hand(
                 path,
                 "reset",
-                lambda lock, seen: rules.reset(lock, nonce, self.engine.moment(seen), keep_errors=keep_errors),
+                lambda lock, seen: rules.reset(lock, nonce, self.runtime.moment(seen), keep_errors=keep_errors),
                 schedules=True,
             )
         except DamagedError as error:
@@ -292,8 +292,8 @@ class StoredChains:
         """
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
-        self.engine.register(self._template_of(error.document), None)
-        changed = damage.reset(self.engine, error.document, wishes._replace(queue=self.engine.queue_name(None)))
+        self.runtime.register(self._template_of(error.document), None)
+        changed = damage.reset(self.runtime, error.document, wishes._replace(queue=self.runtime.queue_name(None)))
         return changed.decision, changed.snapshot
 
     def try_reset(self, path: str, **options: Any) -> bool:
@@ -311,12 +311,12 @@ class StoredChains:
         ``resolve`` by the document's path.
         """
         words.check("how", how, get_args(How))
-        self.engine.account()
-        nonce, kept = self.engine.clock.nonce(), given_result(result)
+        self.runtime.account()
+        nonce, kept = self.runtime.clock.nonce(), given_result(result)
         decision, snapshot = self._by_hand(
             path,
             "resolve",
-            lambda lock, seen: rules.resolve(lock, how, nonce, self.engine.moment(seen), result=kept),
+            lambda lock, seen: rules.resolve(lock, how, nonce, self.runtime.moment(seen), result=kept),
             schedules=how == "run",
         )
         if isinstance(decision, Refused):
@@ -334,21 +334,21 @@ class StoredChains:
             if seen.lock.env != env:
                 return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
             has_verb(verb, seen, seen.lock)
-            late = too_late(expiry_of(seen), self.engine.moment(seen)) if verb in _REVIVING else None
+            late = too_late(expiry_of(seen), self.runtime.moment(seen)) if verb in _REVIVING else None
             return late or rule(seen.lock, seen)
 
         def changes(seen: Snapshot) -> Changes:
             template = self._template_of(seen.path)
             if schedules and seen.lock is not None:
                 if seen.lock.url is not None:
-                    self.engine.check_target(seen.lock.url, seen.lock.queue or "", seen.lock.headers)
+                    self.runtime.check_target(seen.lock.url, seen.lock.queue or "", seen.lock.headers)
                 # It is about to be committed: from here on every sweep must know of its collection.
-                self.engine.register(template, seen.lock.url)
+                self.runtime.register(template, seen.lock.url)
             return NO_CHANGES
 
         # Read with the server's time, by which a retention is over.
-        start = self.engine.store.read(_checked(path)) if verb in _REVIVING else None
-        changed = self.engine.store.change(_checked(path), decide, start=start, changes=changes)
+        start = self.runtime.store.read(_checked(path)) if verb in _REVIVING else None
+        changed = self.runtime.store.change(_checked(path), decide, start=start, changes=changes)
         decision = changed.decision
         if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
             raise refusal(path, decision)
@@ -362,7 +362,7 @@ class StoredChains:
         Raises:
             UsageError: It counts in none.
         """
-        template = self.engine.registry.template_of(path, self.engine.collections, forgotten=True)
+        template = self.runtime.registry.template_of(path, self.runtime.collections, forgotten=True)
         if template is None:
             collection = path.rpartition("/")[0]
             raise UsageError(

@@ -67,7 +67,7 @@ def entity_handler(
             all of them.
         UsageError: The function is a coroutine, or the model has no collection.
     """
-    endpoint.check_settings(locker.engine)
+    endpoint.check_settings(locker.runtime)
     policy = policy_of(
         locker.config,
         retry=retry,
@@ -95,10 +95,10 @@ class EntityHandler:
     Serves the deliveries of a model's entities: called with a request, it gives the answer.
     """
 
-    def __init__(self, locker: Locker, model: type[LockedModel], job: HandlerSpec) -> None:
+    def __init__(self, locker: Locker, model: type[LockedModel], spec: HandlerSpec) -> None:
         self._locker = locker
         self._model = model
-        self._job = job
+        self._spec = spec
 
     def __call__(
         self, request: endpoint.IncomingRequest, arguments: Mapping[str, Any] = NO_ARGUMENTS
@@ -110,14 +110,14 @@ class EntityHandler:
         def deal(body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
             return self._deliver(body, headers, trace, arguments)
 
-        return endpoint.serve(self._locker.engine, request, deal)
+        return endpoint.serve(self._locker.runtime, request, deal)
 
     def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None, arguments: Mapping[str, Any]) -> Ended:
         locker = self._locker
-        found = parse(locker.engine, body)
+        found = parse(locker.runtime, body)
         if isinstance(found, Ended):
             return found
         elsewhere = models.misrouted(self._model, found.document)
         if elsewhere is not None:
             return Ended(Outcome.REJECTED, elsewhere, delivered(found))
-        return execute(locker.engine, locker.renewals, self._job, found, headers, trace, arguments)
+        return execute(locker.runtime, locker.renewals, self._spec, found, headers, trace, arguments)

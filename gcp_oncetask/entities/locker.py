@@ -30,7 +30,7 @@ from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import Fingerprint
 from gcp_oncetask.runtime import requirements
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_logging import RequestLog
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Client, Transaction
@@ -79,8 +79,8 @@ class Locker(StoredChains):
             project=None if firestore is None else firestore.project,
             mails=alerts is None,
         )
-        super().__init__(Engine(firestore, config, tasks, request_log, alerts, clock))
-        self.renewals = Renewals(self.engine.clock)
+        super().__init__(Runtime(firestore, config, tasks, request_log, alerts, clock))
+        self.renewals = Renewals(self.runtime.clock)
 
     @classmethod
     def from_env(cls) -> Locker:
@@ -146,25 +146,25 @@ class Locker(StoredChains):
         urls.target(url, "url")
         if queue is not None:
             values.queue(queue, "queue")
-        engine = self.engine
-        target = engine.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
-        nonce = engine.clock.nonce()
+        runtime = self.runtime
+        target = runtime.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
+        nonce = runtime.clock.nonce()
         known, loaded, changed_fields = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | Refused:
-            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, engine.moment(seen)))
+            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.moment(seen)))
 
         def changes(seen: Snapshot) -> Changes:
             written = changed_fields(seen)
             # It is about to be committed: from here on every sweep must know of its collection.
-            engine.register(type(entity).__collection__, target.url)
+            runtime.register(type(entity).__collection__, target.url)
             return written
 
         path = entity.document_path
         if transaction is not None:
             return self.join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
-        changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
+        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
         if isinstance(changed.decision, Refused):
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
@@ -179,7 +179,7 @@ class Locker(StoredChains):
         headers: dict[str, str] | None,
         transaction: Transaction | None,
     ) -> Scheduled:
-        settlement = continuing(self.engine, attempt, how, at=at, headers=headers)
+        settlement = continuing(self.runtime, attempt, how, at=at, headers=headers)
         put = attempt.settle(settlement, models.changes_of(entity), transaction)
         if put.outcome is Outcome.CANCELLED:
             return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
@@ -188,8 +188,8 @@ class Locker(StoredChains):
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
             def dispatch() -> bool:
-                made.task_name = self.engine.task_name(attempt.snapshot)
-                return self.engine.dispatch(attempt.snapshot)
+                made.task_name = self.runtime.task_name(attempt.snapshot)
+                return self.runtime.dispatch(attempt.snapshot)
 
             made._dispatch = dispatch  # noqa: SLF001 - our own class
             attempt.after_commit(made.dispatch, transaction)
@@ -207,7 +207,7 @@ class Locker(StoredChains):
         """
         Add the decision to the caller's transaction; the Cloud Task comes after its commit.
         """
-        store = self.engine.store
+        store = self.runtime.store
         snapshot = transactions.read_in(store, transaction, path)
         check_needs(snapshot)
         decision = decide(snapshot)
@@ -244,19 +244,19 @@ class Locker(StoredChains):
             if transaction is None:
                 models.remember(entity, attempt.snapshot)
             return
-        engine = self.engine
-        nonce = engine.clock.nonce()
+        runtime = self.runtime
+        nonce = runtime.clock.nonce()
         known, loaded, changes = _as_loaded(entity)
         kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | Refused:
-            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, engine.moment(seen)))
+            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.moment(seen)))
 
         path = entity.document_path
         if transaction is not None:
             self.join(transaction, path, decide, changes)
             return
-        changed = engine.store.change(path, decide, start=known, changes=changes)
+        changed = runtime.store.change(path, decide, start=known, changes=changes)
         if isinstance(changed.decision, Refused):
             if changed.decision.outcome is Outcome.BUSY:
                 raise LockBusyError(f"{path}: {changed.decision.reason}. Nothing was written.", document=path)
@@ -278,8 +278,8 @@ class Locker(StoredChains):
             UsageError: What is stored does not fit the model.
             StoreError: Firestore was unreachable or refused.
         """
-        snapshot = self.engine.store.get(models.path_of(model, id, parts))
-        return models.load(model, snapshot, self.engine.store.reference) if snapshot.exists else None
+        snapshot = self.runtime.store.get(models.path_of(model, id, parts))
+        return models.load(model, snapshot, self.runtime.store.reference) if snapshot.exists else None
 
     def save(self, entity: LockedModel) -> None:
         """
@@ -299,7 +299,7 @@ class Locker(StoredChains):
         known = models.snapshot_behind(entity)
         if known is None:
             raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
-        snapshot = self.engine.store.save(known, models.changes_of(entity))
+        snapshot = self.runtime.store.save(known, models.changes_of(entity))
         if snapshot is None:
             raise TaskNotFoundError(f"{entity.document_path} is gone.", document=entity.document_path)
         models.remember(entity, snapshot)
@@ -322,7 +322,7 @@ class Locker(StoredChains):
         Args and errors: as ``NamedLock``.
         """
         return NamedLock(
-            self.engine,
+            self.runtime,
             lambda: self.renewals,
             name,
             ttl=ttl,

@@ -13,7 +13,7 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import unfit
 from gcp_oncetask.execution.results import Continue
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 
@@ -25,13 +25,13 @@ class Entities:
     def __init__(self, model: type[models.LockedModel]) -> None:
         self.model = model
 
-    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+    def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
         Why the fields of *seen* do not fit the model, if the sequence was scheduled by another one.
         """
         lock = seen.lock
         written = None if lock is None else lock.written_by(str(lock.sequence))
-        return unfit(written, self.model, lambda: models.load(self.model, seen, engine.store.reference))
+        return unfit(written, self.model, lambda: models.load(self.model, seen, runtime.store.reference))
 
     def written_at(self, seen: Snapshot) -> datetime | None:
         """
@@ -39,11 +39,11 @@ class Entities:
         """
         return None
 
-    def load(self, engine: Engine, attempt: Attempt) -> models.LockedModel:
+    def load(self, runtime: Runtime, attempt: Attempt) -> models.LockedModel:
         """
         The entity, bound to its attempt.
         """
-        entity = models.load(self.model, attempt.snapshot, engine.store.reference)
+        entity = models.load(self.model, attempt.snapshot, runtime.store.reference)
         models.bind(entity, attempt)
         attempt.model = fingerprint(self.model)
         attempt.collection = self.model.__collection__

@@ -33,7 +33,7 @@ from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, S
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, idempotency_key
 from gcp_oncetask.rules.documents import DATA_HASH
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
@@ -98,7 +98,7 @@ class Attempt:
 
     def __init__(
         self,
-        engine: Engine,
+        runtime: Runtime,
         snapshot: Snapshot,
         *,
         policy: Policy,
@@ -126,7 +126,7 @@ class Attempt:
         self.span: telemetry.Consuming | None = None
         self.hold: Final = hold
         self.collection: str | None = None
-        self._engine = engine
+        self._runtime = runtime
         self._policy = policy
         self._renewing = renewing
         self._fence = Fence(lock.sequence, lock.token, lock.holder)
@@ -166,10 +166,10 @@ class Attempt:
         """
         Seconds for which this process may still believe that it holds the lease; negative: no longer.
         """
-        now = self._engine.clock.mark()
+        now = self._runtime.clock.mark()
         policy = self._policy
         left = min(policy.lease - elapsed(self._leased_mark, now), policy.run_limit - elapsed(self._granted_mark, now))
-        return left - self._engine.config.margin
+        return left - self._runtime.config.margin
 
     def remaining(self) -> float:
         """
@@ -177,9 +177,9 @@ class Attempt:
         """
         if self.lost.is_set():
             return 0.0
-        config, policy = self._engine.config, self._policy
+        config, policy = self._runtime.config, self._policy
         limits = [policy.run_limit - config.margin, config.dispatch_deadline, config.request_timeout]
-        left = min(limits) - elapsed(self._granted_mark, self._engine.clock.mark())
+        left = min(limits) - elapsed(self._granted_mark, self._runtime.clock.mark())
         return max(0.0, left if self._renewing else min(left, self.held_for()))
 
     @property
@@ -187,7 +187,7 @@ class Attempt:
         """
         When the attempt must be over: the earliest of run limit, dispatch deadline and request time-out; wall clock, UTC.
         """
-        return self._engine.clock.now() + timedelta(seconds=self.remaining())
+        return self._runtime.clock.now() + timedelta(seconds=self.remaining())
 
     @property
     def cancelled(self) -> bool:
@@ -223,10 +223,10 @@ class Attempt:
     def _renew(self) -> None:
         if self.settled is not None:
             raise AlreadySettledError("The attempt is settled; there is no lease to renew.")
-        mark = self._engine.clock.mark()
-        changed = self._engine.store.change(
+        mark = self._runtime.clock.mark()
+        changed = self._runtime.store.change(
             self._snapshot.path,
-            lambda seen: rules.renew(seen.lock, self._fence, self._engine.moment(seen)),
+            lambda seen: rules.renew(seen.lock, self._fence, self._runtime.moment(seen)),
             start=self._snapshot,
             alive=self._alive,
             own=True,
@@ -295,7 +295,7 @@ class Attempt:
                     self._write_through(how, settlement)
                 raise
             put = self._ended(self._took(changed))
-            keys.hand_over(self._engine, changed.freed)
+            keys.hand_over(self._runtime, changed.freed)
             return put
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
@@ -313,7 +313,7 @@ class Attempt:
 
     def _register(self, how: Settlement) -> None:
         if how.kind is SettlementKind.CONTINUE:
-            self._engine.register(self.collection, None if how.target is None else how.target.url)
+            self._runtime.register(self.collection, None if how.target is None else how.target.url)
 
     def _settle_in_transaction(self, how: Settlement, changes: Changes, transaction: Transaction | None) -> Put:
         opened = self._open
@@ -322,7 +322,7 @@ class Attempt:
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
         self._register(how)
         check_conflicts(opened.snapshot, changes)
-        decision = rules.settle(opened.snapshot.lock, self._fence, how, self._engine.moment(opened.snapshot))
+        decision = rules.settle(opened.snapshot.lock, self._fence, how, self._runtime.moment(opened.snapshot))
         put = self._took(Changed(decision, opened.snapshot))
         room = how.kind is SettlementKind.CONTINUE
         opened.ending, opened.how = transactions.Ending(put, changes, room), how
@@ -331,7 +331,7 @@ class Attempt:
     def _ended(self, put: Put) -> Put:
         self.settled = put.outcome
         outcome = str(put.outcome)
-        self._engine.trail.write("settled", self.context, f"settled: {outcome}", outcome=outcome)
+        self._runtime.trail.write("settled", self.context, f"settled: {outcome}", outcome=outcome)
         return put
 
     def checkpoint(self, changes: Changes) -> None:
@@ -350,9 +350,9 @@ class Attempt:
             self._took(self._commit(mark, changes))
 
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
-        return self._engine.store.change(
+        return self._runtime.store.change(
             self._snapshot.path,
-            lambda seen: rules.settle(seen.lock, self._fence, how, self._engine.moment(seen)),
+            lambda seen: rules.settle(seen.lock, self._fence, how, self._runtime.moment(seen)),
             start=self._snapshot,
             changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
             alive=self._alive,
@@ -383,7 +383,7 @@ class Attempt:
             or how.result != NO_RESULT
             or (how.target is not None and how.target.params is not None)
         )
-        if alone and (not private or self._engine.config.log_contents):
+        if alone and (not private or self._runtime.config.log_contents):
             data = how.to_data()
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
             # As text: in a map Cloud Logging would make floats of the numbers.
@@ -391,7 +391,7 @@ class Attempt:
             if len(settlement) > MAX_SETTLEMENT:
                 settlement = ""
         outcome = str(how.kind)
-        self._engine.trail.write(
+        self._runtime.trail.write(
             "returned", self.context, f"returned: {outcome}", outcome=outcome, settlement=settlement
         )
         return settlement
@@ -400,15 +400,15 @@ class Attempt:
         # The settling commit failed: leave the evidence by another way as well.
         line = payload("returned", self.context, f"returned: {how.kind}", str(how.kind), settlement)
         try:
-            self._engine.request_log.write(line, insert_id=self._fence.holder, at=self._engine.clock.now())
+            self._runtime.request_log.write(line, insert_id=self._fence.holder, at=self._runtime.clock.now())
         except RequestLogError as error:
-            self._engine.decided("evidence.unwritten", self.context, str(error))
+            self._runtime.decided("evidence.unwritten", self.context, str(error))
 
     def nonce(self) -> str:
         """
         A fresh nonce.
         """
-        return self._engine.clock.nonce()
+        return self._runtime.clock.nonce()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -446,8 +446,8 @@ class Attempt:
             LeaseLostError: The lease, or the resource key, is somebody else's; nothing was written.
             ContentionError: Others kept changing what was read; nothing was written.
         """
-        engine = self._engine
-        begun = engine.clock.mark()
+        runtime = self._runtime
+        begun = runtime.clock.mark()
         failed: bytes | None = None
         tries = 0
         with self._mutex:
@@ -459,9 +459,9 @@ class Attempt:
                     return value  # noqa: RET504 - the commit is made when the block above ends
                 except ContentionError:
                     tries += 1
-                    if elapsed(begun, engine.clock.mark()) >= engine.config.patience:
+                    if elapsed(begun, runtime.clock.mark()) >= runtime.config.patience:
                         raise
-                pause(engine.clock, min(0.02 * 2**tries, 1.0) * (0.5 + engine.clock.random() / 2))
+                pause(runtime.clock, min(0.02 * 2**tries, 1.0) * (0.5 + runtime.clock.random() / 2))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -481,7 +481,7 @@ class Attempt:
             raise AlreadySettledError("The attempt is settled; it can't begin a transaction.")
         if self._open is not None:
             raise UsageError("A transaction of this attempt is open already; Firestore has no nested ones.")
-        store = self._engine.store
+        store = self._runtime.store
         txn, snapshot = transactions.begin(store, self._snapshot.path, failed)
         try:
             lost = rules.writable(snapshot.lock, self._fence)
@@ -504,7 +504,7 @@ class Attempt:
         self._snapshot, freed = transactions.commit(store, txn, snapshot, ending, self.hold)
         if opened.ending is not None:
             self._ended(opened.ending.put)
-            keys.hand_over(self._engine, freed)
+            keys.hand_over(self._runtime, freed)
         for call in opened.after:
             call()
 
@@ -516,14 +516,14 @@ class Attempt:
         hold = self.hold
         if hold is None or not (opened.writes_others or opened.ending is not None):
             return
-        hold.learn(self._engine.store.read(hold.path))
+        hold.learn(self._runtime.store.read(hold.path))
         lost = key_rules.writable(self.granted.key, lost=hold.lost)
         if lost is not None and opened.writes_others:
             self._took(Changed(lost, opened.snapshot))
 
     def _checkpoint(self, snapshot: Snapshot) -> transactions.Ending:
         mark = Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce())
-        decision = rules.settle(snapshot.lock, self._fence, mark, self._engine.moment(snapshot))
+        decision = rules.settle(snapshot.lock, self._fence, mark, self._runtime.moment(snapshot))
         return transactions.Ending(self._took(Changed(decision, snapshot)))
 
     def after_commit(self, call: Callable[[], Any], transaction: Transaction) -> bool:

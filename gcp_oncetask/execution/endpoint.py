@@ -17,7 +17,7 @@ from gcp_oncetask.logs import context_at, trace_of
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, claimed_in
 from gcp_oncetask.runtime import requirements
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.identity import Denied
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -113,18 +113,18 @@ Deal: TypeAlias = Callable[[bytes, TaskHeaders, str | None], Ended]
 """Deals with a delivery: body, headers of Cloud Tasks, trace id of the request."""
 
 
-def serve(engine: Engine, request: IncomingRequest, deal: Deal) -> Answer:
+def serve(runtime: Runtime, request: IncomingRequest, deal: Deal) -> Answer:
     """
     Verify the caller, *deal* with the delivery, answer.
     """
     headers = TaskHeaders.of(request.header)
-    refused = denied(engine, request, headers)
+    refused = denied(runtime, request, headers)
     if refused is not None:
         return refused
-    return _answer(engine, deal(request.body(), headers, trace_of(request.header)), headers)
+    return _answer(runtime, deal(request.body(), headers, trace_of(request.header)), headers)
 
 
-def check_settings(engine: Engine) -> None:
+def check_settings(runtime: Runtime) -> None:
     """
     Ask for all that a server needs, if this is one: a program that imports an application to test it, or to schedule, is not
     asked.
@@ -133,15 +133,15 @@ def check_settings(engine: Engine) -> None:
         ConfigError: Settings are missing; the message names all of them.
     """
     if requirements.serving():
-        engine.require(requirements.SERVE)
+        runtime.require(requirements.SERVE)
 
 
-def denied(engine: Engine, request: IncomingRequest, headers: TaskHeaders) -> Answer | None:
+def denied(runtime: Runtime, request: IncomingRequest, headers: TaskHeaders) -> Answer | None:
     """
     The answer to somebody who may not call, or of whom nothing can be told; None: the caller may. The reason is for the log.
     """
     try:
-        identity = engine.verifier().check(
+        identity = runtime.verifier().check(
             request.header("Authorization"), request.header("X-Serverless-Authorization")
         )
     except (IdentityError, ConfigError) as error:
@@ -151,9 +151,9 @@ def denied(engine: Engine, request: IncomingRequest, headers: TaskHeaders) -> An
             return None
         # The URL says for which document it would be, as its sender claims: nothing but the log line goes by it.
         claimed = claimed_in(request.query)
-        about = None if claimed is None else context_at(claimed[0], engine.config.env, None, claimed[1])
+        about = None if claimed is None else context_at(claimed[0], runtime.config.env, None, claimed[1])
         ended = Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason, about)
-    return _answer(engine, ended, headers, _TOLD[ended.outcome])
+    return _answer(runtime, ended, headers, _TOLD[ended.outcome])
 
 
 def status_of(outcome: Outcome, retry_count: int) -> int:
@@ -165,7 +165,7 @@ def status_of(outcome: Outcome, retry_count: int) -> int:
     return OUTCOME_STATUS[outcome]
 
 
-def _answer(engine: Engine, ended: Ended, headers: TaskHeaders, told: str | None = None) -> Answer:
+def _answer(runtime: Runtime, ended: Ended, headers: TaskHeaders, told: str | None = None) -> Answer:
     """
     The answer to a delivery, logged with its reason; *told* is said to the caller in place of it.
     """
@@ -173,12 +173,12 @@ def _answer(engine: Engine, ended: Ended, headers: TaskHeaders, told: str | None
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
         severity = logging.WARNING
-    engine.decided(
+    runtime.decided(
         f"delivery.{ended.outcome}", ended.about, ended.reason, severity, task=headers.task, queue=headers.queue
     )
     if ended.outcome is Outcome.REJECTED:
         name = headers.task or "unnamed"
         reason = f"a delivery by an authorised caller (task {name}) was rejected: {ended.reason}"
-        owed_alerts.send_directly(engine, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
+        owed_alerts.send_directly(runtime, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
     body = {"outcome": str(ended.outcome), "reason": told or ended.reason}
     return Answer(body, status_of(ended.outcome, headers.retry_count))

@@ -21,7 +21,7 @@ from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.rules.retry_policy import RetryPolicy, to_data
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 OnUnknown = Literal["takeover", "quarantine"]
@@ -46,7 +46,7 @@ class Subject(Protocol):
     What a handler is given: how it is made of a document, and what of it is saved.
     """
 
-    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+    def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
         Why the document *seen* can't be read here, if another version of the program has written it; None: it can, or it was
         written by a model like this one. It costs a comparison where the models are the same.
@@ -57,7 +57,7 @@ class Subject(Protocol):
         When the document *seen* was made; None: that is not known.
         """
 
-    def load(self, engine: Engine, attempt: Attempt) -> Any:
+    def load(self, runtime: Runtime, attempt: Attempt) -> Any:
         """
         The subject of *attempt*.
 

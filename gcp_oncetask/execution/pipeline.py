@@ -35,7 +35,7 @@ from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.evidence import UNUSED
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.side_writes import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted
 
@@ -53,9 +53,9 @@ class _DeliveryRun:
         started: The lease was granted, and the handler has begun.
     """
 
-    engine: Engine
+    runtime: Runtime
     renewals: Renewals
-    job: HandlerSpec
+    spec: HandlerSpec
     delivery: Delivery
     headers: TaskHeaders | None
     claimant: Claimant
@@ -71,10 +71,10 @@ class _DeliveryRun:
         """
         delivery = self.delivery
         seen = self.seen or Snapshot(delivery.document, None, None, None)
-        return self.engine.about(seen, delivery.sequence)
+        return self.runtime.about(seen, delivery.sequence)
 
 
-def parse(engine: Engine, body: bytes) -> Delivery | Ended:
+def parse(runtime: Runtime, body: bytes) -> Delivery | Ended:
     """
     The delivery in *body*, if it is one, and one for this environment.
     """
@@ -82,8 +82,8 @@ def parse(engine: Engine, body: bytes) -> Delivery | Ended:
         delivery = Delivery.from_json(body)
     except DeliveryError as error:
         return Ended(Outcome.REJECTED, str(error))
-    if delivery.env != engine.config.env:
-        reason = f"a delivery of environment {delivery.env!r} reached environment {engine.config.env!r}"
+    if delivery.env != runtime.config.env:
+        reason = f"a delivery of environment {delivery.env!r} reached environment {runtime.config.env!r}"
         return Ended(Outcome.FOREIGN, reason, delivered(delivery))
     return delivery
 
@@ -106,9 +106,9 @@ def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | 
 
 
 def execute(
-    engine: Engine,
+    runtime: Runtime,
     renewals: Renewals,
-    job: HandlerSpec,
+    spec: HandlerSpec,
     delivery: Delivery,
     headers: TaskHeaders | None,
     trace: str | None,
@@ -119,9 +119,9 @@ def execute(
     Execute one delivery, or what a worker has found to be due.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         renewals: Renews the lease while the handler runs.
-        job: The handler.
+        spec: The handler.
         delivery: The delivery, of this environment.
         headers: What Cloud Tasks says about it; None in pull mode.
         trace: Trace id of the request, by which the platform's log knows it.
@@ -132,13 +132,13 @@ def execute(
         How it ended; failures of services included, so that the caller only translates.
     """
     run = _DeliveryRun(
-        engine,
+        runtime,
         renewals,
-        job,
+        spec,
         delivery,
         headers,
-        Claimant(engine.clock.nonce(), trace, engine.instance()),
-        engine.clock.mark(),
+        Claimant(runtime.clock.nonce(), trace, runtime.instance()),
+        runtime.clock.mark(),
         arguments,
     )
     try:
@@ -148,12 +148,12 @@ def execute(
         if isinstance(error, StoreError) and error.facts.get("unknown") and not run.started:
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
             message = "the fate of the claim is unknown; it was not used"
-            engine.trail.write("never-started", context, message, outcome=UNUSED)
-        return prevented(engine, delivery, error, run.about, run.claimant.nonce)
+            runtime.trail.write("never-started", context, message, outcome=UNUSED)
+        return prevented(runtime, delivery, error, run.about, run.claimant.nonce)
 
 
 def prevented(
-    engine: Engine,
+    runtime: Runtime,
     delivery: Delivery,
     error: StoreError | UnknownFeatureError | ContentionError,
     about: About,
@@ -163,35 +163,35 @@ def prevented(
     How a delivery ends that an *error* kept from being dealt with.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         delivery: The delivery.
         error: What was met: a damaged record, one that needs a newer release, Firestore's refusal or failure, or contention.
         about: What a line about the delivery names.
         holder: Nonce of the delivery's own attempt, which is over.
     """
     if isinstance(error, DamagedError):
-        return _damaged(engine, delivery, error, about)
+        return _damaged(runtime, delivery, error, about)
     if isinstance(error, StoreError) and error.final:
-        return _refused(engine, delivery, error, about, holder)
+        return _refused(runtime, delivery, error, about, holder)
     newer = isinstance(error, UnknownFeatureError)
     return Ended(Outcome.UNHANDLED if newer else Outcome.UNAVAILABLE, str(error), about)
 
 
-def _damaged(engine: Engine, delivery: Delivery, error: DamagedError, about: About) -> Ended:
+def _damaged(runtime: Runtime, delivery: Delivery, error: DamagedError, about: About) -> Ended:
     """
     The answer to a delivery that met a damaged document: acknowledged only if the sweep will find it.
     """
-    outcome = damage.attend(engine, error)
+    outcome = damage.attend(runtime, error)
     # One in whose way another document stands waits in the queue.
     return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
 
 
-def _refused(engine: Engine, delivery: Delivery, error: StoreError, about: About, holder: str | None) -> Ended:
+def _refused(runtime: Runtime, delivery: Delivery, error: StoreError, about: About, holder: str | None) -> Ended:
     """
     The answer to a delivery at which Firestore has refused for good: that is no outage.
     """
     try:
-        attended = keys.attend_refused(engine, error, holder=holder)
+        attended = keys.attend_refused(runtime, error, holder=holder)
     except OncetaskError as failed:
         return Ended(Outcome.UNAVAILABLE, f"{error} {failed}", about)
     if error.seen is not None and error.seen.path != delivery.document:
@@ -250,12 +250,12 @@ def claim(run: _DeliveryRun, start: Snapshot | None) -> Ended:
     """
     Ask for the lease, and go on as the rules decide.
     """
-    engine, delivery = run.engine, run.delivery
+    runtime, delivery = run.runtime, run.delivery
     start = start or as_delivered(delivery, run.headers)
     for _ in range(_CONTESTS):
         gate = None
-        if run.job.keyed:
-            start = start or engine.store.read(delivery.document)
+        if run.spec.keyed:
+            start = start or runtime.store.read(delivery.document)
             gate = _gate(run, start)
         ended = _try_claim(run, start, gate)
         if not isinstance(ended, keys.Contested):
@@ -267,41 +267,41 @@ def claim(run: _DeliveryRun, start: Snapshot | None) -> Ended:
 
 def _gate(run: _DeliveryRun, start: Snapshot) -> keys.Gate | None:
     key = None if start.lock is None else start.lock.key
-    return None if key is None else keys.Gate(run.engine, start.path, key, undecided=run.undecided)
+    return None if key is None else keys.Gate(run.runtime, start.path, key, undecided=run.undecided)
 
 
 def _try_claim(run: _DeliveryRun, start: Snapshot | None, gate: keys.Gate | None) -> Ended | keys.Contested:
-    engine, delivery = run.engine, run.delivery
+    runtime, delivery = run.runtime, run.delivery
     before: list[Snapshot] = []
 
     def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
         before[:] = [seen]
         run.seen = seen
-        at = engine.moment(seen)
-        decision = rules.claim(seen.lock, delivery, run.job.to_claim(seen.lock).policy, run.claimant, at)
+        at = runtime.moment(seen)
+        decision = rules.claim(seen.lock, delivery, run.spec.to_claim(seen.lock).policy, run.claimant, at)
         if not isinstance(decision, Put) or decision.outcome is not None:
             return decision
-        left = unread.judge(engine, run.job, seen, run.claimant.nonce)
+        left = unread.judge(runtime, run.spec, seen, run.claimant.nonce)
         if left is not None:
             return left
         return decision if gate is None else gate.admit(seen, decision, at)
 
-    changed = engine.store.change(delivery.document, decide, start=start, along=gate)
+    changed = runtime.store.change(delivery.document, decide, start=start, along=gate)
     decision = changed.decision
     if isinstance(decision, keys.Contested):
         return decision
     if isinstance(decision, Expired):
         return _recover(run, changed.snapshot)
     if gate is not None and gate.free:
-        keys.hand_over(engine, Freed(gate.key))
+        keys.hand_over(runtime, Freed(gate.key))
     if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
         return unread.leave(delivery, decision.reason)
     if isinstance(decision, Refused):
-        return postpone(engine, changed.snapshot, decision)
+        return postpone(runtime, changed.snapshot, decision)
     assert isinstance(decision, Put)
     if decision.outcome is not None:
         if decision.outcome is not Outcome.PARKED:
-            keys.give_up_reservation(engine, changed.snapshot)
+            keys.give_up_reservation(runtime, changed.snapshot)
         return _closed(run, before[0].lock, changed.snapshot, decision.outcome, "")
     telemetry.started(before[0], changed.snapshot)
     return _granted(run, changed.snapshot, None if gate is None else gate.version)
@@ -311,55 +311,55 @@ def _contest(run: _DeliveryRun, holder: Snapshot) -> None:
     """
     The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
     """
-    engine = run.engine
-    [judged] = takeover.judge_all(engine, [holder])
-    changed = takeover.take_over(engine, judged, None)
+    runtime = run.runtime
+    [judged] = takeover.judge_all(runtime, [holder])
+    changed = takeover.take_over(runtime, judged, None)
     decision = changed.decision
     verdict = judged.verdict
     message = f"it has the resource key that others need: {verdict.finding}: {verdict.reason}"
-    engine.decided("key.contested", engine.about(holder), message, verdict=str(verdict.finding))
+    runtime.decided("key.contested", runtime.about(holder), message, verdict=str(verdict.finding))
     if isinstance(decision, Put):
         if decision.dispatch:
-            engine.dispatch(changed.snapshot)
+            runtime.dispatch(changed.snapshot)
         owed_alerts.send_owed(
-            engine, changed.snapshot, owed_alerts.newly_owed(holder.lock, changed.snapshot.lock), run.mark
+            runtime, changed.snapshot, owed_alerts.newly_owed(holder.lock, changed.snapshot.lock), run.mark
         )
     if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
         # Nothing is known of it yet: wait for the key like everybody else.
         run.undecided = judged.fence.holder
 
 
-def postpone(engine: Engine, snapshot: Snapshot, refused: Refused) -> Ended:
+def postpone(runtime: Runtime, snapshot: Snapshot, refused: Refused) -> Ended:
     """
     The answer to a refused delivery; one that came far too early is replaced by one that comes at the right time.
     """
     early = refused.outcome is Outcome.EARLY and refused.until is not None
-    if not early or refused.until is None or refused.until - (snapshot.read or engine.store.estimate()) <= rules.EARLY:
+    if not early or refused.until is None or refused.until - (snapshot.read or runtime.store.estimate()) <= rules.EARLY:
         return Ended(refused.outcome, refused.reason)
     before = snapshot.lock
 
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None or seen.lock != before:
             return Refused(Outcome.EARLY, "it has moved meanwhile")
-        return rules.postpone(seen.lock, engine.moment(seen))
+        return rules.postpone(seen.lock, runtime.moment(seen))
 
-    changed = engine.store.change(snapshot.path, decide, start=snapshot)
+    changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     if isinstance(changed.decision, Refused):
         return Ended(Outcome.EARLY, changed.decision.reason)
-    if not engine.dispatch(changed.snapshot):
+    if not runtime.dispatch(changed.snapshot):
         return Ended(Outcome.EARLY, "the delivery for the right time could not be made")
     return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
 
 
 def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
-    engine = run.engine
-    [judged] = takeover.judge_all(engine, [snapshot])
+    runtime = run.runtime
+    [judged] = takeover.judge_all(runtime, [snapshot])
     lock = takeover.lock_of(snapshot)
     # One that rode in the batch of another has no key of its own: it is released, and claims anew; so is what this version of
     # the program can't read.
-    alone = lock.rides or run.job.subject.unread(engine, snapshot) is not None
-    grant_to = None if alone else (run.job.to_claim(lock).policy, run.claimant)
-    changed = takeover.take_over(engine, judged, grant_to)
+    alone = lock.rides or run.spec.subject.unread(runtime, snapshot) is not None
+    grant_to = None if alone else (run.spec.to_claim(lock).policy, run.claimant)
+    changed = takeover.take_over(runtime, judged, grant_to)
     decision = changed.decision
     if isinstance(decision, Refused):
         return Ended(decision.outcome, decision.reason)
@@ -367,9 +367,9 @@ def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
         # Somebody else was quicker: what is there now is decided by the ordinary table.
         return Ended(Outcome.BUSY, "another delivery or the sweeper took it over")
     verdict = judged.verdict
-    engine.decided(
+    runtime.decided(
         "lease.taken_over",
-        engine.about(snapshot),
+        runtime.about(snapshot),
         f"{verdict.finding}: {verdict.reason}",
         logging.WARNING,
         verdict=str(verdict.finding),
@@ -381,7 +381,7 @@ def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
             run, changed.snapshot, version, newly=owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
         )
     if decision.dispatch:
-        engine.dispatch(changed.snapshot)
+        runtime.dispatch(changed.snapshot)
     return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
 
 
@@ -389,7 +389,9 @@ def _closed(run: _DeliveryRun, before: Lock | None, snapshot: Snapshot, outcome:
     """
     Nothing is left to run; send what that owes.
     """
-    owed_alerts.send_owed(run.engine, snapshot, owed_alerts.newly_owed(before, snapshot.lock), run.engine.clock.mark())
+    owed_alerts.send_owed(
+        run.runtime, snapshot, owed_alerts.newly_owed(before, snapshot.lock), run.runtime.clock.mark()
+    )
     return Ended(outcome, reason or f"it is {outcome}")
 
 
@@ -400,89 +402,89 @@ def _granted(run: _DeliveryRun, snapshot: Snapshot, version: Any | None, newly: 
     """
     Run what was granted; *version* is that of the resource key's document after the grant, None: not known, or there is none.
     """
-    engine, lock = run.engine, snapshot.lock
+    runtime, lock = run.runtime, snapshot.lock
     assert lock is not None
     hold = Hold.of(snapshot.path, lock, version)
-    job = run.job.to_run(lock)
+    spec = run.spec.to_run(lock)
     context = _context(run, lock, lock.token, lock.attempts)
     if lock.holder != run.claimant.nonce:
         return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
-    if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:
+    if elapsed(run.mark, runtime.clock.mark()) > spec.policy.lease / 2:
         return _give_back(run, snapshot, context, hold)
     attempt = Attempt(
-        engine,
+        runtime,
         snapshot,
-        policy=job.policy,
+        policy=spec.policy,
         mark=run.mark,
         context=context,
         delivery=run.headers,
-        renewing=job.renew,
+        renewing=spec.renew,
         hold=hold,
     )
     run.started = True
-    engine.trail.write("started", context, "started")
+    runtime.trail.write("started", context, "started")
     token, outer = current.set(context), running.set(attempt)
-    engine.attempts.add(attempt)
-    if job.renew:
-        run.renewals.add(attempt, renewal_interval(job.policy.lease), run.mark)
+    runtime.attempts.add(attempt)
+    if spec.renew:
+        run.renewals.add(attempt, renewal_interval(spec.policy.lease), run.mark)
     try:
         return _run(run, attempt)
     finally:
-        if job.renew:
+        if spec.renew:
             run.renewals.remove(attempt)
         current.reset(token)
         running.reset(outer)
-        engine.attempts.discard(attempt)
+        runtime.attempts.discard(attempt)
         now = attempt.snapshot
         newly += owed_alerts.newly_owed(lock, now.lock)
-        owed_alerts.send_owed(engine, now, newly, run.mark)
+        owed_alerts.send_owed(runtime, now, newly, run.mark)
 
 
 def _give_back(run: _DeliveryRun, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
     fence = Fence(context.sequence, context.token, context.holder)
-    how = Settlement(kind=SettlementKind.RELEASE, nonce=run.engine.clock.nonce())
-    changed = run.engine.store.change(
+    how = Settlement(kind=SettlementKind.RELEASE, nonce=run.runtime.clock.nonce())
+    changed = run.runtime.store.change(
         snapshot.path,
-        lambda seen: rules.settle(seen.lock, fence, how, run.engine.moment(seen)),
+        lambda seen: rules.settle(seen.lock, fence, how, run.runtime.moment(seen)),
         start=snapshot,
         own=True,
         hold=hold,
     )
-    keys.hand_over(run.engine, changed.freed)
+    keys.hand_over(run.runtime, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:
-        run.engine.dispatch(changed.snapshot)
+        run.runtime.dispatch(changed.snapshot)
     message = "the claim took half the lease; it was given back"
-    run.engine.trail.write("never-started", context, message, outcome=UNUSED)
+    run.runtime.trail.write("never-started", context, message, outcome=UNUSED)
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 
 @telemetry.consumer
 def _run(run: _DeliveryRun, attempt: Attempt) -> Ended:
-    job = run.job.to_run(attempt.granted)
+    spec = run.spec.to_run(attempt.granted)
     entity: Any = None
     try:
-        entity = job.subject.load(run.engine, attempt)
-        value = job.run(entity, attempt, **run.arguments)
+        entity = spec.subject.load(run.runtime, attempt)
+        value = spec.run(entity, attempt, **run.arguments)
     except LeaseLostError as error:
-        return lost(run.engine, attempt, error)
+        return lost(run.runtime, attempt, error)
     except HandlerResult as verdict:
         value = verdict
     except (SystemExit, KeyboardInterrupt) as error:
         # The process is to end: that is a failed attempt, and the lease is not left to run out.
         if attempt.settled is None:
-            settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
+            settle(run.runtime, spec, attempt, entity, failure(run.runtime, spec, attempt, error))
         raise
     except Exception as error:  # noqa: BLE001 - whatever user code raises is a failed attempt
         if attempt.settled is not None:
             return _raised_after(run, attempt, error)
-        reason = None if entity is not None else job.subject.unread(run.engine, attempt.snapshot)
+        reason = None if entity is not None else spec.subject.unread(run.runtime, attempt.snapshot)
         if reason is not None:
             return _unread(run, attempt, reason)
         attempt.context.log(logging.ERROR, "the attempt failed", exc_info=True)
-        return settle(run.engine, job, attempt, entity, failure(run.engine, job, attempt, error))
+        return settle(run.runtime, spec, attempt, entity, failure(run.runtime, spec, attempt, error))
     if attempt.settled is not None:
         return _already(attempt, value)
-    return settle(run.engine, job, attempt, entity, value)
+    return settle(run.runtime, spec, attempt, entity, value)
 
 
 def _unread(run: _DeliveryRun, attempt: Attempt, reason: str) -> Ended:
@@ -490,9 +492,9 @@ def _unread(run: _DeliveryRun, attempt: Attempt, reason: str) -> Ended:
     It came after the claim was decided: a payload that another version of the program has stored meanwhile.
     """
     try:
-        unread.give_back(run.engine, attempt)
+        unread.give_back(run.runtime, attempt)
     except LeaseLostError as error:
-        return lost(run.engine, attempt, error)
+        return lost(run.runtime, attempt, error)
     return unread.leave(run.delivery, reason)
 
 
@@ -513,10 +515,10 @@ def _raised_after(run: _DeliveryRun, attempt: Attempt, error: Exception) -> Ende
         logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
     )
     owed_alerts.send_directly(
-        run.engine,
+        run.runtime,
         attempt.snapshot,
         f"{attempt.sequence}-{attempt.token}-raised",
         f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: "
-        f"{text_of(error, words=run.engine.config.log_contents)}",
+        f"{text_of(error, words=run.runtime.config.log_contents)}",
     )
     return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}", attempt.context)

@@ -29,7 +29,7 @@ from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery, Outcome
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
@@ -57,29 +57,31 @@ def delivered(delivery: Delivery) -> About:
     return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
 
 
-def failure(engine: Engine, job: HandlerSpec, attempt: Attempt, error: BaseException) -> HandlerResult:
+def failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseException) -> HandlerResult:
     """
     The verdict of the retry policy on an attempt that raised.
     """
     telemetry.raised(attempt, error)
-    return _by_policy(engine, job, attempt, error, said_by(error, words=engine.config.log_contents))
+    return _by_policy(runtime, spec, attempt, error, said_by(error, words=runtime.config.log_contents))
 
 
-def _by_policy(engine: Engine, job: HandlerSpec, attempt: Attempt, error: BaseException, message: str) -> HandlerResult:
-    policy = job.retry
+def _by_policy(
+    runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseException, message: str
+) -> HandlerResult:
+    policy = spec.retry
     if policy is None:
         return Retry(message)
     try:
         if not policy.should_retry(attempt.number, error):
             return Fail(message)
-        delay = policy.next_delay(attempt.number, error, engine.clock.random())
+        delay = policy.next_delay(attempt.number, error, runtime.clock.random())
         return Retry(message, after=values.seconds(delay, "next_delay()"))
     except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
         attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
         return Retry(message, after=0)
 
 
-def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
+def _next_step(_runtime: Any, _spec: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
     if not isinstance(value, Continue) or attempt.pending is not None:
         return None
     kind = attempt.context.kind
@@ -88,7 +90,7 @@ def _next_step(_engine: Any, _job: Any, attempt: Attempt, _entity: Any, value: A
 
 
 @telemetry.producer(_next_step)
-def settle(engine: Engine, job: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
+def settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
@@ -96,72 +98,74 @@ def settle(engine: Engine, job: HandlerSpec, attempt: Attempt, entity: Any, valu
         # The handler has said how the step ends, and only the commit failed: that word stands.
         how, changes = attempt.pending
     else:
-        how, changes = _decided(engine, job, attempt, entity, value)
+        how, changes = _decided(runtime, spec, attempt, entity, value)
     try:
-        put = _try_settle(engine, job, attempt, how, changes)
+        put = _try_settle(runtime, spec, attempt, how, changes)
     except LeaseLostError as error:
-        return lost(engine, attempt, error)
+        return lost(runtime, attempt, error)
     telemetry.scheduled(attempt.snapshot)
-    if put.dispatch and not engine.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
+    if put.dispatch and not runtime.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         reason = "the next delivery could not be made; the queue shall try this one again"
         return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
     assert put.outcome is not None
     return Ended(put.outcome, how.message or put.outcome, attempt.context)
 
 
-def _decided(engine: Engine, job: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> tuple[Settlement, Changes]:
+def _decided(
+    runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any
+) -> tuple[Settlement, Changes]:
     """
     The settlement that *value* asks for, and the fields it saves.
     """
     try:
         if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(engine, job, attempt, value, text_of(value, words=engine.config.log_contents))
+            value = _by_policy(runtime, spec, attempt, value, text_of(value, words=runtime.config.log_contents))
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
             raise UsageError(
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
             )
-        how = _settlement(engine, attempt, value)
+        how = _settlement(runtime, attempt, value)
         saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and entity is not None
-        return how, job.subject.changes(entity, value) if saves else NO_CHANGES
+        return how, spec.subject.changes(entity, value) if saves else NO_CHANGES
     except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
         attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
-        return _settlement(engine, attempt, failure(engine, job, attempt, error)), NO_CHANGES
+        return _settlement(runtime, attempt, failure(runtime, spec, attempt, error)), NO_CHANGES
 
 
-def _try_settle(engine: Engine, job: HandlerSpec, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
+def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
     try:
         return attempt.settle(how, changes)
     except AlreadySettledError:
         raise
     except (ConflictError, ContentionError, UsageError) as error:
-        return _try_failure(engine, job, attempt, error)
+        return _try_failure(runtime, spec, attempt, error)
     except StoreError as error:
         if not error.final:
             raise
-        return _try_failure(engine, job, attempt, error)
+        return _try_failure(runtime, spec, attempt, error)
 
 
-def _try_failure(engine: Engine, job: HandlerSpec, attempt: Attempt, error: OncetaskError) -> Put:
+def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: OncetaskError) -> Put:
     attempt.context.log(logging.ERROR, "%s", error)
-    return attempt.settle(_settlement(engine, attempt, failure(engine, job, attempt, error)))
+    return attempt.settle(_settlement(runtime, attempt, failure(runtime, spec, attempt, error)))
 
 
-def _settlement(engine: Engine, attempt: Attempt, value: Any) -> Settlement:
+def _settlement(runtime: Runtime, attempt: Attempt, value: Any) -> Settlement:
     nonce = attempt.nonce()
     match value:
         case Retry():
-            wait = engine.wait_until(value.after)
+            wait = runtime.wait_until(value.after)
             by_queue = value.after is None
-            text = text_of(value, words=engine.config.log_contents)
+            text = text_of(value, words=runtime.config.log_contents)
             return Settlement(kind=SettlementKind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
         case Fail():
             return Settlement(
-                kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=engine.config.log_contents)
+                kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=runtime.config.log_contents)
             )
         case Snooze():
-            return Settlement(kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=engine.wait_until(value.delay))
+            return Settlement(kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=runtime.wait_until(value.delay))
         case Continue():
-            return continuing(engine, attempt, value)
+            return continuing(runtime, attempt, value)
         case _:
             return completing(attempt, value)
 
@@ -177,7 +181,7 @@ def completing(attempt: Attempt, value: Any) -> Settlement:
 
 
 def continuing(
-    engine: Engine,
+    runtime: Runtime,
     attempt: Attempt,
     how: Continue,
     *,
@@ -190,12 +194,12 @@ def continuing(
     """
     lock = attempt.granted
     if lock.url is None:
-        wait = engine.wait_until(how.delay, at)
+        wait = runtime.wait_until(how.delay, at)
         target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
         return Settlement(
             kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target
         )
-    target = engine.target(
+    target = runtime.target(
         how.url or lock.url,
         queue=how.queue or lock.queue,
         params=parameters(how.params),
@@ -207,7 +211,7 @@ def continuing(
     return Settlement(kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
 
 
-def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
+def lost(runtime: Runtime, attempt: Attempt, error: LeaseLostError) -> Ended:
     """
     How a delivery ends whose lease is somebody else's.
     """
@@ -215,7 +219,7 @@ def lost(engine: Engine, attempt: Attempt, error: LeaseLostError) -> Ended:
     telemetry.raised(attempt, error)
     if error.facts.get("removed"):
         owed_alerts.send_directly(
-            engine,
+            runtime,
             attempt.snapshot,
             f"{attempt.sequence}-{attempt.token}-removed",
             "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",

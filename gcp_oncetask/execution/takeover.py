@@ -27,7 +27,7 @@ from gcp_oncetask.rules.decisions import (
 )
 from gcp_oncetask.rules.evidence import Finding, Holder, Line, Verdict, judge
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_logging import Findings
 from gcp_oncetask.store.codec import unpack
 from gcp_oncetask.store.side_writes import Hold
@@ -60,18 +60,18 @@ class Judged:
     asked: datetime
 
 
-def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
+def judge_all(runtime: Runtime, expired: Sequence[Snapshot]) -> list[Judged]:
     """
     Judge the holders of *expired* leases, asking the logs about all of them together.
 
     A refusal or failure of the logs means that nothing is known, never that nothing was done.
     """
     holders = [_holder(snapshot) for snapshot in expired]
-    estimate = engine.store.estimate()
+    estimate = runtime.store.estimate()
     age, trouble = timedelta(0), None
     lines: Sequence[Line] = ()
     try:
-        lines = engine.request_log.lines(holders)
+        lines = runtime.request_log.lines(holders)
         if isinstance(lines, Findings):
             age = timedelta(seconds=lines.age)
     except RequestLogError as error:
@@ -85,14 +85,14 @@ def judge_all(engine: Engine, expired: Sequence[Snapshot]) -> list[Judged]:
         if trouble is not None:
             verdict = Verdict(Finding.UNKNOWN, f"the logs could not be asked: {trouble}", None, ())
         else:
-            grace = timedelta(seconds=engine.config.log_grace)
+            grace = timedelta(seconds=runtime.config.log_grace)
             try:
                 verdict = judge(holder, lines, now=asked, log_grace=grace)
                 if verdict.finding is Finding.UNKNOWN and isinstance(lines, Findings) and lines.trouble is not None:
                     reason = f"{verdict.reason} What the platform says of it could not be read: {lines.trouble}"
                     verdict = replace(verdict, reason=reason)
             except Exception as error:  # noqa: BLE001 - one holder's lines hold up the judgement of no other
-                engine.about(snapshot).log(logging.ERROR, "judging its holder failed", exc_info=True)
+                runtime.about(snapshot).log(logging.ERROR, "judging its holder failed", exc_info=True)
                 verdict = Verdict(Finding.UNKNOWN, f"judging its holder failed: {error!r}", None, ())
         found.append(_judged(snapshot, holder, verdict, asked))
     return found
@@ -130,13 +130,13 @@ def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict, asked: datetim
 
 
 def take_over(
-    engine: Engine, judged: Judged, grant_to: tuple[Policy, Claimant] | None
+    runtime: Runtime, judged: Judged, grant_to: tuple[Policy, Claimant] | None
 ) -> Changed[Put | Refused | Lost | NeedTime]:
     """
     Commit what the verdict means; of many that try, one wins.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         judged: The lease and the verdict.
         grant_to: Grant it anew (a delivery), or None: only release it (the sweeper).
 
@@ -146,7 +146,7 @@ def take_over(
     # It is granted anew only with its resource key: one that a person has freed is somebody else's, and this one claims anew.
     hold = None if grant_to is None else Hold.of(judged.snapshot.path, lock_of(judged.snapshot))
     if hold is not None:
-        hold.learn(engine.store.read_all([hold.path])[hold.path])
+        hold.learn(runtime.store.read_all([hold.path])[hold.path])
 
     def decide(seen: Snapshot) -> Put | Refused | Lost | NeedTime:
         return rules.take_over(
@@ -156,7 +156,7 @@ def take_over(
             reason=judged.verdict.reason,
             evidence=judged.verdict.evidence,
             settlement=judged.settlement,
-            at=engine.moment(seen)._replace(chance=engine.clock.random()),
+            at=runtime.moment(seen)._replace(chance=runtime.clock.random()),
             grant_to=None if hold is not None and hold.lost else grant_to,
             asked=judged.asked,
         )
@@ -168,17 +168,17 @@ def take_over(
     if judged.settlement is not None and judged.settlement.kind is SettlementKind.CONTINUE:
         target = judged.settlement.target
         # What no process has registered or configured was named by who sweeps it.
-        template = engine.registry.template_of(judged.snapshot.path, engine.collections)
-        engine.register(template, None if target is None else target.url)
+        template = runtime.registry.template_of(judged.snapshot.path, runtime.collections)
+        runtime.register(template, None if target is None else target.url)
     # The verdict's fields ride along only with its settlement.
     try:
-        changed = engine.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)
+        changed = runtime.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)
     except StoreError as error:
         if not error.final or judged.settlement is None:
             raise
-        return take_over(engine, _with_less(judged, judged.settlement, str(error)), grant_to)
+        return take_over(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
     telemetry.taken_over(judged.verdict.finding, changed.decision)
-    keys.hand_over(engine, changed.freed)
+    keys.hand_over(runtime, changed.freed)
     return changed
 
 

@@ -14,21 +14,21 @@ from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.logs import context_at
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery, Outcome
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot
 
 
-def judge(engine: Engine, job: HandlerSpec, seen: Snapshot, nonce: str) -> Put | Refused | None:
+def judge(runtime: Runtime, spec: HandlerSpec, seen: Snapshot, nonce: str) -> Put | Refused | None:
     """
-    What becomes of a document that could be claimed for *job*; None: it can be read here, or the attempt is to fail.
+    What becomes of a document that could be claimed for *spec*; None: it can be read here, or the attempt is to fail.
     """
     lock = seen.lock
-    reason = job.subject.unread(engine, seen)
+    reason = spec.subject.unread(runtime, seen)
     if lock is None or reason is None:
         return None
-    ready = [each for each in (job.subject.written_at(seen), lock.wait_until) if each is not None]
+    ready = [each for each in (spec.subject.written_at(seen), lock.wait_until) if each is not None]
     since = lock.ready_since or max(ready, default=None)
-    return rules.left(lock, reason, since, nonce, engine.moment(seen))
+    return rules.left(lock, reason, since, nonce, runtime.moment(seen))
 
 
 def leave(delivery: Delivery, reason: str) -> Ended:
@@ -40,7 +40,7 @@ def leave(delivery: Delivery, reason: str) -> Ended:
     return Ended(Outcome.UNHANDLED, reason, delivered(delivery))
 
 
-def give_back(engine: Engine, attempt: Attempt) -> None:
+def give_back(runtime: Runtime, attempt: Attempt) -> None:
     """
     Release the lease of an attempt whose document can't be read, without burning it.
 
@@ -49,4 +49,4 @@ def give_back(engine: Engine, attempt: Attempt) -> None:
     """
     put = attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
     if put.dispatch:
-        engine.dispatch(attempt.snapshot)
+        runtime.dispatch(attempt.snapshot)

@@ -18,21 +18,21 @@ from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 Rule = Callable[[Lock | None, Fence, DecisionContext], Put | Refused | Lost]
 
 
-def checked_lease(engine: Engine, what: str, length: Duration) -> float:
+def checked_lease(runtime: Runtime, what: str, length: Duration) -> float:
     """
     A lease's length in seconds.
 
     Raises:
         UsageError: It is no length of time, or nothing of it would be left for its holder.
     """
-    lease, margin = values.seconds(length, what), engine.config.margin
+    lease, margin = values.seconds(length, what), runtime.config.margin
     if lease <= 2 * margin:
         raise UsageError(
             f"{what} is {lease:g} s; it must be more than twice the margin ({margin:g} s, ONCETASK_MARGIN_SECONDS), "
@@ -41,11 +41,11 @@ def checked_lease(engine: Engine, what: str, length: Duration) -> float:
     return lease
 
 
-def expiring(engine: Engine, after: float | None) -> dict[str, Any]:
+def expiring(runtime: Runtime, after: float | None) -> dict[str, Any]:
     """
     The field ``expireAt``: the TTL of the document in *after* seconds; None: it stays.
     """
-    at = None if after is None else encode(engine.store.estimate() + timedelta(seconds=after))
+    at = None if after is None else encode(runtime.store.estimate() + timedelta(seconds=after))
     return {"expireAt": at}
 
 
@@ -54,7 +54,7 @@ class Holding:
     One granted lease.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         snapshot: The document as it was granted.
         holder: Nonce that it was granted to.
         policy: Lease and run limit, seconds.
@@ -68,7 +68,7 @@ class Holding:
     """
 
     def __init__(
-        self, engine: Engine, snapshot: Snapshot, holder: str, *, policy: Policy, mark: Mark, retention: float | None
+        self, runtime: Runtime, snapshot: Snapshot, holder: str, *, policy: Policy, mark: Mark, retention: float | None
     ) -> None:
         lock = snapshot.lock
         assert lock is not None
@@ -82,7 +82,7 @@ class Holding:
         )
         self.lost = threading.Event()
         self.ending = False
-        self._engine = engine
+        self._runtime = runtime
         self._snapshot = snapshot
         self._policy = policy
         self._retention = retention
@@ -109,9 +109,9 @@ class Holding:
         policy = self._policy
         if policy.lease >= named.UNLIMITED:
             return math.inf
-        now = self._engine.clock.mark()
+        now = self._runtime.clock.mark()
         left = min(policy.lease - elapsed(self._leased_mark, now), policy.run_limit - elapsed(self._granted_mark, now))
-        return left - self._engine.config.margin
+        return left - self._runtime.config.margin
 
     def long_enough(self) -> bool:
         """
@@ -123,7 +123,7 @@ class Holding:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        while elapsed(self._leased_mark, self._engine.clock.mark()) > self._policy.lease / 2:
+        while elapsed(self._leased_mark, self._runtime.clock.mark()) > self._policy.lease / 2:
             try:
                 self.refresh()
             except LeaseLostError:
@@ -139,7 +139,7 @@ class Holding:
             StoreError: Firestore was unreachable or refused; the lease goes on until its end.
         """
         with self._mutex:
-            mark = self._engine.clock.mark()
+            mark = self._runtime.clock.mark()
             self._change(lambda lock, fence, _: named.refresh(lock, fence), self.retiring())
             self._leased_mark = mark
 
@@ -187,18 +187,18 @@ class Holding:
         """
         if self._retention is None or self._policy.lease >= named.UNLIMITED:
             return {}
-        return expiring(self._engine, self._policy.lease + self._retention)
+        return expiring(self._runtime, self._policy.lease + self._retention)
 
     def _change(self, rule: Rule, fields: dict[str, Any]) -> None:
-        engine = self._engine
+        runtime = self._runtime
         if self.lost.is_set():
             raise self._lost(Lost("it was lost before", finished=False))
 
         def decide(seen: Snapshot) -> Put | Refused | Lost:
             self._before = seen.lock
-            return rule(seen.lock, self._fence, engine.moment(seen))
+            return rule(seen.lock, self._fence, runtime.moment(seen))
 
-        changed = engine.store.change(
+        changed = runtime.store.change(
             self._snapshot.path,
             decide,
             start=self._snapshot,

@@ -30,7 +30,7 @@ from gcp_oncetask.rules.decisions import Claimant, NeedTime, Policy, Put, Refuse
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.listen import listening
 from gcp_oncetask.store.snapshot import Changes, Snapshot
@@ -58,7 +58,7 @@ class NamedLock:
     that it takes to look: hand ``token`` to whatever is written meanwhile, and refuse smaller ones there.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         renewals: Gives what renews leases in the background.
         name: Any text that is not empty.
         ttl: Seconds, or a timedelta, after which it may be taken over, counted by the server from the acquire or the last
@@ -74,7 +74,7 @@ class NamedLock:
 
     def __init__(
         self,
-        engine: Engine,
+        runtime: Runtime,
         renewals: Callable[[], Renewals],
         name: str,
         *,
@@ -90,16 +90,16 @@ class NamedLock:
         values.collection(collection, "collection")
         lease = named.UNLIMITED
         if ttl or keep_alive:
-            lease = checked_lease(engine, "ttl" if ttl else "keep_alive", ttl or keep_alive or 0.0)
+            lease = checked_lease(runtime, "ttl" if ttl else "keep_alive", ttl or keep_alive or 0.0)
         self.name: Final = name
-        self.document: Final = f"{collection}/{document_id(engine.config.env, 'lock', name)}"
+        self.document: Final = f"{collection}/{document_id(runtime.config.env, 'lock', name)}"
         trouble = trouble_with_path(self.document)
         if trouble is not None:
             raise UsageError(
                 f"collection={collection!r:.80} is not the path of a collection, as {LOCKS} or customers/7/locks is: {trouble}."
             )
         self._shown: Final = readable(name)
-        self._engine = engine
+        self._runtime = runtime
         self._renewals = renewals
         self._policy = Policy(lease=lease, timeout=lease, run_limit=named.UNLIMITED)
         self._renews = bool(keep_alive)
@@ -203,27 +203,27 @@ class NamedLock:
         )
 
     def _wait(self, limit: float) -> Refused | None:
-        engine = self._engine
-        start = engine.clock.mark()
+        runtime = self._runtime
+        start = runtime.clock.mark()
         freed = Wakeup()
         longest, tries = _LONGEST_PAUSE, 0
         with ExitStack() as stack:
             while (refused := self._try()) is not None:
-                left = limit - elapsed(start, engine.clock.mark())
+                left = limit - elapsed(start, runtime.clock.mark())
                 if left <= 0:
                     return refused
                 tries += 1
                 if (
                     self._listen
                     and tries == _LISTEN_AFTER
-                    and stack.enter_context(listening(engine.store, self.document, freed))
+                    and stack.enter_context(listening(runtime.store, self.document, freed))
                 ):
                     longest = _LONGEST_WITH_LISTENER
-                pause = min(_FIRST_PAUSE * 2 ** min(tries, 16), longest) * (0.5 + engine.clock.random() / 2)
+                pause = min(_FIRST_PAUSE * 2 ** min(tries, 16), longest) * (0.5 + runtime.clock.random() / 2)
                 if refused.until is not None:
                     # Its end by the server's clock is worth a look at that very moment.
-                    pause = min(pause, max(0.0, (refused.until - engine.store.estimate()).total_seconds()) + 0.01)
-                engine.clock.wait(freed, min(pause, left))
+                    pause = min(pause, max(0.0, (refused.until - runtime.store.estimate()).total_seconds()) + 0.01)
+                runtime.clock.wait(freed, min(pause, left))
                 freed.clear()
         return None
 
@@ -231,22 +231,22 @@ class NamedLock:
         """
         Ask once; None if it was granted.
         """
-        engine = self._engine
-        nonce = self._nonce = self._nonce or engine.clock.nonce()
-        claimant = Claimant(nonce, instance=engine.instance())
+        runtime = self._runtime
+        nonce = self._nonce = self._nonce or runtime.clock.nonce()
+        claimant = Claimant(nonce, instance=runtime.instance())
         before: list[Lock | None] = []
 
         def decide(seen: Snapshot) -> Put | Refused | NeedTime:
             before[:] = [seen.lock]
-            return named.acquire(seen.lock, self._policy, claimant, engine.moment(seen))
+            return named.acquire(seen.lock, self._policy, claimant, runtime.moment(seen))
 
-        mark = engine.clock.mark()
+        mark = runtime.clock.mark()
         # As we left it ourselves it is probably still; whatever else was known is out of date by now.
         start, self._known = self._as_left(mark), None
-        start = start or engine.store.read(self.document)
+        start = start or runtime.store.read(self.document)
         unsure, self._unsure = self._unsure, True
         try:
-            changed = engine.store.change(self.document, decide, start=start, changes=self._fields)
+            changed = runtime.store.change(self.document, decide, start=start, changes=self._fields)
         except ContentionError as error:
             self._unsure = unsure
             return Refused(Outcome.BUSY, str(error))
@@ -257,7 +257,7 @@ class NamedLock:
             # Whatever an earlier try may have got is over, or can't land any more.
             self._unsure = False
             return changed.decision
-        holding = Holding(engine, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
+        holding = Holding(runtime, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
         if not holding.long_enough():
             self._unsure = False
             return Refused(Outcome.BUSY, "it was granted and taken over before the answer came")
@@ -270,19 +270,19 @@ class NamedLock:
         return self._known[0]
 
     def _granted(self, holding: Holding, before: Lock | None) -> None:
-        engine, mine = self._engine, holding.context
+        runtime, mine = self._runtime, holding.context
         self._holding, self._nonce, self._unsure = holding, None, False
         if self._renews:
-            self._renewals().add(holding, renewal_interval(self._policy.lease), engine.clock.mark())
+            self._renewals().add(holding, renewal_interval(self._policy.lease), runtime.clock.mark())
         if before is not None and before.status is Status.LEASED and before.holder != mine.holder:
             message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
-            engine.decided("lease.taken_over", mine, message, logging.WARNING)
+            runtime.decided("lease.taken_over", mine, message, logging.WARNING)
 
     def _fields(self, seen: Snapshot) -> Changes:
         finite = self._policy.lease < named.UNLIMITED
-        values = expiring(self._engine, self._policy.lease + _RETENTION if finite else None)
+        values = expiring(self._runtime, self._policy.lease + _RETENTION if finite else None)
         if seen.lock is None:
-            values |= {"name": encode(self._shown), "env": encode(self._engine.config.env), "schema": encode(SCHEMA)}
+            values |= {"name": encode(self._shown), "env": encode(self._runtime.config.env), "schema": encode(SCHEMA)}
         return Changes(values, None)
 
     # --- refresh and release ---
@@ -325,18 +325,18 @@ class NamedLock:
             self._abandon()
             return None
         holding = self._mine("is released")
-        nonce = self._engine.clock.nonce()
+        nonce = self._runtime.clock.nonce()
         try:
             ended = holding.end(
                 lambda lock, fence, _: named.free(lock, fence, nonce, alive=holding.alive()),
-                expiring(self._engine, _RETENTION),
+                expiring(self._runtime, _RETENTION),
             )
         except LeaseLostError as error:
             self._drop()
             return error
         self._drop()
         if ended.lock is not None and ended.lock.status is Status.SCHEDULED:
-            self._known = ended, self._engine.clock.mark()
+            self._known = ended, self._runtime.clock.mark()
         if not holding.expired_before(ended):
             return None
         return LeaseLostError(
@@ -353,9 +353,9 @@ class NamedLock:
         self._holding = None
 
     def _abandon(self) -> None:
-        holder, nonce = self._nonce or "", self._engine.clock.nonce()
-        fields = Changes(expiring(self._engine, _RETENTION), None)
-        self._engine.store.change(
+        holder, nonce = self._nonce or "", self._runtime.clock.nonce()
+        fields = Changes(expiring(self._runtime, _RETENTION), None)
+        self._runtime.store.change(
             self.document, lambda seen: named.abandon(seen.lock, holder, nonce), changes=lambda _: fields
         )
         self._unsure, self._nonce = False, None
@@ -367,7 +367,7 @@ class NamedLock:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        seen = self._engine.store.read(self.document)
+        seen = self._runtime.store.read(self.document)
         assert seen.read is not None
         lock = seen.lock
         return lock is not None and lock.status is Status.LEASED and seen.read < expires_at(lock)

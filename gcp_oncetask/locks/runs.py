@@ -36,7 +36,7 @@ from gcp_oncetask.rules.decisions import (
 )
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Result
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.retiring import ending
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
@@ -64,7 +64,7 @@ class OnceCall:
     retention: float | None
 
 
-def run_once(engine: Engine, renewals: Renewals, run: OnceCall, fn: Callable[[], Result]) -> Result:
+def run_once(runtime: Runtime, renewals: Renewals, run: OnceCall, fn: Callable[[], Result]) -> Result:
     """
     Call *fn* unless it has run; the claim is the create: two commits, no read.
 
@@ -72,7 +72,7 @@ def run_once(engine: Engine, renewals: Renewals, run: OnceCall, fn: Callable[[],
     decides. Neither a result nor a failure is written once the lease is somebody else's.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         renewals: Renews the lease while it runs.
         run: The call.
         fn: Makes the result, as it is to be recorded.
@@ -86,33 +86,33 @@ def run_once(engine: Engine, renewals: Renewals, run: OnceCall, fn: Callable[[],
         LeaseLostError: It ran, too long or stopped in between, and was taken over; the result was not recorded.
         StoreError: Firestore was unreachable or refused.
     """
-    claimed = _claim(engine, run)
+    claimed = _claim(runtime, run)
     if isinstance(claimed, Lock):
         return claimed.returned
-    renewals.add(claimed, renewal_interval(run.policy.lease), engine.clock.mark())
+    renewals.add(claimed, renewal_interval(run.policy.lease), runtime.clock.mark())
     try:
         result = fn()
     except Exception as error:
-        _note(engine, claimed, error)
+        _note(runtime, claimed, error)
         raise
     finally:
         renewals.remove(claimed)
-    how = Settlement(kind=SettlementKind.COMPLETE, nonce=engine.clock.nonce(), result=result)
-    return _record(engine, claimed, run, how)
+    how = Settlement(kind=SettlementKind.COMPLETE, nonce=runtime.clock.nonce(), result=result)
+    return _record(runtime, claimed, run, how)
 
 
-def _record(engine: Engine, claimed: Holding, run: OnceCall, how: Settlement) -> Result:
+def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) -> Result:
     """
     Record that it has run, without its result where Firestore refuses that for good.
     """
 
     def commit(how: Settlement) -> Result:
-        mark = engine.clock.mark()
+        mark = runtime.clock.mark()
         after = claimed.end(
             lambda lock, fence, at: rules.settle(lock, fence, how, at),
-            ending(run.retention, engine.store.estimate(), owes=how.result.lost is not None),
+            ending(run.retention, runtime.store.estimate(), owes=how.result.lost is not None),
         )
-        owed_alerts.send_owed(engine, after, owed_alerts.newly_owed(None, after.lock), mark)
+        owed_alerts.send_owed(runtime, after, owed_alerts.newly_owed(None, after.lock), mark)
         return how.result
 
     try:
@@ -127,17 +127,17 @@ def _record(engine: Engine, claimed: Holding, run: OnceCall, how: Settlement) ->
     return recorded
 
 
-def _claim(engine: Engine, run: OnceCall) -> Holding | Lock:
+def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
     """
     The lease to run under, or the record of the run that is over.
     """
-    claimant = Claimant(engine.clock.nonce(), instance=engine.instance())
+    claimant = Claimant(runtime.clock.nonce(), instance=runtime.instance())
     fields = Changes(
         {
             "name": encode(run.name),
             "key": encode(None if run.key is None else readable(run.key)),
             "dataHash": encode(run.data_hash),
-            "env": encode(engine.config.env),
+            "env": encode(runtime.config.env),
             "schema": encode(SCHEMA),
         },
         None,
@@ -146,10 +146,10 @@ def _claim(engine: Engine, run: OnceCall) -> Holding | Lock:
     def decide(seen: Snapshot) -> Put | Refused | NeedTime:
         stored = seen.fields.get("dataHash")
         same = stored is not None and stored.string_value == run.data_hash
-        return named.begin(seen.lock, same=same, policy=run.policy, claimant=claimant, at=engine.moment(seen))
+        return named.begin(seen.lock, same=same, policy=run.policy, claimant=claimant, at=runtime.moment(seen))
 
-    mark = engine.clock.mark()
-    changed = engine.store.change(
+    mark = runtime.clock.mark()
+    changed = runtime.store.change(
         run.document,
         decide,
         start=Snapshot(run.document, None, None, None),
@@ -161,7 +161,7 @@ def _claim(engine: Engine, run: OnceCall) -> Holding | Lock:
         if refused.outcome is Outcome.DUPLICATE and lock is not None:
             return lock
         raise _refusal(run, refused)
-    holding = Holding(engine, changed.snapshot, claimant.nonce, policy=run.policy, mark=mark, retention=None)
+    holding = Holding(runtime, changed.snapshot, claimant.nonce, policy=run.policy, mark=mark, retention=None)
     if not holding.long_enough():
         raise _refusal(run, Refused(Outcome.BUSY, "it was granted, and over before the answer came"))
     return holding
@@ -181,11 +181,11 @@ def _refusal(run: OnceCall, refused: Refused) -> OncetaskError:
     )
 
 
-def _note(engine: Engine, holding: Holding, error: Exception) -> None:
+def _note(runtime: Runtime, holding: Holding, error: Exception) -> None:
     """
     Record that the function raised; what it raised goes on whatever becomes of that.
     """
-    nonce, message = engine.clock.nonce(), said_by(error, words=engine.config.log_contents)
+    nonce, message = runtime.clock.nonce(), said_by(error, words=runtime.config.log_contents)
 
     def rule(lock: Lock | None, fence: Fence, at: DecisionContext) -> Put | Lost:
         return named.give_up(lock, fence, message, nonce, at)

@@ -32,7 +32,7 @@ from gcp_oncetask.rules import floods
 from gcp_oncetask.rules.documents import digest_path, is_digest
 from gcp_oncetask.rules.floods import WAITS
 from gcp_oncetask.rules.record import PendingAlert
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -56,11 +56,11 @@ class Digests:
     What a sweep finds of alerts that are due.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         # By the group that they wait with; by the digest that they were lent to; and digests that are due themselves.
         self._waiting: dict[str, list[Entry]] = {}
         self._lent: dict[str, list[Entry]] = {}
@@ -74,7 +74,7 @@ class Digests:
         Raises:
             OncetaskError: As ``Store.change``.
         """
-        engine, lock = self._engine, snapshot.lock
+        runtime, lock = self._runtime, snapshot.lock
         assert lock is not None
         if is_digest(snapshot.path):
             self._due.append(snapshot)
@@ -84,12 +84,12 @@ class Digests:
             if owed.digest is not None:
                 kept = self._waiting if owed.digest.startswith(WAITS) else self._lent
                 kept.setdefault(owed.digest, []).append(Entry(snapshot, owed))
-            elif rules.is_decided(owed) and engine.config.alert_window:
+            elif rules.is_decided(owed) and runtime.config.alert_window:
                 decided.append(owed.id)
             else:
                 alone[owed.id] = None
-        sent = owed_alerts.take_and_send(engine, snapshot, alone) if alone else 0
-        return sent + (owed_alerts.send_in_turn(engine, snapshot, decided) if decided else 0)
+        sent = owed_alerts.take_and_send(runtime, snapshot, alone) if alone else 0
+        return sent + (owed_alerts.send_in_turn(runtime, snapshot, decided) if decided else 0)
 
     @property
     def kept(self) -> bool:
@@ -105,11 +105,11 @@ class Digests:
         Returns:
             How many mails were sent; None: another process is at it.
         """
-        engine = self._engine
+        runtime = self._runtime
         if not self.kept:
             return 0
-        ttl = max(engine.config.alert_retry, 3 * engine.config.margin)
-        lock = NamedLock(engine, lambda: Renewals(engine.clock), LOCK, ttl=ttl)
+        ttl = max(runtime.config.alert_retry, 3 * runtime.config.margin)
+        lock = NamedLock(runtime, lambda: Renewals(runtime.clock), LOCK, ttl=ttl)
         sent = 0
         try:
             if not lock.acquire(blocking=False):
@@ -130,7 +130,7 @@ class Digests:
         What is to be done, each thing once the one before it is done.
         """
         for snapshot in self._due:
-            yield partial(owed_alerts.take_and_send, self._engine, snapshot, _owed_by(snapshot))
+            yield partial(owed_alerts.take_and_send, self._runtime, snapshot, _owed_by(snapshot))
         for id_, entries in self._lent.items():
             yield partial(self._go_on, id_, entries)
         for group, entries in self._waiting.items():
@@ -150,15 +150,15 @@ class Digests:
     def _begin(self, group: str, entries: Sequence[Entry]) -> int:
         if len(entries) == 1:
             snapshot, owed = entries[0]
-            return owed_alerts.take_and_send(self._engine, snapshot, {owed.id: owed.digest})
-        return self._send(self._engine.clock.nonce(), group, entries)
+            return owed_alerts.take_and_send(self._runtime, snapshot, {owed.id: owed.digest})
+        return self._send(self._runtime.clock.nonce(), group, entries)
 
     def _go_on(self, id_: str, entries: Sequence[Entry]) -> int:
         """
         Go on with a digest whose sender is overdue.
         """
-        engine = self._engine
-        document = engine.store.read(digest_path(engine.config.env, id_))
+        runtime = self._runtime
+        document = runtime.store.read(digest_path(runtime.config.env, id_))
         if document.lock is None:
             path, owed = entries[0].snapshot.path, entries[0].owed
             return self._send(id_, floods.group_of(owed.event, path, owed.id, owed.reason).mark, entries)
@@ -169,9 +169,9 @@ class Digests:
         if others:
             self._waiting.setdefault(decode(document.fields["group"]), []).extend(others)
         if document.lock.owed:
-            again = engine.store.estimate() + timedelta(seconds=engine.config.alert_retry)
+            again = runtime.store.estimate() + timedelta(seconds=runtime.config.alert_retry)
             for snapshot, ids in _by_document(told):
-                owed_alerts.put_off(engine, snapshot, ids, max(document.lock.owed[0].until, again))
+                owed_alerts.put_off(runtime, snapshot, ids, max(document.lock.owed[0].until, again))
             return 0
         self._over(told)
         return 0
@@ -180,31 +180,31 @@ class Digests:
         """
         Lend *entries* to the digest *id_*, and send it; returns how many mails were sent.
         """
-        engine = self._engine
-        start, lent = engine.clock.mark(), list[Entry]()
+        runtime = self._runtime
+        start, lent = runtime.clock.mark(), list[Entry]()
         for snapshot, seen in _by_document(entries):
             # What was lent first must be told before it is held to be forgotten.
-            if lent and elapsed(start, engine.clock.mark()) > engine.config.alert_retry / 4:
+            if lent and elapsed(start, runtime.clock.mark()) > runtime.config.alert_retry / 4:
                 break
             lent += self._lend(id_, snapshot, seen)
         if not lent:
             return 0
-        alerts = [owed_alerts.alert_of(engine, *one) for one in lent]
+        alerts = [owed_alerts.alert_of(runtime, *one) for one in lent]
         members = [windows.entry_id(one.snapshot.path, one.owed) for one in lent]
-        mark = engine.clock.mark()
-        document = windows.owe(engine, id_, group, alerts, members)
+        mark = runtime.clock.mark()
+        document = windows.owe(runtime, id_, group, alerts, members)
         if document is None:
             return 0
-        sent = owed_alerts.send_each(engine, document, list(_owed_by(document)), mark)
+        sent = owed_alerts.send_each(runtime, document, list(_owed_by(document)), mark)
         if sent:
             self._over(lent)
         return sent
 
     def _lend(self, id_: str, snapshot: Snapshot, seen: Mapping[str, str | None]) -> list[Entry]:
         try:
-            taken = owed_alerts.take(self._engine, snapshot, seen, id_)
+            taken = owed_alerts.take(self._runtime, snapshot, seen, id_)
         except OncetaskError as error:
-            self._engine.about(snapshot).log(logging.ERROR, "its alert can't be put into a digest: %s", error)
+            self._runtime.about(snapshot).log(logging.ERROR, "its alert can't be put into a digest: %s", error)
             return []
         if taken is None:
             return []
@@ -214,7 +214,7 @@ class Digests:
 
     def _over(self, told: Sequence[Entry]) -> None:
         for snapshot, ids in _by_document(told):
-            owed_alerts.record_sent(self._engine, snapshot, ids)
+            owed_alerts.record_sent(self._runtime, snapshot, ids)
 
 
 def _owed_by(snapshot: Snapshot) -> dict[str, str | None]:

@@ -12,7 +12,7 @@ from typing import Any
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.rules.documents import LOCKS, TASKS
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.indexes import override
 from gcp_oncetask.store.queries import areas_of, overdue
@@ -23,7 +23,7 @@ class Round:
     One look at all collections.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         collections: Paths or templates; none: the library's own, the registered ones, those of the models known to this
             process and those configured.
 
@@ -32,8 +32,8 @@ class Round:
         pulled: Kinds of once-tasks for whose workers there is something, due or not; known when all was looked at.
     """
 
-    def __init__(self, engine: Engine, collections: Iterable[str] | None = None) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, collections: Iterable[str] | None = None) -> None:
+        self._runtime = runtime
         self._failures: list[StoreError] = []
         self.pulled: set[str] = set()
         self.collections: tuple[str, ...] = tuple(collections or self._known())
@@ -45,7 +45,7 @@ class Round:
         for area in areas_of(self.collections):
             try:
                 pulled = self.pulled if str(area) == TASKS else None
-                yield from overdue(self._engine.store, area, self._engine.config.env, pulled=pulled)
+                yield from overdue(self._runtime.store, area, self._runtime.config.env, pulled=pulled)
             except StoreError as error:
                 self._failed(error, str(area), area.name, "lock.due")
 
@@ -63,7 +63,7 @@ class Round:
 
     def _known(self) -> list[str]:
         own = {TASKS, LOCKS}
-        found = set(self._engine.collections)
+        found = set(self._runtime.collections)
         try:
             found |= self._registered()
         except StoreError as error:
@@ -75,7 +75,7 @@ class Round:
         return sorted(own | found)
 
     def _registered(self) -> set[str]:
-        registry = self._engine.registry
+        registry = self._runtime.registry
         known, now = registry.all()
         found = {each.collection for each in known if each.swept_until is None or now < each.swept_until}
         for collection in (each.collection for each in known if each.forgotten_at and each.collection in found):

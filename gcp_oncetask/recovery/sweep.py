@@ -27,8 +27,8 @@ from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS, task_name
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.runtime.engine import Engine
 from gcp_oncetask.runtime.requirements import DISPATCH
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
@@ -86,14 +86,14 @@ class Swept:
         return f"{numbers} (in {', '.join(self.collections)})"
 
 
-def sweep(engine: Engine, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
+def sweep(runtime: Runtime, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
     """
     Look at every document that is due.
 
     A collection whose query fails holds up no other one: that is logged at once and raised at the end.
 
     Args:
-        engine: Shared parts of the environment and database.
+        runtime: Shared parts of the environment and database.
         collections: Paths or templates; None: the library's own, those in which a process of this environment has scheduled,
             those of the models known to this process and those configured.
         limit: Documents at most; the rest is left to the next sweep.
@@ -102,31 +102,31 @@ def sweep(engine: Engine, *, collections: tuple[str, ...] | None = None, limit: 
         ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
         StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
     """
-    around = Round(engine, collections)
+    around = Round(runtime, collections)
     swept = Swept(collections=around.collections)
     expired: list[Snapshot] = []
-    unclaimed, digests = Unclaimed(engine, partial(_complain, engine)), Digests(engine)
+    unclaimed, digests = Unclaimed(runtime, partial(_complain, runtime)), Digests(runtime)
     for document, read in around.all_due():
         if swept.looked - unclaimed.unasked >= limit:
             break
         swept.looked += 1
-        _guarded(engine, swept, document, read, expired, digests, unclaimed)
+        _guarded(runtime, swept, document, read, expired, digests, unclaimed)
         if len(expired) >= BATCH:
-            _judge(engine, swept, expired)
-    _judge(engine, swept, expired)
+            _judge(runtime, swept, expired)
+    _judge(runtime, swept, expired)
     unclaimed.close()
     swept.add(unclaimed)
-    swept.alerted += unfetched.tell(engine, around.pulled)
+    swept.alerted += unfetched.tell(runtime, around.pulled)
     swept.alerted += digests.close() or 0
     if LOCKS in around.collections:
-        swept.handed_over += keys.look_for_forgotten(engine)
+        swept.handed_over += keys.look_for_forgotten(runtime)
     if (error := around.error(swept=swept)) is not None:
         raise error
     return swept
 
 
 def _guarded(
-    engine: Engine,
+    runtime: Runtime,
     swept: Swept,
     document: Document,
     read: datetime,
@@ -137,22 +137,22 @@ def _guarded(
     """
     Deal with one document; whatever goes wrong there holds up nobody else.
     """
-    path = engine.wire.path(document.name)
+    path = runtime.wire.path(document.name)
     try:
         snapshot = snapshot_of(path, document, read)
     except DamagedError as error:
         swept.damaged += 1
-        damage.set_aside(engine, error, document)
+        damage.set_aside(runtime, error, document)
         return
     if features.unknown(snapshot.lock):
-        _leave_alone(engine, swept, snapshot)
+        _leave_alone(runtime, swept, snapshot)
         return
-    with _alone(engine, swept, snapshot):
-        _one(engine, swept, snapshot, expired, digests, unclaimed)
+    with _alone(runtime, swept, snapshot):
+        _one(runtime, swept, snapshot, expired, digests, unclaimed)
 
 
 @contextmanager
-def _alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
+def _alone(runtime: Runtime, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
     """
     Whatever goes wrong in the block with the document of *snapshot* holds up nobody else.
     """
@@ -161,31 +161,31 @@ def _alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
     except DamagedError as error:
         # It is damaged since it was found, or another one that stands in its way is.
         swept.damaged += 1
-        _complain(engine, snapshot, error)
-        damage.attend(engine, error)
+        _complain(runtime, snapshot, error)
+        damage.attend(runtime, error)
     except ConfigError as error:
         # If a setting is missing it would be the same for every other document.
-        engine.require(DISPATCH)
-        _upset(engine, swept, snapshot, error)
+        runtime.require(DISPATCH)
+        _upset(runtime, swept, snapshot, error)
     except OncetaskError as error:
         swept.failed += 1
-        _complain(engine, snapshot, error)
+        _complain(runtime, snapshot, error)
     except Exception as error:  # noqa: BLE001 - a document that upsets the rules
-        _upset(engine, swept, snapshot, error)
+        _upset(runtime, swept, snapshot, error)
 
 
-def _upset(engine: Engine, swept: Swept, snapshot: Snapshot, error: Exception) -> None:
+def _upset(runtime: Runtime, swept: Swept, snapshot: Snapshot, error: Exception) -> None:
     swept.damaged += 1
-    engine.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=error)
+    runtime.about(snapshot).log(logging.ERROR, "sweeping it failed", exc_info=error)
     trouble = said_by(error)
     document = snapshot.document
     assert document is not None
     what = f"{snapshot.path}: sweeping it failed, so its record is held to be damaged: {trouble[:200]}."
     damaged = DamagedError(what, document=snapshot.path, field="record", trouble=trouble[:200], env=None, unknown=False)
-    damage.set_aside(engine, damaged, document)
+    damage.set_aside(runtime, damaged, document)
 
 
-def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
+def _leave_alone(runtime: Runtime, swept: Swept, snapshot: Snapshot) -> None:
     """
     A record that this release does not understand: told once for each feature, and not counted against the limit.
     """
@@ -193,7 +193,7 @@ def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
         if feature in swept.needs:
             continue
         swept.needs.append(feature)
-        about = engine.about(snapshot)
+        about = runtime.about(snapshot)
         about.log(
             logging.ERROR,
             "it needs %r, which this release does not know; it and all like it are left to a newer one: deploy that here too",
@@ -203,18 +203,18 @@ def _leave_alone(engine: Engine, swept: Swept, snapshot: Snapshot) -> None:
     swept.looked -= 1
 
 
-def _complain(engine: Engine, snapshot: Snapshot, error: OncetaskError) -> None:
-    about = engine.about(snapshot)
+def _complain(runtime: Runtime, snapshot: Snapshot, error: OncetaskError) -> None:
+    about = runtime.about(snapshot)
     about.log(logging.ERROR, "sweeping it failed: %s", error)
     if isinstance(error, StoreError) and error.final:
         try:
-            keys.attend_refused(engine, error)
+            keys.attend_refused(runtime, error)
         except OncetaskError as failed:
             about.log(logging.ERROR, "it could not be ended either: %s", failed)
 
 
 def _one(
-    engine: Engine,
+    runtime: Runtime,
     swept: Swept,
     snapshot: Snapshot,
     expired: list[Snapshot],
@@ -222,19 +222,19 @@ def _one(
     unclaimed: Unclaimed | None = None,
 ) -> None:
     lock = snapshot.lock
-    if lock is None or lock.env != engine.config.env:
+    if lock is None or lock.env != runtime.config.env:
         return
     if verbs.record_of(snapshot.path, lock, {}).sort is verbs.Sort.RESOURCE_KEY:
-        swept.handed_over += keys.attend(engine, snapshot)
+        swept.handed_over += keys.attend(runtime, snapshot)
         return
-    found = rules.look(lock, engine.moment(snapshot))
+    found = rules.look(lock, runtime.moment(snapshot))
     match found.action:
         case "put":
             assert found.put is not None
-            engine.store.put(snapshot, found.put)
+            runtime.store.put(snapshot, found.put)
         case "erase":
             assert found.put is not None
-            engine.store.put(snapshot, found.put, Changes({"data": None}))
+            runtime.store.put(snapshot, found.put, Changes({"data": None}))
         case "alert":
             swept.alerted += digests.attend(snapshot, found.owed)
         case "dispatch":
@@ -244,7 +244,7 @@ def _one(
             expired.append(snapshot)
 
 
-def attend(engine: Engine, snapshot: Snapshot) -> Ended | None:
+def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     """
     Do what a task of the workers needs besides being run: alerts that are owed, an erasure, a due time that was too early.
 
@@ -256,27 +256,27 @@ def attend(engine: Engine, snapshot: Snapshot) -> Ended | None:
     """
     lock = snapshot.lock
     assert lock is not None
-    found = rules.look(lock, engine.moment(snapshot))
+    found = rules.look(lock, runtime.moment(snapshot))
     if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
         return None
-    swept, expired, digests = Swept(), list[Snapshot](), Digests(engine)
-    _one(engine, swept, snapshot, expired, digests)
-    _judge(engine, swept, expired)
-    if digests.close(partial(_others, engine, snapshot, digests)) is None:
+    swept, expired, digests = Swept(), list[Snapshot](), Digests(runtime)
+    _one(runtime, swept, snapshot, expired, digests)
+    _judge(runtime, swept, expired)
+    if digests.close(partial(_others, runtime, snapshot, digests)) is None:
         return Ended(Outcome.BUSY, "another process sends its alerts")
     return Ended(Outcome.RECOVERED, found.action)
 
 
-def _others(engine: Engine, snapshot: Snapshot, digests: Digests) -> None:
+def _others(runtime: Runtime, snapshot: Snapshot, digests: Digests) -> None:
     """
     What other tasks of its kind owe to digests: no sweep comes to what workers look after.
     """
-    name, config = task_name(snapshot.path), engine.config
+    name, config = task_name(snapshot.path), runtime.config
     if name is None:
         return
-    aside = partial(damage.set_aside, engine)
-    for other in due_for_workers(engine.store, config.env, name.kind, range(config.pull_shards), MOST, aside):
-        at, lock = engine.moment(other), other.lock
+    aside = partial(damage.set_aside, runtime)
+    for other in due_for_workers(runtime.store, config.env, name.kind, range(config.pull_shards), MOST, aside):
+        at, lock = runtime.moment(other), other.lock
         if other.path == snapshot.path or lock is None or at.read is None or features.unknown(lock):
             continue
         digests.attend(other, [o.id for o in lock.owed if o.digest is not None and o.until <= at.read])
@@ -285,30 +285,30 @@ def _others(engine: Engine, snapshot: Snapshot, digests: Digests) -> None:
 # --- judge ------------------------------------------------------------------------------------------------------------
 
 
-def _judge(engine: Engine, swept: Swept, expired: list[Snapshot]) -> None:
+def _judge(runtime: Runtime, swept: Swept, expired: list[Snapshot]) -> None:
     batch, expired[:] = list(expired), []
     if not batch:
         return
-    for judged in takeover.judge_all(engine, batch):
-        with _alone(engine, swept, judged.snapshot):
-            _take_over(engine, swept, judged)
+    for judged in takeover.judge_all(runtime, batch):
+        with _alone(runtime, swept, judged.snapshot):
+            _take_over(runtime, swept, judged)
 
 
-def _take_over(engine: Engine, swept: Swept, judged: takeover.Judged) -> None:
+def _take_over(runtime: Runtime, swept: Swept, judged: takeover.Judged) -> None:
     before = takeover.lock_of(judged.snapshot)
     if before.url is not None:
-        engine.require(DISPATCH)
-    changed = takeover.take_over(engine, judged, None)
+        runtime.require(DISPATCH)
+    changed = takeover.take_over(runtime, judged, None)
     decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
     if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
         swept.unknown += before.status is Status.LEASED
-        engine.store.put(judged.snapshot, rules.later(before, engine.moment(judged.snapshot)))
+        runtime.store.put(judged.snapshot, rules.later(before, runtime.moment(judged.snapshot)))
         return
     if not isinstance(decision, Put):
         return
-    engine.decided(
+    runtime.decided(
         "lease.taken_over",
-        engine.about(judged.snapshot),
+        runtime.about(judged.snapshot),
         f"{judged.verdict.finding}: {judged.verdict.reason}",
         logging.WARNING,
         verdict=str(judged.verdict.finding),
@@ -319,6 +319,6 @@ def _take_over(engine: Engine, swept: Swept, judged: takeover.Judged) -> None:
     else:
         swept.taken_over += 1
     if decision.dispatch:
-        swept.dispatched += engine.dispatch(changed.snapshot)
+        swept.dispatched += runtime.dispatch(changed.snapshot)
     owed = owed_alerts.newly_owed(before, changed.snapshot.lock)
-    swept.alerted += owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
+    swept.alerted += owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())

@@ -23,8 +23,8 @@ from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
 from gcp_oncetask.rules.delivery import Delivery, instant, task_id
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.runtime.requirements import DISPATCH
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.services.cloud_tasks import Queued
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.failures import WireError
@@ -102,7 +102,7 @@ class Unclaimed:
     The unclaimed tasks of one sweep.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         complain: Told of a task at which a service failed.
 
     Attributes:
@@ -114,8 +114,8 @@ class Unclaimed:
         failed: Tasks at which something went wrong.
     """
 
-    def __init__(self, engine: Engine, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
+        self._runtime = runtime
         self._complain = complain
         self._queues: dict[str, _Queue] = {}
         self._unasked: list[tuple[Snapshot, Any]] = []
@@ -134,11 +134,11 @@ class Unclaimed:
             ConfigError: It needs a Cloud Task, and settings for that are missing.
             OncetaskError: As ``Store.change``.
         """
-        engine = self._engine
+        runtime = self._runtime
         if lock.url is not None:
-            engine.require(DISPATCH)
+            runtime.require(DISPATCH)
             try:
-                engine.targets.check(lock.url, lock.queue or "", lock.headers)
+                runtime.targets.check(lock.url, lock.queue or "", lock.headers)
             except UsageError as error:
                 self._leave(snapshot, lock, str(error))
                 return
@@ -148,7 +148,7 @@ class Unclaimed:
             self._put_off(queue, snapshot, lock)
             return
         try:
-            seen = engine.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
+            seen = runtime.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
         except DispatchError as error:
             self._not_told(queue, snapshot, lock, error)
             return
@@ -165,26 +165,26 @@ class Unclaimed:
         for name, queue in self._queues.items():
             if queue.since is not None:
                 found = queue_alarm.Standstill(name, queue.stuck, queue.since, queue.sentence(name))
-                self.alerted += queue_alarm.tell(self._engine, found)
+                self.alerted += queue_alarm.tell(self._runtime, found)
 
     # --- still queued ---
 
     def _still_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock, seen: Queued | None) -> None:
-        at = self._engine.moment(snapshot)
+        at = self._runtime.moment(snapshot)
         queue.add(lock, at, seen)
         self.queued += 1
         refused = f"{seen.attempts} deliveries, the last one answered HTTP {REFUSED}" if _refused_by_us(seen) else None
-        committed = self._engine.store.put(snapshot, rules.still_queued(lock, at, refused))
+        committed = self._runtime.store.put(snapshot, rules.still_queued(lock, at, refused))
         if committed is not None:
             self._send_owed(lock, committed)
 
     def _put_off(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
-        at = self._engine.moment(snapshot)
+        at = self._runtime.moment(snapshot)
         queue.add(lock, at, None)
         self.unasked += 1
         due = rules.still_queued(lock, at).lock.due
         self._unasked.append(
-            (snapshot, self._engine.store.raw_write(snapshot.path, snapshot.version, {"lock.due": encode(due)}))
+            (snapshot, self._runtime.store.raw_write(snapshot.path, snapshot.version, {"lock.due": encode(due)}))
         )
         if len(self._unasked) >= _TOGETHER:
             self._move_unasked()
@@ -195,7 +195,7 @@ class Unclaimed:
             return
         try:
             # One that has moved meanwhile is refused, which is as good.
-            self._engine.wire.batch_write([write for _, write in moved])
+            self._runtime.wire.batch_write([write for _, write in moved])
         except WireError as error:
             self.failed += len(moved)
             LOGGER.error("%d tasks that are still queued could not be put off: %s", len(moved), error.message)
@@ -206,17 +206,17 @@ class Unclaimed:
         """
         Leave a task that may not be made here to a process that may; all of them are counted as those of one queue.
         """
-        queue, at = self._queues.setdefault(LEFT, _Queue()), self._engine.moment(snapshot)
+        queue, at = self._queues.setdefault(LEFT, _Queue()), self._runtime.moment(snapshot)
         if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
             queue.troubles.append(trouble)
             message = f"it is left to a process that may make its task. {trouble}"
-            self._engine.decided("task.left", partial(self._engine.about, snapshot), message, logging.WARNING)
+            self._runtime.decided("task.left", partial(self._runtime.about, snapshot), message, logging.WARNING)
         self.left += 1
         if queue.queued >= ASKED:
             self._put_off(queue, snapshot, lock)
             return
         queue.add(lock, at, None)
-        self._engine.store.put(snapshot, rules.still_queued(lock, at))
+        self._runtime.store.put(snapshot, rules.still_queued(lock, at))
 
     # --- no answer ---
 
@@ -225,17 +225,17 @@ class Unclaimed:
         The queue could not be asked. Refused for good, that is no answer: the same task is made again, which changes nothing
         where it exists; under a new name only when it has waited for long, for the old name may be one that has run.
         """
-        engine, at = self._engine, self._engine.moment(snapshot)
+        runtime, at = self._runtime, self._runtime.moment(snapshot)
         if not error.facts.get("final"):
             self.failed += 1
             self._complain(snapshot, error)
-            self._engine.store.put(snapshot, rules.still_queued(lock, at))
+            self._runtime.store.put(snapshot, rules.still_queued(lock, at))
             return
         if attention.may_rename(lock, at):
             self._dispatch(snapshot, lock)
             return
         try:
-            made = engine.tasks.create(engine.push_of(snapshot))
+            made = runtime.tasks.create(runtime.push_of(snapshot))
         except DispatchError as refused:
             self._refused(snapshot, lock, refused)
             return
@@ -243,25 +243,25 @@ class Unclaimed:
             self._still_queued(queue, snapshot, lock, None)
             return
         self.dispatched += 1
-        self._engine.store.put(snapshot, rules.still_queued(lock, at))
+        self._runtime.store.put(snapshot, rules.still_queued(lock, at))
 
     # --- dispatch again ---
 
     def _dispatch(self, snapshot: Snapshot, lock: Lock) -> None:
-        engine = self._engine
-        put = rules.redispatch(lock, engine.moment(snapshot))
-        committed = self._engine.store.put(snapshot, put)
+        runtime = self._runtime
+        put = rules.redispatch(lock, runtime.moment(snapshot))
+        committed = self._runtime.store.put(snapshot, put)
         if committed is None:
             return
         self._send_owed(lock, committed)
         try:
-            engine.tasks.create(engine.push_of(committed))
+            runtime.tasks.create(runtime.push_of(committed))
         except DispatchError as refused:
             self._refused(committed, put.lock, refused)
             return
         self.dispatched += 1
         message = f"dispatched again, for the {put.lock.dispatches}. time"
-        engine.decided("task.redispatched", partial(engine.about, committed), message)
+        runtime.decided("task.redispatched", partial(runtime.about, committed), message)
 
     def _refused(self, snapshot: Snapshot, lock: Lock, refused: DispatchError) -> None:
         """
@@ -272,11 +272,13 @@ class Unclaimed:
         if not refused.facts.get("final"):
             return
         queue = Snapshot(f"queues/{(lock.queue or '').rsplit('/', 1)[-1]}", None, None, None)
-        owed_alerts.send_daily(self._engine, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them.")
-        put = rules.undispatched(lock, self._engine.moment(snapshot))
+        owed_alerts.send_daily(
+            self._runtime, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them."
+        )
+        put = rules.undispatched(lock, self._runtime.moment(snapshot))
         if put is not None:
-            self._engine.store.put(snapshot, put)
+            self._runtime.store.put(snapshot, put)
 
     def _send_owed(self, before: Lock, after: Snapshot) -> None:
         owed = owed_alerts.newly_owed(before, after.lock)
-        self.alerted += owed_alerts.send_owed(self._engine, after, owed, self._engine.clock.mark())
+        self.alerted += owed_alerts.send_owed(self._runtime, after, owed, self._runtime.clock.mark())

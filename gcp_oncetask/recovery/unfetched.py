@@ -16,14 +16,14 @@ from gcp_oncetask.effects import damage, queue_alarm
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import pull_lane
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.queries import due_for_workers, due_of
 
 SEEN: Final = 20
 """So many tasks of a kind are read; what is told of then is "20 or more"."""
 
 
-def tell(engine: Engine, kinds: Iterable[str]) -> int:
+def tell(runtime: Runtime, kinds: Iterable[str]) -> int:
     """
     Tell a person of each of *kinds* whose tasks wait for a worker for too long, unless one was told; returns how many alerts were
     sent. A failure is logged: the next sweep looks again.
@@ -31,16 +31,16 @@ def tell(engine: Engine, kinds: Iterable[str]) -> int:
     told = 0
     for kind in sorted(kinds):
         try:
-            told += _tell(engine, kind)
+            told += _tell(runtime, kind)
         except OncetaskError as error:
             LOGGER.error("whether %s tasks wait for a worker is not known: %s", kind, error)
     return told
 
 
-def _tell(engine: Engine, kind: str) -> int:
-    store, config = engine.store, engine.config
+def _tell(runtime: Runtime, kind: str) -> int:
+    store, config = runtime.store, runtime.config
     by = store.estimate() - timedelta(seconds=config.stuck)
-    aside = partial(damage.set_aside, engine)
+    aside = partial(damage.set_aside, runtime)
     found = due_for_workers(store, config.env, kind, range(config.pull_shards), SEEN, aside, by=by)
     documents = [each.document for each in found if each.document is not None]
     if not documents:
@@ -51,4 +51,4 @@ def _tell(engine: Engine, kind: str) -> int:
         f"{many} task(s) of the kind {kind} wait for a worker, the oldest of those seen since {instant(since)}, {found[0].path} "
         f"among them. Does a worker of the environment {config.env} run, with a handler for {kind} and a version that knows them?"
     )
-    return queue_alarm.tell(engine, queue_alarm.Standstill(pull_lane(kind), len(found), since, sentence))
+    return queue_alarm.tell(runtime, queue_alarm.Standstill(pull_lane(kind), len(found), since, sentence))

@@ -54,7 +54,7 @@ class StoredTasks:
             UsageError: Its payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.one(self.locker.engine, model, self.name_of(model, id))
+        return reads.one(self.locker.runtime, model, self.name_of(model, id))
 
     def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
         """
@@ -64,7 +64,7 @@ class StoredTasks:
             UsageError: A stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.many(self.locker.engine, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
+        return reads.many(self.locker.runtime, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
 
     def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
         """
@@ -74,7 +74,7 @@ class StoredTasks:
             UsageError: A stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.by_resource_key(self.locker.engine, model, values.name(key, "key"))
+        return reads.by_resource_key(self.locker.runtime, model, values.name(key, "key"))
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
@@ -84,7 +84,7 @@ class StoredTasks:
             UsageError: The model has no kind.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.count(self.locker.engine, kind_of(model).name)
+        return reads.count(self.locker.runtime, kind_of(model).name)
 
     def get_pending_count(self, model: type[TaskData]) -> int:
         """
@@ -94,7 +94,7 @@ class StoredTasks:
             UsageError: The model has no kind.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.pending(self.locker.engine, kind_of(model).name)
+        return reads.pending(self.locker.runtime, kind_of(model).name)
 
     @overload
     def result(self, model: type[TaskData], id: str, *, as_: type[R]) -> R: ...
@@ -145,7 +145,7 @@ class StoredTasks:
             DamagedError: One is damaged; the others are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
-        paths = reads.live_paths(self.locker.engine, kind_of(model).name, values.name(key, "key"))
+        paths = reads.live_paths(self.locker.runtime, kind_of(model).name, values.name(key, "key"))
         return self._each(paths, self.locker.cancel_path)
 
     def reset_task(
@@ -206,7 +206,7 @@ class StoredTasks:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
         names = [self.name_of(model, id_) for id_ in dict.fromkeys(ids)]
-        return bulk.delete_many(self.locker.engine, [name.path for name in names])
+        return bulk.delete_many(self.locker.runtime, [name.path for name in names])
 
     def clear(self, model: type[TaskData]) -> int:
         """
@@ -215,7 +215,7 @@ class StoredTasks:
         Raises:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
-        return bulk.delete_many(self.locker.engine, reads.all_paths(self.locker.engine, kind_of(model).name))
+        return bulk.delete_many(self.locker.runtime, reads.all_paths(self.locker.runtime, kind_of(model).name))
 
     def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
@@ -238,19 +238,19 @@ class StoredTasks:
         return self._recurring(model, id, "resume", rules.resume)
 
     def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | Refused]) -> bool:
-        engine, path = self.locker.engine, self.name_of(model, id_).path
+        runtime, path = self.locker.runtime, self.name_of(model, id_).path
 
         def decide(seen: Snapshot) -> Put | Refused:
             if seen.lock is None:
                 raise TaskNotFoundError(f"{path} does not exist.", document=path)
             has_verb(verb, seen, seen.lock)
-            return rule(seen.lock, engine.moment(seen))
+            return rule(seen.lock, runtime.moment(seen))
 
-        changed = engine.store.change(path, decide)
+        changed = runtime.store.change(path, decide)
         if not isinstance(changed.decision, Put):
             return False
         if changed.decision.dispatch:
-            engine.dispatch(changed.snapshot)
+            runtime.dispatch(changed.snapshot)
         return True
 
     def _each(self, paths: Iterable[str], act: Callable[[str], bool]) -> int:

@@ -30,7 +30,7 @@ from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import first_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
@@ -79,7 +79,7 @@ class Batch:
     Runs ``fn(tasks, attempts)`` for a task and those that ride with it.
 
     Args:
-        engine: Finds the shared parts when it is called, since a test may exchange them.
+        runtime: Finds the shared parts when it is called, since a test may exchange them.
         renewals: Likewise.
         fn: User code.
         whole_kind: Gather whatever is due of the kind and needs no resource key, instead of what needs the same one.
@@ -88,7 +88,7 @@ class Batch:
 
     def __init__(
         self,
-        engine: Callable[[], Engine],
+        runtime: Callable[[], Runtime],
         renewals: Callable[[], Renewals],
         fn: Callable[..., Any],
         *,
@@ -97,24 +97,24 @@ class Batch:
     ) -> None:
         self._whole_kind = whole_kind
         self._size = size
-        self._engine = engine
+        self._runtime = runtime
         self._renewals = renewals
         self._fn = fn
-        self.job: HandlerSpec | None = None
+        self.spec: HandlerSpec | None = None
 
     def __call__(self, task: OnceTask[Any], attempt: Attempt) -> Any:
         """
         The job's user code: gathers, runs, settles the others, and returns how *task* ends.
         """
-        engine, job = self._engine(), self.job
-        assert job is not None
-        riders = self._gather(engine, job, task, attempt)
+        runtime, spec = self._runtime(), self.spec
+        assert spec is not None
+        riders = self._gather(runtime, spec, task, attempt)
         everybody = sorted(
             [(task, attempt), *riders], key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at)
         )
         if any(one.held_for() <= 0 for _, one in everybody):
             # Gathering took so long that a lease is over: all are given back, and no attempt is burned.
-            self._settle(engine, job, riders, Snooze(0))
+            self._settle(runtime, spec, riders, Snooze(0))
             return Snooze(0)
         token = None
         if riders:
@@ -122,10 +122,10 @@ class Batch:
         try:
             value = self._run(everybody)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            self._settle(engine, job, riders, error)
+            self._settle(runtime, spec, riders, error)
             raise
         else:
-            self._settle(engine, job, riders, value)
+            self._settle(runtime, spec, riders, value)
             return value.of(task) if isinstance(value, PerTask) else value
         finally:
             if token is not None:
@@ -143,7 +143,7 @@ class Batch:
     # --- gathering ----------------------------------------------------------------------------------------------------
 
     def _gather(
-        self, engine: Engine, job: HandlerSpec, task: OnceTask[Any], attempt: Attempt
+        self, runtime: Runtime, spec: HandlerSpec, task: OnceTask[Any], attempt: Attempt
     ) -> list[tuple[OnceTask[Any], Attempt]]:
         """
         Lease the other due tasks of the key; one that can't be is left for later.
@@ -155,36 +155,36 @@ class Batch:
             field, prefix = "resource", resource_prefix(task.env, task.kind, key, live=True)
         else:
             field, prefix = "state", state_prefix(task.env, task.kind, Status.SCHEDULED)
-        now = instant(engine.store.estimate())
-        aside = partial(damage.pass_over, engine)
-        found = first_in_range(engine.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, aside=aside)
+        now = instant(runtime.store.estimate())
+        aside = partial(damage.pass_over, runtime)
+        found = first_in_range(runtime.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, aside=aside)
         riders: list[tuple[OnceTask[Any], Attempt]] = []
         for snapshot in found:
             alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == attempt.context.document
             # A generator makes occurrences; it is never run itself.
             alone = alone or "recurrence" in snapshot.fields
             if not alone and len(riders) < self._size - 1:
-                rider = self._lease(engine, job, snapshot, attempt)
+                rider = self._lease(runtime, spec, snapshot, attempt)
                 if rider is not None:
                     riders.append(rider)
         return riders
 
     def _lease(
-        self, engine: Engine, job: HandlerSpec, snapshot: Snapshot, leader: Attempt
+        self, runtime: Runtime, spec: HandlerSpec, snapshot: Snapshot, leader: Attempt
     ) -> tuple[OnceTask[Any], Attempt] | None:
         # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
         mark: Mark = leader.granted_mark
-        claimant = Claimant(engine.clock.nonce(), leader.context.trace, engine.instance())
+        claimant = Claimant(runtime.clock.nonce(), leader.context.trace, runtime.instance())
 
         def decide(seen: Snapshot) -> Put | Refused:
-            if seen.lock is None or job.subject.unread(engine, seen) is not None:
+            if seen.lock is None or spec.subject.unread(runtime, seen) is not None:
                 return _NOT_NOW
-            return rules.ridden(seen.lock, job.policy, claimant, engine.moment(seen)) or _NOT_NOW
+            return rules.ridden(seen.lock, spec.policy, claimant, runtime.moment(seen)) or _NOT_NOW
 
         try:
-            changed = engine.store.change(snapshot.path, decide, start=snapshot)
+            changed = runtime.store.change(snapshot.path, decide, start=snapshot)
         except OncetaskError as error:
-            about = engine.about(snapshot)
+            about = runtime.about(snapshot)
             about.log(logging.WARNING, "it does not ride along: %s", error)
             return None
         lock = changed.snapshot.lock
@@ -201,51 +201,53 @@ class Batch:
             key=lock.key,
         )
         attempt = Attempt(
-            engine,
+            runtime,
             changed.snapshot,
-            policy=job.policy,
+            policy=spec.policy,
             mark=mark,
             context=context,
             delivery=None,
-            renewing=job.renew,
+            renewing=spec.renew,
             hold=leader.hold,
         )
         attempt.leader = leader
-        engine.attempts.add(attempt)
-        engine.trail.write("started", context, "started, in a batch")
+        runtime.attempts.add(attempt)
+        runtime.trail.write("started", context, "started, in a batch")
         telemetry.started(snapshot, changed.snapshot)
         telemetry.begin(attempt, current=False)
-        if job.renew:
-            self._renewals().add(attempt, renewal_interval(job.policy.lease), mark)
+        if spec.renew:
+            self._renewals().add(attempt, renewal_interval(spec.policy.lease), mark)
         try:
-            return job.subject.load(engine, attempt), attempt
+            return spec.subject.load(runtime, attempt), attempt
         except Exception as error:  # noqa: BLE001 - validators are code of the user's
-            unread = job.subject.unread(engine, changed.snapshot) is not None
-            self._end(engine, job, None, attempt, Snooze(0) if unread else error)
+            unread = spec.subject.unread(runtime, changed.snapshot) is not None
+            self._end(runtime, spec, None, attempt, Snooze(0) if unread else error)
             return None
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
     def _settle(
-        self, engine: Engine, job: HandlerSpec, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any
+        self, runtime: Runtime, spec: HandlerSpec, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any
     ) -> None:
         """
         End each rider; one that was deleted or lost meanwhile spoils nothing for the others.
         """
         for task, attempt in riders:
-            self._end(engine, job, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
+            self._end(runtime, spec, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
 
-    def _end(self, engine: Engine, job: HandlerSpec, task: OnceTask[Any] | None, attempt: Attempt, value: Any) -> None:
-        engine.attempts.discard(attempt)
-        if job.renew:
+    def _end(
+        self, runtime: Runtime, spec: HandlerSpec, task: OnceTask[Any] | None, attempt: Attempt, value: Any
+    ) -> None:
+        runtime.attempts.discard(attempt)
+        if spec.renew:
             self._renewals().remove(attempt)
         if attempt.settled is not None:
             telemetry.end(attempt, attempt.settled, "settled by the handler")
             return
         if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
-            value = failure(engine, job, attempt, value)
+            value = failure(runtime, spec, attempt, value)
         try:
-            ended = settle(engine, job, attempt, task, value)
+            ended = settle(runtime, spec, attempt, task, value)
         except OncetaskError as error:
             attempt.context.log(logging.ERROR, "it could not be settled: %s", error)
             telemetry.end(attempt, None, "", error)
@@ -253,6 +255,8 @@ class Batch:
         telemetry.end(attempt, ended.outcome, ended.reason)
         telemetry.ended(ended.outcome, telemetry.destination(attempt.granted.queue, attempt.context.kind))
         newly = owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
-        owed_alerts.send_owed(engine, attempt.snapshot, newly, engine.clock.mark())
+        owed_alerts.send_owed(runtime, attempt.snapshot, newly, runtime.clock.mark())
         name = task_name(attempt.context.document)
-        engine.decided(f"delivery.{ended.outcome}", attempt.context, ended.reason, logging.DEBUG, task=name and name.id)
+        runtime.decided(
+            f"delivery.{ended.outcome}", attempt.context, ended.reason, logging.DEBUG, task=name and name.id
+        )

@@ -15,7 +15,7 @@ from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.rules.statuses import FailureClass
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.side_writes import Freed
@@ -64,9 +64,9 @@ class CreatedMany:
         return len(self.items)
 
 
-@telemetry.producer(lambda engine, tasks, **_: creation.message(engine, "create_tasks", tasks))
+@telemetry.producer(lambda runtime, tasks, **_: creation.message(runtime, "create_tasks", tasks))
 def create_many(
-    engine: Engine,
+    runtime: Runtime,
     tasks: Sequence[TaskData],
     *,
     path: str,
@@ -78,14 +78,14 @@ def create_many(
     See ``TaskManager.create_tasks``.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         tasks: Payloads.
         path: Where their deliveries go.
         create: Creates a single one, for what the batch can't do.
         parallel: Batches at once.
         progress: Called with how many are done, of how many.
     """
-    drafts = [creation.draft(engine, data, path) for data in tasks]
+    drafts = [creation.draft(runtime, data, path) for data in tasks]
     # Of those with one id the one counts that would if they had been created one after the other: where the newest replaces
     # the others the last, else the first.
     counts: dict[TaskName, int] = {}
@@ -94,23 +94,23 @@ def create_many(
             counts[made.name] = index
     chosen = sorted(counts.values())
     batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-    engine.store.estimate()
+    runtime.store.estimate()
     for url in {made.target.url for made in drafts}:
-        engine.register(None, url)
+        runtime.register(None, url)
     outcome: dict[int, Created | OncetaskError] = {}
     done = 0
     for batch, found in zip(
-        batches, _each(parallel, lambda b: _create(engine, create, drafts, b), batches), strict=True
+        batches, _each(parallel, lambda b: _create(runtime, create, drafts, b), batches), strict=True
     ):
         outcome |= found
         done += len(batch)
         if progress is not None:
             progress(done, len(chosen))
-    return CreatedMany(tuple(_item(engine, drafts, outcome, index, counts) for index in range(len(drafts))))
+    return CreatedMany(tuple(_item(runtime, drafts, outcome, index, counts) for index in range(len(drafts))))
 
 
 def _item(
-    engine: Engine,
+    runtime: Runtime,
     drafts: Sequence[Draft],
     outcome: dict[int, Created | OncetaskError],
     index: int,
@@ -123,7 +123,7 @@ def _item(
         return Created(made.name.id, created=False, dispatched=False)
     found = creation.drafts_differ(made, other)
     if found and made.kind.on_conflict == "raise":
-        return creation.conflict(engine, made, made.name.path, found)
+        return creation.conflict(runtime, made, made.name.path, found)
     return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
 
 
@@ -136,15 +136,15 @@ def _each(parallel: int, call: Callable[[Any], T], batches: Sequence[Any]) -> It
 
 
 def _create(
-    engine: Engine, create: Callable[[Draft], Created], drafts: Sequence[Draft], batch: Sequence[int]
+    runtime: Runtime, create: Callable[[Draft], Created], drafts: Sequence[Draft], batch: Sequence[int]
 ) -> dict[int, Created | OncetaskError]:
     """
     Create one batch and dispatch it; what the batch could not do is done one by one.
     """
-    updates = [creation.new_task(engine, drafts[index]) for index in batch]
+    updates = [creation.new_task(runtime, drafts[index]) for index in batch]
     answers: list[tuple[Any, int]] = []
     try:
-        answers = engine.wire.batch_write([update.message for update in updates])
+        answers = runtime.wire.batch_write([update.message for update in updates])
     except WireError:
         # What was applied of it shows when each is created again: by our nonce, as after any lost answer.
         answers = [(None, -1)] * len(batch)
@@ -152,7 +152,7 @@ def _create(
     for index, update, (result, code) in zip(batch, updates, answers, strict=True):
         made = drafts[index]
         if code == 0:
-            dispatched = engine.dispatch(update.applied(result))
+            dispatched = runtime.dispatch(update.applied(result))
             found[index] = Created(made.name.id, created=True, dispatched=dispatched)
             continue
         try:
@@ -162,7 +162,7 @@ def _create(
     return found
 
 
-def delete_many(engine: Engine, paths: Sequence[str]) -> int:
+def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
     """
     Delete documents; returns how many there were. The keys that they held go to those that wait.
 
@@ -179,13 +179,13 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
         while left:
             if tries == _TRIES:
                 raise StoreError(f"{left[0]} could not be deleted, because it kept changing; try again.", unknown=False)
-            read = engine.store.documents(left)
+            read = runtime.store.documents(left)
             there = {path: document for path, (document, _) in read.items() if document is not None}
             # Of damaged ones as well.
             known = {path: salvage(document)[0] for path, document in there.items()}
             newer |= {path: needs for path, values in known.items() if (needs := features.of(values.get("needs", ())))}
             found = {path: document for path, document in there.items() if path not in newer}
-            codes = _deleted(engine, found)
+            codes = _deleted(runtime, found)
             deleted += codes.count(0)
             left = [path for path, code in zip(found, codes, strict=True) if code in _MOVED]
             for path, code in zip(found, codes, strict=True):
@@ -193,18 +193,18 @@ def delete_many(engine: Engine, paths: Sequence[str]) -> int:
                     raise StoreError(f"{path} could not be deleted (status {code}); try again.", unknown=True)
             held = [known[path].get("key") for path in found if path not in left]
             for key in sorted({key for key in held if key is not None}):
-                keys.hand_over(engine, Freed(key))
+                keys.hand_over(runtime, Freed(key))
             tries += 1
     for path, needs in newer.items():
         raise needs_newer(path, needs)
     return deleted
 
 
-def _deleted(engine: Engine, found: Mapping[str, Document]) -> list[int]:
+def _deleted(runtime: Runtime, found: Mapping[str, Document]) -> list[int]:
     if not found:
         return []
     try:
-        writes = [engine.wire.deletion(path, document.update_time) for path, document in found.items()]
-        return [code for _, code in engine.wire.batch_write(writes)]
+        writes = [runtime.wire.deletion(path, document.update_time) for path, document in found.items()]
+        return [code for _, code in runtime.wire.batch_write(writes)]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=error.fate is not FailureClass.REFUSED) from error

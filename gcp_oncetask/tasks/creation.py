@@ -17,7 +17,7 @@ from gcp_oncetask.rules.decisions import Put, Refused, Target
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.sizes import OCCURRENCE, check_room
@@ -36,7 +36,7 @@ _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.Q
 """What ``unique`` calls the states of a task that has not ended."""
 
 
-def draft(engine: Engine, data: TaskData, url: str) -> Draft:
+def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
     """
     The task that *data* asks for, delivered to *url*.
 
@@ -51,22 +51,22 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
     if at is not None:
         at = values.time(at, f"{type(data).__name__}.scheduled_at()")
     if recurrence is not None:
-        at = recurrence.first_due(engine.store.estimate())
+        at = recurrence.first_due(runtime.store.estimate())
         if at is None:
             raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
     payload = data.payload()
     digest = hash_of(payload)
-    name = TaskName(engine.config.env, kind.name, digest[:40] if _is_hashed(type(data)) else _id_of(data))
+    name = TaskName(runtime.config.env, kind.name, digest[:40] if _is_hashed(type(data)) else _id_of(data))
     key = key_of(data, name.id)
     _check_names(name, key, recurrence)
     made = Draft(
         name=name,
         kind=kind,
-        target=_target(engine, kind, url, at),
+        target=_target(runtime, kind, url, at),
         payload=payload,
         stored=stored_payload(kind, payload),
         digest=digest,
-        nonce=engine.clock.nonce(),
+        nonce=runtime.clock.nonce(),
         resource_key=key,
         recurrence=recurrence,
         data=data,
@@ -74,7 +74,7 @@ def draft(engine: Engine, data: TaskData, url: str) -> Draft:
     )
     if made.stored.ByteSize() > _SMALL:
         # Here, so that of many payloads none is created before one is refused; occurrences are as large as their generator.
-        update = new_task(engine, made)
+        update = new_task(runtime, made)
         check_room(update.before, [update.message], keep=0 if recurrence is None else OCCURRENCE)
     return made
 
@@ -136,14 +136,14 @@ def stored_payload(kind: Kind, payload: dict[str, Any]) -> Value:
     return value
 
 
-def _target(engine: Engine, kind: Kind, url: str, at: Any) -> Target:
-    wait = engine.wait_until(None, at)
+def _target(runtime: Runtime, kind: Kind, url: str, at: Any) -> Target:
+    wait = runtime.wait_until(None, at)
     if kind.pull:
         return Target(url=None, queue=None, wait_until=wait, traceparent=telemetry.traceparent())
-    return engine.target(url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
+    return runtime.target(url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
 
 
-def message(engine: Engine, operation: str, tasks: Sequence[TaskData]) -> telemetry.Message | None:
+def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> telemetry.Message | None:
     """
     What telemetry says of a call that creates *tasks*.
     """
@@ -151,7 +151,7 @@ def message(engine: Engine, operation: str, tasks: Sequence[TaskData]) -> teleme
     if not kinds:
         return None
     places = {
-        telemetry.destination(None if kind.pull else kind.queue or engine.config.queue, name)
+        telemetry.destination(None if kind.pull else kind.queue or runtime.config.queue, name)
         for name, kind in kinds.items()
     }
     to = min(places) if len(places) == 1 else ""
@@ -162,22 +162,22 @@ def message(engine: Engine, operation: str, tasks: Sequence[TaskData]) -> teleme
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def new_task(engine: Engine, made: Draft) -> Update:
+def new_task(runtime: Runtime, made: Draft) -> Update:
     """
     The write that creates *made*, on condition that it is not there.
     """
     missing = Snapshot(made.name.path, None, None, None)
-    put = decide(engine, made, missing)
+    put = decide(runtime, made, missing)
     assert isinstance(put, Put)
-    fields = Changes(made.fields(engine)).with_(engine.store.consequences(missing, put.lock).fields)
-    return Update(engine.wire.write(missing.path), missing, put.lock, fields)
+    fields = Changes(made.fields(runtime)).with_(runtime.store.consequences(missing, put.lock).fields)
+    return Update(runtime.wire.write(missing.path), missing, put.lock, fields)
 
 
-def decide(engine: Engine, made: Draft, seen: Snapshot) -> Put | Refused:
+def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | Refused:
     """
     Create the task, or do with the one that is there what its kind says.
     """
-    at = engine.moment(seen, None if seen.exists else made.lane)
+    at = runtime.moment(seen, None if seen.exists else made.lane)
     if not seen.exists:
         put = rules.schedule(None, None, made.target, made.nonce, at)
         assert isinstance(put, Put)
@@ -214,12 +214,12 @@ def _written(made: Draft, decision: Put | Refused) -> Put | Refused:
     return decision._replace(lock=decision.lock.but(fingerprint=made.fingerprint))
 
 
-def changes(engine: Engine, made: Draft, seen: Snapshot) -> Changes:
+def changes(runtime: Runtime, made: Draft, seen: Snapshot) -> Changes:
     """
     What is stored with the decision.
     """
     if not seen.exists:
-        return Changes(made.fields(engine))
+        return Changes(made.fields(runtime))
     schedule = {} if made.recurrence is None else redeclaring.fields(made)
     return Changes({"data": made.stored, "dataHash": encode(made.digest), **schedule})
 
@@ -264,11 +264,11 @@ def without_values(found: Sequence[str]) -> list[str]:
     return [each.partition(": ")[0] for each in found]
 
 
-def conflict(engine: Engine, made: Draft, path: str, found: list[str]) -> TaskConflictError:
+def conflict(runtime: Runtime, made: Draft, path: str, found: list[str]) -> TaskConflictError:
     """
     The error for an id that exists with another payload or schedule; its ``differences`` have the values.
     """
-    shown = found if engine.config.log_contents else without_values(found)
+    shown = found if runtime.config.log_contents else without_values(found)
     return TaskConflictError(
         f"A {made.name.kind!r} task {made.name.id!r} exists with {another(found)} ({'; '.join(shown)}). Nothing was written; "
         "give it another task_id(), or let its kind keep or replace (on_conflict=).",

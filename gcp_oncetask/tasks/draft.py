@@ -12,7 +12,7 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.rules.decisions import Target
 from gcp_oncetask.rules.documents import PUSH, TaskName, pull_lane
 from gcp_oncetask.rules.record import Fingerprint, Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.retiring import RETENTION
 from gcp_oncetask.tasks.data import Kind, TaskData
@@ -94,7 +94,7 @@ class Draft:
         """
         return pull_lane(self.kind.name) if self.kind.pull else PUSH
 
-    def fields(self, engine: Engine) -> dict[str, Value | None]:
+    def fields(self, runtime: Runtime) -> dict[str, Value | None]:
         """
         What is stored beside the record.
         """
@@ -103,7 +103,7 @@ class Draft:
             "kind": self.name.kind,
             "env": self.name.env,
             "dataHash": self.digest,
-            "createdAt": engine.store.estimate(),
+            "createdAt": runtime.store.estimate(),
             "schema": SCHEMA,
             **self.extra,
         }

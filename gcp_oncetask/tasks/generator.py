@@ -19,7 +19,7 @@ from gcp_oncetask.rules.decisions import NeedTime, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.creation import new_task, overlap_key
@@ -38,7 +38,7 @@ def recurs(model: type[TaskData]) -> bool:
     return model.recurrence is not TaskData.recurrence
 
 
-def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, start: Snapshot) -> Ended | None:
+def deliver(runtime: Runtime, model: type[TaskData], delivery: Delivery, start: Snapshot) -> Ended | None:
     """
     Make what is due of the generator that *delivery* is for, as it was read in *start*; None: it is no generator, but an
     ordinary task.
@@ -48,10 +48,10 @@ def deliver(engine: Engine, model: type[TaskData], delivery: Delivery, start: Sn
     """
     if "recurrence" not in start.fields:
         return None
-    return _step(engine, kind_of(model), delivery, start)
+    return _step(runtime, kind_of(model), delivery, start)
 
 
-def make_due(engine: Engine, kind: Kind, seen: Snapshot) -> None:
+def make_due(runtime: Runtime, kind: Kind, seen: Snapshot) -> None:
     """
     Make what is due of a generator, as its delivery would.
 
@@ -59,23 +59,23 @@ def make_due(engine: Engine, kind: Kind, seen: Snapshot) -> None:
         OncetaskError: As ``Store.change``.
     """
     assert seen.lock is not None
-    _step(engine, kind, Delivery.present(seen.path, seen.lock), seen)
+    _step(runtime, kind, Delivery.present(seen.path, seen.lock), seen)
 
 
-def _step(engine: Engine, kind: Kind, delivery: Delivery, start: Snapshot) -> Ended:
-    step = _Step(engine, kind, delivery)
-    changed = engine.store.change(delivery.document, step.decide, start=start, changes=step.changes, along=step)
+def _step(runtime: Runtime, kind: Kind, delivery: Delivery, start: Snapshot) -> Ended:
+    step = _Step(runtime, kind, delivery)
+    changed = runtime.store.change(delivery.document, step.decide, start=start, changes=step.changes, along=step)
     decision = changed.decision
     if isinstance(decision, Refused):
-        return postpone(engine, changed.snapshot, decision)
+        return postpone(runtime, changed.snapshot, decision)
     assert isinstance(decision, Put)
     owed = owed_alerts.newly_owed(start.lock, changed.snapshot.lock)
-    owed_alerts.send_owed(engine, changed.snapshot, owed, engine.clock.mark())
-    failed = sum(not engine.dispatch(made) for made in step.made)
-    failed += decision.dispatch and not engine.dispatch(changed.snapshot)
+    owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
+    failed = sum(not runtime.dispatch(made) for made in step.made)
+    failed += decision.dispatch and not runtime.dispatch(changed.snapshot)
     assert decision.outcome is not None
     left = f"; {failed} deliveries could not be made, the sweeper will" if failed else ""
-    about = partial(engine.about, start, delivery.sequence)
+    about = partial(runtime.about, start, delivery.sequence)
     return Ended(decision.outcome, f"{len(step.made)} occurrences made{left}", about)
 
 
@@ -84,11 +84,11 @@ class _Step:
     One step of a generator: what it decides, and the occurrences that are created in the same commit.
     """
 
-    def __init__(self, engine: Engine, kind: Kind, delivery: Delivery) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, kind: Kind, delivery: Delivery) -> None:
+        self._runtime = runtime
         self._kind = kind
         self._delivery = delivery
-        self._nonce = engine.clock.nonce()
+        self._nonce = runtime.clock.nonce()
         self._planned: list[Draft] = []
         self._there: set[str] = set()
         self._written: list[Update] = []
@@ -99,7 +99,7 @@ class _Step:
         """
         What is due, and when the generator is due again.
         """
-        at = self._engine.moment(seen)
+        at = self._runtime.moment(seen)
         refusal = rules.ready(seen.lock, self._delivery, at)
         if refusal is not None:
             return refusal
@@ -134,16 +134,16 @@ class _Step:
         if LAST not in seen.fields:
             return False
         try:
-            last = self._engine.store.get(decode(seen.fields[LAST]))
+            last = self._runtime.store.get(decode(seen.fields[LAST]))
         except DamagedError as error:
             # It may run. Those that come after it wait until it is repaired; the generator goes on.
-            damage.attend(self._engine, error)
+            damage.attend(self._runtime, error)
             return True
         return last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)
 
     def _name(self, seen: Snapshot, nominal: datetime) -> TaskName:
         generator = decode(seen.fields["id"])
-        return TaskName(self._engine.config.env, self._kind.name, occurrence_id(generator, nominal))
+        return TaskName(self._runtime.config.env, self._kind.name, occurrence_id(generator, nominal))
 
     def _path(self, seen: Snapshot, nominal: datetime) -> str:
         return self._name(seen, nominal).path
@@ -162,7 +162,7 @@ class _Step:
             payload=decode(fields["data"]),
             stored=fields["data"],
             digest=digest,
-            nonce=self._engine.clock.nonce(),
+            nonce=self._runtime.clock.nonce(),
             resource_key=key,
             needed=referred,
             extra={"parentRecurrenceId": generator, "occurrenceAt": nominal},
@@ -181,7 +181,7 @@ class _Step:
         """
         The creation of each occurrence.
         """
-        self._written = [new_task(self._engine, draft) for draft in self._planned]
+        self._written = [new_task(self._runtime, draft) for draft in self._planned]
         self._tried |= {update.before.path: update for update in self._written}
         return [update.message for update in self._written]
 
@@ -201,5 +201,5 @@ class _Step:
         """
         paths = [draft.name.path for draft in self._planned]
         if paths:
-            found = self._engine.store.documents(paths)
+            found = self._runtime.store.documents(paths)
             self._there |= {path for path, (document, _) in found.items() if document is not None}

@@ -29,7 +29,7 @@ from gcp_oncetask.execution.unread import leave
 from gcp_oncetask.recovery import sweep
 from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
 from gcp_oncetask.rules.documents import DATA_HASH, task_name
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 from gcp_oncetask.store.store import check_needs
@@ -48,7 +48,7 @@ class Tasks(Generic[D]):
     def __init__(self, model: type[D]) -> None:
         self.model = model
 
-    def unread(self, engine: Engine, seen: Snapshot) -> str | None:
+    def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
         Why the payload in *seen* does not fit the model, if it was written by another one; or why it can't be run as it is.
         """
@@ -69,7 +69,7 @@ class Tasks(Generic[D]):
             return None
         return get_timestamp(document.fields["createdAt"].timestamp_value)
 
-    def load(self, engine: Engine, attempt: Attempt) -> OnceTask[D]:
+    def load(self, runtime: Runtime, attempt: Attempt) -> OnceTask[D]:
         """
         The task, its payload validated.
         """
@@ -107,11 +107,11 @@ class Handler:
 
     Attributes:
         model: The payload's model.
-        job: How its tasks are run.
+        spec: How its tasks are run.
     """
 
     model: type[TaskData]
-    job: HandlerSpec
+    spec: HandlerSpec
 
 
 class HandlerRegistry:
@@ -169,7 +169,12 @@ class HandlerRegistry:
 
 
 def deliver(
-    engine: Engine, renewals: Renewals, registry: HandlerRegistry, body: bytes, headers: TaskHeaders, trace: str | None
+    runtime: Runtime,
+    renewals: Renewals,
+    registry: HandlerRegistry,
+    body: bytes,
+    headers: TaskHeaders,
+    trace: str | None,
 ) -> Ended:
     """
     Execute one delivery of a once-task.
@@ -177,7 +182,7 @@ def deliver(
     Returns:
         How it ended; UNHANDLED if this deployment has no handler for its kind: the task stays and is delivered again.
     """
-    delivery = parse(engine, body)
+    delivery = parse(runtime, body)
     if isinstance(delivery, Ended):
         return delivery
     name = task_name(delivery.document)
@@ -190,16 +195,16 @@ def deliver(
     start = None
     if generator.recurs(handler.model):
         try:
-            start = as_delivered(delivery, headers) or engine.store.read(delivery.document)
-            ended = generator.deliver(engine, handler.model, delivery, start)
+            start = as_delivered(delivery, headers) or runtime.store.read(delivery.document)
+            ended = generator.deliver(runtime, handler.model, delivery, start)
         except (StoreError, UnknownFeatureError, ContentionError) as error:
-            return prevented(engine, delivery, error, delivered(delivery))
+            return prevented(runtime, delivery, error, delivered(delivery))
         if ended is not None:
             return ended
-    return execute(engine, renewals, handler.job, delivery, headers, trace, {}, start)
+    return execute(runtime, renewals, handler.spec, delivery, headers, trace, {}, start)
 
 
-def pull(engine: Engine, renewals: Renewals, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
+def pull(runtime: Runtime, renewals: Renewals, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
     """
     Run a task that a worker has found to be due: its lease may be free or expired.
     """
@@ -212,14 +217,14 @@ def pull(engine: Engine, renewals: Renewals, registry: HandlerRegistry, snapshot
     delivery = Delivery.present(snapshot.path, lock)
     try:
         check_needs(snapshot)
-        attended = sweep.attend(engine, snapshot)
+        attended = sweep.attend(runtime, snapshot)
         if attended is not None:
             return attended
         ended = (
-            generator.deliver(engine, handler.model, delivery, snapshot) if generator.recurs(handler.model) else None
+            generator.deliver(runtime, handler.model, delivery, snapshot) if generator.recurs(handler.model) else None
         )
     except (StoreError, UnknownFeatureError) as error:
-        return prevented(engine, delivery, error, delivered(delivery))
+        return prevented(runtime, delivery, error, delivered(delivery))
     if ended is not None:
         return ended
-    return execute(engine, renewals, handler.job, delivery, None, None, {}, start=snapshot)
+    return execute(runtime, renewals, handler.spec, delivery, None, None, {}, start=snapshot)

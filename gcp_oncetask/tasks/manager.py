@@ -89,7 +89,7 @@ class TaskManager(StoredTasks):
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
-    @telemetry.producer(lambda manager, data, **_: creation.message(manager.locker.engine, "create_task", [data]))
+    @telemetry.producer(lambda manager, data, **_: creation.message(manager.locker.runtime, "create_task", [data]))
     def create_task(self, data: TaskData, *, transaction: Transaction | None = None) -> Created:
         """
         Create the task of *data*: one commit, then one Cloud Task. An id that exists is left alone, or treated as its kind
@@ -106,7 +106,7 @@ class TaskManager(StoredTasks):
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        made = creation.draft(self.locker.engine, data, self.path)
+        made = creation.draft(self.locker.runtime, data, self.path)
         return self.create(made) if transaction is None else self._join(made, made.name.path, transaction)
 
     def create(self, made: Draft) -> Created:
@@ -117,40 +117,40 @@ class TaskManager(StoredTasks):
         Raises:
             As ``create_task``.
         """
-        engine, path = self.locker.engine, made.name.path
+        runtime, path = self.locker.runtime, made.name.path
         fresh: list[bool] = []
         found: list[str] = []
         owing: list[Snapshot] = []
 
         def decide(seen: Snapshot) -> Put | Refused:
             owing.clear()
-            if tries and redeclaring.owes(made, seen, engine.moment(seen)):
+            if tries and redeclaring.owes(made, seen, runtime.moment(seen)):
                 owing.append(seen)
                 return Refused(Outcome.EARLY, "what its stored schedule owes is made first")
-            return creation.decide(engine, made, seen)
+            return creation.decide(runtime, made, seen)
 
         def changes(seen: Snapshot) -> Any:
             fresh[:] = [not seen.exists]
             found[:] = creation.differences(made, seen) if seen.exists else []
-            return creation.changes(engine, made, seen)
+            return creation.changes(runtime, made, seen)
 
-        engine.register(None, made.target.url)
+        runtime.register(None, made.target.url)
         start = Snapshot(path, None, None, None)
         tries = CATCH_UPS
-        changed = engine.store.change(path, decide, start=start, changes=changes, room=True)
+        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
         while owing:
             tries -= 1
-            generator.make_due(engine, made.kind, owing[0])
-            changed = engine.store.change(path, decide, changes=changes, room=True)
+            generator.make_due(runtime, made.kind, owing[0])
+            changed = runtime.store.change(path, decide, changes=changes, room=True)
         telemetry.scheduled(changed.snapshot)
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
-                return Created(made.name.id, created=True, dispatched=engine.dispatch(changed.snapshot))
+                return Created(made.name.id, created=True, dispatched=runtime.dispatch(changed.snapshot))
             return self._existing(made, changed.snapshot, changed.decision)
-        dispatched = changed.decision.dispatch and engine.dispatch(changed.snapshot)
+        dispatched = changed.decision.dispatch and runtime.dispatch(changed.snapshot)
         if not fresh[0]:
-            keys.give_up_reservation(engine, changed.snapshot)
+            keys.give_up_reservation(runtime, changed.snapshot)
         if not fresh[0] and made.recurrence is not None:
             self._say("task.replaced", changed.snapshot, "it takes {}, from its next run on: {}", found)
         return Created(made.name.id, created=fresh[0], dispatched=dispatched, replaced=not fresh[0])
@@ -162,7 +162,7 @@ class TaskManager(StoredTasks):
             return Created(made.name.id, created=False, dispatched=False, refused=True)
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
-            raise creation.conflict(self.locker.engine, made, stored.path, found)
+            raise creation.conflict(self.locker.runtime, made, stored.path, found)
         if found:
             self._say("task.kept", stored, "it exists with {}, which was kept: {}", found)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
@@ -170,26 +170,26 @@ class TaskManager(StoredTasks):
     def _say(self, event: str, stored: Snapshot, sentence: str, found: Sequence[str]) -> None:
         shown = found if self.locker.config.log_contents else creation.without_values(found)
         message = sentence.format(creation.another(found), "; ".join(shown))
-        self.locker.engine.decided(event, functools.partial(self.locker.engine.about, stored), message)
+        self.locker.runtime.decided(event, functools.partial(self.locker.runtime.about, stored), message)
 
     def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
-        engine = self.locker.engine
+        runtime = self.locker.runtime
         if made.recurrence is not None and made.kind.replaces:
-            stored = engine.store.get(path)
-            if redeclaring.owes(made, stored, engine.moment(stored)):
-                generator.make_due(engine, made.kind, stored)
-        snapshot = transactions.read_in(engine.store, transaction, path)
-        decision = creation.decide(engine, made, snapshot)
+            stored = runtime.store.get(path)
+            if redeclaring.owes(made, stored, runtime.moment(stored)):
+                generator.make_due(runtime, made.kind, stored)
+        snapshot = transactions.read_in(runtime.store, transaction, path)
+        decision = creation.decide(runtime, made, snapshot)
         if isinstance(decision, Refused):
             return self._existing(made, snapshot, decision)
-        changes = creation.changes(engine, made, snapshot)
-        engine.register(None, made.target.url)
-        transactions.add_write(engine.store, transaction, snapshot, decision, changes)
+        changes = creation.changes(runtime, made, snapshot)
+        runtime.register(None, made.target.url)
+        transactions.add_write(runtime.store, transaction, snapshot, decision, changes)
         later = Snapshot(path, None, None, decision.lock, whole=False)
         telemetry.scheduled(later)
 
         def dispatch() -> bool:
-            return not decision.dispatch or engine.dispatch(later)
+            return not decision.dispatch or runtime.dispatch(later)
 
         attempt = in_transaction(transaction)
         if attempt is not None:
@@ -224,9 +224,9 @@ class TaskManager(StoredTasks):
             UsageError: A payload can't be a task; nothing was written.
             StoreError: Firestore was unreachable before anything was written.
         """
-        engine, create = self.locker.engine, self.create
+        runtime, create = self.locker.runtime, self.create
         return bulk.create_many(
-            engine, list(tasks), path=self.path, create=create, parallel=parallel, progress=progress
+            runtime, list(tasks), path=self.path, create=create, parallel=parallel, progress=progress
         )
 
     # --- handling -----------------------------------------------------------------------------------------------------
@@ -287,13 +287,13 @@ class TaskManager(StoredTasks):
             ConfigError: The durations contradict each other.
             UsageError: A function is a coroutine, or the model has no kind.
         """
-        engine = self.locker.engine
+        runtime = self.locker.runtime
 
-        def job(
+        def spec(
             run: Callable[..., Any], policy: RetryPolicy, cleanup: HandlerSpec | None = None, *, cleans: bool
         ) -> HandlerSpec:
             wishes = policy_of(
-                engine.config,
+                runtime.config,
                 retry=policy,
                 max_attempts=1,
                 lease_duration=lease_duration,
@@ -305,10 +305,10 @@ class TaskManager(StoredTasks):
             )
             return HandlerSpec(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
 
-        cleanup = None if on_cancel is None else job(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
-        done = job(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
+        cleanup = None if on_cancel is None else spec(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
+        done = spec(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
         if isinstance(fn, Batch):
-            fn.job = done
+            fn.spec = done
         self.registry.add(Handler(model, done))
 
     def _told(self, run: Callable[..., Any]) -> Callable[..., Any]:
@@ -358,7 +358,7 @@ class TaskManager(StoredTasks):
         """
         model = queue_kind(name)
         values.name(key, "key")
-        wait = self.locker.engine.wait_until(delay)
+        wait = self.locker.runtime.wait_until(delay)
         return self.create_task(model.request(key, data, wait))
 
     def register_resource_key_handler(
@@ -377,7 +377,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
         _not_limited(model)
-        batch = Batch(lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn, _PLAIN))
+        batch = Batch(lambda: self.locker.runtime, lambda: self.locker.renewals, plain(fn, _PLAIN))
         self.register_task_handler(model, batch, **options)
 
     def register_batch_handler(
@@ -400,7 +400,7 @@ class TaskManager(StoredTasks):
         values.whole(size, "size")
         _not_limited(model)
         batch = Batch(
-            lambda: self.locker.engine, lambda: self.locker.renewals, plain(fn, _PLAIN), whole_kind=True, size=size
+            lambda: self.locker.runtime, lambda: self.locker.renewals, plain(fn, _PLAIN), whole_kind=True, size=size
         )
         self.register_task_handler(model, batch, **options)
 
@@ -408,13 +408,13 @@ class TaskManager(StoredTasks):
         """
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
-        return deliver(self.locker.engine, self.locker.renewals, self.registry, body, headers, trace)
+        return deliver(self.locker.runtime, self.locker.renewals, self.registry, body, headers, trace)
 
     def serve(self, request: endpoint.IncomingRequest) -> endpoint.Answer:
         """
         Verify the caller, execute the delivery, answer; what an adapter of a framework calls.
         """
-        return endpoint.serve(self.locker.engine, request, self.deliver)
+        return endpoint.serve(self.locker.runtime, request, self.deliver)
 
     def pull(self, snapshot: Snapshot) -> Ended:
         """
@@ -423,7 +423,7 @@ class TaskManager(StoredTasks):
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        return pull(self.locker.engine, self.locker.renewals, self.registry, snapshot)
+        return pull(self.locker.runtime, self.locker.renewals, self.registry, snapshot)
 
     def hand_back(self, paths: Collection[str]) -> int:
         """
@@ -431,7 +431,7 @@ class TaskManager(StoredTasks):
         handlers can write nothing more. Returns how many were released.
         """
         released = 0
-        here = [one for one in list(self.locker.engine.attempts) if (one.leader or one).context.document in paths]
+        here = [one for one in list(self.locker.runtime.attempts) if (one.leader or one).context.document in paths]
         # The last one gives the key back, which the others use until then.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:
@@ -448,7 +448,7 @@ class TaskManager(StoredTasks):
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.first_due(self.locker.engine, kinds, after)
+        return reads.first_due(self.locker.runtime, kinds, after)
 
 
 def _not_limited(model: type[TaskData]) -> None:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
 from gcp_oncetask.rules.record import Status
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import count_range, first_of_shard, in_range, paths_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
@@ -22,67 +22,67 @@ PAGE: Final = 100
 """Documents of one read."""
 
 
-def one(engine: Engine, model: type[D], name: TaskName) -> OnceTask[D] | None:
+def one(runtime: Runtime, model: type[D], name: TaskName) -> OnceTask[D] | None:
     """
     One task; None if there is none.
     """
-    snapshot = engine.store.get(name.path)
+    snapshot = runtime.store.get(name.path)
     return task_of(snapshot, model) if snapshot.lock is not None else None
 
 
-def many(engine: Engine, model: type[D], names: Sequence[TaskName]) -> list[OnceTask[D]]:
+def many(runtime: Runtime, model: type[D], names: Sequence[TaskName]) -> list[OnceTask[D]]:
     """
     Those that exist, in the given order.
     """
     found: dict[str, Snapshot] = {}
     paths = [name.path for name in names]
     for start in range(0, len(paths), PAGE):
-        found |= engine.store.read_all(paths[start : start + PAGE])
+        found |= runtime.store.read_all(paths[start : start + PAGE])
     return [task_of(found[path], model) for path in paths if found[path].lock is not None]
 
 
-def by_resource_key(engine: Engine, model: type[D], key: str) -> list[OnceTask[D]]:
+def by_resource_key(runtime: Runtime, model: type[D], key: str) -> list[OnceTask[D]]:
     """
     The tasks of a resource key, ordered by creation.
     """
     kind = model.__kind__
     assert kind is not None
-    prefix = resource_prefix(engine.config.env, kind.name, key)
-    found = in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
+    prefix = resource_prefix(runtime.config.env, kind.name, key)
+    found = in_range(runtime.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
     return sorted((task_of(snapshot, model) for snapshot in found), key=lambda task: (task.created_at, task.id))
 
 
-def live_paths(engine: Engine, kind: str, key: str) -> list[str]:
+def live_paths(runtime: Runtime, kind: str, key: str) -> list[str]:
     """
     Documents of the tasks of a resource key that have not ended.
     """
-    prefix = resource_prefix(engine.config.env, kind, key, live=True)
-    return paths_in_range(engine.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
+    prefix = resource_prefix(runtime.config.env, kind, key, live=True)
+    return paths_in_range(runtime.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
 
 
-def all_paths(engine: Engine, kind: str) -> list[str]:
+def all_paths(runtime: Runtime, kind: str) -> list[str]:
     """
     Documents of all tasks of a kind.
     """
-    prefix = state_prefix(engine.config.env, kind)
-    return paths_in_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
+    prefix = state_prefix(runtime.config.env, kind)
+    return paths_in_range(runtime.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
 
 
-def first_due(engine: Engine, kinds: Sequence[str], after: datetime | None = None) -> datetime | None:
+def first_due(runtime: Runtime, kinds: Sequence[str], after: datetime | None = None) -> datetime | None:
     """
     When the first task of some pull kinds is due, in whichever shard, *after* an instant if one is given.
     """
-    shards, env = range(engine.config.pull_shards), engine.config.env
-    found = (first_of_shard(engine.store, env, kind, shard, after) for kind in kinds for shard in shards)
+    shards, env = range(runtime.config.pull_shards), runtime.config.env
+    found = (first_of_shard(runtime.store, env, kind, shard, after) for kind in kinds for shard in shards)
     return min((due for due in found if due is not None), default=None)
 
 
-def pending(engine: Engine, kind: str) -> int:
+def pending(runtime: Runtime, kind: str) -> int:
     """
     How many are due and not running.
     """
-    prefix = state_prefix(engine.config.env, kind, Status.SCHEDULED)
-    return count_range(engine.store, "state", f"{prefix}/", f"{prefix}/{instant(engine.store.estimate())}")
+    prefix = state_prefix(runtime.config.env, kind, Status.SCHEDULED)
+    return count_range(runtime.store, "state", f"{prefix}/", f"{prefix}/{instant(runtime.store.estimate())}")
 
 
 _STATES: Final = {
@@ -95,16 +95,16 @@ _STATES: Final = {
 }
 
 
-def count(engine: Engine, kind: str) -> dict[TaskStatus, int]:
+def count(runtime: Runtime, kind: str) -> dict[TaskStatus, int]:
     """
     How many there are of each status: one aggregation each.
     """
-    env = engine.config.env
+    env = runtime.config.env
 
     def within(state: str) -> int:
         prefix = state_prefix(env, kind, state)
-        return count_range(engine.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
+        return count_range(runtime.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
 
-    due = pending(engine, kind)
+    due = pending(runtime, kind)
     found = {TaskStatus.PENDING: due, TaskStatus.WAITING: within(Status.SCHEDULED) - due}
     return found | {status: within(state) for status, state in _STATES.items()}

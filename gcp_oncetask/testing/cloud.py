@@ -180,15 +180,15 @@ class OncetaskCloud:
         """
         for locker, _, _ in self._used:
             locker.renewals.stop()
-            clock = locker.engine.clock
+            clock = locker.runtime.clock
             assert isinstance(clock, TestClock)
             clock.over = True
         # A call that a fault delays, and a thread that waits for a lock, wait for a clock that nobody moves any more.
         self.clock.advance(_AFTERWARDS)
-        for locker, engine, renewals in self._used:
+        for locker, runtime, renewals in self._used:
             locker.renewals.close()
-            locker.engine.__dict__.clear()
-            locker.engine.__dict__.update(engine)
+            locker.runtime.__dict__.clear()
+            locker.runtime.__dict__.update(runtime)
             locker.renewals = renewals
         self._used.clear()
         self.local.close()
@@ -199,7 +199,7 @@ class OncetaskCloud:
         """
         Let *locker* work on this cloud until the test ends: clients, clock, log, alerts; also one made at import.
         """
-        self._used.append((locker, dict(locker.engine.__dict__), locker.renewals))
+        self._used.append((locker, dict(locker.runtime.__dict__), locker.renewals))
         config = locker.config
         if config.tasks_emulator is not None:
             # The base URL is that of a server before another local cloud, as gcp-emulator sets it.
@@ -214,12 +214,12 @@ class OncetaskCloud:
             audience=config.audience or ("https://oncetask.test",),
             callers=(),
         )
-        engine = locker.engine
+        runtime = locker.runtime
         clock = TestClock(self.clock)
         log = CloudRequestLog(
-            project=engine.project, emulator=None, clock=clock, interval=0.0, client=self.local.logging_client()
+            project=runtime.project, emulator=None, clock=clock, interval=0.0, client=self.local.logging_client()
         )
-        engine.attach(
+        runtime.attach(
             settings,
             clock,
             firestore=self.local.firestore_client(settings.database),
@@ -228,7 +228,7 @@ class OncetaskCloud:
             alerts=self.alerts,
             certificates=self._certificates,
         )
-        engine.trail_to(_Stdout(self._logs))
+        runtime.trail_to(_Stdout(self._logs))
         locker.renewals = Renewals(clock)
 
     def _certificates(self) -> tuple[dict[str, str], str]:
@@ -260,7 +260,7 @@ class OncetaskCloud:
             self._base_url = url
             for locker, _, _ in self._used:
                 if locker.config.base_url is None:
-                    locker.engine.config = replace(locker.config, base_url=url)
+                    locker.runtime.config = replace(locker.config, base_url=url)
 
     # --- running ---
 

@@ -77,7 +77,7 @@ class Coming:
         due = worker.next_due(after=self._asked[place])
         if due is None:
             return None
-        return self._clock.micros() if due <= worker.engine.store.estimate() else micros_of(due)
+        return self._clock.micros() if due <= worker.runtime.store.estimate() else micros_of(due)
 
     def _ask(self) -> None:
         """
@@ -85,7 +85,7 @@ class Coming:
         """
         now, seen, found = self._clock.micros(), set[_Key](), []
         for place, worker in enumerate(self._workers):
-            self._asked[place] = worker.engine.store.estimate()
+            self._asked[place] = worker.runtime.store.estimate()
             for snapshot in worker.ripe(self._asked[place]):
                 key = _key(worker, snapshot)
                 if key not in seen and self._left.get(key, (0, 0))[0] <= now:
@@ -119,14 +119,14 @@ class Coming:
         now = self._clock.micros()
         until = now + round(min(_LONGEST, LEFT_ALONE * 2 ** min(tries, 20)) * 1_000_000)
         if lock.status is Status.LEASED:
-            timeout = timeout_at(lock, worker.engine.config.log_grace)
+            timeout = timeout_at(lock, worker.runtime.config.log_grace)
             until = min(until, micros_of(timeout + timedelta(seconds=1))) if timeout >= datetime_of(now) else until
         self._left[key] = until, tries + 1
 
 
 def _key(worker: Worker, snapshot: Snapshot) -> _Key:
     # By its version: a task that has moved is looked at anew.
-    return worker.engine.wire.database, snapshot.path, version_of(snapshot.version)
+    return worker.runtime.wire.database, snapshot.path, version_of(snapshot.version)
 
 
 def _due(snapshot: Snapshot) -> datetime:

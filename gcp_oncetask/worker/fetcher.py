@@ -14,7 +14,7 @@ from typing import Final
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects import damage, refusals
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.queries import due_for_workers, shard_of
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -68,13 +68,13 @@ class Fetcher:
     What was read ahead may be somebody else's by then: the claim finds out.
 
     Args:
-        engine: Finds the shared parts when it is called, since a test may exchange them.
+        runtime: Finds the shared parts when it is called, since a test may exchange them.
         limits: How many of each kind run at once.
         alive: Whether the worker's session counts; nothing is asked for one that has died.
     """
 
-    def __init__(self, engine: Callable[[], Engine], limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Callable[[], Runtime], limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
+        self._runtime = runtime
         self._limits = limits
         self._alive = alive
         self._kinds = {kind: _KindState() for kind in limits}
@@ -87,7 +87,7 @@ class Fetcher:
         Leave the task at *path* alone for a while; *longer* each time, where it waits for another version of the program, since
         each look reads all that are left alone.
         """
-        mark = self._engine().clock.mark()
+        mark = self._runtime().clock.mark()
         with self._guard:
             before = self._later.get(path)
             seconds = LEFT_ALONE if before is None or not longer else min(2 * before.seconds, LONGEST)
@@ -119,7 +119,7 @@ class Fetcher:
             limit: How many can be run now.
             most: Read no more than so many ahead.
         """
-        known, now = self._kinds[kind], self._engine().clock.mark()
+        known, now = self._kinds[kind], self._runtime().clock.mark()
         with self._guard:
             self._later = {path: one for path, one in self._later.items() if elapsed(one.since, now) < one.kept}
             later = {path for path, one in self._later.items() if elapsed(one.since, now) < one.seconds}
@@ -151,14 +151,14 @@ class Fetcher:
         return found[:limit]
 
     def _query(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
-        engine = self._engine()
+        runtime = self._runtime()
         try:
             return due_for_workers(
-                engine.store, engine.config.env, kind, shards, limit, partial(damage.set_aside, engine)
+                runtime.store, runtime.config.env, kind, shards, limit, partial(damage.set_aside, runtime)
             )
         except OncetaskError as error:
             self.failed = True
             LOGGER.warning("looking for %s tasks failed: %s", kind, error)
             if isinstance(error, StoreError) and error.final:
-                refusals.tell(engine, error)
+                refusals.tell(runtime, error)
             return []

@@ -14,7 +14,7 @@ from typing import Final
 
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import due_of, head_query
 from gcp_oncetask.store.sessions import leaving_query
@@ -29,7 +29,7 @@ class Listener:
     Listens for the first due task of each kind and shard, and for sessions that end.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         shards: Of each kind, the shards to listen to; none: only for sessions.
         wake: Called when something has changed; from another thread.
 
@@ -37,8 +37,8 @@ class Listener:
         OncetaskError: There is no client, or Firestore was unreachable.
     """
 
-    def __init__(self, engine: Engine, shards: Mapping[str, Sequence[int]], wake: Callable[[], object]) -> None:
-        env = engine.config.env
+    def __init__(self, runtime: Runtime, shards: Mapping[str, Sequence[int]], wake: Callable[[], object]) -> None:
+        env = runtime.config.env
         self._wake = wake
         self._places = [(kind, shard) for kind, owned in sorted(shards.items()) for shard in owned]
         self._heads: dict[int, tuple[datetime, int]] = {}
@@ -49,7 +49,7 @@ class Listener:
         self.broken = False
         self.departures = 0
         queries = [head_query(env, kind, shard) for kind, shard in self._places]
-        changes, self._close = engine.wire.listen([*queries, leaving_query(engine.store, env)])
+        changes, self._close = runtime.wire.listen([*queries, leaving_query(runtime.store, env)])
         self._thread = threading.Thread(target=self._run, args=(changes,), name="oncetask-listener", daemon=True)
         self._thread.start()
 
@@ -117,12 +117,12 @@ class Listening:
     Keeps a listener open: whenever it broke, or other shards are to be listened to, another one is opened.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         wake: Called when something has changed; from another thread.
     """
 
-    def __init__(self, engine: Engine, wake: Callable[[], object]) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, wake: Callable[[], object]) -> None:
+        self._runtime = runtime
         self._wake = wake
         self._shards: dict[str, tuple[int, ...]] | None = None
         self._tried: Mark | None = None
@@ -167,15 +167,15 @@ class Listening:
         if not self._pause:
             self._failures += 1
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
-            self._pause = longest * (0.5 + self._engine.clock.random() / 2)
-        return max(0.0, self._pause - elapsed(self._tried, self._engine.clock.mark()))
+            self._pause = longest * (0.5 + self._runtime.clock.random() / 2)
+        return max(0.0, self._pause - elapsed(self._tried, self._runtime.clock.mark()))
 
     def _open(self) -> None:
         self.close()
-        self._tried, self._pause, self._told = self._engine.clock.mark(), 0.0, 0
+        self._tried, self._pause, self._told = self._runtime.clock.mark(), 0.0, 0
         assert self._shards is not None
         try:
-            self.listener = Listener(self._engine, self._shards, self._wake)
+            self.listener = Listener(self._runtime, self._shards, self._wake)
         except OncetaskError as error:
             LOGGER.warning("no listener: %s", error)
         except Exception as error:  # noqa: BLE001 - a channel that can't stream raises what it likes; polling goes on

@@ -11,7 +11,7 @@ from typing import Any, Final
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects import refusals
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store import sessions
 from gcp_oncetask.worker.shares import Session, shares
 
@@ -34,7 +34,7 @@ class Membership:
     others come or go looks once more soon, and keeps an eye on the shards it had until everybody has had a heartbeat.
 
     Args:
-        engine: Shared parts.
+        runtime: Shared parts.
         kinds: What this worker runs.
         ttl: Seconds for which a heartbeat counts.
 
@@ -44,8 +44,8 @@ class Membership:
         sessions: How many are alive.
     """
 
-    def __init__(self, engine: Engine, kinds: Sequence[str], ttl: float) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, kinds: Sequence[str], ttl: float) -> None:
+        self._runtime = runtime
         self._kinds = tuple(kinds)
         self._ttl = ttl
         self._beaten: Mark | None = None
@@ -53,7 +53,7 @@ class Membership:
         self._tried: Mark | None = None
         self._failures = 0
         self._next_death: float | None = None
-        self.id = engine.clock.nonce()
+        self.id = runtime.clock.nonce()
         self.shards: dict[str, tuple[int, ...]] = {}
         self.watched: dict[str, tuple[int, ...]] = {}
         self.sessions = 0
@@ -76,36 +76,36 @@ class Membership:
             pause = min(pause, self._next_death)
         if not self._failures and not self._settled:
             pause = min(pause, SETTLING)
-        return max(0.0, pause - elapsed(self._tried, self._engine.clock.mark()))
+        return max(0.0, pause - elapsed(self._tried, self._runtime.clock.mark()))
 
     def beat(self) -> bool:
         """
         Say that the session is alive, and share anew; returns whether the shards have changed.
         """
-        engine = self._engine
-        mark = self._tried = engine.clock.mark()
+        runtime = self._runtime
+        mark = self._tried = runtime.clock.mark()
         if self._beaten is not None and elapsed(self._beaten, mark) >= self._ttl:
             LOGGER.warning("worker session %s has died of missing heartbeats; another one begins", self.id)
-            self.id, self.shards, self.watched, self._beaten = engine.clock.nonce(), {}, {}, None
+            self.id, self.shards, self.watched, self._beaten = runtime.clock.nonce(), {}, {}, None
             self._version = None
         before = self.watched
         try:
             self._version = sessions.beat(
-                engine.store,
-                engine.config.env,
+                runtime.store,
+                runtime.config.env,
                 self.id,
                 kinds=self._kinds,
-                host=engine.instance(),
+                host=runtime.instance(),
                 ttl=self._ttl,
                 version=self._version,
             )
             self._beaten = mark
-            found, now = sessions.all_of(engine.store, engine.config.env)
+            found, now = sessions.all_of(runtime.store, runtime.config.env)
         except OncetaskError as error:
             self._failures += 1
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
             if isinstance(error, StoreError) and error.final:
-                refusals.tell(engine, error)
+                refusals.tell(runtime, error)
             return False
         self._failures = 0
         self._share([Session(*one) for one in found], now, mark)
@@ -117,7 +117,7 @@ class Membership:
         self._settled, self._seen = alive == self._seen, alive
         others = [session.left(now) for session in found if session.alive(now) and session.id != self.id]
         self._next_death = min(others, default=None)
-        count = self._engine.config.pull_shards
+        count = self._runtime.config.pull_shards
         share = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
         if share != self.shards:
             # All that it looked at: it may learn of several newcomers one by one.
@@ -137,7 +137,7 @@ class Membership:
         """
         Whether this process may still believe that its session counts.
         """
-        return self._beaten is not None and elapsed(self._beaten, self._engine.clock.mark()) < self._ttl
+        return self._beaten is not None and elapsed(self._beaten, self._runtime.clock.mark()) < self._ttl
 
     def end(self) -> None:
         """
@@ -147,6 +147,6 @@ class Membership:
             return
         self._beaten, self.shards, self.watched = None, {}, {}
         try:
-            sessions.end(self._engine.store, self._engine.config.env, self.id, self._version)
+            sessions.end(self._runtime.store, self._runtime.config.env, self.id, self._version)
         except OncetaskError as error:
             LOGGER.warning("ending worker session %s failed: %s It runs out by itself.", self.id, error)

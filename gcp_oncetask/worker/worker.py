@@ -23,8 +23,8 @@ from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import task_name
-from gcp_oncetask.runtime.engine import LOGGER, Engine
 from gcp_oncetask.runtime.requirements import STORE
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
@@ -124,15 +124,15 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Fetcher(lambda: self.engine, self._limits, self._alive)
+        self._looking = Fetcher(lambda: self.runtime, self._limits, self._alive)
         self.done = 0
 
     @property
-    def engine(self) -> Engine:
+    def runtime(self) -> Runtime:
         """
         Shared parts of the manager's locker.
         """
-        return self.manager.locker.engine
+        return self.manager.locker.runtime
 
     @property
     def shards(self) -> dict[str, tuple[int, ...]]:
@@ -186,16 +186,16 @@ class Worker:
 
     def _name(self) -> str:
         session = "" if self._membership is None else f" (session {self._membership.id})"
-        return f"worker {self.engine.instance()}{session}"
+        return f"worker {self.runtime.instance()}{session}"
 
     def _start(self) -> None:
         if self._client_factory is not None:
-            self.engine.use_client(self._client_factory())
-        self.engine.require(STORE)
-        self._membership = Membership(self.engine, self.kinds, self._ttl)
-        self._listening = Listening(self.engine, self._wake.set) if self._listens else None
+            self.runtime.use_client(self._client_factory())
+        self.runtime.require(STORE)
+        self._membership = Membership(self.runtime, self.kinds, self._ttl)
+        self._listening = Listening(self.runtime, self._wake.set) if self._listens else None
         limits = ", ".join(f"{kind} (up to {limit})" for kind, limit in self._limits.items())
-        env = self.engine.config.env
+        env = self.runtime.config.env
         LOGGER.info("%s starts: %d at once, environment %s, kinds: %s", self._name(), self._total, env, limits)
 
     def _round(self) -> None:
@@ -213,7 +213,7 @@ class Worker:
         if self._max_tasks is not None and self.done >= self._max_tasks:
             self._stopping.set()
         if not took and not self._stopping.is_set():
-            self.engine.clock.wait(self._wake, self._patience())
+            self.runtime.clock.wait(self._wake, self._patience())
 
     def _beat(self, membership: Membership) -> None:
         failing = membership.failing
@@ -266,7 +266,7 @@ class Worker:
         limit = values.LONGEST if timeout is None else values.seconds(timeout, "timeout")
         self._stopping.set()
         self._wake.set()
-        if self.engine.clock.wait(self._stopped, limit):
+        if self.runtime.clock.wait(self._stopped, limit):
             return True
         self.hand_back()
         return False
@@ -301,12 +301,12 @@ class Worker:
     def _should_look(self) -> bool:
         if self._polled is None or (self._more is not None and self._more != self._places_freed()):
             return True
-        if elapsed(self._polled, self.engine.clock.mark()) >= self._interval():
+        if elapsed(self._polled, self.runtime.clock.mark()) >= self._interval():
             return True
         if self._keys_freed != self._keys_seen and not self._hears():
             return True
         due = self._first_due()
-        return due is not None and due <= self.engine.store.estimate()
+        return due is not None and due <= self.runtime.store.estimate()
 
     def _hears(self) -> bool:
         return self._listening is not None and self._listening.healthy
@@ -330,10 +330,10 @@ class Worker:
             # A task that ends sets the event; who has no session takes nothing, whatever is due.
             return wait
         if self._polled is not None:
-            wait = min(wait, self._interval() - elapsed(self._polled, self.engine.clock.mark()))
+            wait = min(wait, self._interval() - elapsed(self._polled, self.runtime.clock.mark()))
         due = self._first_due()
         if due is not None:
-            wait = min(wait, (due - self.engine.store.estimate()).total_seconds())
+            wait = min(wait, (due - self.runtime.store.estimate()).total_seconds())
         return max(0.0, wait)
 
     def _fill(self) -> int:
@@ -347,7 +347,7 @@ class Worker:
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
         # As of before the questions: what came due while they were asked has not been asked for.
-        shown, asked = 0 if listener is None else listener.shown(), self.engine.store.estimate()
+        shown, asked = 0 if listener is None else listener.shown(), self.runtime.store.estimate()
         for kind in (*self.kinds[self._turn % len(self.kinds) :], *self.kinds[: self._turn % len(self.kinds)]):
             free = self._free(kind)
             if free <= 0:
@@ -368,7 +368,7 @@ class Worker:
                     with self._guard:
                         self._threads.add(thread)
                     thread.start()
-        self._polled = self.engine.clock.mark()
+        self._polled = self.runtime.clock.mark()
         # Where there may be more than there was room for, look again when a place is free.
         self._more = freed if full else None
         if listener is not None:
@@ -398,7 +398,7 @@ class Worker:
         """
         Those of *running* whose leases are over; their handlers may run on.
         """
-        left = Counter(one.context.document for one in list(self.engine.attempts) if one.held_for() <= 0)
+        left = Counter(one.context.document for one in list(self.runtime.attempts) if one.held_for() <= 0)
         over = []
         # Of two attempts at one document the earlier one has lost its lease.
         for claimed in sorted(running):
@@ -432,7 +432,7 @@ class Worker:
         try:
             self._run_one(kind, snapshot)
         except (SystemExit, KeyboardInterrupt) as error:
-            about = self.engine.about(snapshot)
+            about = self.runtime.about(snapshot)
             about.log(logging.WARNING, "the handler asked the process to end (%s); a worker goes on", repr(error))
         finally:
             with self._guard:
@@ -444,10 +444,10 @@ class Worker:
         try:
             ended = self.manager.pull(snapshot)
         except OncetaskError as error:
-            about = self.engine.about(snapshot)
+            about = self.runtime.about(snapshot)
             about.log(logging.WARNING, "it could not be run: %s", error)
         except Exception:  # noqa: BLE001 - one task's trouble must not end the worker
-            self.engine.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
+            self.runtime.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
         finally:
             with self._guard:
                 self._running.pop(_claim(snapshot), None)
@@ -461,8 +461,8 @@ class Worker:
                     self.done += 1
         if ended is not None:
             telemetry.ended(ended.outcome, kind)
-            named = ended.about or partial(self.engine.about, snapshot)
-            self.engine.decided(f"delivery.{ended.outcome}", named, ended.reason, logging.DEBUG)
+            named = ended.about or partial(self.runtime.about, snapshot)
+            self.runtime.decided(f"delivery.{ended.outcome}", named, ended.reason, logging.DEBUG)
         return ended
 
     # --- without threads ----------------------------------------------------------------------------------------------
@@ -473,15 +473,15 @@ class Worker:
         for jobs that end when their work is done.
         """
         ran = 0
-        shards = range(self.engine.config.pull_shards)
+        shards = range(self.runtime.config.pull_shards)
         left: set[str] = set()
-        aside = partial(damage.set_aside, self.engine)
+        aside = partial(damage.set_aside, self.runtime)
         while True:
             progressed, known = 0, len(left)
             for kind in self.kinds:
                 limit = self._total + len(left)
-                env = self.engine.config.env
-                for snapshot in due_for_workers(self.engine.store, env, kind, shards, limit, aside):
+                env = self.runtime.config.env
+                for snapshot in due_for_workers(self.runtime.store, env, kind, shards, limit, aside):
                     if snapshot.path in left:
                         continue
                     ended = self._run_one(kind, snapshot)
@@ -500,8 +500,8 @@ class Worker:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        store, config = self.engine.store, self.engine.config
-        shards, aside = range(config.pull_shards), partial(damage.set_aside, self.engine)
+        store, config = self.runtime.store, self.runtime.config
+        shards, aside = range(config.pull_shards), partial(damage.set_aside, self.runtime)
         asked = (due_for_workers(store, config.env, kind, shards, _ALL, aside, by=now) for kind in self.kinds)
         return list(chain.from_iterable(asked))
 

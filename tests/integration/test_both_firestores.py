@@ -87,7 +87,7 @@ def shop(local: LocalCloud, request: pytest.FixtureRequest) -> Shop:
         log_interval=0,
     )
     made = make_shop(config)
-    made.locker.engine.trail_to(Quiet())
+    made.locker.runtime.trail_to(Quiet())
     assert isinstance(local.tasks.transport, WsgiTransport)
     local.tasks.transport.mount(URL, made.app)
     return made
@@ -154,16 +154,16 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
     Sixteen copies of one delivery at the same instant: one runs, the others are refused, quickly.
     """
     shop.locker.schedule(Order(id="42"), "/tasks/order")
-    [task] = [t for t in local.tasks.tasks() if shop.locker.engine.project() in t.name]
+    [task] = [t for t in local.tasks.tasks() if shop.locker.runtime.project() in t.name]
     ran: list[int] = []
     gate = threading.Barrier(16)
-    job = HandlerSpec(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
+    spec = HandlerSpec(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
 
     def deliver(_: int) -> Outcome:
         gate.wait(patient(30))
         body = task.http_request.body
         delivery = Delivery.from_json(body)
-        return execute(shop.locker.engine, shop.locker.renewals, job, delivery, TaskHeaders(), None, {}).outcome
+        return execute(shop.locker.runtime, shop.locker.renewals, spec, delivery, TaskHeaders(), None, {}).outcome
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(deliver, range(16)))
@@ -244,14 +244,14 @@ def test_sweep_finds_what_is_due_in_collections_and_groups(local: LocalCloud, sh
     shop.locker.schedule(Branch(id="42", shop="7"), "/tasks/branch")
     waiter: Any = threading.Event()
     waiter.wait(0.2)
-    engine = shop.locker.engine
+    runtime = shop.locker.runtime
     shown = sweep(shop.locker, collections=("elsewhere",))
     assert shown.looked == 0
 
     assert sweep(shop.locker, collections=("malls/{any}/branches",)).looked == 0
     assert sweep(shop.locker, collections=("shops/{shop}/branches",)).looked == 1
     assert sweep(shop.locker, collections=("orders",)).looked == 1
-    engine.config = replace(engine.config, env="OTHER")
+    runtime.config = replace(runtime.config, env="OTHER")
     assert sweep(shop.locker, collections=("orders",)).looked == 0
 
 
@@ -259,15 +259,15 @@ def test_collection_is_registered_forgotten_and_remembered(shop: Shop) -> None:
     """
     By two processes, each of which finds what the other one has written; times are the server's.
     """
-    engine, other = shop.locker.engine, make_shop(shop.locker.config).locker.engine
-    for each in (engine, other):
+    runtime, other = shop.locker.runtime, make_shop(shop.locker.config).locker.runtime
+    for each in (runtime, other):
         each.registry.register("orders")
-    [made], _ = engine.registry.all()
-    engine.registry.forget("orders")
+    [made], _ = runtime.registry.all()
+    runtime.registry.forget("orders")
     other.registry.forget("orders")
-    [forgotten], now = engine.registry.all()
+    [forgotten], now = runtime.registry.all()
     other.registry.register("orders")
-    [remembered], _ = engine.registry.all()
+    [remembered], _ = runtime.registry.all()
 
     assert made == remembered == ("orders", None)
     assert forgotten.forgotten_at is not None

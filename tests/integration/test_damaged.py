@@ -536,7 +536,7 @@ def test_a_due_time_that_is_not_known_to_be_written_is_asked_for_again(
     oncetask_cloud.mount(URL, shop.app)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     shop.locker.client.document("orders/42").update({"lock.attempts": "one"})
-    shop.locker.engine.store.estimate()
+    shop.locker.runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", when=when, code=grpc.StatusCode.UNAVAILABLE)
     oncetask_cloud.advance(minutes=10)
     assert [record.status for record in oncetask_cloud.deliveries] == [409, 200]
@@ -673,10 +673,10 @@ def test_a_document_that_upsets_the_sweep_holds_up_no_other(
         bring(client, paths[name], "leased", now)
     take_over = takeover.take_over
 
-    def upset(engine: Any, judged: takeover.Judged, *rest: Any) -> Any:
+    def upset(runtime: Any, judged: takeover.Judged, *rest: Any) -> Any:
         if judged.snapshot.path == paths["upsetting"]:
             raise ValueError("a rule that nobody thought of")
-        return take_over(engine, judged, *rest)
+        return take_over(runtime, judged, *rest)
 
     monkeypatch.setattr(takeover, "take_over", upset)
     key = client.document(key_path("DEFAULT", "K"))

@@ -207,9 +207,9 @@ def test_what_was_asked_before_is_judged_as_of_then(oncetask_cloud: OncetaskClou
     """
     cloud = oncetask_cloud
     lose_the_settling(cloud, shop, late=753.0)
-    engine = shop.locker.engine
-    engine.request_log = CloudRequestLog(
-        project=engine.project, emulator=None, clock=engine.clock, client=cloud.local.logging_client()
+    runtime = shop.locker.runtime
+    runtime.request_log = CloudRequestLog(
+        project=runtime.project, emulator=None, clock=runtime.clock, client=cloud.local.logging_client()
     )
     for age in (748, 752):
         at_age(cloud, shop, age)
@@ -235,18 +235,18 @@ def test_holder_of_whom_nobody_may_ask_now_is_left_alone(oncetask_cloud: Oncetas
         shop.locker.schedule(Order(id=id_, amount=1), "/tasks/order")
     cloud.run_until_idle()
     shop.on_charge = None
-    engine = shop.locker.engine
+    runtime = shop.locker.runtime
     log = CloudRequestLog(
-        project=engine.project,
+        project=runtime.project,
         emulator=None,
-        clock=engine.clock,
+        clock=runtime.clock,
         interval=86_400.0,
         client=cloud.local.logging_client(),
     )
-    engine.request_log = log
+    runtime.request_log = log
     cloud.clock.advance(760)
-    [first] = judge_all(engine, [engine.store.read("orders/41")])
-    [second] = judge_all(engine, [engine.store.read("orders/42")])
+    [first] = judge_all(runtime, [runtime.store.read("orders/41")])
+    [second] = judge_all(runtime, [runtime.store.read("orders/42")])
     assert ("could not be asked" in second.verdict.reason, "could not" in first.verdict.reason) == (True, False)
     assert cloud.sweep().unknown == 2
     cloud.clock.advance(3600)

@@ -69,7 +69,7 @@ def asked(query: Callable[[TaskManager], Any]) -> Callable[[InProcessCloud], Any
 
 
 def of_store(query: Callable[[Store], Any]) -> Callable[[InProcessCloud], Any]:
-    return lambda cloud: query(made(cloud).engine.store)
+    return lambda cloud: query(made(cloud).runtime.store)
 
 
 # Query -> (how it is asked, the definition without what serves it)
@@ -77,7 +77,7 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "what is due of the once-tasks": (swept("onceTasks"), ("onceTasks", "lock.due")),
     "what is due of the named locks": (swept("onceLocks"), ("onceLocks", "lock.due")),
     "collections of the registry": (
-        lambda cloud: made(cloud).engine.registry.all(),
+        lambda cloud: made(cloud).runtime.registry.all(),
         ("onceLocks", "registry"),
     ),
     "what is due of a collection": (swept("orders"), ("orders", "lock.due")),

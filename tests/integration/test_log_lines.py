@@ -21,7 +21,7 @@ from gcp_oncetask import FixedDelay, NoRetry, Retry
 from gcp_oncetask.logs import CloudFormatter, LogContext, context_at
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.engine import LOGGER, Engine
+from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -63,10 +63,10 @@ class Tee:
     Where attempts write their own lines, and a copy of what they wrote.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self.lines: list[dict[str, Any]] = []
-        self.to = engine.trail._stream
-        engine.trail_to(self)
+        self.to = runtime.trail._stream
+        runtime.trail_to(self)
 
     def write(self, text: str) -> None:
         self.lines.append(json.loads(text))
@@ -112,7 +112,7 @@ def test_lines_of_a_chain(oncetask_cloud: OncetaskCloud, shop: Shop, lines: list
                 raise Killed
         return "paid"
 
-    written = Tee(shop.locker.engine)
+    written = Tee(shop.locker.runtime)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     shop.locker.cancel(Order, "42")
     oncetask_cloud.run_until_idle()
@@ -145,7 +145,7 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     """
     service = Service(oncetask_cloud)
     manager = service.manager
-    written = Tee(manager.locker.engine)
+    written = Tee(manager.locker.runtime)
     manager.on_error = lambda task, error: 1 // 0
     service.handle_keys(Other, retry=FixedDelay(delay=timedelta(seconds=1), max_attempts=2)).handle(Work)
     manager.register_task_handler(Pulled, lambda task, attempt: 1 // 0, retry=NoRetry())

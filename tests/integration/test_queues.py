@@ -29,7 +29,7 @@ def manager(oncetask_cloud):
     oncetask_cloud.use(manager.locker)
     oncetask_cloud.mount(URL, app)
     # Its process has created tasks before.
-    manager.locker.engine.register(None, URL)
+    manager.locker.runtime.register(None, URL)
     return manager
 
 
@@ -334,7 +334,7 @@ def test_a_request_that_fails_does_not_take_the_id_for_ever(oncetask_cloud, mana
     """
     ran = []
     manager.register_task_handler(Reload, lambda task, attempt: ran.append(task.id))
-    manager.locker.engine.store.estimate()
+    manager.locker.runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", when=when, code=grpc.StatusCode.PERMISSION_DENIED, times=1)
     with pytest.raises(StoreError):
         manager.create_task(Reload(name="a"))

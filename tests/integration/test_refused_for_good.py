@@ -51,7 +51,7 @@ class World:
             self.service.handle(model, retry=AGAIN, lease_duration=60)
         self.worker = Worker(self.service.manager, listen=False)
         for locker in (self.locker, self.service.manager.locker):
-            locker.engine.store.estimate()
+            locker.runtime.store.estimate()
 
     def order(self, **options: Any) -> str:
         """
@@ -486,11 +486,11 @@ def test_process_that_dies_before_the_end_leaves_it_to_the_next(world: World) ->
             world.cloud.alerts.send(alert)
             raise Killed
 
-    engine = world.locker.engine
-    channel, engine.alerts = engine.alerts, Dying()
+    runtime = world.locker.runtime
+    channel, runtime.alerts = runtime.alerts, Dying()
     world.cloud.run_until_idle()
     assert world.lock(path).status is Status.SCHEDULED
-    engine.alerts = channel
+    runtime.alerts = channel
     world.cloud.advance(minutes=10)
     assert world.lock(path).status is Status.FAILED
     assert len(set(world.alerts())) == 1
@@ -537,8 +537,8 @@ def test_worker_without_leave_tells_a_person(world: World, call: str, asks: str)
     """
     It takes nothing, and goes on trying.
     """
-    engine = world.service.manager.locker.engine
-    membership = Membership(engine, ("refused-pulled",), 60.0)
+    runtime = world.service.manager.locker.runtime
+    membership = Membership(runtime, ("refused-pulled",), 60.0)
     if asks == "looks":
         world.worker._membership = membership
         membership.beat()

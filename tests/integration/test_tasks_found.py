@@ -85,7 +85,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
     """
     manager, other = serve(oncetask_cloud), TaskManager(Locker(config=Config(base_url=URL)))
     oncetask_cloud.use(other.locker)
-    wire = manager.locker.engine.store.wire
+    wire = manager.locker.runtime.store.wire
     real = wire.commit
     ran: list[str] = []
 
@@ -104,7 +104,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
     )
     made = manager.create_task(Newest(revision=0))
     path = manager.name_of(Newest, made.id).path
-    push = manager.locker.engine.push_of(manager.locker.engine.store.get(path))
+    push = manager.locker.runtime.push_of(manager.locker.runtime.store.get(path))
     monkeypatch.setattr(wire, "commit", cancelled_meanwhile)
     manager.deliver(push.body, TaskHeaders())
     oncetask_cloud.advance(minutes=1)
@@ -117,12 +117,12 @@ def test_generator_that_can_not_be_read_is_unavailable(oncetask_cloud: OncetaskC
     As every other delivery: answered, not raised into the web server.
     """
     manager = serve(oncetask_cloud)
-    engine = manager.locker.engine
+    runtime = manager.locker.runtime
     manager.register_task_handler(Hourly, lambda task, attempt: None)
     made = manager.create_task(Hourly())
-    stored = engine.store.get(manager.name_of(Hourly, made.id).path)
+    stored = runtime.store.get(manager.name_of(Hourly, made.id).path)
     oncetask_cloud.faults.fail("BatchGetDocuments", times=None)
-    ended = manager.deliver(engine.push_of(replace(stored, whole=False)).body, TaskHeaders())
+    ended = manager.deliver(runtime.push_of(replace(stored, whole=False)).body, TaskHeaders())
     oncetask_cloud.faults.clear()
     assert ended.outcome is Outcome.UNAVAILABLE
 

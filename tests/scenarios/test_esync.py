@@ -69,9 +69,9 @@ class World:
         Run up to *limit* of what is due; returns how many were run.
         """
         before = len(self.ran)
-        engine = self.manager.locker.engine
+        runtime = self.manager.locker.runtime
         for name in self.manager.registry.kinds():
-            for found in due_for_workers(engine.store, engine.config.env, name, range(8), limit):
+            for found in due_for_workers(runtime.store, runtime.config.env, name, range(8), limit):
                 self.manager.pull(found)
         return len(self.ran) - before
 
@@ -410,8 +410,8 @@ def test_es_22_no_handler(world: World, caplog: pytest.LogCaptureFixture) -> Non
     world.add(name, "k")
     world.queue()
     assert Worker(world.manager).drain() == 0
-    engine = world.manager.locker.engine
-    [found] = due_for_workers(engine.store, engine.config.env, name, range(8), 1)
+    runtime = world.manager.locker.runtime
+    [found] = due_for_workers(runtime.store, runtime.config.env, name, range(8), 1)
     assert world.manager.pull(found).outcome is Outcome.UNHANDLED
     assert world.status(name, "k") is TaskStatus.PENDING
 

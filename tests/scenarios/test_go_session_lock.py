@@ -80,7 +80,7 @@ class Session:
 
     def __init__(self, manager: TaskManager) -> None:
         self.manager = manager
-        self.membership = Membership(manager.locker.engine, ("job",), 60.0)
+        self.membership = Membership(manager.locker.runtime, ("job",), 60.0)
         self.membership.beat()
 
     def ask(self, cap: int = 100) -> list[str]:
@@ -94,11 +94,11 @@ class Session:
         """
         The same without a heartbeat.
         """
-        engine = self.manager.locker.engine
+        runtime = self.manager.locker.runtime
         if not self.membership.alive():
             return []
         shards = self.membership.shards["job"]
-        found = due_for_workers(engine.store, engine.config.env, "job", shards, cap) if shards else []
+        found = due_for_workers(runtime.store, runtime.config.env, "job", shards, cap) if shards else []
         return sorted(snapshot.path.rsplit(":", 1)[1] for snapshot in found)
 
     @property
@@ -218,7 +218,7 @@ def test_sl_08_cap(world: World) -> None:
     world.create(20)
     assert len(world.session().ask(cap=1)) == 1
     worker = world.worker(concurrency=1, max_tasks=1)
-    worker._membership = Membership(worker.engine, worker.kinds, 60.0)
+    worker._membership = Membership(worker.runtime, worker.kinds, 60.0)
     worker._membership.beat()
     assert len(worker._due("job", worker._free("job"))) == 1
 
@@ -256,8 +256,8 @@ def test_sl_11_two_sessions_ask_at_the_same_time(world: World) -> None:
     Two that both believe they have all shards run each task once.
     """
     world.create(20)
-    engine = world.manager.locker.engine
-    seen = due_for_workers(engine.store, engine.config.env, "job", range(8), 100)
+    runtime = world.manager.locker.runtime
+    seen = due_for_workers(runtime.store, runtime.config.env, "job", range(8), 100)
     ended = [world.process().pull(snapshot).outcome for snapshot in seen for _ in range(2)]
     assert sorted(map(str, ended)) == ["completed"] * 20 + ["duplicate"] * 20
     assert set(world.ledger.runs.values()) == {1}

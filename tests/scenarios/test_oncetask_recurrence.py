@@ -192,14 +192,14 @@ def test_ot_120_an_occurrence(service: Service) -> None:
 def test_ot_134_defaults(service: Service) -> None:
     handler = service.manager.registry.get("repeat")
     assert handler is not None
-    job = handler.job
-    assert (job.policy.lease, job.cleanup, job.retry) == (600, None, ExponentialBackoff(max_attempts=3))
+    spec = handler.spec
+    assert (spec.policy.lease, spec.cleanup, spec.retry) == (600, None, ExponentialBackoff(max_attempts=3))
     assert ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10)) == CANCEL_RETRY
     service.handle(Work, on_cancel=lambda task, attempt: None)
     handler = service.manager.registry.get("work")
     assert handler is not None
-    assert handler.job.cleanup is not None
-    assert handler.job.cleanup.retry == CANCEL_RETRY
+    assert handler.spec.cleanup is not None
+    assert handler.spec.cleanup.retry == CANCEL_RETRY
 
 
 @row("OT-135", "each option (policy, no-retry, lease, cancel handler, cancel policy), set: taken over")
@@ -218,11 +218,11 @@ def test_ot_135_options(service: Service, option: str, value: Any) -> None:
     service.handle(Work, **options)
     handler = service.manager.registry.get("work")
     assert handler is not None
-    job, cleanup = handler.job, handler.job.cleanup
+    spec, cleanup = handler.spec, handler.spec.cleanup
     assert cleanup is not None
     found = {
-        "retry": job.retry,
-        "lease_duration": timedelta(seconds=job.policy.lease),
+        "retry": spec.retry,
+        "lease_duration": timedelta(seconds=spec.policy.lease),
         "on_cancel": inspect.unwrap(cleanup.run),
         "cancel_retry": cleanup.retry,
     }

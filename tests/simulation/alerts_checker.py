@@ -16,7 +16,7 @@ from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.floods import WAITS
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 
@@ -44,7 +44,7 @@ class AlertsChecker:
     said: dict[str, Any] = field(default_factory=dict)
     _known: set[Entry] = field(default_factory=set)
 
-    def committed(self, engine: Engine, path: str, document: Any, locks: Mapping[str, Lock]) -> bool:
+    def committed(self, runtime: Runtime, path: str, document: Any, locks: Mapping[str, Lock]) -> bool:
         """
         Look at a *document* that a commit has written; *locks* are all records as they are now. Returns whether it is part of
         making a digest.
@@ -53,18 +53,18 @@ class AlertsChecker:
         if snapshot.lock is None or not snapshot.lock.owed:
             return False
         if is_digest(path):
-            self._digest(engine, snapshot, locks)
+            self._digest(runtime, snapshot, locks)
             return True
         for owed in snapshot.lock.owed:
             entry = (path, owed.id, owed.at)
             if entry not in self._known:
                 self._known.add(entry)
-                self.means[owed_alerts.alert_of(engine, snapshot, owed).id] = frozenset({entry})
+                self.means[owed_alerts.alert_of(runtime, snapshot, owed).id] = frozenset({entry})
         return any(owed.digest is not None and not owed.digest.startswith(WAITS) for owed in snapshot.lock.owed)
 
-    def _digest(self, engine: Engine, snapshot: Snapshot, locks: Mapping[str, Lock]) -> None:
+    def _digest(self, runtime: Runtime, snapshot: Snapshot, locks: Mapping[str, Lock]) -> None:
         assert snapshot.lock is not None
-        alert = owed_alerts.alert_of(engine, snapshot, snapshot.lock.owed[0])
+        alert = owed_alerts.alert_of(runtime, snapshot, snapshot.lock.owed[0])
         if alert.id in self.means:
             return
         members = set(decode(snapshot.fields["members"]))

@@ -44,8 +44,8 @@ class Cutter:
         self.left = number
         self.struck = ""
         self.hurt = hurt
-        engine = shop.locker.engine
-        for owner, name in ((engine.wire, "_unary"), (engine.tasks, "_call")):
+        runtime = shop.locker.runtime
+        for owner, name in ((runtime.wire, "_unary"), (runtime.tasks, "_call")):
             real = getattr(owner, name)
             setattr(owner, name, self._wrapped(real))
 
@@ -82,7 +82,7 @@ def opened(cloud: OncetaskCloud) -> Shop:
     shop = make_shop()
     cloud.use(shop.locker)
     cloud.mount(URL, shop.app)
-    shop.locker.engine.store.estimate()
+    shop.locker.runtime.store.estimate()
     return shop
 
 

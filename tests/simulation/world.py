@@ -210,13 +210,13 @@ class World:
             alerts=Mail(self, process),
             clock=clock,
         )
-        process.locker.engine.trail_to(Stdout(self, process))
-        process.locker.engine.instance = lambda: process.name
+        process.locker.runtime.trail_to(Stdout(self, process))
+        process.locker.runtime.instance = lambda: process.name
         process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)
-        self.engine = process.locker.engine
+        self.runtime = process.locker.runtime
         self.tell(process.name, "starts")
         return process
 

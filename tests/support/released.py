@@ -36,7 +36,7 @@ def released() -> Iterator[None]:
 
     def attend(self: Digests, seen: Any, ids: Any) -> int:
         return owed_alerts.take_and_send(
-            self._engine, seen, {owed.id: owed.digest for owed in seen.lock.owed if owed.id in ids}
+            self._runtime, seen, {owed.id: owed.digest for owed in seen.lock.owed if owed.id in ids}
         )
 
     one_owed_of = codec._one_owed

@@ -12,7 +12,7 @@ from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.documents import is_digest
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.runtime.engine import Engine
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode_lock
 from gcp_oncetask.store.snapshot import snapshot_of
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -31,8 +31,8 @@ class Told:
         dies: Called at each mail, before it is taken and after.
     """
 
-    def __init__(self, cloud: OncetaskCloud, engine: Engine) -> None:
-        self.cloud, self.engine = cloud, engine
+    def __init__(self, cloud: OncetaskCloud, runtime: Runtime) -> None:
+        self.cloud, self.runtime = cloud, runtime
         self.mails: dict[str, list[tuple[Any, frozenset[Entry]]]] = defaultdict(list)
         self.ever: set[Entry] = set()
         self.dies: Callable[[str], None] = lambda when: None
@@ -74,7 +74,7 @@ class Told:
         for path, document in local.firestore.documents(local.project).items():
             snapshot = snapshot_of(path, document, None)
             for owed in snapshot.lock.owed if snapshot.lock is not None else ():
-                if owed_alerts.alert_of(self.engine, snapshot, owed).id != alert.id:
+                if owed_alerts.alert_of(self.runtime, snapshot, owed).id != alert.id:
                     continue
                 if not is_digest(path):
                     return frozenset({(path, owed.id)})

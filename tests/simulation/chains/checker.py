@@ -103,7 +103,7 @@ class Checker:
         for path in paths:
             if path in self.locks or is_digest(path):
                 document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-                lends = self.alerts.committed(world.engine, path, document, self.locks)
+                lends = self.alerts.committed(world.runtime, path, document, self.locks)
                 if lends and process in world.processes and world.hit("crashes", 0.1):
                     world.hub.spawn(world.cloud, world.kill_if_alive, process, "while it makes a digest")
 

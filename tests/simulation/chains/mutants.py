@@ -27,7 +27,7 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "expiry judged by the local clock",
-        "runtime/engine.py",
+        "runtime/runtime.py",
         "            read=snapshot.read,\n",
         "            read=snapshot.read and self.clock.now(),\n",
     ),
@@ -115,7 +115,7 @@ CHAIN_MUTANTS = (
         "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n",
         "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
     ),
-    Mutant("contents travel after a merge", "runtime/engine.py", "if limit and snapshot.whole and", "if limit and"),
+    Mutant("contents travel after a merge", "runtime/runtime.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
         "a 2xx in the request log counts as success",
         "rules/evidence.py",
@@ -200,8 +200,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "alerts are lent to a digest without its id",
         "recovery/digests.py",
-        "owed_alerts.take(self._engine, snapshot, seen, id_)",
-        "owed_alerts.take(self._engine, snapshot, seen)",
+        "owed_alerts.take(self._runtime, snapshot, seen, id_)",
+        "owed_alerts.take(self._runtime, snapshot, seen)",
     ),
     Mutant(
         "nobody goes on with a digest whose sender has died",
@@ -218,14 +218,14 @@ CHAIN_MUTANTS = (
     Mutant(
         "a handler starts however long its claim took",
         "execution/pipeline.py",
-        "    if elapsed(run.mark, engine.clock.mark()) > job.policy.lease / 2:",
+        "    if elapsed(run.mark, runtime.clock.mark()) > spec.policy.lease / 2:",
         "    if False:",
     ),
     Mutant(
         "a holder counts its lease from the answer",
         "execution/pipeline.py",
         "        mark=run.mark,\n        context=context,",
-        "        mark=engine.clock.mark(),\n        context=context,",
+        "        mark=runtime.clock.mark(),\n        context=context,",
     ),
     Mutant(
         "a holder measures with the wall clock alone",

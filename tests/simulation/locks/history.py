@@ -228,8 +228,8 @@ class LocksHistory(History):
         runs: list[Execution] = []
 
         def charge(key: str, payload: int) -> Any:
-            engine = process.locker.engine
-            mine = [one for one in self.claims if one._engine is engine and one.context.document == path]
+            runtime = process.locker.runtime
+            mine = [one for one in self.claims if one._runtime is runtime and one.context.document == path]
             run = Execution(process, path, payload, mine[-1], self.hub.now)
             runs.append(run)
             return self._charge(run, key)

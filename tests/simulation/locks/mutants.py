@@ -45,7 +45,7 @@ LOCK_MUTANTS = tuple(
         ),
         (
             "the end of a lock is judged by the local clock",
-            "runtime/engine.py",
+            "runtime/runtime.py",
             "            read=snapshot.read,\n",
             "            read=snapshot.read and self.clock.now(),\n",
         ),
@@ -65,12 +65,12 @@ LOCK_MUTANTS = tuple(
             "whoever acquires counts from the answer",
             "locks/lock.py",
             "policy=self._policy, mark=mark,",
-            "policy=self._policy, mark=engine.clock.mark(),",
+            "policy=self._policy, mark=runtime.clock.mark(),",
         ),
         (
             "a lease that is nearly over is acquired",
             "locks/holding.py",
-            "        while elapsed(self._leased_mark, self._engine.clock.mark()) > self._policy.lease / 2:\n",
+            "        while elapsed(self._leased_mark, self._runtime.clock.mark()) > self._policy.lease / 2:\n",
             "        while False:\n",
         ),
         (
@@ -106,7 +106,7 @@ LOCK_MUTANTS = tuple(
         (
             "once: the lease is not renewed",
             "locks/runs.py",
-            "    renewals.add(claimed, renewal_interval(run.policy.lease), engine.clock.mark())\n",
+            "    renewals.add(claimed, renewal_interval(run.policy.lease), runtime.clock.mark())\n",
             "",
         ),
         (

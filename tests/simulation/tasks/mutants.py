@@ -84,7 +84,7 @@ _IN_ONE_PLACE = tuple(
         (
             "nobody looks for those that wait behind a freed key",
             "recovery/sweep.py",
-            "        swept.handed_over += keys.look_for_forgotten(engine)\n",
+            "        swept.handed_over += keys.look_for_forgotten(runtime)\n",
             "        pass\n",
         ),
         (
@@ -154,13 +154,13 @@ _IN_ONE_PLACE = tuple(
             "occurrences are named by the time they are made",
             "tasks/generator.py",
             "occurrence_id(generator, nominal))",
-            "occurrence_id(generator, self._engine.store.estimate()))",
+            "occurrence_id(generator, self._runtime.store.estimate()))",
         ),
         (
             "a generator advances without its occurrence",
             "tasks/generator.py",
-            "        self._written = [new_task(self._engine, draft) for draft in self._planned]\n",
-            "        self._written = [new_task(self._engine, draft) for draft in self._planned][1:]\n",
+            "        self._written = [new_task(self._runtime, draft) for draft in self._planned]\n",
+            "        self._written = [new_task(self._runtime, draft) for draft in self._planned][1:]\n",
         ),
         (
             "a generator counts from now and not from when it was due",

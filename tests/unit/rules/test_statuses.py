@@ -88,8 +88,8 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
     cloud: InProcessCloud = oncetask_cloud.local
     locker = Locker(config=Config(base_url="https://app.test"))
     oncetask_cloud.use(locker)
-    engine, clock = locker.engine, TestClock(oncetask_cloud.clock)
-    engine.store.estimate()
+    runtime, clock = locker.runtime, TestClock(oncetask_cloud.clock)
+    runtime.store.estimate()
     tasks = CloudTasks(cloud.tasks_client(), None, clock, 10.0)
     push = Push(cloud.queue, "t", "https://app.test/x", b"", {}, None, 600.0, None, "")
 
@@ -103,9 +103,9 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
             oncetask_cloud.faults.clear()
         return None
 
-    stored = failed(lambda: engine.store.read_all(["c/a"]))
+    stored = failed(lambda: runtime.store.read_all(["c/a"]))
     made = failed(lambda: tasks.create(push))
-    asked = failed(lambda: engine.request_log.write({}, insert_id="i", at=clock.now()))
+    asked = failed(lambda: runtime.request_log.write({}, insert_id="i", at=clock.now()))
     fates = {service: fate_of(service, code.name) for service in Service}
     assert isinstance(stored, BackendError)
     assert stored.final is (fates[Service.FIRESTORE] is FailureClass.REFUSED)

@@ -80,7 +80,7 @@ class RunningAttempt(Protocol):
         """
 
 
-class Engine:
+class Runtime:
     """
     The shared parts.
 
