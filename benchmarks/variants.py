@@ -18,7 +18,9 @@ from gcp_oncetask.entities.subject import Entities
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.pipeline import execute, parse
 from gcp_oncetask.rules.decisions import Policy
-from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.task_headers import TaskHeaders
 
 TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.com"}
 

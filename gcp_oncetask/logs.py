@@ -18,9 +18,9 @@ from gcp_oncetask import forks
 from gcp_oncetask.checks.told import Harmless, text_of
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.clock import Clock
-from gcp_oncetask.rules.delivery import instant_of
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.timestamps import instant_of
 
 _LOGGER: Final = logging.getLogger("gcp_oncetask")
 for _each in (_LOGGER, logging.getLogger("gcp_oncetask.alerts")):

@@ -23,7 +23,7 @@ from trove_classifiers import classifiers
 
 import gcp_oncetask
 from gcp_oncetask import errors, tasks
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.tasks.admin import StoredTasks
 

@@ -15,7 +15,7 @@ import pytest
 
 from gcp_oncetask.config import FIELDS
 from gcp_oncetask.execution.endpoint import OUTCOME_STATUS
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from tests.support.readme import PROGRAMS, README, blocks, programs
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from typing import Any
 from gcp_oncetask.checks import words
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.rules.delivery import instant
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.store.registry import Registered
 

@@ -19,8 +19,8 @@ from gcp_oncetask.entities.chains import record_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import expires_at, named
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Record, Sort
 from gcp_oncetask.store.codec import decode, salvage
 

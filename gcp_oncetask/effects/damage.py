@@ -24,8 +24,9 @@ from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
 from gcp_oncetask.logs import LogContext
 from gcp_oncetask.rules import Wishes
 from gcp_oncetask.rules.decisions import Put, Refused
-from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
 from gcp_oncetask.store.forms import is_due

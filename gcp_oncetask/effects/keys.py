@@ -24,9 +24,9 @@ from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules import keys as rules
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.rules.keys import KeyStanding
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import decode

@@ -18,9 +18,10 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import floods, verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.runtime import Runtime

@@ -12,7 +12,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot, version_of

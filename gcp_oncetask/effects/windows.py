@@ -29,10 +29,11 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import floods, writes
 from gcp_oncetask.rules.decisions import Put, Refused
-from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
 from gcp_oncetask.rules.floods import Group, Turn, Window
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import Value, decode, encode

@@ -32,7 +32,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.retention import too_late
 from gcp_oncetask.runtime.runtime import Runtime

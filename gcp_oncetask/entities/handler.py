@@ -18,8 +18,9 @@ from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.pipeline import execute, parse
 from gcp_oncetask.execution.settling import Ended, delivered
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import RetryPolicy
+from gcp_oncetask.rules.task_headers import TaskHeaders
 
 NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
 

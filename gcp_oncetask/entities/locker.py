@@ -26,8 +26,8 @@ from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.alerts import AlertChannel
 from gcp_oncetask.rules.decisions import Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Fingerprint
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.runtime.runtime import Runtime

@@ -30,9 +30,11 @@ from gcp_oncetask.logs import LogContext, payload
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import keys as key_rules
 from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, SettlementKind
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, idempotency_key
+from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.documents import DATA_HASH
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction

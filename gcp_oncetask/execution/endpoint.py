@@ -15,7 +15,9 @@ from gcp_oncetask.errors import ConfigError, IdentityError
 from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.logs import context_at, trace_of
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders, claimed_in
+from gcp_oncetask.rules.delivery import claimed_in
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.identity import Denied

@@ -31,10 +31,12 @@ from gcp_oncetask.execution.settling import Ended, delivered, failure, lost, set
 from gcp_oncetask.logs import About, LogContext, current
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
-from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.evidence import UNUSED
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.side_writes import Freed, Hold
 from gcp_oncetask.store.snapshot import Snapshot, trusted

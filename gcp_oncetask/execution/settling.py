@@ -28,7 +28,8 @@ from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry,
 from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
-from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of

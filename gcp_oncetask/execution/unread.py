@@ -13,7 +13,8 @@ from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.logs import context_at
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
-from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot
 

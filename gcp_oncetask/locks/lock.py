@@ -27,8 +27,8 @@ from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.decisions import Claimant, NeedTime, Policy, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import encode

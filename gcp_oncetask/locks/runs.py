@@ -34,7 +34,7 @@ from gcp_oncetask.rules.decisions import (
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Result
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.codec import encode

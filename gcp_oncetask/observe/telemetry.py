@@ -34,9 +34,11 @@ from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.logs import LogContext
 from gcp_oncetask.rules.decisions import Lost, Put
-from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders, task_id
+from gcp_oncetask.rules.delivery import Delivery, task_id
 from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.codec import get_timestamp
 from gcp_oncetask.store.snapshot import Snapshot
 

@@ -24,8 +24,8 @@ from gcp_oncetask.recovery.rounds import Round
 from gcp_oncetask.recovery.unclaimed import Unclaimed
 from gcp_oncetask.rules import features, verbs
 from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.runtime.requirements import DISPATCH
 from gcp_oncetask.runtime.runtime import Runtime

@@ -21,8 +21,9 @@ from gcp_oncetask.effects import owed_alerts, queue_alarm
 from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
-from gcp_oncetask.rules.delivery import Delivery, instant, task_id
+from gcp_oncetask.rules.delivery import Delivery, task_id
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.requirements import DISPATCH
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.services.cloud_tasks import Queued

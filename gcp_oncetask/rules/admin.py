@@ -7,7 +7,7 @@ from __future__ import annotations
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import complete
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result, Status
 
 

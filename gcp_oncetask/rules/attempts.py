@@ -21,8 +21,10 @@ from gcp_oncetask.rules.decisions import (
     SettlementKind,
     Target,
 )
-from gcp_oncetask.rules.delivery import Delivery, Outcome, instant
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status, superseded
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at
 
 

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Final
 
 from gcp_oncetask.rules.decisions import DecisionContext
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import Lock, Since, Status
+from gcp_oncetask.rules.timestamps import instant
 
 LONGEST_LOOK: Final = timedelta(hours=1)
 """A task that is still queued is looked at again after half of its age, and after this at the latest."""

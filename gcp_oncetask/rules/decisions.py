@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from gcp_oncetask.rules.delivery import Outcome, instant, parse_instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result
+from gcp_oncetask.rules.timestamps import instant, parse_instant
 
 
 class DecisionContext(NamedTuple):

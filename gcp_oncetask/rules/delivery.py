@@ -1,7 +1,5 @@
 """
-What travels in a Cloud Task, and how its delivery can end.
-
-Data only: JSON in and out, names of tasks, query strings.
+The message that travels in a Cloud Task: its JSON, the name of its task, the query of its URL.
 """
 
 from __future__ import annotations
@@ -9,10 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from functools import lru_cache
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote
 
@@ -22,6 +17,8 @@ from gcp_oncetask.checks.paths import valid_path
 from gcp_oncetask.checks.urls import MAX_URL
 from gcp_oncetask.errors import DeliveryError
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.task_headers import count
+from gcp_oncetask.rules.timestamps import instant, parse_instant
 
 MAX_BODY: Final = 256 * 1024
 """A body beyond this many bytes is not one of ours: ours stay below 100 KB."""
@@ -31,46 +28,6 @@ _LONGEST_URL: Final = 2083
 LONGEST_TARGET: Final = MAX_URL
 """Characters of a URL as it is given: sequence and dispatch are added to it."""
 _IN_URLS: Final = "!#$%&'()*+,/:;=?@[]~"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-class Outcome(StrEnum):
-    """
-    How a delivery ended; ``endpoint.OUTCOME_STATUS`` has its HTTP status.
-    """
-
-    COMPLETED = "completed"
-    CONTINUED = "continued"
-    SNOOZED = "snoozed"
-    CANCELLED = "cancelled"
-    SETTLED = "settled"
-    RETRYING = "retrying"
-    UNDISPATCHED = "undispatched"
-    FAILED_ATTEMPT = "failed-attempt"
-    FAILED = "failed"
-    RECOVERED = "recovered"
-    QUARANTINED = "quarantined"
-    DUPLICATE = "duplicate"
-    GONE = "gone"
-    NEWER = "newer"
-    FOREIGN = "foreign"
-    BUSY = "busy"
-    UNKNOWN = "unknown"
-    EARLY = "early"
-    PARKED = "parked"
-    POSTPONED = "postponed"
-    SHORT_LEASE = "short-lease"
-    LOST = "lost"
-    LOST_TO_LATER = "lost-to-later"
-    UNHANDLED = "unhandled"
-    DAMAGED = "damaged"
-    SET_ASIDE = "set-aside"
-    REJECTED = "rejected"
-    UNAUTHORISED = "unauthorised"
-    FORBIDDEN = "forbidden"
-    UNAVAILABLE = "unavailable"
-    REFUSED = "refused"
 
 
 class Delivery(NamedTuple):
@@ -165,53 +122,6 @@ class Delivery(NamedTuple):
         return delivery
 
 
-class TaskHeaders(NamedTuple):
-    """
-    What Cloud Tasks says about a delivery: information, never identity.
-
-    Attributes:
-        queue: Id of the queue.
-        task: Id of the task.
-        retry_count: Tries before this one, whatever became of them.
-        execution_count: Answers before this one, 5xx not counted.
-        eta: When it was to be delivered.
-        previous_response: HTTP status of the try before; 504 after a deadline.
-    """
-
-    queue: str = ""
-    task: str = ""
-    retry_count: int = 0
-    execution_count: int = 0
-    eta: datetime | None = None
-    previous_response: int | None = None
-
-    @classmethod
-    def of(cls, header: Callable[[str], str | None]) -> TaskHeaders:
-        """
-        Read a request's headers by name, tolerantly: what is missing or odd is left at its default.
-        """
-        eta = header("X-CloudTasks-TaskETA")
-        return cls(
-            queue=header("X-CloudTasks-QueueName") or "",
-            task=header("X-CloudTasks-TaskName") or "",
-            retry_count=_count(header("X-CloudTasks-TaskRetryCount")) or 0,
-            execution_count=_count(header("X-CloudTasks-TaskExecutionCount")) or 0,
-            eta=_eta(eta) if eta else None,
-            previous_response=_count(header("X-CloudTasks-TaskPreviousResponse")) or None,
-        )
-
-
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def _eta(text: str) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(float(text), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def _text(data: dict[str, Any], name: str) -> str:
     value = data[name]
     if not isinstance(value, str) or not value:
@@ -274,7 +184,7 @@ def claimed_in(query: str) -> tuple[str, int] | None:
     except ValueError:
         return None
     document, sequence = said.get("oncetask_document", [""])[0], said.get("oncetask_sequence", [""])[0]
-    return (document, _count(sequence) or 0) if valid_path(document) else None
+    return (document, count(sequence) or 0) if valid_path(document) else None
 
 
 def path_digest(document: str) -> str:
@@ -298,35 +208,3 @@ def trouble_with_url(url: str) -> str | None:
 
 def _url_length(url: str) -> int:
     return len(url) if url.isascii() else len(quote(url, safe=_IN_URLS, errors="replace"))
-
-
-def instant(at: datetime) -> str:
-    """
-    *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
-    """
-    passed = at - _EPOCH
-    return f"{_second(passed.days * 86_400 + passed.seconds)}.{passed.microseconds:06d}Z"
-
-
-def instant_of(wall: float) -> str:
-    """
-    As ``instant``, of seconds since 1970.
-    """
-    seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)
-    return f"{_second(seconds)}.{micros:06d}Z"
-
-
-@lru_cache
-def _second(seconds: int) -> str:
-    # The instants of one delivery are in few seconds, and this is half of the work.
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
-
-
-def parse_instant(text: str) -> datetime:
-    """
-    The inverse of ``instant``.
-
-    Raises:
-        ValueError: *text* has another form.
-    """
-    return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)

@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 
 from gcp_oncetask.checks.paths import LONGEST_ID
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""

@@ -19,7 +19,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from gcp_oncetask.rules.delivery import instant, path_digest
+from gcp_oncetask.rules.delivery import path_digest
+from gcp_oncetask.rules.timestamps import instant
 
 MAX_EVIDENCE: Final = 5
 MAX_LINE: Final = 300

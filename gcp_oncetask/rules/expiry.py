@@ -24,9 +24,10 @@ from gcp_oncetask.rules.decisions import (
     Refused,
     Settlement,
 )
-from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Lock, Status, superseded
 from gcp_oncetask.rules.retry_policy import delay_of
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import LATE_EVIDENCE, RECHECK, expires_at, timeout_at
 
 _LOGGED: Final = (

@@ -17,8 +17,9 @@ from enum import Enum, auto
 from typing import Final
 
 from gcp_oncetask.rules.decisions import DecisionContext, Lost, Put
-from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at, with_due
 
 HELD_RECHECK: Final = timedelta(minutes=5)

@@ -9,7 +9,7 @@ from typing import Final
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Lock, Status
 
 LEFT: Final = timedelta(days=7)

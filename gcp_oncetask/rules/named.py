@@ -34,7 +34,7 @@ from typing import Final
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import fenced
 from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Fence, Lost, NeedTime, Policy, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Status
 from gcp_oncetask.rules.writes import expires_at
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import DecisionContext, NeedTime, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import DEFAULTS, Event, Lock, Status
 
 _CUTS: Final = (

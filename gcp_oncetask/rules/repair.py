@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
-from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import TERMINAL, Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 
 _BY_HAND: Final = "repair it by hand: nothing else knows it"
 

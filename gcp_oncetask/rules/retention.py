@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gcp_oncetask.rules.decisions import DecisionContext, NeedTime, Refused
-from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.timestamps import instant
 
 AHEAD: Final = timedelta(hours=1)
 """No commit lets a document expire sooner than this after it."""

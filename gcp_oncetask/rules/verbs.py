@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import LOCKS, TaskName, is_digest, is_task, task_name
 from gcp_oncetask.rules.named import ends_at
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 
 
 class Sort(StrEnum):

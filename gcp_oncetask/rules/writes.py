@@ -11,8 +11,9 @@ from typing import Any, Final
 from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Policy, Put, Target
-from gcp_oncetask.rules.delivery import Outcome, instant
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Status, superseded
+from gcp_oncetask.rules.timestamps import instant
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ERRORS: Final = 10

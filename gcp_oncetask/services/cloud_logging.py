@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol, TypeVar
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.evidence import (
     CRASH_TEXTS,
     EVENTS,
@@ -30,6 +29,7 @@ from gcp_oncetask.rules.evidence import (
     origin,
 )
 from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of
+from gcp_oncetask.rules.timestamps import instant
 
 MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import AFTER
 from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.codec import decode, put
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import range_query

@@ -27,9 +27,10 @@ from gcp_oncetask.execution.settling import failure, settle
 from gcp_oncetask.logs import current
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome, instant
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import first_in_range
 from gcp_oncetask.store.snapshot import Snapshot

@@ -14,8 +14,8 @@ from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Refused, Target
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode

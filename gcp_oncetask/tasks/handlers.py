@@ -27,8 +27,10 @@ from gcp_oncetask.execution.results import Continue
 from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.execution.unread import leave
 from gcp_oncetask.recovery import sweep
-from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import DATA_HASH, task_name
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot

@@ -23,8 +23,9 @@ from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
 from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import count_range, first_of_shard, in_range, paths_in_range
 from gcp_oncetask.store.snapshot import Snapshot

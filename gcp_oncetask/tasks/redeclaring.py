@@ -13,7 +13,7 @@ from typing import Any
 from gcp_oncetask import rules
 from gcp_oncetask.errors import TaskConflictError
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot

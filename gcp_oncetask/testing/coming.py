@@ -12,8 +12,8 @@ from typing import Final
 from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
 from gcp_emulator.tasks import TasksServer
 from gcp_oncetask.rules import timeout_at
-from gcp_oncetask.rules.delivery import parse_instant
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.timestamps import parse_instant
 from gcp_oncetask.store.snapshot import Snapshot, version_of
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.fetcher import LEFT_ALONE

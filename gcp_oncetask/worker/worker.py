@@ -21,8 +21,8 @@ from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.observe import telemetry
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.requirements import STORE
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime
 from gcp_oncetask.store.client import Client

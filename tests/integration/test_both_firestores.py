@@ -22,7 +22,9 @@ from gcp_oncetask.entities.subject import Entities
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.pipeline import execute
 from gcp_oncetask.rules.decisions import Policy
-from gcp_oncetask.rules.delivery import Delivery, Outcome, TaskHeaders
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from tests.support.branches import Branch
 from tests.support.orders import URL, Order, Shop, make_shop
 from tests.support.patience import patient

@@ -27,8 +27,9 @@ from gcp_oncetask import (
 from gcp_oncetask.cli import main
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.observe.alerts import body_of, subject_of
-from gcp_oncetask.rules.delivery import idempotency_key, instant
+from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

@@ -12,7 +12,8 @@ from flask import Flask
 
 from gcp_oncetask import Config, Fail, Locker, Retry, StoreError, UsageError
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.tasks import Request, TaskData, TaskManager, TaskStatus, queue_kind
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Killed

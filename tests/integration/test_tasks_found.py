@@ -14,9 +14,10 @@ from flask import Flask
 
 from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.rules.delivery import Outcome, TaskHeaders
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.tasks.batch import Batch

@@ -14,8 +14,8 @@ import pytest
 
 from gcp_oncetask import OncetaskError, UsageError
 from gcp_oncetask.cli import main
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.records import Daily, Records

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Config, Fail, FixedDelay, Locker, Retry, UsageError
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus, every, queue_kind
 from gcp_oncetask.testing.cloud import OncetaskCloud

@@ -22,8 +22,9 @@ from gcp_oncetask.rules.decisions import (
     SettlementKind,
     Target,
 )
-from gcp_oncetask.rules.delivery import Delivery, parse_instant
+from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.record import Lock, Result, Since, Status
+from gcp_oncetask.rules.timestamps import parse_instant
 from tests.support.rules import combinations, first_match, table
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)

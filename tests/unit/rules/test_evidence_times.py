@@ -25,8 +25,8 @@ from gcp_oncetask.rules.decisions import (
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.delivery import Outcome
 from gcp_oncetask.rules.evidence import UNUSED, Finding, Holder, Line, judge
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Result, Status
 
 GRANTED = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -21,7 +21,7 @@ from gcp_oncetask.rules.decisions import (
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status
 from tests.unit.rules.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
 

@@ -24,7 +24,8 @@ from gcp_oncetask.rules.decisions import (
     SettlementKind,
     Target,
 )
-from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Result, Status
 from tests.support.rules import combinations, first_match, table
 

@@ -26,7 +26,8 @@ from gcp_oncetask.rules.decisions import (
     SettlementKind,
     Target,
 )
-from gcp_oncetask.rules.delivery import Delivery, Outcome
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Fingerprint, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
 from tests.support.rules import combinations, first_match, table
@@ -542,7 +543,7 @@ def settled_rider(lock: Lock) -> Lock:
     ],
 )
 def test_when_somebody_must_look(lock: Lock, due: int | None) -> None:
-    from gcp_oncetask.rules.delivery import instant
+    from gcp_oncetask.rules.timestamps import instant
     from gcp_oncetask.rules.writes import with_due
 
     expected = None if due is None else f"E/push/000/{instant(NOW + due * SECOND)}"

@@ -13,7 +13,7 @@ from google.cloud.firestore import DELETE_FIELD
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import Wishes, repair
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.delivery import Outcome
+from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock, salvage
 from tests.support.damages import ANY, DAMAGES, NO_MAPS, Damage

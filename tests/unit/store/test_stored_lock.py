@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask.errors import DamagedError
-from gcp_oncetask.rules.delivery import instant
 from gcp_oncetask.rules.record import (
     SERVER_TIME,
     STORED_NAMES,
@@ -27,6 +26,7 @@ from gcp_oncetask.rules.record import (
     Status,
 )
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy, to_data
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
 from gcp_oncetask.store.forms import LONGEST
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
