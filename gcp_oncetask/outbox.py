@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gcp_oncetask import rules
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.rules.record import Lock
@@ -64,7 +65,7 @@ def dispatch_written(
         return False
     if rules.is_overdue(lock, runtime.store.estimate()):
         return False
-    return runtime.dispatch(written)
+    return dispatch(runtime, written)
 
 
 def _lock_of(fields: Mapping[str, Any] | None) -> Lock | None:

@@ -27,6 +27,7 @@ from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
 from gcp_oncetask.store.forms import is_due
@@ -232,7 +233,7 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
     path = start.path
     found, lost = salvage(start.document)
     if (url := found.get("url")) is not None:
-        runtime.check_target(url, found.get("queue") or wishes.queue or "", found.get("headers"))
+        addressing.check_target(runtime, url, found.get("queue") or wishes.queue or "", found.get("headers"))
         runtime.register(None, url)
     if "key" in lost and isinstance(key := _field(start, "resourceKey"), str):
         found["key"] = key

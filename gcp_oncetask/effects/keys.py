@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.effects import damage, refusals
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules import keys as rules
@@ -285,7 +286,7 @@ def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapsh
     if response is None:
         return None
     if update is not None and put is not None:
-        runtime.dispatch(update.applied(response.write_results[0]))
+        dispatch(runtime, update.applied(response.write_results[0]))
         message = f"it is given the resource key {key!r} that it waited for"
         runtime.decided("key.handed_over", partial(runtime.about, update.before), message)
     return first is not None

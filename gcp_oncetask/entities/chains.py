@@ -15,6 +15,7 @@ from gcp_oncetask.checks import values, words
 from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.config import Config
 from gcp_oncetask.effects import damage, keys
+from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import (
@@ -35,6 +36,7 @@ from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.retention import too_late
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.codec import decode
@@ -113,9 +115,9 @@ class StoredChains:
             return Scheduled(lock.sequence, None, dispatched=True)
         made = Scheduled(
             lock.sequence,
-            self.runtime.task_name(snapshot),
+            cloud_task_name(snapshot),
             dispatched=False,
-            _dispatch=lambda: self.runtime.dispatch(snapshot),
+            _dispatch=lambda: dispatch(self.runtime, snapshot),
         )
         if now:
             made.dispatch()
@@ -257,7 +259,7 @@ class StoredChains:
         if not isinstance(decision, Put):
             return False
         if decision.dispatch:
-            self.runtime.dispatch(snapshot)
+            dispatch(self.runtime, snapshot)
         if decision.lock.status is not Status.LEASED:
             keys.give_up_reservation(self.runtime, snapshot)
         return True
@@ -268,7 +270,7 @@ class StoredChains:
         """
         ``reset`` by the document's path.
         """
-        self.runtime.account()
+        addressing.account(self.runtime)
         if step is not None:
             values.whole(step, "step")
         nonce = self.runtime.clock.nonce()
@@ -293,7 +295,9 @@ class StoredChains:
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
         self.runtime.register(self._template_of(error.document), None)
-        changed = damage.reset(self.runtime, error.document, wishes._replace(queue=self.runtime.queue_name(None)))
+        changed = damage.reset(
+            self.runtime, error.document, wishes._replace(queue=addressing.queue_name(self.runtime, None))
+        )
         return changed.decision, changed.snapshot
 
     def try_reset(self, path: str, **options: Any) -> bool:
@@ -311,7 +315,7 @@ class StoredChains:
         ``resolve`` by the document's path.
         """
         words.check("how", how, get_args(How))
-        self.runtime.account()
+        addressing.account(self.runtime)
         nonce, kept = self.runtime.clock.nonce(), given_result(result)
         decision, snapshot = self._by_hand(
             path,
@@ -341,7 +345,7 @@ class StoredChains:
             template = self._template_of(seen.path)
             if schedules and seen.lock is not None:
                 if seen.lock.url is not None:
-                    self.runtime.check_target(seen.lock.url, seen.lock.queue or "", seen.lock.headers)
+                    addressing.check_target(self.runtime, seen.lock.url, seen.lock.queue or "", seen.lock.headers)
                 # It is about to be committed: from here on every sweep must know of its collection.
                 self.runtime.register(template, seen.lock.url)
             return NO_CHANGES

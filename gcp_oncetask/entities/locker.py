@@ -13,6 +13,7 @@ from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.config import Config
+from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.chains import Scheduled, StoredChains, refusal
 from gcp_oncetask.entities.models import LockedModel, MaybeNone
@@ -29,7 +30,7 @@ from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Fingerprint
-from gcp_oncetask.runtime import requirements
+from gcp_oncetask.runtime import addressing, requirements
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_logging import RequestLog
 from gcp_oncetask.store import transaction as transactions
@@ -147,7 +148,9 @@ class Locker(StoredChains):
         if queue is not None:
             values.queue(queue, "queue")
         runtime = self.runtime
-        target = runtime.target(url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at)
+        target = addressing.target(
+            runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
+        )
         nonce = runtime.clock.nonce()
         known, loaded, changed_fields = _as_loaded(entity)
 
@@ -187,11 +190,11 @@ class Locker(StoredChains):
             telemetry.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
-            def dispatch() -> bool:
-                made.task_name = self.runtime.task_name(attempt.snapshot)
-                return self.runtime.dispatch(attempt.snapshot)
+            def send() -> bool:
+                made.task_name = cloud_task_name(attempt.snapshot)
+                return dispatch(self.runtime, attempt.snapshot)
 
-            made._dispatch = dispatch  # noqa: SLF001 - our own class
+            made._dispatch = send  # noqa: SLF001 - our own class
             attempt.after_commit(made.dispatch, transaction)
             return made
         models.remember(entity, attempt.snapshot)

@@ -13,6 +13,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks.told import text_of
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects import damage, keys, owed_alerts
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import (
     ContentionError,
     DamagedError,
@@ -322,7 +323,7 @@ def _contest(run: _DeliveryRun, holder: Snapshot) -> None:
     runtime.decided("key.contested", runtime.about(holder), message, verdict=str(verdict.finding))
     if isinstance(decision, Put):
         if decision.dispatch:
-            runtime.dispatch(changed.snapshot)
+            dispatch(runtime, changed.snapshot)
         owed_alerts.send_owed(
             runtime, changed.snapshot, owed_alerts.newly_owed(holder.lock, changed.snapshot.lock), run.mark
         )
@@ -348,7 +349,7 @@ def postpone(runtime: Runtime, snapshot: Snapshot, refused: Refused) -> Ended:
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     if isinstance(changed.decision, Refused):
         return Ended(Outcome.EARLY, changed.decision.reason)
-    if not runtime.dispatch(changed.snapshot):
+    if not dispatch(runtime, changed.snapshot):
         return Ended(Outcome.EARLY, "the delivery for the right time could not be made")
     return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
 
@@ -383,7 +384,7 @@ def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
             run, changed.snapshot, version, newly=owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
         )
     if decision.dispatch:
-        runtime.dispatch(changed.snapshot)
+        dispatch(runtime, changed.snapshot)
     return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
 
 
@@ -454,7 +455,7 @@ def _give_back(run: _DeliveryRun, snapshot: Snapshot, context: LogContext, hold:
     )
     keys.hand_over(run.runtime, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:
-        run.runtime.dispatch(changed.snapshot)
+        dispatch(run.runtime, changed.snapshot)
     message = "the claim took half the lease; it was given back"
     run.runtime.trail.write("never-started", context, message, outcome=UNUSED)
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")

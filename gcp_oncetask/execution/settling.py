@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.told import said_by, text_of
 from gcp_oncetask.effects import owed_alerts
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import (
     AlreadySettledError,
     ConflictError,
@@ -30,6 +31,7 @@ from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.json_data import result as result_of
@@ -105,7 +107,7 @@ def settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, v
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
     telemetry.scheduled(attempt.snapshot)
-    if put.dispatch and not runtime.dispatch(attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
+    if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         reason = "the next delivery could not be made; the queue shall try this one again"
         return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
     assert put.outcome is not None
@@ -155,7 +157,7 @@ def _settlement(runtime: Runtime, attempt: Attempt, value: Any) -> Settlement:
     nonce = attempt.nonce()
     match value:
         case Retry():
-            wait = runtime.wait_until(value.after)
+            wait = addressing.wait_until(runtime, value.after)
             by_queue = value.after is None
             text = text_of(value, words=runtime.config.log_contents)
             return Settlement(kind=SettlementKind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
@@ -164,7 +166,9 @@ def _settlement(runtime: Runtime, attempt: Attempt, value: Any) -> Settlement:
                 kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=runtime.config.log_contents)
             )
         case Snooze():
-            return Settlement(kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=runtime.wait_until(value.delay))
+            return Settlement(
+                kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=addressing.wait_until(runtime, value.delay)
+            )
         case Continue():
             return continuing(runtime, attempt, value)
         case _:
@@ -195,12 +199,13 @@ def continuing(
     """
     lock = attempt.granted
     if lock.url is None:
-        wait = runtime.wait_until(how.delay, at)
+        wait = addressing.wait_until(runtime, how.delay, at)
         target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
         return Settlement(
             kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target
         )
-    target = runtime.target(
+    target = addressing.target(
+        runtime,
         how.url or lock.url,
         queue=how.queue or lock.queue,
         params=parameters(how.params),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from gcp_oncetask import rules
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.settling import Ended, delivered
@@ -50,4 +51,4 @@ def give_back(runtime: Runtime, attempt: Attempt) -> None:
     """
     put = attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
     if put.dispatch:
-        runtime.dispatch(attempt.snapshot)
+        dispatch(runtime, attempt.snapshot)

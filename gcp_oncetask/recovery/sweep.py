@@ -15,6 +15,7 @@ from functools import partial
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
 from gcp_oncetask.effects import damage, keys, owed_alerts
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.execution.settling import Ended
@@ -319,6 +320,6 @@ def _take_over(runtime: Runtime, swept: Swept, judged: takeover.Judged) -> None:
     else:
         swept.taken_over += 1
     if decision.dispatch:
-        swept.dispatched += runtime.dispatch(changed.snapshot)
+        swept.dispatched += dispatch(runtime, changed.snapshot)
     owed = owed_alerts.newly_owed(before, changed.snapshot.lock)
     swept.alerted += owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())

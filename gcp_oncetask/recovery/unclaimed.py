@@ -18,6 +18,7 @@ from typing import Any, Final, TypeGuard
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects import owed_alerts, queue_alarm
+from gcp_oncetask.effects.dispatch import push_of
 from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
@@ -236,7 +237,7 @@ class Unclaimed:
             self._dispatch(snapshot, lock)
             return
         try:
-            made = runtime.tasks.create(runtime.push_of(snapshot))
+            made = runtime.tasks.create(push_of(runtime, snapshot))
         except DispatchError as refused:
             self._refused(snapshot, lock, refused)
             return
@@ -256,7 +257,7 @@ class Unclaimed:
             return
         self._send_owed(lock, committed)
         try:
-            runtime.tasks.create(runtime.push_of(committed))
+            runtime.tasks.create(push_of(runtime, committed))
         except DispatchError as refused:
             self._refused(committed, put.lock, refused)
             return

@@ -9,42 +9,34 @@ import logging
 import os
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from gcp_oncetask import forks
-from gcp_oncetask.checks import urls, values
-from gcp_oncetask.clock import Clock, Duration, SystemClock
+from gcp_oncetask.checks import urls
+from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.config import Config, level
-from gcp_oncetask.errors import DispatchError, StoreError, UsageError
 from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement, Target
-from gcp_oncetask.rules.delivery import Delivery, delivery_url, task_id, trouble_with_url
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement
 from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.rules.floods import Window
-from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.runtime.gathering import Gathering
 from gcp_oncetask.runtime.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.runtime.targets import Targets
 from gcp_oncetask.services import identity
 from gcp_oncetask.services.cloud_logging import CloudRequestLog, RequestLog
-from gcp_oncetask.services.cloud_tasks import CloudTasks, Push
+from gcp_oncetask.services.cloud_tasks import CloudTasks
 from gcp_oncetask.services.smtp import channel_from
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.registry import Registry
-from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
+from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
-HORIZON: Final = timedelta(days=29)
-"""Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
 
 
 class RunningAttempt(Protocol):
@@ -214,6 +206,12 @@ class Runtime:
             raise AssertionError("unreachable")
         return project
 
+    def location(self) -> str | None:
+        """
+        The region of the queues; None: it is neither configured nor to be found.
+        """
+        return self._place.location()
+
     def _connect(self, forked: bool) -> Client:
         given = self._given_firestore
         if given is None:
@@ -238,43 +236,6 @@ class Runtime:
         self._place.known_project = self._place.known_project or firestore.project
         self.wire.reopen()
         self.registry = Registry(self.store, self.clock, self.config.env)
-
-    def queue_name(self, queue: str | None) -> str:
-        """
-        Full name of *queue* (None: the configured one).
-
-        Raises:
-            ConfigError: The region is neither configured nor to be found.
-        """
-        queue = queue or self.config.queue
-        if "/" in queue:
-            return queue
-        self.require((Need.PROJECT, Need.LOCATION))
-        return f"projects/{self.project()}/locations/{self._place.location()}/queues/{queue}"
-
-    def account(self) -> str | None:
-        """
-        The account whose identity token deliveries carry; None where callers are not verified.
-
-        Raises:
-            ConfigError: It is not configured.
-        """
-        self.require((Need.ACCOUNT,))
-        return None if self.config.verify == "off" else self.config.service_account
-
-    def url(self, url: str) -> str:
-        """
-        *url*, a checked one or one that is stored, made absolute.
-
-        Raises:
-            ConfigError: It is a path and no base URL is configured.
-            UsageError: It is too long.
-        """
-        if not url.startswith("/"):
-            return url
-        self.require((Need.BASE_URL,))
-        assert self.config.base_url is not None
-        return self.config.base_url.rstrip("/") + url
 
     def register(self, collection: str | None, url: str | None) -> None:
         """
@@ -310,154 +271,6 @@ class Runtime:
         shards = config.pull_shards if lane.startswith(PULL) else config.shards
         shard = zlib.crc32(path.encode()) % shards if shards > 1 else 0
         return f"{config.env}/{lane}/{shard:03d}"
-
-    def target(
-        self,
-        url: str,
-        *,
-        queue: str | None,
-        params: Any,
-        headers: dict[str, str] | None,
-        delay: Duration | None,
-        at: datetime | None,
-        present: bool = False,
-    ) -> Target:
-        """
-        Where a sequence goes, checked; whether it may go there is left to the dispatch if it is where its delivery has come to
-        (*present*): a step that is done does not fail for that.
-
-        Raises:
-            ConfigError: Settings are missing; the message names all of them.
-            UsageError: Both *delay* and *at* are given, one can't be, the URL is too long, or no task may go there.
-        """
-        needs = [Need.ACCOUNT]
-        if url.startswith("/"):
-            needs.append(Need.BASE_URL)
-        if "/" not in (queue or self.config.queue):
-            needs += [Need.PROJECT, Need.LOCATION]
-        self.require(tuple(needs))
-        absolute = self.url(url)
-        trouble = trouble_with_url(absolute)
-        if trouble is not None:
-            raise UsageError(
-                f"No delivery can go to the URL {urls.hidden(absolute)}: {trouble}. Hand data on in params=."
-            )
-        name = self.queue_name(queue)
-        if not present:
-            self.check_target(absolute, name, headers)
-        return Target(
-            url=absolute,
-            queue=name,
-            params=params,
-            headers=headers,
-            wait_until=self.wait_until(delay, at),
-            traceparent=telemetry.traceparent(),
-        )
-
-    def check_target(self, url: str, queue: str, headers: dict[str, str] | None) -> None:
-        """
-        Refuse to schedule where no task may go. If the registry can't be asked nothing is refused: it is asked again before the
-        Cloud Task is made.
-
-        Raises:
-            UsageError: It says which setting allows it.
-        """
-        with suppress(StoreError):
-            self.targets.check(url, queue, headers)
-
-    def wait_until(self, delay: Duration | None, at: datetime | None = None) -> datetime | None:
-        """
-        The instant meant by a delay (seconds or a timedelta) or by *at*, in UTC; None: at once.
-
-        Raises:
-            UsageError: Both are given, or one can't be.
-        """
-        if delay is not None and at is not None:
-            raise UsageError("Give delay= or at=, not both.")
-        if at is not None:
-            return values.time(at, "at")
-        if delay is None:
-            return None
-        length = values.length(delay, "delay")
-        return None if length == timedelta(0) else self.store.estimate() + length
-
-    # --- dispatch ---
-
-    def push_of(self, snapshot: Snapshot) -> Push:
-        """
-        The Cloud Task of the present sequence in *snapshot*.
-
-        Raises:
-            DispatchError: None may be made (``left``), or whether it may could not be found out.
-        """
-        lock = snapshot.lock
-        assert lock is not None
-        assert lock.url is not None
-        assert lock.queue is not None
-        delivery = self._delivery_of(snapshot, lock)
-        at = lock.wait_until
-        if at is not None:
-            at = min(at, self.store.estimate() + HORIZON)
-        try:
-            audience = self.targets.check(lock.url, lock.queue, lock.headers)
-        except UsageError as error:
-            raise DispatchError(str(error), final=True, left=True) from None
-        except StoreError as error:
-            raise DispatchError(f"Whether a task may go to its URL is not known: {error}") from error
-        account = self.account()
-        return Push(
-            queue=lock.queue,
-            task_id=task_id(delivery),
-            url=delivery_url(delivery, lock.url),
-            body=delivery.to_json(),
-            headers=lock.headers or {},
-            at=at,
-            deadline=self.config.dispatch_deadline,
-            service_account=account,
-            audience="" if account is None else audience,
-        )
-
-    def _delivery_of(self, snapshot: Snapshot, lock: Lock) -> Delivery:
-        contents = None
-        limit = self.config.inline_limit
-        if limit and snapshot.whole and snapshot.version is not None and snapshot.document is not None:
-            contents = contents_of(snapshot)
-            contents = contents if len(contents) <= limit else None
-        return Delivery(
-            env=lock.env,
-            document=snapshot.path,
-            sequence=lock.sequence,
-            dispatch=lock.dispatches,
-            scheduled_by=lock.scheduled_by or "-",
-            token=lock.token,
-            version=None if snapshot.version is None else version_of(snapshot.version),
-            wait_until=lock.wait_until,
-            contents=contents,
-        )
-
-    def task_name(self, snapshot: Snapshot) -> str:
-        """
-        Full name of the Cloud Task of the present sequence in *snapshot*.
-        """
-        lock = snapshot.lock
-        assert lock is not None
-        return f"{lock.queue}/tasks/{task_id(Delivery.present(snapshot.path, lock))}"
-
-    def dispatch(self, snapshot: Snapshot) -> bool:
-        """
-        Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper. A task that workers pull
-        needs none.
-        """
-        if snapshot.lock is not None and snapshot.lock.url is None:
-            return True
-        try:
-            self.tasks.create(self.push_of(snapshot))
-        except DispatchError as error:
-            severity = logging.ERROR if error.final else logging.WARNING
-            then = "It is left to a process that may." if error.facts.get("left") else "The sweeper will."
-            self.decided("task.undispatched", self.about(snapshot), f"{error} {then}", severity)
-            return False
-        return True
 
     # --- logs ---
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.chains import has_verb, result_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
@@ -250,7 +251,7 @@ class StoredTasks:
         if not isinstance(changed.decision, Put):
             return False
         if changed.decision.dispatch:
-            runtime.dispatch(changed.snapshot)
+            dispatch(runtime, changed.snapshot)
         return True
 
     def _each(self, paths: Iterable[str], act: Callable[[str], bool]) -> int:

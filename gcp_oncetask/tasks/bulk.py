@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from gcp_oncetask.effects import keys
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import features
@@ -152,7 +153,7 @@ def _create(
     for index, update, (result, code) in zip(batch, updates, answers, strict=True):
         made = drafts[index]
         if code == 0:
-            dispatched = runtime.dispatch(update.applied(result))
+            dispatched = dispatch(runtime, update.applied(result))
             found[index] = Created(made.name.id, created=True, dispatched=dispatched)
             continue
         try:

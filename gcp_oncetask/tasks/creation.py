@@ -17,6 +17,7 @@ from gcp_oncetask.rules.decisions import Put, Refused, Target
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.json_data import check_fields
@@ -137,10 +138,10 @@ def stored_payload(kind: Kind, payload: dict[str, Any]) -> Value:
 
 
 def _target(runtime: Runtime, kind: Kind, url: str, at: Any) -> Target:
-    wait = runtime.wait_until(None, at)
+    wait = addressing.wait_until(runtime, None, at)
     if kind.pull:
         return Target(url=None, queue=None, wait_until=wait, traceparent=telemetry.traceparent())
-    return runtime.target(url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
+    return addressing.target(runtime, url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
 
 
 def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> telemetry.Message | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects import damage, owed_alerts
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import DamagedError, RecurrenceError
 from gcp_oncetask.execution.pipeline import postpone
 from gcp_oncetask.execution.settling import Ended
@@ -71,8 +72,8 @@ def _step(runtime: Runtime, kind: Kind, delivery: Delivery, start: Snapshot) -> 
     assert isinstance(decision, Put)
     owed = owed_alerts.newly_owed(start.lock, changed.snapshot.lock)
     owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
-    failed = sum(not runtime.dispatch(made) for made in step.made)
-    failed += decision.dispatch and not runtime.dispatch(changed.snapshot)
+    failed = sum(not dispatch(runtime, made) for made in step.made)
+    failed += decision.dispatch and not dispatch(runtime, changed.snapshot)
     assert decision.outcome is not None
     left = f"; {failed} deliveries could not be made, the sweeper will" if failed else ""
     about = partial(runtime.about, start, delivery.sequence)

@@ -14,6 +14,7 @@ from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import keys
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.execution import endpoint
@@ -26,6 +27,7 @@ from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKin
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
@@ -147,9 +149,9 @@ class TaskManager(StoredTasks):
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
-                return Created(made.name.id, created=True, dispatched=runtime.dispatch(changed.snapshot))
+                return Created(made.name.id, created=True, dispatched=dispatch(runtime, changed.snapshot))
             return self._existing(made, changed.snapshot, changed.decision)
-        dispatched = changed.decision.dispatch and runtime.dispatch(changed.snapshot)
+        dispatched = changed.decision.dispatch and dispatch(runtime, changed.snapshot)
         if not fresh[0]:
             keys.give_up_reservation(runtime, changed.snapshot)
         if not fresh[0] and made.recurrence is not None:
@@ -189,18 +191,18 @@ class TaskManager(StoredTasks):
         later = Snapshot(path, None, None, decision.lock, whole=False)
         telemetry.scheduled(later)
 
-        def dispatch() -> bool:
-            return not decision.dispatch or runtime.dispatch(later)
+        def send() -> bool:
+            return not decision.dispatch or dispatch(runtime, later)
 
         attempt = in_transaction(transaction)
         if attempt is not None:
-            attempt.after_commit(dispatch, transaction)
+            attempt.after_commit(send, transaction)
         return Created(
             made.name.id,
             created=not snapshot.exists,
             dispatched=False,
             replaced=snapshot.exists,
-            _dispatch=dispatch,
+            _dispatch=send,
         )
 
     def create_tasks(
@@ -359,7 +361,7 @@ class TaskManager(StoredTasks):
         """
         model = queue_kind(name)
         values.name(key, "key")
-        wait = self.locker.runtime.wait_until(delay)
+        wait = addressing.wait_until(self.locker.runtime, delay)
         return self.create_task(model.request(key, data, wait))
 
     def register_resource_key_handler(

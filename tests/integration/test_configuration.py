@@ -19,6 +19,7 @@ from flask import Flask
 from gcp_oncetask import Config, ConfigError, Locker, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.flask import blueprint, locked_handler
+from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.requirements import SERVE, serving
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -396,6 +397,6 @@ def test_serving_is_all_that_a_server_does() -> None:
     locker.runtime.require(SERVE)
     locker.runtime.verifier()
     assert (
-        locker.runtime.target("/x", queue=None, params=None, headers=None, delay=None, at=None).url
+        addressing.target(locker.runtime, "/x", queue=None, params=None, headers=None, delay=None, at=None).url
         == "https://x.test/x"
     )

@@ -14,6 +14,7 @@ from google.cloud import firestore
 
 from gcp_oncetask import Attempt, Config, Continue, LockedModel, Locker, sweep
 from gcp_oncetask.cli import main
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.outbox import dispatch_written
@@ -313,7 +314,7 @@ def test_registry_that_can_not_be_read_leaves_it_due(oncetask_cloud: OncetaskClo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeper.runtime.registry, "audience", fails)
         assert (sweep(sweeper).failed, made(oncetask_cloud), refused) == (1, [], [True])
-        assert not sweeper.runtime.dispatch(sweeper.runtime.store.get("letters/x"))
+        assert not dispatch(sweeper.runtime, sweeper.runtime.store.get("letters/x"))
     assert sweeper.show("letters/x").due == fields["lock"]["due"]
     assert audience(URL) == "https://oncetask.test"
     assert sweep(sweeper).dispatched == 1

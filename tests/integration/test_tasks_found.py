@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
+from gcp_oncetask.effects.dispatch import push_of
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
@@ -105,7 +106,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
     )
     made = manager.create_task(Newest(revision=0))
     path = manager.name_of(Newest, made.id).path
-    push = manager.locker.runtime.push_of(manager.locker.runtime.store.get(path))
+    push = push_of(manager.locker.runtime, manager.locker.runtime.store.get(path))
     monkeypatch.setattr(wire, "commit", cancelled_meanwhile)
     manager.deliver(push.body, TaskHeaders())
     oncetask_cloud.advance(minutes=1)
@@ -123,7 +124,7 @@ def test_generator_that_can_not_be_read_is_unavailable(oncetask_cloud: OncetaskC
     made = manager.create_task(Hourly())
     stored = runtime.store.get(manager.name_of(Hourly, made.id).path)
     oncetask_cloud.faults.fail("BatchGetDocuments", times=None)
-    ended = manager.deliver(runtime.push_of(replace(stored, whole=False)).body, TaskHeaders())
+    ended = manager.deliver(push_of(runtime, replace(stored, whole=False)).body, TaskHeaders())
     oncetask_cloud.faults.clear()
     assert ended.outcome is Outcome.UNAVAILABLE
 

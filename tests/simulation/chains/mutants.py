@@ -115,7 +115,7 @@ CHAIN_MUTANTS = (
         "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n",
         "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
     ),
-    Mutant("contents travel after a merge", "runtime/runtime.py", "if limit and snapshot.whole and", "if limit and"),
+    Mutant("contents travel after a merge", "effects/dispatch.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
         "a 2xx in the request log counts as success",
         "rules/evidence.py",

@@ -1,0 +1,100 @@
+"""
+The Cloud Task of a sequence: made after the commit that owes it. One that can't be made is left to the sweeper.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from gcp_oncetask.errors import DispatchError, StoreError, UsageError
+from gcp_oncetask.rules.delivery import Delivery, delivery_url, task_id
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.runtime.addressing import account
+from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.services.cloud_tasks import Push
+from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
+
+HORIZON: Final = timedelta(days=29)
+"""Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
+
+
+def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
+    """
+    Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper. A task that workers pull
+    needs none.
+    """
+    if snapshot.lock is not None and snapshot.lock.url is None:
+        return True
+    try:
+        runtime.tasks.create(push_of(runtime, snapshot))
+    except DispatchError as error:
+        severity = logging.ERROR if error.final else logging.WARNING
+        then = "It is left to a process that may." if error.facts.get("left") else "The sweeper will."
+        runtime.decided("task.undispatched", runtime.about(snapshot), f"{error} {then}", severity)
+        return False
+    return True
+
+
+def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
+    """
+    The Cloud Task of the present sequence in *snapshot*.
+
+    Raises:
+        DispatchError: None may be made (``left``), or whether it may could not be found out.
+    """
+    lock = snapshot.lock
+    assert lock is not None
+    assert lock.url is not None
+    assert lock.queue is not None
+    delivery = _delivery_of(runtime, snapshot, lock)
+    at = lock.wait_until
+    if at is not None:
+        at = min(at, runtime.store.estimate() + HORIZON)
+    try:
+        audience = runtime.targets.check(lock.url, lock.queue, lock.headers)
+    except UsageError as error:
+        raise DispatchError(str(error), final=True, left=True) from None
+    except StoreError as error:
+        raise DispatchError(f"Whether a task may go to its URL is not known: {error}") from error
+    sender = account(runtime)
+    return Push(
+        queue=lock.queue,
+        task_id=task_id(delivery),
+        url=delivery_url(delivery, lock.url),
+        body=delivery.to_json(),
+        headers=lock.headers or {},
+        at=at,
+        deadline=runtime.config.dispatch_deadline,
+        service_account=sender,
+        audience="" if sender is None else audience,
+    )
+
+
+def _delivery_of(runtime: Runtime, snapshot: Snapshot, lock: Lock) -> Delivery:
+    contents = None
+    limit = runtime.config.inline_limit
+    if limit and snapshot.whole and snapshot.version is not None and snapshot.document is not None:
+        contents = contents_of(snapshot)
+        contents = contents if len(contents) <= limit else None
+    return Delivery(
+        env=lock.env,
+        document=snapshot.path,
+        sequence=lock.sequence,
+        dispatch=lock.dispatches,
+        scheduled_by=lock.scheduled_by or "-",
+        token=lock.token,
+        version=None if snapshot.version is None else version_of(snapshot.version),
+        wait_until=lock.wait_until,
+        contents=contents,
+    )
+
+
+def cloud_task_name(snapshot: Snapshot) -> str:
+    """
+    Full name of the Cloud Task of the present sequence in *snapshot*.
+    """
+    lock = snapshot.lock
+    assert lock is not None
+    return f"{lock.queue}/tasks/{task_id(Delivery.present(snapshot.path, lock))}"
