@@ -21,7 +21,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.effects.windows import DAMAGED
 from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
-from gcp_oncetask.logs import LogContext
+from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import Wishes
 from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name

@@ -26,8 +26,9 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
-from gcp_oncetask.logs import LogContext, payload
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.observe.trail import payload
 from gcp_oncetask.rules import keys as key_rules
 from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import idempotency_key

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import ConfigError, IdentityError
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.logs import context_at, trace_of
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import context_at, trace_of
 from gcp_oncetask.rules.delivery import claimed_in
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.task_headers import TaskHeaders

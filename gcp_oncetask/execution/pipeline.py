@@ -29,8 +29,8 @@ from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.execution.results import HandlerResult
 from gcp_oncetask.execution.settling import Ended, delivered, failure, lost, settle
-from gcp_oncetask.logs import About, LogContext, current
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import About, LogContext, current
 from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import task_name

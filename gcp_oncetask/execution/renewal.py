@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, Wakeup, elapsed
 from gcp_oncetask.errors import LeaseLostError, OncetaskError
-from gcp_oncetask.logs import LogContext
+from gcp_oncetask.observe.log_context import LogContext
 
 _THREADS = 8
 _SHARE = 3.0

@@ -26,8 +26,8 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry, Snooze
-from gcp_oncetask.logs import About, context_at
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import About, context_at
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome

@@ -12,7 +12,7 @@ from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.settling import Ended, delivered
-from gcp_oncetask.logs import context_at
+from gcp_oncetask.observe.log_context import context_at
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome

@@ -13,8 +13,8 @@ from typing import Any, Final
 from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark, elapsed
 from gcp_oncetask.errors import LeaseLostError, UsageError
-from gcp_oncetask.logs import LogContext
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
 from gcp_oncetask.rules.record import Lock, Status

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable, storable_text
-from gcp_oncetask.logs import Ours
+from gcp_oncetask.observe.log_context import Ours
 from gcp_oncetask.rules.record import Event, Failure
 
 LOGGER: Final = logging.getLogger("gcp_oncetask.alerts")

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, T
 
 from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.logs import LogContext
+from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules.decisions import Lost, Put
 from gcp_oncetask.rules.delivery import Delivery, task_id
 from gcp_oncetask.rules.documents import task_name

@@ -15,8 +15,9 @@ from gcp_oncetask import forks
 from gcp_oncetask.checks import urls
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.config import Config, level
-from gcp_oncetask.logs import About, LogContext, Trail, context_at, log_decision
 from gcp_oncetask.observe.alerts import AlertChannel
+from gcp_oncetask.observe.log_context import About, LogContext, context_at, log_decision
+from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement
 from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.rules.floods import Window

@@ -24,8 +24,8 @@ from gcp_oncetask.execution.pipeline import context_of
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.execution.results import HandlerResult, Snooze
 from gcp_oncetask.execution.settling import failure, settle
-from gcp_oncetask.logs import current
 from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.rules.outcome import Outcome

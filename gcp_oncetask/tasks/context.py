@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from gcp_oncetask.errors import NoAttemptError
 from gcp_oncetask.execution.attempt import Attempt, running
-from gcp_oncetask.logs import current
+from gcp_oncetask.observe.log_context import current
 
 
 def current_attempt() -> Attempt:

@@ -15,7 +15,7 @@ from pathlib import Path
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.execution.renewal import Renewals
-from gcp_oncetask.logs import LogContext
+from gcp_oncetask.observe.log_context import LogContext
 from tests.support.patience import patient
 
 ROOT = Path(__file__).parents[2]

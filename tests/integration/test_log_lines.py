@@ -18,7 +18,8 @@ from google.cloud.firestore import DELETE_FIELD
 
 import gcp_oncetask
 from gcp_oncetask import FixedDelay, NoRetry, Retry
-from gcp_oncetask.logs import CloudFormatter, LogContext, context_at
+from gcp_oncetask.logs import CloudFormatter
+from gcp_oncetask.observe.log_context import LogContext, context_at
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import LOGGER, Runtime

@@ -20,7 +20,8 @@ from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks, logs
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.logs import LogContext, Trail
+from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.evidence import Finding, Holder, LineOrigin, judge
 from gcp_oncetask.services.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
 

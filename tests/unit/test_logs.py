@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.clock import Mark, SystemClock
-from gcp_oncetask.logs import CloudFormatter, ContextFilter, LogContext, Trail, current, log_decision, payload, trace_of
+from gcp_oncetask.logs import CloudFormatter, ContextFilter
+from gcp_oncetask.observe.log_context import LogContext, current, log_decision, trace_of
+from gcp_oncetask.observe.trail import Trail, payload
 from tests.support.patience import patient
 
 TRACE = "0123456789abcdef0123456789abcdef"

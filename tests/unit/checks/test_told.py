@@ -18,7 +18,8 @@ from pydantic_core import PydanticSerializationError
 
 from gcp_oncetask.checks.told import harmless, problems, said_by, text_of
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.logs import CloudFormatter, LogContext, log_decision
+from gcp_oncetask.logs import CloudFormatter
+from gcp_oncetask.observe.log_context import LogContext, log_decision
 from tests.support.quoting import CANARY, WRONG, misfit
 
 LOGGER = logging.getLogger("gcp_oncetask")
