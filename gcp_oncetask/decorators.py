@@ -22,10 +22,10 @@ from gcp_oncetask.locks.arguments import Calls, digest, document_id, readable
 from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import OnceCall, run_once
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.record import Result
-from gcp_oncetask.runtime.runtime import LOGGER
 from gcp_oncetask.store.json_data import result as result_of
 
 P = ParamSpec("P")

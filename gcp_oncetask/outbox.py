@@ -53,7 +53,7 @@ def dispatch_written(
         lock = _lock_of(after)
         owed = rules.newly_scheduled(_lock_of(before), lock, runtime.config.env)
     except (StoreError, UsageError) as error:
-        runtime.decided("task.undispatched", None, f"{path}: {error} The sweeper will set it aside.")
+        runtime.events.undispatched(None, f"{path}: {error} The sweeper will set it aside.")
         return False
     if not owed or lock is None:
         return False
@@ -61,7 +61,7 @@ def dispatch_written(
     written = Snapshot(path, None, None, lock, None, whole=False)
     if runtime.registry.template_of(path, runtime.collections) is None:
         left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"
-        runtime.decided("task.left", runtime.about(written), left)
+        runtime.events.left(runtime.about(written), left)
         return False
     if rules.is_overdue(lock, runtime.store.estimate()):
         return False

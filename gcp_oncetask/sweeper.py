@@ -8,11 +8,11 @@ from __future__ import annotations
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import ConfigError, StoreError
 from gcp_oncetask.execution import endpoint
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.recovery import sweep as sweeping
 from gcp_oncetask.recovery.sweep import Swept
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.task_headers import TaskHeaders
-from gcp_oncetask.runtime.runtime import LOGGER
 
 __all__ = ["Swept", "sweep"]
 

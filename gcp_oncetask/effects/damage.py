@@ -74,7 +74,7 @@ def set_aside(runtime: Runtime, error: DamagedError, document: Document) -> bool
     """
     is_map = error.field != WHOLE
     written = is_map and _put_aside(runtime, error, document)
-    runtime.decided("lock.damaged", _about(runtime, error.document), str(error), logging.ERROR)
+    runtime.events.damaged(_about(runtime, error.document), str(error))
     if written or not is_map:
         _tell(runtime, document, error)
     return written
@@ -252,9 +252,7 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
         return None
     if isinstance(changed.decision, Put):
         left = f"; could not be read and is left out: {', '.join(sorted(lost))}" if lost else ""
-        runtime.decided(
-            "lock.repaired", runtime.about(changed.snapshot), f"its record was made anew{left}", logging.WARNING
-        )
+        runtime.events.repaired(runtime.about(changed.snapshot), f"its record was made anew{left}")
     return Changed(changed.decision, changed.snapshot)
 
 

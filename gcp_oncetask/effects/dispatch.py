@@ -32,7 +32,7 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     except DispatchError as error:
         severity = logging.ERROR if error.final else logging.WARNING
         then = "It is left to a process that may." if error.facts.get("left") else "The sweeper will."
-        runtime.decided("task.undispatched", runtime.about(snapshot), f"{error} {then}", severity)
+        runtime.events.undispatched(runtime.about(snapshot), f"{error} {then}", severity)
         return False
     return True
 

@@ -22,6 +22,7 @@ from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.effects import damage, refusals
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules import keys as rules
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
@@ -29,7 +30,7 @@ from gcp_oncetask.rules.documents import KEY, key_path, parked_place, parked_pre
 from gcp_oncetask.rules.keys import KeyStanding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.queries import parked, waited_for
 from gcp_oncetask.store.side_writes import Freed, key_write
@@ -288,7 +289,7 @@ def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapsh
     if update is not None and put is not None:
         dispatch(runtime, update.applied(response.write_results[0]))
         message = f"it is given the resource key {key!r} that it waited for"
-        runtime.decided("key.handed_over", partial(runtime.about, update.before), message)
+        runtime.events.key_handed_over(partial(runtime.about, update.before), message)
     return first is not None
 
 

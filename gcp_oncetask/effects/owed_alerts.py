@@ -16,6 +16,7 @@ from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.observe.events import Observer
 from gcp_oncetask.rules import floods, verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.documents import is_digest
@@ -199,6 +200,21 @@ def send_directly(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str, *
         Whether it was sent, or a digest will tell it.
     """
     return _send(runtime, snapshot, _failure(runtime, snapshot, id_, reason), waits=waits)
+
+
+class DirectAlerts(Observer):
+    """
+    Sends the alerts of events that no record can remember.
+
+    Args:
+        runtime: Shared parts.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def person_needed(self, snapshot: Snapshot, name: str, reason: str) -> None:
+        send_directly(self._runtime, snapshot, name, reason)
 
 
 def send_daily(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> bool:

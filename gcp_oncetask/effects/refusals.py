@@ -5,7 +5,6 @@ where it is the caller who is refused, a person is told directly, once a day.
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 from gcp_oncetask import rules
@@ -97,7 +96,7 @@ def _end(runtime: Runtime, seen: Snapshot, lock: Lock, error: StoreError, holder
             return Attended(decision.outcome, decision.reason)
         outcome = decision.outcome or Outcome.RECOVERED
         about = runtime.about(seen)
-        runtime.decided("task.refused", about, f"{error} It was ended: {outcome}.", logging.ERROR, outcome=str(outcome))
+        runtime.events.refused_for_good(about, f"{error} It was ended: {outcome}.", outcome)
         owed = owed_alerts.newly_owed(lock, changed.snapshot.lock)
         owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
         return Attended(outcome, str(error))

@@ -27,6 +27,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import floods, writes
 from gcp_oncetask.rules.decisions import Put, Refused
 from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
@@ -35,7 +36,7 @@ from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import RESULT_LOST
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 

@@ -16,6 +16,7 @@ from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.config import Config
 from gcp_oncetask.effects import damage, keys
 from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
+from gcp_oncetask.effects.owed_alerts import DirectAlerts
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import (
@@ -30,7 +31,6 @@ from gcp_oncetask.errors import (
     TaskNotFoundError,
     UsageError,
 )
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.outcome import Outcome
@@ -89,6 +89,7 @@ class StoredChains:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        runtime.observe(DirectAlerts(runtime))
 
     @property
     def config(self) -> Config:
@@ -110,7 +111,7 @@ class StoredChains:
         """
         lock = snapshot.lock
         assert lock is not None
-        telemetry.scheduled(snapshot)
+        self.runtime.events.scheduled(snapshot)
         if lock.url is None:
             return Scheduled(lock.sequence, None, dispatched=True)
         made = Scheduled(

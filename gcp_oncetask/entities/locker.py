@@ -24,9 +24,9 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.execution.results import Continue
 from gcp_oncetask.execution.settling import completing, continuing
 from gcp_oncetask.locks.lock import NamedLock
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.rules.decisions import Put, Refused
+from gcp_oncetask.observe.events import Message, destination
+from gcp_oncetask.rules.decisions import Put, Refused, Target
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Fingerprint
@@ -95,7 +95,6 @@ class Locker(StoredChains):
 
     # --- schedule and complete ---
 
-    @telemetry.producer(lambda *args, **options: _message(*args, **options))  # noqa: PLW0108 - it is defined below
     def schedule(
         self,
         entity: LockedModel,
@@ -137,20 +136,24 @@ class Locker(StoredChains):
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        headers = urls.headers(headers, "headers")
-        attempt = attempt_of(entity)
-        if attempt is not None:
-            how = Continue(url, delay=delay, params=params, queue=queue)
-            return self._continue(entity, attempt, how, at, headers, transaction)
-        if url is None:
-            raise UsageError("schedule() needs a url outside a handler.")
-        urls.target(url, "url")
-        if queue is not None:
-            values.queue(queue, "queue")
+        with self.runtime.events.scheduling(lambda: self._message(entity, queue)):
+            headers = urls.headers(headers, "headers")
+            attempt = attempt_of(entity)
+            if attempt is not None:
+                how = Continue(url, delay=delay, params=params, queue=queue)
+                return self._continue(entity, attempt, how, at, headers, transaction)
+            if url is None:
+                raise UsageError("schedule() needs a url outside a handler.")
+            urls.target(url, "url")
+            if queue is not None:
+                values.queue(queue, "queue")
+            target = addressing.target(
+                self.runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
+            )
+            return self._schedule(entity, target, transaction)
+
+    def _schedule(self, entity: LockedModel, target: Target, transaction: Transaction | None) -> Scheduled:
         runtime = self.runtime
-        target = addressing.target(
-            runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
-        )
         nonce = runtime.clock.nonce()
         known, loaded, changed_fields = _as_loaded(entity)
 
@@ -187,7 +190,7 @@ class Locker(StoredChains):
         if put.outcome is Outcome.CANCELLED:
             return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
         if transaction is not None:
-            telemetry.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
+            self.runtime.events.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
             def send() -> bool:
@@ -223,6 +226,11 @@ class Locker(StoredChains):
         if attempt is not None and decision.dispatch:
             attempt.after_commit(made.dispatch, transaction)
         return made
+
+    def _message(self, entity: LockedModel, queue: str | None) -> Message:
+        attempt = attempt_of(entity)
+        queue = queue or (attempt.granted.queue if attempt is not None else None) or self.config.queue
+        return Message("schedule", destination(queue, None), entity.document_path)
 
     def complete(self, entity: LockedModel, *, result: Any = None, transaction: Transaction | None = None) -> None:
         """
@@ -334,12 +342,6 @@ class Locker(StoredChains):
             collection=collection,
             listen=listen,
         )
-
-
-def _message(locker: Locker, entity: LockedModel, *_url: Any, queue: str | None = None, **_: Any) -> telemetry.Message:
-    attempt = attempt_of(entity)
-    queue = queue or (attempt.granted.queue if attempt is not None else None) or locker.config.queue
-    return telemetry.Message("schedule", telemetry.destination(queue, None), entity.document_path)
 
 
 def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:

@@ -26,9 +26,7 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.log_context import LogContext
-from gcp_oncetask.observe.trail import payload
 from gcp_oncetask.rules import keys as key_rules
 from gcp_oncetask.rules.decisions import Fence, Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import idempotency_key
@@ -126,7 +124,7 @@ class Attempt:
         self.context: Final = context
         self.leader: Attempt | None = None
         self.model: str | None = None
-        self.span: telemetry.Consuming | None = None
+        self.span: Any = None
         self.hold: Final = hold
         self.collection: str | None = None
         self._runtime = runtime
@@ -243,7 +241,7 @@ class Attempt:
     def _took(self, changed: Changed[Any]) -> Put:
         decision = changed.decision
         if isinstance(decision, Lost):
-            telemetry.refused(decision, self.lost)
+            self._runtime.events.lease_lost(decision, self.lost)
             self.lost.set()
             raise LeaseLostError(
                 f"{self.context.document}: {decision.reason}. Stop; nothing more can be written.",
@@ -333,8 +331,7 @@ class Attempt:
 
     def _ended(self, put: Put) -> Put:
         self.settled = put.outcome
-        outcome = str(put.outcome)
-        self._runtime.trail.write("settled", self.context, f"settled: {outcome}", outcome=outcome)
+        self._runtime.events.settled(self.context, put.outcome)
         return put
 
     def checkpoint(self, changes: Changes) -> None:
@@ -393,19 +390,18 @@ class Attempt:
             settlement = to_json(data).decode()
             if len(settlement) > MAX_SETTLEMENT:
                 settlement = ""
-        outcome = str(how.kind)
-        self._runtime.trail.write(
-            "returned", self.context, f"returned: {outcome}", outcome=outcome, settlement=settlement
-        )
+        self._runtime.events.returned(self.context, str(how.kind), settlement)
         return settlement
 
     def _write_through(self, how: Settlement, settlement: str) -> None:
         # The settling commit failed: leave the evidence by another way as well.
-        line = payload("returned", self.context, f"returned: {how.kind}", str(how.kind), settlement)
+        line = self._runtime.events.trail.payload(
+            "returned", self.context, f"returned: {how.kind}", str(how.kind), settlement
+        )
         try:
             self._runtime.request_log.write(line, insert_id=self._fence.holder, at=self._runtime.clock.now())
         except RequestLogError as error:
-            self._runtime.decided("evidence.unwritten", self.context, str(error))
+            self._runtime.events.evidence_unwritten(self.context, str(error))
 
     def nonce(self) -> str:
         """

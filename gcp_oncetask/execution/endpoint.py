@@ -10,10 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import ConfigError, IdentityError
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.log_context import context_at, trace_of
 from gcp_oncetask.rules.delivery import claimed_in
 from gcp_oncetask.rules.outcome import Outcome
@@ -171,16 +169,21 @@ def _answer(runtime: Runtime, ended: Ended, headers: TaskHeaders, told: str | No
     """
     The answer to a delivery, logged with its reason; *told* is said to the caller in place of it.
     """
-    telemetry.ended(ended.outcome, headers.queue)
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):
         severity = logging.WARNING
-    runtime.decided(
-        f"delivery.{ended.outcome}", ended.about, ended.reason, severity, task=headers.task, queue=headers.queue
+    runtime.events.delivered(
+        ended.outcome,
+        ended.about,
+        ended.reason,
+        to=headers.queue,
+        level=severity,
+        task=headers.task,
+        queue=headers.queue,
     )
     if ended.outcome is Outcome.REJECTED:
         name = headers.task or "unnamed"
         reason = f"a delivery by an authorised caller (task {name}) was rejected: {ended.reason}"
-        owed_alerts.send_directly(runtime, Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
+        runtime.events.person_needed(Snapshot(f"deliveries/{name}", None, None, None), f"rejected-{name}", reason)
     body = {"outcome": str(ended.outcome), "reason": told or ended.reason}
     return Answer(body, status_of(ended.outcome, headers.retry_count))

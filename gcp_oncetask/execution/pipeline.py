@@ -29,12 +29,10 @@ from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.execution.results import HandlerResult
 from gcp_oncetask.execution.settling import Ended, delivered, failure, lost, settle
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.log_context import About, LogContext, current
 from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import task_name
-from gcp_oncetask.rules.evidence import UNUSED
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -150,8 +148,7 @@ def execute(
     except (StoreError, UnknownFeatureError, ContentionError) as error:
         if isinstance(error, StoreError) and error.facts.get("unknown") and not run.started:
             context = _context(run, None if run.seen is None else run.seen.lock, run.delivery.token + 1, 0)
-            message = "the fate of the claim is unknown; it was not used"
-            runtime.trail.write("never-started", context, message, outcome=UNUSED)
+            runtime.events.never_started(context, "the fate of the claim is unknown; it was not used")
         return prevented(runtime, delivery, error, run.about, run.claimant.nonce)
 
 
@@ -306,8 +303,7 @@ def _try_claim(run: _DeliveryRun, start: Snapshot | None, gate: keys.Gate | None
         if decision.outcome is not Outcome.PARKED:
             keys.give_up_reservation(runtime, changed.snapshot)
         return _closed(run, before[0].lock, changed.snapshot, decision.outcome, "")
-    telemetry.started(before[0], changed.snapshot)
-    return _granted(run, changed.snapshot, None if gate is None else gate.version)
+    return _granted(run, before[0], changed.snapshot, None if gate is None else gate.version)
 
 
 def _contest(run: _DeliveryRun, holder: Snapshot) -> None:
@@ -319,8 +315,8 @@ def _contest(run: _DeliveryRun, holder: Snapshot) -> None:
     changed = takeover.take_over(runtime, judged, None)
     decision = changed.decision
     verdict = judged.verdict
-    message = f"it has the resource key that others need: {verdict.finding}: {verdict.reason}"
-    runtime.decided("key.contested", runtime.about(holder), message, verdict=str(verdict.finding))
+    put = decision if isinstance(decision, Put) else None
+    runtime.events.key_contested(runtime.about(holder), verdict, put)
     if isinstance(decision, Put):
         if decision.dispatch:
             dispatch(runtime, changed.snapshot)
@@ -370,19 +366,11 @@ def _recover(run: _DeliveryRun, snapshot: Snapshot) -> Ended:
         # Somebody else was quicker: what is there now is decided by the ordinary table.
         return Ended(Outcome.BUSY, "another delivery or the sweeper took it over")
     verdict = judged.verdict
-    runtime.decided(
-        "lease.taken_over",
-        runtime.about(snapshot),
-        f"{verdict.finding}: {verdict.reason}",
-        logging.WARNING,
-        verdict=str(verdict.finding),
-        outcome=str(decision.outcome or "granted"),
-    )
+    runtime.events.taken_over(runtime.about(snapshot), verdict, decision.outcome)
     if decision.outcome is None:
         version = None if changed.hold is None else changed.hold.version
-        return _granted(
-            run, changed.snapshot, version, newly=owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
-        )
+        newly = owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
+        return _granted(run, None, changed.snapshot, version, newly)
     if decision.dispatch:
         dispatch(runtime, changed.snapshot)
     return _closed(run, snapshot.lock, changed.snapshot, decision.outcome, verdict.reason)
@@ -401,7 +389,9 @@ def _closed(run: _DeliveryRun, before: Lock | None, snapshot: Snapshot, outcome:
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def _granted(run: _DeliveryRun, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()) -> Ended:
+def _granted(
+    run: _DeliveryRun, before: Snapshot | None, snapshot: Snapshot, version: Any | None, newly: tuple[str, ...] = ()
+) -> Ended:
     """
     Run what was granted; *version* is that of the resource key's document after the grant, None: not known, or there is none.
     """
@@ -425,13 +415,18 @@ def _granted(run: _DeliveryRun, snapshot: Snapshot, version: Any | None, newly: 
         hold=hold,
     )
     run.started = True
-    runtime.trail.write("started", context, "started")
     token, outer = current.set(context), running.set(attempt)
     runtime.attempts.add(attempt)
     if spec.renew:
         run.renewals.add(attempt, renewal_interval(spec.policy.lease), run.mark)
+    runtime.events.granted(attempt, before, current=True)
     try:
-        return _run(run, attempt)
+        ended = _run(run, attempt)
+        runtime.events.ended(attempt, ended.outcome, ended.reason)
+        return ended
+    except BaseException as error:
+        runtime.events.ended(attempt, attempt.settled, "", error)
+        raise
     finally:
         if spec.renew:
             run.renewals.remove(attempt)
@@ -456,12 +451,10 @@ def _give_back(run: _DeliveryRun, snapshot: Snapshot, context: LogContext, hold:
     keys.hand_over(run.runtime, changed.freed)
     if isinstance(changed.decision, Put) and changed.decision.dispatch:
         dispatch(run.runtime, changed.snapshot)
-    message = "the claim took half the lease; it was given back"
-    run.runtime.trail.write("never-started", context, message, outcome=UNUSED)
+    run.runtime.events.never_started(context, "the claim took half the lease; it was given back")
     return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
 
 
-@telemetry.consumer
 def _run(run: _DeliveryRun, attempt: Attempt) -> Ended:
     spec = run.spec.to_run(attempt.granted)
     entity: Any = None
@@ -513,12 +506,11 @@ def _already(attempt: Attempt, value: Any) -> Ended:
 
 
 def _raised_after(run: _DeliveryRun, attempt: Attempt, error: Exception) -> Ended:
-    telemetry.raised(attempt, error)
+    run.runtime.events.raised(attempt, error)
     attempt.context.log(
         logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
     )
-    owed_alerts.send_directly(
-        run.runtime,
+    run.runtime.events.person_needed(
         attempt.snapshot,
         f"{attempt.sequence}-{attempt.token}-raised",
         f"the handler raised {type(error).__name__} after it had settled sequence {attempt.sequence}: "

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.told import said_by, text_of
-from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import (
     AlreadySettledError,
@@ -26,7 +25,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry, Snooze
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.observe.log_context import About, context_at
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
@@ -64,7 +63,7 @@ def failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseEx
     """
     The verdict of the retry policy on an attempt that raised.
     """
-    telemetry.raised(attempt, error)
+    runtime.events.raised(attempt, error)
     return _by_policy(runtime, spec, attempt, error, said_by(error, words=runtime.config.log_contents))
 
 
@@ -84,19 +83,23 @@ def _by_policy(
         return Retry(message, after=0)
 
 
-def _next_step(_runtime: Any, _spec: Any, attempt: Attempt, _entity: Any, value: Any) -> telemetry.Message | None:
+def _next_step(attempt: Attempt, value: Any) -> Message | None:
     if not isinstance(value, Continue) or attempt.pending is not None:
         return None
     kind = attempt.context.kind
-    to = telemetry.destination(value.queue or attempt.granted.queue, kind)
-    return telemetry.Message("schedule", to, attempt.context.document, kind)
+    to = destination(value.queue or attempt.granted.queue, kind)
+    return Message("schedule", to, attempt.context.document, kind)
 
 
-@telemetry.producer(_next_step)
 def settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
+    with runtime.events.scheduling(lambda: _next_step(attempt, value)):
+        return _settle(runtime, spec, attempt, entity, value)
+
+
+def _settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
     if attempt.pending is not None:
         # The handler has said how the step ends, and only the commit failed: that word stands.
         how, changes = attempt.pending
@@ -106,7 +109,7 @@ def settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, v
         put = _try_settle(runtime, spec, attempt, how, changes)
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
-    telemetry.scheduled(attempt.snapshot)
+    runtime.events.scheduled(attempt.snapshot)
     if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         reason = "the next delivery could not be made; the queue shall try this one again"
         return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
@@ -200,7 +203,7 @@ def continuing(
     lock = attempt.granted
     if lock.url is None:
         wait = addressing.wait_until(runtime, how.delay, at)
-        target = Target(None, None, parameters(how.params), headers, wait, telemetry.traceparent())
+        target = Target(None, None, parameters(how.params), headers, wait, runtime.events.traceparent())
         return Settlement(
             kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target
         )
@@ -222,10 +225,9 @@ def lost(runtime: Runtime, attempt: Attempt, error: LeaseLostError) -> Ended:
     How a delivery ends whose lease is somebody else's.
     """
     attempt.context.log(logging.WARNING, "%s", error)
-    telemetry.raised(attempt, error)
+    runtime.events.raised(attempt, error)
     if error.facts.get("removed"):
-        owed_alerts.send_directly(
-            runtime,
+        runtime.events.person_needed(
             attempt.snapshot,
             f"{attempt.sequence}-{attempt.token}-removed",
             "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",

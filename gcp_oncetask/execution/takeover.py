@@ -13,7 +13,6 @@ from typing import Any, Final
 from gcp_oncetask import rules
 from gcp_oncetask.effects import keys
 from gcp_oncetask.errors import RequestLogError, StoreError
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import (
     Claimant,
     Fence,
@@ -177,7 +176,6 @@ def take_over(
         if not error.final or judged.settlement is None:
             raise
         return take_over(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
-    telemetry.taken_over(judged.verdict.finding, changed.decision)
     keys.hand_over(runtime, changed.freed)
     return changed
 

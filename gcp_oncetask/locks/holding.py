@@ -13,7 +13,6 @@ from typing import Any, Final
 from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark, elapsed
 from gcp_oncetask.errors import LeaseLostError, UsageError
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
@@ -207,7 +206,7 @@ class Holding:
             own=True,
         )
         if isinstance(changed.decision, Lost):
-            telemetry.refused(changed.decision, self.lost)
+            runtime.events.lease_lost(changed.decision, self.lost)
             self.lost.set()
             raise self._lost(changed.decision)
         self._snapshot = changed.snapshot

@@ -8,7 +8,6 @@ Shape:
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -25,12 +24,13 @@ from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, 
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.decisions import Claimant, NeedTime, Policy, Put, Refused
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.listen import listening
 from gcp_oncetask.store.snapshot import Changes, Snapshot
@@ -276,7 +276,7 @@ class NamedLock:
             self._renewals().add(holding, renewal_interval(self._policy.lease), runtime.clock.mark())
         if before is not None and before.status is Status.LEASED and before.holder != mine.holder:
             message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
-            runtime.decided("lease.taken_over", mine, message, logging.WARNING)
+            runtime.events.lock_taken(mine, message)
 
     def _fields(self, seen: Snapshot) -> Changes:
         finite = self._policy.lease < named.UNLIMITED

@@ -21,6 +21,7 @@ from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskCo
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import (
     Claimant,
@@ -36,7 +37,7 @@ from gcp_oncetask.rules.decisions import (
 )
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Result
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.retiring import ending
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot

@@ -208,10 +208,11 @@ def log_decision(
     """
     Log a decision with its event name, attempt and facts as structured fields.
 
-    The source location is that of the caller's caller: the engine's method passes decisions on.
+    The source location is that of the code that tells the event: log_decision, the observer and two methods of the reporter lie
+    between.
     """
     own = Ours({"event": event, **(context.fields if context is not None else {})})
     own.update(
         {key: value if value is None or isinstance(value, bool) else plain(value) for key, value in fields.items()}
     )
-    logger.log(level, "%s", message, extra={"oncetask": own}, stacklevel=3)
+    logger.log(level, "%s", message, extra={"oncetask": own}, stacklevel=5)

@@ -23,22 +23,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from threading import Event
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.observe.log_context import LogContext
-from gcp_oncetask.rules.decisions import Lost, Put
+from gcp_oncetask.observe.events import Message, ObservedAttempt, Observer, destination
+from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.delivery import Delivery, task_id
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock
-from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.codec import get_timestamp
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -57,25 +56,6 @@ _NOT_FAILED: Final = frozenset(
 _UNKNOWN_CALLER: Final = frozenset({Outcome.UNAUTHORISED, Outcome.FORBIDDEN})
 
 
-class Message(NamedTuple):
-    """
-    What is about to be scheduled.
-
-    Attributes:
-        operation: Name of the call.
-        destination: Where it goes, see ``destination``.
-        document: Its document, if it is known yet.
-        kind: Kind of the once-task.
-        size: How many, if this is a batch.
-    """
-
-    operation: str
-    destination: str
-    document: str | None = None
-    kind: str | None = None
-    size: int | None = None
-
-
 @dataclass(slots=True)
 class Consuming:
     """
@@ -90,27 +70,6 @@ class Consuming:
     span: Span
     token: Any = None
     failed: bool = False
-
-
-class RunningSpan(Protocol):
-    """
-    What is asked of an attempt.
-    """
-
-    @property
-    def context(self) -> LogContext: ...
-    @property
-    def granted(self) -> Lock: ...
-
-    delivery: TaskHeaders | None
-    span: Consuming | None
-
-
-def destination(queue: str | None, kind: str | None) -> str:
-    """
-    Where a task goes: the id of its queue, or its kind if workers pull it.
-    """
-    return queue.rpartition("/")[2] if queue else kind or ""
 
 
 # --- never in the way -------------------------------------------------------------------------------------------------
@@ -217,44 +176,34 @@ class _Producing(NamedTuple):
 _producing: ContextVar[_Producing | None] = ContextVar("oncetask_producing", default=None)
 
 
-def producer(message: Callable[..., Message | None]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+@contextmanager
+def _producer(tracer: Tracer, message: Callable[[], Message | None]) -> Iterator[None]:
     """
-    Give each call a PRODUCER span for what *message*, asked with the same arguments, says of it; None: no span.
+    A PRODUCER span for the tasks that are scheduled inside; none if there are none.
     """
-
-    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-        @wraps(fn)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            tracer = _tracer()
-            found = None if tracer is None else _produce(tracer, message, args, kwargs)
-            if found is None:
-                return fn(*args, **kwargs)
-            producing, token = found
-            outer = _producing.set(producing)
-            try:
-                value = fn(*args, **kwargs)
-            except BaseException as error:
-                _produced(producing, token, error)
-                raise
-            else:
-                _produced(producing, token, None)
-                return value
-            finally:
-                _producing.reset(outer)
-
-        return call
-
-    return decorate
+    found = _produce(tracer, message)
+    if found is None:
+        yield
+        return
+    producing, token = found
+    outer = _producing.set(producing)
+    try:
+        yield
+    except BaseException as error:
+        _produced(producing, token, error)
+        raise
+    else:
+        _produced(producing, token, None)
+    finally:
+        _producing.reset(outer)
 
 
 @_harmless
-def _produce(
-    tracer: Tracer, message: Callable[..., Message | None], args: Any, kwargs: Any
-) -> tuple[_Producing, Any] | None:
+def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Producing, Any] | None:
     from opentelemetry import context, trace
 
     try:
-        found = message(*args, **kwargs)
+        found = message()
     except (OncetaskError, AttributeError, TypeError, ValueError):
         # Arguments that can't be: the call itself says so, better.
         return None
@@ -286,14 +235,6 @@ def _attributes(operation: str, type_: str, to: str, document: str | None, kind:
     return attributes | {name: value for name, value in more.items() if value is not None}
 
 
-def traceparent() -> str | None:
-    """
-    The W3C context of what is being scheduled, to be stored with it; None without telemetry.
-    """
-    producing = _producing.get()
-    return None if producing is None else _traceparent(producing.span)
-
-
 @_harmless
 def _traceparent(span: Span) -> str | None:
     from opentelemetry import trace
@@ -302,15 +243,6 @@ def _traceparent(span: Span) -> str | None:
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent")
-
-
-def scheduled(made: Snapshot) -> None:
-    """
-    Note on the producer's span what is stored now.
-    """
-    producing = _producing.get()
-    if producing is not None and made.lock is not None:
-        _scheduled(producing, made.path, made.lock)
 
 
 @_harmless
@@ -328,48 +260,8 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
 # --- consuming --------------------------------------------------------------------------------------------------------
 
 
-class _EndedSpan(Protocol):
-    @property
-    def outcome(self) -> Outcome: ...
-    @property
-    def reason(self) -> str: ...
-
-
-E = TypeVar("E", bound=_EndedSpan)
-
-
-def consumer(fn: Callable[[Any, Any], E]) -> Callable[[Any, Any], E]:
-    """
-    Give each ``fn(run, attempt)``, which returns how the attempt ended, a CONSUMER span.
-    """
-
-    @wraps(fn)
-    def call(run: Any, attempt: Any) -> E:
-        begin(attempt, current=True)
-        if attempt.span is None:
-            return fn(run, attempt)
-        try:
-            ended = fn(run, attempt)
-        except BaseException as error:
-            end(attempt, attempt.settled, "", error)
-            raise
-        end(attempt, ended.outcome, ended.reason)
-        return ended
-
-    return call
-
-
-def begin(attempt: RunningSpan, *, current: bool) -> None:
-    """
-    Start the span of *attempt*, and make it the current one of this thread if asked to.
-    """
-    tracer = _tracer()
-    if tracer is not None:
-        attempt.span = _begin(tracer, attempt, current=current)
-
-
 @_harmless
-def _begin(tracer: Tracer, attempt: RunningSpan, *, current: bool) -> Consuming:
+def _begin(tracer: Tracer, attempt: ObservedAttempt, *, current: bool) -> Consuming:
     from opentelemetry import context, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -389,27 +281,6 @@ def _begin(tracer: Tracer, attempt: RunningSpan, *, current: bool) -> Consuming:
     }
     span = tracer.start_span(f"process {to}", kind=trace.SpanKind.CONSUMER, attributes=attributes, links=links)
     return Consuming(span, context.attach(trace.set_span_in_context(span)) if current else None)
-
-
-def raised(attempt: RunningSpan, error: BaseException) -> None:
-    """
-    Record on the span of *attempt* what its handler raised, or what was raised at it.
-    """
-    producing = _producing.get()
-    if producing is not None and producing.message.document == attempt.context.document:
-        _fail_of(producing.span, error)
-    if attempt.span is not None:
-        attempt.span.failed = True
-        _fail_of(attempt.span.span, error)
-
-
-def end(attempt: RunningSpan, outcome: Outcome | None, reason: str, error: BaseException | None = None) -> None:
-    """
-    End the span of *attempt*, if it has one, as *outcome*; None: it has none.
-    """
-    consuming, attempt.span = attempt.span, None
-    if consuming is not None:
-        _end(consuming, outcome, reason, error)
 
 
 @_harmless
@@ -450,15 +321,6 @@ _fail_of: Final = _harmless(_fail)
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
-def ended(outcome: Outcome, to: str = "") -> None:
-    """
-    Count a delivery that ended as *outcome*, of the destination *to*.
-    """
-    made = _instruments()
-    if made is not None:
-        _count_ended(made, outcome, to)
-
-
 @_harmless
 def _count_ended(made: _Instruments, outcome: Outcome, to: str) -> None:
     attributes = {"messaging.system": SYSTEM}
@@ -470,37 +332,9 @@ def _count_ended(made: _Instruments, outcome: Outcome, to: str) -> None:
     made.deliveries.add(1, {**attributes, "oncetask.outcome": str(outcome)})
 
 
-def taken_over(verdict: str, decision: object) -> None:
-    """
-    Count an expired lease, if *decision* took it over.
-    """
-    made = _instruments() if isinstance(decision, Put) else None
-    if made is not None and isinstance(decision, Put):
-        _add(made.takeovers, {"oncetask.verdict": str(verdict), "oncetask.outcome": str(decision.outcome or "granted")})
-
-
-def refused(decision: Lost, told: Event) -> None:
-    """
-    Count a holder that came too late, unless it was *told* so before.
-    """
-    made = None if told.is_set() else _instruments()
-    if made is not None:
-        _add(made.lost, {"oncetask.finished": decision.finished})
-
-
 @_harmless
 def _add(counter: Counter, attributes: dict[str, Any]) -> None:
     counter.add(1, attributes)
-
-
-def started(before: Snapshot, granted: Snapshot) -> None:
-    """
-    Measure from when it was due to its grant: it was due when its waiting time was over, else as soon as it was written as it
-    was *before*.
-    """
-    made = _instruments()
-    if made is not None and before.lock is not None and granted.lock is not None:
-        _measure(made, before, before.lock, granted.lock)
 
 
 @_harmless
@@ -513,3 +347,63 @@ def _measure(made: _Instruments, before: Snapshot, lock: Lock, granted: Lock) ->
     to = destination(granted.queue, None if name is None else name.kind)
     passed = max(0.0, (granted.granted_at - due).total_seconds())
     made.latency.record(passed, {"messaging.system": SYSTEM, "messaging.destination.name": to})
+
+
+# --- the observer -----------------------------------------------------------------------------------------------------
+
+
+class Telemetry(Observer):
+    """
+    Gives spans and metrics to the application's providers, if it has set any.
+    """
+
+    def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object] | None:
+        tracer = _tracer()
+        return None if tracer is None else _producer(tracer, message)
+
+    def traceparent(self) -> str | None:
+        producing = _producing.get()
+        return None if producing is None else _traceparent(producing.span)
+
+    def scheduled(self, stored: Snapshot) -> None:
+        producing = _producing.get()
+        if producing is not None and stored.lock is not None:
+            _scheduled(producing, stored.path, stored.lock)
+
+    def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
+        made = _instruments()
+        if made is not None and before is not None and before.lock is not None:
+            _measure(made, before, before.lock, attempt.granted)
+        tracer = _tracer()
+        if tracer is not None:
+            attempt.span = _begin(tracer, attempt, current=current)
+
+    def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
+        producing = _producing.get()
+        if producing is not None and producing.message.document == attempt.context.document:
+            _fail_of(producing.span, error)
+        if attempt.span is not None:
+            attempt.span.failed = True
+            _fail_of(attempt.span.span, error)
+
+    def ended(
+        self, attempt: ObservedAttempt, outcome: Outcome | None, reason: str, error: BaseException | None
+    ) -> None:
+        consuming, attempt.span = attempt.span, None
+        if consuming is not None:
+            _end(consuming, outcome, reason, error)
+
+    def delivered(self, outcome: Outcome, to: str) -> None:
+        made = _instruments()
+        if made is not None:
+            _count_ended(made, outcome, to)
+
+    def taken_over(self, finding: str, outcome: Outcome | None) -> None:
+        made = _instruments()
+        if made is not None:
+            _add(made.takeovers, {"oncetask.verdict": finding, "oncetask.outcome": str(outcome or "granted")})
+
+    def lease_lost(self, lost: Lost) -> None:
+        made = _instruments()
+        if made is not None:
+            _add(made.lost, {"oncetask.finished": lost.finished})

@@ -73,12 +73,12 @@ class Trail:
                     error,
                 )
 
-
-def payload(event: str, context: LogContext, message: str, outcome: str, settlement: str) -> dict[str, Any]:
-    """
-    What a line of the trail says, to be written by another way.
-    """
-    own = {"event": event, **context.fields, "pid": str(forks.pid), "parent": str(forks.parent), "outcome": outcome}
-    if settlement:
-        own["settlement"] = settlement
-    return {"message": f"{context}: {message}", "oncetask": own}
+    @staticmethod
+    def payload(event: str, context: LogContext, message: str, outcome: str, settlement: str) -> dict[str, Any]:
+        """
+        What a line of the trail says, to be written by another way.
+        """
+        own = {"event": event, **context.fields, "pid": str(forks.pid), "parent": str(forks.parent), "outcome": outcome}
+        if settlement:
+            own["settlement"] = settlement
+        return {"message": f"{context}: {message}", "oncetask": own}

@@ -307,14 +307,7 @@ def _take_over(runtime: Runtime, swept: Swept, judged: takeover.Judged) -> None:
         return
     if not isinstance(decision, Put):
         return
-    runtime.decided(
-        "lease.taken_over",
-        runtime.about(judged.snapshot),
-        f"{judged.verdict.finding}: {judged.verdict.reason}",
-        logging.WARNING,
-        verdict=str(judged.verdict.finding),
-        outcome=str(decision.outcome),
-    )
+    runtime.events.taken_over(runtime.about(judged.snapshot), judged.verdict, decision.outcome)
     if decision.outcome is Outcome.QUARANTINED:
         swept.quarantined += 1
     else:

@@ -20,13 +20,14 @@ from gcp_oncetask import rules
 from gcp_oncetask.effects import owed_alerts, queue_alarm
 from gcp_oncetask.effects.dispatch import push_of
 from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
 from gcp_oncetask.rules.delivery import Delivery, task_id
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.requirements import DISPATCH
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_tasks import Queued
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.failures import WireError
@@ -212,7 +213,7 @@ class Unclaimed:
         if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
             queue.troubles.append(trouble)
             message = f"it is left to a process that may make its task. {trouble}"
-            self._runtime.decided("task.left", partial(self._runtime.about, snapshot), message, logging.WARNING)
+            self._runtime.events.left(partial(self._runtime.about, snapshot), message, logging.WARNING)
         self.left += 1
         if queue.queued >= ASKED:
             self._put_off(queue, snapshot, lock)
@@ -263,7 +264,7 @@ class Unclaimed:
             return
         self.dispatched += 1
         message = f"dispatched again, for the {put.lock.dispatches}. time"
-        runtime.decided("task.redispatched", partial(runtime.about, committed), message)
+        runtime.events.redispatched(partial(runtime.about, committed), message)
 
     def _refused(self, snapshot: Snapshot, lock: Lock, refused: DispatchError) -> None:
         """

@@ -11,7 +11,6 @@ from typing import Any
 from gcp_oncetask.checks import urls, values
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import StoreError, UsageError
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Target
 from gcp_oncetask.rules.delivery import trouble_with_url
 from gcp_oncetask.runtime.requirements import Need
@@ -56,7 +55,7 @@ def target(
         params=params,
         headers=headers,
         wait_until=wait_until(runtime, delay, at),
-        traceparent=telemetry.traceparent(),
+        traceparent=runtime.events.traceparent(),
     )
 
 

@@ -5,7 +5,6 @@ steps that all of them take. Nothing is opened before it is needed.
 
 from __future__ import annotations
 
-import logging
 import os
 import zlib
 from collections.abc import Sequence
@@ -16,7 +15,9 @@ from gcp_oncetask.checks import urls
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.config import Config, level
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.observe.log_context import About, LogContext, context_at, log_decision
+from gcp_oncetask.observe.events import Events, Log, Observer
+from gcp_oncetask.observe.log_context import LogContext, context_at
+from gcp_oncetask.observe.telemetry import Telemetry
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement
 from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
@@ -36,7 +37,6 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
-LOGGER: Final = logging.getLogger("gcp_oncetask")
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
 
 
@@ -95,6 +95,7 @@ class Runtime:
         alerts: AlertChannel | None,
         clock: Clock | None,
     ) -> None:
+        self._observers: list[Observer] = []
         self.attach(
             config,
             clock or SystemClock(),
@@ -122,7 +123,6 @@ class Runtime:
         # What settings have been found to be complete for; a test may exchange them.
         self._met: tuple[Config, set[tuple[Need, ...]]] = (config, set())
         self.clock = clock
-        self.level = level(config)
         self._given_firestore = firestore
         project = None if firestore is None else firestore.project
         self._place = Place(config.project or project, config.location)
@@ -145,7 +145,7 @@ class Runtime:
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
         )
         self.alerts: AlertChannel = alerts or channel_from(config)
-        self.trail = Trail(lambda: self._place.known_project, None, clock)
+        self.events = Events(self._trail(None), Log(level(config)), Telemetry(), *self._observers)
 
     def verifier(self) -> identity.Verifier:
         """
@@ -176,7 +176,17 @@ class Runtime:
         """
         Write the trail of attempts to *stream* instead of standard output.
         """
-        self.trail = Trail(lambda: self._place.known_project, stream, self.clock)
+        self.events.trail = self._trail(stream)
+
+    def _trail(self, stream: Any) -> Trail:
+        return Trail(lambda: self._place.known_project, stream, self.clock)
+
+    def observe(self, observer: Observer) -> None:
+        """
+        Let *observer* see the events of the protocol from now on.
+        """
+        self._observers.append(observer)
+        self.events.add(observer)
 
     # --- where we are ---
 
@@ -280,16 +290,6 @@ class Runtime:
         What a line names that is about a document; of its present sequence and last attempt, unless told otherwise.
         """
         return context_at(snapshot.path, self.config.env, snapshot.lock, sequence, attempt)
-
-    def decided(self, event: str, about: About, message: str, at: int | None = None, **fields: Any) -> None:
-        """
-        Log a decision: what it is about, then *message*.
-        """
-        severity = self.level if at is None else at
-        if LOGGER.isEnabledFor(severity):
-            context = about() if callable(about) else about
-            text = message if context is None else f"{context}: {context.without(message)}"
-            log_decision(LOGGER, severity, event, context, text, **fields)
 
     def instance(self) -> str:
         """

@@ -24,7 +24,7 @@ from gcp_oncetask.execution.pipeline import context_of
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.execution.results import HandlerResult, Snooze
 from gcp_oncetask.execution.settling import failure, settle
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.events import destination
 from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
@@ -213,9 +213,7 @@ class Batch:
         )
         attempt.leader = leader
         runtime.attempts.add(attempt)
-        runtime.trail.write("started", context, "started, in a batch")
-        telemetry.started(snapshot, changed.snapshot)
-        telemetry.begin(attempt, current=False)
+        runtime.events.granted(attempt, snapshot, current=False, note=", in a batch")
         if spec.renew:
             self._renewals().add(attempt, renewal_interval(spec.policy.lease), mark)
         try:
@@ -243,7 +241,7 @@ class Batch:
         if spec.renew:
             self._renewals().remove(attempt)
         if attempt.settled is not None:
-            telemetry.end(attempt, attempt.settled, "settled by the handler")
+            runtime.events.ended(attempt, attempt.settled, "settled by the handler")
             return
         if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
             value = failure(runtime, spec, attempt, value)
@@ -251,13 +249,13 @@ class Batch:
             ended = settle(runtime, spec, attempt, task, value)
         except OncetaskError as error:
             attempt.context.log(logging.ERROR, "it could not be settled: %s", error)
-            telemetry.end(attempt, None, "", error)
+            runtime.events.ended(attempt, None, "", error)
             return
-        telemetry.end(attempt, ended.outcome, ended.reason)
-        telemetry.ended(ended.outcome, telemetry.destination(attempt.granted.queue, attempt.context.kind))
+        runtime.events.ended(attempt, ended.outcome, ended.reason)
         newly = owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
         owed_alerts.send_owed(runtime, attempt.snapshot, newly, runtime.clock.mark())
         name = task_name(attempt.context.document)
-        runtime.decided(
-            f"delivery.{ended.outcome}", attempt.context, ended.reason, logging.DEBUG, task=name and name.id
+        to = destination(attempt.granted.queue, attempt.context.kind)
+        runtime.events.delivered(
+            ended.outcome, attempt.context, ended.reason, to=to, level=logging.DEBUG, task=name and name.id
         )

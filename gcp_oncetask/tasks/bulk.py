@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.rules.statuses import FailureClass
@@ -65,7 +64,6 @@ class CreatedMany:
         return len(self.items)
 
 
-@telemetry.producer(lambda runtime, tasks, **_: creation.message(runtime, "create_tasks", tasks))
 def create_many(
     runtime: Runtime,
     tasks: Sequence[TaskData],

@@ -12,7 +12,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.rules.decisions import Put, Refused, Target
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
 from gcp_oncetask.rules.outcome import Outcome
@@ -140,24 +140,23 @@ def stored_payload(kind: Kind, payload: dict[str, Any]) -> Value:
 def _target(runtime: Runtime, kind: Kind, url: str, at: Any) -> Target:
     wait = addressing.wait_until(runtime, None, at)
     if kind.pull:
-        return Target(url=None, queue=None, wait_until=wait, traceparent=telemetry.traceparent())
+        return Target(url=None, queue=None, wait_until=wait, traceparent=runtime.events.traceparent())
     return addressing.target(runtime, url, queue=kind.queue, params=None, headers=None, delay=None, at=at)
 
 
-def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> telemetry.Message | None:
+def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> Message | None:
     """
-    What telemetry says of a call that creates *tasks*.
+    The tasks that a call is about to create, for observers; None: there are none.
     """
     kinds = {kind.name: kind for kind in map(kind_of, tasks)}
     if not kinds:
         return None
     places = {
-        telemetry.destination(None if kind.pull else kind.queue or runtime.config.queue, name)
-        for name, kind in kinds.items()
+        destination(None if kind.pull else kind.queue or runtime.config.queue, name) for name, kind in kinds.items()
     }
     to = min(places) if len(places) == 1 else ""
     kind = min(kinds) if len(kinds) == 1 else None
-    return telemetry.Message(operation, to, None, kind, None if operation == "create_task" else len(tasks))
+    return Message(operation, to, None, kind, None if operation == "create_task" else len(tasks))
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from gcp_oncetask.execution.attempt import Attempt, in_transaction
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
@@ -92,7 +91,6 @@ class TaskManager(StoredTasks):
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
-    @telemetry.producer(lambda manager, data, **_: creation.message(manager.locker.runtime, "create_task", [data]))
     def create_task(self, data: TaskData, *, transaction: Transaction | None = None) -> Created:
         """
         Create the task of *data*: one commit, then one Cloud Task. An id that exists is left alone, or treated as its kind
@@ -109,8 +107,10 @@ class TaskManager(StoredTasks):
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        made = creation.draft(self.locker.runtime, data, self.path)
-        return self.create(made) if transaction is None else self._join(made, made.name.path, transaction)
+        runtime = self.locker.runtime
+        with runtime.events.scheduling(lambda: creation.message(runtime, "create_task", [data])):
+            made = creation.draft(runtime, data, self.path)
+            return self.create(made) if transaction is None else self._join(made, made.name.path, transaction)
 
     def create(self, made: Draft) -> Created:
         """
@@ -145,7 +145,7 @@ class TaskManager(StoredTasks):
             tries -= 1
             generator.make_due(runtime, made.kind, owing[0])
             changed = runtime.store.change(path, decide, changes=changes, room=True)
-        telemetry.scheduled(changed.snapshot)
+        runtime.events.scheduled(changed.snapshot)
         if isinstance(changed.decision, Refused):
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
@@ -173,7 +173,7 @@ class TaskManager(StoredTasks):
     def _say(self, event: str, stored: Snapshot, sentence: str, found: Sequence[str]) -> None:
         shown = found if self.locker.config.log_contents else creation.without_values(found)
         message = sentence.format(creation.another(found), "; ".join(shown))
-        self.locker.runtime.decided(event, functools.partial(self.locker.runtime.about, stored), message)
+        self.locker.runtime.events.requested(event, functools.partial(self.locker.runtime.about, stored), message)
 
     def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
         runtime = self.locker.runtime
@@ -189,7 +189,7 @@ class TaskManager(StoredTasks):
         runtime.register(None, made.target.url)
         transactions.add_write(runtime.store, transaction, snapshot, decision, changes)
         later = Snapshot(path, None, None, decision.lock, whole=False)
-        telemetry.scheduled(later)
+        runtime.events.scheduled(later)
 
         def send() -> bool:
             return not decision.dispatch or dispatch(runtime, later)
@@ -227,10 +227,9 @@ class TaskManager(StoredTasks):
             UsageError: A payload can't be a task; nothing was written.
             StoreError: Firestore was unreachable before anything was written.
         """
-        runtime, create = self.locker.runtime, self.create
-        return bulk.create_many(
-            runtime, list(tasks), path=self.path, create=create, parallel=parallel, progress=progress
-        )
+        runtime, create, given = self.locker.runtime, self.create, list(tasks)
+        with runtime.events.scheduling(lambda: creation.message(runtime, "create_tasks", given)):
+            return bulk.create_many(runtime, given, path=self.path, create=create, parallel=parallel, progress=progress)
 
     # --- handling -----------------------------------------------------------------------------------------------------
 

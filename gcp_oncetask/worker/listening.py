@@ -14,7 +14,8 @@ from typing import Final
 
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.observe.log_context import LOGGER
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import due_of, head_query
 from gcp_oncetask.store.sessions import leaving_query

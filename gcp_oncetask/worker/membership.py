@@ -11,7 +11,8 @@ from typing import Any, Final
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects import refusals
 from gcp_oncetask.errors import OncetaskError, StoreError
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.observe.log_context import LOGGER
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import sessions
 from gcp_oncetask.worker.shares import Session, shares
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from gcp_oncetask.runtime.runtime import LOGGER
+from gcp_oncetask.observe.log_context import LOGGER
 
 _FORM: Final = "%(asctime)s %(levelname)s %(message)s"
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"

@@ -20,11 +20,11 @@ from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.settling import Ended
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.requirements import STORE
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
@@ -460,9 +460,8 @@ class Worker:
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:
-            telemetry.ended(ended.outcome, kind)
             named = ended.about or partial(self.runtime.about, snapshot)
-            self.runtime.decided(f"delivery.{ended.outcome}", named, ended.reason, logging.DEBUG)
+            self.runtime.events.delivered(ended.outcome, named, ended.reason, to=kind, level=logging.DEBUG)
         return ended
 
     # --- without threads ----------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from google.cloud.firestore import DELETE_FIELD
 import gcp_oncetask
 from gcp_oncetask import FixedDelay, NoRetry, Retry
 from gcp_oncetask.logs import CloudFormatter
-from gcp_oncetask.observe.log_context import LogContext, context_at
+from gcp_oncetask.observe.log_context import LOGGER, LogContext, context_at
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.runtime.runtime import LOGGER, Runtime
+from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
@@ -66,7 +66,7 @@ class Tee:
 
     def __init__(self, runtime: Runtime) -> None:
         self.lines: list[dict[str, Any]] = []
-        self.to = runtime.trail._stream
+        self.to = runtime.events.trail._stream
         runtime.trail_to(self)
 
     def write(self, text: str) -> None:
@@ -262,6 +262,7 @@ def test_a_named_lock_has_neither_sequence_nor_step() -> None:
     assert context.without("it is lost") == "it is lost"
 
 
+LOGS = "observe/log_context.py"
 OTHERS = {
     ("decorators.py", "%s: on_lost failed; what the function raised goes on"),
     ("decorators.py", "The lock %r could not be released: %s"),
@@ -306,8 +307,8 @@ OTHERS = {
 
 def test_every_line_in_the_source_names_what_it_is_about() -> None:
     """
-    A line is logged by what it is about (``LogContext.log``), or stands in the list of those that are about something else; a
-    decision is given it.
+    A line is logged by what it is about (``LogContext.log``), or stands in the list of those that are about something else; an
+    event is given it.
     """
     named, others, bare = 0, set(), []
     for path in LIBRARY.rglob("*.py"):
@@ -317,14 +318,26 @@ def test_every_line_in_the_source_names_what_it_is_about() -> None:
             if not isinstance(call.func, ast.Attribute):
                 continue
             owner, what = ast.unparse(call.func.value), call.func.attr
-            if what == "decided" and isinstance(call.args[1], ast.Constant):
+            if (
+                owner.endswith(".events")
+                and what != "requested"
+                and call.args
+                and isinstance(call.args[0], ast.Constant)
+            ):
                 bare.append(name)
             named += what == "log" and ("about" in owner or "context" in owner)
-            if owner == "LOGGER" and what in ("debug", "info", "warning", "error", "exception", "critical", "log"):
+            # ``LogContext.log`` itself is given its text.
+            if (
+                owner == "LOGGER"
+                and name != LOGS
+                and what in ("debug", "info", "warning", "error", "exception", "critical", "log")
+            ):
                 assert isinstance(call.args[0], ast.Constant), ast.unparse(call)
                 others.add((name, str(call.args[0].value)))
 
     assert named > 20
-    assert {other for other in others if other[0] not in ("services/smtp.py", "observe/alerts.py")} == OTHERS
+    assert {
+        other for other in others if other[0] not in ("services/smtp.py", "observe/alerts.py", "observe/trail.py")
+    } == OTHERS
     # A document that can't be decoded has no step.
     assert bare == ["outbox.py"]

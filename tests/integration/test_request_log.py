@@ -17,7 +17,7 @@ from gcp_emulator.clock import SystemClock as EmulatorClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
-from gcp_oncetask import forks, logs
+from gcp_oncetask import forks
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.observe.log_context import LogContext
@@ -286,7 +286,7 @@ def test_a_settlement_comes_back_exactly(server, log, holder):
     Trail(lambda: PROJECT, line, SystemClock()).write("returned", context, "done", outcome="complete", settlement=text)
     at = datetime.now(UTC)
     put(server, at, "stdout", payload={"oncetask": json.loads(line.getvalue())["oncetask"]})
-    log.write(logs.payload("returned", context, "done", "complete", text), insert_id="cafe01", at=at)
+    log.write(Trail.payload("returned", context, "done", "complete", text), insert_id="cafe01", at=at)
     found = log.lines([holder])
     assert sorted(line.log for line in found) == ["oncetask", "stdout"]
     for one in found:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gcp_oncetask.runtime.runtime import LOGGER
+from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.worker.telling import shown
 
 
