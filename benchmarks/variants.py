@@ -157,7 +157,7 @@ class Library:
         body = self.tasks.bodies.pop(id_)
         delivery = parse(self.locker.runtime, body)
         assert isinstance(delivery, Delivery), delivery
-        ended = execute(self.locker.runtime, self.locker.renewals, self.spec, delivery, TaskHeaders(), None, {})
+        ended = execute(self.locker.executor, self.spec, delivery, TaskHeaders(), None, {})
         assert ended.outcome is Outcome.COMPLETED, ended
 
 

@@ -18,6 +18,8 @@ from gcp_oncetask.checks.told import problems
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, ResultNotStoredError, UsageError
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.calling import call_through
 from gcp_oncetask.locks.arguments import Calls, digest, document_id, readable
 from gcp_oncetask.locks.holding import checked_lease
 from gcp_oncetask.locks.lock import NamedLock
@@ -282,11 +284,11 @@ def once(
 
             own: list[Any] = []
 
-            def make() -> Result:
-                own.append(fn(*args, **kwargs))
+            def make(attempt: Attempt) -> Result:
+                own.append(call_through(locker.executor.middleware, attempt, functools.partial(fn, *args, **kwargs)))
                 return _recorded(adapter, own[0])
 
-            found = run_once(locker.runtime, locker.renewals, run, make)
+            found = run_once(locker.executor, run, make)
             if found.lost is None:
                 return _typed(adapter, found.data(), calls.name)
             if own and adapter is None:

@@ -5,6 +5,7 @@ Handlers of entities: what a framework's adapter wraps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask.checks.callables import plain
@@ -15,9 +16,9 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.entities.subject import Entities
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution import endpoint
+from gcp_oncetask.execution.ended import Ended, delivered
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.pipeline import execute, parse
-from gcp_oncetask.execution.settling import Ended, delivered
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -107,13 +108,9 @@ class EntityHandler:
         """
         Serve a delivery; *arguments* are the route's variables, for the handler.
         """
+        return endpoint.serve(self._locker.runtime, request, partial(self._deliver, arguments))
 
-        def deal(body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
-            return self._deliver(body, headers, trace, arguments)
-
-        return endpoint.serve(self._locker.runtime, request, deal)
-
-    def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None, arguments: Mapping[str, Any]) -> Ended:
+    def _deliver(self, arguments: Mapping[str, Any], body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
         locker = self._locker
         found = parse(locker.runtime, body)
         if isinstance(found, Ended):
@@ -121,4 +118,4 @@ class EntityHandler:
         elsewhere = models.misrouted(self._model, found.document)
         if elsewhere is not None:
             return Ended(Outcome.REJECTED, elsewhere, delivered(found))
-        return execute(locker.runtime, locker.renewals, self._spec, found, headers, trace, arguments)
+        return execute(locker.executor, self._spec, found, headers, trace, arguments)

@@ -4,12 +4,13 @@ The public face: schedule, complete, read, and what a person may do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import urls, values
+from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.config import Config
@@ -19,9 +20,11 @@ from gcp_oncetask.entities.chains import Scheduled, StoredChains, refusal
 from gcp_oncetask.entities.models import LockedModel, MaybeNone
 from gcp_oncetask.entities.subject import attempt_of
 from gcp_oncetask.errors import LockBusyError, TaskNotFoundError, UsageError
-from gcp_oncetask.execution.attempt import Attempt, in_transaction
-from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.attempt import Middleware
+from gcp_oncetask.execution.executor import Executor
+from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.results import Continue
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import completing, continuing
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe.alerts import AlertChannel
@@ -56,8 +59,12 @@ class Locker(StoredChains):
         request_log: Where evidence about dead holders is found; None: Cloud Logging.
         alerts: A channel of your own; None: mail as configured, else the log.
         clock: Time and chance; None: the machine's.
+        middleware: Runs around each handler and each function that runs once, the first one outermost: ``around(attempt,
+            call_next)`` returns what ``call_next()`` returns, or a result or verdict of its own; an error that it raises is a
+            failed attempt. In a batch it runs once, with the attempt that holds the resource key.
 
     Raises:
+        UsageError: A middleware is a coroutine, or can't be called.
         ConfigError: Settings are malformed or contradict each other; in a web server also: they are missing. The message
             names all of them.
     """
@@ -71,6 +78,7 @@ class Locker(StoredChains):
         request_log: RequestLog | None = None,
         alerts: AlertChannel | None = None,
         clock: Clock | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         serving = requirements.serving()
         config = requirements.checked(
@@ -81,7 +89,9 @@ class Locker(StoredChains):
             mails=alerts is None,
         )
         super().__init__(Runtime(firestore, config, tasks, request_log, alerts, clock))
-        self.renewals = Renewals(self.runtime.clock)
+        self.executor = Executor(
+            self.runtime, [plain(each, "middleware is plain functions for now") for each in middleware]
+        )
 
     @classmethod
     def from_env(cls) -> Locker:
@@ -179,7 +189,7 @@ class Locker(StoredChains):
     def _continue(
         self,
         entity: LockedModel,
-        attempt: Attempt,
+        attempt: RunningAttempt,
         how: Continue,
         at: datetime | None,
         headers: dict[str, str] | None,
@@ -198,7 +208,7 @@ class Locker(StoredChains):
                 return dispatch(self.runtime, attempt.snapshot)
 
             made._dispatch = send  # noqa: SLF001 - our own class
-            attempt.after_commit(made.dispatch, transaction)
+            after_commit(attempt, made.dispatch, transaction)
             return made
         models.remember(entity, attempt.snapshot)
         return self.dispatched(attempt.snapshot)
@@ -222,9 +232,9 @@ class Locker(StoredChains):
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
         made = self.dispatched(later, now=False)
-        attempt = in_transaction(transaction)
+        attempt = fencing(transaction)
         if attempt is not None and decision.dispatch:
-            attempt.after_commit(made.dispatch, transaction)
+            after_commit(attempt, made.dispatch, transaction)
         return made
 
     def _message(self, entity: LockedModel, queue: str | None) -> Message:
@@ -334,7 +344,7 @@ class Locker(StoredChains):
         """
         return NamedLock(
             self.runtime,
-            lambda: self.renewals,
+            lambda: self.executor.renewals,
             name,
             ttl=ttl,
             keep_alive=keep_alive,

@@ -10,9 +10,9 @@ from typing import Any
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.entities import models
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.handler_spec import unfit
 from gcp_oncetask.execution.results import Continue
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
@@ -39,7 +39,7 @@ class Entities:
         """
         return None
 
-    def load(self, runtime: Runtime, attempt: Attempt) -> models.LockedModel:
+    def load(self, runtime: Runtime, attempt: RunningAttempt) -> models.LockedModel:
         """
         The entity, bound to its attempt.
         """
@@ -63,9 +63,9 @@ class Entities:
         return models.changes_of(subject)
 
 
-def attempt_of(entity: models.LockedModel) -> Attempt | None:
+def attempt_of(entity: models.LockedModel) -> RunningAttempt | None:
     """
     The attempt whose entity it is; None outside its handler.
     """
     found = models.bound_to(entity)
-    return found if isinstance(found, Attempt) else None
+    return found if isinstance(found, RunningAttempt) else None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from gcp_oncetask.errors import ConfigError, IdentityError
-from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.observe.log_context import context_at, trace_of
 from gcp_oncetask.rules.delivery import claimed_in
 from gcp_oncetask.rules.outcome import Outcome

@@ -17,7 +17,8 @@ from gcp_oncetask.checks.told import said_by, text_of
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config, config_error
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.attempt import Middleware
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.rules.decisions import Policy
 from gcp_oncetask.rules.record import Event, Lock
 from gcp_oncetask.rules.retry_policy import RetryPolicy, to_data
@@ -57,7 +58,7 @@ class Subject(Protocol):
         When the document *seen* was made; None: that is not known.
         """
 
-    def load(self, runtime: Runtime, attempt: Attempt) -> Any:
+    def load(self, runtime: Runtime, attempt: RunningAttempt) -> Any:
         """
         The subject of *attempt*.
 
@@ -87,6 +88,7 @@ class HandlerSpec:
         renew: Whether leases are renewed while it runs.
         keyed: Whether its documents may need a resource key.
         cleanup: The handler of cancelled tasks, if there is one.
+        middleware: Runs around this handler, inside that of the executor.
     """
 
     subject: Subject
@@ -96,6 +98,7 @@ class HandlerSpec:
     renew: bool
     keyed: bool = False
     cleanup: HandlerSpec | None = None
+    middleware: tuple[Middleware, ...] = ()
 
     def to_claim(self, lock: Lock | None) -> HandlerSpec:
         """

@@ -7,8 +7,7 @@ from __future__ import annotations
 import inspect
 import logging
 from datetime import datetime
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.told import said_by, text_of
@@ -22,11 +21,13 @@ from gcp_oncetask.errors import (
     StoreError,
     UsageError,
 )
-from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution import unread
+from gcp_oncetask.execution.calling import Raised
+from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry, Snooze
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.observe.events import Message, destination
-from gcp_oncetask.observe.log_context import About, context_at
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
@@ -37,29 +38,76 @@ from gcp_oncetask.store.json_data import result as result_of
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
 
 
-class Ended(NamedTuple):
+def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said: Any) -> Ended:
     """
-    How a delivery ended.
+    End the attempt as its handler has *said*: a result, a verdict, or the error that it has raised.
 
-    Attributes:
-        outcome: Decides the HTTP status.
-        reason: A sentence for the log.
-        about: The document, sequence, step and attempt that the log names before it; None: nothing is known.
+    Raises:
+        SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt is a failed one.
+        OncetaskError: The settling commit failed, or its fate is unknown.
     """
+    if isinstance(said, Raised):
+        return _after(runtime, spec, attempt, said.error)
+    if attempt.settled is None:
+        return settle(runtime, spec, attempt, said)
+    if said is not None:
+        attempt.context.log(
+            logging.WARNING,
+            "the handler returned a value after it had settled the attempt; pass result= to complete().",
+        )
+    return Ended(attempt.settled, "settled by the handler", attempt.context)
 
-    outcome: Outcome
-    reason: str
-    about: About = None
 
-
-def delivered(delivery: Delivery) -> About:
+def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException) -> Ended:
     """
-    What a line about a delivery names before its document was read: the step is not known.
+    End the attempt whose handler has raised *error*.
     """
-    return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)
+    if isinstance(error, LeaseLostError):
+        return lost(runtime, attempt, error)
+    if not isinstance(error, Exception):
+        # The process is to end: that is a failed attempt, and the lease is not left to run out.
+        if attempt.settled is None:
+            settle(runtime, spec, attempt, failure(runtime, spec, attempt, error))
+        raise error
+    if attempt.settled is not None:
+        return _raised_after(runtime, attempt, error)
+    reason = None if attempt.subject is not None else spec.subject.unread(runtime, attempt.snapshot)
+    if reason is not None:
+        return _unread(runtime, attempt, reason)
+    attempt.context.log(logging.ERROR, "the attempt failed", exc_info=error)
+    return settle(runtime, spec, attempt, failure(runtime, spec, attempt, error))
 
 
-def failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseException) -> HandlerResult:
+def _unread(runtime: Runtime, attempt: RunningAttempt, reason: str) -> Ended:
+    """
+    Leave a payload to the version of the program that has stored it after the claim was decided.
+    """
+    try:
+        unread.give_back(runtime, attempt)
+    except LeaseLostError as error:
+        return lost(runtime, attempt, error)
+    return unread.leave(Delivery.present(attempt.context.document, attempt.granted), reason)
+
+
+def _raised_after(runtime: Runtime, attempt: RunningAttempt, error: Exception) -> Ended:
+    """
+    A handler that has settled its attempt, and then raised *error*: the settling stands, and a person is told.
+    """
+    runtime.events.raised(attempt, error)
+    attempt.context.log(
+        logging.ERROR, "the handler raised after it had settled the attempt; the settling stands.", exc_info=error
+    )
+    sequence, token = attempt.granted.sequence, attempt.granted.token
+    runtime.events.person_needed(
+        attempt.snapshot,
+        f"{sequence}-{token}-raised",
+        f"the handler raised {type(error).__name__} after it had settled sequence {sequence}: "
+        f"{text_of(error, words=runtime.config.log_contents)}",
+    )
+    return Ended(Outcome.SETTLED, f"settled, then raised {type(error).__name__}", attempt.context)
+
+
+def failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException) -> HandlerResult:
     """
     The verdict of the retry policy on an attempt that raised.
     """
@@ -68,22 +116,22 @@ def failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseEx
 
 
 def _by_policy(
-    runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: BaseException, message: str
+    runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException, message: str
 ) -> HandlerResult:
     policy = spec.retry
     if policy is None:
         return Retry(message)
     try:
-        if not policy.should_retry(attempt.number, error):
+        if not policy.should_retry(attempt.granted.attempts, error):
             return Fail(message)
-        delay = policy.next_delay(attempt.number, error, runtime.clock.random())
+        delay = policy.next_delay(attempt.granted.attempts, error, runtime.clock.random())
         return Retry(message, after=values.seconds(delay, "next_delay()"))
     except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
         attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
         return Retry(message, after=0)
 
 
-def _next_step(attempt: Attempt, value: Any) -> Message | None:
+def _next_step(attempt: RunningAttempt, value: Any) -> Message | None:
     if not isinstance(value, Continue) or attempt.pending is not None:
         return None
     kind = attempt.context.kind
@@ -91,35 +139,29 @@ def _next_step(attempt: Attempt, value: Any) -> Message | None:
     return Message("schedule", to, attempt.context.document, kind)
 
 
-def settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
+def settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
     with runtime.events.scheduling(lambda: _next_step(attempt, value)):
-        return _settle(runtime, spec, attempt, entity, value)
+        if attempt.pending is not None:
+            # The handler has said how the step ends, and only the commit failed: that word stands.
+            how, changes = attempt.pending
+        else:
+            how, changes = _decided(runtime, spec, attempt, value)
+        try:
+            put = _try_settle(runtime, spec, attempt, how, changes)
+        except LeaseLostError as error:
+            return lost(runtime, attempt, error)
+        runtime.events.scheduled(attempt.snapshot)
+        if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
+            reason = "the next delivery could not be made; the queue shall try this one again"
+            return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
+        assert put.outcome is not None
+        return Ended(put.outcome, how.message or put.outcome, attempt.context)
 
 
-def _settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any) -> Ended:
-    if attempt.pending is not None:
-        # The handler has said how the step ends, and only the commit failed: that word stands.
-        how, changes = attempt.pending
-    else:
-        how, changes = _decided(runtime, spec, attempt, entity, value)
-    try:
-        put = _try_settle(runtime, spec, attempt, how, changes)
-    except LeaseLostError as error:
-        return lost(runtime, attempt, error)
-    runtime.events.scheduled(attempt.snapshot)
-    if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
-        reason = "the next delivery could not be made; the queue shall try this one again"
-        return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
-    assert put.outcome is not None
-    return Ended(put.outcome, how.message or put.outcome, attempt.context)
-
-
-def _decided(
-    runtime: Runtime, spec: HandlerSpec, attempt: Attempt, entity: Any, value: Any
-) -> tuple[Settlement, Changes]:
+def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> tuple[Settlement, Changes]:
     """
     The settlement that *value* asks for, and the fields it saves.
     """
@@ -131,14 +173,14 @@ def _decided(
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
             )
         how = _settlement(runtime, attempt, value)
-        saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and entity is not None
-        return how, spec.subject.changes(entity, value) if saves else NO_CHANGES
+        saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and attempt.subject is not None
+        return how, spec.subject.changes(attempt.subject, value) if saves else NO_CHANGES
     except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
         attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
         return _settlement(runtime, attempt, failure(runtime, spec, attempt, error)), NO_CHANGES
 
 
-def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, how: Settlement, changes: Changes) -> Put:
+def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, how: Settlement, changes: Changes) -> Put:
     try:
         return attempt.settle(how, changes)
     except AlreadySettledError:
@@ -151,12 +193,12 @@ def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, how: Sett
         return _try_failure(runtime, spec, attempt, error)
 
 
-def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: Attempt, error: OncetaskError) -> Put:
+def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: OncetaskError) -> Put:
     attempt.context.log(logging.ERROR, "%s", error)
     return attempt.settle(_settlement(runtime, attempt, failure(runtime, spec, attempt, error)))
 
 
-def _settlement(runtime: Runtime, attempt: Attempt, value: Any) -> Settlement:
+def _settlement(runtime: Runtime, attempt: RunningAttempt, value: Any) -> Settlement:
     nonce = attempt.nonce()
     match value:
         case Retry():
@@ -178,7 +220,7 @@ def _settlement(runtime: Runtime, attempt: Attempt, value: Any) -> Settlement:
             return completing(attempt, value)
 
 
-def completing(attempt: Attempt, value: Any) -> Settlement:
+def completing(attempt: RunningAttempt, value: Any) -> Settlement:
     """
     The settlement of a run that is done and has returned *value*: completed, whether or not that can be stored.
     """
@@ -190,7 +232,7 @@ def completing(attempt: Attempt, value: Any) -> Settlement:
 
 def continuing(
     runtime: Runtime,
-    attempt: Attempt,
+    attempt: RunningAttempt,
     how: Continue,
     *,
     at: datetime | None = None,
@@ -220,7 +262,7 @@ def continuing(
     return Settlement(kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
 
 
-def lost(runtime: Runtime, attempt: Attempt, error: LeaseLostError) -> Ended:
+def lost(runtime: Runtime, attempt: RunningAttempt, error: LeaseLostError) -> Ended:
     """
     How a delivery ends whose lease is somebody else's.
     """
@@ -229,7 +271,7 @@ def lost(runtime: Runtime, attempt: Attempt, error: LeaseLostError) -> Ended:
     if error.facts.get("removed"):
         runtime.events.person_needed(
             attempt.snapshot,
-            f"{attempt.sequence}-{attempt.token}-removed",
+            f"{attempt.granted.sequence}-{attempt.granted.token}-removed",
             "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",
         )
     outcome = Outcome.LOST_TO_LATER if error.facts.get("finished") else Outcome.LOST

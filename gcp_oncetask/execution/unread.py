@@ -9,9 +9,9 @@ import logging
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.ended import Ended, delivered
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.settling import Ended, delivered
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.observe.log_context import context_at
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
@@ -42,12 +42,12 @@ def leave(delivery: Delivery, reason: str) -> Ended:
     return Ended(Outcome.UNHANDLED, reason, delivered(delivery))
 
 
-def give_back(runtime: Runtime, attempt: Attempt) -> None:
+def give_back(runtime: Runtime, attempt: RunningAttempt) -> None:
     """
     Release the lease of an attempt whose document can't be read, without burning it.
 
     Raises:
-        OncetaskError: As ``Attempt.settle``.
+        OncetaskError: As ``RunningAttempt.settle``.
     """
     put = attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
     if put.dispatch:

@@ -4,15 +4,14 @@ One granted lease of a named lock, or of a function that runs once: how long it 
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration, Mark, elapsed
 from gcp_oncetask.errors import LeaseLostError, UsageError
+from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
@@ -48,9 +47,9 @@ def expiring(runtime: Runtime, after: float | None) -> dict[str, Any]:
     return {"expireAt": at}
 
 
-class Holding:
+class Holding(HeldLease):
     """
-    One granted lease.
+    The lease of a named lock, or of a function that runs once.
 
     Args:
         runtime: Shared parts.
@@ -61,9 +60,7 @@ class Holding:
         retention: Seconds after its lease for which the document is kept; None: for ever.
 
     Attributes:
-        context: The lease, for log lines.
-        lost: Set as soon as it is known to be somebody else's.
-        ending: Its end was sent, so it is not to be believed any more.
+        ending: A release was sent, so the lease is not to be believed any more.
     """
 
     def __init__(
@@ -71,7 +68,7 @@ class Holding:
     ) -> None:
         lock = snapshot.lock
         assert lock is not None
-        self.context: Final = LogContext(
+        context = LogContext(
             document=snapshot.path,
             sequence=lock.sequence,
             attempt=lock.attempts,
@@ -79,16 +76,10 @@ class Holding:
             holder=holder,
             env=lock.env,
         )
-        self.lost = threading.Event()
+        super().__init__(runtime, snapshot, context, policy=policy, mark=mark)
         self.ending = False
-        self._runtime = runtime
-        self._snapshot = snapshot
-        self._policy = policy
         self._retention = retention
-        self._fence = Fence(lock.sequence, lock.token, holder)
-        self._granted_mark = self._leased_mark = mark
         self._before: Lock | None = lock
-        self._mutex = threading.RLock()
 
     def held_for(self) -> float:
         """
@@ -96,21 +87,7 @@ class Holding:
         """
         if self.lost.is_set() or self.ending:
             return 0.0
-        return self._left()
-
-    def alive(self) -> bool:
-        """
-        Whether the lease surely goes on, its end sent or not: nobody can have taken it over.
-        """
-        return self._left() > 0
-
-    def _left(self) -> float:
-        policy = self._policy
-        if policy.lease >= named.UNLIMITED:
-            return math.inf
-        now = self._runtime.clock.mark()
-        left = min(policy.lease - elapsed(self._leased_mark, now), policy.run_limit - elapsed(self._granted_mark, now))
-        return left - self._runtime.config.margin
+        return self.left()
 
     def long_enough(self) -> bool:
         """
@@ -122,38 +99,18 @@ class Holding:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        while elapsed(self._leased_mark, self._runtime.clock.mark()) > self._policy.lease / 2:
+        while elapsed(self.leased_mark, self.runtime.clock.mark()) > self.policy.lease / 2:
             try:
-                self.refresh()
+                self.renew()
             except LeaseLostError:
                 return False
-        return self._left() > 0
+        return self.alive()
 
-    def refresh(self) -> None:
-        """
-        Start the lease's length anew.
+    def _renew(self) -> None:
+        self._change(lambda lock, fence, _: named.refresh(lock, fence), self.retiring())
 
-        Raises:
-            LeaseLostError: It is somebody else's.
-            StoreError: Firestore was unreachable or refused; the lease goes on until its end.
-        """
-        with self._mutex:
-            mark = self._runtime.clock.mark()
-            self._change(lambda lock, fence, _: named.refresh(lock, fence), self.retiring())
-            self._leased_mark = mark
-
-    def renew_if_idle(self) -> bool:
-        """
-        Refresh unless it is refreshed or ended at this moment; returns whether it was tried.
-        """
-        if not self._mutex.acquire(blocking=False):
-            return False
-        try:
-            if not self.ending and not self.lost.is_set():
-                self.refresh()
-            return True
-        finally:
-            self._mutex.release()
+    def _goes_on(self) -> bool:
+        return not self.ending and not self.lost.is_set()
 
     def end(self, rule: Rule, fields: dict[str, Any]) -> Snapshot:
         """
@@ -164,17 +121,17 @@ class Holding:
             LeaseLostError: It is somebody else's; nothing was written.
             StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
         """
-        with self._mutex:
+        with self.mutex:
             self.ending = True
             self._change(rule, fields)
-            return self._snapshot
+            return self.snapshot
 
     def expired_before(self, ended: Snapshot) -> bool:
         """
         Whether the lease had run out, by the server's clock, when the commit that led to *ended* was applied.
         """
         before, after = self._before, ended.lock
-        if before is None or after is None or after.holder != self._fence.holder or after.status is Status.LEASED:
+        if before is None or after is None or after.holder != self.fence.holder or after.status is Status.LEASED:
             # Others have been there since: the end was applied before they could, and when is not known.
             return False
         end = named.ends_at(before)
@@ -184,23 +141,23 @@ class Holding:
         """
         Fields of a document whose lease begins now.
         """
-        if self._retention is None or self._policy.lease >= named.UNLIMITED:
+        if self._retention is None or self.policy.lease >= named.UNLIMITED:
             return {}
-        return expiring(self._runtime, self._policy.lease + self._retention)
+        return expiring(self.runtime, self.policy.lease + self._retention)
 
     def _change(self, rule: Rule, fields: dict[str, Any]) -> None:
-        runtime = self._runtime
+        runtime = self.runtime
         if self.lost.is_set():
             raise self._lost(Lost("it was lost before", finished=False))
 
         def decide(seen: Snapshot) -> Put | Refused | Lost:
             self._before = seen.lock
-            return rule(seen.lock, self._fence, runtime.moment(seen))
+            return rule(seen.lock, self.fence, runtime.moment(seen))
 
         changed = runtime.store.change(
-            self._snapshot.path,
+            self.snapshot.path,
             decide,
-            start=self._snapshot,
+            start=self.snapshot,
             changes=Changes(fields, None),
             alive=self.alive,
             own=True,
@@ -209,7 +166,7 @@ class Holding:
             runtime.events.lease_lost(changed.decision, self.lost)
             self.lost.set()
             raise self._lost(changed.decision)
-        self._snapshot = changed.snapshot
+        self.snapshot = changed.snapshot
 
     def _lost(self, lost: Lost) -> LeaseLostError:
         context = self.context

@@ -296,7 +296,7 @@ class NamedLock:
             UsageError: It was not acquired.
             StoreError, ContentionError: Firestore was unreachable or refused; the lease goes on until its end.
         """
-        self._mine("is refreshed").refresh()
+        self._mine("is refreshed").renew()
 
     def release(self) -> None:
         """

@@ -18,7 +18,8 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
-from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.observe.log_context import LOGGER
@@ -65,7 +66,7 @@ class OnceCall:
     retention: float | None
 
 
-def run_once(runtime: Runtime, renewals: Renewals, run: OnceCall, fn: Callable[[], Result]) -> Result:
+def run_once(executor: Executor, run: OnceCall, fn: Callable[[Attempt], Result]) -> Result:
     """
     Call *fn* unless it has run; the claim is the create: two commits, no read.
 
@@ -73,10 +74,9 @@ def run_once(runtime: Runtime, renewals: Renewals, run: OnceCall, fn: Callable[[
     decides. Neither a result nor a failure is written once the lease is somebody else's.
 
     Args:
-        runtime: Shared parts.
-        renewals: Renews the lease while it runs.
+        executor: Renews the lease while it runs.
         run: The call.
-        fn: Makes the result, as it is to be recorded.
+        fn: Makes the result, as it is to be recorded, in the attempt that it is given.
 
     Returns:
         The result, as it was recorded by this run or by an earlier one.
@@ -87,17 +87,16 @@ def run_once(runtime: Runtime, renewals: Renewals, run: OnceCall, fn: Callable[[
         LeaseLostError: It ran, too long or stopped in between, and was taken over; the result was not recorded.
         StoreError: Firestore was unreachable or refused.
     """
+    runtime = executor.runtime
     claimed = _claim(runtime, run)
     if isinstance(claimed, Lock):
         return claimed.returned
-    renewals.add(claimed, renewal_interval(run.policy.lease), runtime.clock.mark())
-    try:
-        result = fn()
-    except Exception as error:
-        _note(runtime, claimed, error)
-        raise
-    finally:
-        renewals.remove(claimed)
+    with executor.renewed(claimed, runtime.clock.mark()):
+        try:
+            result = fn(Attempt(claimed))
+        except Exception as error:
+            _note(runtime, claimed, error)
+            raise
     how = Settlement(kind=SettlementKind.COMPLETE, nonce=runtime.clock.nonce(), result=result)
     return _record(runtime, claimed, run, how)
 

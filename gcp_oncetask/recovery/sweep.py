@@ -18,7 +18,7 @@ from gcp_oncetask.effects import damage, keys, owed_alerts
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.execution import takeover
-from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.recovery import unfetched
 from gcp_oncetask.recovery.digests import MOST, Digests
 from gcp_oncetask.recovery.rounds import Round

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gcp_oncetask import forks
 from gcp_oncetask.checks import urls
@@ -19,7 +19,7 @@ from gcp_oncetask.observe.events import Events, Log, Observer
 from gcp_oncetask.observe.log_context import LogContext, context_at
 from gcp_oncetask.observe.telemetry import Telemetry
 from gcp_oncetask.observe.trail import Trail
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Settlement
+from gcp_oncetask.rules.decisions import DecisionContext
 from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
 from gcp_oncetask.rules.floods import Window
 from gcp_oncetask.runtime import requirements
@@ -38,39 +38,6 @@ from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
-
-
-class RunningAttempt(Protocol):
-    """
-    An attempt that runs in this process: ``attempt.Attempt``, which is built on this module.
-    """
-
-    @property
-    def context(self) -> LogContext:
-        """
-        The attempt, for log lines.
-        """
-
-    @property
-    def leader(self) -> RunningAttempt | None:
-        """
-        The attempt in whose batch it rides, if any.
-        """
-
-    def held_for(self) -> float:
-        """
-        Seconds for which this process may still believe that it holds the lease.
-        """
-
-    def nonce(self) -> str:
-        """
-        Recognises one settlement.
-        """
-
-    def settle(self, how: Settlement) -> Put:
-        """
-        End the attempt.
-        """
 
 
 class Runtime:
@@ -127,8 +94,6 @@ class Runtime:
         project = None if firestore is None else firestore.project
         self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
-        # Of one document there may be two, one of which has lost its lease.
-        self.attempts: set[RunningAttempt] = set()
         # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
         self.told: dict[str, str] = {}
         self.refused: dict[str, str] = {}

@@ -7,8 +7,8 @@ commit is repeated by itself when the answer was lost. Here each remote call is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from google.api_core.exceptions import Aborted
@@ -16,7 +16,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
-from gcp_oncetask.rules.decisions import Put
+from gcp_oncetask.rules.decisions import Put, Settlement
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.side_writes import Freed, Hold
@@ -71,6 +71,33 @@ class Ending:
     put: Put
     changes: Changes = NO_CHANGES
     room: bool = False
+
+
+@dataclass(slots=True)
+class Open:
+    """
+    A transaction of an attempt, while user code runs in it.
+
+    Attributes:
+        transaction: Itself.
+        snapshot: The attempt's document as the transaction has read it.
+        ending: What its commit writes to that document; None: nothing was settled in it.
+        how: The settlement of *ending*.
+        after: Called after its commit.
+    """
+
+    transaction: firestore.Transaction
+    snapshot: Snapshot
+    ending: Ending | None = None
+    how: Settlement | None = None
+    after: list[Callable[[], object]] = field(default_factory=list)
+
+    @property
+    def writes_others(self) -> bool:
+        """
+        Whether it writes other documents than the attempt's own.
+        """
+        return len(self.transaction) > 0
 
 
 def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snapshot:

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
-from gcp_oncetask.clock import Duration, Mark
-from gcp_oncetask.effects import damage, owed_alerts
+from gcp_oncetask.clock import Duration
+from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.attempt import Attempt, running_of
+from gcp_oncetask.execution.ended import Ended
+from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.pipeline import context_of
-from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.lifetime import Granted, context_of, open_attempt
 from gcp_oncetask.execution.results import HandlerResult, Snooze
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import failure, settle
 from gcp_oncetask.observe.events import destination
 from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
-from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import first_in_range
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
@@ -75,62 +77,61 @@ class PerTask:
         return self.outcomes.get(task.id, self.otherwise)
 
 
+class _Rider(NamedTuple):
+    """
+    A task that rides along, its attempt, and what ends that.
+    """
+
+    task: OnceTask[Any]
+    attempt: RunningAttempt
+    life: ExitStack
+
+
 class Batch:
     """
     Runs ``fn(tasks, attempts)`` for a task and those that ride with it.
 
     Args:
-        runtime: Finds the shared parts when it is called, since a test may exchange them.
-        renewals: Likewise.
+        executor: Shared parts.
         fn: User code.
-        whole_kind: Gather whatever is due of the kind and needs no resource key, instead of what needs the same one.
+        whole_kind: Gather the due tasks of the kind that need no resource key, instead of those that need the same one.
         size: Tasks of one call; the rest follow in the next.
     """
 
     def __init__(
-        self,
-        runtime: Callable[[], Runtime],
-        renewals: Callable[[], Renewals],
-        fn: Callable[..., Any],
-        *,
-        whole_kind: bool = False,
-        size: int = MAX_BATCH,
+        self, executor: Executor, fn: Callable[..., Any], *, whole_kind: bool = False, size: int = MAX_BATCH
     ) -> None:
+        self._executor = executor
+        self._fn = fn
         self._whole_kind = whole_kind
         self._size = size
-        self._runtime = runtime
-        self._renewals = renewals
-        self._fn = fn
         self.spec: HandlerSpec | None = None
 
     def __call__(self, task: OnceTask[Any], attempt: Attempt) -> Any:
         """
-        The job's user code: gathers, runs, settles the others, and returns how *task* ends.
+        The user code of the handler spec: gathers, runs, settles the others, and returns how *task* ends.
         """
-        runtime, spec = self._runtime(), self.spec
-        assert spec is not None
-        riders = self._gather(runtime, spec, task, attempt)
-        everybody = sorted(
-            [(task, attempt), *riders], key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at)
-        )
-        if any(one.held_for() <= 0 for _, one in everybody):
-            # Gathering took so long that a lease is over: all are given back, and no attempt is burned.
-            self._settle(runtime, spec, riders, Snooze(0))
-            return Snooze(0)
-        token = None
-        if riders:
-            token = current.set(replace(attempt.context, task=None))
-        try:
-            value = self._run(everybody)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            self._settle(runtime, spec, riders, error)
-            raise
-        else:
-            self._settle(runtime, spec, riders, value)
+        leader = running_of(attempt)
+        with ExitStack() as lives:
+            riders = self._gather(task, leader, lives)
+            everybody = sorted(
+                [(task, attempt), *((rider.task, Attempt(rider.attempt)) for rider in riders)],
+                key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at),
+            )
+            if any(one.held_for() <= 0 for _, one in everybody):
+                # Gathering took so long that a lease is over: all are given back, and no attempt is burned.
+                self._settle(riders, Snooze(0))
+                return Snooze(0)
+            if riders:
+                about = current.set(replace(leader.context, task=None))
+                lives.callback(current.reset, about)
+            try:
+                value = self._run(everybody)
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
+                self._settle(riders, error)
+                raise
+            self._settle(riders, value)
             return value.of(task) if isinstance(value, PerTask) else value
-        finally:
-            if token is not None:
-                current.reset(token)
 
     def _run(self, everybody: Sequence[tuple[OnceTask[Any], Attempt]]) -> Any:
         tasks, attempts = [task for task, _ in everybody], [attempt for _, attempt in everybody]
@@ -143,15 +144,14 @@ class Batch:
 
     # --- gathering ----------------------------------------------------------------------------------------------------
 
-    def _gather(
-        self, runtime: Runtime, spec: HandlerSpec, task: OnceTask[Any], attempt: Attempt
-    ) -> list[tuple[OnceTask[Any], Attempt]]:
+    def _gather(self, task: OnceTask[Any], leader: RunningAttempt, lives: ExitStack) -> list[_Rider]:
         """
-        Lease the other due tasks of the key; one that can't be is left for later.
+        Lease the other due tasks of the key; one that can't be is left for later. *lives* ends those that nobody has settled.
         """
-        key = attempt.granted.key
-        if (key is None) is not self._whole_kind or attempt.granted.cancel_requested_at is not None:
+        key = leader.granted.key
+        if (key is None) is not self._whole_kind or leader.granted.cancel_requested_at is not None:
             return []
+        runtime = self._executor.runtime
         if key is not None:
             field, prefix = "resource", resource_prefix(task.env, task.kind, key, live=True)
         else:
@@ -159,22 +159,21 @@ class Batch:
         now = instant(runtime.store.estimate())
         aside = partial(damage.pass_over, runtime)
         found = first_in_range(runtime.store, field, f"{prefix}/", f"{prefix}/{now}", limit=self._size, aside=aside)
-        riders: list[tuple[OnceTask[Any], Attempt]] = []
+        riders: list[_Rider] = []
         for snapshot in found:
-            alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == attempt.context.document
+            alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == leader.context.document
             # A generator makes occurrences; it is never run itself.
             alone = alone or "recurrence" in snapshot.fields
             if not alone and len(riders) < self._size - 1:
-                rider = self._lease(runtime, spec, snapshot, attempt)
+                rider = self._lease(snapshot, leader)
                 if rider is not None:
+                    lives.push(rider.life)
                     riders.append(rider)
         return riders
 
-    def _lease(
-        self, runtime: Runtime, spec: HandlerSpec, snapshot: Snapshot, leader: Attempt
-    ) -> tuple[OnceTask[Any], Attempt] | None:
-        # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
-        mark: Mark = leader.granted_mark
+    def _lease(self, snapshot: Snapshot, leader: RunningAttempt) -> _Rider | None:
+        runtime, spec = self._executor.runtime, self.spec
+        assert spec is not None
         claimant = Claimant(runtime.clock.nonce(), leader.context.trace, runtime.instance())
 
         def decide(seen: Snapshot) -> Put | Refused:
@@ -191,71 +190,60 @@ class Batch:
         lock = changed.snapshot.lock
         if not isinstance(changed.decision, Put) or lock is None or lock.holder != claimant.nonce:
             return None
+        return self._open(spec, snapshot, changed.snapshot, lock, claimant, leader)
+
+    def _open(
+        self,
+        spec: HandlerSpec,
+        before: Snapshot,
+        snapshot: Snapshot,
+        lock: Lock,
+        claimant: Claimant,
+        leader: RunningAttempt,
+    ) -> _Rider | None:
+        """
+        Open the attempt of a rider whose lease was granted, and load its task.
+        """
         context = context_of(
-            snapshot.path,
-            lock.env,
-            lock.sequence,
-            lock.step,
-            token=lock.token,
-            attempt=lock.attempts,
-            claimant=claimant,
-            key=lock.key,
+            snapshot.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts
         )
-        attempt = Attempt(
-            runtime,
-            changed.snapshot,
-            policy=spec.policy,
-            mark=mark,
-            context=context,
-            delivery=None,
-            renewing=spec.renew,
-            hold=leader.hold,
-        )
-        attempt.leader = leader
-        runtime.attempts.add(attempt)
-        runtime.events.granted(attempt, snapshot, current=False, note=", in a batch")
-        if spec.renew:
-            self._renewals().add(attempt, renewal_interval(spec.policy.lease), mark)
+        # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
+        granted = Granted(spec, snapshot, before, context, leader.granted_mark, leader.hold, leader=leader)
+        life = ExitStack()
+        attempt = life.enter_context(open_attempt(self._executor, granted))
         try:
-            return spec.subject.load(runtime, attempt), attempt
+            attempt.subject = spec.subject.load(self._executor.runtime, attempt)
         except Exception as error:  # noqa: BLE001 - validators are code of the user's
-            unread = spec.subject.unread(runtime, changed.snapshot) is not None
-            self._end(runtime, spec, None, attempt, Snooze(0) if unread else error)
+            unread = spec.subject.unread(self._executor.runtime, snapshot) is not None
+            self._end(attempt, life, Snooze(0) if unread else error)
             return None
+        return _Rider(attempt.subject, attempt, life)
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
-    def _settle(
-        self, runtime: Runtime, spec: HandlerSpec, riders: Sequence[tuple[OnceTask[Any], Attempt]], value: Any
-    ) -> None:
+    def _settle(self, riders: Sequence[_Rider], value: Any) -> None:
         """
         End each rider; one that was deleted or lost meanwhile spoils nothing for the others.
         """
-        for task, attempt in riders:
-            self._end(runtime, spec, task, attempt, value.of(task) if isinstance(value, PerTask) else value)
+        for task, attempt, life in riders:
+            self._end(attempt, life, value.of(task) if isinstance(value, PerTask) else value)
 
-    def _end(
-        self, runtime: Runtime, spec: HandlerSpec, task: OnceTask[Any] | None, attempt: Attempt, value: Any
-    ) -> None:
-        runtime.attempts.discard(attempt)
-        if spec.renew:
-            self._renewals().remove(attempt)
-        if attempt.settled is not None:
-            runtime.events.ended(attempt, attempt.settled, "settled by the handler")
-            return
-        if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
-            value = failure(runtime, spec, attempt, value)
+    def _end(self, attempt: RunningAttempt, life: ExitStack, value: Any) -> None:
+        runtime, spec = self._executor.runtime, self.spec
+        assert spec is not None
         try:
-            ended = settle(runtime, spec, attempt, task, value)
+            with life:
+                if attempt.settled is not None:
+                    attempt.ended = Ended(attempt.settled, "settled by the handler", attempt.context)
+                    return
+                if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
+                    value = failure(runtime, spec, attempt, value)
+                ended = attempt.ended = settle(runtime, spec, attempt, value)
         except OncetaskError as error:
             attempt.context.log(logging.ERROR, "it could not be settled: %s", error)
-            runtime.events.ended(attempt, None, "", error)
             return
-        runtime.events.ended(attempt, ended.outcome, ended.reason)
-        newly = owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
-        owed_alerts.send_owed(runtime, attempt.snapshot, newly, runtime.clock.mark())
-        name = task_name(attempt.context.document)
         to = destination(attempt.granted.queue, attempt.context.kind)
+        name = task_name(attempt.context.document)
         runtime.events.delivered(
             ended.outcome, attempt.context, ended.reason, to=to, level=logging.DEBUG, task=name and name.id
         )

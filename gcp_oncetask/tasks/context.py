@@ -5,7 +5,8 @@ Who am I: the attempt that runs in this context.
 from __future__ import annotations
 
 from gcp_oncetask.errors import NoAttemptError
-from gcp_oncetask.execution.attempt import Attempt, running
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.attempt import current_attempt as current_of_context
 from gcp_oncetask.observe.log_context import current
 
 
@@ -16,7 +17,7 @@ def current_attempt() -> Attempt:
     Raises:
         NoAttemptError: None does.
     """
-    attempt = running.get()
+    attempt = current_of_context.get()
     if attempt is None:
         raise NoAttemptError("current_attempt() was called outside a handler.")
     return attempt

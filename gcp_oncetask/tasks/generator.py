@@ -14,8 +14,8 @@ from gcp_oncetask import rules
 from gcp_oncetask.effects import damage, owed_alerts
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import DamagedError, RecurrenceError
-from gcp_oncetask.execution.pipeline import postpone
-from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.execution.claiming import postpone
+from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.documents import TaskName

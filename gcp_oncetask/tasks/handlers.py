@@ -19,12 +19,13 @@ from gcp_oncetask.errors import (
     UnknownKindError,
     UsageError,
 )
-from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.claiming import as_delivered
+from gcp_oncetask.execution.ended import Ended, delivered
+from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec, unfit
-from gcp_oncetask.execution.pipeline import as_delivered, execute, parse, prevented
-from gcp_oncetask.execution.renewal import Renewals
+from gcp_oncetask.execution.pipeline import execute, parse, prevented
 from gcp_oncetask.execution.results import Continue
-from gcp_oncetask.execution.settling import Ended, delivered
+from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.unread import leave
 from gcp_oncetask.recovery import sweep
 from gcp_oncetask.rules.delivery import Delivery
@@ -71,7 +72,7 @@ class Tasks(Generic[D]):
             return None
         return get_timestamp(document.fields["createdAt"].timestamp_value)
 
-    def load(self, runtime: Runtime, attempt: Attempt) -> OnceTask[D]:
+    def load(self, runtime: Runtime, attempt: RunningAttempt) -> OnceTask[D]:
         """
         The task, its payload validated.
         """
@@ -171,8 +172,7 @@ class HandlerRegistry:
 
 
 def deliver(
-    runtime: Runtime,
-    renewals: Renewals,
+    executor: Executor,
     registry: HandlerRegistry,
     body: bytes,
     headers: TaskHeaders,
@@ -184,6 +184,7 @@ def deliver(
     Returns:
         How it ended; UNHANDLED if this deployment has no handler for its kind: the task stays and is delivered again.
     """
+    runtime = executor.runtime
     delivery = parse(runtime, body)
     if isinstance(delivery, Ended):
         return delivery
@@ -203,10 +204,10 @@ def deliver(
             return prevented(runtime, delivery, error, delivered(delivery))
         if ended is not None:
             return ended
-    return execute(runtime, renewals, handler.spec, delivery, headers, trace, {}, start)
+    return execute(executor, handler.spec, delivery, headers, trace, {}, start)
 
 
-def pull(runtime: Runtime, renewals: Renewals, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
+def pull(executor: Executor, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
     """
     Run a task that a worker has found to be due: its lease may be free or expired.
     """
@@ -216,7 +217,7 @@ def pull(runtime: Runtime, renewals: Renewals, registry: HandlerRegistry, snapsh
     handler = registry.get(name.kind)
     if handler is None:
         return Ended(Outcome.UNHANDLED, f"there is no handler for the kind {name.kind!r} here")
-    delivery = Delivery.present(snapshot.path, lock)
+    runtime, delivery = executor.runtime, Delivery.present(snapshot.path, lock)
     try:
         check_needs(snapshot)
         attended = sweep.attend(runtime, snapshot)
@@ -229,4 +230,4 @@ def pull(runtime: Runtime, renewals: Renewals, registry: HandlerRegistry, snapsh
         return prevented(runtime, delivery, error, delivered(delivery))
     if ended is not None:
         return ended
-    return execute(runtime, renewals, handler.spec, delivery, None, None, {}, start=snapshot)
+    return execute(executor, handler.spec, delivery, None, None, {}, start=snapshot)

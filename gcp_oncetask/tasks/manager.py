@@ -18,10 +18,11 @@ from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
 from gcp_oncetask.execution import endpoint
-from gcp_oncetask.execution.attempt import Attempt, in_transaction
+from gcp_oncetask.execution.attempt import Attempt, running_of
+from gcp_oncetask.execution.ended import Ended
+from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
-from gcp_oncetask.execution.settling import Ended
 from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
@@ -194,9 +195,9 @@ class TaskManager(StoredTasks):
         def send() -> bool:
             return not decision.dispatch or dispatch(runtime, later)
 
-        attempt = in_transaction(transaction)
+        attempt = fencing(transaction)
         if attempt is not None:
-            attempt.after_commit(send, transaction)
+            after_commit(attempt, send, transaction)
         return Created(
             made.name.id,
             created=not snapshot.exists,
@@ -305,7 +306,16 @@ class TaskManager(StoredTasks):
                 alert_on=alert_on,
                 cleanup=cleans,
             )
-            return HandlerSpec(Tasks(model), self._told(run), wishes, policy, renew, keyed=True, cleanup=cleanup)
+            return HandlerSpec(
+                Tasks(model),
+                run,
+                wishes,
+                policy,
+                renew,
+                keyed=True,
+                cleanup=cleanup,
+                middleware=(self._around,),
+            )
 
         cleanup = None if on_cancel is None else spec(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
         done = spec(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
@@ -313,36 +323,32 @@ class TaskManager(StoredTasks):
             fn.spec = done
         self.registry.add(Handler(model, done))
 
-    def _told(self, run: Callable[..., Any]) -> Callable[..., Any]:
+    def _around(self, attempt: Attempt, call_next: Callable[[], Any]) -> Any:
         """
-        *run*, with its failures told to ``on_error``.
+        Middleware that tells ``on_error`` of failed attempts.
         """
+        try:
+            value = call_next()
+        except (Retry, Fail) as verdict:
+            self._tell(attempt, verdict)
+            raise
+        except (HandlerResult, LeaseLostError):
+            raise
+        except Exception as error:
+            self._tell(attempt, error)
+            raise
+        if isinstance(value, Retry | Fail):
+            self._tell(attempt, value)
+        return value
 
-        @functools.wraps(run)
-        def told(task: OnceTask[Any], attempt: Attempt) -> Any:
-            try:
-                value = run(task, attempt)
-            except (Retry, Fail) as verdict:
-                self._tell(task, attempt, verdict)
-                raise
-            except (HandlerResult, LeaseLostError):
-                raise
-            except Exception as error:
-                self._tell(task, attempt, error)
-                raise
-            if isinstance(value, Retry | Fail):
-                self._tell(task, attempt, value)
-            return value
-
-        return told
-
-    def _tell(self, task: OnceTask[Any], attempt: Attempt, error: BaseException) -> None:
+    def _tell(self, attempt: Attempt, error: BaseException) -> None:
         if self.on_error is None:
             return
+        running = running_of(attempt)
         try:
-            self.on_error(task, error)
+            self.on_error(running.subject, error)
         except Exception:  # noqa: BLE001 - the user's callback must not change the outcome
-            attempt.context.log(logging.ERROR, "the error callback failed", exc_info=True)
+            running.context.log(logging.ERROR, "the error callback failed", exc_info=True)
 
     def add_task(self, name: str, key: str, data: Any = None, *, delay: Duration | None = None) -> Created:
         """
@@ -379,7 +385,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
         _not_limited(model)
-        batch = Batch(lambda: self.locker.runtime, lambda: self.locker.renewals, plain(fn, _PLAIN))
+        batch = Batch(self.locker.executor, plain(fn, _PLAIN))
         self.register_task_handler(model, batch, **options)
 
     def register_batch_handler(
@@ -401,16 +407,14 @@ class TaskManager(StoredTasks):
         """
         values.whole(size, "size")
         _not_limited(model)
-        batch = Batch(
-            lambda: self.locker.runtime, lambda: self.locker.renewals, plain(fn, _PLAIN), whole_kind=True, size=size
-        )
+        batch = Batch(self.locker.executor, plain(fn, _PLAIN), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
     def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
         """
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
-        return deliver(self.locker.runtime, self.locker.renewals, self.registry, body, headers, trace)
+        return deliver(self.locker.executor, self.registry, body, headers, trace)
 
     def serve(self, request: endpoint.IncomingRequest) -> endpoint.Answer:
         """
@@ -425,7 +429,7 @@ class TaskManager(StoredTasks):
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        return pull(self.locker.runtime, self.locker.renewals, self.registry, snapshot)
+        return pull(self.locker.executor, self.registry, snapshot)
 
     def hand_back(self, paths: Collection[str]) -> int:
         """
@@ -433,7 +437,7 @@ class TaskManager(StoredTasks):
         handlers can write nothing more. Returns how many were released.
         """
         released = 0
-        here = [one for one in list(self.locker.runtime.attempts) if (one.leader or one).context.document in paths]
+        here = [one for one in list(self.locker.executor.attempts) if (one.leader or one).context.document in paths]
         # The last one gives the key back, which the others use until then.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:

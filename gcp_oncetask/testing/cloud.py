@@ -179,17 +179,17 @@ class OncetaskCloud:
         Give every used locker back what it had, and close what was opened; no thread of the library goes on.
         """
         for locker, _, _ in self._used:
-            locker.renewals.stop()
+            locker.executor.renewals.stop()
             clock = locker.runtime.clock
             assert isinstance(clock, TestClock)
             clock.over = True
         # A call that a fault delays, and a thread that waits for a lock, wait for a clock that nobody moves any more.
         self.clock.advance(_AFTERWARDS)
         for locker, runtime, renewals in self._used:
-            locker.renewals.close()
+            locker.executor.renewals.close()
             locker.runtime.__dict__.clear()
             locker.runtime.__dict__.update(runtime)
-            locker.renewals = renewals
+            locker.executor.renewals = renewals
         self._used.clear()
         self.local.close()
 
@@ -199,7 +199,7 @@ class OncetaskCloud:
         """
         Let *locker* work on this cloud until the test ends: clients, clock, log, alerts; also one made at import.
         """
-        self._used.append((locker, dict(locker.runtime.__dict__), locker.renewals))
+        self._used.append((locker, dict(locker.runtime.__dict__), locker.executor.renewals))
         config = locker.config
         if config.tasks_emulator is not None:
             # The base URL is that of a server before another local cloud, as gcp-emulator sets it.
@@ -229,7 +229,7 @@ class OncetaskCloud:
             certificates=self._certificates,
         )
         runtime.trail_to(_Stdout(self._logs))
-        locker.renewals = Renewals(clock)
+        locker.executor.renewals = Renewals(clock)
 
     def _certificates(self) -> tuple[dict[str, str], str]:
         status, answer = self.local.oidc.answer(CERTS_PATH)

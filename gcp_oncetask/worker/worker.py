@@ -19,7 +19,7 @@ from gcp_oncetask.checks import values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution.settling import Ended
+from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules.documents import task_name
 from gcp_oncetask.rules.outcome import Outcome
@@ -398,7 +398,9 @@ class Worker:
         """
         Those of *running* whose leases are over; their handlers may run on.
         """
-        left = Counter(one.context.document for one in list(self.runtime.attempts) if one.held_for() <= 0)
+        left = Counter(
+            one.context.document for one in list(self.manager.locker.executor.attempts) if one.held_for() <= 0
+        )
         over = []
         # Of two attempts at one document the earlier one has lost its lease.
         for claimed in sorted(running):

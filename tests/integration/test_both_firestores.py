@@ -165,7 +165,7 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
         gate.wait(patient(30))
         body = task.http_request.body
         delivery = Delivery.from_json(body)
-        return execute(shop.locker.runtime, shop.locker.renewals, spec, delivery, TaskHeaders(), None, {}).outcome
+        return execute(shop.locker.executor, spec, delivery, TaskHeaders(), None, {}).outcome
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(deliver, range(16)))

@@ -238,7 +238,7 @@ def test_the_sweep_sets_each_aside(oncetask_cloud: OncetaskCloud, service: Servi
         reset(service, path, case.damages[path])
     oncetask_cloud.run_until_idle()
     assert {path: case.ran()[path] for path in again} == dict.fromkeys(again, 1)
-    keys = {attempt.context.document: attempt.key for attempt in service.attempts}
+    keys = {attempt._running.context.document: attempt.key for attempt in service.attempts}
     for path in again:
         lock = case.lock(path)
         kept = case.damages[path].field != "keyed" and case.statuses[path] != "completed"

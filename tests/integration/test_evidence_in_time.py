@@ -38,7 +38,7 @@ def lose_the_settling(cloud: OncetaskCloud, shop: Shop, *, after: float = 0.0, l
     """
 
     def charge(order: Order, attempt: Attempt) -> None:
-        shop.locker.renewals.remove(attempt)
+        shop.locker.executor.renewals.remove(attempt._running)
         for left in range(int(after), 0, -20):
             cloud.clock.advance(min(left, 20))
             attempt.renew()
@@ -154,7 +154,7 @@ def test_running_handler_is_not_taken_for_dead_by_what_a_user_says(oncetask_clou
     )  # fmt: skip
 
     def charge(order: Order, attempt: Attempt) -> None:
-        shop.locker.renewals.remove(attempt)
+        shop.locker.executor.renewals.remove(attempt._running)
         cloud.clock.advance(50)
         killed = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
         stamped = f"[{cloud.clock_now():%Y-%m-%d %H:%M:%S %z}] [{{}}] [ERROR] {killed}"

@@ -230,7 +230,7 @@ def test_keep_alive_outlasts_its_ttl_and_ends_with_its_process(oncetask_cloud: O
     assert lock.held
     assert not locker.lock("graph", ttl=9).acquire(blocking=False)
 
-    locker.renewals.remove(lock._mine(""))
+    locker.executor.renewals.remove(lock._mine(""))
     oncetask_cloud.advance(seconds=9)
     other = locker.lock("graph", ttl=9)
     assert other.acquire(blocking=False)

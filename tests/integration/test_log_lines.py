@@ -167,14 +167,14 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     oncetask_cloud.run_until_idle()
 
     def lose(task: Any, attempt: Any) -> None:
-        manager.locker.client.document(attempt.context.document).update({"lock": DELETE_FIELD})
+        manager.locker.client.document(attempt._running.context.document).update({"lock": DELETE_FIELD})
 
     service.act = lose
     service.create("lost")
     oncetask_cloud.run_until_idle()
 
     def after(task: Any, attempt: Any) -> None:
-        attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()))
+        attempt._running.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()))
         raise ValueError("afterwards")
 
     service.act = after

@@ -402,7 +402,7 @@ def test_ids_are_in_every_line_of_a_handler(service: Service) -> None:
     log = logging.getLogger("user")
 
     def act(given: Any, attempt: Any) -> None:
-        log.info("in %s", current_attempt().context.document)
+        log.info("in %s", current_attempt()._running.context.document)
 
     service.handle(Other).handle_keys()
     service.create("a", "b", key="K")

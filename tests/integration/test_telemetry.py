@@ -355,7 +355,7 @@ def test_delivery_made_by_the_sweeper_is_linked(oncetask_cloud, shop, seen):
 def test_step_that_is_settled_from_the_log_is_linked(oncetask_cloud, shop, seen):
     def charge(order, attempt):
         # A renewal that fails as well would wait for virtual time, which only this thread moves.
-        shop.locker.renewals.remove(attempt)
+        shop.locker.executor.renewals.remove(attempt._running)
         oncetask_cloud.faults.fail("Commit", times=None)
         oncetask_cloud.faults.fail("GetDocument", times=None)
         shop.locker.schedule(order, "/tasks/order")
@@ -472,7 +472,7 @@ def test_task_of_a_batch_that_settles_itself_ends_its_span(oncetask_cloud, seen)
 
     def run(tasks, attempts):
         for attempt in attempts:
-            attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()))
+            attempt._running.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()))
 
     manager.register_batch_handler(Pulled, run)
     for number in range(3):
@@ -572,7 +572,7 @@ def test_zombie_is_counted_once_and_its_span_says_so(oncetask_cloud, shop, seen)
     def charge(order, attempt):
         if attempt.number > 1:
             return
-        shop.locker.renewals.remove(attempt)
+        shop.locker.executor.renewals.remove(attempt._running)
         oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()
@@ -602,7 +602,7 @@ def test_next_step_of_a_zombie_is_a_schedule_that_failed(oncetask_cloud, seen):
     def run(task, attempt):
         if attempt.number > 1:
             return None
-        manager.locker.renewals.remove(attempt)
+        manager.locker.executor.renewals.remove(attempt._running)
         oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()
@@ -694,7 +694,7 @@ def test_without_a_provider_nothing_is_stored_and_nothing_made(oncetask_cloud, s
     finally:
         sys.setprofile(None)
     assert shop.locker.show("orders/42").traceparent is None
-    assert shop.seen[0].span is None
+    assert shop.seen[0]._running.span is None
     # Two schedules, attempts and settlings.
     assert called["get_tracer_provider"] <= 6
     assert called["get_meter_provider"] <= 4

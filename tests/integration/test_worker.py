@@ -137,7 +137,7 @@ def test_stop_hands_back_a_whole_batch(make_manager):
     def resize(tasks, attempts):
         started.set()
         assert gate.wait(patient(30))
-        believed.extend(attempt.settled is None for attempt in attempts)
+        believed.extend(attempt._running.settled is None for attempt in attempts)
 
     manager.register_resource_key_handler(Resize, resize)
     for number in range(3):

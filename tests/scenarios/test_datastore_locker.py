@@ -122,7 +122,7 @@ def test_dl_01_claim_of_a_free_lock(world: World) -> None:
     world.post(world.schedule())
 
     [lock] = seen
-    assert (Status.LEASED, world.shop.seen[0].granted.holder) == (lock.status, lock.holder)
+    assert (Status.LEASED, world.shop.seen[0]._running.granted.holder) == (lock.status, lock.holder)
     assert lock.leased_at is not None
     assert abs(lock.leased_at - world.cloud.clock_now()) < timedelta(seconds=1)
 

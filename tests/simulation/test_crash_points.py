@@ -135,7 +135,7 @@ def check_promise(cloud: OncetaskCloud, shop: Shop) -> None:
         attempts = [attempt for attempt in shop.seen if attempt.step == step]
         assert attempts, f"step {step} never ran"
         assert len({attempt.key for attempt in attempts}) == 1
-        assert sum(attempt.settled is not None for attempt in attempts) <= 1
+        assert sum(attempt._running.settled is not None for attempt in attempts) <= 1
     ran = len(shop.seen)
     cloud.duplicate_last()
     assert ran == len(shop.seen)

@@ -162,7 +162,7 @@ class World:
         """
         self.hub.close()
         for process in self._started:
-            process.locker.renewals.close()
+            process.locker.executor.renewals.close()
         while self._clients:
             self._clients.pop().give_back()
 
@@ -212,7 +212,7 @@ class World:
         )
         process.locker.runtime.trail_to(Stdout(self, process))
         process.locker.runtime.instance = lambda: process.name
-        process.locker.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
+        process.locker.executor.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)

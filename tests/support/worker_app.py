@@ -47,7 +47,9 @@ def main() -> None:
         def enter(txn: Transaction) -> None:
             entry = {"pid": os.getpid(), "attempt": attempt.number}
             txn.create(manager.locker.client.document(f"ledger/{task.id}"), entry)
-            attempt.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce()), transaction=txn)
+            attempt._running.settle(
+                Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()), transaction=txn
+            )
 
         attempt.run_transaction(enter)
 

@@ -201,8 +201,8 @@ class Checker:
             self.broken(path, f"the lease of token {before.token} was ended before its end")
         for other in self.running:
             attempt = other.attempt
-            ours = attempt.context.document == path and attempt.token == before.token
-            over = other.process.dead or attempt.settled is not None or before.holder in self.world.returned
+            ours = attempt._running.context.document == path and attempt.token == before.token
+            over = other.process.dead or attempt._running.settled is not None or before.holder in self.world.returned
             if ours and not over and now <= timeout:
                 self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
         said = self.world.in_time.get(before.holder or "")
@@ -236,13 +236,13 @@ class Checker:
             self.expected[path, lock.token] = process
         for other in self.running:
             attempt = other.attempt
-            if other.process.frozen and attempt.context.document == path:
+            if other.process.frozen and attempt._running.context.document == path:
                 # The worst moment to come back: while a successor runs.
                 world = self.world
                 world.hub.spawn(world.cloud, world.thaw, other.process, after=world.hub.rng.random() * 20)
-            if other.process.dead or attempt.context.document != path or attempt.token == lock.token:
+            if other.process.dead or attempt._running.context.document != path or attempt.token == lock.token:
                 continue
-            if attempt.settled is None and not attempt.lost.is_set() and attempt.held_for() > 0:
+            if attempt._running.settled is None and not attempt.lost.is_set() and attempt.held_for() > 0:
                 self.broken(path, f"token {lock.token} is granted while {attempt.token} still believes in its lease")
 
     def _state(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ class Checker:
         A handler is entered, with an entity that has *count* and *note*.
         """
         attempt = running.attempt
-        path, lock = attempt.context.document, attempt.granted
+        path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
         if (path, attempt.token, lock.holder) not in self.granted:
@@ -295,7 +295,7 @@ class Checker:
         ):
             self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
         stored = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-        if stored.update_time == attempt.snapshot.version:
+        if stored.update_time == attempt._running.snapshot.version:
             found = (decode(stored.fields["count"]), decode(stored.fields["note"]))
             if found != (count, note):
                 self.broken(path, f"token {attempt.token} was given {(count, note)}, and {found} is stored")
@@ -304,7 +304,7 @@ class Checker:
         """
         A handler does something to the outside.
         """
-        path = attempt.context.document
+        path = attempt._running.context.document
         self.effects.setdefault((path, attempt.sequence), []).append(attempt.key)
         if self.world.trouble is False and self.locks[path].finished and self.locks[path].token > attempt.token:
             self.world.counts["effects of zombies"] += 1

@@ -20,7 +20,7 @@ from google.cloud import firestore
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
 from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
-from gcp_oncetask.execution import attempt as attempt_module
+from gcp_oncetask.execution import held_lease
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
@@ -126,7 +126,7 @@ class History:
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(attempt_module, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
+        return [(held_lease, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -408,7 +408,7 @@ def attempt_moves(attempt: Attempt) -> int:
     """
     How many transactions the record of the chain knew of when the lease was granted.
     """
-    fields = attempt.snapshot.fields
+    fields = attempt._running.snapshot.fields
     return int(fields["moved"].integer_value) if "moved" in fields else 0
 
 

@@ -169,7 +169,7 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "each attempt has a key of its own",
-        "execution/attempt.py",
+        "execution/held_lease.py",
         "self.context.document, lock.keyed, lock.granted)",
         "self.context.document, lock.token, lock.granted)",
     ),
@@ -217,15 +217,15 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "a handler starts however long its claim took",
-        "execution/pipeline.py",
-        "    if elapsed(run.mark, runtime.clock.mark()) > spec.policy.lease / 2:",
-        "    if False:",
+        "execution/claiming.py",
+        "        if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:",
+        "        if False:",
     ),
     Mutant(
         "a holder counts its lease from the answer",
-        "execution/pipeline.py",
-        "        mark=run.mark,\n        context=context,",
-        "        mark=runtime.clock.mark(),\n        context=context,",
+        "execution/lifetime.py",
+        "        mark=granted.mark,\n        delivery=",
+        "        mark=runtime.clock.mark(),\n        delivery=",
     ),
     Mutant(
         "a holder measures with the wall clock alone",

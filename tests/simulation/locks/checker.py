@@ -254,7 +254,7 @@ class LocksChecker(Checker):
             if other.ended == "recorded":
                 self.broken(path, "it runs after its result was recorded")
             unhurt = not other.process.dead and other.process.hurt_until < other.begun
-            in_time = self.world.hub.now < other.begun + round(other.holding._policy.run_limit * 1_000_000)
+            in_time = self.world.hub.now < other.begun + round(other.holding.policy.run_limit * 1_000_000)
             if other.ended is None and unhurt and in_time and not self._any_call_fails():
                 self.broken(path, "it runs again, and nothing had happened to the process that runs it")
         if earlier:

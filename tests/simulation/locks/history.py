@@ -10,7 +10,6 @@ from flask import Flask
 
 from gcp_oncetask import LeaseLostError, LockBusyError, OncetaskError, Status, StoreError, TaskConflictError, once
 from gcp_oncetask.decorators import document_id
-from gcp_oncetask.locks import holding as holding_module
 from gcp_oncetask.locks import lock as lock_module
 from gcp_oncetask.locks import runs as runs_module
 from gcp_oncetask.locks.holding import Holding
@@ -21,7 +20,6 @@ from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan
-from tests.simulation.outlets import cooperative
 from tests.simulation.world import Process, World
 
 RETENTION = 7200.0
@@ -55,7 +53,6 @@ class LocksHistory(History):
         """
         return [
             *super().replaced(),
-            (holding_module, "threading", cooperative(self.hub)),
             (lock_module, "_RETENTION", RETENTION),
             (runs_module, "Holding", self._claimed),
         ]
@@ -229,7 +226,7 @@ class LocksHistory(History):
 
         def charge(key: str, payload: int) -> Any:
             runtime = process.locker.runtime
-            mine = [one for one in self.claims if one._runtime is runtime and one.context.document == path]
+            mine = [one for one in self.claims if one.runtime is runtime and one.context.document == path]
             run = Execution(process, path, payload, mine[-1], self.hub.now)
             runs.append(run)
             return self._charge(run, key)

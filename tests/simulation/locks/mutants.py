@@ -70,7 +70,7 @@ LOCK_MUTANTS = tuple(
         (
             "a lease that is nearly over is acquired",
             "locks/holding.py",
-            "        while elapsed(self._leased_mark, self._runtime.clock.mark()) > self._policy.lease / 2:\n",
+            "        while elapsed(self.leased_mark, self.runtime.clock.mark()) > self.policy.lease / 2:\n",
             "        while False:\n",
         ),
         (
@@ -106,8 +106,8 @@ LOCK_MUTANTS = tuple(
         (
             "once: the lease is not renewed",
             "locks/runs.py",
-            "    renewals.add(claimed, renewal_interval(run.policy.lease), runtime.clock.mark())\n",
-            "",
+            "    with executor.renewed(claimed, runtime.clock.mark()):\n",
+            "    if True:\n",
         ),
         (
             "once: a run that may still go on is run beside",

@@ -297,10 +297,10 @@ class TasksChecker(Checker):
             return
         for other in self.running:
             attempt = other.attempt
-            one = attempt.context.document
-            if one == path or attempt.granted.key != lock.key or not self._believes(other):
+            one = attempt._running.context.document
+            if one == path or attempt._running.granted.key != lock.key or not self._believes(other):
                 continue
-            if lock.rides and attempt.context.trace == lock.trace:
+            if lock.rides and attempt._running.context.trace == lock.trace:
                 continue
             if lock.rides and self._leader_is_freed(lock):
                 # It rides with those that a person has freed.
@@ -309,7 +309,9 @@ class TasksChecker(Checker):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
-            if self._is_orphan(attempt) or (attempt.granted.rides and attempt.context.trace in self.left):
+            if self._is_orphan(attempt) or (
+                attempt._running.granted.rides and attempt._running.context.trace in self.left
+            ):
                 self.world.counts["keys taken from deleted holders"] += 1
                 continue
             self.broken(
@@ -322,8 +324,8 @@ class TasksChecker(Checker):
         """
         Whether a person has freed the key under which this attempt runs, or that with which it rides.
         """
-        leader = attempt.leader or attempt
-        return (leader.context.document, leader.token) in self.freed
+        leader = attempt._running.leader or attempt._running
+        return (leader.context.document, leader.granted.token) in self.freed
 
     def _leader_is_freed(self, rider: Lock) -> bool:
         """
@@ -333,13 +335,13 @@ class TasksChecker(Checker):
         return any(one and one.token == token and one.trace and one.trace == rider.trace for one, token in leaders)
 
     def _is_orphan(self, attempt: Attempt) -> bool:
-        return (attempt.context.document, attempt.token, attempt.granted.holder) in self.orphans
+        return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
         return (
             not running.process.dead
-            and attempt.settled is None
+            and attempt._running.settled is None
             and not attempt.lost.is_set()
             and attempt.held_for() > 0
         )
@@ -519,7 +521,7 @@ class TasksChecker(Checker):
         """
         A handler does something to the outside.
         """
-        path, lock = attempt.context.document, attempt.granted
+        path, lock = attempt._running.context.document, attempt._running.granted
         if not self._is_orphan(attempt):
             life = f"{path} life {self.lives[path]}"
             self.effects.setdefault((f"{life} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
@@ -534,7 +536,7 @@ class TasksChecker(Checker):
         A handler is entered for *task*.
         """
         attempt = running.attempt
-        path, lock = attempt.context.document, attempt.granted
+        path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
         if (path, attempt.token, lock.holder) not in self.granted:
@@ -568,11 +570,11 @@ class TasksChecker(Checker):
             return
         key = self.keys[key_path(lock.env, lock.key)].lock
         leader = self.locks.get(key.holder or "")
-        if leader is not None and leader.trace != attempt.context.trace and self._is_first(attempt):
+        if leader is not None and leader.trace != attempt._running.context.trace and self._is_first(attempt):
             self.broken(path, f"it rides with a batch that does not have the key: {key.holder} does")
 
     def _is_first(self, attempt: Attempt) -> bool:
-        same = [one for one in self.running if one.attempt.context.trace == attempt.context.trace]
+        same = [one for one in self.running if one.attempt._running.context.trace == attempt._running.context.trace]
         return all(self._believes(one) for one in same)
 
     # --- generators ---

@@ -336,8 +336,8 @@ class TasksHistory(History):
 
     def _in_transaction(self, process: Process, attempt: Attempt, txn: Any) -> None:
         client = process.locker.client
-        where = client.document(f"effects/{attempt.context.document.rpartition('/')[2]}")
-        holds = {"path": attempt.context.document, "token": attempt.token, "n": firestore.Increment(1)}
+        where = client.document(f"effects/{attempt._running.context.document.rpartition('/')[2]}")
+        holds = {"path": attempt._running.context.document, "token": attempt.token, "n": firestore.Increment(1)}
         txn.set(where, holds, merge=True)
         self.world.counts["transactions"] += 1
 

@@ -107,9 +107,9 @@ _IN_ONE_PLACE = tuple(
         ),
         (
             "an expired rider is granted anew without the key",
-            "execution/pipeline.py",
-            "    grant_to = None if alone else",
-            "    grant_to = None if False else",
+            "execution/claiming.py",
+            "        grant_to = None if alone else",
+            "        grant_to = None if False else",
         ),
         (
             "a batch starts however long it was gathered",
@@ -140,7 +140,7 @@ _IN_ONE_PLACE = tuple(
         ),
         (
             "an attempt on an older payload writes its own back",
-            "execution/attempt.py",
+            "execution/running.py",
             "            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,\n",
             "            changes=changes,\n",
         ),
@@ -227,6 +227,6 @@ TASK_MUTANTS = (
         "    if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:\n",
         "    if False:\n",
         "tasks",
-        ("execution/attempt.py", "        if lost is not None and opened.writes_others:\n", "        if False:\n"),
+        ("execution/fenced_transaction.py", "    if lost is not None and opened.writes_others:\n", "    if False:\n"),
     ),
 )

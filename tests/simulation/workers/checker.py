@@ -134,7 +134,7 @@ class WorkersChecker(TasksChecker):
         """
         super().begins(running, task, cleans=cleans)
         attempt = running.attempt
-        which = (attempt.context.document, attempt.sequence, attempt.granted.granted, cleans)
+        which = (attempt._running.context.document, attempt.sequence, attempt._running.granted.granted, cleans)
         if running.process in self.workers:
             self.world.counts["pulled runs"] += 1
         self.entered[which] += 1

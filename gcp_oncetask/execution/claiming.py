@@ -1,0 +1,270 @@
+"""
+The claim of a delivery: from its document to a lease, or to the reason why there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gcp_oncetask import rules
+from gcp_oncetask.clock import elapsed
+from gcp_oncetask.effects import keys, owed_alerts
+from gcp_oncetask.effects.dispatch import dispatch
+from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.execution import takeover, unread
+from gcp_oncetask.execution.ended import Ended
+from gcp_oncetask.execution.executor import Executor
+from gcp_oncetask.execution.handler_spec import HandlerSpec
+from gcp_oncetask.execution.lifetime import Granted, context_of
+from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
+from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.task_headers import TaskHeaders
+from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store.side_writes import Freed, Hold
+from gcp_oncetask.store.snapshot import Snapshot, trusted
+
+_CONTESTS: Final = 5
+
+
+def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
+    """
+    The document as it travelled in *delivery*, on the first try only: a document that is delivered again has most likely moved.
+    None: it is to be read, as is one whose lock is damaged.
+
+    Raises:
+        StoreError: It did not travel well.
+    """
+    first = headers is not None and headers.retry_count == 0
+    if not first or delivery.contents is None or delivery.version is None:
+        return None
+    try:
+        return trusted(delivery.document, delivery.version, delivery.contents)
+    except DamagedError:
+        return None
+
+
+def postpone(runtime: Runtime, snapshot: Snapshot, refused: Refused) -> Ended:
+    """
+    The answer to a refused delivery; one that came far too early is replaced by one that comes at the right time.
+    """
+    early = refused.outcome is Outcome.EARLY and refused.until is not None
+    if not early or refused.until is None or refused.until - (snapshot.read or runtime.store.estimate()) <= rules.EARLY:
+        return Ended(refused.outcome, refused.reason)
+    before = snapshot.lock
+
+    def decide(seen: Snapshot) -> Put | Refused:
+        if seen.lock is None or seen.lock != before:
+            return Refused(Outcome.EARLY, "it has moved meanwhile")
+        return rules.postpone(seen.lock, runtime.moment(seen))
+
+    changed = runtime.store.change(snapshot.path, decide, start=snapshot)
+    if isinstance(changed.decision, Refused):
+        return Ended(Outcome.EARLY, changed.decision.reason)
+    if not dispatch(runtime, changed.snapshot):
+        return Ended(Outcome.EARLY, "the delivery for the right time could not be made")
+    return Ended(Outcome.POSTPONED, "it came too early; another delivery was made")
+
+
+class Claim:
+    """
+    One delivery that asks for the lease of its document.
+
+    Attributes:
+        claimant: The attempt to which the lease is granted.
+        mark: Before the claim was sent.
+    """
+
+    def __init__(
+        self, executor: Executor, spec: HandlerSpec, delivery: Delivery, headers: TaskHeaders | None, trace: str | None
+    ) -> None:
+        runtime = executor.runtime
+        self._runtime: Final = runtime
+        self._spec: Final = spec
+        self._delivery: Final = delivery
+        self._headers: Final = headers
+        self.claimant: Final = Claimant(runtime.clock.nonce(), trace, runtime.instance())
+        self.mark: Final = runtime.clock.mark()
+        # The document as a rule last decided on it.
+        self._seen: Snapshot | None = None
+        # Nonce of an expired holder of the resource key of which nothing is known yet.
+        self._undecided: str | None = None
+
+    def about(self) -> LogContext:
+        """
+        The document of the delivery, for a line in the log; the delivery may be of a sequence that is over.
+        """
+        seen = self._seen or Snapshot(self._delivery.document, None, None, None)
+        return self._runtime.about(seen, self._delivery.sequence)
+
+    def acquire(self, start: Snapshot | None) -> Granted | Ended:
+        """
+        Ask for the lease; the claim is decided on *start*, None: on the document as the delivery says, or as it is read.
+
+        Raises:
+            OncetaskError: As ``Store.change``.
+        """
+        start = start or as_delivered(self._delivery, self._headers)
+        for _ in range(_CONTESTS):
+            gate = None
+            if self._spec.keyed:
+                start = start or self._runtime.store.read(self._delivery.document)
+                gate = self._gate(start)
+            claimed = self._try(start, gate)
+            if not isinstance(claimed, keys.Contested):
+                return claimed
+            self._contest(claimed.holder)
+            start = None
+        return Ended(Outcome.BUSY, "others kept taking its resource key")
+
+    def _gate(self, start: Snapshot) -> keys.Gate | None:
+        key = None if start.lock is None else start.lock.key
+        return None if key is None else keys.Gate(self._runtime, start.path, key, undecided=self._undecided)
+
+    def _try(self, start: Snapshot | None, gate: keys.Gate | None) -> Granted | Ended | keys.Contested:
+        runtime, delivery = self._runtime, self._delivery
+        before: list[Snapshot] = []
+
+        def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
+            before[:] = [seen]
+            self._seen = seen
+            at = runtime.moment(seen)
+            decision = rules.claim(seen.lock, delivery, self._spec.to_claim(seen.lock).policy, self.claimant, at)
+            if not isinstance(decision, Put) or decision.outcome is not None:
+                return decision
+            left = unread.judge(runtime, self._spec, seen, self.claimant.nonce)
+            if left is not None:
+                return left
+            return decision if gate is None else gate.admit(seen, decision, at)
+
+        changed = runtime.store.change(delivery.document, decide, start=start, along=gate)
+        decision = changed.decision
+        if isinstance(decision, keys.Contested):
+            return decision
+        if isinstance(decision, Expired):
+            return self._take_over(changed.snapshot)
+        if gate is not None and gate.free:
+            keys.hand_over(runtime, Freed(gate.key))
+        if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
+            return unread.leave(delivery, decision.reason)
+        if isinstance(decision, Refused):
+            return postpone(runtime, changed.snapshot, decision)
+        assert isinstance(decision, Put)
+        if decision.outcome is not None:
+            if decision.outcome is not Outcome.PARKED:
+                keys.give_up_reservation(runtime, changed.snapshot)
+            return self._closed(before[0].lock, changed.snapshot, decision.outcome, "")
+        return self._granted(before[0], changed.snapshot, None if gate is None else gate.version)
+
+    def _contest(self, holder: Snapshot) -> None:
+        """
+        The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
+        """
+        runtime = self._runtime
+        [judged] = takeover.judge_all(runtime, [holder])
+        changed = takeover.take_over(runtime, judged, None)
+        decision = changed.decision
+        put = decision if isinstance(decision, Put) else None
+        runtime.events.key_contested(runtime.about(holder), judged.verdict, put)
+        if put is not None:
+            if put.dispatch:
+                dispatch(runtime, changed.snapshot)
+            owed = owed_alerts.newly_owed(holder.lock, changed.snapshot.lock)
+            owed_alerts.send_owed(runtime, changed.snapshot, owed, self.mark)
+        if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
+            # Nothing is known of it yet: wait for the key like everybody else.
+            self._undecided = judged.fence.holder
+
+    def _take_over(self, snapshot: Snapshot) -> Granted | Ended:
+        """
+        The lease of the document has expired: judge its holder, and take it over.
+        """
+        runtime = self._runtime
+        [judged] = takeover.judge_all(runtime, [snapshot])
+        lock = takeover.lock_of(snapshot)
+        # One that rode in the batch of another has no key of its own: it is released, and claims anew; so is one that this
+        # version of the program can't read.
+        alone = lock.rides or self._spec.subject.unread(runtime, snapshot) is not None
+        grant_to = None if alone else (self._spec.to_claim(lock).policy, self.claimant)
+        changed = takeover.take_over(runtime, judged, grant_to)
+        decision = changed.decision
+        if isinstance(decision, Refused):
+            return Ended(decision.outcome, decision.reason)
+        if not isinstance(decision, Put):
+            # Somebody else was quicker: the document as it is now is decided by the ordinary table.
+            return Ended(Outcome.BUSY, "another delivery or the sweeper took it over")
+        runtime.events.taken_over(runtime.about(snapshot), judged.verdict, decision.outcome)
+        if decision.outcome is None:
+            version = None if changed.hold is None else changed.hold.version
+            owed = owed_alerts.newly_owed(snapshot.lock, changed.snapshot.lock)
+            return self._granted(None, changed.snapshot, version, owed)
+        if decision.dispatch:
+            dispatch(runtime, changed.snapshot)
+        return self._closed(snapshot.lock, changed.snapshot, decision.outcome, judged.verdict.reason)
+
+    def _closed(self, before: Lock | None, snapshot: Snapshot, outcome: Outcome, reason: str) -> Ended:
+        """
+        Nothing is left to run; send the alerts that this owes.
+        """
+        owed = owed_alerts.newly_owed(before, snapshot.lock)
+        owed_alerts.send_owed(self._runtime, snapshot, owed, self._runtime.clock.mark())
+        return Ended(outcome, reason or f"it is {outcome}")
+
+    def _granted(
+        self, before: Snapshot | None, snapshot: Snapshot, version: Any | None, owed: tuple[str, ...] = ()
+    ) -> Granted | Ended:
+        """
+        The granted lease, if enough of it is left; *version* is that of the resource key's document after the grant.
+        """
+        runtime, lock = self._runtime, snapshot.lock
+        assert lock is not None
+        hold = Hold.of(snapshot.path, lock, version)
+        spec = self._spec.to_run(lock)
+        context = self.context(lock, lock.token, lock.attempts)
+        if lock.holder != self.claimant.nonce:
+            return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
+        if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:
+            return self._give_back(snapshot, context, hold)
+        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)
+
+    def _give_back(self, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
+        runtime = self._runtime
+        fence = Fence(context.sequence, context.token, context.holder)
+        how = Settlement(kind=SettlementKind.RELEASE, nonce=runtime.clock.nonce())
+        changed = runtime.store.change(
+            snapshot.path,
+            lambda seen: rules.settle(seen.lock, fence, how, runtime.moment(seen)),
+            start=snapshot,
+            own=True,
+            hold=hold,
+        )
+        keys.hand_over(runtime, changed.freed)
+        if isinstance(changed.decision, Put) and changed.decision.dispatch:
+            dispatch(runtime, changed.snapshot)
+        runtime.events.never_started(context, "the claim took half the lease; it was given back")
+        return Ended(Outcome.SHORT_LEASE, "the claim took more than half of the lease; it was given back")
+
+    def unknown(self) -> None:
+        """
+        Tell that the fate of the claim is unknown, and that no attempt will use it.
+        """
+        lock = None if self._seen is None else self._seen.lock
+        context = self.context(lock, self._delivery.token + 1, 0)
+        self._runtime.events.never_started(context, "the fate of the claim is unknown; it was not used")
+
+    def context(self, lock: Lock | None, token: int, attempt: int) -> LogContext:
+        """
+        The attempt, for log lines; *lock* is its record, None: not known.
+        """
+        delivery = self._delivery
+        return context_of(
+            delivery.document,
+            delivery.env,
+            delivery.sequence,
+            lock,
+            self.claimant,
+            token=token,
+            attempt=attempt,
+        )

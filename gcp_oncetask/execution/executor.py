@@ -1,0 +1,48 @@
+"""
+The parts that every way to run user code shares: pushed deliveries, workers, batches and ``@once``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.execution.attempt import Middleware
+from gcp_oncetask.execution.held_lease import HeldLease
+from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.runtime.runtime import Runtime
+
+
+class Executor:
+    """
+    Runs user code under leases.
+
+    Args:
+        runtime: Shared parts of the deployment.
+        middleware: Runs around each handler, the first one outermost.
+
+    Attributes:
+        renewals: Renews the leases of what runs.
+        attempts: The attempts that run in this process. Of one document there may be two, one of which has lost its lease.
+    """
+
+    def __init__(self, runtime: Runtime, middleware: Sequence[Middleware] = ()) -> None:
+        self.runtime: Final = runtime
+        self.middleware: Final = tuple(middleware)
+        self.renewals = Renewals(runtime.clock)
+        self.attempts: Final[set[RunningAttempt]] = set()
+
+    @contextmanager
+    def renewed(self, lease: HeldLease, since: Mark) -> Iterator[None]:
+        """
+        Renews *lease*, which was granted or renewed at *since*, while the context is entered.
+        """
+        renewals = self.renewals
+        renewals.add(lease, renewal_interval(lease.policy.lease), since)
+        try:
+            yield
+        finally:
+            renewals.remove(lease)

@@ -1,0 +1,130 @@
+"""
+The life of an attempt: the one place where it is opened and closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.effects import owed_alerts
+from gcp_oncetask.execution.attempt import Attempt, current_attempt
+from gcp_oncetask.execution.executor import Executor
+from gcp_oncetask.execution.handler_spec import HandlerSpec
+from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.observe.log_context import LogContext, current
+from gcp_oncetask.rules.decisions import Claimant
+from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.task_headers import TaskHeaders
+from gcp_oncetask.store.side_writes import Hold
+from gcp_oncetask.store.snapshot import Snapshot
+
+
+class Granted(NamedTuple):
+    """
+    A lease that was granted, and that nobody uses yet.
+
+    Attributes:
+        spec: The handler for which it was granted.
+        snapshot: The document after the grant.
+        before: The document before the claim; None: an expired lease was taken over.
+        context: The attempt, for log lines.
+        mark: Before the claim was sent.
+        hold: The resource key under which it runs; None: it needs none.
+        headers: Headers of its Cloud Task; None: there is none.
+        leader: The attempt in whose batch it rides; None: it is the only one of its thread.
+        owed: Ids of the alerts that the takeover has decided.
+    """
+
+    spec: HandlerSpec
+    snapshot: Snapshot
+    before: Snapshot | None
+    context: LogContext
+    mark: Mark
+    hold: Hold | None
+    headers: TaskHeaders | None = None
+    leader: RunningAttempt | None = None
+    owed: tuple[str, ...] = ()
+
+
+@contextmanager
+def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttempt]:
+    """
+    The attempt of a lease that was *granted*, while it runs. When it is over, its span ends, its lease is renewed no more, and
+    the alerts that it owes are sent: also when the process is to end.
+    """
+    runtime, spec, leads = executor.runtime, granted.spec, granted.leader is None
+    attempt = RunningAttempt(
+        runtime,
+        granted.snapshot,
+        granted.context,
+        policy=spec.policy,
+        mark=granted.mark,
+        delivery=granted.headers,
+        renewing=spec.renew,
+        hold=granted.hold,
+        leader=granted.leader,
+    )
+    executor.attempts.add(attempt)
+    renewed = executor.renewed(attempt, granted.mark) if spec.renew else nullcontext()
+    try:
+        with renewed, _current(attempt) if leads else nullcontext():
+            runtime.events.granted(attempt, granted.before, current=leads, note="" if leads else ", in a batch")
+            try:
+                yield attempt
+            except BaseException as error:
+                runtime.events.ended(attempt, attempt.settled, "", error)
+                raise
+            ended = attempt.ended
+            runtime.events.ended(
+                attempt, None if ended is None else ended.outcome, "" if ended is None else ended.reason
+            )
+    finally:
+        executor.attempts.discard(attempt)
+        owed = granted.owed + owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
+        owed_alerts.send_owed(runtime, attempt.snapshot, owed, granted.mark)
+
+
+@contextmanager
+def _current(attempt: RunningAttempt) -> Iterator[None]:
+    """
+    Lets log lines and ``current_attempt()`` of this context know *attempt*.
+    """
+    about, outer = current.set(attempt.context), current_attempt.set(Attempt(attempt))
+    try:
+        yield
+    finally:
+        current.reset(about)
+        current_attempt.reset(outer)
+
+
+def context_of(
+    path: str,
+    env: str,
+    sequence: int,
+    lock: Lock | None,
+    claimant: Claimant,
+    *,
+    token: int,
+    attempt: int,
+) -> LogContext:
+    """
+    The attempt as log lines name it; *lock* is its record, None: not known.
+    """
+    task = task_name(path)
+    return LogContext(
+        document=path,
+        sequence=sequence,
+        attempt=attempt,
+        token=token,
+        holder=claimant.nonce,
+        env=env,
+        trace=claimant.trace,
+        task=None if task is None else task.id,
+        kind=None if task is None else task.kind,
+        key=None if lock is None else lock.key,
+        step=0 if lock is None else lock.step_of(sequence),
+    )

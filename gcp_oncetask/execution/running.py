@@ -1,0 +1,300 @@
+"""
+A running attempt: the lease of one sequence, the commits under it, and its settling.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from gcp_oncetask import rules
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.effects import keys
+from gcp_oncetask.errors import AlreadySettledError, LeaseLostError, RequestLogError, StoreError, UsageError
+from gcp_oncetask.execution.ended import Ended
+from gcp_oncetask.execution.held_lease import HeldLease
+from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.documents import DATA_HASH
+from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.record import NO_RESULT, Fingerprint
+from gcp_oncetask.rules.task_headers import TaskHeaders
+from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Transaction
+from gcp_oncetask.store.codec import pack
+from gcp_oncetask.store.side_writes import Hold
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
+from gcp_oncetask.store.store import Changed
+
+MAX_SETTLEMENT: Final = 32_768
+"""Bytes of a settlement in a log line; larger ones are left out of it."""
+_SAVES: Final = frozenset(
+    {SettlementKind.COMPLETE, SettlementKind.CONTINUE, SettlementKind.SNOOZE, SettlementKind.CHECKPOINT}
+)
+"""The settlements that save changed fields."""
+
+
+class RunningAttempt(HeldLease):
+    """
+    One running attempt; user code sees it as an ``Attempt``.
+
+    Attributes:
+        renewing: Whether its lease is renewed while it runs.
+        hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
+        leader: The attempt in whose batch it rides; None: it has its key itself, or none.
+        subject: The entity or task that its handler is given; None: not loaded yet.
+        model: Digest of the model by which it reads and writes the document; None: it has not read it.
+        collection: Collection or template of its entity; None: it is of a once-task.
+        cancelled: Whether a cancellation has been seen.
+        open: Its transaction, while user code runs in it.
+        settled: How it was settled; None: it was not.
+        pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
+        ended: How it ended; None: it has not.
+        span: Its span; None without telemetry.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        snapshot: Snapshot,
+        context: LogContext,
+        *,
+        policy: Policy,
+        mark: Mark,
+        delivery: TaskHeaders | None,
+        renewing: bool,
+        hold: Hold | None,
+        leader: RunningAttempt | None = None,
+    ) -> None:
+        super().__init__(runtime, snapshot, context, policy=policy, mark=mark)
+        self.delivery = delivery
+        self.renewing: Final = renewing
+        self.hold: Final = hold
+        self.leader: Final = leader
+        self.subject: Any = None
+        self.model: str | None = None
+        self.collection: str | None = None
+        self.cancelled = self.granted.cancel_requested_at is not None
+        self.open: transactions.Open | None = None
+        self.settled: Outcome | None = None
+        self.pending: tuple[Settlement, Changes] | None = None
+        self.ended: Ended | None = None
+        self.span: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
+        """
+        A copied entity is still of the same attempt.
+        """
+        return self
+
+    def remaining(self) -> float:
+        """
+        Seconds until the earliest of run limit, dispatch deadline and request time-out, and, where the lease is not renewed,
+        its end; 0 once that has passed or the lease is lost.
+        """
+        config = self.runtime.config
+        limit = min(self.policy.run_limit - config.margin, config.dispatch_deadline, config.request_timeout)
+        left = self.until(limit)
+        return left if self.renewing else min(left, max(0.0, self.held_for()))
+
+    # --- under the lease ---
+
+    def _goes_on(self) -> bool:
+        return self.settled is None and self.open is None
+
+    def _renew(self) -> None:
+        if self.settled is not None:
+            raise AlreadySettledError("The attempt is settled; there is no lease to renew.")
+        changed = self.runtime.store.change(
+            self.snapshot.path,
+            lambda seen: rules.renew(seen.lock, self.fence, self.runtime.moment(seen)),
+            start=self.snapshot,
+            alive=self.alive,
+            own=True,
+        )
+        self.took(changed)
+
+    def took(self, changed: Changed[Any]) -> Put:
+        """
+        Note the document as a commit under the lease has left it.
+
+        Raises:
+            LeaseLostError: The lease is somebody else's.
+        """
+        decision = changed.decision
+        if isinstance(decision, Lost):
+            self.runtime.events.lease_lost(decision, self.lost)
+            self.lost.set()
+            raise LeaseLostError(
+                f"{self.context.document}: {decision.reason}. Stop; nothing more can be written.",
+                document=self.context.document,
+                sequence=self.granted.sequence,
+                token=self.granted.token,
+                finished=decision.finished,
+                removed=changed.snapshot.exists and changed.snapshot.lock is None,
+            )
+        assert isinstance(decision, Put)
+        self.snapshot = changed.snapshot
+        lock = changed.snapshot.lock
+        self.cancelled = self.cancelled or (lock is not None and lock.cancel_requested_at is not None)
+        return decision
+
+    def checkpoint(self, changes: Changes) -> None:
+        """
+        Write *changes* under the fence; the attempt goes on.
+
+        Raises:
+            As ``settle``.
+        """
+        with self.mutex:
+            if self.settled is not None:
+                raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
+            if self.open is not None:
+                raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
+            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce()), changes)
+            self.took(self._commit(mark, changes))
+
+    def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
+        return self.runtime.store.change(
+            self.snapshot.path,
+            lambda seen: rules.settle(seen.lock, self.fence, how, self.runtime.moment(seen)),
+            start=self.snapshot,
+            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
+            alive=self.alive,
+            own=True,
+            hold=self.hold,
+            room=how.kind is SettlementKind.CONTINUE,
+        )
+
+    # --- settling ---
+
+    def settle(self, how: Settlement, changes: Changes = NO_CHANGES, transaction: Transaction | None = None) -> Put:
+        """
+        End the attempt: ``schedule``, ``complete`` and the end of the handler come here.
+
+        Raises:
+            AlreadySettledError: It has ended already.
+            LeaseLostError: Its lease is somebody else's.
+            ConflictError: A changed field was changed by somebody else.
+            UsageError: The next step would leave no room for what its run records.
+            StoreError: Firestore was unreachable or refused.
+        """
+        how = self._signed(how, changes)
+        with self.mutex:
+            if self.settled is not None or (self.open is not None and self.open.ending is not None):
+                document, sequence = self.context.document, self.granted.sequence
+                raise AlreadySettledError(
+                    f"{document}: sequence {sequence} was scheduled on or completed before in this attempt.",
+                    document=document,
+                    sequence=sequence,
+                )
+            if self.open is not None:
+                return self._settle_in(self.open, how, changes, transaction)
+            if transaction is not None:
+                raise UsageError("transaction= must be the one of attempt.transaction() or attempt.run_transaction().")
+            if self.pending is not None and self.pending[0].kind is how.kind:
+                # The same settling again: with its nonces, so that the first try is recognised if it lands after all.
+                how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
+            logged = self.announce(how, changes)
+            try:
+                self._register(how)
+                try:
+                    changed = self._commit(how, changes)
+                except StoreError as error:
+                    changed = self._commit(self._without_result(how, error), changes)
+            except StoreError as error:
+                if not error.final:
+                    # It may be tried again as it is. What is refused for good can't: another word is heard.
+                    self.pending = how, changes
+                    self._write_through(how, logged)
+                raise
+            put = self.took(changed)
+            self.note_settled(put)
+            keys.hand_over(self.runtime, changed.freed)
+            return put
+
+    def _without_result(self, how: Settlement, error: StoreError) -> Settlement:
+        """
+        The settlement without the result that Firestore refuses for good: the run is done, it is not repeated for that.
+
+        Raises:
+            StoreError: *error*, which is about something else.
+        """
+        less = how.instead(str(error))
+        if not error.final or less.kind is not how.kind:
+            raise error
+        self.context.log(logging.ERROR, "the result could not be stored: %s", error)
+        return less
+
+    def _signed(self, how: Settlement, changes: Changes) -> Settlement:
+        """
+        *how*, with the model and the payload of which the fields are that it saves.
+        """
+        if self.model is None or how.kind not in _SAVES:
+            return how
+        if self.context.task is None:
+            data_hash = str(self.granted.sequence + (how.kind is SettlementKind.CONTINUE))
+            return how._replace(fingerprint=Fingerprint(data_hash, self.model))
+        payload = changes.values.get(DATA_HASH)
+        written = None if payload is None else Fingerprint(payload.string_value, self.model)
+        return how._replace(fingerprint=written, wanted=self.granted.wanted)
+
+    def _register(self, how: Settlement) -> None:
+        if how.kind is SettlementKind.CONTINUE:
+            self.runtime.register(self.collection, None if how.target is None else how.target.url)
+
+    def _settle_in(
+        self, opened: transactions.Open, how: Settlement, changes: Changes, transaction: Transaction | None
+    ) -> Put:
+        """
+        Decide on the settling inside the open transaction, whose commit writes it.
+        """
+        if transaction is not opened.transaction:
+            raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
+        self._register(how)
+        check_conflicts(opened.snapshot, changes)
+        decision = rules.settle(opened.snapshot.lock, self.fence, how, self.runtime.moment(opened.snapshot))
+        put = self.took(Changed(decision, opened.snapshot))
+        room = how.kind is SettlementKind.CONTINUE
+        opened.ending, opened.how = transactions.Ending(put, changes, room), how
+        return put
+
+    def note_settled(self, put: Put) -> None:
+        """
+        Note that the settling commit *put* is applied.
+        """
+        self.settled = put.outcome
+        self.runtime.events.settled(self.context, put.outcome)
+
+    def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> str:
+        """
+        Tell that user code is over, with all that the settling commit will write if it fits and may be logged: that is
+        returned as JSON text, else nothing.
+        """
+        settlement = ""
+        private = (
+            bool(changes.values)
+            or how.result != NO_RESULT
+            or (how.target is not None and how.target.params is not None)
+        )
+        if alone and (not private or self.runtime.config.log_contents):
+            data = how.to_data()
+            data["fields"] = {name: pack(value) for name, value in changes.values.items()}
+            # As text: in a map Cloud Logging would make floats of the numbers.
+            settlement = to_json(data).decode()
+            if len(settlement) > MAX_SETTLEMENT:
+                settlement = ""
+        self.runtime.events.returned(self.context, str(how.kind), settlement)
+        return settlement
+
+    def _write_through(self, how: Settlement, settlement: str) -> None:
+        # The settling commit failed: leave the evidence by another way as well.
+        runtime, kind = self.runtime, str(how.kind)
+        line = runtime.events.trail.payload("returned", self.context, f"returned: {kind}", kind, settlement)
+        try:
+            runtime.request_log.write(line, insert_id=self.fence.holder, at=runtime.clock.now())
+        except RequestLogError as error:
+            runtime.events.evidence_unwritten(self.context, str(error))
