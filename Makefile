@@ -13,8 +13,9 @@ FUZZ_SEEDS ?= 200
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/services/test_identity.py \
-  tests/integration/test_chain.py tests/integration/test_identity_http.py tests/integration/test_locks.py \
-  tests/integration/test_smtp.py tests/integration/test_task_runs.py tests/integration/test_telemetry.py tests/integration/test_worker.py \
+  tests/integration/entities/test_chain.py tests/integration/locks/test_lock.py tests/integration/observe/test_telemetry.py \
+  tests/integration/services/test_identity_http.py tests/integration/services/test_smtp.py tests/integration/tasks/test_runs.py \
+  tests/integration/worker/test_worker.py \
   tests/emulator/test_firestore_client.py tests/emulator/test_logging_server.py tests/emulator/test_mail.py tests/emulator/test_oidc.py \
   tests/emulator/test_plugin.py tests/emulator/test_tasks_delivery.py tests/emulator/test_tasks_http.py
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)

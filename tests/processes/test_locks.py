@@ -17,7 +17,7 @@ import pytest
 
 from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
-from tests.integration.test_processes import ROOT, Control
+from tests.processes.test_servers import ROOT, Control
 from tests.support.patience import patient
 
 

@@ -19,7 +19,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 
-PAGE = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "documents.md").read_text()
 TYPES = {
     "string": "string_value",
     "map": "map_value",

@@ -29,9 +29,9 @@ from gcp_oncetask.store import registry
 from gcp_oncetask.store.indexes import definition, override, to_text
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
-from tests.integration.test_interface import cli
+from tests.integration.entities.test_interface import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 URL = "https://errands.test"
 TEMPLATE = "customers/{customer_id}/errands"
 

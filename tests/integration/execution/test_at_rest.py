@@ -18,7 +18,7 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.observe.log_context import LogContext
 from tests.support.patience import patient
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_two_hundred_tests_leave_nothing_running() -> None:

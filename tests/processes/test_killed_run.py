@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.patience import patient
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

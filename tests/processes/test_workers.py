@@ -23,7 +23,7 @@ from gcp_oncetask import Config, Locker
 from gcp_oncetask.store.sessions import all_of
 from gcp_oncetask.tasks import TaskManager, TaskStatus
 from gcp_oncetask.worker.shares import Session, shares
-from tests.integration.test_processes import ROOT, Control
+from tests.processes.test_servers import ROOT, Control
 from tests.support.patience import patient
 from tests.support.worker_app import Parcel
 

@@ -30,7 +30,7 @@ from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.orders import Order, make_shop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COLLECTIONS = ("orders", "shops/berlin/orders", "customers/{customer_id}/invoices")
 MOST = 6

@@ -46,7 +46,7 @@ from tests.support.orders import Killed, Order
 from tests.support.quoting import CANARY, misfit
 
 URL = "https://tasks.test"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Mailed(TaskData, kind="mailed"):

@@ -26,7 +26,7 @@ from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Order
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROJECT, LOCATION = "GOOGLE_CLOUD_PROJECT", "ONCETASK_LOCATION"
 BASE_URL, ACCOUNT = "ONCETASK_BASE_URL", "ONCETASK_SERVICE_ACCOUNT"
 SET = {
