@@ -81,7 +81,7 @@ mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 
 fuzz: $(STAMP) ## the embedded Firestore against Google's emulator, recurrences against slow references: make fuzz FUZZ_SEEDS=1000
 	@FUZZ_SEEDS=$(FUZZ_SEEDS) $(BIN)/python -m pytest -n auto tests/emulator/test_firestore_fuzz.py
-	@RECURRENCE_EXAMPLES=20 $(BIN)/python -m pytest -n auto --timeout 3600 tests/unit/tasks/test_recurrence_property.py tests/unit/tasks/test_recurrence_limits.py
+	@RECURRENCE_EXAMPLES=20 $(BIN)/python -m pytest -n auto --timeout 3600 tests/unit/tasks/recurrence/test_property.py tests/unit/tasks/recurrence/test_limits.py
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator
