@@ -132,3 +132,16 @@ def test_names_of_classes_and_modules_are_used_once() -> None:
                 classes.setdefault(node.name.strip("_"), []).append(str(place))
     assert {name: places for name, places in classes.items() if len(places) > 1} == {}
     assert {name: places for name, places in modules.items() if len(places - {"rules"}) > 1} == {}
+
+
+@pytest.mark.parametrize("sort", ["unit", "integration"])
+def test_tests_stand_where_their_modules_do(sort: str) -> None:
+    """
+    Each folder of tests has the path of a folder of the library; a test beside the folders has the name of such a module.
+    """
+    root = ROOT / "tests" / sort
+    places = [file.relative_to(root) for file in root.rglob("test_*.py")]
+    assert places
+    assert {str(place) for place in places if not (LIBRARY / place.parent).is_dir()} == set()
+    beside = {place.stem.removeprefix("test_") for place in places if len(place.parts) == 1}
+    assert beside <= {file.stem for file in LIBRARY.glob("*.py")}
