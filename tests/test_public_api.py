@@ -291,11 +291,13 @@ def check_metadata(wheel: Path, folder: Path) -> None:
 
 def leads_somewhere(link: str, text: str) -> bool:
     """
-    A place elsewhere, a file of this repository that exists, or a heading of the text itself.
+    A place elsewhere, a file of this repository that exists and has the heading, or a heading of the text itself.
     """
     if link.startswith("#"):
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         return link[1:] in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     if link.startswith(f"{REPOSITORY}/blob/main/"):
-        return (ROOT / link.removeprefix(f"{REPOSITORY}/blob/main/")).is_file()
+        path, mark, heading = link.removeprefix(f"{REPOSITORY}/blob/main/").partition("#")
+        file = ROOT / path
+        return file.is_file() and (not mark or leads_somewhere(f"#{heading}", file.read_text()))
     return link.startswith("https://")

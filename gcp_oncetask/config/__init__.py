@@ -54,7 +54,7 @@ class Config:
     )
     targets: tuple[str, ...] = _var(
         "ONCETASK_TARGETS",
-        "where tasks may go besides ONCETASK_BASE_URL: origin or origin=audience (else the origin), comma-separated",
+        "targets of tasks besides ONCETASK_BASE_URL: origin or origin=audience (else the origin), comma-separated",
         (),
     )
     callers: tuple[str, ...] = _var(
@@ -72,10 +72,10 @@ class Config:
         (),
     )
     alert_to: tuple[str, ...] = _var(
-        "ONCETASK_ALERT_TO", "who is mailed, comma-separated (nobody: alerts are logged)", ()
+        "ONCETASK_ALERT_TO", "addresses to which alerts are mailed, comma-separated (none: alerts are logged)", ()
     )
     alert_from: str | None = _var("ONCETASK_ALERT_FROM", "sender of alerts (else the user of the SMTP URL)", None)
-    alert_prefix: str = _var("ONCETASK_ALERT_PREFIX", "what alerts' subjects begin with", "[oncetask]")
+    alert_prefix: str = _var("ONCETASK_ALERT_PREFIX", "beginning of the subjects of alerts", "[oncetask]")
     smtp_url: str | None = _var(
         "ONCETASK_SMTP_URL",
         "smtp://user:password@host:587 (STARTTLS if offered), smtps://..., smtp+starttls:// (required)",
@@ -94,7 +94,7 @@ class Config:
     stuck: float = _var("ONCETASK_STUCK_SECONDS", "how long a task may wait unclaimed before a person is told", 900.0)
     log_grace: float = _var(
         "ONCETASK_LOG_GRACE_SECONDS",
-        "how long log lines may take to become visible: no absence counts before; the same in all processes",
+        "how long log lines may take to become visible: a missing line counts only after it; the same in all processes",
         120.0,
     )
     log_interval: float = _var(
@@ -111,7 +111,7 @@ class Config:
     )
     alert_window: float = _var(
         "ONCETASK_ALERT_WINDOW_SECONDS",
-        "after the first alert of a kind and reason, the others wait so long and become one mail; 0: each is a mail; the same in "
+        "how long alerts wait, after the first one of their kind and reason, to become one mail; 0: each is a mail; the same in "
         "all processes",
         600.0,
     )

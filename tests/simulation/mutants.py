@@ -103,9 +103,9 @@ def _table(rows: list[tuple[Mutant, str]], seeds: dict[str, int]) -> str:
     lines = [
         "# Mistakes that the simulation catches",
         "",
-        "Written by `make mutants`: the library with one mistake at a time, stopped at the first history that breaks the",
-        f"promise, of {seeds['chains']} of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and",
-        f"runs, or {seeds['workers']} of workers. Without a mistake all pass.",
+        "`make mutants` writes this page. It plays the library with one mistake at a time, and stops at the first history that",
+        f"breaks the promise. It plays {seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks,",
+        f"{seeds['locks']} of locks and runs, or {seeds['workers']} of workers. Without a mistake all pass.",
         "",
         "| mistake | in | histories of | caught by |",
         "|---|---|---|---|",

@@ -373,7 +373,7 @@ ROWS: dict[str, list[Case]] = {
         Case(int, [199], body={"as_euros": as_euros}),
         Case(int, [199], body={"short": short}),
     ],
-    "a validator that changes what it has made": [Case(str, ["a"], body={"louder": louder})],
+    "a validator that changes its own output": [Case(str, ["a"], body={"louder": louder})],
     "times and enums of strict models": [
         Case(datetime, [datetime(2026, 1, 1, tzinfo=UTC)], config=ConfigDict(strict=True)),
     ],

@@ -14,7 +14,7 @@ CHAIN_MUTANTS = (
         "    assert lock is not None\n    signed",
     ),
     Mutant(
-        "the fence asks for a lease, not for whose",
+        "the fence asks for a lease, not for its holder",
         "rules/attempts.py",
         "and lock.token == fence.token and lock.holder == fence.holder:",
         "and lock.sequence == fence.sequence:",
@@ -68,7 +68,7 @@ CHAIN_MUTANTS = (
         "    said = _WORKER.search(text)\n",
     ),
     Mutant(
-        "whoever logs in the form of the web server is it",
+        "a line in the form of the web server counts for any writer",
         "rules/evidence.py",
         "    if by == place.pid or by != (by if place.parent is None else place.parent):\n        return False\n",
         "",
@@ -125,7 +125,7 @@ CHAIN_MUTANTS = (
         '        return Verdict(Finding.RECORDED, "2xx", {"kind": "complete", "nonce": "mutant"}, ())\n',
     ),
     Mutant(
-        "a settling is not decided again on what is there now",
+        "a settling is not decided again on the present record",
         "store/store.py",
         "            decision = ask(snapshot)\n",
         "            decision = ask(snapshot) if tries == 0 else decision\n",
@@ -192,7 +192,7 @@ CHAIN_MUTANTS = (
         "        sent.append(owed.id)\n",
     ),
     Mutant(
-        "what was lent to one digest is lent to another one",
+        "an alert that was lent to one digest is lent to another one",
         "rules/owing.py",
         " and o.id in seen and o.digest == seen[o.id])",
         " and o.id in seen)",
@@ -204,19 +204,19 @@ CHAIN_MUTANTS = (
         "owed_alerts.take(self._runtime, snapshot, seen)",
     ),
     Mutant(
-        "nobody goes on with a digest whose sender has died",
+        "a digest whose sender has died is not sent",
         "recovery/digests.py",
         "        for id_, entries in self._lent.items():\n",
         "        for id_, entries in dict[str, list[Entry]]().items():\n",
     ),
     Mutant(
-        "what bears the id of a digest is sent by itself once its sender is overdue",
+        "an alert with the id of a digest is sent by itself once its sender is overdue",
         "recovery/digests.py",
         "            if owed.digest is not None:\n",
         "            if owed.digest is not None and owed.digest.startswith(WAITS):\n",
     ),
     Mutant(
-        "a handler starts however long its claim took",
+        "a handler starts even if its claim took too long",
         "execution/claiming.py",
         "        if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:",
         "        if False:",

@@ -62,7 +62,7 @@ LOCK_MUTANTS = tuple(
             "",
         ),
         (
-            "whoever acquires counts from the answer",
+            "a lock object that acquires counts its lease from the answer",
             "locks/lock.py",
             "policy=self._policy, mark=mark,",
             "policy=self._policy, mark=runtime.clock.mark(),",

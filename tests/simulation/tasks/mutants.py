@@ -82,7 +82,7 @@ _IN_ONE_PLACE = tuple(
             "    return key is not None\n",
         ),
         (
-            "nobody looks for those that wait behind a freed key",
+            "tasks that wait behind a freed key are not looked for",
             "recovery/sweep.py",
             "        swept.handed_over += keys.look_for_forgotten(runtime)\n",
             "        pass\n",
@@ -112,7 +112,7 @@ _IN_ONE_PLACE = tuple(
             "        grant_to = None if False else",
         ),
         (
-            "a batch starts however long it was gathered",
+            "a batch starts even if it was gathered for too long",
             "tasks/batch.py",
             "        if any(one.held_for() <= 0 for _, one in everybody):\n",
             "        if False:\n",
@@ -181,7 +181,7 @@ _IN_ONE_PLACE = tuple(
             "        made.recurrence.first(",
         ),
         (
-            "a changed schedule drops what the old one owes",
+            "a changed schedule drops the runs that the old one owes",
             "tasks/redeclaring.py",
             "    return late and ",
             "    return False and ",
@@ -205,7 +205,7 @@ _IN_ONE_PLACE = tuple(
             "    if before is None or before.finished == after.finished:\n",
         ),
         (
-            "what runs again expires all the same",
+            "a task that runs again expires all the same",
             "store/retiring.py",
             "        return {EXPIRE_AT: None} if EXPIRE_AT in stored else {}\n",
             "        return {}\n",

@@ -22,7 +22,7 @@ WORKER_MUTANTS = tuple(
             "    able = [s.id for s in sorted(sessions, key=lambda s: s.beat_at) if kind in s.kinds and s.alive(now)]\n",
         ),
         (
-            "some shards are nobody's",
+            "some shards belong to no worker",
             "worker/shares.py",
             "for shard in range(shards) if",
             "for shard in range(shards // len(able) * len(able)) if",
