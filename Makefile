@@ -50,10 +50,10 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 	@echo "types";     $(BIN)/python -m tests.support.readme && $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
-test: check firebase ## check, then every test but those that take long
+test: check firebase ## check, then every test that is not slow
 	@$(BIN)/python -m pytest -n auto
 
-test-all: check firebase test-lowest ## check, then every test, with thousands of histories more: make test-all HISTORIES=20000
+test-all: check firebase test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
@@ -64,7 +64,7 @@ $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowes
 test-lowest: $(LOWEST)/.installed ## a short suite on the oldest Python and the declared minimum of each dependency
 	@$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)
 
-scenarios: $(STAMP) ## what each ancestor's users expect: row, test, deviation
+scenarios: $(STAMP) ## the expectations of each ancestor's users: row, test, deviation
 	@$(BIN)/python -m tests.scenarios
 
 bench: $(STAMP) ## ratios against the documented way by hand

@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
     )
     one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
-    one = _on_document(commands, "resolve", "your word about a quarantined step", _resolve, requirements.DISPATCH)
+    one = _on_document(commands, "resolve", "decide how a quarantined step goes on", _resolve, requirements.DISPATCH)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
-    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: what the run returned")
+    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: the result of the run")
     explain.add_to(commands)
     registered.add_to(commands)
     index_file.add_to(commands)
@@ -112,7 +112,7 @@ def _on_document(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
     parser.add_argument("document", help="path of the document, like orders/42; with --kind the id of a once-task")
-    parser.add_argument("--kind", type=_kind, help="of a once-task, like charge-card")
+    parser.add_argument("--kind", type=_kind, help="kind of the once-task, like charge-card")
     parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)), needs=needs)
     return parser
 

@@ -18,9 +18,7 @@ def add_to(commands: Any) -> None:
     """
     Add the command to the parser's.
     """
-    one = commands.add_parser(
-        "explain", help="print the next runs of a recurrence, with what happens where clocks change"
-    )
+    one = commands.add_parser("explain", help="print the next runs of a recurrence, with the effect of clock changes")
     one.add_argument("rule", help="a rule like FREQ=DAILY;BYHOUR=9, or five fields of cron")
     one.add_argument("--dtstart", metavar="TIME", help="start, like 20260131T090000 with --tz, or 20260131T080000Z")
     one.add_argument("--tz", metavar="ZONE", help="IANA name, like Europe/Berlin")

@@ -21,9 +21,9 @@ def add_to(commands: Any) -> None:
     """
     Add the command to the parser's *commands*.
     """
-    group: argparse.ArgumentParser = commands.add_parser("indexes", help="what Firestore must index")
+    group: argparse.ArgumentParser = commands.add_parser("indexes", help="the indexes that Firestore needs")
     one = group.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "write", help=f"write {FILE}; what else is in it stays"
+        "write", help=f"write {FILE}; other indexes in it stay"
     )
     one.add_argument(
         "--collection",

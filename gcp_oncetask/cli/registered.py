@@ -22,10 +22,10 @@ def add_to(commands: Any) -> None:
     Add the commands to the parser's *commands*.
     """
     group: argparse.ArgumentParser = commands.add_parser(
-        "collections", help="those in which this environment has scheduled, and which its sweeps visit"
+        "collections", help="the collections in which this environment has scheduled, and which its sweeps visit"
     )
     parsers = group.add_subparsers(required=True, metavar="COMMAND")
-    one = parsers.add_parser("list", help="print them, one a line")
+    one = parsers.add_parser("list", help="print the collections, one a line")
     one.set_defaults(run=_list, needs=requirements.STORE)
     one = parsers.add_parser(
         "forget",
@@ -35,9 +35,7 @@ def add_to(commands: Any) -> None:
     )
     one.add_argument("template", help="as it is listed, like orders or customers/{customer_id}/orders")
     one.set_defaults(run=_forget, needs=requirements.STORE)
-    group = commands.add_parser(
-        "targets", help="where this environment's tasks may go, beside what is configured in a process"
-    )
+    group = commands.add_parser("targets", help="the registered origins to which this environment's tasks may go")
     parsers = group.add_subparsers(required=True, metavar="COMMAND")
     one = parsers.add_parser("list", help="print the registered origins, each as origin=audience")
     one.set_defaults(run=_list_targets, needs=requirements.STORE)
