@@ -24,7 +24,7 @@ from gcp_oncetask.recovery.digests import MOST, Digests
 from gcp_oncetask.recovery.rounds import Round
 from gcp_oncetask.recovery.unclaimed import Unclaimed
 from gcp_oncetask.rules import features, verbs
-from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused, SweepAction
 from gcp_oncetask.rules.documents import LOCKS, task_name
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
@@ -230,19 +230,21 @@ def _one(
         return
     found = rules.look(lock, runtime.moment(snapshot))
     match found.action:
-        case "put":
+        case SweepAction.PUT:
             assert found.put is not None
             runtime.store.put(snapshot, found.put)
-        case "erase":
+        case SweepAction.ERASE:
             assert found.put is not None
             runtime.store.put(snapshot, found.put, Changes({"data": None}))
-        case "alert":
+        case SweepAction.ALERT:
             swept.alerted += digests.attend(snapshot, found.owed)
-        case "dispatch":
+        case SweepAction.DISPATCH:
             assert unclaimed is not None
             unclaimed.attend(snapshot, lock)
-        case "judge":
+        case SweepAction.JUDGE:
             expired.append(snapshot)
+        case SweepAction.LEAVE:
+            pass
 
 
 def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
@@ -258,14 +260,14 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     lock = snapshot.lock
     assert lock is not None
     found = rules.look(lock, runtime.moment(snapshot))
-    if found.action == "dispatch" or (found.action == "judge" and lock.status is Status.LEASED):
+    if found.action is SweepAction.DISPATCH or (found.action is SweepAction.JUDGE and lock.status is Status.LEASED):
         return None
     swept, expired, digests = Swept(), list[Snapshot](), Digests(runtime)
     _one(runtime, swept, snapshot, expired, digests)
     _judge(runtime, swept, expired)
     if digests.close(partial(_others, runtime, snapshot, digests)) is None:
         return Ended(Outcome.BUSY, "another process sends its alerts")
-    return Ended(Outcome.RECOVERED, found.action)
+    return Ended(Outcome.RECOVERED, str(found.action))
 
 
 def _others(runtime: Runtime, snapshot: Snapshot, digests: Digests) -> None:

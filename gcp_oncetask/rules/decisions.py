@@ -277,17 +277,36 @@ class Lost:
     finished: bool
 
 
+class SweepAction(StrEnum):
+    """
+    The ways to deal with a document whose due time has come.
+    """
+
+    LEAVE = "leave"
+    """It is not due after all."""
+    PUT = "put"
+    """A write settles it."""
+    ALERT = "alert"
+    """Alerts that are owed are to be sent."""
+    DISPATCH = "dispatch"
+    """Its Cloud Task is looked for, and made again if it is gone."""
+    JUDGE = "judge"
+    """The holder of its expired or quarantined lease is to be judged."""
+    ERASE = "erase"
+    """Its retention is over: its payload and result are erased."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """
     What the sweeper has to do with a document whose due time has come.
 
     Attributes:
-        action: See ``rules.look``.
-        put: The record to write, if the action is a write alone.
+        action: What is to be done.
+        put: The record to write (``PUT``, ``ERASE``).
         owed: Ids of the alerts to send.
     """
 
-    action: str
+    action: SweepAction
     put: Put | None = None
     owed: tuple[str, ...] = field(default=())

@@ -23,7 +23,9 @@ from gcp_oncetask.rules.decisions import (
     Put,
     Refused,
     Settlement,
+    SweepAction,
 )
+from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Lock, Status, superseded
 from gcp_oncetask.rules.retry_policy import delay_of
@@ -40,7 +42,7 @@ def take_over(
     lock: Lock | None,
     fence: Fence,
     *,
-    finding: str,
+    finding: Finding,
     reason: str,
     evidence: Sequence[str],
     settlement: Settlement | None,
@@ -54,7 +56,7 @@ def take_over(
     Args:
         lock: The record as it is now.
         fence: The holder that was judged.
-        finding: ``recorded``, ``finished``, ``died``, ``never-started`` or ``unknown``.
+        finding: What became of that holder.
         reason: The verdict as a sentence.
         evidence: Log lines it rests on.
         settlement: What the holder was about to commit (``recorded``).
@@ -77,14 +79,14 @@ def take_over(
     if at.read < expires_at(lock):
         return Refused(Outcome.BUSY, "the lease was renewed", expires_at(lock))
     # 1. The holder had finished and said what it would write: write exactly that.
-    if finding == "recorded" and settlement is not None:
+    if finding is Finding.RECORDED and settlement is not None:
         return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)
     # 2. Nothing is known: leave it alone until the timeout.
     timeout = timeout_at(lock, at.log_grace)
-    if finding == "unknown" and min(asked or at.read, at.read) <= timeout:
+    if finding is Finding.UNKNOWN and min(asked or at.read, at.read) <= timeout:
         return Refused(Outcome.UNKNOWN, reason, timeout)
     # 3. A person decides where the kind says so.
-    if finding in ("unknown", "finished", "recorded") and lock.on_unknown == "quarantine":
+    if finding in (Finding.UNKNOWN, Finding.FINISHED, Finding.RECORDED) and lock.on_unknown == "quarantine":
         owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
         return Put(writes.with_due(owing, at, status=Status.QUARANTINED), Outcome.QUARANTINED)
     noted = writes.noted(lock, f"lease expired: {reason}", at)
@@ -92,7 +94,7 @@ def take_over(
     limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
     if lock.attempts >= limit and not writes.stopped(lock):
         return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
-    owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
+    owing = noted if finding is Finding.NEVER_STARTED else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
     if grant_to is not None and not superseded(lock):
         return writes.granted(owing, *grant_to, at)
     wait = None
@@ -111,8 +113,10 @@ def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: DecisionCon
     return Put(put.lock, Outcome.RECOVERED, dispatch=put.dispatch)
 
 
-def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None, at: DecisionContext) -> Put | Refused:
-    if finding == "recorded" and settlement is not None:
+def _late(
+    lock: Lock, fence: Fence, finding: Finding, settlement: Settlement | None, at: DecisionContext
+) -> Put | Refused:
+    if finding is Finding.RECORDED and settlement is not None:
         return _recovered(lock, fence, settlement, at)
     return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it")
 
@@ -120,30 +124,26 @@ def _late(lock: Lock, fence: Fence, finding: str, settlement: Settlement | None,
 def look(lock: Lock, at: DecisionContext) -> Look:
     """
     What is to be done with a document whose due time has come; the sweeper's table.
-
-    Returns:
-        ``leave`` (not due after all), ``put`` (a write settles it), ``alert`` (send what is owed), ``dispatch`` (ask
-        the queue, then dispatch again), ``judge`` (an expired or quarantined lease), ``erase`` (its retention is over).
     """
     assert at.read is not None
     if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
-        return Look("leave")
+        return Look(SweepAction.LEAVE)
     ripe = tuple(owed.id for owed in lock.owed if owed.until <= at.read)
     if ripe:
-        return Look("alert", owed=ripe)
+        return Look(SweepAction.ALERT, owed=ripe)
     match lock.status:
         case Status.SCHEDULED:
-            return Look("dispatch")
+            return Look(SweepAction.DISPATCH)
         case Status.LEASED if at.read < expires_at(lock):
-            return Look("put", Put(writes.with_due(lock, at)))
+            return Look(SweepAction.PUT, Put(writes.with_due(lock, at)))
         case Status.LEASED:
-            return Look("judge")
+            return Look(SweepAction.JUDGE)
         case Status.QUARANTINED if at.read < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
-            return Look("judge")
+            return Look(SweepAction.JUDGE)
         case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:
-            return Look("erase", erased(lock, at))
+            return Look(SweepAction.ERASE, erased(lock, at))
         case _:
-            return Look("put", Put(writes.with_due(lock, at)))
+            return Look(SweepAction.PUT, Put(writes.with_due(lock, at)))
 
 
 def erased(lock: Lock, at: DecisionContext) -> Put:

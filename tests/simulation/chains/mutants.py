@@ -34,8 +34,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "a holder without evidence is taken over at once",
         "rules/expiry.py",
-        'if finding == "unknown" and min(asked or at.read, at.read) <= timeout:',
-        'if finding == "unknown" and at.read <= expires_at(lock):',
+        "if finding is Finding.UNKNOWN and min(asked or at.read, at.read) <= timeout:",
+        "if finding is Finding.UNKNOWN and at.read <= expires_at(lock):",
     ),
     Mutant(
         "a look moves the time since when it can be claimed",
@@ -182,7 +182,7 @@ CHAIN_MUTANTS = (
     Mutant(
         "a takeover owes no alert",
         "rules/expiry.py",
-        'owing = noted if finding == "never-started" else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)',
+        "owing = noted if finding is Finding.NEVER_STARTED else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)",
         "owing = noted",
     ),
     Mutant(

@@ -23,6 +23,7 @@ from gcp_oncetask.rules.decisions import (
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.record import Lock, Result, Since, Status
 from gcp_oncetask.rules.timestamps import parse_instant
 from tests.support.rules import combinations, first_match, table
@@ -68,7 +69,7 @@ def taken_over() -> Lock:
     lock = granted(scheduled())
     return made(
         rules.take_over(
-            lock, fence(lock), finding="died", reason="r", evidence=(), settlement=None, at=at(700), grant_to=None
+            lock, fence(lock), finding=Finding.DIED, reason="r", evidence=(), settlement=None, at=at(700), grant_to=None
         )
     )
 

@@ -217,7 +217,7 @@ def test_attempt_that_has_died_is_judged_so_in_time(attempt: Attempt) -> None:
         assert verdict.finding is Finding.DIED
 
 
-def taken_over(lock: Lock, finding: str, now: datetime | DecisionContext, asked: datetime | None = None) -> Any:
+def taken_over(lock: Lock, finding: Finding, now: datetime | DecisionContext, asked: datetime | None = None) -> Any:
     moment = (
         now if isinstance(now, DecisionContext) else DecisionContext(now=now, read=now, place="E/push/000", env="E")
     )
@@ -227,7 +227,7 @@ def taken_over(lock: Lock, finding: str, now: datetime | DecisionContext, asked:
         finding=finding,
         reason="why",
         evidence=(),
-        settlement=SETTLEMENT if finding == "recorded" else None,
+        settlement=SETTLEMENT if finding is Finding.RECORDED else None,
         at=moment,
         grant_to=(Policy(), Claimant("n")),
         asked=asked,
@@ -254,7 +254,7 @@ def test_takeover_without_evidence_comes_a_log_grace_after_the_end(
     assert timeout <= at(run_limit + max(most, length + grace))
     for now, left in ((timeout, True), (timeout + TICK, False)):
         moment = DecisionContext(now=now, read=now, place="E/push/000", env="E", log_grace=grace)
-        assert isinstance(taken_over(lock, "unknown", moment), Refused) is left
+        assert isinstance(taken_over(lock, Finding.UNKNOWN, moment), Refused) is left
 
 
 def test_handler_that_ended_just_before_its_timeout_is_waited_for() -> None:
@@ -263,9 +263,9 @@ def test_handler_that_ended_just_before_its_timeout_is_waited_for() -> None:
     """
     lock = Attempt(628.0, True, 620.0, False, ()).lock
     for now, left in ((630.1, True), (748.0, True), (800.0, True), (800.1, False)):
-        decision = taken_over(lock, "unknown", at(now))
+        decision = taken_over(lock, Finding.UNKNOWN, at(now))
         assert isinstance(decision, Refused) is left
-    assert isinstance(taken_over(lock, "recorded", at(631.0)), Put)
+    assert isinstance(taken_over(lock, Finding.RECORDED, at(631.0)), Put)
 
 
 def test_what_the_logs_did_not_show_counts_as_of_the_look() -> None:
@@ -273,9 +273,9 @@ def test_what_the_logs_did_not_show_counts_as_of_the_look() -> None:
     Past the timeout, but the logs were asked before it: it is left alone.
     """
     lock = Attempt(None, False, 0.0, False, ()).lock
-    assert isinstance(taken_over(lock, "unknown", at(755), asked=at(750)), Refused)
-    assert isinstance(taken_over(lock, "unknown", at(755), asked=at(750.1)), Put)
-    assert isinstance(taken_over(lock, "died", at(755), asked=at(750)), Put)
+    assert isinstance(taken_over(lock, Finding.UNKNOWN, at(755), asked=at(750)), Refused)
+    assert isinstance(taken_over(lock, Finding.UNKNOWN, at(755), asked=at(750.1)), Put)
+    assert isinstance(taken_over(lock, Finding.DIED, at(755), asked=at(750)), Put)
 
 
 @pytest.mark.parametrize(("said", "soon"), [({"outcome": UNUSED}, Finding.NEVER_STARTED), ({}, Finding.UNKNOWN)])

@@ -25,6 +25,7 @@ from gcp_oncetask.rules.decisions import (
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Result, Status
 from tests.support.rules import combinations, first_match, table
@@ -171,7 +172,7 @@ def test_take_over_decides_as_the_table_says() -> None:
     fence = Fence(5, 7, "h")
     settlement = Settlement(kind=SettlementKind.COMPLETE, nonce="s", result=Result(1))
     for case in combinations(
-        finding=("recorded", "finished", "died", "never-started", "unknown"),
+        finding=tuple(Finding),
         on_unknown=("takeover", "quarantine"),
         time=("before its end", "at its lease timeout", "until the timeout", "after the timeout"),
         attempts=("left", "used up"),
@@ -188,7 +189,7 @@ def test_take_over_decides_as_the_table_says() -> None:
         decision = rules.take_over(
             lock,
             fence,
-            finding=case["finding"],
+            finding=Finding(case["finding"]),
             reason="why",
             evidence=("line",),
             settlement=settlement if case["finding"] == "recorded" else None,
@@ -266,13 +267,13 @@ def _took(decision: object) -> str:
 @pytest.mark.parametrize(
     ("finding", "owed"),
     [
-        ("died", {Event.TAKEOVER}),
-        ("unknown", {Event.TAKEOVER}),
-        ("never-started", set()),
-        ("recorded", {Event.TAKEOVER}),
+        (Finding.DIED, {Event.TAKEOVER}),
+        (Finding.UNKNOWN, {Event.TAKEOVER}),
+        (Finding.NEVER_STARTED, set()),
+        (Finding.RECORDED, {Event.TAKEOVER}),
     ],
 )
-def test_takeovers_owe_an_alert(finding: str, owed: set[Event]) -> None:
+def test_takeovers_owe_an_alert(finding: Finding, owed: set[Event]) -> None:
     """
     A takeover owes its alert in the same record; a claim that was never used is not worth one.
     """
@@ -283,7 +284,7 @@ def test_takeovers_owe_an_alert(finding: str, owed: set[Event]) -> None:
         finding=finding,
         reason="why",
         evidence=(),
-        settlement=Settlement(kind=SettlementKind.COMPLETE, nonce="s") if finding == "recorded" else None,
+        settlement=Settlement(kind=SettlementKind.COMPLETE, nonce="s") if finding is Finding.RECORDED else None,
         at=moment(at, at),
         grant_to=None,
     )

@@ -24,9 +24,11 @@ from gcp_oncetask.rules.decisions import (
     Refused,
     Settlement,
     SettlementKind,
+    SweepAction,
     Target,
 )
 from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Fingerprint, Lock, Result, Status, superseded
 from gcp_oncetask.tasks.task import status_of
@@ -292,7 +294,7 @@ def test_takeover_of_a_superseded_run_goes_on_with_the_newest() -> None:
         rules.take_over(
             held.lock,
             FENCE,
-            finding="died",
+            finding=Finding.DIED,
             reason="why",
             evidence=(),
             settlement=None,
@@ -345,7 +347,7 @@ def test_cancelled_one_whose_holder_died_is_cancelled() -> None:
     made = rules.take_over(
         held,
         FENCE,
-        finding="died",
+        finding=Finding.DIED,
         reason="why",
         evidence=(),
         settlement=None,
@@ -557,7 +559,7 @@ def test_tombstone() -> None:
     ended = settled(leased(erase_seconds=600.0), SettlementKind.COMPLETE, result=Result({"secret": 1})).lock
     at = DecisionContext(now=NOW + 601 * SECOND, read=NOW + 601 * SECOND, place="E/push/000", env="E")
     found = rules.look(ended, at)
-    assert found.action == "erase"
+    assert found.action is SweepAction.ERASE
     assert found.put is not None
     bare = found.put.lock
     assert (bare.erased, bare.result, bare.status, bare.due) == (True, None, Status.COMPLETED, None)
