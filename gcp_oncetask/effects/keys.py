@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from gcp_oncetask.checks.values import LATEST
-from gcp_oncetask.effects import damage, refusals
+from gcp_oncetask.effects import damage, refused
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import DamagedError, OncetaskError, StoreError
 from gcp_oncetask.observe.log_context import LOGGER
@@ -196,7 +196,7 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
         StoreError: Firestore was unreachable or refused.
     """
     path = key_path(runtime.config.env, key)
-    refused: set[str] = set()
+    skipped: set[str] = set()
     for _ in range(_TRIES):
         if version is None:
             record, holder = read_key(runtime, key)
@@ -208,7 +208,7 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
                 record = Snapshot(path, record.version, None, rules.unused(runtime.config.env))
         else:
             record, version = Snapshot(path, version, None, rules.unused(runtime.config.env)), None
-        waiters, newer = _waiters(runtime, key, refused)
+        waiters, newer = _waiters(runtime, key, skipped)
         try:
             done = _give(runtime, key, record, waiters, newer=newer)
         except StoreError as error:
@@ -216,8 +216,8 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
                 raise
             # Those that wait behind it shall not wait for one that can't be written any more.
             error.seen = waiters[0]
-            refusals.attend(runtime, error)
-            refused.add(waiters[0].path)
+            refused.attend(runtime, error)
+            skipped.add(waiters[0].path)
             continue
         if done is not None:
             return done
@@ -348,14 +348,14 @@ def give_up_reservation(runtime: Runtime, snapshot: Snapshot) -> None:
         hand_over(runtime, Freed(lock.key))
 
 
-def attend_refused(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> refusals.Attended:
+def attend_refused(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> refused.Attended:
     """
-    As ``refusals.attend``; the resource key of a task that has ended by it goes to the next one.
+    As ``refused.attend``; the resource key of a task that has ended by it goes to the next one.
 
     Raises:
-        OncetaskError: As ``refusals.attend``.
+        OncetaskError: As ``refused.attend``.
     """
-    attended = refusals.attend(runtime, error, holder=holder)
+    attended = refused.attend(runtime, error, holder=holder)
     if error.seen is not None and attended.outcome in (Outcome.FAILED, Outcome.CANCELLED):
         give_up_reservation(runtime, error.seen)
     return attended

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.effects import damage, refusals
+from gcp_oncetask.effects import damage, refused
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.runtime.runtime import Runtime
@@ -161,5 +161,5 @@ class Fetcher:
             self.failed = True
             LOGGER.warning("looking for %s tasks failed: %s", kind, error)
             if isinstance(error, StoreError) and error.final:
-                refusals.tell(runtime, error)
+                refused.tell(runtime, error)
             return []

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gcp_oncetask.clock import Mark, elapsed
-from gcp_oncetask.effects import refusals
+from gcp_oncetask.effects import refused
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.runtime.runtime import Runtime
@@ -106,7 +106,7 @@ class Membership:
             self._failures += 1
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
             if isinstance(error, StoreError) and error.final:
-                refusals.tell(runtime, error)
+                refused.tell(runtime, error)
             return False
         self._failures = 0
         self._share([Session(*one) for one in found], now, mark)
