@@ -18,9 +18,8 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.observe.events import Observer
 from gcp_oncetask.rules import floods, verbs
-from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
+from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.documents import is_digest
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
@@ -28,8 +27,6 @@ from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, decode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
-
-_NOTHING = Refused(Outcome.DUPLICATE, "nothing is owed")
 
 
 def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
@@ -75,11 +72,11 @@ def send_in_turn(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str]) -> in
     mark = runtime.clock.mark()
     mine: list[str] = []
 
-    def decide(seen: Snapshot) -> Put | Refused:
+    def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
-            return _NOTHING
+            return None
         mine[:] = [o.id for o in seen.lock.owed if o.id in turns and turns[o.id] is None and rules.is_decided(o)]
-        return rules.assigned(seen.lock, turns, runtime.moment(seen)) or _NOTHING
+        return rules.assigned(seen.lock, turns, runtime.moment(seen))
 
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     return send_each(runtime, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
@@ -112,10 +109,10 @@ def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> 
     Record that those alerts of the document are sent; a failure is logged, and whoever sweeps comes back to them.
     """
 
-    def decide(seen: Snapshot) -> Put | Refused:
+    def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
-            return _NOTHING
-        return rules.sent(seen.lock, sent, runtime.moment(seen)) or _NOTHING
+            return None
+        return rules.sent(seen.lock, sent, runtime.moment(seen))
 
     try:
         changes = Changes(retiring(runtime, snapshot))
@@ -133,10 +130,10 @@ def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: d
         OncetaskError: As ``Store.change``.
     """
 
-    def decide(seen: Snapshot) -> Put | Refused:
+    def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
-            return _NOTHING
-        return rules.put_off(seen.lock, ids, until, runtime.moment(seen)) or _NOTHING
+            return None
+        return rules.put_off(seen.lock, ids, until, runtime.moment(seen))
 
     runtime.store.change(snapshot.path, decide, start=snapshot)
 
@@ -172,14 +169,14 @@ def take(
     """
     mine: tuple[str, ...] = ()
 
-    def decide(now: Snapshot) -> Put | Refused | NeedTime:
+    def decide(now: Snapshot) -> Put | NeedTime | None:
         nonlocal mine
         if now.lock is None:
-            return _NOTHING
+            return None
         if now.read is None:
             return NeedTime()
         mine = rules.ripe(now.lock, seen, now.read)
-        return rules.sending(now.lock, seen, runtime.moment(now), digest) or _NOTHING
+        return rules.sending(now.lock, seen, runtime.moment(now), digest)
 
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     return (changed.snapshot, mine) if isinstance(changed.decision, Put) else None

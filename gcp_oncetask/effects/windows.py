@@ -29,10 +29,9 @@ from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import floods, writes
-from gcp_oncetask.rules.decisions import Put, Refused
+from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
 from gcp_oncetask.rules.floods import Group, Turn, Window
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import RESULT_LOST
@@ -47,7 +46,6 @@ DAMAGED: Final = "damaged-"
 _KEPT: Final = timedelta(days=30)
 _TRIES: Final = 5
 _LONGEST_REASON: Final = 200
-_TAKEN: Final = Refused(Outcome.DUPLICATE, "it is there, or somebody sends it")
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -132,9 +130,9 @@ def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members
     """
     first, nonce = [_line(alert) for alert in alerts[:NAMED]], runtime.clock.nonce()
 
-    def decide(seen: Snapshot) -> Put | Refused:
+    def decide(seen: Snapshot) -> Put | None:
         if seen.lock is not None:
-            return _TAKEN
+            return None
         at = runtime.moment(seen)
         until = at.now + timedelta(seconds=at.alert_retry)
         owed = PendingAlert(
@@ -184,14 +182,14 @@ def _count(runtime: Runtime, wait: rules.Wait, alerts: list[Alert]) -> list[Aler
 def _added(runtime: Runtime, id_: str, wait: rules.Wait, alerts: list[Alert]) -> bool:
     nonce = runtime.clock.nonce()
 
-    def decide(seen: Snapshot) -> Put | Refused:
+    def decide(seen: Snapshot) -> Put | None:
         at, lock = runtime.moment(seen), seen.lock or _record(runtime, nonce)
         if seen.lock is None:
             owed = PendingAlert(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
         elif lock.owed and lock.owed[0].tries == 0:
             owed = lock.owed[0]
         else:
-            return _TAKEN
+            return None
         owed = replace(owed, reason=_reason(*_known(seen, alerts)))
         return Put(writes.with_due(lock, at, owed=(owed,), settled_by=nonce))
 
