@@ -23,9 +23,10 @@ from gcp_oncetask.effects.windows import DAMAGED
 from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import Wishes
-from gcp_oncetask.rules.decisions import Put, Refused
+from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
 from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
@@ -187,7 +188,7 @@ def _note(runtime: Runtime, note: str, path: str, error: DamagedError) -> None:
 # --- made anew --------------------------------------------------------------------------------------------------------
 
 
-def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | Refused]:
+def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefused]:
     """
     Write the record of the damaged document at *path* anew, as a new sequence, with all that can be read of it.
 
@@ -211,8 +212,8 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | Refused]
             lock = snapshot.lock
             if lock is not None and lock.scheduled_by == nonce:
                 # An earlier try, whose answer was lost.
-                return Changed(Put(lock, Outcome.CONTINUED, dispatch=True), snapshot)
-            return Changed(Refused(Outcome.BUSY, "it has been repaired meanwhile; look at it again"), snapshot)
+                return Changed(Put(lock, dispatch=True), snapshot)
+            return Changed(CallRefused(Refusal.MOVED, "it has been repaired meanwhile; look at it again"), snapshot)
         try:
             changed = _try_reset(runtime, start, wishes, nonce)
         except DamagedError as error:
@@ -226,7 +227,7 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | Refused]
     )
 
 
-def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | Refused] | None:
+def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | CallRefused] | None:
     """
     None if the document has moved.
     """
@@ -244,7 +245,7 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
     # What an ended task has beside its record.
     cleared = dict.fromkeys(("doneAt", "expireAt") if name is not None else ())
 
-    def decide(seen: Snapshot) -> Put | Refused | None:
+    def decide(seen: Snapshot) -> Put | CallRefused | None:
         return rules.repair(found, lost, wishes, nonce, runtime.moment(seen, lane)) if seen is start else None
 
     changed = runtime.store.change(path, decide, start=start, changes=Changes(cleared))

@@ -20,21 +20,19 @@ from gcp_oncetask.effects.owed_alerts import DirectAlerts
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import (
-    AlreadyFinishedError,
     AlreadyScheduledError,
     DamagedError,
     NotFinishedError,
     OncetaskError,
     ResultNotStoredError,
-    TaskConflictError,
     TaskFailedError,
     TaskNotFoundError,
     UsageError,
 )
 from gcp_oncetask.rules import verbs
-from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, NeedTime, Put
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.refusals import ERRORS, Refusal
 from gcp_oncetask.rules.retention import too_late
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
@@ -275,7 +273,7 @@ class StoredChains:
         if step is not None:
             values.whole(step, "step")
         nonce = self.runtime.clock.nonce()
-        decision: Put | Refused
+        decision: Put | CallRefused
         try:
             decision, snapshot = self._by_hand(
                 path,
@@ -285,11 +283,11 @@ class StoredChains:
             )
         except DamagedError as error:
             decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step))
-        if isinstance(decision, Refused):
+        if isinstance(decision, CallRefused):
             raise refusal(path, decision)
         return self.dispatched(snapshot)
 
-    def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | Refused, Snapshot]:
+    def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | CallRefused, Snapshot]:
         """
         The record of a damaged chain, made anew.
         """
@@ -324,20 +322,20 @@ class StoredChains:
             lambda lock, seen: rules.resolve(lock, how, nonce, self.runtime.moment(seen), result=kept),
             schedules=how == "run",
         )
-        if isinstance(decision, Refused):
+        if isinstance(decision, CallRefused):
             raise refusal(path, decision)
         return self.dispatched(snapshot) if decision.dispatch else None
 
     def _by_hand(
-        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | Refused], *, schedules: bool = False
-    ) -> tuple[Put | Refused, Snapshot]:
+        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | CallRefused], *, schedules: bool = False
+    ) -> tuple[Put | CallRefused, Snapshot]:
         env = self.config.env
 
-        def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+        def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
             if seen.lock is None:
-                return Refused(Outcome.GONE, "it does not exist or was never scheduled")
+                return CallRefused(Refusal.MISSING, "it does not exist or was never scheduled")
             if seen.lock.env != env:
-                return Refused(Outcome.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
+                return CallRefused(Refusal.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
             has_verb(verb, seen, seen.lock)
             late = too_late(expiry_of(seen), self.runtime.moment(seen)) if verb in _REVIVING else None
             return late or rule(seen.lock, seen)
@@ -355,9 +353,9 @@ class StoredChains:
         start = self.runtime.store.read(_checked(path)) if verb in _REVIVING else None
         changed = self.runtime.store.change(_checked(path), decide, start=start, changes=changes)
         decision = changed.decision
-        if isinstance(decision, Refused) and decision.outcome in (Outcome.GONE, Outcome.FOREIGN):
+        if isinstance(decision, CallRefused) and decision.refusal in (Refusal.MISSING, Refusal.FOREIGN):
             raise refusal(path, decision)
-        assert isinstance(decision, Put | Refused)
+        assert isinstance(decision, Put | CallRefused)
         return decision, changed.snapshot
 
     def _template_of(self, path: str) -> str:
@@ -437,7 +435,7 @@ def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
     """
     refused = verbs.refusal_of(verb, record_of(snapshot), lock)
     if refused is not None:
-        raise UsageError(refused, document=snapshot.path, verb=verb)
+        raise ERRORS[refused.refusal](refused.reason, document=snapshot.path, verb=verb)
 
 
 def _checked(path: str) -> str:
@@ -447,21 +445,8 @@ def _checked(path: str) -> str:
     return path
 
 
-_ERRORS: Final[dict[Outcome, type[OncetaskError]]] = {
-    Outcome.FOREIGN: TaskConflictError,
-    Outcome.BUSY: AlreadyScheduledError,
-    Outcome.NEWER: AlreadyScheduledError,
-    Outcome.QUARANTINED: AlreadyScheduledError,
-    Outcome.DUPLICATE: AlreadyFinishedError,
-    Outcome.FAILED: AlreadyFinishedError,
-    Outcome.GONE: TaskNotFoundError,
-    Outcome.DAMAGED: DamagedError,
-}
-"""What a refused rule means to its caller."""
-
-
-def refusal(path: str, refused: Refused) -> Exception:
+def refusal(path: str, refused: CallRefused) -> OncetaskError:
     """
     The error that a refused rule is to its caller.
     """
-    return _ERRORS[refused.outcome](f"{path}: {refused.reason}. Nothing was written.", document=path)
+    return ERRORS[refused.refusal](f"{path}: {refused.reason}. Nothing was written.", document=path)

@@ -29,10 +29,11 @@ from gcp_oncetask.execution.settling import completing, continuing
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe.alerts import AlertChannel
 from gcp_oncetask.observe.events import Message, destination
-from gcp_oncetask.rules.decisions import Put, Refused, Target
+from gcp_oncetask.rules.decisions import CallRefused, Put, Target
 from gcp_oncetask.rules.documents import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Fingerprint
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime import addressing, requirements
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_logging import RequestLog
@@ -167,7 +168,7 @@ class Locker(StoredChains):
         nonce = runtime.clock.nonce()
         known, loaded, changed_fields = _as_loaded(entity)
 
-        def decide(seen: Snapshot) -> Put | Refused:
+        def decide(seen: Snapshot) -> Put | CallRefused:
             return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.moment(seen)))
 
         def changes(seen: Snapshot) -> Changes:
@@ -181,7 +182,7 @@ class Locker(StoredChains):
             return self.join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
         changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
-        if isinstance(changed.decision, Refused):
+        if isinstance(changed.decision, CallRefused):
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
         return self.dispatched(changed.snapshot)
@@ -217,7 +218,7 @@ class Locker(StoredChains):
         self,
         transaction: Transaction,
         path: str,
-        decide: Callable[[Snapshot], Put | Refused],
+        decide: Callable[[Snapshot], Put | CallRefused],
         changes: Callable[[Snapshot], Changes],
     ) -> Scheduled:
         """
@@ -227,7 +228,7 @@ class Locker(StoredChains):
         snapshot = transactions.read_in(store, transaction, path)
         check_needs(snapshot)
         decision = decide(snapshot)
-        if isinstance(decision, Refused):
+        if isinstance(decision, CallRefused):
             raise refusal(path, decision)
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
@@ -270,7 +271,7 @@ class Locker(StoredChains):
         known, loaded, changes = _as_loaded(entity)
         kept = given_result(result)
 
-        def decide(seen: Snapshot) -> Put | Refused:
+        def decide(seen: Snapshot) -> Put | CallRefused:
             return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.moment(seen)))
 
         path = entity.document_path
@@ -278,8 +279,8 @@ class Locker(StoredChains):
             self.join(transaction, path, decide, changes)
             return
         changed = runtime.store.change(path, decide, start=known, changes=changes)
-        if isinstance(changed.decision, Refused):
-            if changed.decision.outcome is Outcome.BUSY:
+        if isinstance(changed.decision, CallRefused):
+            if changed.decision.refusal in (Refusal.RUNNING, Refusal.QUARANTINED):
                 raise LockBusyError(f"{path}: {changed.decision.reason}. Nothing was written.", document=path)
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
@@ -367,11 +368,11 @@ def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callab
     return known, loaded, changes
 
 
-def _written(entity: LockedModel, decision: Put | Refused) -> Put | Refused:
+def _written(entity: LockedModel, decision: Put | CallRefused) -> Put | CallRefused:
     """
     *decision*, with the model by which the fields are written that are stored with it.
     """
-    if isinstance(decision, Refused):
+    if isinstance(decision, CallRefused):
         return decision
     written = Fingerprint(str(decision.lock.sequence), fingerprint(type(entity)))
     return decision._replace(lock=decision.lock.but(fingerprint=written))

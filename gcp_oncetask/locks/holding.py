@@ -14,13 +14,13 @@ from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import named
-from gcp_oncetask.rules.decisions import DecisionContext, Fence, Lost, Policy, Put, Refused
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Fence, Lost, Policy, Put
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
-Rule = Callable[[Lock | None, Fence, DecisionContext], Put | Refused | Lost]
+Rule = Callable[[Lock | None, Fence, DecisionContext], Put | CallRefused | Lost]
 
 
 def checked_lease(runtime: Runtime, what: str, length: Duration) -> float:
@@ -150,7 +150,7 @@ class Holding(HeldLease):
         if self.lost.is_set():
             raise self._lost(Lost("it was lost before", finished=False))
 
-        def decide(seen: Snapshot) -> Put | Refused | Lost:
+        def decide(seen: Snapshot) -> Put | CallRefused | Lost:
             self._before = seen.lock
             return rule(seen.lock, self.fence, runtime.moment(seen))
 

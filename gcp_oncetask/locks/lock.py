@@ -26,10 +26,10 @@ from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import expires_at, named
-from gcp_oncetask.rules.decisions import Claimant, NeedTime, Policy, Put, Refused
+from gcp_oncetask.rules.decisions import CallRefused, Claimant, NeedTime, Policy, Put
 from gcp_oncetask.rules.documents import LOCKS
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.listen import listening
@@ -202,7 +202,7 @@ class NamedLock:
             until=refused.until,
         )
 
-    def _wait(self, limit: float) -> Refused | None:
+    def _wait(self, limit: float) -> CallRefused | None:
         runtime = self._runtime
         start = runtime.clock.mark()
         freed = Wakeup()
@@ -227,7 +227,7 @@ class NamedLock:
                 freed.clear()
         return None
 
-    def _try(self) -> Refused | None:
+    def _try(self) -> CallRefused | None:
         """
         Ask once; None if it was granted.
         """
@@ -236,7 +236,7 @@ class NamedLock:
         claimant = Claimant(nonce, instance=runtime.instance())
         before: list[Lock | None] = []
 
-        def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+        def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
             before[:] = [seen.lock]
             return named.acquire(seen.lock, self._policy, claimant, runtime.moment(seen))
 
@@ -249,18 +249,18 @@ class NamedLock:
             changed = runtime.store.change(self.document, decide, start=start, changes=self._fields)
         except ContentionError as error:
             self._unsure = unsure
-            return Refused(Outcome.BUSY, str(error))
+            return CallRefused(Refusal.HELD, str(error))
         except StoreError as error:
             self._unsure = unsure or bool(error.facts.get("unknown"))
             raise
-        if isinstance(changed.decision, Refused):
+        if isinstance(changed.decision, CallRefused):
             # Whatever an earlier try may have got is over, or can't land any more.
             self._unsure = False
             return changed.decision
         holding = Holding(runtime, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
         if not holding.long_enough():
             self._unsure = False
-            return Refused(Outcome.BUSY, "it was granted and taken over before the answer came")
+            return CallRefused(Refusal.HELD, "it was granted and taken over before the answer came")
         self._granted(holding, before[0])
         return None
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
 from gcp_oncetask.effects import owed_alerts
-from gcp_oncetask.errors import LockBusyError, OncetaskError, StoreError, TaskConflictError
+from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.locks.arguments import readable
@@ -25,6 +26,7 @@ from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import (
+    CallRefused,
     Claimant,
     DecisionContext,
     Fence,
@@ -32,12 +34,11 @@ from gcp_oncetask.rules.decisions import (
     NeedTime,
     Policy,
     Put,
-    Refused,
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SCHEMA, Lock, Result
+from gcp_oncetask.rules.refusals import ERRORS, Refusal
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.retiring import ending
@@ -143,7 +144,7 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
         None,
     )
 
-    def decide(seen: Snapshot) -> Put | Refused | NeedTime:
+    def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
         stored = seen.fields.get("dataHash")
         same = stored is not None and stored.string_value == run.data_hash
         return named.begin(seen.lock, same=same, policy=run.policy, claimant=claimant, at=runtime.moment(seen))
@@ -156,29 +157,26 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
         changes=lambda seen: fields if seen.lock is None else NO_CHANGES,
     )
     refused = changed.decision
-    if isinstance(refused, Refused):
+    if isinstance(refused, CallRefused):
         lock = changed.snapshot.lock
-        if refused.outcome is Outcome.DUPLICATE and lock is not None:
+        if refused.refusal is Refusal.ENDED and lock is not None:
             return lock
         raise _refusal(run, refused)
     holding = Holding(runtime, changed.snapshot, claimant.nonce, policy=run.policy, mark=mark, retention=None)
     if not holding.long_enough():
-        raise _refusal(run, Refused(Outcome.BUSY, "it was granted, and over before the answer came"))
+        raise _refusal(run, CallRefused(Refusal.HELD, "it was granted, and over before the answer came"))
     return holding
 
 
-def _refusal(run: OnceCall, refused: Refused) -> OncetaskError:
-    facts = {"document": run.document, "name": run.name, "key": run.key}
+def _refusal(run: OnceCall, refused: CallRefused) -> OncetaskError:
+    facts: dict[str, Any] = {"document": run.document, "name": run.name, "key": run.key}
     key = None if run.key is None else readable(run.key)
-    if refused.outcome is Outcome.REJECTED:
-        return TaskConflictError(
-            f"{run.name} has been called for the key {key!r} with another payload; it was not run.", **facts
-        )
-    return LockBusyError(
-        f"{run.name} is running for the key {key!r}: {refused.reason}. Call again later.",
-        until=refused.until,
-        **facts,
-    )
+    if refused.refusal is Refusal.OTHER_PAYLOAD:
+        said = f"{run.name} has been called for the key {key!r} with another payload; it was not run."
+    else:
+        said = f"{run.name} is running for the key {key!r}: {refused.reason}. Call again later."
+        facts["until"] = refused.until
+    return ERRORS[refused.refusal](said, **facts)
 
 
 def _note(runtime: Runtime, holding: Holding, error: Exception) -> None:

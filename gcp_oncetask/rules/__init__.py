@@ -36,8 +36,9 @@ Source:
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``owing``, ``floods``: alerts,
     who sends them and when. ``refused``: what is refused for good. ``admin``: cancel, reset, resolve. ``leaving``: what only
-    another version of the program can read. ``repair``: the reset of a damaged one. ``writes``: the records that these lead to,
-    and when each must be looked at again. ``named``: named locks, and functions that run once.
+    another version of the program can read. ``repair``: the reset of a damaged one. ``refusals``: why a call is refused, and by
+    which error. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named locks, and
+    functions that run once.
 """
 
 from __future__ import annotations

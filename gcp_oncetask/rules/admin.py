@@ -6,35 +6,36 @@ from __future__ import annotations
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import complete
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result, Status
+from gcp_oncetask.rules.refusals import Refusal
 
 
-def cancel(lock: Lock, at: DecisionContext) -> Put | Refused:
+def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     """
     Stop a chain: at once if it waits (by a delivery, if there may be a cancellation handler), at its next settling if it
     runs.
     """
     if lock.finished:
-        return Refused(Outcome.DUPLICATE, f"sequence {lock.sequence} is {lock.status} already")
+        return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status} already")
     if lock.cancel_requested_at is not None:
-        return Refused(Outcome.DUPLICATE, "its cancellation is under way")
+        return CallRefused(Refusal.CANCELLING, "its cancellation is under way")
     # What was asked for until now is cancelled with it; what is asked for later is not.
     marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
     return Put(marked, Outcome.CANCELLED) if lock.status is Status.LEASED else writes.cancelled(marked, at)
 
 
-def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | Refused:
+def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | CallRefused:
     """
     Run an ended step again, as a new sequence; one that did not complete keeps its idempotency key.
     """
     if not lock.finished and lock.status is not Status.QUARANTINED:
-        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
+        return CallRefused(Refusal.NOT_ENDED, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
     if lock.erased:
-        return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
+        return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
     if lock.scheduled_by is None:
-        return Refused(Outcome.GONE, "it was never scheduled: there is nobody to deliver it to")
+        return CallRefused(Refusal.MISSING, "it was never scheduled: there is nobody to deliver it to")
     target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
@@ -78,7 +79,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
 
 
-def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put | Refused:
+def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put | CallRefused:
     """
     A newer payload or schedule for a generator: it holds for all that the generator makes from now on.
 
@@ -86,12 +87,12 @@ def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
     schedule is over, and so is the generator.
     """
     if lock.status is not Status.SCHEDULED and not lock.finished:
-        return Refused(Outcome.DUPLICATE, f"it is {lock.status}")
+        return CallRefused(_occupied(lock), f"it is {lock.status}")
     revision, upcoming = lock.wanted + 1, target.wait_until
     # A generator has no attempts: what is asked for is in force at once.
     newer = lock.but(wanted=revision, granted=revision, wanted_by=nonce, traceparent=target.traceparent)
     if upcoming is None and lock.finished:
-        return Refused(Outcome.DUPLICATE, f"it is {lock.status}, and its new schedule has no run left")
+        return CallRefused(Refusal.ENDED, f"it is {lock.status}, and its new schedule has no run left")
     if upcoming is None:
         return writes.ended(newer, Status.COMPLETED, at, Outcome.COMPLETED)
     if lock.finished:
@@ -102,33 +103,35 @@ def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
     return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
 
 
-def pause(lock: Lock, at: DecisionContext) -> Put | Refused:
+def pause(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     """
     Let a generator make no occurrences until it is resumed.
     """
     if lock.finished:
-        return Refused(Outcome.DUPLICATE, f"it is {lock.status}; only what recurs can be paused")
+        return CallRefused(Refusal.ENDED, f"it is {lock.status}; only what recurs can be paused")
     if lock.paused:
-        return Refused(Outcome.DUPLICATE, "it is paused already")
+        return CallRefused(Refusal.PAUSED, "it is paused already")
     return Put(writes.with_due(lock, at, paused=True), Outcome.PARKED)
 
 
-def resume(lock: Lock, at: DecisionContext) -> Put | Refused:
+def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     """
     Let a generator go on; its misfire policy says what becomes of what was due meanwhile.
     """
     if not lock.paused:
-        return Refused(Outcome.DUPLICATE, "it is not paused")
+        return CallRefused(Refusal.NOT_PAUSED, "it is not paused")
     again = writes.with_due(lock, at, paused=False, ready_at=None, dispatches=lock.dispatches + 1)
     return Put(again, Outcome.CONTINUED, dispatch=True)
 
 
-def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | Refused:
+def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | CallRefused:
     """
     A person's word about a quarantined step: ``run`` it again, or hold it ``complete`` or ``fail``ed.
     """
     if lock.status is not Status.QUARANTINED:
-        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved")
+        return CallRefused(
+            Refusal.NOT_QUARANTINED, f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved"
+        )
     signed = lock.but(settled_by=nonce)
     match how:
         case "run":
@@ -140,18 +143,25 @@ def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Re
             return writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
 
 
-def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | Refused:
+def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | CallRefused:
     """
     Complete a chain from outside its handler, from exactly the sequence that was loaded.
     """
     if lock is None:
-        return Refused(Outcome.GONE, "it was never scheduled")
+        return CallRefused(Refusal.MISSING, "it was never scheduled")
     if lock.env != at.env:
-        return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
+        return CallRefused(Refusal.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
     if lock.finished:
-        return Refused(Outcome.DUPLICATE, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
+        return CallRefused(Refusal.ENDED, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
     if lock.status is not Status.SCHEDULED:
-        return Refused(Outcome.BUSY, f"sequence {lock.sequence} is {lock.status}")
+        return CallRefused(_occupied(lock), f"sequence {lock.sequence} is {lock.status}")
     if loaded != lock.sequence:
-        return Refused(Outcome.NEWER, f"it has moved on to sequence {lock.sequence}; load it again")
+        return CallRefused(Refusal.MOVED, f"it has moved on to sequence {lock.sequence}; load it again")
     return complete(lock.but(settled_by=nonce), result, at)
+
+
+def _occupied(lock: Lock) -> Refusal:
+    """
+    Why a record is refused that neither waits nor has ended.
+    """
+    return Refusal.RUNNING if lock.status is Status.LEASED else Refusal.QUARANTINED

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import (
+    CallRefused,
     Claimant,
     DecisionContext,
     Expired,
@@ -24,11 +25,14 @@ from gcp_oncetask.rules.decisions import (
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status, superseded
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at
 
 
-def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: DecisionContext) -> Put | Refused:
+def schedule(
+    lock: Lock | None, loaded: int | None, target: Target, nonce: str, at: DecisionContext
+) -> Put | CallRefused:
     """
     Make the next sequence of a document from outside a handler.
 
@@ -40,8 +44,8 @@ def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, 
         at: Moment.
 
     Returns:
-        Put with a dispatch; or Refused: FOREIGN (another environment), BUSY (the chain runs or has moved on), FAILED
-        (it ended and needs a person's word), DUPLICATE (it has finished).
+        Put with a dispatch; or CallRefused: FOREIGN (another environment), NOT_ENDED, QUARANTINED, MOVED (since it was loaded) or
+        ENDED (it was not loaded, or it needs a person's word).
     """
     if lock is None:
         # A document deleted and made again under the same id shall not have the keys of the first.
@@ -49,17 +53,17 @@ def schedule(lock: Lock | None, loaded: int | None, target: Target, nonce: str, 
         new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
         return writes.scheduled(new, target, nonce, at, base=0)
     if lock.env != at.env:
-        return Refused(Outcome.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
+        return CallRefused(Refusal.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
     if lock.status in (Status.SCHEDULED, Status.LEASED):
-        return Refused(Outcome.BUSY, f"its chain is at sequence {lock.sequence} and {lock.status}")
+        return CallRefused(Refusal.NOT_ENDED, f"its chain is at sequence {lock.sequence} and {lock.status}")
     if lock.status is Status.QUARANTINED:
-        return Refused(Outcome.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it first")
+        return CallRefused(Refusal.QUARANTINED, f"sequence {lock.sequence} is quarantined; resolve it first")
     if loaded is None:
-        return Refused(Outcome.DUPLICATE, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
+        return CallRefused(Refusal.ENDED, f"its chain has ended at sequence {lock.sequence}: {lock.status}")
     if loaded != lock.sequence:
-        return Refused(Outcome.BUSY, f"it has moved on from sequence {loaded} to {lock.sequence}; load it again")
+        return CallRefused(Refusal.MOVED, f"it has moved on from sequence {loaded} to {lock.sequence}; load it again")
     if lock.status is not Status.COMPLETED:
-        return Refused(Outcome.FAILED, f"sequence {lock.sequence} is {lock.status}; reset it first")
+        return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status}; reset it first")
     return writes.scheduled(lock, target, nonce, at, base=lock.sequence)
 
 

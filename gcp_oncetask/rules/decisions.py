@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
 
@@ -234,15 +235,30 @@ class Put(NamedTuple):
 
 class Refused(NamedTuple):
     """
-    Write nothing.
+    Write nothing: the answer to a delivery.
 
     Attributes:
-        outcome: Why.
+        outcome: Why, as the delivery ends.
         reason: The same as a sentence.
         until: When asking again makes sense.
     """
 
     outcome: Outcome
+    reason: str
+    until: datetime | None = None
+
+
+class CallRefused(NamedTuple):
+    """
+    Write nothing: the answer to a call of a person or a program.
+
+    Attributes:
+        refusal: Why.
+        reason: The same as a sentence.
+        until: When asking again makes sense.
+    """
+
+    refusal: Refusal
     reason: str
     until: datetime | None = None
 

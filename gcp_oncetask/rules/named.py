@@ -33,16 +33,16 @@ from typing import Final
 
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.attempts import fenced
-from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Fence, Lost, NeedTime, Policy, Put, Refused
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, Claimant, DecisionContext, Fence, Lost, NeedTime, Policy, Put
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.writes import expires_at
 
 UNLIMITED: Final = 100 * 365.25 * 86_400
 """Seconds of a lease that ends with its release alone: a century."""
 
 
-def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | Refused | NeedTime:
+def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | CallRefused | NeedTime:
     """
     Decide whether *claimant* may hold a named lock.
 
@@ -53,7 +53,7 @@ def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionC
         at: Moment.
 
     Returns:
-        Put: granted, or granted already to this very nonce (then the lease begins anew). Refused: BUSY. NeedTime: read
+        Put: granted, or granted already to this very nonce (then the lease begins anew). CallRefused: HELD. NeedTime: read
         again; also for a new document, whose token is the server's time.
     """
     if lock is None:
@@ -79,7 +79,7 @@ def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
     return Put(lock.but(leased_at=SERVER_TIME))
 
 
-def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | Refused | Lost:
+def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | CallRefused | Lost:
     """
     Give a named lock back, if the fence holds.
 
@@ -90,12 +90,12 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | R
         alive: Its lease can't have ended, so nobody can have taken it over.
 
     Returns:
-        Put; Lost; or Refused DUPLICATE: an earlier try has freed it, whatever others did since.
+        Put; Lost; or CallRefused NOT_HELD: an earlier try has freed it, whatever others did since.
     """
     if lock is not None and lock.sequence > fence.sequence:
         ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
         if ours or alive:
-            return Refused(Outcome.DUPLICATE, "it was freed before")
+            return CallRefused(Refusal.NOT_HELD, "it was freed before")
     lost = fenced(lock, fence)
     if lost is not None:
         return lost
@@ -111,12 +111,12 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | R
     return Put(freed)
 
 
-def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | Refused:
+def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:
     """
     Give back what an acquire of unknown fate may have got for *holder*.
     """
     if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
-        return Refused(Outcome.GONE, "it was not granted")
+        return CallRefused(Refusal.NOT_HELD, "it was not granted")
     put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, alive=False)
     assert isinstance(put, Put)
     return put
@@ -124,7 +124,7 @@ def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | Refused:
 
 def begin(
     lock: Lock | None, *, same: bool, policy: Policy, claimant: Claimant, at: DecisionContext
-) -> Put | Refused | NeedTime:
+) -> Put | CallRefused | NeedTime:
     """
     Decide whether a function may run for its key.
 
@@ -136,15 +136,15 @@ def begin(
         at: Moment.
 
     Returns:
-        Put: run. Refused: REJECTED (another payload), DUPLICATE (it has run; the result is in the record) or BUSY, tested
+        Put: run. CallRefused: OTHER_PAYLOAD, ENDED (it has run; the result is in the record) or HELD, tested
         in that order. NeedTime: read again.
     """
     if lock is None:
         return _granted(_new(at, at.now), policy, claimant)
     if not same:
-        return Refused(Outcome.REJECTED, "the same key was used with another payload")
+        return CallRefused(Refusal.OTHER_PAYLOAD, "the same key was used with another payload")
     if lock.status is Status.COMPLETED:
-        return Refused(Outcome.DUPLICATE, "it has run")
+        return CallRefused(Refusal.ENDED, "it has run")
     if lock.status is Status.LEASED:
         if at.read is None:
             return NeedTime()
@@ -177,9 +177,9 @@ def _new(at: DecisionContext, server: datetime) -> Lock:
     return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": token})
 
 
-def _busy(lock: Lock) -> Refused:
+def _busy(lock: Lock) -> CallRefused:
     until = ends_at(lock)
-    return Refused(Outcome.BUSY, f"{lock.instance or 'somebody'} holds it with token {lock.token}", until)
+    return CallRefused(Refusal.HELD, f"{lock.instance or 'somebody'} holds it with token {lock.token}", until)
 
 
 def _granted(lock: Lock, policy: Policy, claimant: Claimant) -> Put:

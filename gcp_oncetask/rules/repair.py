@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Target
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
 from gcp_oncetask.rules.record import TERMINAL, Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 
 _BY_HAND: Final = "repair it by hand: nothing else knows it"
@@ -36,7 +36,7 @@ class Wishes(NamedTuple):
 
 def repair(
     found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonce: str, at: DecisionContext
-) -> Put | Refused:
+) -> Put | CallRefused:
     """
     The next sequence of a record that can't be decoded.
 
@@ -50,8 +50,8 @@ def repair(
         at: Moment of the read.
 
     Returns:
-        Put with a dispatch; or Refused: FOREIGN, FAILED (its payload was erased), BUSY (its last lease may be held), or DAMAGED:
-        what it needs can't be read, and the person has not said it.
+        Put with a dispatch; or CallRefused: FOREIGN, ERASED, RUNNING (its last lease may be held), or DAMAGED: what it needs
+        can't be read, and the person has not said it.
     """
     refused = _refusal(found, lost, wishes, at)
     if refused is not None:
@@ -86,26 +86,28 @@ def repair(
     return Put(put.lock.but(keyed=keyed, errors=errors), put.outcome, dispatch=True)
 
 
-def _refusal(found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, at: DecisionContext) -> Refused | None:
+def _refusal(
+    found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, at: DecisionContext
+) -> CallRefused | None:
     if found.get("env", at.env) != at.env:
-        return Refused(Outcome.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
+        return CallRefused(Refusal.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
     if found.get("erased"):
-        return Refused(Outcome.FAILED, "its payload was erased; only its outcome is kept")
+        return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
     until = _held_until(found)
     if until is not None and at.read is not None and at.read < until:
-        return Refused(Outcome.BUSY, f"its last lease may be held until {instant(until)}; try again then", until)
+        return CallRefused(Refusal.RUNNING, f"its last lease may be held until {instant(until)}; try again then", until)
     if "url" in lost or ("url" not in found and "queue" in found):
-        return Refused(Outcome.DAMAGED, f"its url can't be read; {_BY_HAND}")
+        return CallRefused(Refusal.DAMAGED, f"its url can't be read; {_BY_HAND}")
     if "key" in lost:
-        return Refused(Outcome.DAMAGED, f"the resource key that it needs can't be read; {_BY_HAND}")
+        return CallRefused(Refusal.DAMAGED, f"the resource key that it needs can't be read; {_BY_HAND}")
     if _step(found, lost) is None and wishes.step is None:
-        return Refused(
-            Outcome.DAMAGED,
+        return CallRefused(
+            Refusal.DAMAGED,
             "its step can't be read; say which one is to run by step= (--step), 1 where there is one alone",
         )
     if not wishes.new_key and (not found.get("keyed") or ("wanted" in lost and "granted" not in found)):
-        return Refused(
-            Outcome.DAMAGED,
+        return CallRefused(
+            Refusal.DAMAGED,
             "its idempotency key can't be read: attempt.key will be a new one, by which nobody recognises what an earlier run "
             "did; say that this is right by new_key=True (--new-key)",
         )

@@ -11,9 +11,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from gcp_oncetask.rules.decisions import DecisionContext, NeedTime, Refused
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, NeedTime
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 
 AHEAD: Final = timedelta(hours=1)
@@ -40,7 +40,7 @@ def expires_at(ended: datetime, retention: float, now: datetime) -> datetime:
     return max(ended + timedelta(seconds=retention), now + AHEAD)
 
 
-def too_late(expires: datetime | None, at: DecisionContext) -> Refused | NeedTime | None:
+def too_late(expires: datetime | None, at: DecisionContext) -> CallRefused | NeedTime | None:
     """
     Why a record whose document *expires* then (None: never) is not to be run again or resolved; None: it may be.
     """
@@ -50,8 +50,8 @@ def too_late(expires: datetime | None, at: DecisionContext) -> Refused | NeedTim
         return NeedTime()
     if (at.read or at.now) < expires:
         return None
-    return Refused(
-        Outcome.FAILED,
+    return CallRefused(
+        Refusal.RETENTION_OVER,
         f"its retention was over at {instant(expires)}, and Firestore may delete it at any moment; delete it and create it "
         "anew to run it again",
     )

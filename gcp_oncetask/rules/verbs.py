@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.documents import LOCKS, TaskName, is_digest, is_task, task_name
 from gcp_oncetask.rules.named import ends_at
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 
 
@@ -108,18 +110,22 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def refusal_of(verb: str, record: Record, lock: Lock) -> str | None:
+def refusal_of(verb: str, record: Record, lock: Lock) -> CallRefused | None:
     """
     Why *record* does not have *verb*, and what to do instead, in sentences; None: it has it.
     """
     if is_digest(record.path) and verb != "show":
-        return (
+        return CallRefused(
+            Refusal.NO_VERB,
             f"{record.path} is a digest of alerts, which has no {verb}. Look at the documents that it names, and {verb} those. "
-            "Nothing was written."
+            "Nothing was written.",
         )
     if record.sort in VERBS[verb]:
         return None
-    return f"{record.path} is {record.said}, which has no {verb}. {_instead(verb, record, lock)} Nothing was written."
+    return CallRefused(
+        Refusal.NO_VERB,
+        f"{record.path} is {record.said}, which has no {verb}. {_instead(verb, record, lock)} Nothing was written.",
+    )
 
 
 def _instead(verb: str, record: Record, lock: Lock) -> str:

@@ -14,7 +14,7 @@ from gcp_oncetask.entities.chains import has_verb, result_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
 from gcp_oncetask.errors import DamagedError, TaskNotFoundError
-from gcp_oncetask.rules.decisions import Put, Refused
+from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, reads
@@ -238,10 +238,10 @@ class StoredTasks:
         """
         return self._recurring(model, id, "resume", rules.resume)
 
-    def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | Refused]) -> bool:
+    def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | CallRefused]) -> bool:
         runtime, path = self.locker.runtime, self.name_of(model, id_).path
 
-        def decide(seen: Snapshot) -> Put | Refused:
+        def decide(seen: Snapshot) -> Put | CallRefused:
             if seen.lock is None:
                 raise TaskNotFoundError(f"{path} does not exist.", document=path)
             has_verb(verb, seen, seen.lock)

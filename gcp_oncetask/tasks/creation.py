@@ -13,10 +13,10 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.observe.events import Message, destination
-from gcp_oncetask.rules.decisions import Put, Refused, Target
+from gcp_oncetask.rules.decisions import CallRefused, Put, Target
 from gcp_oncetask.rules.documents import TaskName, check_resource_key
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
@@ -173,7 +173,7 @@ def new_task(runtime: Runtime, made: Draft) -> Update:
     return Update(runtime.wire.write(missing.path), missing, put.lock, fields)
 
 
-def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | Refused:
+def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
     """
     Create the task, or do with the one that is there what its kind says.
     """
@@ -184,14 +184,14 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | Refused:
         return Put(made.lock(put.lock), put.outcome, dispatch=put.dispatch)
     lock = seen.lock
     if lock is None:
-        return Refused(Outcome.GONE, "its field 'lock' was removed")
+        return CallRefused(Refusal.MISSING, "its field 'lock' was removed")
     if lock.scheduled_by == made.nonce:
-        return Refused(Outcome.DUPLICATE, "this very call has created it")
+        return CallRefused(Refusal.EXISTS, "this very call has created it")
     unique = made.kind.unique
     if unique is not None and str(_STATES.get(lock.status)) in unique.split("_or_"):
-        return Refused(Outcome.BUSY, f"it is {_STATES[lock.status]}")
+        return CallRefused(Refusal.UNIQUE, f"it is {_STATES[lock.status]}")
     if not made.kind.replaces:
-        return Refused(Outcome.DUPLICATE, "it exists")
+        return CallRefused(Refusal.EXISTS, "it exists")
     if made.recurrence is not None or "recurrence" in seen.fields:
         return _written(made, redeclaring.decide(made, seen, lock, differences(made, seen), at))
     # Where max_running has changed since, the stored place is as good.
@@ -205,11 +205,11 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | Refused:
     return _written(made, rules.replace(lock, made.target, made.nonce, at))
 
 
-def _written(made: Draft, decision: Put | Refused) -> Put | Refused:
+def _written(made: Draft, decision: Put | CallRefused) -> Put | CallRefused:
     """
     *decision*, with the model by which the payload is written that is stored with it.
     """
-    if isinstance(decision, Refused):
+    if isinstance(decision, CallRefused):
         return decision
     return decision._replace(lock=decision.lock.but(fingerprint=made.fingerprint))
 

@@ -23,8 +23,8 @@ from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
-from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime import addressing
@@ -126,11 +126,12 @@ class TaskManager(StoredTasks):
         found: list[str] = []
         owing: list[Snapshot] = []
 
-        def decide(seen: Snapshot) -> Put | Refused:
+        def decide(seen: Snapshot) -> Put | CallRefused | None:
             owing.clear()
             if tries and redeclaring.owes(made, seen, runtime.moment(seen)):
+                # What its stored schedule owes is made first.
                 owing.append(seen)
-                return Refused(Outcome.EARLY, "what its stored schedule owes is made first")
+                return None
             return creation.decide(runtime, made, seen)
 
         def changes(seen: Snapshot) -> Any:
@@ -147,20 +148,22 @@ class TaskManager(StoredTasks):
             generator.make_due(runtime, made.kind, owing[0])
             changed = runtime.store.change(path, decide, changes=changes, room=True)
         runtime.events.scheduled(changed.snapshot)
-        if isinstance(changed.decision, Refused):
+        decision = changed.decision
+        assert decision is not None
+        if isinstance(decision, CallRefused):
             lock = changed.snapshot.lock
             if lock is not None and lock.scheduled_by == made.nonce:
                 return Created(made.name.id, created=True, dispatched=dispatch(runtime, changed.snapshot))
-            return self._existing(made, changed.snapshot, changed.decision)
-        dispatched = changed.decision.dispatch and dispatch(runtime, changed.snapshot)
+            return self._existing(made, changed.snapshot, decision)
+        dispatched = decision.dispatch and dispatch(runtime, changed.snapshot)
         if not fresh[0]:
             keys.give_up_reservation(runtime, changed.snapshot)
         if not fresh[0] and made.recurrence is not None:
             self._say("task.replaced", changed.snapshot, "it takes {}, from its next run on: {}", found)
         return Created(made.name.id, created=fresh[0], dispatched=dispatched, replaced=not fresh[0])
 
-    def _existing(self, made: Draft, stored: Snapshot, decision: Refused) -> Created:
-        if decision.outcome is Outcome.BUSY:
+    def _existing(self, made: Draft, stored: Snapshot, decision: CallRefused) -> Created:
+        if decision.refusal is Refusal.UNIQUE:
             if made.kind.on_refused is not None and made.data is not None:
                 made.kind.on_refused(made.data)
             return Created(made.name.id, created=False, dispatched=False, refused=True)
@@ -184,7 +187,7 @@ class TaskManager(StoredTasks):
                 generator.make_due(runtime, made.kind, stored)
         snapshot = transactions.read_in(runtime.store, transaction, path)
         decision = creation.decide(runtime, made, snapshot)
-        if isinstance(decision, Refused):
+        if isinstance(decision, CallRefused):
             return self._existing(made, snapshot, decision)
         changes = creation.changes(runtime, made, snapshot)
         runtime.register(None, made.target.url)

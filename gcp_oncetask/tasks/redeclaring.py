@@ -12,9 +12,9 @@ from typing import Any
 
 from gcp_oncetask import rules
 from gcp_oncetask.errors import TaskConflictError
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import difference
@@ -55,7 +55,7 @@ def owes(made: Draft, seen: Snapshot, at: DecisionContext) -> bool:
     return late and schedule_differences(_stored(seen, "recurrence"), made.recurrence) != []
 
 
-def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: DecisionContext) -> Put | Refused:
+def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: DecisionContext) -> Put | CallRefused:
     """
     Replace the stored generator by *made*, if it differs.
 
@@ -81,7 +81,7 @@ def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Decisi
             differences=found,
         )
     if not found and not (lock.finished and made.kind.unique is not None):
-        return Refused(Outcome.DUPLICATE, "it exists")
+        return CallRefused(Refusal.EXISTS, "it exists")
     upcoming = lock.wait_until
     if lock.finished or schedule_differences(_stored(seen, "recurrence"), made.recurrence):
         # What fell due while it was paused is the newer schedule's, as its misfire policy says.

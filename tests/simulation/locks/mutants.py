@@ -94,7 +94,7 @@ LOCK_MUTANTS = tuple(
         (
             "once: a completed run runs again",
             "rules/named.py",
-            '    if lock.status is Status.COMPLETED:\n        return Refused(Outcome.DUPLICATE, "it has run")\n',
+            '    if lock.status is Status.COMPLETED:\n        return CallRefused(Refusal.ENDED, "it has run")\n',
             "",
         ),
         (
@@ -119,7 +119,10 @@ LOCK_MUTANTS = tuple(
             "once: the caller gets the result of its own run even if it was not recorded",
             "locks/runs.py",
             "        lambda lock, fence, at: rules.settle(lock, fence, how, at),\n",
-            "        lambda *now: rules.settle(now[0], now[1], how, now[2]) if claimed.alive() else Refused(Outcome.GONE, ''),\n",
+            (
+                "        lambda *now: rules.settle(now[0], now[1], how, now[2])"
+                " if claimed.alive() else CallRefused(Refusal.NOT_HELD, ''),\n"
+            ),
         ),
     )
 )

@@ -120,7 +120,7 @@ _IN_ONE_PLACE = tuple(
         (
             "cancelling turns completed into cancelled",
             "rules/admin.py",
-            "def cancel(lock: Lock, at: DecisionContext) -> Put | Refused:\n",
+            "def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:\n",
             (
                 "def cancel(lock: Lock, at: DecisionContext) -> Put:\n"
                 "    if lock.finished: return Put(lock.but(status=Status.CANCELLED))\n"

@@ -11,18 +11,18 @@ import pytest
 from gcp_oncetask import rules
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import (
+    CallRefused,
     Claimant,
     Fence,
     Lost,
     NeedTime,
     Policy,
     Put,
-    Refused,
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status
+from gcp_oncetask.rules.refusals import Refusal
 from tests.unit.rules.test_rules import NOW, SECOND, STATUSES, combinations, first_match, leased, moment, table
 
 POLICY = Policy(lease=60, timeout=60, run_limit=named.UNLIMITED)
@@ -49,8 +49,8 @@ def said(decision: object, nonce: str) -> str:
     match decision:
         case NeedTime():
             return "read again with the server's time"
-        case Refused():
-            return decision.outcome.value
+        case CallRefused():
+            return decision.refusal.value
         case Put(lock=lock) if lock.token == 7:
             assert (lock.leased_at, lock.granted_at, lock.attempts) == (SERVER_TIME, NOW, 1)
             return "ours already: the lease begins anew"
@@ -177,8 +177,8 @@ def test_release_that_is_repeated_finds_what_it_did() -> None:
     assert isinstance(freed_again, Put)
 
     for lock in (put.lock, again.lock):
-        assert isinstance(named.free(lock, FENCE, "s", alive=False), Refused)
-    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=True), Refused)
+        assert isinstance(named.free(lock, FENCE, "s", alive=False), CallRefused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=True), CallRefused)
     assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=False), Lost)
     assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", alive=False), Lost)
 
@@ -193,8 +193,8 @@ def test_lease_without_ttl_has_no_end() -> None:
     lock = put.lock.but(granted_at=NOW, leased_at=NOW)
 
     refused = named.acquire(lock, policy, Claimant("m"), moment(NOW + timedelta(days=36_000)))
-    assert isinstance(refused, Refused)
-    assert (refused.outcome, refused.until, named.ends_at(lock)) == (Outcome.BUSY, None, None)
+    assert isinstance(refused, CallRefused)
+    assert (refused.refusal, refused.until, named.ends_at(lock)) == (Refusal.HELD, None, None)
 
 
 def test_token_of_a_document_made_anew_is_beyond_its_predecessors() -> None:
@@ -218,7 +218,7 @@ def test_abandoned_acquire_is_freed_only_if_it_was_granted() -> None:
     assert isinstance(freed, Put)
     assert freed.lock.status is Status.SCHEDULED
     for lock in (None, leased(holder="x"), leased(status=Status.SCHEDULED)):
-        assert isinstance(named.abandon(lock, "h", "r"), Refused)
+        assert isinstance(named.abandon(lock, "h", "r"), CallRefused)
 
 
 def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:

@@ -11,6 +11,7 @@ import pytest
 from gcp_oncetask import rules
 from gcp_oncetask.rules import floods
 from gcp_oncetask.rules.decisions import (
+    CallRefused,
     Claimant,
     DecisionContext,
     Expired,
@@ -355,7 +356,7 @@ def test_completed_never_becomes_cancelled() -> None:
     assert isinstance(put, Put)
     assert put.lock.status is Status.COMPLETED
 
-    assert isinstance(rules.cancel(put.lock, moment()), Refused)
+    assert isinstance(rules.cancel(put.lock, moment()), CallRefused)
 
 
 def test_reset_keeps_key_step_and_token() -> None:

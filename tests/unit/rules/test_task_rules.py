@@ -15,6 +15,7 @@ from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.execution.handler_spec import unfit
 from gcp_oncetask.rules import keys, retention, writes
 from gcp_oncetask.rules.decisions import (
+    CallRefused,
     Claimant,
     DecisionContext,
     Fence,
@@ -397,12 +398,12 @@ def test_generator_recurs_until_it_ends() -> None:
 def test_paused_generator_is_not_due() -> None:
     paused = put(rules.pause(scheduled(due="x", wait_until=NOW), moment()))
     assert (paused.lock.due, paused.dispatch) == (None, False)
-    assert isinstance(rules.pause(paused.lock, moment()), Refused)
+    assert isinstance(rules.pause(paused.lock, moment()), CallRefused)
     resumed = put(rules.resume(paused.lock, moment()))
     assert (resumed.lock.paused, resumed.lock.dispatches, resumed.dispatch) == (False, 2, True)
     assert resumed.lock.due is not None
-    assert isinstance(rules.resume(resumed.lock, moment()), Refused)
-    assert isinstance(rules.pause(leased(status=Status.COMPLETED), moment()), Refused)
+    assert isinstance(rules.resume(resumed.lock, moment()), CallRefused)
+    assert isinstance(rules.pause(leased(status=Status.COMPLETED), moment()), CallRefused)
 
 
 # --- payloads of another version --------------------------------------------------------------------------------------
@@ -563,7 +564,7 @@ def test_tombstone() -> None:
     assert found.put is not None
     bare = found.put.lock
     assert (bare.erased, bare.result, bare.status, bare.due) == (True, None, Status.COMPLETED, None)
-    assert isinstance(rules.reset(bare, "n", at), Refused)
+    assert isinstance(rules.reset(bare, "n", at), CallRefused)
 
 
 # --- retention --------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import Wishes, repair
-from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.record import Failure, Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock, salvage
 from tests.support.damages import ANY, DAMAGES, NO_MAPS, Damage
 
@@ -174,7 +174,7 @@ WHOLE = {
 """What can be read of a record, if all of it can."""
 
 
-def anew(*lost: str, wishes: Wishes | None = None, read: datetime = NOW, **changes: Any) -> Put | Refused:
+def anew(*lost: str, wishes: Wishes | None = None, read: datetime = NOW, **changes: Any) -> Put | CallRefused:
     """
     The record of WHOLE without what is *lost*, made anew.
     """
@@ -240,28 +240,28 @@ def test_contradictions_are_resolved_upwards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "changes", "outcome", "said"),
+    ("lost", "changes", "refusal", "said"),
     [
-        (["sequence"], {}, Outcome.DAMAGED, "--step"),
-        (["base"], {}, Outcome.DAMAGED, "--step"),
-        ([], {"base": 5}, Outcome.DAMAGED, "--step"),
-        (["keyed"], {}, Outcome.DAMAGED, "--new-key"),
-        ([], {"keyed": 0}, Outcome.DAMAGED, "--new-key"),
-        (["wanted", "granted"], {}, Outcome.DAMAGED, "--new-key"),
-        (["url"], {}, Outcome.DAMAGED, "url"),
-        (["key"], {}, Outcome.DAMAGED, "resource key"),
-        ([], {"env": "OTHER"}, Outcome.FOREIGN, "OTHER"),
-        ([], {"erased": True}, Outcome.FAILED, "erased"),
+        (["sequence"], {}, Refusal.DAMAGED, "--step"),
+        (["base"], {}, Refusal.DAMAGED, "--step"),
+        ([], {"base": 5}, Refusal.DAMAGED, "--step"),
+        (["keyed"], {}, Refusal.DAMAGED, "--new-key"),
+        ([], {"keyed": 0}, Refusal.DAMAGED, "--new-key"),
+        (["wanted", "granted"], {}, Refusal.DAMAGED, "--new-key"),
+        (["url"], {}, Refusal.DAMAGED, "url"),
+        (["key"], {}, Refusal.DAMAGED, "resource key"),
+        ([], {"env": "OTHER"}, Refusal.FOREIGN, "OTHER"),
+        ([], {"erased": True}, Refusal.ERASED, "erased"),
     ],
     ids=str,
 )
-def test_what_it_needs_is_asked_for(lost: list[str], changes: dict[str, Any], outcome: Outcome, said: str) -> None:
+def test_what_it_needs_is_asked_for(lost: list[str], changes: dict[str, Any], refusal: Refusal, said: str) -> None:
     """
     Refused with what to say, or to repair by hand.
     """
     refused = anew(*lost, **changes)
-    assert isinstance(refused, Refused)
-    assert (refused.outcome, said in refused.reason) == (outcome, True)
+    assert isinstance(refused, CallRefused)
+    assert (refused.refusal, said in refused.reason) == (refusal, True)
 
 
 def test_what_may_be_held_is_left() -> None:
@@ -271,8 +271,8 @@ def test_what_may_be_held_is_left() -> None:
     end = AGO + timedelta(seconds=60)
     for lost in ([], ["status"], ["lease_seconds"]):
         refused = anew(*lost, read=end - timedelta(microseconds=1))
-        assert isinstance(refused, Refused)
-        assert refused.outcome is Outcome.BUSY
+        assert isinstance(refused, CallRefused)
+        assert refused.refusal is Refusal.RUNNING
         made(*lost, read=end)
     made("leased_at", read=AGO)
     made(status=Status.FAILED, read=AGO)
