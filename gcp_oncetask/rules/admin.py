@@ -23,7 +23,7 @@ def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
         return CallRefused(Refusal.CANCELLING, "its cancellation is under way")
     # What was asked for until now is cancelled with it; what is asked for later is not.
     marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
-    return Put(marked, Outcome.CANCELLED) if lock.status is Status.LEASED else writes.cancelled(marked, at)
+    return Put(marked) if lock.status is Status.LEASED else writes.cancelled(marked, at)
 
 
 def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | CallRefused:
@@ -38,14 +38,13 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         return CallRefused(Refusal.MISSING, "it was never scheduled: there is nobody to deliver it to")
     target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
-    kept = lock.keyed if lock.status is not Status.COMPLETED else again.lock.keyed
+    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed
     errors = lock.errors if keep_errors else ()
     written = lock.fingerprint
     if written is not None and written.data_hash == str(lock.sequence):
         # An entity's, whose fields are those of the sequence before.
-        written = Fingerprint(str(again.lock.sequence), written.model)
-    fresh = again.lock.but(keyed=kept, errors=errors, fingerprint=written)
-    return Put(fresh, Outcome.CONTINUED, dispatch=True)
+        written = Fingerprint(str(again.sequence), written.model)
+    return Put(again.but(keyed=kept, errors=errors, fingerprint=written), dispatch=True)
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
@@ -61,9 +60,9 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     """
     newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, traceparent=target.traceparent)
     if lock.finished:
-        return writes.scheduled(newer, target, nonce, at, base=lock.sequence)
+        return Put(writes.scheduled(newer, target, nonce, at, base=lock.sequence), dispatch=True)
     if lock.status is not Status.SCHEDULED:
-        return Put(newer.but(wait_until=target.wait_until), Outcome.CONTINUED)
+        return Put(newer.but(wait_until=target.wait_until))
     moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
     fresh = newer.but(
         granted=newer.wanted,
@@ -76,7 +75,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
         ready_at=None if moved else lock.ready_at,
         parked=None if moved else lock.parked,
     )
-    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved)
+    return Put(writes.with_due(fresh, at), dispatch=moved)
 
 
 def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put | CallRefused:
@@ -96,11 +95,11 @@ def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
     if upcoming is None:
         return writes.ended(newer, Status.COMPLETED, at, Outcome.COMPLETED)
     if lock.finished:
-        return writes.scheduled(newer.but(paused=False), target, nonce, at, base=lock.sequence)
+        return Put(writes.scheduled(newer.but(paused=False), target, nonce, at, base=lock.sequence), dispatch=True)
     moved = upcoming != lock.wait_until
     ready_at = None if moved else lock.ready_at
     fresh = newer.but(wait_until=upcoming, dispatches=lock.dispatches + moved, ready_at=ready_at)
-    return Put(writes.with_due(fresh, at), Outcome.CONTINUED, dispatch=moved and not lock.paused)
+    return Put(writes.with_due(fresh, at), dispatch=moved and not lock.paused)
 
 
 def pause(lock: Lock, at: DecisionContext) -> Put | CallRefused:
@@ -111,7 +110,7 @@ def pause(lock: Lock, at: DecisionContext) -> Put | CallRefused:
         return CallRefused(Refusal.ENDED, f"it is {lock.status}; only what recurs can be paused")
     if lock.paused:
         return CallRefused(Refusal.PAUSED, "it is paused already")
-    return Put(writes.with_due(lock, at, paused=True), Outcome.PARKED)
+    return Put(writes.with_due(lock, at, paused=True))
 
 
 def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
@@ -121,7 +120,7 @@ def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     if not lock.paused:
         return CallRefused(Refusal.NOT_PAUSED, "it is not paused")
     again = writes.with_due(lock, at, paused=False, ready_at=None, dispatches=lock.dispatches + 1)
-    return Put(again, Outcome.CONTINUED, dispatch=True)
+    return Put(again, dispatch=True)
 
 
 def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | CallRefused:

@@ -51,7 +51,7 @@ def schedule(
         # A document deleted and made again under the same id shall not have the keys of the first.
         keyed = writes.epoch_milliseconds(at.now) - 1
         new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
-        return writes.scheduled(new, target, nonce, at, base=0)
+        return Put(writes.scheduled(new, target, nonce, at, base=0), dispatch=True)
     if lock.env != at.env:
         return CallRefused(Refusal.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
     if lock.status in (Status.SCHEDULED, Status.LEASED):
@@ -64,7 +64,7 @@ def schedule(
         return CallRefused(Refusal.MOVED, f"it has moved on from sequence {loaded} to {lock.sequence}; load it again")
     if lock.status is not Status.COMPLETED:
         return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status}; reset it first")
-    return writes.scheduled(lock, target, nonce, at, base=lock.sequence)
+    return Put(writes.scheduled(lock, target, nonce, at, base=lock.sequence), dispatch=True)
 
 
 def claim(
@@ -126,7 +126,7 @@ def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: DecisionContext
     if upcoming is None:
         return writes.ended(signed, Status.COMPLETED, at, Outcome.COMPLETED)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, upcoming, lock.traceparent)
-    return writes.scheduled(signed, target, nonce, at, base=lock.base)
+    return Put(writes.scheduled(signed, target, nonce, at, base=lock.base), Outcome.CONTINUED, dispatch=True)
 
 
 def _not_ours(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Refused | None:
@@ -240,10 +240,8 @@ def continue_(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
         return writes.following(lock, at)
     made = writes.scheduled(lock, target, nonce, at, base=lock.base)
     if lock.cancelling:
-        return Put(
-            made.lock.but(cancel_requested_at=lock.cancel_requested_at, cancelling=True), made.outcome, dispatch=True
-        )
-    return made
+        made = made.but(cancel_requested_at=lock.cancel_requested_at, cancelling=True)
+    return Put(made, Outcome.CONTINUED, dispatch=True)
 
 
 def snooze(lock: Lock, wait_until: datetime | None, at: DecisionContext) -> Put:

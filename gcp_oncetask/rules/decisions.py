@@ -224,7 +224,7 @@ class Put(NamedTuple):
 
     Attributes:
         lock: The record as it shall be.
-        outcome: What that means for the delivery.
+        outcome: How a delivery ends by it; None: it goes on by it (a grant), or it is nobody's delivery.
         dispatch: Whether a Cloud Task must be made once it is committed.
     """
 

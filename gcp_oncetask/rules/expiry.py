@@ -183,7 +183,7 @@ def redispatch(lock: Lock, at: DecisionContext) -> Put:
         again = needs_person(
             again, Reason.STUCK, f"{known}: is {without_data(lock.url or '')} served, by this version?", at
         )
-    return Put(writes.with_due(again, at), Outcome.CONTINUED, dispatch=True)
+    return Put(writes.with_due(again, at), dispatch=True)
 
 
 def undispatched(lock: Lock, at: DecisionContext) -> Put | None:

@@ -129,7 +129,7 @@ def unpark(lock: Lock, at: DecisionContext) -> Put:
     The key is this task's now: deliver it.
     """
     ready = with_due(lock, at, parked=None, ready_at=None, dispatches=lock.dispatches + 1)
-    return Put(ready, Outcome.CONTINUED, dispatch=True)
+    return Put(ready, dispatch=True)
 
 
 def unused(env: str) -> Lock:

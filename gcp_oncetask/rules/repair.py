@@ -76,14 +76,14 @@ def repair(
     queue = None if before.url is None else before.queue or wishes.queue
     wait = None if found.get("status") in TERMINAL else before.wait_until
     target = Target(before.url, queue, before.params, before.headers, wait, before.traceparent)
-    put = writes.scheduled(before, target, nonce, at, base=sequence + 1 - step)
+    made = writes.scheduled(before, target, nonce, at, base=sequence + 1 - step)
     keyed = found.get("keyed")
     if not keyed:
         keyed = beyond
     elif found.get("status") is Status.COMPLETED:
-        keyed = put.lock.keyed
+        keyed = made.keyed
     errors = before.errors if wishes.keep_errors else ()
-    return Put(put.lock.but(keyed=keyed, errors=errors), put.outcome, dispatch=True)
+    return Put(made.but(keyed=keyed, errors=errors), dispatch=True)
 
 
 def _refusal(

@@ -120,11 +120,11 @@ def look_again(lock: Lock, at: DecisionContext, when: datetime) -> Lock:
     return lock.but(due=f"{at.place}/{instant(min(times))}")
 
 
-def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, base: int) -> Put:
+def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, base: int) -> Lock:
     """
-    The next sequence, dispatched to *target*; its steps count from *base*.
+    The next sequence, to be dispatched to *target*; its steps count from *base*.
     """
-    made = with_due(
+    return with_due(
         lock,
         at,
         env=at.env,
@@ -151,7 +151,6 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, ba
         parked=None,
         erased=False,
     )
-    return Put(made, Outcome.CONTINUED, dispatch=True)
 
 
 def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put:
@@ -259,7 +258,8 @@ def following(lock: Lock, at: DecisionContext) -> Put:
     The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
     """
     target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
-    return scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
+    made = scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
+    return Put(made, Outcome.CONTINUED, dispatch=True)
 
 
 def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[str] = ()) -> Put:

@@ -181,7 +181,7 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
     if not seen.exists:
         put = rules.schedule(None, None, made.target, made.nonce, at)
         assert isinstance(put, Put)
-        return Put(made.lock(put.lock), put.outcome, dispatch=put.dispatch)
+        return put._replace(lock=made.lock(put.lock))
     lock = seen.lock
     if lock is None:
         return CallRefused(Refusal.MISSING, "its field 'lock' was removed")

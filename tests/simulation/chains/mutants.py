@@ -100,8 +100,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "the due time is forgotten when a step is scheduled",
         "rules/writes.py",
-        "    return Put(made, Outcome.CONTINUED, dispatch=True)\n",
-        "    return Put(made.but(due=None), Outcome.CONTINUED, dispatch=True)\n",
+        "        erased=False,\n    )\n",
+        "        erased=False,\n    ).but(due=None)\n",
     ),
     Mutant(
         "the due time is forgotten at a grant",
