@@ -344,7 +344,9 @@ def test_contents_that_were_tampered_with_do_not_outlive_the_precondition(shop: 
     shop.locker.client.document("orders/42").update({"amount": 7})
     caller.post()
 
-    assert [json.loads(json.dumps(a._running.snapshot.document.fields["amount"].integer_value)) for a in shop.seen] == [7]
+    assert [json.loads(json.dumps(a._running.snapshot.document.fields["amount"].integer_value)) for a in shop.seen] == [
+        7
+    ]
 
 
 def test_stored_fields_that_do_not_fit_are_a_failed_attempt(shop: Shop, caller: Caller) -> None:
