@@ -1,3 +1,3 @@
 """
-What user code hands over, checked: values, names, URLs, types of fields, arguments of classes.
+Checks of the input of user code: values, names, URLs, types of fields, arguments of classes.
 """

@@ -1,5 +1,5 @@
 """
-Which functions of users can be called for what they do.
+Check that a call of a user's function runs its body: it is neither async nor a generator.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def plain(fn: F, what: str) -> F:
     """
-    *fn*, if a call of it runs it: it is neither async nor a generator, nor an object whose ``__call__`` is.
+    Return *fn* if a call of it runs its body. Async functions, generators, and objects with such a ``__call__`` do not.
 
     Args:
         fn: The function.
-        what: What is plain, for the error: ``handlers are plain functions for now``.
+        what: The rule as a clause, for the end of the error message: ``handlers are plain functions for now``.
 
     Raises:
-        UsageError: It is not.
+        UsageError: A call of *fn* would not run its body.
     """
     inner: Any = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
     if not inspect.isroutine(inner) and not isinstance(inner, type):
-        inner = getattr(inner, "__call__", inner)  # noqa: B004 - the method itself is looked at
+        inner = getattr(inner, "__call__", inner)  # noqa: B004 - the method itself is needed
     kind = next((name for name, is_kind in _KINDS.items() if is_kind(inner)), None)
     if kind is not None:
         raise UsageError(f"{getattr(fn, '__qualname__', fn)} is {kind}: a call of it runs nothing; {what}.")

@@ -1,11 +1,12 @@
 """
 Class arguments of models, such as ``collection=`` and ``kind=``: at run time, and as type checkers see them.
 
-pyright looks for them at the metaclass's ``__new__``, if the metaclass has an ``__init__`` too: hence the metaclasses below,
-which only pyright sees. mypy looks nowhere (``gcp_oncetask.mypy`` does), and pydantic's plugin for mypy knows one metaclass only.
+pyright looks for them at the metaclass's ``__new__``, if the metaclass has an ``__init__`` too: hence the metaclasses
+below, which only pyright sees. mypy does not check them (``gcp_oncetask.mypy`` does), and pydantic's plugin for mypy knows
+one metaclass only.
 """
 
-# mypy takes MYPY for true, whatever its type says; what follows it here it does not look at.
+# mypy takes MYPY for true despite its type, and does not check the code of the other branch.
 # mypy: disable-error-code="unreachable"
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ Unique = Literal["queued", "running", "queued_or_running"]
 
 def hand_on(owner: str, given: Mapping[str, Any], known: Iterable[str], to: Callable[..., None]) -> None:
     """
-    Hand on the class arguments that class *owner* was *given* and that are not its *known* ones: another base may take them.
+    Hand on those class arguments of *owner* that are not among its *known* ones: another base class may take them.
 
     Raises:
-        UsageError: Nobody takes one of them; the message names the nearest of the known ones and of pydantic's settings.
+        UsageError: No base class takes one of them; the message names the most similar argument or setting of pydantic.
     """
     try:
         to(**given)
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
         @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
         class EntityMeta(ModelMetaclass):
             """
-            Of ``LockedModel``.
+            Metaclass of ``LockedModel``, as pyright sees it.
             """
 
             def __init__(self, *args: Any, **kwargs: Any) -> None: ...
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
         @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
         class TaskMeta(ModelMetaclass):
             """
-            Of ``TaskData``.
+            Metaclass of ``TaskData``, as pyright sees it.
             """
 
             def __init__(self, *args: Any, **kwargs: Any) -> None: ...

@@ -1,5 +1,5 @@
 """
-Types of fields that can't be stored and loaded again, as far as the type alone tells. Pure.
+Find fields whose type can't be stored and loaded again, as far as the type alone shows it. Pure.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _CODE: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 @dataclass(frozen=True, slots=True)
 class Storing:
     """
-    How models are stored.
+    The form in which models are stored.
 
     Attributes:
-        aware: Times are loaded with a time zone, whatever was stored.
-        by_name: They may also be stored by name instead of by alias.
+        aware: All times are loaded with a time zone, also those that were stored without.
+        by_name: Fields may also be stored by name instead of by alias.
     """
 
     aware: bool = False
@@ -74,7 +74,7 @@ RESULT: Final = Storing(by_name=True)
 
 def check_model(model: type[BaseModel], storing: Storing) -> None:
     """
-    Refuse *model* if one of its fields, or of the models in them, can't be stored and loaded again with any value.
+    Refuse *model* if it or a model in it has a field of which no value could be stored and loaded again.
 
     Raises:
         UsageError: The message names the field and says what to do.
@@ -86,10 +86,10 @@ def check_model(model: type[BaseModel], storing: Storing) -> None:
 
 def check_type(annotation: Any, name: str, storing: Storing) -> None:
     """
-    Refuse the type *annotation*, which is called *name*, likewise.
+    Refuse the type *annotation* for the same reasons. *name* stands for it in the message.
 
     Raises:
-        UsageError: The message names the field, if it is one of a model's, and says what to do.
+        UsageError: The message names *name* and the field of the model in it, if any, and says what to do.
     """
     found = next(_Walk(storing).annotation(annotation, (), ""), None)
     if found is not None:
@@ -98,8 +98,8 @@ def check_type(annotation: Any, name: str, storing: Storing) -> None:
 
 def is_plain(model: type[BaseModel]) -> bool:
     """
-    Whether all fields of *model* are stored whole: texts, numbers, times and the like, alone or in lists and maps, without
-    serializers and validators of the user's.
+    Tell whether all fields of *model* are stored without loss: texts, numbers, times and enums, alone or in lists and maps,
+    without custom serializers and validators.
     """
     decorators = model.__pydantic_decorators__
     if (
@@ -140,8 +140,8 @@ def _is_whole(annotation: Any) -> bool:
 
 def reads_other_forms(model: type[BaseModel]) -> bool:
     """
-    Whether *model* is read from another form than the usual one: it has ``Json`` fields, which are read from text, or refuses
-    its own computed fields.
+    Tell whether *model* is read from another form than the usual one: it has ``Json`` fields, which are read from text, or
+    it refuses its own computed fields.
     """
     walk = _Walk(PAYLOAD)
     for _ in walk.model(model, ""):
@@ -154,7 +154,7 @@ def reads_other_forms(model: type[BaseModel]) -> bool:
 
 class _Walk:
     """
-    Walks through the types below a model, and yields sentences about those that can't be stored.
+    Walks through the types of a model's fields, and yields a sentence about each one that can't be stored.
     """
 
     def __init__(self, storing: Storing) -> None:
@@ -168,7 +168,7 @@ class _Walk:
             return
         self.models.append(model)
         if model.__pydantic_decorators__.model_serializers:
-            # It has a form of its own.
+            # The model is stored in a form of its own.
             return
         renames = any(each.info.mode != "after" for each in model.__pydantic_decorators__.model_validators.values())
         written = _fields_of(model.__pydantic_decorators__.field_serializers)
@@ -252,7 +252,7 @@ class _Walk:
             return None
         if issubclass(kind, _SECRETS):
             return (
-                "is a secret, of which asterisks would be stored: a secret does not belong into a document. Keep it in Secret "
+                "is a secret: only its asterisks would be stored, and a secret does not belong in a document. Keep it in Secret "
                 "Manager, and store the secret's name."
             )
         if issubclass(kind, io.IOBase):
@@ -286,7 +286,7 @@ def _fields_of(decorators: dict[str, Any]) -> set[str]:
 def _hints(kind: type) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
-    except Exception:  # noqa: BLE001 - a name that is not there (yet): its values are looked at instead
+    except Exception:  # noqa: BLE001 - a name is not defined (yet); the values are checked instead
         return {}
     names = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else hints.keys()
     return {name: hints[name] for name in names}

@@ -1,6 +1,6 @@
 """
-Fingerprints of models: what decides, as far as types tell, whether stored data fits. Pure, and the same in every process that
-has the same model, whatever its version of pydantic, its hash seed and the order of its imports.
+Fingerprints of models: digests of the names and types that decide whether stored data fits. Pure. All processes that have
+the same model compute the same digest, whatever their version of pydantic, hash seed and order of imports.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _CONSTRAINTS: Final = (
     "max_digits",
     "decimal_places",
 )
-"""Of what is said beside a type; the classes that say it are pydantic's own, and differ between its versions."""
+"""
+Names of constraints in a type's metadata. They are looked up by name, because pydantic's classes for them differ between
+its versions.
+"""
 _SETTINGS: Final = ("extra", "strict", "str_min_length", "str_max_length", "coerce_numbers_to_str", "allow_inf_nan")
 _JSON: Final[Any] = Json
 _SAID_BY_REPR: Final = (str, bytes, int, float, type(None), date, time, timedelta, Decimal, UUID)
@@ -44,18 +47,19 @@ _SAID_BY_REPR: Final = (str, bytes, int, float, type(None), date, time, timedelt
 @cache
 def fingerprint(model: type[BaseModel]) -> str:
     """
-    Digest of the fields of *model*, of their aliases and types, and of the models in them: 16 hexadecimal digits. Made once
-    per class, when it is first asked for.
+    Return a digest of the fields of *model*, of their aliases and types, and of the models in them: 16 hexadecimal digits.
+    It is computed at the first call for a class, and cached.
 
     No guarantee
-        Validators, serializers and defaults are code and values of the user's: a change of them alone is none.
+        Validators, serializers and defaults are not part of it: a change of them alone does not change the fingerprint.
     """
     return hashlib.sha256(description(model).encode()).hexdigest()[:16]
 
 
 def description(model: type[BaseModel]) -> str:
     """
-    What the fingerprint of *model* is the digest of: a line about itself, and one about each class in it, in ascending order.
+    Return the text that the fingerprint is the digest of: one line about *model*, then one about each class in it, in
+    ascending order.
     """
     if not model.__pydantic_complete__:
         model.model_rebuild(raise_errors=False)
@@ -66,10 +70,10 @@ def description(model: type[BaseModel]) -> str:
 
 class _ModelWalk:
     """
-    Walks through the classes below a model.
+    Walks through the classes in a model's fields.
 
     Args:
-        model: It goes without its name: the model of a kind or a collection may be called otherwise.
+        model: The model. Its name is left out, because a renamed class still fits the same data.
     """
 
     def __init__(self, model: type[BaseModel]) -> None:
@@ -78,9 +82,9 @@ class _ModelWalk:
 
     def lines(self) -> Iterator[str]:
         """
-        One per class that was found, the model first.
+        Yield one line per class found, the model's first.
         """
-        # It grows meanwhile: what is found while a class is described is described later.
+        # The list grows during the loop: describing a class may find further classes.
         for kind in self._found:
             yield f"{self._name(kind)}: {self._described(kind)}"
 
@@ -96,7 +100,7 @@ class _ModelWalk:
         if known is not None:
             return "; ".join([*_settings(getattr(kind, "__pydantic_config__", {})), *sorted(self._fields(known))])
         fields = [f"{name}{'' if needed else '?'} {self.text(hint)}" for name, hint, needed in _members(kind)]
-        # Only what is stored as a list goes by the order of its fields.
+        # Only named tuples are stored as lists, so only for them the order of fields matters.
         return "; ".join(fields if hasattr(kind, "_fields") else sorted(fields))
 
     def _fields(self, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
@@ -111,7 +115,7 @@ class _ModelWalk:
             return "(model)"
         generic = getattr(kind, "__pydantic_generic_metadata__", None) or {}
         if generic.get("origin") is not None and generic.get("args"):
-            # pydantic's own name for it is spelt as its version does.
+            # pydantic's own name for it differs between versions.
             return f"{generic['origin'].__name__}[{', '.join(map(self.text, generic['args']))}]"
         return str(getattr(kind, "__name__", type(kind).__name__))
 
@@ -122,8 +126,8 @@ class _ModelWalk:
 
     def text(self, annotation: Any) -> str:  # noqa: PLR0911 - a table
         """
-        *annotation*, readable. The order of what is in a union or a ``Literal`` is left out: ``typing`` may give back one that
-        was made before in another order.
+        Return *annotation* as text. Members of a union or a ``Literal`` are sorted: ``typing`` caches them, and may return
+        one with another order.
         """
         origin = get_origin(annotation)
         match annotation:
@@ -169,11 +173,11 @@ def _has_parts(kind: Any) -> bool:
 
 def _members(kind: Any) -> Iterator[tuple[str, Any, bool]]:
     """
-    Name, type and whether it must be there, of each field of a dataclass, a named tuple or a ``TypedDict``.
+    Yield name, type and "is required" of each field of a dataclass, a named tuple or a ``TypedDict``.
     """
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
-    except Exception:  # noqa: BLE001 - a name that is not there (yet)
+    except Exception:  # noqa: BLE001 - a name is not defined (yet)
         hints = dict(getattr(kind, "__annotations__", {}))
     if dataclasses.is_dataclass(kind):
         for field in dataclasses.fields(kind):
@@ -187,7 +191,7 @@ def _members(kind: Any) -> Iterator[tuple[str, Any, bool]]:
 
 def _settings(config: Mapping[str, Any]) -> list[str]:
     found = [f"{name}={config[name]}" for name in _SETTINGS if config.get(name) is not None]
-    # pydantic has two names for it, and may set the one where it reads the other.
+    # pydantic has two names for this setting; either may be set.
     if config.get("populate_by_name") or config.get("validate_by_name"):
         found.append("by_name")
     return [*found, "not by alias"] if config.get("validate_by_alias") is False else found
@@ -235,5 +239,5 @@ def _value(value: Any) -> str:
         return repr(value.pattern)
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_value, value))})"
-    # What else may be written in another way by each process.
+    # The repr of other values may differ between processes.
     return repr(value) if isinstance(value, _SAID_BY_REPR) else type(value).__name__

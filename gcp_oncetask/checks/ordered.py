@@ -1,5 +1,5 @@
 """
-Sets in one order, whatever the process, its hash seed and the order in which they were filled. Pure.
+Put sets into one order that depends neither on the process, nor on its hash seed, nor on the order of insertion. Pure.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _CONTAINERS: Final = (list, dict)
 
 def in_order(value: Any, dumped: Any, *, by_alias: bool = True) -> Any:
     """
-    *dumped*, the JSON data of *value*, with the lists that stand for sets and frozensets in order, at any depth.
+    Return *dumped*, the JSON data of *value*, with each list that stands for a set or frozenset sorted, at any depth.
 
     Texts and numbers ascend; items of other or several types are ordered by their JSON. Lists that stand for anything else
     stay as they are.
 
     Args:
         value: Data, pydantic models and dataclasses in any mixture.
-        dumped: What pydantic has made of it; may be changed.
-        by_alias: Whether the fields of models are in it by alias.
+        dumped: JSON data that pydantic made of *value*; changed in place.
+        by_alias: Whether *dumped* has the fields of models by alias.
     """
     if isinstance(value, RootModel):
         return in_order(value.root, dumped, by_alias=by_alias)
@@ -47,14 +47,14 @@ def _list_in_order(value: Any, dumped: list[Any], by_alias: bool) -> list[Any]:
         return dumped
     items = dumped
     if any(type(plain) in _CONTAINERS for plain in dumped):
-        # Both in the order in which the value is iterated.
+        # Value and JSON data have the same order, that of iteration.
         items = [in_order(item, plain, by_alias=by_alias) for item, plain in zip(value, dumped, strict=True)]
     return arranged(items, _json) if is_set else items
 
 
 def _parts(value: Any, dumped: dict[str, Any], by_alias: bool) -> Iterable[tuple[str, Any]]:
     """
-    What the map *dumped* was made of, by its keys.
+    Return the values from which the map *dumped* was made, each with its key.
     """
     if isinstance(value, BaseModel):
         held = vars(value)
@@ -70,7 +70,7 @@ def _parts(value: Any, dumped: dict[str, Any], by_alias: bool) -> Iterable[tuple
 
 def arranged(items: Iterable[T], text: Callable[[T], Any]) -> list[T]:
     """
-    The *items* of a set in order: ascending if all are texts or all are finite numbers, else by *text*.
+    Sort the *items* of a set: ascending if all are texts or all are finite numbers, else by *text*.
     """
     found: list[Any] = list(items)
     if all(type(item) is str for item in found):

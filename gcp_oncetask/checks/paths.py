@@ -1,5 +1,5 @@
 """
-Paths of documents: which texts Firestore takes as one. Pure.
+Check paths of documents by Firestore's rules. Pure.
 """
 
 from __future__ import annotations
@@ -7,23 +7,23 @@ from __future__ import annotations
 from typing import Final
 
 LONGEST_ID: Final = 1500
-"""Bytes of an id, and of a text that an index holds whole."""
+"""Most bytes of an id, and of a text that an index holds whole."""
 _LONGEST_NAME: Final = 6 * 1024
-"""Bytes of a document's name: 16, and each collection and id with one more."""
+"""Most bytes of a document's name. It counts 16, and the bytes of each collection and id plus one."""
 _DEEPEST: Final = 100
-"""Collections below one another."""
+"""Most collections below one another."""
 
 
 def valid_path(path: str) -> bool:
     """
-    Whether *path* can name a document.
+    Tell whether *path* can name a document.
     """
     return trouble_with_path(path) is None
 
 
 def trouble_with_path(path: str) -> str | None:
     """
-    Why *path* can't name a document, as the end of a sentence; None: it can.
+    Return the reason why *path* can't name a document, as the end of a sentence; None if it can.
     """
     parts = path.split("/")
     if len(parts) % 2:
@@ -43,7 +43,7 @@ def trouble_with_path(path: str) -> str | None:
 
 def trouble_with_id(text: str) -> str | None:
     """
-    Why *text* can't be the id of a document or collection, as the end of a sentence; None: it can.
+    Return the reason why *text* can't be the id of a document or collection, as the end of a sentence; None if it can.
     """
     if not text:
         return "an id is not empty"

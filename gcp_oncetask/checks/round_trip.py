@@ -1,5 +1,5 @@
 """
-Whether a model that is stored and loaded again is equal to what was stored. Pure.
+Compare a model with the one that is loaded from its stored form. Pure.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 @dataclass(frozen=True, slots=True)
 class Loss:
     """
-    Where a loaded value differs from the stored one.
+    A difference between a value and the one that is loaded from its stored form.
 
     Attributes:
         at: Path of the value: ``pet.name``, ``sizes[2]``.
-        why: A sentence about it, without the values themselves.
-        hint: A sentence about how to mend it.
+        why: The difference as a clause, without the values themselves.
+        hint: A sentence that says how to correct the model.
     """
 
     at: str
@@ -45,17 +45,18 @@ INVERSE: Final = (
 
 def loss(given: Any, loaded: Any, *, entity: bool = False, own: frozenset[str] = frozenset()) -> Loss | None:
     """
-    The first difference between the model *given* and what was *loaded* of it; None: they are equal.
+    Return the first difference between the model *given* and its *loaded* counterpart; None if they are equal.
 
     Args:
         given: A pydantic model, or a value that has models in it.
-        loaded: Its counterpart.
-        entity: Firestore's values count as equal: a naive time is one of UTC, a tuple may be a list. Private attributes are
-            not compared, and a text that was assigned without validation may be what the field's type reads it as.
+        loaded: The model or value loaded from the stored form.
+        entity: Compare as Firestore stores values: a naive time equals the same time in UTC, and a tuple equals a list.
+            Private attributes are not compared. A text that was assigned without validation may equal the value that the
+            field's type reads from it.
         own: Private attributes of *given* that are not to be compared.
 
     Shape:
-        Texts in it name fields and types, never values: what is stored may be confidential.
+        Its texts name fields and types, never values, because stored data may be confidential.
     """
     if not entity and is_equal(given, loaded):
         return None
@@ -64,17 +65,17 @@ def loss(given: Any, loaded: Any, *, entity: bool = False, own: frozenset[str] =
 
 def is_equal(given: Any, loaded: Any) -> bool:
     """
-    Whether they say so themselves.
+    Tell whether ``==`` holds them equal; an exception counts as unequal.
     """
     try:
         return bool(given == loaded)
-    except Exception:  # noqa: BLE001 - an __eq__ of the user's; it is compared part by part
+    except Exception:  # noqa: BLE001 - a user's __eq__ failed; the parts are compared instead
         return False
 
 
 def unreadable(error: Exception) -> Loss:
     """
-    The loss of a stored form that its own model refuses with *error*.
+    Return the loss of a model whose stored form is refused by the model itself, with *error*.
     """
     if not isinstance(error, ValidationError):
         return Loss(_WHOLE, f"validators fail on what is stored of it ({type(error).__name__})", INVERSE)
@@ -84,7 +85,7 @@ def unreadable(error: Exception) -> Loss:
 
 def unwritable(given: BaseModel, error: Exception) -> Loss | None:
     """
-    The loss of a model that can't be dumped as JSON data for *error*; None: each of its fields can be.
+    Return the loss of a model that can't be dumped as JSON data because of *error*; None if each field alone can be.
     """
     at, cause = next(_unwritable_fields(given), ("", error))
     if not at:
@@ -103,13 +104,13 @@ def _unwritable_fields(given: BaseModel) -> Iterator[tuple[str, Exception]]:
     for name in type(given).model_fields:
         try:
             given.model_dump(mode="json", include={name}, round_trip=True, warnings=False)
-        except Exception as error:  # noqa: BLE001 - whatever a serializer raises
+        except Exception as error:  # noqa: BLE001 - a serializer may raise anything
             yield name, error
 
 
 class _Comparison:
     """
-    See ``loss``.
+    A comparison of two values, with the options of ``loss``.
     """
 
     def __init__(self, entity: bool, own: frozenset[str]) -> None:
@@ -175,13 +176,13 @@ class _Comparison:
                 return True
             if given != given and loaded != loaded:  # noqa: PLR0124 - NaN
                 return True
-        except Exception:  # noqa: BLE001 - an __eq__ of the user's
+        except Exception:  # noqa: BLE001 - a user's __eq__ failed
             return type(given) is type(loaded)
         if isinstance(given, datetime) and isinstance(loaded, datetime):
             return self._same_time(given, loaded)
         if self._entity and type(given) is str and isinstance(loaded, int | float | datetime | Enum):
             return True
-        # What has no equality of its own can't be told apart by its type.
+        # Objects without an __eq__ of their own are compared by their attributes.
         return type(given) is type(loaded) and _is_opaque(given) and _alike(given, loaded)
 
     def _same_time(self, given: datetime, loaded: datetime) -> bool:
@@ -189,7 +190,7 @@ class _Comparison:
             given = given.replace(tzinfo=UTC)
         if given.tzinfo is None or loaded.tzinfo is None:
             return False
-        # In the hour that a time zone has twice, times of two zones are never equal to Python.
+        # In the hour that a time zone repeats, Python holds times of two zones never equal.
         return given.astimezone(UTC) == loaded.astimezone(UTC)
 
 

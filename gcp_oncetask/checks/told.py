@@ -1,8 +1,8 @@
 """
-What errors say to people, without the values that they quote: pydantic's show what was given to a model. Pure.
+Texts of errors without the values that they quote: pydantic's messages show the input of a model. Pure.
 
-Of a message of pydantic's own the place stays, and what was expected there. What a validator or a serializer says in words of its
-own is contents, as what it was given is.
+Of pydantic's own messages, the place and the expected form are kept. Messages of a user's validators and serializers are
+treated as contents, like the input itself.
 """
 
 from __future__ import annotations
@@ -35,24 +35,27 @@ _PLAIN_TYPES: Final = frozenset(get_args(core_schema.ErrorType)) - {
     "uuid_parsing",
     "value_error",
 }
-"""Types of errors whose messages say what was expected, and no more. Others, and those of custom validators, may quote."""
+"""
+Types of errors whose messages name only the expected form. Messages of other types, and of custom validators, may quote the
+input.
+"""
 _CALLING: Final = re.compile(r"(Error calling function `[^`]*`): (\w+)\b.*", re.DOTALL)
 
 
 def problems(error: ValidationError, *, words: bool = False) -> str:
     """
-    Where and why something does not fit a model: at most five places.
+    List the first five places at which the input does not fit a model, each with its reason.
 
     Args:
-        error: What pydantic says.
-        words: Whether to show what may be contents: the words of validators, and keys of maps that are no names.
+        error: The error of pydantic.
+        words: Whether to show texts that may be contents: messages of validators, and keys of maps that are no identifiers.
     """
     return "; ".join(f"{place}: {why}" for place, why in places(error, words=words)[:_MOST])
 
 
 def places(error: ValidationError, *, words: bool = False) -> list[tuple[str, str]]:
     """
-    Each place and what is wrong with it, as ``problems``.
+    Return each place and its reason; *words* as in ``problems``.
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [(_place(each["loc"], words), _message(each, words)) for each in found]
@@ -63,7 +66,7 @@ def _place(loc: tuple[int | str, ...], words: bool) -> str:
 
 
 def _part(part: int | str, words: bool) -> str:
-    # A key of a map is contents; what looks like a name is held to be that of a field.
+    # The key of a map is contents; one that is an identifier is taken for the name of a field.
     return str(part) if words or isinstance(part, int) or part.isidentifier() else "(...)"
 
 
@@ -77,9 +80,10 @@ def _message(each: Any, words: bool) -> str:
 
 def text_of(error: BaseException, *, words: bool = False) -> str:
     """
-    What *error* says, as text that can be stored; what a user's exception says of itself may fail as well.
+    Return the text of *error*, in a form that can be stored. The ``__str__`` of a user's exception may fail; the text then
+    says so.
 
-    Errors of pydantic in its chain, which it may repeat, are told as ``problems`` tells them.
+    The text may repeat pydantic errors of its chain; each of them is replaced by the text of ``problems``.
     """
     if isinstance(error, ValidationError):
         return storable_text(f"{error.title}: {problems(error, words=words)}")
@@ -89,13 +93,14 @@ def text_of(error: BaseException, *, words: bool = False) -> str:
 def _own_text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as unprintable:  # noqa: BLE001 - code of the user's
+    except Exception as unprintable:  # noqa: BLE001 - a user's __str__ failed
         return f"(its text could not be made: {type(unprintable).__name__})"
 
 
 def _without_values(text: str, error: BaseException, *, words: bool = False) -> str:
     """
-    *text*, which *error* says, without what errors of pydantic in its chain quote; with their words if asked for.
+    Return *text*, the message of *error*, without values quoted by pydantic errors of its chain; *words* as in
+    ``problems``.
     """
     for each in _chain(error):
         if isinstance(each, ValidationError):
@@ -108,14 +113,14 @@ def _without_values(text: str, error: BaseException, *, words: bool = False) -> 
 
 def said_by(error: BaseException, *, words: bool = False) -> str:
     """
-    Type and text of *error*, as ``text_of``.
+    Return the type and the text of *error*, the text as ``text_of`` gives it.
     """
     return f"{type(error).__name__}: {text_of(error, words=words)}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """
-    The error, and those by which and in whose handling it came about.
+    Yield the error, its causes and contexts, and the members of groups among them.
     """
     seen: dict[int, BaseException] = {}
     left: list[BaseException | None] = [error]
@@ -135,8 +140,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def harmless(error: BaseException) -> BaseException:
     """
-    *error* for a traceback. One in whose chain pydantic quotes values, or a text has what a terminal obeys, is replaced by a
-    likeness of the same name and traceback, which says what ``text_of`` says, in printable lines.
+    Return *error* in a form that may be shown in a traceback.
+
+    It is replaced by a likeness if pydantic quotes values in its chain, or a text in it has control characters. The
+    likeness has the same name and traceback, and the text of ``text_of`` in printable lines.
     """
     return _likeness(error, {})
 
@@ -151,7 +158,7 @@ def _likeness(error: BaseException, made: dict[int, BaseException]) -> BaseExcep
     for note in getattr(error, "__notes__", ()):
         like.add_note(_printable_lines(_without_values(str(note), error)))
     if isinstance(error, _Quoting) or len(made) > _LONGEST_CHAIN:
-        # What a validator or a serializer raised says what it was given; and there is an end to what anybody reads.
+        # The causes are left out: an exception of a validator may quote its input, and a chain this long is not read.
         return like
     if error.__cause__ is not None:
         like.__cause__ = _likeness(error.__cause__, made)
@@ -201,7 +208,8 @@ def _without_input(error: ValidationError) -> ValidationError:
 
 class Harmless(logging.Filter):
     """
-    Makes each line of the library's loggers one line, whatever texts are in it, and quotes no values in it, nor in its traceback.
+    Log filter: escapes the arguments of a record, so that each record stays one line, and removes quoted values from its
+    texts and its traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

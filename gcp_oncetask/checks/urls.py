@@ -1,5 +1,5 @@
 """
-URLs and headers that user code or the environment hands over, checked as ``values`` checks the rest. Pure.
+Checks of URLs, headers and mail addresses from user code and the environment; in the style of ``values``. Pure.
 
 Source:
     RFC 3986 for URLs, RFC 9110 section 5 for headers; the limits are those of Cloud Tasks.
@@ -17,13 +17,16 @@ from gcp_oncetask.checks.values import shown, storable_text, without_secrets
 from gcp_oncetask.errors import UsageError
 
 MAX_URL: Final = 2020
-"""Characters of a URL, percent-encoded: Cloud Tasks takes 2,083, and sequence and dispatch are added to it."""
+"""Most characters of a URL, percent-encoded. Cloud Tasks takes 2,083; the library appends sequence and dispatch."""
 MAX_HEADERS: Final = 78_000
-"""Bytes of names and values; Cloud Tasks takes 80 KB with its own."""
+"""Most bytes of names and values together. Cloud Tasks takes 80 KB, with its own headers."""
 
 MAX_NAME: Final = 200
 MAX_ENCODED_NAME: Final = 45
-"""Bytes of a name beside a mail address, and of one that mail writes as one encoded word of 75 characters."""
+"""
+Most bytes of a name beside a mail address: if it is plain ASCII, and if mail writes it as one encoded word of 75
+characters.
+"""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>]")
@@ -53,7 +56,7 @@ _RESERVED_HEADERS: Final = frozenset(
         "x-serverless-authorization",
     }
 )
-"""Set by Cloud Tasks or by the library, about one connection, or who calls."""
+"""Headers that Cloud Tasks or the library sets, that belong to one connection, or that identify the caller."""
 _RESERVED_PREFIXES: Final = ("x-cloudtasks-", "x-google-", "x-appengine-", "x-goog-authenticated-user-", "x-goog-iap-")
 _AUDIENCE: Final = re.compile(r"[!-+\--~]+")
 _LOOPBACK: Final = re.compile(r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
@@ -62,10 +65,10 @@ _PORTS: Final = {"http": "80", "https": "443"}
 
 def base_url(text: object, of: str) -> str:
     """
-    Scheme, host and perhaps a path, which paths are joined to.
+    Check a base URL, to which paths are joined: scheme, host and perhaps a path.
 
     Raises:
-        UsageError: It is not.
+        UsageError: *text* is no such URL.
     """
     wanted = "like https://orders-abc.a.run.app, or with a path: https://example.com/orders"
     parts = _split(text, of, wanted)
@@ -76,10 +79,10 @@ def base_url(text: object, of: str) -> str:
 
 def target(url: object, of: str) -> str:
     """
-    Where a task is delivered: an absolute URL, or a path that is joined to the base URL.
+    Check the target of a task: an absolute URL, or a path that is joined to the base URL.
 
     Raises:
-        UsageError: It is neither, or too long.
+        UsageError: *url* is neither, or it is too long.
     """
     wanted = "an absolute URL (https://example.com/tasks/order) or a path that begins with one '/'"
     if isinstance(url, str) and url.startswith("/"):
@@ -93,10 +96,10 @@ def target(url: object, of: str) -> str:
 
 def fitting(url: str, of: str) -> str:
     """
-    *url*, if it is not too long.
+    Return *url* if it has at most ``MAX_URL`` characters, percent-encoded.
 
     Raises:
-        UsageError: It is.
+        UsageError: It has more.
     """
     size = len(quote(url, safe="!#$%&'()*+,/:;=?@[]~"))
     if size > MAX_URL:
@@ -108,7 +111,7 @@ def fitting(url: str, of: str) -> str:
 
 def origin(url: str) -> str:
     """
-    Scheme and host of *url*, an absolute one.
+    Return scheme and host of the absolute *url*.
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
@@ -117,10 +120,11 @@ def origin(url: str) -> str:
 @lru_cache(maxsize=4096)
 def origin_of(url: str) -> str | None:
     """
-    Scheme, host and port of an absolute URL, in the one form in which origins are compared; None: no delivery can go there.
+    Return scheme, host and port of an absolute URL, in the form in which origins are compared; None if no delivery can go
+    there.
 
-    A host of ASCII is in lower case, the port of the scheme is left out. Nothing else is made equal: not a dot at the end, not
-    two spellings of one address, and not a name beyond ASCII and what IDNA makes of it, about which its versions differ.
+    A host of ASCII is lower-cased, and the default port of the scheme is left out. All other differences count: a dot at
+    the end, two spellings of one address, and a name beyond ASCII and its IDNA form, for which the versions of IDNA differ.
     """
     try:
         parts = _split(url, "url", "an absolute URL")
@@ -134,10 +138,10 @@ def origin_of(url: str) -> str | None:
 
 def allowed(text: object, of: str) -> tuple[str, str]:
     """
-    The origin, as ``origin_of`` says it, and the audience that are meant by ``origin`` or ``origin=audience``.
+    Read ``origin`` or ``origin=audience``: return the origin, in the form of ``origin_of``, and the audience.
 
     Raises:
-        UsageError: It is neither; or its tokens would travel unencrypted to another machine.
+        UsageError: *text* is neither; or its tokens would travel unencrypted to another machine.
     """
     wanted = "origin or origin=audience, like https://orders.example.com or https://orders.example.com=https://orders-abc.a.run.app"
     given, equals, audience = text.partition("=") if isinstance(text, str) else ("", "", "")
@@ -155,10 +159,10 @@ def allowed(text: object, of: str) -> tuple[str, str]:
 
 def web_url(text: object, of: str) -> str:
     """
-    An absolute URL of http or https.
+    Check an absolute URL of http or https.
 
     Raises:
-        UsageError: It is not.
+        UsageError: *text* is no such URL.
     """
     _split(text, of, "a URL like https://www.example.com/certs")
     return str(text)
@@ -166,10 +170,10 @@ def web_url(text: object, of: str) -> str:
 
 def host_and_port(text: object, of: str) -> str:
     """
-    ``host:port``.
+    Check ``host:port``.
 
     Raises:
-        UsageError: It is not.
+        UsageError: *text* is not of this form.
     """
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     if not (colon and (_HOST.fullmatch(host) or re.fullmatch("[0-9A-Fa-f:]+", host)) and _is_port(port)):
@@ -179,10 +183,10 @@ def host_and_port(text: object, of: str) -> str:
 
 def mail_server(url: object, of: str) -> str:
     """
-    ``smtp://user:password@host:port``; the error does not show it.
+    Check the URL of a mail server, ``smtp://user:password@host:port``. The error does not show it.
 
     Raises:
-        UsageError: It is not.
+        UsageError: *url* is not of this form.
     """
     wanted = f"{of} must be like smtp://user:password@host:587 (percent-encode user and password)"
     if not isinstance(url, str) or _NOT_IN_A_URL.search(url) or storable_text(url) != url:
@@ -201,17 +205,17 @@ def mail_server(url: object, of: str) -> str:
 
 def mail_address(text: object, of: str) -> tuple[str, str]:
     """
-    Name (perhaps empty) and address of ``ann@example.com``, ``Ann <ann@example.com>`` or ``"Doe, Ann" <ann@example.com>``; the
-    domain in its ASCII form.
+    Read ``ann@example.com``, ``Ann <ann@example.com>`` or ``"Doe, Ann" <ann@example.com>``: return the name, perhaps empty,
+    and the address, with the domain in its ASCII form.
 
     Raises:
-        UsageError: It is no address that any mail server takes: one whose local part is of letters, digits, dots and
-            !#$%&'*+/=?^_`{|}~-; or the name is too long for one word in a header.
+        UsageError: Some mail server may refuse the address: its local part must be of letters, digits, dots and
+            !#$%&'*+/=?^_`{|}~-. Or the name is too long for one word in a header.
     """
     found = _MAILBOX.fullmatch(text.strip()) if isinstance(text, str) and text.isprintable() else None
     if found is not None:
         local, _, domain = (found["address"] or found["bare"]).rpartition("@")
-        # An encoded word would be decoded by whoever reads the mail's headers.
+        # A reader of the mail's headers would decode an encoded word.
         if len(local) <= 64 and _LOCAL.fullmatch(local) and "=?" not in local and (ascii_ := _ascii_domain(domain)):
             name = found["name"] or re.sub(r"\\(.)", r"\1", found["quoted"] or "")
             if len(name.encode()) > (MAX_NAME if name.isascii() and "=?" not in name else MAX_ENCODED_NAME):
@@ -232,14 +236,14 @@ def _ascii_domain(domain: str) -> str | None:
 
 def hidden(text: object) -> str:
     """
-    What may be a URL, for a sentence, without what may be a secret.
+    Show *text*, which may be a URL, in a sentence, without the parts that may be secrets.
     """
     return shown(without_secrets(text) if isinstance(text, str) else text)
 
 
 def without_data(url: str) -> str:
     """
-    *url*, an absolute one, for people: scheme, host and path, for what else is in it may be data of the user's.
+    Return scheme, host and path of the absolute *url*, to be shown to people. The other parts may be data of the user's.
     """
     return re.split(r"[?#]", re.sub(r"//[^/?#]*@", "//", url), maxsplit=1)[0]
 
@@ -258,7 +262,7 @@ def _plain(text: object, of: str, wanted: str) -> str:
 
 def _split(text: object, of: str, wanted: str) -> SplitResult:
     """
-    The parts of an absolute URL of http or https.
+    Split an absolute URL of http or https into its parts.
     """
     plain = _plain(text, of, wanted)
     try:
@@ -298,11 +302,11 @@ def _is_port(text: str) -> bool:
 
 def headers(given: object, of: str) -> dict[str, str] | None:
     """
-    Extra headers of a delivery.
+    Check the extra headers of a delivery; return them, or None for none.
 
     Raises:
-        UsageError: They are no mapping of texts; a name is no token (RFC 9110) or set by Cloud Tasks or the library; a value
-            has a control character or begins or ends with a space; or they are too large together.
+        UsageError: *given* is no mapping of texts; a name is no token (RFC 9110), or Cloud Tasks or the library sets it; a
+            value is not printable ASCII, or it begins or ends with a space; or all of them are too large together.
     """
     if given is None:
         return None

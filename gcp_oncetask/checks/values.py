@@ -1,8 +1,8 @@
 """
-Values that user code or the environment hands over, checked where they are handed over: lengths of time, times, names. Pure.
+Checks of values from user code and the environment: lengths of time, times, numbers, names. Pure.
 
-Each function is given the value and what its owner calls it. It returns the value in the form that the rest of the library
-works with, or raises a UsageError that names it, shows it and says what is expected.
+Each function takes a value and its name in the caller's code. It returns the value in the form that the rest of the library
+uses, or raises a UsageError that names the value, shows it and says what is expected.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Duration: TypeAlias = timedelta | float
 """A length of time: a timedelta, or a number of seconds."""
 
 LONGEST: Final = 100 * 365.25 * 86_400
-"""Seconds of the longest length of time that anything takes: a century."""
+"""The longest length of time that is accepted anywhere, in seconds: a century."""
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Times at which something is to run are before this: what is due some time after it must still have a year of four digits."""
+"""Planned times are before this instant, so that a due time somewhat later still has a year of four digits."""
 _MOST: Final = 2**63 - 1
 """The largest whole number that Firestore stores."""
 _QUEUE: Final = re.compile(
@@ -35,7 +35,7 @@ _QUEUE: Final = re.compile(
 @contextmanager
 def as_config_errors() -> Iterator[None]:
     """
-    What is wrong with a value in the block is a ConfigError: it is checked before anything is served.
+    Turn a UsageError of the block into a ConfigError, for values that are checked before anything is served.
     """
     try:
         yield
@@ -56,18 +56,18 @@ def seconds(
     hint: str = "",
 ) -> float:
     """
-    A length of time in seconds.
+    Check a length of time and return it in seconds.
 
     Args:
         length: A timedelta, or a number of seconds.
-        name: What its owner calls it.
-        least: The shortest, inclusive.
-        above: It must be longer than this; instead of *least*.
-        most: The longest, inclusive.
-        hint: Ends the sentence, as `` and None waits for ever``.
+        name: Its name in the caller's code, for the message.
+        least: The shortest length, inclusive.
+        above: The length must be longer than this; used instead of *least*.
+        most: The longest length, inclusive.
+        hint: Text that ends the message, such as ``, and None waits for ever``.
 
     Raises:
-        UsageError: It is of another type, not finite, or out of range.
+        UsageError: The length is of another type, not finite, or out of range.
     """
     if isinstance(length, timedelta):
         found = length.total_seconds()
@@ -92,7 +92,7 @@ def seconds(
 
 def length(given: object, name: str, **limits: Any) -> timedelta:
     """
-    As ``seconds``, as a timedelta.
+    Check a length of time, as ``seconds`` does, and return it as a timedelta.
 
     Raises:
         UsageError: As ``seconds``.
@@ -107,10 +107,10 @@ def _century(most: float) -> str:
 
 def whole(value: object, name: str, *, least: int = 1, most: int = _MOST) -> int:
     """
-    A whole number from *least* to *most*.
+    Check a whole number from *least* to *most*.
 
     Raises:
-        UsageError: It is none.
+        UsageError: *value* is no such number.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         wanted = f"at least {least}" if most == _MOST else f"from {least} to {most}"
@@ -120,10 +120,10 @@ def whole(value: object, name: str, *, least: int = 1, most: int = _MOST) -> int
 
 def number(value: object, name: str, *, least: float, most: float) -> float:
     """
-    A finite number from *least* to *most*.
+    Check a finite number from *least* to *most*.
 
     Raises:
-        UsageError: It is none.
+        UsageError: *value* is no such number.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
         raise UsageError(f"{name} is {shown(value)}; it must be a number from {least:g} to {most:g}.")
@@ -135,10 +135,10 @@ def number(value: object, name: str, *, least: float, most: float) -> float:
 
 def time(at: object, name: str) -> datetime:
     """
-    An instant at which something is to run, in UTC.
+    Check a planned time and return it in UTC.
 
     Raises:
-        UsageError: It is no datetime, has no time zone, or is not in the years 1970 to 9998.
+        UsageError: *at* is no datetime, has no time zone, or is not in the years 1970 to 9998.
     """
     if not isinstance(at, datetime):
         raise UsageError(f"{name} is {shown(at)}; it must be a datetime with a time zone: datetime(..., tzinfo=UTC).")
@@ -158,8 +158,9 @@ def time(at: object, name: str) -> datetime:
 
 def printable(text: str) -> str:
     """
-    *text* as people may read it, on one line: what a terminal, a mail or a log would obey is escaped (control characters, line
-    breaks, marks of direction, invisible spaces, halves of pairs). Whatever is shown to a person passes it, after every decoder.
+    Return *text* in a form that is safe to show, on one line. Control characters, line breaks, marks of direction,
+    invisible spaces and halves of surrogate pairs are escaped, because a terminal, a mail or a log would obey them. Every
+    text that is shown to a person passes this function, after all decoders.
     """
     if text.isprintable():
         return text
@@ -168,12 +169,12 @@ def printable(text: str) -> str:
 
 def shown(value: object, longest: int = 100, *, quoted: bool = True) -> str:
     """
-    *value* for a sentence: printable; of a long one its beginning and its length, of a URL no secrets.
+    Show *value* in a sentence: printable, a long one by its beginning and its length, a URL without its secrets.
 
     Args:
-        value: What somebody has handed over.
+        value: The value of a caller.
         longest: Characters at most, before they are escaped.
-        quoted: Whether a text stands in quotation marks.
+        quoted: Whether to put a text in quotation marks.
     """
     try:
         text = value if isinstance(value, str) else repr(value)
@@ -187,28 +188,28 @@ def shown(value: object, longest: int = 100, *, quoted: bool = True) -> str:
 
 def without_secrets(url: str) -> str:
     """
-    What may be a URL without what may be a secret: its user and password, and what stands behind the path.
+    Return *url*, which may be a URL, without the parts that may be secrets: user and password, query and fragment.
     """
     plain, *more = re.split(r"[?#]", url, maxsplit=1)
     if "@" in "".join(more):
-        # Of a password, or of the data behind the path: that can't be told.
+        # The "@" may belong to a password with "?" or "#" in it, or to the query: hide everything.
         return "***"
     return (f"***{plain[plain.rindex('@') :]}" if "@" in plain else plain) + ("?***" if more else "")
 
 
 def storable_text(text: str) -> str:
     """
-    *text* with each half of a surrogate pair, which UTF-8 does not have, replaced by a question mark.
+    Replace each half of a surrogate pair in *text* by a question mark, because UTF-8 can't encode it.
     """
     return text.encode("utf-8", "replace").decode()
 
 
 def name(text: object, of: str) -> str:
     """
-    A text that names something: an id, a key, the name of a lock.
+    Check a text that names something: an id, a key, the name of a lock.
 
     Raises:
-        UsageError: It is no text, is empty, or holds half a surrogate pair or a NUL character.
+        UsageError: *text* is no text, is empty, or holds half a surrogate pair or a NUL character.
     """
     if not isinstance(text, str) or not text:
         raise UsageError(f"{of} is {shown(text)}; it must be a text of at least one character.")
@@ -223,10 +224,10 @@ def name(text: object, of: str) -> str:
 
 def plain(text: object, of: str, wanted: str) -> str:
     """
-    A text that is not empty, and printable.
+    Check a text that is printable and not empty.
 
     Raises:
-        UsageError: It is not *wanted*.
+        UsageError: *text* is no such text; the message says that it must be *wanted*.
     """
     if not isinstance(text, str) or not text or not text.isprintable():
         raise UsageError(f"{of} is {shown(text)}; it must be {wanted}.")
@@ -235,20 +236,20 @@ def plain(text: object, of: str, wanted: str) -> str:
 
 def plain_or_empty(text: object, of: str) -> str:
     """
-    A text that is printable.
+    Check a text that is printable or empty.
 
     Raises:
-        UsageError: It is none.
+        UsageError: *text* is no such text.
     """
     return "" if text == "" else plain(text, of, "a text without control characters")
 
 
 def collection(path: object, of: str) -> str:
     """
-    The path of a collection.
+    Check the path of a collection.
 
     Raises:
-        UsageError: It can't be one.
+        UsageError: *path* can't name a collection.
     """
     if not isinstance(path, str):
         trouble: str | None = "it is no text"
@@ -265,17 +266,17 @@ def collection(path: object, of: str) -> str:
 
 def is_queue(text: object) -> TypeGuard[str]:
     """
-    Whether *text* is the id or the full name of a queue of Cloud Tasks.
+    Tell whether *text* is the id or the full name of a queue of Cloud Tasks.
     """
     return isinstance(text, str) and _QUEUE.fullmatch(text) is not None
 
 
 def queue(text: object, of: str) -> str:
     """
-    A queue of Cloud Tasks: its id or its full name.
+    Check the id or the full name of a queue of Cloud Tasks.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: *text* is neither.
     """
     if not is_queue(text):
         raise UsageError(

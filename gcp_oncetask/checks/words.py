@@ -1,5 +1,5 @@
 """
-Words that a caller chooses from a list: a wrong one is named together with the one that was probably meant. Pure.
+Checks of words that a caller chooses from a list; the error suggests the word that was probably meant. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from gcp_oncetask.errors import UsageError
 
 def hint(word: object, known: Iterable[str]) -> str:
     """
-    `` Did you mean run?``, to stand behind a sentence about *word*; empty if no *known* one is near, in whatever case.
+    Return a suggestion, such as `` Did you mean run?``, to follow a sentence about *word*; empty if no *known* word is
+    similar. Case is ignored.
     """
     names = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), names, n=1, cutoff=0.5) if isinstance(word, str) else []
@@ -22,10 +23,11 @@ def hint(word: object, known: Iterable[str]) -> str:
 
 def wrong(name: str, value: object, allowed: Iterable[str]) -> str | None:
     """
-    What is wrong with *value* as the word for *name*, with the *allowed* ones and the nearest of them; None: nothing.
+    Return a sentence if *value* is not one of the *allowed* words for *name*, else None. The sentence lists the allowed
+    words and suggests the nearest.
     """
     known = tuple(map(str, allowed))
-    # True and 1 are no words, nor is what can't be compared.
+    # Only texts are compared: True and 1 are no words, and other objects may not be comparable.
     if isinstance(value, str) and value in known:
         return None
     *most, last = map(repr, known)
@@ -36,10 +38,10 @@ def check(
     name: str, value: object, allowed: Iterable[str], error: type[UsageError] = UsageError, **facts: object
 ) -> None:
     """
-    Let *value* be one of the *allowed* words for *name*.
+    Check that *value* is one of the *allowed* words for *name*.
 
     Raises:
-        UsageError: It is not, as *error* with *facts*.
+        UsageError: It is none of them. The exception is of the class *error* and has *facts*.
     """
     sentence = wrong(name, value, allowed)
     if sentence is not None:
@@ -48,8 +50,8 @@ def check(
 
 def unknown(owner: str, given: Iterable[str], known: Iterable[str], beside: Iterable[str] = ()) -> str:
     """
-    What is wrong with the first of the arguments *given*, which *owner* does not know: with those that it knows, and the nearest
-    of them and of those *beside* them.
+    Return a sentence about the first argument in *given*, which *owner* does not know. It lists the *known* arguments, and
+    suggests the nearest of them and of those *beside* them.
     """
     name, names = next(iter(given)), tuple(known)
     takes = f"; it takes {', '.join(f'{each}=' for each in names)}" if names else ""
