@@ -1,3 +1,4 @@
 """
-One service each: Cloud Tasks, Cloud Logging, identity tokens, mail; each the only importer of its client.
+Services besides Firestore: Cloud Tasks, Cloud Logging, identity tokens, mail. Each module is the only importer of its
+client.
 """

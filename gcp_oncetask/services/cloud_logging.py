@@ -1,5 +1,6 @@
 """
-Cloud Logging: the only importer of its client. Reading what became of holders, within a budget, and writing an end line.
+Cloud Logging: read the log lines that tell how attempts ended, within a budget, and write an end line. The only importer of
+its client.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 5
 _LEAD: Final = timedelta(minutes=1)
-"""How much older than the grant a line may be, by clocks that disagree."""
+"""A line may be older than the grant by this much, because clocks differ."""
 _REQUEST_LEAD: Final = timedelta(minutes=6)
 """A request's entry is dated at its beginning; a container may take minutes to start before it gets the lease."""
 _FRESH: Final = 10.0
-"""Seconds that an answer is good for."""
+"""An answer is used again for so many seconds."""
 _INFO: Final = 200
 _RUN: Final = "run.googleapis.com%2F"
 _OWN: Final = ("oncetask", "stdout", f"{_RUN}stdout")
@@ -51,7 +52,7 @@ _LOGS: Final = {
     f"{_RUN}requests": "requests",
     f"{_RUN}varlog%2Fsystem": "system",
 }
-"""What a line calls the logs that matter, by their ids; outside Cloud Run ``stdout`` is what collectors call it."""
+"""The library's name of each log that it reads, by the log's id. Outside Cloud Run, collectors use the id ``stdout``."""
 _NAMES: Final = ("service_name", "worker_pool_name", "job_name")
 _SEVERITIES: Final = {
     0: "DEFAULT",
@@ -71,12 +72,13 @@ _Asked = TypeVar("_Asked")
 
 class Findings(list[Line]):
     """
-    Lines that the log has shown.
+    Lines found in the log.
 
     Args:
-        lines: Them.
-        age: Seconds since the log was asked: what is not among them was not there then.
-        trouble: Why only the holders' own lines are among them; None: those of the platform are, too.
+        lines: The lines.
+        age: Seconds since the log was asked; lines that became visible later are missing.
+        trouble: The error that kept the platform's lines from being read, so that only the holders' own lines are here;
+            None if both were read.
     """
 
     def __init__(self, lines: Iterable[Line], age: float = 0.0, trouble: RequestLogError | None = None) -> None:
@@ -87,16 +89,17 @@ class Findings(list[Line]):
 
 class RequestLog(Protocol):
     """
-    Where evidence about holders is found and left.
+    A log in which evidence about holders is read and written.
     """
 
     def lines(self, holders: Sequence[Holder]) -> list[Line]:
         """
-        Log lines about *holders*: all of their own, or none; as ``Findings`` if they are of an earlier query, or those of the
-        platform could not be read.
+        Return the log lines about *holders*: all of their own lines, or none. The list is a ``Findings`` if it is from an
+        earlier query, or if the platform's lines could not be read.
 
         Raises:
-            RequestLogError: The log was unreachable or refused, or its budget is used up: nothing is known.
+            RequestLogError: The log was unreachable or refused, or its budget is used up; nothing is known about the
+                holders.
         """
 
     def write(self, payload: dict[str, Any], *, insert_id: str, at: datetime) -> None:
@@ -104,13 +107,13 @@ class RequestLog(Protocol):
         Write a structured line and wait until it is accepted; the same *insert_id* and *at* count once.
 
         Raises:
-            RequestLogError: It was not accepted.
+            RequestLogError: The line was not accepted.
         """
 
 
 def own_filter(project: str, holders: Sequence[Holder]) -> str:
     """
-    The filter that finds the own lines of *holders*, and few others: a nonce is of one attempt.
+    Return the filter that finds the own lines of *holders*. It finds few others, because a nonce belongs to one attempt.
     """
     granted = min(holder.granted_at for holder in holders)
     logs = _either(f"projects/{project}/logs/{name}" for name in _OWN)
@@ -123,8 +126,8 @@ def own_filter(project: str, holders: Sequence[Holder]) -> str:
 
 def platform_filter(project: str, asked: Sequence[tuple[Holder, LineOrigin | None]]) -> str:
     """
-    The filter that finds what the platform and the web server say: of the request that a holder got its lease by, if it had
-    one, and of the instance that it runs on, if that is known.
+    Return the filter that finds the lines of the platform and the web server: about the request in which a holder got its
+    lease, if there was one, and about its instance, if that is known.
     """
     granted = min(holder.granted_at for holder, _ in asked)
     logs = f"projects/{project}/logs/{_RUN}"
@@ -165,7 +168,7 @@ def _quoted(text: str) -> str:
 @dataclass(slots=True)
 class _Process:
     """
-    What one process has opened and asked; a child of a fork begins anew, with a mutex that nobody holds.
+    The client, queries and mutex of one process; the child of a fork begins with new ones.
     """
 
     generation: int
@@ -180,15 +183,15 @@ class CloudRequestLog:
     """
     Cloud Logging, asked rarely.
 
-    ``entries.list`` allows 60 calls a minute for the whole project, so a process asks at most once per *interval*, with one
-    call or, where the holders' own lines don't tell how they ended, two; and makes at most *per_minute* calls a minute, further
-    pages included; what it has just learnt of the same holders is
-    answered from memory. Nothing is opened before the first use.
+    ``entries.list`` allows 60 calls a minute for the whole project. So a process queries at most once per *interval*, with
+    one call, or with two where the holders' own lines don't tell how they ended. It makes at most *per_minute* calls a
+    minute, further pages included. Recent answers about the same holders are repeated from memory. The client is made at
+    the first use.
 
     Args:
         project: Finds the project id.
         emulator: host:port of a local server, or None.
-        clock: For the budget.
+        clock: Measures the budget.
         interval: Seconds between two queries.
         per_minute: Calls per minute.
         timeout: Deadline of one call, in seconds.
@@ -237,8 +240,8 @@ class CloudRequestLog:
 
     def _ask(self, process: _Process, holders: Sequence[Holder]) -> Findings:
         """
-        First for the holders' own lines, which nobody else's can hide; then for what is said of those that have not told
-        how they ended.
+        Ask for the holders' own lines first, so that no other lines can hide them; then for the platform's lines about
+        holders that wrote no end line.
         """
         project = self._project()
         found = Findings([])
@@ -275,7 +278,7 @@ class CloudRequestLog:
                 token = page.next_page_token
             if not token:
                 return found
-        # Judging by a part of the lines could take a finished attempt for a dead one.
+        # With a part of the lines only, a finished attempt could be taken for a dead one.
         raise RequestLogError(
             f"Cloud Logging has more than {_MOST_PAGES * _PAGE} lines that could matter; none was used."
         )
@@ -335,7 +338,7 @@ def _client(emulator: str | None) -> Any:
 def _saying(what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # credentials, channel, service, an odd entry: whatever it is, nothing is known
+    except Exception as error:  # credentials, channel, service or an odd entry failed: nothing is known
         code = getattr(error, "grpc_status_code", None)
         final = code is not None and fate_of(Service.LOGGING, code.name) is FailureClass.REFUSED
         raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
@@ -347,7 +350,7 @@ def _over_budget(why: str) -> RequestLogError:
 
 def batches(filter_of: Callable[[Sequence[_Asked]], str], asked: Sequence[_Asked]) -> list[Sequence[_Asked]]:
     """
-    *asked* in as few parts as keep the filter of each within the service's limit.
+    Split *asked* into few parts whose filters are within the service's limit.
     """
     if len(asked) == 1 or len(filter_of(asked)) <= MAX_FILTER:
         return [asked]
@@ -357,7 +360,7 @@ def batches(filter_of: Callable[[Sequence[_Asked]], str], asked: Sequence[_Asked
 
 def line_of(entry: Any) -> Line:
     """
-    A plain ``LogEntry`` as a line.
+    Convert a plain ``LogEntry`` to a line.
     """
     from google.protobuf.json_format import MessageToDict
 

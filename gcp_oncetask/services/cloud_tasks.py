@@ -1,5 +1,5 @@
 """
-Cloud Tasks: the only importer of its client. Creating named tasks, and asking whether one is still queued.
+Cloud Tasks: create named tasks, and look up whether one is still queued. The only importer of its client.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _HTTP_STATUS: Final = re.compile(r"HTTP status code (\d+)")
 
 class Push(NamedTuple):
     """
-    One task to be made.
+    A task to be created.
 
     Attributes:
         queue: Full name of the queue.
-        task_id: Deterministic id; a second task of that id is never made.
-        url: Where it is delivered.
-        body: What is delivered.
+        task_id: Deterministic id; Cloud Tasks never makes a second task of that id.
+        url: URL to which the task is delivered.
+        body: Body of the delivery.
         headers: Extra headers.
-        at: Not before this instant; None: at once.
+        at: The delivery is not before this instant; None: at once.
         deadline: Seconds that Cloud Tasks waits for the answer.
-        service_account: Whose identity token it carries; None: none.
+        service_account: Account whose identity token the delivery carries; None: it carries none.
         audience: Audience of that token; empty without one.
     """
 
@@ -68,7 +68,7 @@ class Queued(NamedTuple):
     A task that is still in its queue.
 
     Attributes:
-        attempts: How often it was delivered.
+        attempts: Number of deliveries so far.
         status: HTTP status of the last answer; None: there was none.
     """
 
@@ -83,7 +83,7 @@ class CloudTasks:
     Args:
         client: The user's ``CloudTasksClient``, or None to make one.
         emulator: host:port of a local server, or None.
-        clock: For the pause between two tries.
+        clock: Measures the pause between two tries.
         timeout: Deadline of one call, in seconds.
     """
 
@@ -96,10 +96,10 @@ class CloudTasks:
 
     def create(self, push: Push) -> bool:
         """
-        Make the task; one that exists already, or did until recently, is as good.
+        Create the task. A task of that name that exists, or existed until recently, counts as created.
 
         Returns:
-            Whether it was made by this call; False: it existed.
+            True if this call created it, False if it existed.
 
         Raises:
             DispatchError: Cloud Tasks was unreachable or refused; the sweeper tries again.
@@ -137,7 +137,7 @@ class CloudTasks:
 
     def queued(self, queue: str, task_id: str) -> Queued | None:
         """
-        The task if it is still in the queue (waiting, running, or waiting for its next try); None: it is not.
+        Look up a task: return it if it is still in the queue (waiting, running, or waiting for its next try), else None.
 
         Raises:
             DispatchError: Cloud Tasks was unreachable or refused.

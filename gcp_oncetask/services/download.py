@@ -1,5 +1,5 @@
 """
-One small file by HTTP, within a time and a size: the only importer of requests.
+Download one small file by HTTP, within limits of time and size. The only importer of requests.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from requests.adapters import HTTPAdapter
 from gcp_oncetask.clock import Mark, SystemClock, at_least
 
 _CLOCK: Final = SystemClock()
-"""Sockets live on the machine's time, whatever clock the library is given."""
+"""The machine's clock: sockets don't know a virtual one."""
 
 
 class Downloaded(NamedTuple):
     """
-    What a server has said with 200.
+    A server's answer with status 200.
     """
 
     body: bytes
@@ -30,10 +30,10 @@ class Downloaded(NamedTuple):
 
     def json(self) -> Any:
         """
-        The body as JSON.
+        Return the body as JSON data.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The body is no JSON.
         """
         try:
             return json.loads(self.body)
@@ -43,17 +43,18 @@ class Downloaded(NamedTuple):
 
 def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | None = None) -> Downloaded:
     """
-    Fetch *url*. Redirections are not followed: the address is the one that is trusted.
+    Fetch *url*. Redirections are not followed, because only this address is trusted.
 
     Args:
         url: Its address; proxies and certificate authorities are those of the environment.
-        seconds: The call ends within this time, whatever the server does: names, connections, headers and body included.
+        seconds: The call ends within this time, whatever the server does; looking up names, connecting, headers and body
+            are included.
         size: Most bytes that are read, headers included.
         headers: Sent with the request.
 
     Raises:
         OSError: There was no whole answer, it was too large, or its status is an error.
-        ValueError: It is no answer with 200 and a plain body.
+        ValueError: The answer has not status 200, or its body is compressed.
     """
     limits = _Limits(seconds, size)
     found: list[Downloaded | Exception] = []
@@ -61,10 +62,10 @@ def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | Non
     def fetch() -> None:
         try:
             found.append(_get(url, limits, headers or {}))
-        except Exception as error:  # noqa: BLE001 - raised by the caller's thread
+        except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread
             found.append(error)
 
-    # Looking a name up, and trying its addresses in turn, has no time limit that could be set: the thread is left to it.
+    # The look-up of a name and the attempts to connect take no time limit, so they run in a thread that can be abandoned.
     thread = threading.Thread(target=fetch, name="oncetask-download", daemon=True)
     try:
         thread.start()
@@ -79,7 +80,8 @@ def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | Non
 
 
 class _Limits:
-    # What one download may still take: the time-out of a socket is about one read, and a server may send byte by byte.
+    # The time and bytes that a download has left. A socket's time-out limits one read only, and a server may send byte by
+    # byte.
 
     def __init__(self, seconds: float, size: int) -> None:
         self._start: Mark = _CLOCK.mark()
@@ -102,7 +104,7 @@ def _get(url: str, limits: _Limits, headers: Mapping[str, str]) -> Downloaded:
     with requests.Session() as session:
         session.mount("http://", _Adapter(limits))
         session.mount("https://", _Adapter(limits))
-        # What is compressed may be a thousand times as large.
+        # A compressed body may be a thousand times as large as its bytes.
         asked = {"Accept-Encoding": "identity", **headers}
         with session.get(url, headers=asked, timeout=limits.seconds(), allow_redirects=False, stream=True) as response:
             response.raise_for_status()
@@ -113,7 +115,7 @@ def _get(url: str, limits: _Limits, headers: Mapping[str, str]) -> Downloaded:
 
 
 class _Adapter(HTTPAdapter):
-    # Connections, to a server or to a proxy, whose answers are read within the limits.
+    # Makes connections, to a server or to a proxy, that read answers within the limits.
 
     def __init__(self, limits: _Limits) -> None:
         class Response(HTTPResponse):

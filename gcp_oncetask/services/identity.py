@@ -1,5 +1,5 @@
 """
-Who is calling: the only importer of google.auth. Verifies the identity token of a delivery; other headers are never identity.
+Verify the identity token of a delivery; no other header counts as identity. The only importer of google.auth.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ ISSUERS: Final = frozenset({"accounts.google.com", "https://accounts.google.com"
 _REMOVED: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
 _MAX_TOKEN: Final = 16_384
 _FETCH_TIMEOUT: Final = 5.0
-"""Seconds that a fetch takes at most."""
+"""Most seconds that a fetch takes."""
 _MOST_BYTES: Final = 262_144
-"""Size of what is fetched at most; Google's certificates are 4 KB."""
+"""Most bytes of a fetched answer; Google's certificates are 4 KB."""
 _FETCH_PATIENCE: Final = 10.0
-"""Seconds that a request waits for another one's fetch."""
+"""Seconds that a request waits for a fetch by another request."""
 _LEAST_FETCH: Final = 10.0
-"""Seconds between two fetches for an unknown key: a flood of forged ones must not become a flood of fetches."""
+"""Seconds between two fetches for an unknown key, so that a flood of forged tokens does not cause a flood of fetches."""
 _LEAST_RETRY: Final = 1.0
-"""Seconds between two fetches after one that failed."""
+"""Seconds between two fetches after a failed one."""
 _DEFAULT_AGE: Final = 3600.0
 _LONGEST_AGE: Final = 86_400.0
 _MAX_AGE: Final = re.compile(r"max-age=(\d{1,12})")
@@ -44,7 +44,10 @@ _REGION: Final = re.compile(r"projects/[^/]+/regions/([a-z0-9-]+)")
 
 
 Certificates: TypeAlias = Callable[[], tuple[dict[str, str], str]]
-"""Certificates in PEM by key id, and the Cache-Control that they came with; OSError or ValueError if there are none."""
+"""
+Returns certificates in PEM by key id, and the Cache-Control header that came with them. Raises OSError or ValueError if it
+can't get them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ class Identity:
     A verified caller.
 
     Attributes:
-        email: Its account.
+        email: Account of the caller.
         audience: The audience its token was made for.
-        issuer: Who made the token.
+        issuer: Issuer of the token.
         expires: Unix time at which the token ends, in seconds.
     """
 
@@ -71,8 +74,8 @@ class Denied:
     A refused caller.
 
     Attributes:
-        forbidden: The token is good, the account is not (403); else the token is missing or bad (401).
-        reason: A sentence for the log alone: it says what is configured, which is not the caller's to know.
+        forbidden: True: the token is good, but the account may not call (403). False: the token is missing or bad (401).
+        reason: A sentence for the log alone. It names settings, which a caller must not learn.
     """
 
     forbidden: bool
@@ -84,16 +87,16 @@ class Verifier:
     Verifies identity tokens.
 
     Args:
-        mode: ``token`` verifies the token of ``Authorization``. ``platform`` goes by ``X-Serverless-Authorization`` first, as
-            IAM does, and believes IAM where it has removed the signature, which it does on Cloud Run alone; a signature that
-            is there is verified. ``off`` lets everybody in, with a loud warning.
+        mode: ``token`` verifies the token of ``Authorization``. ``platform`` prefers ``X-Serverless-Authorization``, as IAM
+            does. On Cloud Run only, it also accepts a token whose signature IAM has removed; a signature that is there is
+            verified. ``off`` accepts every caller, and logs a warning.
         audiences: Accepted audiences.
         callers: Accounts that may call.
-        certs_url: Where the public keys are; None: Google's.
-        clock: Wall time for expiry, elapsed time for the cache.
-        service: The Cloud Run service that this process belongs to; None: it does not run there.
-        skew: Seconds that clocks may differ.
-        certificates: Where the public keys come from instead.
+        certs_url: URL of the public keys; None: Google's.
+        clock: Gives wall time for expiry, and elapsed time for the cache.
+        service: Name of the Cloud Run service of this process; None: it does not run on Cloud Run.
+        skew: Seconds by which clocks may differ.
+        certificates: Returns the public keys, instead of *certs_url*.
     """
 
     def __init__(
@@ -127,11 +130,11 @@ class Verifier:
         Verify the ``Authorization`` and ``X-Serverless-Authorization`` headers of a request.
 
         Raises:
-            IdentityError: The public keys could not be fetched: nothing can be told.
+            IdentityError: The public keys could not be fetched, so no token can be verified.
         """
         if self._mode == "off":
             return Identity("", "", "", float("inf"))
-        # If both are there, the second one is all that IAM has looked at.
+        # If both headers are there, IAM has checked the second one only.
         given = serverless if self._mode == "platform" and serverless is not None else authorization
         scheme, _, token = (given or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -165,7 +168,7 @@ class Verifier:
 
     def _not_believed(self) -> Denied | None:
         """
-        Why a token is refused whose signature the platform says that it has verified and removed; None: it is not.
+        Return the refusal of a token whose signature was removed, by the platform as it says; None if it is accepted.
         """
         if self._mode != "platform":
             return Denied(
@@ -182,7 +185,7 @@ class Verifier:
         return None
 
     def _unproved(self, reason: str) -> Denied:
-        # IAM refuses such a request: where it is to stand before this service, it does not.
+        # IAM refuses such a request. So it does not protect this service, although the setting says so.
         if self._mode == "platform" and self._service is not None and not self._told:
             self._told = True
             logging.getLogger("gcp_oncetask").error(
@@ -235,7 +238,7 @@ class Verifier:
 
 
 def _time(value: Any) -> float | None:
-    # Seconds since 1970; what is no number, not finite or absurd is none. bool is an int to Python, not to us.
+    # Seconds since 1970, or None for a value that is no number, not finite or absurd. A bool is no number here.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_TIME:
         return None
     return float(value)
@@ -277,8 +280,8 @@ class _Keys:
     """
     The issuer's public keys by id, parsed once.
 
-    A key that is not known is fetched, at most once in ten seconds; if that fails, the known ones go on working. One
-    thread fetches at a time; those whose key is known don't wait for it.
+    An unknown key causes a fetch, at most once in ten seconds; if that fails, the known keys go on working. One thread
+    fetches at a time; threads whose key is known don't wait for it.
     """
 
     def __init__(self, url: str, clock: Clock, certificates: Certificates) -> None:
@@ -303,7 +306,7 @@ class _Keys:
                 return key
             raise IdentityError(f"Another request still fetches the identity certificates from {self._url}.")
         try:
-            # While this thread waited, another one may have fetched: then it is not due.
+            # Another thread may have fetched while this one waited; then no fetch is due.
             if self._due(kid):
                 self._fetch()
         finally:
@@ -318,7 +321,7 @@ class _Keys:
         return self._fetched is not None and elapsed(self._fetched, self._clock.mark()) < self._age
 
     def _due(self, kid: str) -> bool:
-        # Where nothing can be told until a fetch succeeds, the next one is soon; a known key bears waiting.
+        # An unknown key can't be verified until a fetch succeeds, so the next fetch is soon; a known key can wait.
         pause = _LEAST_RETRY if self._trouble is not None and kid not in self._keys else _LEAST_FETCH
         return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause
 
@@ -340,14 +343,14 @@ class _Keys:
                 raise ValueError("the answer has no keys")
         except (OSError, ValueError, AttributeError, TypeError) as error:
             sentence = (
-                f"The identity certificates could not be fetched from {self._url}: {error}. Nobody's identity can be "
-                "told until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
+                f"The identity certificates could not be fetched from {self._url}: {error}. No caller can be "
+                "identified until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
             )
             self._trouble, self._tried = (sentence, error), self._clock.mark()
             return
         age = _MAX_AGE.search(control)
         self._age = min(float(age[1]), _LONGEST_AGE) if age else _DEFAULT_AGE
-        # Replaced in one step, so that no thread sees half of it.
+        # The keys are replaced in one step, so that no thread sees only some of them.
         self._keys, self._fetched, self._tried, self._trouble = keys, start, start, None
 
 
@@ -360,7 +363,7 @@ def _download(url: str) -> tuple[dict[str, str], str]:
 
 def default_project() -> str | None:
     """
-    The project of the environment, of the credentials, or of the machine; None if there is none to be had.
+    Return the project of the environment, of the credentials, or of the machine; None if none of them has one.
     """
     for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
         if os.environ.get(name):
@@ -369,7 +372,7 @@ def default_project() -> str | None:
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport import requests as transport
 
-    class Hasty(transport.Request):  # off Google's machines, the library's own patience is tens of seconds
+    class Hasty(transport.Request):  # outside of Google Cloud, google.auth waits tens of seconds
         def __call__(self, *args: Any, **options: Any) -> Any:
             call: Any = super().__call__  # without types in google.auth
             return call(*args, **{**options, "timeout": _METADATA_TIMEOUT})
@@ -383,7 +386,8 @@ def default_project() -> str | None:
 
 def default_region() -> str | None:
     """
-    The region of this Cloud Run service or machine, by its metadata server; None if there is none.
+    Return the region of this Cloud Run service or machine, as its metadata server gives it; None if there is no such
+    server.
     """
     from gcp_oncetask.services import download
 
@@ -393,7 +397,7 @@ def default_region() -> str | None:
         answer = download.get(url, seconds=_METADATA_TIMEOUT, size=_MOST_BYTES, headers=flavor)
     except (OSError, ValueError):
         return None
-    # A provider's search page answers for any name; only the real server says who it is.
+    # An internet provider may answer any name with a search page; only the real server sends this header.
     told = answer.body.decode(errors="replace").strip() if answer.headers.get("Metadata-Flavor") == "Google" else ""
     region = _REGION.fullmatch(told)
     return region[1] if region else None

@@ -1,5 +1,5 @@
 """
-The one function that puts a mail together. Pure; the only importer of email.
+Make the bytes of a mail. Pure; the only importer of email.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Final, NamedTuple
 from gcp_oncetask.checks.values import printable
 
 _LINE: Final = 76
-"""Characters of a line, encoded."""
+"""Most characters of an encoded line."""
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Such words mean themselves in every header, and fit on a line.
+# Such words need no encoding in any header, and fit on a line.
 _PLAIN: Final = re.compile(r"[!-~]{1,60}(?: [!-~]{1,60})*")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9]{1,20}(?: [A-Za-z0-9]{1,20}){0,2}")
 
 
 class Mailbox(NamedTuple):
     """
-    Somebody who sends or gets mail, as ``urls.mail_address`` reads it.
+    A sender or recipient of mail, as ``urls.mail_address`` reads it.
 
     Attributes:
         name: Shown beside the address; may be empty.
@@ -39,21 +39,23 @@ class Mailbox(NamedTuple):
 
 def mail_bytes(sender: Mailbox, to: Sequence[Mailbox], subject: str, body: str, *, at: datetime, id_: str) -> bytes:
     """
-    A mail, ready to be sent: the only place where one is put together.
+    Return a mail, ready to be sent. All mails are made here.
 
-    Whatever the texts say, they arrive as texts: who decodes the headers once has the printable form of subject and names, and
-    the body is one part of plain text. Encoded words (RFC 2047) in them are text as well.
+    The texts can't change the structure of the mail. Decoding the headers once gives the printable form of subject and
+    names, and the body is one part of plain text. Encoded words (RFC 2047) in the texts stay text.
 
     Args:
-        sender: Who sends it.
-        to: Who gets it.
+        sender: The sender.
+        to: The recipients.
         subject: Its printable form is sent, without spaces around it.
         body: Lines end with a line feed; the printable form of each is sent.
-        at: When it happened.
-        id_: The same for each copy. The Message-ID is ``<id@gcp-oncetask>``, with a hash for an id that can't stand there.
+        at: Time of the event, for the Date header.
+        id_: Id, the same for each copy. The Message-ID is ``<id@gcp-oncetask>``; an id with other characters is replaced by
+            its hash.
 
     Shape:
-        RFC 5322 with CRLF, 7-bit: nobody on the way need convert it. Lines have at most 76 characters, but for addresses.
+        RFC 5322 with CRLF, 7-bit, so that no server on the way converts it. Lines have at most 76 characters, except those
+        of addresses.
     """
     id_ = id_ if _PLAIN_ID.fullmatch(id_) else hashlib.sha256(id_.encode("utf-8", "surrogatepass")).hexdigest()[:40]
     headers = {
@@ -74,7 +76,7 @@ def mail_bytes(sender: Mailbox, to: Sequence[Mailbox], subject: str, body: str, 
 
 def _subject(text: str) -> str:
     """
-    *text* as it is where every reader takes it so, else as encoded words.
+    Return *text* as it is if every reader shows it so, else as encoded words.
     """
     charset = "us-ascii" if _PLAIN.fullmatch(text) and "=?" not in text else "utf-8"
     return Header(text, charset, _LINE, "Subject").encode()
@@ -86,11 +88,11 @@ def _mailbox(one: Mailbox) -> str:
         return f"{name} <{one.address}>" if name else one.address
     if name.isascii() and "=?" not in name:
         return '"{}"\n <{}>'.format(re.sub(r'(["\\])', r"\\\1", name), one.address)
-    # One word however long it is: some readers put spaces between several.
+    # The name is one encoded word of any length, because some readers put spaces between several.
     return f"{Charset('utf-8').header_encode(name)}\n <{one.address}>"
 
 
 def _quoted_printable(text: str) -> str:
     encoded = body_encode(text.encode().decode("latin-1"), _LINE - 2)
-    # A mailbox or a server on the way may take these beginnings of a line for its own.
+    # "From " and "." at the beginning of a line have a meaning in mailboxes and in SMTP.
     return re.sub(r"^(?:F(?=rom )|\.)", lambda first: f"={ord(first[0]):02X}", encoded, flags=re.MULTILINE)

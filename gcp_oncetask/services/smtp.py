@@ -1,5 +1,5 @@
 """
-Alerts by e-mail. The only importer of smtplib.
+Send alerts by e-mail. The only importer of smtplib.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Server:
 
     def without_password(self, text: str) -> str:
         """
-        *text* without the password, in each form in which it is sent or configured.
+        Return *text* with the password hidden, in each form in which it is sent or configured.
         """
         for form in self._forms():
             text = text.replace(form, "***")
@@ -66,13 +66,13 @@ class SmtpChannel:
         url: ``smtp://user:password@host:port`` (STARTTLS if offered), ``smtp+starttls://`` (required) or ``smtps://``
             (TLS from the start); user and password are percent-encoded. Ports default to 587, and 465 for ``smtps``.
         to: Recipients, as ``ann@example.com`` or ``Ann <ann@example.com>``.
-        sender: None: the URL's user, or the first recipient if it names none.
-        prefix: What subjects begin with.
+        sender: The sender; None: the URL's user, or the first recipient if the URL names no user.
+        prefix: Text at the beginning of each subject.
         timeout: Seconds for the whole conversation.
-        tls_context: How servers are verified; None: by the system's certificate authorities.
+        tls_context: Verifies servers; None: by the system's certificate authorities.
 
     Raises:
-        ConfigError: The URL or addresses are not usable; the message names all that is wrong.
+        ConfigError: The URL or an address is not usable; the message lists all problems.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class SmtpChannel:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         talk = _Conversation(self._server, self._tls, self._timeout, message, self._sender, self._to)
-        # A socket's timeout bounds each read, not all of them, and no name look-up: hence a thread that can be left.
+        # A socket's timeout limits each read, but not all of them together, and no name look-up. So the conversation runs
+        # in a thread that can be abandoned.
         thread = threading.Thread(target=talk.run, name="oncetask-mail", daemon=True)
         thread.start()
         thread.join(self._timeout)
@@ -103,10 +104,10 @@ class SmtpChannel:
         if late:
             talk.cut()
         if talk.refused is None:
-            # What the cut itself brings about in the other thread is no explanation.
+            # An error after the cut is only its consequence.
             error = None if late else talk.error
             error = error or TimeoutError(f"it did not answer within {self._timeout:g} s")
-            # A server's own words may repeat the login.
+            # The server's answer may repeat the login.
             repeats = self._server.password and isinstance(error, smtplib.SMTPException)
             raise _alert_error(self._server, error) from (None if repeats else error)
         for recipient, (code, answer) in talk.refused.items():
@@ -122,11 +123,11 @@ class SmtpChannel:
 
 class _Conversation:
     """
-    One talk with a mail server, which another thread may cut off.
+    A conversation with a mail server, which another thread may cut off.
 
     Attributes:
-        refused: Recipients that were refused, with the answers; None: the message was not taken.
-        error: What ended the talk, if anything went wrong.
+        refused: Recipients that the server refused, with its answers; None: it did not take the message.
+        error: The exception that ended the conversation, if any.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class _Conversation:
             if self._over:
                 connection.close()
                 raise TimeoutError("it was reached too late")
-            # A duplicate: wrapping in TLS takes the original's descriptor away.
+            # Keep a duplicate, because wrapping in TLS detaches the original socket.
             self._handle = connection.dup()
         if self._server.scheme == "smtps":
             return self._tls.wrap_socket(connection, server_hostname=host)
@@ -172,7 +173,7 @@ class _Conversation:
 
     def cut(self) -> None:
         """
-        End it, wherever it is.
+        End the conversation at once.
         """
         with self._lock:
             self._over = True
@@ -189,7 +190,7 @@ class _Conversation:
             if self._server.user is not None:
                 smtp.login(self._server.user, self._server.password)
             self.refused = smtp.sendmail(self._sender, self._to, self._message)
-            # It is taken: however the farewell ends, that is no failure to send.
+            # The message is taken; an error of QUIT is no failure to send.
             smtp.quit()
         finally:
             smtp.close()
@@ -209,7 +210,7 @@ class _Conversation:
 
 class _Smtp(smtplib.SMTP):
     """
-    A client whose connection its conversation makes.
+    An SMTP client whose connection is made by its conversation.
     """
 
     def __init__(self, talk: _Conversation, server: _Server, timeout: float, local_hostname: str) -> None:
@@ -284,7 +285,7 @@ def _address(text: str, setting: str) -> Mailbox:
 
 def _alert_error(server: _Server, error: Exception) -> AlertError:
     """
-    What went wrong and what to do, without the password.
+    Return the error with a reason and advice, without the password.
     """
     match error:
         case smtplib.SMTPAuthenticationError():
@@ -320,7 +321,7 @@ def _text(said: bytes | str, server: _Server) -> str:
 
 def channel_from(config: Config) -> AlertChannel:
     """
-    Mail if *config* names recipients and a server, else the log.
+    Return the channel for alerts: mail if *config* names recipients and a server, else the log.
 
     Raises:
         ConfigError: The server's URL or an address is not usable.
