@@ -1,5 +1,5 @@
 """
-The command line: sweep, and what a person on call does. Configured by the environment, like the library.
+The command line: sweep, and commands for a person on call. Configured by the environment, like the library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run one command.
 
     Returns:
-        Exit code: 0 done, 1 it could not be done (the reason is on standard error), 2 wrong use.
+        Exit code: 0 done, 1 failed (the reason is on standard error), 2 wrong use.
     """
     parser = _parser()
     chosen = parser.parse_args(arguments)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.run(Locker(config=config), chosen))
     except UsageError as error:
         _complain(error)
-        # A file that is damaged is no wrong use of the command.
+        # A damaged file is no wrong use of the command.
         return 1 if chosen.run is index_file.write and not isinstance(error, ConfigError) else 2
     except TaskNotFoundError as error:
         hint = " A once-task is given by its id, with --kind." if getattr(chosen, "kind", "") is None else ""
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: OncetaskError, hint: str = "") -> None:
-    # Only errors that tell several problems have lines of their own; no other text may break its line.
+    # Only an error that lists several problems has several lines; other texts are kept on one line.
     lines = str(error).split("\n") if "problems" in error.facts else [str(error)]
     print("\n".join(map(printable, [f"gcp_oncetask: {lines[0]}", *lines[1:]])) + hint, file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
     """
-    Complains of arguments in text that no terminal obeys.
+    An argument parser whose messages have no control characters.
     """
 
     def error(self, message: str) -> NoReturn:
@@ -125,7 +125,7 @@ def _kind(text: str) -> str:
 
 def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
     """
-    *chosen*, with the path of the once-task in place of its id.
+    Return *chosen*, with the path of a once-task in place of its id.
     """
     if chosen.kind is not None:
         id_ = values.name(chosen.document, "the id")

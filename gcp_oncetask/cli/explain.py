@@ -1,5 +1,5 @@
 """
-``explain``: the next runs of a recurrence, and what happens to them where clocks change. Needs no configuration.
+``explain``: print the next runs of a recurrence, with notes where clocks change. Needs no configuration.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-``indexes write``: put what the library needs into ``firestore.indexes.json``.
+``indexes write``: put the indexes that the library needs into ``firestore.indexes.json``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def add_to(commands: Any) -> None:
 
 def write(locker: Locker, chosen: argparse.Namespace) -> int:
     """
-    Write the file, if it is not already as it must be.
+    Write the file, unless it is up to date.
 
     Raises:
-        UsageError: What is there can't be read; it is left as it is.
+        UsageError: The file can't be read or written; its contents are left as they are.
     """
     wanted = definition(chosen.collection or locker.config.collections)
     try:

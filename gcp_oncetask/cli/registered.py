@@ -1,6 +1,6 @@
 """
-``collections``: those that sweeps visit because a process has scheduled there. ``targets``: where tasks may go because a process
-has that configured.
+``collections`` lists and forgets the collections that sweeps visit because a process has scheduled there. ``targets`` does
+so for the origins to which tasks may go because they are configured in a process.
 """
 
 from __future__ import annotations

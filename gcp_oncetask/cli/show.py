@@ -1,5 +1,5 @@
 """
-``show``: a document with a lock, in lines for a person or as JSON for a program.
+``show``: print a document with a lock, in lines for a person or as JSON for a program.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         Exit code 0.
 
     Raises:
-        DamagedError: It can't be decoded; what can be read of it is printed.
+        DamagedError: The lock can't be decoded; its readable attributes are printed.
     """
     try:
         snapshot, lock = locker.stored(chosen.document)
@@ -50,7 +50,7 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         raise
     record = record_of(snapshot)
     if chosen.json:
-        # What stands beside the lock of an entity is the user's, and none of our business.
+        # The other fields of an entity are the user's data, so they are not printed.
         own = {} if record.sort is Sort.CHAIN else {name: decode(value) for name, value in snapshot.fields.items()}
         print(json.dumps(as_json(record, lock, own), indent=2, allow_nan=False))
     else:
@@ -60,7 +60,7 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
 
 def _readable(locker: Locker, path: str) -> list[str]:
     """
-    What can be read of a damaged lock, in lines for a person; params, headers and result left out.
+    Return the readable attributes of a damaged lock, in lines for a person; params, headers and result left out.
     """
     document = locker.runtime.store.document(path)
     found = {} if document is None else salvage(document)[0]
@@ -72,7 +72,7 @@ def _readable(locker: Locker, path: str) -> list[str]:
 
 def as_json(record: Record, lock: Lock, fields: dict[str, Any]) -> dict[str, Any]:
     """
-    All that is known of a document, as JSON data.
+    Return all that is known of a document, as JSON data.
 
     Shape:
         {document, sort, name, *attributes of Lock in their order*, step, fields}; ``name`` is {kind, id}, or a text, or null;
@@ -88,7 +88,7 @@ def as_json(record: Record, lock: Lock, fields: dict[str, Any]) -> dict[str, Any
 
 def _plain(value: Any) -> Any:
     """
-    *value* as JSON data: what JSON has no word for is a text.
+    Return *value* as JSON data; values that JSON can't express become texts.
     """
     match value:
         case None | bool() | int():
@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
 
 def described(record: Record, lock: Lock) -> list[str]:
     """
-    A lock in lines for a person; params, result and payload left out.
+    Return a lock in lines for a person; params, result and payload left out.
     """
     rows: list[tuple[str, Any]] = [
         ("document", record.path),

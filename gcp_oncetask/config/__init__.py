@@ -28,9 +28,9 @@ class Config:
     """
     Everything that differs between deployments.
 
-    Durations are seconds. What a field that is None means is found out when it is needed, or is an error that says what to
-    set: when a web server, a worker or a command starts, else at the first call. ``repr()`` leaves out the mail server's URL,
-    which has its password.
+    Durations are seconds. A field that is None is found out when it is needed; if it can't be, the error says what to set.
+    The error comes when a web server, a worker or a command starts, else at the first call. ``repr()`` leaves out the mail
+    server's URL, because the URL has its password.
 
     Raises:
         ConfigError: Values are malformed, or contradict each other; the message names all of them.
@@ -139,11 +139,11 @@ class Config:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
         """
-        Read *environ*; the only reader of the environment.
+        Make a configuration from *environ*; no other function reads the environment.
 
         Raises:
-            ConfigError: Values can't be read or contradict each other, or names beginning with ``ONCETASK_`` are unknown
-                (the message gives the nearest ones); it names all of them.
+            ConfigError: Values can't be read or contradict each other, or names beginning with ``ONCETASK_`` are unknown.
+                The message lists all of them, with suggestions for unknown names.
         """
         values, unread = read(environ)
         if unread:
@@ -157,7 +157,8 @@ FIELDS: Final = tuple((f.metadata["env"], f.name, f.default, f.metadata["help"])
 
 def config_error(sentences: Collection[str], hint: str = "") -> ConfigError:
     """
-    One error for all that is missing or wrong; its ``problems`` are the sentences, each once. *hint* ends a message of several.
+    Return one error for all *sentences*, each once, which are also its ``problems``. If there are several, *hint* ends the
+    message.
     """
     told = tuple(dict.fromkeys(sentences))
     if len(told) == 1:
@@ -168,8 +169,8 @@ def config_error(sentences: Collection[str], hint: str = "") -> ConfigError:
 
 def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    The values in *environ* by field; and a sentence for each name that is unknown or has a value that can't be read, by
-    field (unknown ones by name).
+    Read *environ*. Return the values by field, and a sentence for each variable that is unknown or can't be read, by field
+    (unknown ones by name).
     """
     known = {f.metadata["env"]: f for f in fields(Config)}
     values: dict[str, Any] = {}
@@ -188,7 +189,7 @@ def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def unchecked(values: Mapping[str, Any]) -> Config:
     """
-    A configuration with *values* that may contradict each other: to be looked at, not to be worked with.
+    Return a configuration with *values* that may contradict each other, for ``problems`` only.
     """
     made = object.__new__(Config)
     for f in fields(Config):
@@ -198,7 +199,7 @@ def unchecked(values: Mapping[str, Any]) -> Config:
 
 def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
     """
-    A sentence for each value that can't be and for each contradiction; nothing is said about fields in *unread*.
+    Return a sentence for each invalid value and for each contradiction. Fields in *unread* are left out.
     """
     found: dict[str, str] = {}
     for f in fields(Config):
@@ -231,6 +232,6 @@ def _twice(targets: Collection[str]) -> str | None:
 
 def level(config: Config) -> int:
     """
-    The log level of decisions as a number.
+    Return the log level of decisions as a number.
     """
     return logging.getLevelNamesMapping()[config.log_level.upper()]

@@ -1,5 +1,5 @@
 """
-What a setting of ``Config`` may be, and how its text in the environment is read. Pure.
+Check the settings of ``Config``, and read their texts from the environment. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
 
 Check: TypeAlias = Callable[[Any, str], object]
-"""Given a value and the setting's name; UsageError if the value can't be."""
+"""Takes a value and the setting's name. Raises UsageError if the value is invalid."""
 
 
 def _like(pattern: str, wanted: str) -> Check:
@@ -127,13 +127,13 @@ CHECKS: Final[dict[str, Check]] = {
     "firestore_emulator": _EMULATOR,
     "logging_emulator": _EMULATOR,
 }
-"""By field of ``Config``. Each raises UsageError, naming the setting, if it can't be the value."""
+"""The check of each field of ``Config``. Its UsageError names the setting."""
 
 _TRUTH: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
-# ASCII, without the underscores, nan and inf that int() and float() take.
+# ASCII digits only; int() and float() would also take underscores, nan and inf.
 _NUMBER: Final = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _WANTED: Final = {"bool": "true or false", "float": "a number of seconds", "int": "a whole number"}
@@ -141,15 +141,15 @@ _WANTED: Final = {"bool": "true or false", "float": "a number of seconds", "int"
 
 def read(name: str, kind: str, text: str) -> Any:
     """
-    The value that a variable's *text* stands for.
+    Convert the *text* of an environment variable to a value.
 
     Args:
         name: The variable, for the error.
         kind: The field's annotation: ``bool``, ``float``, ``int``, or one that begins with ``tuple`` or ``str``.
-        text: What the environment has, without white space around it.
+        text: Text of the variable, without white space around it.
 
     Raises:
-        UsageError: It stands for none.
+        UsageError: The text can't be converted.
     """
     if kind.startswith("tuple"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -166,7 +166,7 @@ def read(name: str, kind: str, text: str) -> Any:
 
 def wrong(field: str, name: str, value: Any) -> str | None:
     """
-    What is wrong with *value* for the *field* whose variable is *name*; None: nothing.
+    Return a sentence if *value* is invalid for the *field* whose variable is *name*, else None.
     """
     try:
         CHECKS[field](value, name)
