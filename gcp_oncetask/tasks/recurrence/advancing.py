@@ -1,5 +1,5 @@
 """
-What a generator does when it is due: which occurrences it spawns, and when it is due again.
+The step of a generator that is due: the occurrences it spawns, and the time when it is due again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gcp_oncetask.tasks.recurrence.value import Recurrence
 from gcp_oncetask.tasks.recurrence.zones import require_aware
 
 MISFIRE_GRACE: Final = timedelta(minutes=1)
-"""As late as this a run is still on time under ``misfire="skip"``: deliveries have their latency."""
+"""A run that is late by no more than this is on time under ``misfire="skip"``, because deliveries have latency."""
 
 _SECOND: Final = timedelta(seconds=1)
 
@@ -39,17 +39,17 @@ def advance(recurrence: Recurrence, due: datetime, now: datetime) -> Advance:
 
     The runs in [due, now] have fallen due. One is the ordinary case. More than one, or a late one, is an outage:
 
-    - ``latest`` (the default): the newest one is spawned. One run brings the work up to date, as with the ancestor; its
-      nominal time is the newest and not the oldest.
-    - ``skip``: the newest one is spawned if it is at most ``MISFIRE_GRACE`` late, else none.
-    - ``all``: all are spawned, at most the newest ``misfire_limit``: the state of the world that matters most is the present.
+    - ``latest`` (the default): the newest run is spawned, because one run brings the work up to date. The ancestor spawns
+      one too, but with the oldest nominal time.
+    - ``skip``: the newest run is spawned if it is at most ``MISFIRE_GRACE`` late, else none.
+    - ``all``: all runs are spawned, but at most the newest ``misfire_limit``.
 
     Deciding again after a crash, at a later *now*, is safe: occurrence ids come from the nominal times.
     The cost grows with the runs spawned, not with those missed.
 
     Args:
-        recurrence: The generator's.
-        due: Nominal time the generator waits for (``waitUntil``), aware.
+        recurrence: Recurrence of the generator.
+        due: Nominal time for which the generator waits (``waitUntil``), aware.
         now: Server time, aware. Before *due* nothing is spawned.
 
     Raises:
@@ -74,8 +74,8 @@ def advance(recurrence: Recurrence, due: datetime, now: datetime) -> Advance:
 
 def occurrence_id(generator_id: str, nominal: datetime) -> str:
     """
-    The id of the run of a generator at a nominal time, the same whoever computes it: ``{generator id}_occ_{instant}``, like
-    ``report_occ_2026-01-31T08:00:00Z``.
+    Return the id of a generator's run at a nominal time, ``{generator id}_occ_{instant}``, like
+    ``report_occ_2026-01-31T08:00:00Z``. Every process computes the same id.
 
     Source:
         The oncetask ancestor.

@@ -1,8 +1,8 @@
 """
 Runs of a daily, weekly, monthly or yearly rule: dates of the calendar at times of the local clock.
 
-A day on which no clock changes costs nothing but additions; on the others each time is looked at. So a rule that began long ago
-costs no more than a new one, and one that never matches ends after one cycle of the calendar.
+On a day without a change of the clock, runs are computed by additions; on other days each time is checked. So an old rule
+costs no more than a new one. The search for a rule that never matches ends after one cycle of the calendar.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gcp_oncetask.tasks.recurrence.rule import Rule
 from gcp_oncetask.tasks.recurrence.zones import LOOK_AHEAD, Candidate, Fit, place, wall_time
 
 MAX_SHOWN: Final = 10
-"""Runs that one change of a clock leaves out and that are told of, at most."""
+"""At most so many of the runs that one change of the clock leaves out are reported."""
 
 MAX_YEARS: Final = 10_000
-"""Years without a run in a row after which a rule counts as exhausted, if they are less than its interval times 400."""
+"""A rule counts as exhausted after so many years without a run, or after 400 times its interval if that is less."""
 
 _DAY: Final = timedelta(days=1)
 
@@ -33,9 +33,9 @@ class Calendar:
 
     Args:
         rule: Its frequency is DAILY or longer.
-        start: DTSTART, which is run as it was given although a gap or fold is there.
-        zone: Of the local times.
-        years: At most ``MAX_YEARS``, see there.
+        start: DTSTART. If the rule matches it, it is a run as it was given, also in a gap or fold.
+        zone: Zone of the local times.
+        years: The limit in place of ``MAX_YEARS``; no more than that.
     """
 
     def __init__(self, rule: Rule, start: Candidate, zone: tzinfo, years: int = MAX_YEARS) -> None:
@@ -45,18 +45,18 @@ class Calendar:
         self._steady: tuple[int, timedelta | None] = (-LOOK_AHEAD, None)
         self._positions: tuple[int, ...] = rule.bysetpos
         if rule.freq == "DAILY" and rule.bysetpos:
-            # A day's set is the same every day.
+            # The set of a daily rule is the same every day.
             places = positions(rule.bysetpos, len(self._times))
             self._times, self._positions = [self._times[at] for at in places], ()
 
     def walk(self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = False) -> Iterator[Candidate]:
         """
-        The runs from the instant *floor* on and before *ceiling*, in order; COUNT and EXDATE not looked at.
+        Yield the runs from the instant *floor* on and before *ceiling*, in order. COUNT and EXDATE are ignored.
 
         Args:
             floor: Aware UTC, not before the start.
             ceiling: Aware UTC; None: without end.
-            skipped: Whether those that a gap leaves out are given too.
+            skipped: Whether to yield also the runs that a gap leaves out.
         """
         rule, start = self._rule, self._start
         first = wall_time(floor, self._zone)
@@ -87,7 +87,7 @@ class Calendar:
 
     def last_of(self, count: int) -> datetime:
         """
-        The last of *count* runs from DTSTART on, or of all if there are fewer.
+        Return the last of *count* runs from DTSTART on, or the last of all if there are fewer.
         """
         last, first = self._start.instant, self._start.wall
         for day, times in self._dates(first.toordinal()):
@@ -105,7 +105,7 @@ class Calendar:
 
     def _dates(self, first: int) -> Iterator[tuple[int, Sequence[int]]]:
         """
-        Dates as ordinals, from *first* on, each with its times as seconds of the day.
+        Yield the chosen dates from *first* on, as ordinals, each with its times as seconds of the day.
         """
         if not self._times:
             return
@@ -118,7 +118,8 @@ class Calendar:
 
     def _runs(self, day: int, times: Sequence[int], first: datetime) -> Iterator[Candidate]:
         """
-        The runs of one day that are not before the local time *first*; a few of those left out among them.
+        Yield the runs of one day that are not before the local time *first*, and up to ``MAX_SHOWN`` of those that a gap
+        leaves out.
         """
         midnight = datetime.fromordinal(day)
         at = bisect_left(times, _seconds(first)) if day == first.toordinal() else 0
@@ -142,7 +143,7 @@ class Calendar:
 
     def _offset(self, day: int) -> timedelta | None:
         """
-        The offset of a whole day; None: clocks change on it.
+        Return the offset from UTC of a whole day; None if the clock changes on it.
         """
         begin, offset = self._steady
         if not begin <= day < begin + LOOK_AHEAD:
@@ -155,7 +156,7 @@ class Calendar:
 
     def _behind(self, midnight: datetime, second: int) -> int:
         """
-        The first second of the day that exists again, behind the gap that *second* is in.
+        Return the first second of the day after the gap in which *second* is.
         """
         low, high = second, second + 2 * 86_400
         while high - low > 1:
@@ -167,7 +168,8 @@ class Calendar:
 
 class _Times(Sequence[int]):
     """
-    The times of a day as seconds since midnight, in order; up to 86,400, of which few are ever looked at.
+    The times of a day as seconds since midnight, in order. They may be 86,400, so each is computed only when it is asked
+    for.
     """
 
     def __init__(self, rule: Rule, start: datetime) -> None:
@@ -193,5 +195,5 @@ class _Times(Sequence[int]):
 
 
 def _seconds(wall: datetime) -> int:
-    # A fraction counts as the next second: times are whole.
+    # A fraction counts as the next second, because times are whole seconds.
     return wall.hour * 3600 + wall.minute * 60 + wall.second + (wall.microsecond > 0)

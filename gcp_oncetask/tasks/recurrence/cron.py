@@ -1,5 +1,5 @@
 """
-cron lines and plain intervals, as recurrences: translated to RFC 5545, so that there is one set of rules.
+Translate cron lines and plain intervals to recurrences of RFC 5545, so that there is one set of rules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gcp_oncetask.tasks.recurrence.texts import within
 from gcp_oncetask.tasks.recurrence.value import Recurrence, RecurrenceOptions
 
 EPOCH: Final = "2001-01-01T00:00:00"
-"""What cron and ``every`` count from unless told: a Monday, after the last zone with odd seconds."""
+"""The start of cron and ``every`` by default: a Monday, later than the last zone offset with odd seconds."""
 
 _MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SUNDAY_FIRST: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -35,14 +35,15 @@ _MACROS: Final = {
 
 def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOptions]) -> Recurrence:
     """
-    A cron line, from the task's creation on.
+    Make a recurrence from a cron line; it begins with the task's creation.
 
     Five fields (minute, hour, day of month, month, day of week; numbers, names of months and days, ``*``, ``,``, ``-``,
-    ``/``) or ``@yearly``, ``@monthly``, ``@weekly``, ``@daily``, ``@hourly``. Sunday is 0, 7 or ``SUN``, and a range may end
-    with it (``FRI-SUN``). If both day fields are restricted, a day that matches either will do, as in cron.
+    ``/``) or ``@yearly``, ``@monthly``, ``@weekly``, ``@daily``, ``@hourly``. Sunday is 0, 7 or ``SUN``, and a range may
+    end with it (``FRI-SUN``). If both day fields are restricted, a day that matches one of them is chosen, as in cron.
 
-    Where clocks change: with every hour (``*``), the runs follow elapsed time and come in both passes of a fold. With
-    chosen hours they are times of the local clock, as RFC 5545 has them: once in a fold (the first), none in a gap.
+    Where clocks change: if every hour is chosen (``*``), the runs follow elapsed time and take place in both passes of a
+    fold. If single hours are chosen, the runs are times of the local clock, as in RFC 5545: once in a fold (the first
+    pass), none in a gap.
 
     Args:
         expression: The line.
@@ -75,7 +76,7 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
     if len(months) < 12:
         parts.append(_part("BYMONTH", months))
     chosen = []
-    # As in Vixie cron, a field that begins with * (like */2) restricts nothing in the "either day" sense.
+    # As in Vixie cron, a field that begins with * (like */2) does not count as restricted.
     if len(days) < 31:
         chosen.append(_part("BYMONTHDAY", days))
     weekday_names = sorted({(day - 1) % 7 for day in weekdays})
@@ -97,16 +98,16 @@ def cron(expression: str, *, tz: str = "UTC", **options: Unpack[RecurrenceOption
 
 def every(interval: Duration, *, start: datetime | None = None, **options: Unpack[RecurrenceOptions]) -> Recurrence:
     """
-    One run per *interval* of elapsed time, whatever the clocks do.
+    Make a recurrence with one run per *interval* of elapsed time. Changes of the clock do not matter.
 
     Args:
-        interval: Whole seconds, one at least; a timedelta or a number of seconds.
+        interval: A timedelta or a number of seconds; whole seconds, at least one.
         start: First run, aware. None: from the task's creation on, at whole multiples of the interval since Monday,
             1 January 2001 in UTC (so that ``every(timedelta(hours=1))`` runs on the hour).
         options: ``exdates``, ``rdates``, ``misfire``, ``misfire_limit``, ``overlap`` of ``Recurrence``.
 
     Raises:
-        RecurrenceError: The interval is none, or the start is naive.
+        RecurrenceError: The interval is invalid, or the start is naive.
     """
     try:
         seconds, rest = divmod(values.length(interval, "interval"), timedelta(seconds=1))
@@ -137,7 +138,7 @@ def _field(text: str, name: str, low: int, high: int, expression: str) -> list[i
         first = _number(match["first"].partition("-")[0], name, low)
         last = _number(match["last"], name, high if match["first"] == "*" or match["step"] else first)
         if match["last"] == "SUN" and first:
-            # As the end of a week.
+            # Here Sunday ends the week.
             last = 7
         step = _number(match["step"], "step", 1)
         if first is None or last is None or not (low <= first <= high and low <= last <= high):
@@ -162,12 +163,12 @@ def _bad(expression: str, item: str, name: str, low: int, high: int, more: str) 
 
 def _number(text: str | None, name: str, otherwise: int | None) -> int | None:
     """
-    What *text* means in a field; *otherwise* if it says nothing or ``*``, None if it means no number.
+    Return the number that *text* means in a field; *otherwise* if it is missing or ``*``, None if it is no number.
     """
     if text is None or text == "*":
         return otherwise
     if text.isdecimal():
-        # A long row of zeros before it is no reason for an error, a long number is in no field.
+        # Leading zeros are allowed; a number of more than four digits is valid in no field.
         digits = text.lstrip("0") or "0"
         return int(digits) if len(digits) <= 4 else None
     if name == "month" and text in _MONTHS:

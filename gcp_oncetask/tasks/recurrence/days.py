@@ -1,8 +1,8 @@
 """
-The dates that the parts of a rule choose, a year at a time: sets of days, without a look at single times.
+Compute the dates that the parts of a rule choose, one year at a time, as sets of days.
 
-The calendar has 28 sorts of year (its first weekday, and whether it and the one before are leap years), and the same one
-comes back every 400 years: so whatever a rule says, 28 short computations tell all of its dates.
+The calendar has 28 sorts of year (by its first weekday, and by whether it and the year before are leap years), and repeats
+every 400 years. So 28 short computations give all dates of any rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from gcp_oncetask.tasks.recurrence.rule import Rule
 
 END_YEAR: Final = 9990
-"""No run is looked for from this year on: datetime ends at 9999, and zones need a margin."""
+"""The search for runs ends at this year, because datetime ends at 9999, and zones need a margin."""
 CYCLE: Final = 400
 """Years after which the calendar repeats, weekdays included."""
 
@@ -30,9 +30,9 @@ class Year(NamedTuple):
 
     Attributes:
         begin: Proleptic ordinal of 1 January.
-        length: Its days, 365 or 366.
+        length: Number of its days, 365 or 366.
         months: First day of each month and of the next year, counted from 0.
-        days: The days that are chosen, counted from 0, ascending.
+        days: The chosen days, counted from 0, ascending.
         chosen: The same as a set.
     """
 
@@ -44,18 +44,18 @@ class Year(NamedTuple):
 
     def between(self, low: int, high: int) -> tuple[int, ...]:
         """
-        The chosen days from *low* on and before *high*.
+        Return the chosen days from *low* on and before *high*.
         """
         return self.days[bisect_left(self.days, low) : bisect_left(self.days, high)]
 
 
 class Days:
     """
-    The dates of one rule, its frequency and interval not looked at.
+    Computes the dates of one rule, without its frequency's periods and its interval.
 
     Args:
-        rule: What chooses.
-        start: DTSTART, whose month, day or weekday counts where the rule says none.
+        rule: The rule.
+        start: DTSTART. Its month, day or weekday counts where the rule has none.
     """
 
     def __init__(self, rule: Rule, start: datetime) -> None:
@@ -66,7 +66,7 @@ class Days:
 
     def of(self, year: int) -> Year:
         """
-        The dates of *year*.
+        Return the chosen dates of *year*.
         """
         if self._last is not None and self._last[0] == year:
             return self._last[1]
@@ -82,7 +82,7 @@ class Days:
 
     def sorts(self) -> Iterator[Year]:
         """
-        One year of each sort.
+        Yield one year of each sort.
         """
         found = {}
         for number in range(2000, 2000 + CYCLE):
@@ -92,7 +92,7 @@ class Days:
 
     def after(self, day: int) -> int | None:
         """
-        The first date after *day*, as ordinals; None: there is none.
+        Return the first chosen date after *day*, both as ordinals; None if there is none.
         """
         first = date.fromordinal(day + 1).year
         for year in range(first, min(first + CYCLE + 1, END_YEAR)):
@@ -129,7 +129,7 @@ class Days:
 
     def _numbered(self, numbered: list[tuple[int, int]], months: tuple[int, ...], weekday: int) -> set[int]:
         """
-        The n-th weekdays of each month, or of the year.
+        Return the n-th weekdays of each month, or of the year.
         """
         spans = list(pairwise(months))
         if self._rule.freq == "YEARLY":
@@ -145,7 +145,7 @@ class Days:
 
 def _of_start(rule: Rule, start: datetime) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
     """
-    Months, days of the month and weekdays that choose, those included that the rule leaves to DTSTART.
+    Return the months, days of the month and weekdays that the rule chooses, or that it takes from DTSTART.
     """
     given = rule.bymonth, rule.bymonthday, rule.byday
     if rule.elapsed or rule.byday or rule.bymonthday or rule.byyearday:
@@ -170,7 +170,7 @@ def _union(parts: Iterable[Iterable[int]]) -> set[int]:
 
 def _weeks(rule: Rule, year: int, weekday: int, length: int) -> set[int]:
     """
-    The days of *year* in the chosen weeks; a week belongs to the year that has four or more of its days.
+    Return the days of *year* in the chosen weeks. A week belongs to the year that has four or more of its days.
     """
     begin, count = _first_week(weekday, rule.wkst, length)
     found: set[int] = set()
@@ -179,13 +179,13 @@ def _weeks(rule: Rule, year: int, weekday: int, length: int) -> set[int]:
         if 1 <= week <= count:
             found.update(range(begin + 7 * (week - 1), begin + 7 * week))
     if 1 in rule.byweekno:
-        # The days at the end that are in the first week of the next year.
+        # The last days of a year may be in the first week of the next year.
         found.update(range(begin + 7 * count, length))
     if begin > 0:
         before = 365 + isleap(year - 1)
         first, last = _first_week((weekday - before) % 7, rule.wkst, before)
         if first >= 0:
-            # dateutil counts the weeks of this year here; kept, so that no stored rule changes its runs.
+            # dateutil uses the number of weeks of this year here. That is kept, so that stored rules keep their runs.
             last = 52 + ((length - begin) % 7 >= 4)
         if {-1, last} & set(rule.byweekno):
             found.update(range(begin))
@@ -194,7 +194,8 @@ def _weeks(rule: Rule, year: int, weekday: int, length: int) -> set[int]:
 
 def _first_week(weekday: int, wkst: int, length: int) -> tuple[int, int]:
     """
-    Where the first week of a year begins, from three days before 1 January to three days after it, and how many there are.
+    Return the first day of a year's first week, from three days before 1 January to three days after it, and the number of
+    weeks.
     """
     begin = (wkst - weekday) % 7
     if begin >= 4:
@@ -204,6 +205,6 @@ def _first_week(weekday: int, wkst: int, length: int) -> tuple[int, int]:
 
 def positions(chosen: Sequence[int], length: int) -> list[int]:
     """
-    The places in a set of *length* runs, counted from 0 and ascending, that the numbers of BYSETPOS mean.
+    Return the places that the numbers of BYSETPOS *chosen* mean in a set of *length* runs, counted from 0 and ascending.
     """
     return sorted({at - 1 if at > 0 else length + at for at in chosen if abs(at) <= length})

@@ -1,11 +1,12 @@
 """
-Runs of an hourly, minutely or secondly rule: steps of elapsed time, chosen by what the local clock shows at them.
+Runs of an hourly, minutely or secondly rule: steps of elapsed time, of which those are chosen at which the local clock
+shows a matching time.
 
-When clocks go back such a rule keeps its pace through both passes, and when they go forward it misses nothing that exists.
+When clocks go back, such a rule keeps its pace through both passes; when they go forward, it misses no existing time.
 
-A day is looked at as a whole: one bit for each of its seconds. Those that the local clock chooses are one number, those that the
-steps reach are another, and the runs are the bits that both have. So a day costs the same whatever the rule, and only days whose
-date is chosen are looked at.
+A day is one number with a bit for each of its seconds. One number has the seconds that the local clock chooses, another one
+those that the steps reach; the runs are the bits that both have. So a day costs the same for every rule, and only days with
+a chosen date are computed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from gcp_oncetask.tasks.recurrence.rule import Rule
 from gcp_oncetask.tasks.recurrence.zones import LOOK_AHEAD, Candidate, at_instant, wall_time
 
 MAX_STEPS: Final = 15_000
-"""Days that the rule chooses (or steps, where they are longer) without a run in a row, after which it counts as exhausted."""
+"""A rule counts as exhausted after so many chosen days (or steps, if they are longer than a day) without a run."""
 MISSED: Final = 7
-"""A period of which BYSETPOS chooses nothing counts as so many of them: it costs more."""
+"""A period in which BYSETPOS chooses no run counts as so many days, because it costs more."""
 
 _UNITS: Final = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _DAY: Final = 86_400
@@ -32,13 +33,13 @@ _END: Final = datetime(END_YEAR, 1, 1, tzinfo=UTC)
 
 class _Steady(NamedTuple):
     """
-    A time without a change of clocks.
+    A span of time without a change of the clock.
 
     Attributes:
         begin: Its first second.
-        end: The second behind it.
+        end: The second after it.
         day: The local date at its beginning, as an ordinal.
-        time: The local time there, in seconds since midnight.
+        time: The local time at its beginning, in seconds since midnight.
     """
 
     begin: int
@@ -54,8 +55,8 @@ class Elapsed:
     Args:
         rule: Its frequency is HOURLY or shorter.
         start: DTSTART.
-        zone: Of the local clock.
-        steps: At most ``MAX_STEPS``, see there.
+        zone: Zone of the local clock.
+        steps: The limit in place of ``MAX_STEPS``; no more than that.
     """
 
     def __init__(self, rule: Rule, start: Candidate, zone: tzinfo, steps: int = MAX_STEPS) -> None:
@@ -75,7 +76,7 @@ class Elapsed:
         self._grid = _repeated(self._slots, self._stride, self._unit + _DAY)
         hour = _bits(rule.byminute or range(60), 60, _bits(rule.bysecond or range(60)))
         self._chosen = _bits(rule.byhour or range(24), 3600, hour)
-        # Of few times of the day one knows at once whether a day's steps can reach one.
+        # If the rule chooses few times of the day, a set tells at once whether the steps of a day can reach one.
         times, slots = self._chosen.bit_count(), self._slots.bit_count()
         self._reach: frozenset[int] | None = None
         if times * slots <= _FEW:
@@ -87,7 +88,7 @@ class Elapsed:
 
     def walk(self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = False) -> Iterator[Candidate]:
         """
-        The runs from the instant *floor* on and before *ceiling*, in order; COUNT and EXDATE not looked at.
+        Yield the runs from the instant *floor* on and before *ceiling*, in order. COUNT and EXDATE are ignored.
 
         Args:
             floor: Aware UTC, not before the start.
@@ -104,7 +105,7 @@ class Elapsed:
 
     def last_of(self, count: int) -> datetime:
         """
-        The last of *count* runs from DTSTART on, or of all if there are fewer.
+        Return the last of *count* runs from DTSTART on, or the last of all if there are fewer.
         """
         last = 0
         if self._rule.plain:
@@ -132,13 +133,13 @@ class Elapsed:
 
     def _placed(self, floor: int, end: int) -> Iterator[int]:
         """
-        The runs that BYSETPOS chooses among those of each period.
+        Yield the runs that BYSETPOS chooses among those of each period.
         """
         if min(map(abs, self._rule.bysetpos)) > self._most:
             return
         at, missed = floor - (floor + self._lead) % self._stride, 0
         for begin, stop, bits in self._pieces(at, end):
-            # What is left of the piece begins at *low*.
+            # *left* has the remaining bits of the piece, which begin at *low*.
             low, left = begin, bits
             while left and missed * MISSED < self._steps:
                 if low < at:
@@ -158,8 +159,8 @@ class Elapsed:
 
     def _pieces(self, second: int, end: int) -> Iterator[tuple[int, int, int]]:
         """
-        Stretches of one date in which no clock changes, from *second* on and before *end*: where each begins and ends, and its
-        runs as bits; those without runs are left out.
+        Yield stretches of one date without a change of the clock, from *second* on and before *end*: the begin and the end
+        of each, and its runs as bits. Stretches without runs are left out.
         """
         idle, steady = 0, _Steady(second, second, 0, 0)
         year = self._days.of(self._local(second).year)
@@ -198,7 +199,7 @@ class Elapsed:
 
     def _steady(self, second: int) -> _Steady:
         """
-        The time from *second* on in which no clock changes, or the first part of it.
+        Return the span from *second* on without a change of the clock, or the first part of it.
         """
         wall = self._local(second)
         low, high = second, second + LOOK_AHEAD * _DAY
@@ -211,17 +212,18 @@ class Elapsed:
 
     def _midnight(self, day: int, second: int, counted: int) -> int:
         """
-        An instant after *second* that the date *day* does not begin before; *counted* is its midnight if no clock changes.
+        Return an instant after *second* and not after the beginning of the date *day*. *counted* is its midnight if the
+        clock does not change.
         """
         midnight = datetime.fromordinal(day).replace(tzinfo=self._zone)
-        # In a gap the times behind the target come sooner than the local clock says; in a fold it shows those before it twice.
+        # A gap before the midnight makes it come sooner than *counted*; a fold makes it come later, or twice.
         readings = [(midnight.replace(fold=fold).astimezone(UTC) - self._base) // _SECOND for fold in (0, 1)]
         return max(second + 1, min(counted, *readings))
 
 
 def _bits(numbers: Iterable[int], width: int = 1, pattern: int = 1) -> int:
     """
-    *pattern* at each of *numbers* times *width*.
+    Return a number with *pattern* at each of *numbers* times *width*.
     """
     found = 0
     for number in numbers:
@@ -231,7 +233,7 @@ def _bits(numbers: Iterable[int], width: int = 1, pattern: int = 1) -> int:
 
 def _repeated(pattern: int, distance: int, length: int) -> int:
     """
-    *pattern* again and again at a *distance*, over *length* bits at least.
+    Return *pattern*, repeated at a *distance*, over at least *length* bits.
     """
     while distance < length:
         pattern |= pattern << distance
@@ -241,7 +243,7 @@ def _repeated(pattern: int, distance: int, length: int) -> int:
 
 def _nth(bits: int, n: int) -> int:
     """
-    The place of the n-th bit that is set, from 0.
+    Return the place of the n-th set bit, counted from 0.
     """
     if n == 1:
         return (bits & -bits).bit_length() - 1
@@ -254,7 +256,7 @@ def _nth(bits: int, n: int) -> int:
 
 def _each(bits: int) -> Iterator[int]:
     """
-    The places of the bits that are set.
+    Yield the places of the set bits.
     """
     at = -1
     while bits:

@@ -1,5 +1,5 @@
 """
-The next runs of a recurrence in words, with what happens where the clocks change.
+Describe the next runs of a recurrence in words, with notes where the clocks change.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from gcp_oncetask.tasks.recurrence.value import Recurrence
 from gcp_oncetask.tasks.recurrence.zones import Candidate, Fit, require_aware
 
 MAX_IDLE: Final = 1_000
-"""Lines without a run, after which no more are looked for."""
+"""The list ends after so many lines without a run."""
 
 
 def explain(recurrence: Recurrence, n: int = 10, after: datetime | None = None) -> list[str]:
     """
-    The next *n* runs, one line each, with lines between them for the runs that do not take place.
+    Describe the next *n* runs, one line each, with lines between them for the runs that do not take place.
 
     Args:
-        recurrence: What to explain.
+        recurrence: The recurrence.
         n: Number of runs; lines for skipped and excluded ones come in addition.
         after: Runs strictly after this instant; None begins with the first.
 
     Returns:
-        Lines like ``2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)``; a recurrence that ends says so in the last one. Of the
-        runs that one change of the clocks leaves out, ten lines at most; after ``MAX_IDLE`` lines that are no runs, no more.
+        Lines like ``2026-03-28 02:30:00 CET (2026-03-28T01:30:00Z)``; a recurrence that ends says so in the last one. Runs
+        that one change of the clocks leaves out have at most ten lines. After ``MAX_IDLE`` lines that are no runs, the list
+        ends.
 
     Raises:
-        RecurrenceError: The instant is naive, or *n* less than 1.
+        RecurrenceError: The instant is naive, or *n* is less than 1.
     """
     if n < 1:
         raise RecurrenceError(f"n is {n}; it is a number of runs, 1 at least.", field="n")

@@ -1,5 +1,6 @@
 """
-The dates of a calendar rule in the periods that its interval counts: every third week, each fourth year.
+Compute the dates of a calendar rule in the periods that its interval chooses, such as every third week or every fourth
+year.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from gcp_oncetask.tasks.recurrence.rule import Rule
 
 class Periods:
     """
-    Counts the days, weeks, months or years of one rule.
+    Counts the periods of one rule: days, weeks, months or years.
 
     Args:
         rule: Its frequency is DAILY or longer.
         start: DTSTART.
-        years: After so many without a date the rule counts as exhausted; never more than its interval times a cycle of the
-            calendar, after which everything repeats.
+        years: After so many years without a date the rule counts as exhausted, or after its interval times a cycle of the
+            calendar if that is less: then everything repeats.
     """
 
     def __init__(self, rule: Rule, start: datetime, years: int) -> None:
@@ -35,7 +36,7 @@ class Periods:
 
     def dates(self, first: int) -> Iterator[int]:
         """
-        The dates from *first* on, as ordinals.
+        Yield the dates from *first* on, as ordinals.
         """
         year, step = date.fromordinal(first).year, 1
         if self._rule.freq == "YEARLY":
@@ -67,11 +68,12 @@ class Periods:
 
     def placed(self, first: int, count: int, chosen: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """
-        The dates from *first* on of which BYSETPOS chooses a time, each with the places of those among the times of a day.
+        Yield the dates from *first* on in which BYSETPOS chooses times, each with the places of these times among the times
+        of a day.
 
         Args:
-            first: An ordinal.
-            count: Times of each day.
+            first: The first date, as an ordinal.
+            count: Number of times of each day.
             chosen: The numbers of BYSETPOS.
         """
         if min(map(abs, chosen)) > self._most * count:
@@ -88,7 +90,7 @@ class Periods:
     @cached_property
     def _most(self) -> int:
         """
-        Dates of one period, at most.
+        Most dates of one period.
         """
         if self._rule.freq == "WEEKLY":
             return len({day for _, day in self._rule.byday} or {0})
@@ -99,7 +101,7 @@ class Periods:
 
     def _sets(self, first: int) -> Iterator[tuple[int, Sequence[int]]]:
         """
-        The dates of each period from the one that *first* is in, and its year.
+        Yield the year and the dates of each period, beginning with the period of *first*.
         """
         begin = date.fromordinal(first)
         match self._rule.freq:

@@ -1,10 +1,10 @@
 """
-The text of a recurrence rule, read strictly: what is wrong is refused here, and never later.
+Read the text of a recurrence rule strictly: a wrong rule is refused here, and never later.
 
 Source:
-    RFC 5545 section 3.3.10, whose table of which part may stand beside which frequency is kept. It differs in that a second
-    of 60 is refused (no clock here has leap seconds), that several rules may stand on lines of their own, which the RFC
-    allows and advises against (cron's "day of month or day of week" needs two), and that UNTIL is in UTC always.
+    RFC 5545 section 3.3.10, with its table of the parts that each frequency allows. Differences: a second of 60 is refused,
+    because no clock here has leap seconds. Several rules may stand on lines of their own, which the RFC allows but advises
+    against, because cron's "day of month or day of week" needs two. UNTIL is always in UTC.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 MAX_INTERVAL: Final = 100_000_000
 MAX_COUNT: Final = 10_000
 """
-The largest COUNT, or sum of them, where the last run is found by counting; a plain secondly, minutely or hourly rule has no such
-limit.
+The largest COUNT, or sum of several, if the last run is found by counting. A plain secondly, minutely or hourly rule has no
+such limit.
 """
 MAX_RULES: Final = 10
-"""Different rules of one text, at most."""
+"""Most different rules of one text."""
 
-# Part: smallest number, largest number, whether a negative one counts from the end.
+# Part: (smallest number, largest number, True if negative numbers count from the end).
 _NUMBERS: Final = {
     "BYSECOND": (0, 59, False),
     "BYMINUTE": (0, 59, False),
@@ -48,13 +48,13 @@ _DAY: Final = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)", re.ASCII)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """
-    One rule. A list is sorted, without repetition, and empty where the rule has no such part.
+    A rule. Lists are sorted and without repetition; a list is empty if the rule has no such part.
 
     Attributes:
         freq: One of ``FREQUENCIES``.
-        until: Last instant that counts, inclusive, aware UTC.
+        until: Latest instant of a run, inclusive, aware UTC.
         wkst: First day of the week, 0 is Monday.
-        byday: Pairs (n, weekday): the n-th such weekday of the period, 0 for each of them.
+        byday: Pairs (n, weekday): the n-th such weekday of the period; if n is 0, each of them.
     """
 
     freq: str
@@ -75,14 +75,14 @@ class Rule:
     @property
     def elapsed(self) -> bool:
         """
-        Whether it counts elapsed time (hours, minutes, seconds) and not days of the calendar.
+        True if the rule counts elapsed time (hours, minutes, seconds) and not days of the calendar.
         """
         return FREQUENCIES.index(self.freq) < FREQUENCIES.index("DAILY")
 
     @property
     def plain(self) -> bool:
         """
-        Whether it has no part that chooses or multiplies: one run per interval.
+        True if the rule has no part that limits or multiplies its runs: it has one run per interval.
         """
         return not (
             self.bysecond
@@ -99,10 +99,10 @@ class Rule:
 
 def parse(text: str) -> tuple[Rule, ...]:
     """
-    The different rules in *text*, one on each line, each with or without ``RRULE:`` before it.
+    Read the different rules in *text*, one on each line, each with or without ``RRULE:`` before it.
 
     Raises:
-        RecurrenceError: It is no rule, or one that RFC 5545 forbids.
+        RecurrenceError: A line is no rule, or RFC 5545 forbids the rule.
     """
     if not isinstance(text, str) or not text.strip():
         raise _bad(

@@ -1,5 +1,5 @@
 """
-A recurrence made ready to compute with: its rules merged, its exceptions applied, its end known.
+A recurrence prepared for computing: its rules merged, its exceptions applied, its end known.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Schedule:
 
     Attributes:
         start: DTSTART.
-        extra: Single runs beside the rules', by instant.
-        excluded: Instants, aware UTC.
+        extra: Single runs besides those of the rules, ordered by instant.
+        excluded: Instants of excluded runs, aware UTC.
     """
 
     start: Candidate
@@ -39,7 +39,8 @@ class Schedule:
     @cached_property
     def finders(self) -> dict[Rule, Calendar | Elapsed]:
         """
-        What finds the runs of each rule. Several share the steps and years after which one without runs counts as exhausted.
+        The object that finds the runs of each rule. Several rules share the limits of steps and years after which a rule
+        without runs counts as exhausted.
         """
         steps, years = MAX_STEPS // len(self.rules), MAX_YEARS // len(self.rules)
         return {
@@ -52,7 +53,7 @@ class Schedule:
     @cached_property
     def last(self) -> dict[Rule, datetime]:
         """
-        The last run of each rule that has a COUNT, found by counting once (or at once, where nothing is chosen).
+        The last run of each rule that has a COUNT. It is found by counting once; for a plain rule it is computed.
         """
         return {rule: self.finders[rule].last_of(rule.count) for rule in self.rules if rule.count is not None}
 
@@ -77,12 +78,12 @@ class Schedule:
         self, floor: datetime, ceiling: datetime | None = None, *, skipped: bool = True
     ) -> Iterator[Candidate]:
         """
-        Everything at or after *floor* and before *ceiling*, in order: excluded ones included, one per instant.
+        Yield all candidates at or after *floor* and before *ceiling*, in order, one per instant, excluded ones included.
 
         Args:
             floor: Aware UTC.
             ceiling: Aware UTC; None: without end.
-            skipped: Whether the runs that a gap leaves out are given too, at most some of each gap.
+            skipped: Whether to yield also runs that a gap leaves out, a limited number of each gap.
         """
         extra = (
             found for found in self.extra if found.instant >= floor and (ceiling is None or found.instant < ceiling)
@@ -98,7 +99,7 @@ class Schedule:
 
     def runs(self, floor: datetime, ceiling: datetime | None = None) -> Iterator[datetime]:
         """
-        The runs at or after *floor* and before *ceiling*, aware UTC, in order.
+        Yield the runs at or after *floor* and before *ceiling*, aware UTC, in order.
         """
         for found in self.candidates(floor, ceiling, skipped=False):
             if found.instant not in self.excluded:
@@ -106,18 +107,19 @@ class Schedule:
 
     def first(self, floor: datetime, ceiling: datetime | None = None) -> datetime | None:
         """
-        The first run at or after *floor* and before *ceiling*.
+        Return the first run at or after *floor* and before *ceiling*; None if there is none.
         """
         return next(self.runs(floor, ceiling), None)
 
     def latest(self, low: datetime, high: datetime, step: timedelta = _SECOND) -> datetime | None:
         """
-        The last run in [low, high), found by halving: its cost grows with the logarithm of the runs between.
+        Return the last run in [low, high), or None. It is found by halving, so that the cost grows with the logarithm of
+        the number of runs.
 
         Args:
             low: Inclusive, aware UTC.
             high: Exclusive, aware UTC.
-            step: How far back from *high* to look first; the distance of two runs is best.
+            step: Length of the first search back from *high*; the distance of two runs is best.
         """
         found = self.first(low, high)
         if found is None:

@@ -1,5 +1,5 @@
 """
-Texts that people hand over: bounded.
+The limit of texts of rules and cron lines.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from typing import Final
 from gcp_oncetask.errors import RecurrenceError
 
 MAX_TEXT: Final = 10_000
-"""Characters of a rule or a cron line."""
+"""Most characters of a rule or a cron line."""
 
 
 def within(text: str, field: str) -> str:
     """
-    *text*, if it is not too long to be looked at.
+    Return *text* if it is not too long.
 
     Raises:
-        RecurrenceError: It has more than ``MAX_TEXT`` characters.
+        RecurrenceError: *text* has more than ``MAX_TEXT`` characters.
     """
     if len(text) > MAX_TEXT:
         raise RecurrenceError(f"{field} has {len(text)} characters; it takes at most {MAX_TEXT}.", field=field)

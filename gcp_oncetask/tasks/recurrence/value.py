@@ -1,5 +1,6 @@
 """
-What a producer writes down: the rule, its start, its exceptions, and what happens to missed and overlapping runs.
+The recurrence as a producer writes it: the rule, its start, its exceptions, and the policies for missed and overlapping
+runs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Overlap = Literal["allow", "skip", "queue"]
 
 class RecurrenceOptions(TypedDict, total=False):
     """
-    What ``cron`` and ``every`` hand on to ``Recurrence``.
+    Options that ``cron`` and ``every`` hand on to ``Recurrence``.
     """
 
     exdates: Sequence[str | datetime]
@@ -51,29 +52,31 @@ _NAMES: Final = ("rrule", "dtstart", "exdates", "rdates", "tz", "misfire", "misf
 @dataclass(frozen=True)
 class Recurrence:
     """
-    When a task recurs, as RFC 5545 says it. Comparable, hashable, kept as it was given.
+    The recurrence of a task, by RFC 5545. Comparable and hashable; its texts are kept as they were given.
 
-    Local times are those of the zone ``tz``. A run of a rule that falls into a gap of the clock (clocks go forward) does not
-    take place and is not counted; one that falls into a fold (clocks go back) takes place once, the first time. DTSTART, an
-    RDATE or an EXDATE that is itself in a gap means the time as far after the gap. Hourly, minutely and secondly rules count
-    elapsed time: they run in both passes of a fold. DTSTART is a run only if the rule matches it.
+    Local times are those of the zone ``tz``. A run of a rule that falls into a gap of the clock (clocks go forward) does
+    not take place and is not counted. A run that falls into a fold (clocks go back) takes place once, in the first pass. A
+    DTSTART, RDATE or EXDATE in a gap means the time that is later by the length of the gap. Hourly, minutely and secondly
+    rules count elapsed time: they run in both passes of a fold. DTSTART is a run only if the rule matches it.
 
     Attributes:
-        rrule: The rule, like ``FREQ=WEEKLY;BYDAY=MO``; several stand on lines of their own. COUNT counts excluded runs too.
-        dtstart: Start: a local time with ``tz``, or an instant (``...Z``, an offset, an aware datetime). What the rule does
-            not say (hour, weekday, ...) is taken from it. Kept as text; fractions of a second don't count.
-        exdates: Runs that don't take place, in the same forms; matched by instant.
-        rdates: Runs beside those of the rule, before DTSTART too, in the same forms.
-        tz: IANA name; None takes the zone of an aware ``dtstart``: a ``ZoneInfo``, or the fixed offset it was written with.
-        misfire: What a generator does about runs that it could not start on time, see ``advance``.
-        misfire_limit: How many runs ``misfire="all"`` starts at most in one advance, the newest.
-        overlap: A run falls due while an earlier one of this generator has not ended: ``allow`` starts it beside the other,
-            ``skip`` leaves it out, ``queue`` starts it afterwards.
-        since_creation: Runs before the generator was created don't exist; DTSTART only says what time is counted from. Made
-            so by ``cron`` and ``every``; see ``first_due``.
+        rrule: The rule, like ``FREQ=WEEKLY;BYDAY=MO``; each of several rules is on a line of its own. COUNT counts excluded
+            runs too.
+        dtstart: Start: a local time with ``tz``, or an instant (``...Z``, an offset, an aware datetime). Parts that the
+            rule does not have (hour, weekday, ...) are taken from it. Kept as text; fractions of a second are ignored.
+        exdates: Times of runs that don't take place, in the same forms; compared by instant.
+        rdates: Times of additional runs, in the same forms; they may be before DTSTART.
+        tz: IANA name. None: the zone of an aware ``dtstart``, a ``ZoneInfo`` or the fixed offset with which it was written.
+        misfire: Policy of a generator for runs that it could not start on time, see ``advance``.
+        misfire_limit: With ``misfire="all"``, most runs that are started in one advance; the newest are started.
+        overlap: Policy for a run that falls due while an earlier one of this generator has not ended: ``allow`` starts it
+            beside the other, ``skip`` leaves it out, ``queue`` starts it afterwards.
+        since_creation: True: there are no runs before the generator was created; DTSTART is only the time from which runs
+            are counted. ``cron`` sets it, and so does ``every`` without a start; see ``first_due``.
 
     Raises:
-        RecurrenceError: Something of this can't be read, contradicts itself, or never fires; ``field`` names it.
+        RecurrenceError: An argument can't be read, contradicts another, or the recurrence never fires; ``field`` names the
+            argument.
 
     Shape:
         ``to_data``: a map {rrule, dtstart, exdates[], rdates[], tz, misfire, misfireLimit, overlap, sinceCreation}.
@@ -122,7 +125,7 @@ class Recurrence:
     @cached_property
     def zone(self) -> tzinfo:
         """
-        Of the local times: ``tz``, else UTC or the offset of ``dtstart``.
+        Zone of the local times: ``tz``, else UTC or the offset of ``dtstart``.
         """
         start = read_time(str(self.dtstart), "dtstart")
         if self.tz is not None:
@@ -137,7 +140,7 @@ class Recurrence:
     @cached_property
     def schedule(self) -> Schedule:
         """
-        The recurrence, ready to compute with.
+        The recurrence, prepared for computing.
         """
         excluded = frozenset(self._time(text, "exdates").instant for text in self.exdates)
         extra = sorted((self._time(text, "rdates") for text in self.rdates), key=lambda one: one.instant)
@@ -160,7 +163,7 @@ class Recurrence:
 
     def first(self, at_or_after: datetime | None = None) -> datetime | None:
         """
-        The first run, or the first at or after an instant.
+        Return the first run, or the first run at or after an instant.
 
         Returns:
             Its nominal time, aware UTC; None if there is none.
@@ -172,7 +175,7 @@ class Recurrence:
 
     def next_after(self, instant: datetime) -> datetime | None:
         """
-        The first run strictly after *instant*: nominal time in aware UTC, or None if the recurrence has ended.
+        Return the first run strictly after *instant*, as nominal time in aware UTC; None if the recurrence has ended.
 
         Raises:
             RecurrenceError: The instant is naive.
@@ -184,7 +187,7 @@ class Recurrence:
 
     def runs(self, at_or_after: datetime | None = None) -> Iterator[datetime]:
         """
-        The runs in order, as nominal times in aware UTC; possibly without end.
+        Yield the runs in order, as nominal times in aware UTC; possibly without end.
         """
         if at_or_after is None:
             earliest = [found.instant for found in self.schedule.extra[:1]]
@@ -193,27 +196,27 @@ class Recurrence:
 
     def first_due(self, created_at: datetime) -> datetime | None:
         """
-        What a new generator waits for: its first run, in the past too, or with ``since_creation`` the first at or after
-        *created_at*. None: it has none left.
+        Return the run for which a new generator waits: its first run, which may be in the past, or with ``since_creation``
+        the first at or after *created_at*. None if no run is left.
         """
         return self.first(created_at if self.since_creation else None)
 
     def local(self, nominal: datetime) -> datetime:
         """
-        *nominal* as the recurrence's zone shows it.
+        Return *nominal* in the recurrence's zone.
         """
         return require_aware(nominal, "nominal").astimezone(self.zone)
 
     def to_data(self) -> dict[str, Any]:
         """
-        The recurrence as JSON-able data; equal recurrences give equal data.
+        Return the recurrence as JSON data; equal recurrences give equal data.
         """
         return {_camel(name): _plain(getattr(self, name)) for name in _NAMES}
 
     @classmethod
     def completed(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Stored data of a recurrence, readable or not, with the defaults of what is missing.
+        Return the stored *data* of a recurrence, valid or not, with defaults for missing attributes.
         """
         defaults = {_camel(one.name): _plain(one.default) for one in fields(cls) if one.default is not MISSING}
         return {name: data.get(name, defaults.get(name)) for name in map(_camel, _NAMES)}
@@ -221,10 +224,10 @@ class Recurrence:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recurrence:
         """
-        The inverse of ``to_data``; what is missing has its default, what is unknown is left alone.
+        Make a recurrence from the data of ``to_data``. Missing attributes have their defaults; unknown ones are ignored.
 
         Raises:
-            RecurrenceError: It is no recurrence.
+            RecurrenceError: The data is no recurrence.
         """
         given = {name: data[_camel(name)] for name in _NAMES if _camel(name) in data}
         return cls(**({"rrule": "", "dtstart": ""} | given))

@@ -1,9 +1,9 @@
 """
-Times as people write them, and the instants they mean: time zones, gaps and folds.
+Convert times as people write them to instants, with time zones, gaps and folds.
 
 Source:
-    RFC 5545 section 3.3.5: a single time that does not exist is meant with the offset before the gap, one that exists twice
-    means the first. Section 3.3.10: a run of a *rule* at a time that does not exist is left out and not counted.
+    RFC 5545 section 3.3.5: a single time that does not exist is read with the offset before the gap; a time that exists
+    twice means the first one. Section 3.3.10: a run of a *rule* at a time that does not exist is left out and not counted.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import RecurrenceError
 
 LOOK_AHEAD: Final = 3
-"""No zone of the database has ever changed its clocks and changed them back within so many days (Freetown took four, in 1939)."""
+"""
+Days. No zone of the database has ever changed its clock and changed it back within so many days (Freetown took four, in
+1939).
+"""
 
 
 class Fit(Enum):
     """
-    How a wall-clock time falls on the time line.
+    The number of instants that a wall-clock time means.
     """
 
     ONCE = "once"
     SKIPPED = "skipped"
-    """It does not exist, and a rule made it: no run."""
+    """The time does not exist, and comes from a rule: no run takes place."""
     MOVED = "moved"
-    """It does not exist, and was given as such: it runs later by the length of the gap."""
+    """The time does not exist, and was given as a single time: the run is later by the length of the gap."""
     FIRST = "first"
-    """It happens twice; this is the first."""
+    """The time exists twice; this is the first instant."""
     SECOND = "second"
-    """It happens twice; this is the second."""
+    """The time exists twice; this is the second instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Candidate:
 
     Attributes:
         wall: Local time by the rule, without zone.
-        instant: When that is, aware UTC; for a skipped one, its place in the order of the runs.
-        fit: How the one became the other.
+        instant: The instant of the run, aware UTC; for a skipped run, its place in the order of the runs.
+        fit: Relation of the local time to the instant.
     """
 
     wall: datetime
@@ -57,7 +60,7 @@ class Candidate:
 
 def zone_named(name: str) -> tzinfo:
     """
-    The IANA zone *name*.
+    Return the IANA zone *name*.
 
     Raises:
         RecurrenceError: There is no such zone.
@@ -65,7 +68,7 @@ def zone_named(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
-        # A name of a hundred characters is like none.
+        # A name of more than a hundred characters resembles no zone's.
         raise RecurrenceError(
             f"tz is {shown(name)}, which is no zone of the IANA database; use a name like Europe/Berlin."
             f"{words.hint(str(name)[:100], _zones())}",
@@ -76,21 +79,21 @@ def zone_named(name: str) -> tzinfo:
 @cache
 def _zones() -> tuple[str, ...]:
     """
-    The names of all zones: a walk through the zone data, which takes a while.
+    Return the names of all zones. It walks through the zone data, which takes a while.
     """
     return tuple(sorted(available_timezones()))
 
 
 def wall_time(instant: datetime, zone: tzinfo) -> datetime:
     """
-    The local time of *instant*, without zone.
+    Return the local time of *instant*, without zone.
     """
     return instant.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def place(wall: datetime, zone: tzinfo) -> Candidate:
     """
-    The instant that the local time *wall* means, as a single time of RFC 5545: MOVED in a gap, FIRST in a fold.
+    Return the instant that the local time *wall* means, as a single time of RFC 5545: MOVED in a gap, FIRST in a fold.
     """
     there = wall.replace(tzinfo=zone, fold=0)
     instant = there.astimezone(UTC)
@@ -102,7 +105,7 @@ def place(wall: datetime, zone: tzinfo) -> Candidate:
 
 def at_instant(instant: datetime, zone: tzinfo) -> Candidate:
     """
-    *instant* as a candidate: it exists, once or as one of two.
+    Return *instant* as a candidate: ONCE, or FIRST or SECOND of two.
     """
     there = instant.astimezone(zone)
     wall = there.replace(tzinfo=None, fold=0)
@@ -114,13 +117,14 @@ def at_instant(instant: datetime, zone: tzinfo) -> Candidate:
 
 def read_time(text: str, field: str) -> datetime:
     """
-    A time as RFC 5545 (``20260131T090000``, ``...Z``) or ISO 8601 (``2026-01-31T09:00:00+01:00``) writes it, to the second.
+    Read a time in the form of RFC 5545 (``20260131T090000``, ``...Z``) or ISO 8601 (``2026-01-31T09:00:00+01:00``), to the
+    second.
 
     Returns:
-        Aware if it had ``Z`` or an offset, else naive; fractions of a second are cut off.
+        An aware datetime if *text* has ``Z`` or an offset, else a naive one. Fractions of a second are cut off.
 
     Raises:
-        RecurrenceError: It can't be read, or is a date without a time.
+        RecurrenceError: *text* can't be read, or is a date without a time.
     """
     try:
         if "T" not in text.upper() and " " not in text.strip():
@@ -136,14 +140,14 @@ def read_time(text: str, field: str) -> datetime:
 
 def written(time: datetime | str) -> str:
     """
-    *time* as text: a text stays as it is, a datetime becomes ISO 8601.
+    Return *time* as text: a text stays as it is, a datetime becomes ISO 8601.
     """
     return time.isoformat() if isinstance(time, datetime) else time
 
 
 def offset_of(time: datetime) -> tzinfo:
     """
-    UTC, or the fixed offset that *time* was written with.
+    Return the fixed offset with which *time* was written, or UTC.
     """
     offset = time.utcoffset() or timedelta(0)
     return timezone(offset) if offset else UTC
@@ -151,10 +155,10 @@ def offset_of(time: datetime) -> tzinfo:
 
 def require_aware(time: datetime, name: str) -> datetime:
     """
-    *time* in UTC.
+    Return *time* in UTC.
 
     Raises:
-        RecurrenceError: It is no datetime, naive, or beyond the calendar in UTC.
+        RecurrenceError: *time* is no datetime, naive, or beyond the calendar in UTC.
     """
     if not isinstance(time, datetime) or time.utcoffset() is None:
         raise RecurrenceError(
