@@ -1,7 +1,8 @@
 """
-For the tests of applications: the pytest fixture ``oncetask_cloud``, and its type ``OncetaskCloud``.
+Tools for the tests of applications: the pytest fixture ``oncetask_cloud``, and its type ``OncetaskCloud``.
 
-The local cloud is imported when ``OncetaskCloud`` is: the pytest plugin, which every test run loads, must cost nothing.
+The local cloud is imported when ``OncetaskCloud`` is used, because every test run loads the pytest plugin, which must cost
+nothing.
 """
 
 from __future__ import annotations

@@ -34,16 +34,16 @@ from gcp_oncetask.worker import Worker
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
 _INSTANCE = "in-process"
 _AFTERWARDS = timedelta(days=365).total_seconds()
-"""Longer than anything waits for."""
+"""Seconds; longer than any wait."""
 
 
 class TestClock:
     """
-    The library's clock, on the local cloud's virtual one; chance stays the machine's.
+    The library's clock, based on the local cloud's virtual clock; random numbers are the machine's.
 
     Attributes:
         virtual: The local cloud's clock.
-        over: The test has ended: a thread that waits gets UsageError, so that it does not go on with another cloud.
+        over: True: the test has ended. A thread that waits gets UsageError, so that it does not go on with another cloud.
     """
 
     __test__ = False
@@ -64,11 +64,13 @@ class TestClock:
 
     def wait(self, wakeup: Wakeup, timeout: float) -> bool:
         if isinstance(wakeup, Pause) or threading.current_thread() is threading.main_thread():
-            # A pause takes virtual time at once, in every thread: the test's own may be waiting for whoever makes it.
+            # A pause advances the virtual time at once, in every thread, because the test's thread may be waiting for the
+            # pausing one.
             if not wakeup.is_set():
                 self.virtual.advance(timeout)
             return wakeup.is_set()
-        # From when this thread last looked, and reckoned its time-out: the test may have moved the clock since.
+        # Count from this thread's last look at the clock, from which it computed the time-out; the test may have moved the
+        # clock since.
         end = getattr(self._looked, "at", self.virtual.micros()) + round(timeout * 1_000_000)
         with wakeup.changed:
             while not (self.over or wakeup.is_set()) and self.virtual.micros() < end:
@@ -87,7 +89,7 @@ class TestClock:
 
 class Alerts:
     """
-    An alert channel that keeps what it is given; ``down`` makes it fail as a dead mail server does.
+    An alert channel that keeps the alerts it is given. If ``down`` is set it fails, as a dead mail server does.
     """
 
     def __init__(self) -> None:
@@ -105,7 +107,7 @@ class Alerts:
 
 class _Stdout:
     """
-    Where the trail is written: straight into the local Cloud Logging, as Cloud Run would collect it.
+    Standard output for the evidence trail: writes lines into the local Cloud Logging, as Cloud Run collects them.
     """
 
     def __init__(self, logs: RunLogs) -> None:
@@ -120,13 +122,13 @@ class _Stdout:
 
     def flush(self) -> None:
         """
-        Nothing is held back.
+        Do nothing; lines are not buffered.
         """
 
 
 class _Gateway:
     """
-    The WSGI apps of one host, by the path that each is below; the longest that fits is taken off (``SCRIPT_NAME``).
+    The WSGI apps of one host, by the path at which each is mounted. The longest path that fits is moved to ``SCRIPT_NAME``.
     """
 
     def __init__(self) -> None:
@@ -148,8 +150,8 @@ class OncetaskCloud:
     The local cloud of one test.
 
     Attributes:
-        clock: Virtual time; ``advance()`` moves it and delivers what comes due.
-        alerts: Where every used locker's alerts go.
+        clock: The virtual clock.
+        alerts: The alert channel of every used locker.
         faults: Faults of every service.
         local: The services, and clients on them.
     """
@@ -176,14 +178,14 @@ class OncetaskCloud:
 
     def stop(self) -> None:
         """
-        Give every used locker back what it had, and close what was opened; no thread of the library goes on.
+        Restore the original parts of every used locker, and close the local cloud; no thread of the library goes on.
         """
         for locker, _, _ in self._used:
             locker.executor.renewals.stop()
             clock = locker.runtime.clock
             assert isinstance(clock, TestClock)
             clock.over = True
-        # A call that a fault delays, and a thread that waits for a lock, wait for a clock that nobody moves any more.
+        # Move the clock far ahead, to end the waits of calls delayed by a fault and of threads that wait for a lock.
         self.clock.advance(_AFTERWARDS)
         for locker, runtime, renewals in self._used:
             locker.executor.renewals.close()
@@ -197,12 +199,13 @@ class OncetaskCloud:
 
     def use(self, locker: Locker) -> None:
         """
-        Let *locker* work on this cloud until the test ends: clients, clock, log, alerts; also one made at import.
+        Let *locker* use this cloud until the test ends: its clients, clock, log and alerts. The locker may have been made
+        at import.
         """
         self._used.append((locker, dict(locker.runtime.__dict__), locker.executor.renewals))
         config = locker.config
         if config.tasks_emulator is not None:
-            # The base URL is that of a server before another local cloud, as gcp-emulator sets it.
+            # This base URL was set by gcp-emulator and belongs to another local cloud.
             config = replace(config, base_url=None)
         known = self._base_url is not None and config.base_url is None
         settings = replace(
@@ -239,9 +242,9 @@ class OncetaskCloud:
 
     def mount(self, url: str, app: Any) -> None:
         """
-        Deliver tasks for *url* to the WSGI *app*; the first one is the base URL of lockers without.
+        Deliver tasks for *url* to the WSGI *app*. The first mounted URL is the base URL of lockers that have none.
 
-        A path in it is taken off before the app is called (``SCRIPT_NAME``), as a gateway before a service does.
+        A path in the URL is moved to ``SCRIPT_NAME`` before the app is called, as a gateway does.
 
         Args:
             url: Scheme and host, and perhaps a path: ``https://orders.test`` or ``https://example.test/orders``.
@@ -266,14 +269,17 @@ class OncetaskCloud:
 
     def run_until_idle(self) -> int:
         """
-        Deliver every task whose time has come, let the workers run what they pull, and what follows, until none is left;
-        returns how many.
+        Deliver every task that is due, let the workers run the tasks they pull, and go on with the tasks that follow from
+        them, until none is due.
+
+        Returns:
+            Number of deliveries made and tasks run.
         """
         return self._run()
 
     def work(self, worker: Worker) -> None:
         """
-        Let *worker* run what it pulls, on the test's own thread, whenever ``run_until_idle`` and ``advance`` do.
+        Let *worker* run the tasks it pulls, on the test's own thread, during ``run_until_idle`` and ``advance``.
         """
         self._workers.append(worker)
 
@@ -286,8 +292,11 @@ class OncetaskCloud:
 
     def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> int:
         """
-        Let time pass, and let each thing happen when its time comes, also what is made on the way: deliveries, and what the
-        workers given to ``work`` pull; returns how many were delivered and run. Inside a handler only time passes.
+        Let time pass. Deliver each task, or let the workers given to ``work`` run it, when it is due, also tasks that are
+        made on the way. Inside a handler only time passes.
+
+        Returns:
+            Number of deliveries made and tasks run.
         """
         length = timedelta(seconds=seconds, minutes=minutes, hours=hours, days=days).total_seconds()
         if self._delivering:
@@ -301,7 +310,7 @@ class OncetaskCloud:
     def assert_scheduled(
         self,
         model: scheduled.Model,
-        id: str | None = None,  # noqa: A002 - as everybody says it
+        id: str | None = None,  # noqa: A002 - the usual name
         *,
         url: str | None = None,
         params: Any = None,
@@ -309,19 +318,19 @@ class OncetaskCloud:
         at: datetime | None = None,
     ) -> None:
         """
-        Fail unless a chain or a once-task like this waits to be run; what is None is not looked at.
+        Fail unless a chain or a once-task like this is scheduled. Arguments that are None are not compared.
 
         Args:
             model: A ``LockedModel`` or a ``TaskData``.
             id: Id of the document or the task.
-            url: Where it will be delivered: absolute, the path alone, or the path below the base URL.
-            params: All of what ``schedule`` was given for this step.
-            payload: Some of the stored fields: of the entity, or of the once-task's payload, as JSON data.
-            at: Not before this instant (aware), to the second.
+            url: Target of the delivery: absolute, the path alone, or the path below the base URL.
+            params: The complete params that ``schedule`` was given for this step.
+            payload: Some of the stored fields of the entity, or of the once-task's payload, as JSON data.
+            at: Time of the task (aware), compared to the second.
 
         Raises:
-            AssertionError: There is none; the message lists what is scheduled instead.
-            UsageError: *at* has no time zone, or the model no kind.
+            AssertionError: There is no such task; the message lists the scheduled ones.
+            UsageError: *at* has no time zone, or the model has no kind.
         """
         bases = tuple(base for locker, _, _ in self._used if (base := locker.config.base_url) is not None)
         wanted = scheduled.Wanted(model, id, url, params, payload, at, bases)
@@ -333,44 +342,45 @@ class OncetaskCloud:
 
     def clock_now(self) -> datetime:
         """
-        The virtual time, aware UTC.
+        Return the virtual time, aware UTC.
         """
         return datetime_of(self.clock.micros())
 
     def duplicate_last(self) -> int | None:
         """
-        Deliver the task that was delivered last once more, late; returns its HTTP status.
+        Deliver the task of the last delivery again; return the HTTP status.
         """
         return self.local.tasks.duplicate_last()
 
     def sweep(self) -> Swept:
         """
-        Sweep with the locker used first.
+        Run a sweep with the locker that was used first.
         """
         return sweep(self._used[0][0])
 
     def write_system(self, text: str) -> None:
         """
-        Write what the platform says when it ends an instance, such as ``Container terminated on signal 9.``
+        Write a line of the platform's system log, such as ``Container terminated on signal 9.``, which it writes when it
+        ends an instance.
         """
         self._logs.system(text, _INSTANCE)
 
     def forget_logs(self) -> None:
         """
-        Lose what was written to standard output, as a sink that excludes it does.
+        Delete the lines written to standard output from the log, as if a sink excluded them.
         """
         name = f"projects/{self.local.project}/logs/run.googleapis.com%2Fstdout"
         self.local.logging.service.call("DeleteLog", DeleteLogRequest(log_name=name))
 
     def drop(self, task_name: str) -> None:
         """
-        Lose a queued task, as if it had never been made.
+        Delete a queued task, as if Cloud Tasks had lost it.
         """
         self.local.tasks.service.call("DeleteTask", DeleteTaskRequest(name=task_name))
 
     @property
     def deliveries(self) -> list[DispatchRecord]:
         """
-        Every delivery so far, with its status.
+        All deliveries so far, each with its status.
         """
         return list(self.local.tasks.dispatches)

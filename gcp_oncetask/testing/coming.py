@@ -1,5 +1,6 @@
 """
-What comes next in the cloud of a test: deliveries, what workers pull, and what they look at again, in the order of their times.
+The coming events in the cloud of a test, in the order of their times: deliveries, tasks that workers pull, and tasks that
+they check again.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.fetcher import LEFT_ALONE
 
 _LONGEST: Final = 86_400.0
-"""Seconds between two looks at a task that can't be run; they grow to this, so that a year of virtual time passes quickly."""
+"""
+Most seconds between two checks of a task that can't be run. The pause grows up to this, so that a year of virtual time
+passes quickly.
+"""
 
 _Key = tuple[str, str, str]
 
 
 class Coming:
     """
-    One queue of coming events: deliveries of Cloud Tasks, tasks that workers pull, and the looks of workers at what they could
-    not run. Of two events of one instant the delivery is first.
+    A queue of coming events: deliveries of Cloud Tasks, tasks that workers pull, and renewed checks of tasks that they
+    could not run. Of two events at one instant the delivery is first.
 
     Args:
-        tasks: Delivers.
-        clock: Moved to each event.
-        workers: Run what they pull, on the calling thread.
+        tasks: The server that delivers tasks.
+        clock: The virtual clock, which is moved to each event.
+        workers: The workers, which run the tasks they pull on the calling thread.
     """
 
     def __init__(self, tasks: TasksServer, clock: VirtualClock, workers: Sequence[Worker]) -> None:
@@ -45,10 +49,11 @@ class Coming:
 
     def run(self, end: int = 0) -> int:
         """
-        Move the clock from event to event, up to *end* in microseconds, and let each happen; those of now, always.
+        Move the clock from event to event, up to *end* in microseconds, and carry out each event. Events that are due now
+        are always carried out.
 
         Returns:
-            How many deliveries were made, and tasks run.
+            Number of deliveries made and tasks run.
         """
         ran = 0
         while (at := self._next()) is not None and at <= max(end, self._clock.micros()):
@@ -58,13 +63,13 @@ class Coming:
 
     def _next(self) -> int | None:
         """
-        When the next event is.
+        Return the time of the next event, in microseconds; None if there is none.
         """
         push, now = self._tasks.next_due(), self._clock.micros()
         if not self._ripe:
             self._ask()
         if self._ripe or (push is not None and push <= now):
-            # By Firestore's clock, which may be some microseconds ahead of this one.
+            # The tasks are due by Firestore's clock, which may be some microseconds ahead of this one.
             return now
         looks = [until for until, _ in self._left.values() if until > now]
         pulls = [self._pull(place, worker) for place, worker in enumerate(self._workers)]
@@ -72,7 +77,8 @@ class Coming:
 
     def _pull(self, place: int, worker: Worker) -> int | None:
         """
-        When a worker has something that it had not when it was asked.
+        Return the time, in microseconds, at which *worker* has a task that was not due when it was asked last; None if
+        there is none.
         """
         due = worker.next_due(after=self._asked[place])
         if due is None:
@@ -81,7 +87,7 @@ class Coming:
 
     def _ask(self) -> None:
         """
-        Ask for all that workers can pull now.
+        Ask the workers for all tasks that they can pull now.
         """
         now, seen, found = self._clock.micros(), set[_Key](), []
         for place, worker in enumerate(self._workers):
@@ -95,7 +101,7 @@ class Coming:
 
     def _happen(self) -> int:
         """
-        Let the event of now happen, if it is not only a time to ask.
+        Carry out the event that is due now, if any; return the number of deliveries made and tasks run.
         """
         push, now = self._tasks.next_due(), self._clock.micros()
         pull = micros_of(self._ripe[0][0]) if self._ripe else None
@@ -111,7 +117,7 @@ class Coming:
 
     def _leave(self, worker: Worker, snapshot: Snapshot) -> None:
         """
-        Leave a task alone for a while that can't be run: longer each time, but not beyond the time-out of its holder.
+        Put off a task that can't be run: longer each time, but not beyond the time-out of its holder.
         """
         key, lock = _key(worker, snapshot), snapshot.lock
         assert lock is not None
@@ -125,7 +131,7 @@ class Coming:
 
 
 def _key(worker: Worker, snapshot: Snapshot) -> _Key:
-    # By its version: a task that has moved is looked at anew.
+    # The version is part of the key, so that a changed task is checked again at once.
     return worker.runtime.wire.database, snapshot.path, version_of(snapshot.version)
 
 

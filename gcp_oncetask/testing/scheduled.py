@@ -1,5 +1,5 @@
 """
-What is scheduled on the local cloud, and whether that is what a test expects. Reads the stored documents, and no clock.
+Compare the tasks scheduled on the local cloud with the expectation of a test. Reads the stored documents, and no clock.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from gcp_oncetask.tasks.data import TaskData, kind_of
 
 Model = type[LockedModel] | type[TaskData]
 _SAME: Final = timedelta(seconds=1)
-"""Times this near to each other are the same: a delay counts from a server's time."""
+"""Times closer to each other than this are equal, because a delay counts from a server's time."""
 _LISTED: Final = 20
 
 
 @dataclass(frozen=True)
 class Wanted:
     """
-    What a test expects; None is not looked at.
+    The task that a test expects. Attributes that are None are not compared.
 
     Attributes:
-        model: Of the entity or the payload.
-        id: Of the document or the task.
-        url: Absolute, the path alone, or the path below a base URL.
-        params: The whole of what ``schedule`` was given.
+        model: Model of the entity or the payload.
+        id: Id of the document or the task.
+        url: Target of the delivery: absolute, the path alone, or the path below a base URL.
+        params: The complete params that ``schedule`` was given.
         payload: Some fields of the stored entity or payload.
-        at: Not before this instant, to the second.
-        bases: The base URLs.
+        at: Time of the task, compared to the second.
+        bases: The base URLs of the used lockers.
     """
 
     model: Model
@@ -54,7 +54,7 @@ class Wanted:
 
     def fits(self, found: Found) -> bool:
         """
-        Whether *found* is such a one.
+        Tell whether *found* is such a task.
         """
         lock = found.lock
         return (
@@ -85,11 +85,11 @@ class Found:
     One stored document with a lock.
 
     Attributes:
-        path: Its document.
-        id: Of the document, or of the task.
-        kind: Of a once-task.
-        lock: Its record.
-        fields: What is stored beside the record; of a once-task, its payload.
+        path: Path of the document.
+        id: Id of the document or the task.
+        kind: Kind of a once-task; None for a chain.
+        lock: The lock.
+        fields: The stored fields beside the lock; of a once-task, the fields of its payload.
     """
 
     path: str
@@ -100,7 +100,7 @@ class Found:
 
     def is_of(self, model: Model) -> bool:
         """
-        Whether it is one of *model*.
+        Tell whether the document belongs to *model*.
         """
         if issubclass(model, TaskData):
             return self.kind == kind_of(model).name
@@ -122,10 +122,11 @@ class Found:
 
 def check(documents: Mapping[str, Any], wanted: Wanted) -> None:
     """
-    Look among *documents* (path -> stored document) for one that is scheduled as *wanted*.
+    Check that one of *documents* (path -> stored document) is scheduled as *wanted*.
 
     Raises:
-        AssertionError: There is none; the message lists what is scheduled, and which tasks of that model are not any more.
+        AssertionError: There is no such document. The message lists the scheduled ones, and the tasks of that model that
+            are not scheduled any more.
     """
     found = list(_found(documents))
     scheduled = [one for one in found if one.lock.status is Status.SCHEDULED]
