@@ -1,6 +1,7 @@
 """
-Locks by name, and functions that run once: what has no document of its own lives in ``onceLocks``.
+Named locks, and functions that run once. Their documents are in the collection ``onceLocks``.
 
-``lock``: a lock on a name. ``runs``: one call of a function that runs once. ``holding``: what both have in common.
-``arguments``: keys made of a function's arguments. The decorators are in ``gcp_oncetask.decorators``.
+``lock``: a lock on a name. ``runs``: one call of a function that runs once. ``holding``: a granted lease of either.
+``arguments``: keys made of a function's arguments. ``canonical``: values as texts. The decorators are in
+``gcp_oncetask.decorators``.
 """

@@ -1,8 +1,8 @@
 """
-What a function was called with, as a canonical text; and the ids of documents that are made of names.
+The arguments of a call as a canonical text, and the ids of documents made of names.
 
-Pure. Two calls have the same text exactly if they mean the same: positional or by keyword, defaults given or not, of equal
-values of the same types (see ``canonical``).
+Pure. Two calls have the same text exactly if their arguments have equal values of the same types (see ``canonical``). It
+does not matter whether an argument is positional or by keyword, and whether a default is given.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.locks.canonical import NotCanonicalError, canonical, mapping_form
 
 _LONGEST_ID: Final = 700
-"""Characters of a document id in which names are readable; a longer name is replaced by its hash."""
+"""Most characters of a document id with readable names; in a longer one the names are replaced by their hash."""
 _LONGEST_SHOWN: Final = 10_000
-"""Characters of a name that are stored and told; ids are made of all of it."""
+"""A name of up to so many characters is stored and shown whole. The id is always made of the whole name."""
 
 
 class Calls:
@@ -29,11 +29,11 @@ class Calls:
 
     Args:
         fn: The function.
-        name: What it is called in keys; None: its module and qualified name.
+        name: Name of the function in keys; None: its module and qualified name.
 
     Raises:
-        UsageError: It is asynchronous or a generator: what it does would happen after the lock is given back. Or it has no
-            name of its own.
+        UsageError: The function is asynchronous or a generator, so that its body would run after the lock is released. Or
+            it has no name of its own.
     """
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
@@ -47,10 +47,11 @@ class Calls:
 
     def text(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], instead: str = "key") -> str:
         """
-        Canonical text of the arguments, by name, defaults included; *instead* is the option that makes do without.
+        Return the canonical text of the arguments, by name, defaults included. *instead* is the option that the error
+        suggests.
 
         Raises:
-            UsageError: One of them has no canonical form.
+            UsageError: An argument has no canonical form.
             TypeError: The function can't be called like this.
         """
         bound = self._signature.bind(*args, **kwargs)
@@ -58,7 +59,7 @@ class Calls:
         parts = {}
         for name, value in bound.arguments.items():
             try:
-                # What *args collects is a tuple for want of a choice, and its form is the list's.
+                # *args is always a tuple; its form is that of a list.
                 parts[name] = canonical(list(value) if name in self._rest else value)
             except NotCanonicalError as error:
                 raise UsageError(
@@ -69,13 +70,13 @@ class Calls:
 
     def key(self, key: Callable[..., Any] | str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         """
-        The key of a call: the text that *key* is or returns, the canonical text of other data it returns, or of the
-        arguments if there is none; None if it returns None.
+        Return the key of a call: the text that *key* is or returns, or the canonical text of other data that it returns. If
+        there is no *key*, return the canonical text of the arguments. None if *key* returns None.
 
-        A text is the key as it is: so "7" and 7 are one key, if a function returns now one, now the other.
+        A text is the key as it is. So a function that returns "7" for one call and 7 for another gives both the same key.
 
         Raises:
-            UsageError: An argument, or what *key* returned, has no canonical form.
+            UsageError: An argument, or the value that *key* returned, has no canonical form.
         """
         if key is None:
             return self.text(args, kwargs)
@@ -84,10 +85,10 @@ class Calls:
 
     def own(self, value: Any) -> str:
         """
-        Canonical text of what a function of the arguments returned; of a tuple that of the list of its parts.
+        Return the canonical text of *value*, which a function of the arguments returned. A tuple is treated as a list.
 
         Raises:
-            UsageError: It has none.
+            UsageError: *value* has no canonical form.
         """
         try:
             return canonical(list(value) if type(value) is tuple else value)
@@ -99,24 +100,24 @@ class Calls:
 
 def digest(text: str) -> str:
     """
-    SHA-256 of a text, hexadecimal.
+    Return the SHA-256 of a text, hexadecimal.
     """
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def readable(name: str) -> str:
     """
-    *name* for a person who looks at a document or reads an error: of a very long one the beginning, and a hash.
+    Return *name* for people who read a document or an error: a very long one is cut, and followed by its hash.
     """
     return name if len(name) <= _LONGEST_SHOWN else f"{name[:1000]}... sha256={digest(name)}"
 
 
 def document_id(env: str, kind: str, *names: str) -> str:
     """
-    Id of the document that is known by *names* in *env*: ``{2 hex}:{env}:{kind}:{name}``, escaped.
+    Return the id of the document of *names* in *env*: ``{2 hex}:{env}:{kind}:{name}``, escaped.
 
-    Names are told apart whatever is in them, environments and kinds do not meet, and the hash in front keeps names that
-    follow one another from making a hot spot.
+    Different names, environments or kinds always give different ids. The hash in front spreads consecutive names, which
+    would otherwise make a hot spot.
 
     Raises:
         UsageError: A name is not a text, is empty, or can't be encoded.
@@ -124,7 +125,7 @@ def document_id(env: str, kind: str, *names: str) -> str:
     escaped = [_escaped(name) for name in names]
     rest = ":".join([env, kind, *escaped])
     if len(rest) > _LONGEST_ID:
-        # No escaped name has a "=" in it.
+        # An escaped name has no "=" in it, so this id is no other name's.
         rest = f"{env}:{kind}:sha256={digest(':'.join(escaped))}"
     return f"{digest(rest)[:2]}:{rest}"
 

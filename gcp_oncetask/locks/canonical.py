@@ -1,9 +1,10 @@
 """
-Values as canonical texts: one text for equal values of one type, the same in every process; another for everything else.
+Convert values to canonical texts. Equal values of one type have the same text in every process; all other values have
+different texts.
 
-Pure. What JSON can say is its JSON, compact and with sorted keys. Every other value is ``!``, a tag, and the canonical text of
-what it is made of, such as ``!Decimal"1.5"`` or ``!tuple[1,2]``. JSON has no ``!`` outside of its texts, and each text can be
-read in one way only: so no two values that differ share one, however deep the difference lies.
+Pure. A value that JSON can express has its JSON text, compact and with sorted keys. Every other value has ``!``, a tag, and
+the canonical text of its parts, such as ``!Decimal"1.5"`` or ``!tuple[1,2]``. JSON has no ``!`` outside of its texts, and
+each text can be read in one way only. So different values have different texts, however deep the difference lies.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _MAX_DEPTH: Final = 50
 
 class NotCanonicalError(Exception):
     """
-    A value has no canonical text; the message says which and why.
+    A value has no canonical text; the message names the value and the reason.
     """
 
 
@@ -36,32 +37,34 @@ class _UnknownTypeError(NotCanonicalError):
 
 def canonical(value: Any) -> str:
     """
-    The canonical text of *value*.
+    Return the canonical text of *value*.
 
     JSON, byte for byte as it always was: None, booleans, integers, finite floats, texts, lists, and mappings whose keys are
     texts, of any class of mapping. 1, 1.0, True and "1" differ; so do 0.0 and -0.0.
 
     Tagged: tuples, sets, frozensets, bytes, bytearrays, dates, times, datetimes, timedeltas, decimals, UUIDs, paths; enum
-    members, by class and name, those of an ``IntEnum`` or ``StrEnum`` too; pydantic models and dataclasses, by class, with all
-    their fields; and instances of classes derived from one of these or of JSON's own, by class (named tuples, subclasses of
-    ``str``). A field of a model whose value has no form of its own has that of what the model dumps for it.
+    members, by class and name, those of an ``IntEnum`` or ``StrEnum`` too; pydantic models and dataclasses, by class, with
+    all their fields; and instances of classes derived from one of these or of JSON's own, by class (named tuples,
+    subclasses of ``str``). If the value of a model's field has no canonical form, the value that the model dumps for the
+    field is used.
 
-    Of one type, values that are equal have one text: one instant in two time zones, Decimal 1.0 and 1.00, sets in any order.
-    A naive datetime equals no aware one. Values of different types never have one text.
+    Equal values of one type have the same text: one instant in two time zones, Decimal 1.0 and 1.00, sets in any order. A
+    naive datetime equals no aware one. Values of different types have different texts.
 
     Raises:
-        NotCanonicalError: It is or holds something else, a float or Decimal that is not finite, a mapping with a key that is
-            no text, half a surrogate pair, or an instant outside of the calendar; or it is nested too deeply.
+        NotCanonicalError: *value* is or holds an object of another type, a float or Decimal that is not finite, a mapping
+            with a key that is no text, half a surrogate pair, or an instant outside of the calendar; or it is nested too
+            deeply.
     """
     return _form(value, 0)
 
 
 def text_form(text: str) -> str:
     """
-    *text* as JSON.
+    Return *text* as JSON.
 
     Raises:
-        NotCanonicalError: It holds half a surrogate pair.
+        NotCanonicalError: *text* holds half a surrogate pair.
     """
     try:
         text.encode()
@@ -72,7 +75,7 @@ def text_form(text: str) -> str:
 
 def mapping_form(forms: Mapping[str, str]) -> str:
     """
-    A mapping of texts to values that are canonical texts already.
+    Return the form of a mapping whose values are canonical texts already.
     """
     return "{" + ",".join(f"{text_form(key)}:{forms[key]}" for key in sorted(forms)) + "}"
 
@@ -106,7 +109,8 @@ def _tagged(tag: str, parts: Iterable[str]) -> str:
     return f"!{tag}[{','.join(parts)}]"
 
 
-# --- what JSON can say ------------------------------------------------------------------------------------------------
+# --- values that JSON can express
+# ------------------------------------------------------------------------------------------------
 
 
 def _int(value: int, _: int) -> str:
@@ -136,12 +140,12 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> str:
     return _tagged("map", sorted(pairs))
 
 
-# --- what it can't ----------------------------------------------------------------------------------------------------
+# --- other values ----------------------------------------------------------------------------------------------------
 
 
 def _datetime(value: datetime, _: int) -> str:
     try:
-        # In UTC: one instant in two zones is one call, and so is the fold that a zone makes of it.
+        # The form is in UTC, so that one instant in two zones, or with another fold, is one key.
         at = value if value.utcoffset() is None else value.astimezone(UTC)
     except OverflowError:
         raise NotCanonicalError(f"{value} is outside of the calendar in UTC") from None
@@ -168,7 +172,7 @@ def _decimal(value: Decimal, _: int) -> str:
     short = shown.rstrip("0")
     if not short:
         return '!Decimal"0"'
-    # Exact, whatever the precision of the context.
+    # The constructor is exact; arithmetic would round to the precision of the context.
     exact = Decimal((sign, tuple(map(int, short)), exponent + len(shown) - len(short)))
     return f'!Decimal"{exact}"'
 
@@ -182,12 +186,12 @@ def _path(tag: str) -> Callable[[Any, int], str]:
 
 
 def _windows_path(tag: str) -> Callable[[Any, int], str]:
-    # They are equal in any case.
+    # Windows paths are equal regardless of case.
     return lambda value, _: f"!{tag}{text_form(str(value).lower())}"
 
 
 def _member(value: Enum) -> str:
-    # Of flags that are combined not every one has a name.
+    # A combination of flags may have no name.
     return _form(value.value, 0) if isinstance(value, Flag) else text_form(value.name)
 
 
@@ -201,7 +205,7 @@ def _model(value: BaseModel, depth: int) -> str:
 
 
 def _field(value: BaseModel, name: str, depth: int) -> str:
-    # Not dumped, if it can be helped: a serializer may leave out, mask, or make two values the same.
+    # The value is dumped only if it must be: a serializer may leave out or mask data, or dump two values alike.
     held = vars(value)[name]
     try:
         return _form(held, depth)
@@ -244,4 +248,4 @@ _WRITERS: Final[dict[type, Callable[[Any, int], str]]] = {
     PureWindowsPath: _windows_path("PureWindowsPath"),
     WindowsPath: _windows_path("WindowsPath"),
 }
-"""By type; of a subclass the first of its bases that is here."""
+"""The writer of each type; a subclass has that of its first base that is here."""

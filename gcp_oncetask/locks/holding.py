@@ -1,5 +1,6 @@
 """
-One granted lease of a named lock, or of a function that runs once: how long it may be believed, and its fenced writes.
+One granted lease, of a named lock or of a function that runs once: the time for which its holder may rely on it, and its
+fenced writes.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ Rule = Callable[[Lock | None, Fence, DecisionContext], Put | CallRefused | Lost]
 
 def checked_lease(runtime: Runtime, what: str, length: Duration) -> float:
     """
-    A lease's length in seconds.
+    Check the length of a lease and return it in seconds.
 
     Raises:
-        UsageError: It is no length of time, or nothing of it would be left for its holder.
+        UsageError: *length* is no length of time, or the margin would leave nothing of it to the holder.
     """
     lease, margin = values.seconds(length, what), runtime.config.margin
     if lease <= 2 * margin:
@@ -41,7 +42,7 @@ def checked_lease(runtime: Runtime, what: str, length: Duration) -> float:
 
 def expiring(runtime: Runtime, after: float | None) -> dict[str, Any]:
     """
-    The field ``expireAt``: the TTL of the document in *after* seconds; None: it stays.
+    Return the field ``expireAt``, by which a TTL policy deletes the document *after* so many seconds; None: never.
     """
     at = None if after is None else encode(runtime.store.estimate() + timedelta(seconds=after))
     return {"expireAt": at}
@@ -54,10 +55,10 @@ class Holding(HeldLease):
     Args:
         runtime: Shared parts.
         snapshot: The document as it was granted.
-        holder: Nonce that it was granted to.
+        holder: Nonce of the holder.
         policy: Lease and run limit, seconds.
-        mark: Before the granting commit was sent: from then on the holder counts.
-        retention: Seconds after its lease for which the document is kept; None: for ever.
+        mark: Instant before the granting commit was sent; the holder's time counts from it.
+        retention: Seconds for which the document is kept after its lease; None: for ever.
 
     Attributes:
         ending: A release was sent, so the lease is not to be believed any more.
@@ -83,7 +84,8 @@ class Holding(HeldLease):
 
     def held_for(self) -> float:
         """
-        Seconds for which its holder may still believe in it, infinite without an end; 0 or less: no longer.
+        Return the seconds for which the holder may still rely on the lease, infinite if it has no end; 0 or less: not any
+        more.
         """
         if self.lost.is_set() or self.ending:
             return 0.0
@@ -91,10 +93,11 @@ class Holding(HeldLease):
 
     def long_enough(self) -> bool:
         """
-        Whether there is something to begin with: at least half of the lease, refreshed for as long as answers take longer.
+        Tell whether enough of the lease is left to begin. If more than half of it has passed, it is refreshed first, again
+        and again if the answers are slow.
 
         Returns:
-            False if it is somebody else's already, or its run limit is over.
+            False if the lease is lost already, or its run limit is over.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -114,12 +117,12 @@ class Holding(HeldLease):
 
     def end(self, rule: Rule, fields: dict[str, Any]) -> Snapshot:
         """
-        Commit the end that *rule* decides on, with these fields beside it; the document after it. A rule that refuses has found
-        it ended already.
+        Commit the end that *rule* decides, together with *fields*, and return the document after it. If the rule refuses,
+        the lease had ended already.
 
         Raises:
-            LeaseLostError: It is somebody else's; nothing was written.
-            StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
+            LeaseLostError: The lease is lost; nothing was written.
+            StoreError: Firestore was unreachable or refused; ``unknown`` tells whether the commit may still be applied.
         """
         with self.mutex:
             self.ending = True
@@ -128,7 +131,7 @@ class Holding(HeldLease):
 
     def expired_before(self, ended: Snapshot) -> bool:
         """
-        Whether the lease had run out, by the server's clock, when the commit that led to *ended* was applied.
+        Tell whether the lease had run out, by the server's clock, when the commit that led to *ended* was applied.
         """
         before, after = self._before, ended.lock
         if before is None or after is None or after.holder != self.fence.holder or after.status is Status.LEASED:
@@ -139,7 +142,7 @@ class Holding(HeldLease):
 
     def retiring(self) -> dict[str, Any]:
         """
-        Fields of a document whose lease begins now.
+        Return the fields that set the TTL of a document whose lease begins now.
         """
         if self._retention is None or self.policy.lease >= named.UNLIMITED:
             return {}

@@ -1,9 +1,9 @@
 """
-Named locks: one holder at a time for a name, whoever asks, from wherever.
+Named locks: one holder at a time for a name, among all processes and machines.
 
 Shape:
     reads and writes onceLocks/{2 hex}:{env}:lock:{name}: ``lock`` (the record of every document), ``name``, ``env``,
-    ``schema``, and ``expireAt``, by which a TTL policy retires locks that nobody uses.
+    ``schema``, and ``expireAt``, by which a TTL policy deletes unused locks.
 """
 
 from __future__ import annotations
@@ -36,37 +36,40 @@ from gcp_oncetask.store.listen import listening
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 _RETENTION: Final = timedelta(days=7).total_seconds()
-"""A lock that nobody has used for so long may be deleted by TTL."""
+"""Seconds; a lock that was not used for so long may be deleted by TTL."""
 _TRUSTED: Final = 3600.0
-"""For so long a lock is tried as this object left it; later the server's time is asked for as well, in case we slept."""
+"""
+Seconds for which the document is taken to be as this object left it. Later it is read first, because the machine may have
+slept.
+"""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 _LONGEST_WITH_LISTENER: Final = 30.0
 _LISTEN_AFTER: Final = 3
-"""Refusals before a listener is worth its stream."""
+"""Refusals after which a listener is opened."""
 
 
 class NamedLock:
     """
-    A lock on a name, as one holder has it; ``Locker.lock()`` makes it.
+    One holder's access to the lock on a name; ``Locker.lock()`` makes it.
 
     One object is one holder: it is not reentrant, and threads that exclude each other take one each. It does not survive a
-    fork: the parent holds on, the child does not hold.
+    fork: the parent goes on holding the lock, the child does not hold it.
 
-    What it promises is that no two hold it at once by the server's clock, and that ``release`` and ``refresh`` never touch
-    the lock of a later holder. A holder that was stopped past the end of its lease may still believe in it for the moment
-    that it takes to look: hand ``token`` to whatever is written meanwhile, and refuse smaller ones there.
+    Guaranteed: no two objects hold the lock at once by the server's clock, and ``release`` and ``refresh`` never touch the
+    lock of a later holder. A holder that was stopped until after the end of its lease may still act on it for a moment,
+    before it checks. So send ``token`` with each write to another system, and refuse smaller tokens there.
 
     Args:
         runtime: Shared parts.
-        renewals: Gives what renews leases in the background.
+        renewals: Returns the object that renews leases in the background.
         name: Any text that is not empty.
-        ttl: Seconds, or a timedelta, after which it may be taken over, counted by the server from the acquire or the last
-            ``refresh``; None or 0: held until it is released, whatever happens to its holder.
-        keep_alive: The same, but refreshed in the background for as long as it is held and this process lives.
-        timeout: How long ``acquire`` and ``with`` wait; None: for ever.
-        collection: Path of the collection of its document.
-        listen: Whether a long wait is shortened by a Firestore listener; polling does without.
+        ttl: Seconds, or a timedelta, after which the lock may be taken over, counted by the server from the acquire or the
+            last ``refresh``. None or 0: the lock is held until it is released, even if its holder dies.
+        keep_alive: A ttl that is refreshed in the background for as long as the lock is held and this process lives.
+        timeout: Seconds, or a timedelta, for which ``acquire`` and ``with`` wait; None: for ever.
+        collection: Path of the collection of the lock's document.
+        listen: Whether to shorten a long wait by a Firestore listener; False: only poll.
 
     Raises:
         UsageError: The name is no text, both ttl and keep_alive are given, or they are too short.
@@ -117,24 +120,25 @@ class NamedLock:
 
     def _look(self) -> Holding | None:
         """
-        What this process holds; the parent's holding is not ours.
+        Return the lease that this process holds, if any; the lease of a forked process's parent does not count.
         """
         if self._forks != forks.generation:
             self._start()
         return self._holding
 
-    # --- what is known without asking ---
+    # --- known without a call to Firestore ---
 
     @property
     def held(self) -> bool:
         """
-        Whether this object may still believe that it holds the lock: acquired, not lost, its lease not run out.
+        True if this object may still rely on holding the lock: it was acquired and not lost, and its lease has not run out.
         """
         return self.remaining() > 0
 
     def remaining(self) -> float:
         """
-        Seconds for which it may; ``inf`` without a ttl, 0 if it is not held. The margin is taken off.
+        Return the seconds for which this object may still rely on holding the lock, less the margin; ``inf`` without a ttl,
+        0 if it is not held.
         """
         holding = self._look()
         return 0.0 if holding is None else max(0.0, holding.held_for())
@@ -142,10 +146,11 @@ class NamedLock:
     @property
     def token(self) -> int:
         """
-        Fencing token of this holding: each later one is greater, also after the document was deleted and made again.
+        Fencing token of the present lease. Each later holder's token is greater, also if the document was deleted and
+        created again.
 
         Raises:
-            UsageError: It was not acquired.
+            UsageError: This object has not acquired the lock.
         """
         return self._mine("has a token").context.token
 
@@ -161,17 +166,17 @@ class NamedLock:
 
     def acquire(self, blocking: bool = True, timeout: Duration | None = None) -> bool:
         """
-        Take the lock; returns whether it was granted.
+        Take the lock; return True if it was granted.
 
-        Waiting costs one read per look: after 50 ms, then less and less often, every 5 s at the longest (30 s with a
-        listener, which wakes at once), and when the holder's lease ends.
+        Each try while waiting costs one read. The pauses grow from 50 ms to 5 s, or to 30 s with a listener, which wakes
+        the wait at once. Another try is made when the holder's lease ends.
 
         Args:
-            blocking: False: look once.
+            blocking: False: try once, without waiting.
             timeout: Seconds, or a timedelta, to wait; None: as given to ``Locker.lock()``.
 
         Raises:
-            UsageError: This object holds it, or another thread is acquiring it by this object.
+            UsageError: This object holds the lock, or another thread is acquiring it by this object.
             StoreError: Firestore was unreachable or refused. If ``unknown``, the lock may have been granted: call
                 ``acquire`` again, which recognises it, or ``release``.
         """
@@ -179,8 +184,9 @@ class NamedLock:
 
     def take(self, timeout: Duration | None = None) -> LockBusyError | None:
         """
-        As ``acquire``, but who holds it is returned as an error, to be raised or not: ``name``, ``document``, ``until`` (when
-        that lease ends by the server's clock; None: with its release).
+        Take the lock as ``acquire`` does. If another holder has it, return the error instead of raising it. The error has
+        ``name``, ``document`` and ``until``, the end of the holder's lease by the server's clock (None: it ends with the
+        release).
         """
         holding = self._look()
         if holding is not None and not holding.lost.is_set():
@@ -221,7 +227,7 @@ class NamedLock:
                     longest = _LONGEST_WITH_LISTENER
                 pause = min(_FIRST_PAUSE * 2 ** min(tries, 16), longest) * (0.5 + runtime.clock.random() / 2)
                 if refused.until is not None:
-                    # Its end by the server's clock is worth a look at that very moment.
+                    # Try again as soon as the lease has ended by the server's clock.
                     pause = min(pause, max(0.0, (refused.until - runtime.store.estimate()).total_seconds()) + 0.01)
                 runtime.clock.wait(freed, min(pause, left))
                 freed.clear()
@@ -229,7 +235,7 @@ class NamedLock:
 
     def _try(self) -> CallRefused | None:
         """
-        Ask once; None if it was granted.
+        Try once to take the lock; return None if it was granted.
         """
         runtime = self._runtime
         nonce = self._nonce = self._nonce or runtime.clock.nonce()
@@ -241,7 +247,7 @@ class NamedLock:
             return named.acquire(seen.lock, self._policy, claimant, runtime.moment(seen))
 
         mark = runtime.clock.mark()
-        # As we left it ourselves it is probably still; whatever else was known is out of date by now.
+        # The document is probably as this object left it. Any other earlier state is out of date.
         start, self._known = self._as_left(mark), None
         start = start or runtime.store.read(self.document)
         unsure, self._unsure = self._unsure, True
@@ -289,24 +295,25 @@ class NamedLock:
 
     def refresh(self) -> None:
         """
-        Start the lease's length anew: one commit.
+        Renew the lease, whose length begins again. It costs one commit.
 
         Raises:
-            LeaseLostError: It was taken over; the later holder's lease is untouched.
-            UsageError: It was not acquired.
+            LeaseLostError: The lock was taken over; the later holder's lease is untouched.
+            UsageError: This object has not acquired the lock.
             StoreError, ContentionError: Firestore was unreachable or refused; the lease goes on until its end.
         """
         self._mine("is refreshed").renew()
 
     def release(self) -> None:
         """
-        Give the lock back: one commit. Safe to repeat if Firestore did not let it through.
+        Release the lock. It costs one commit, and may be repeated if Firestore was unreachable or refused.
 
-        If the lease had run out but nobody had taken it, it is given back all the same, with a warning in the log.
+        If the lease had run out but the lock was not taken over, the lock is released all the same, with a warning in the
+        log.
 
         Raises:
-            LeaseLostError: It was taken over; the later holder's lock is untouched.
-            UsageError: It was not acquired.
+            LeaseLostError: The lock was taken over; the later holder's lock is untouched.
+            UsageError: This object has not acquired the lock.
             StoreError, ContentionError: Firestore was unreachable or refused.
         """
         lost = self.end()
@@ -318,7 +325,8 @@ class NamedLock:
 
     def end(self) -> LeaseLostError | None:
         """
-        As ``release``, but how it was lost is returned: ``taken_over`` tells whether by another holder.
+        Release the lock as ``release`` does. If the lease was lost, return the error instead of raising it; ``taken_over``
+        tells whether another holder took it over.
         """
         holding = self._look()
         if holding is None and self._unsure:
@@ -362,7 +370,7 @@ class NamedLock:
 
     def locked(self) -> bool:
         """
-        Whether anybody holds it at this moment; one read.
+        Tell whether the lock is held by any holder at this moment. It costs one read.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -384,7 +392,7 @@ class NamedLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._look() is None:
-            # Released in the block; or this is a forked child, and the lock its parent's.
+            # The lock was released in the block; or this is a forked child, and its parent holds the lock.
             return
         try:
             self.release()

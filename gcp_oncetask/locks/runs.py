@@ -1,11 +1,11 @@
 """
-Functions that run inline, once per key, and whose stored result answers every later call.
+Functions that run inline, once per key; every later call returns the stored result.
 
 Shape:
-    reads and writes onceLocks/{2 hex}:{env}:once:{function}:{key}: ``lock`` (the record of every document; ``result`` holds
-    what was returned), ``name``, ``key``, ``dataHash`` (of the payload), ``env``, ``schema``, and ``expireAt`` if results are
-    not kept for ever: where a person must be told that the result is lost, not before he was, and ``retentionSeconds`` and
-    ``doneAt`` say how long then.
+    reads and writes onceLocks/{2 hex}:{env}:once:{function}:{key}: ``lock`` (the record of every document; ``result`` has
+    the returned value), ``name``, ``key``, ``dataHash`` (of the payload), ``env``, ``schema``, and ``expireAt`` if results
+    are not kept for ever. If the result is lost, ``expireAt`` is written only after a person was alerted; until then
+    ``retentionSeconds`` and ``doneAt`` keep the time.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class OnceCall:
     One call of a function that runs once.
 
     Attributes:
-        document: Path of its document.
-        name: The function.
-        key: Its key; None: the function runs once ever.
+        document: Path of the call's document.
+        name: Name of the function.
+        key: Key of the call; None: the function runs once ever.
         data_hash: SHA-256 of the payload, hexadecimal.
         policy: Lease and run limit.
         retention: Seconds for which the result is kept; None: for ever.
@@ -69,10 +69,10 @@ class OnceCall:
 
 def run_once(executor: Executor, run: OnceCall, fn: Callable[[Attempt], Result]) -> Result:
     """
-    Call *fn* unless it has run; the claim is the create: two commits, no read.
+    Call *fn* unless it has run. The create of the document claims the run, so that a run costs two commits and no read.
 
-    A *fn* that raises is noted in the record's ``errors`` and may be run again by the next call: the caller was told, and
-    decides. Neither a result nor a failure is written once the lease is somebody else's.
+    If *fn* raises, the error is recorded in the record's ``errors`` and raised, and the next call may run *fn* again.
+    Neither a result nor a failure is written after the lease was lost.
 
     Args:
         executor: Renews the lease while it runs.
@@ -83,9 +83,10 @@ def run_once(executor: Executor, run: OnceCall, fn: Callable[[Attempt], Result])
         The result, as it was recorded by this run or by an earlier one.
 
     Raises:
-        LockBusyError: It is running; ``until`` tells when its lease ends.
+        LockBusyError: Another call is running it; ``until`` is the end of its lease.
         TaskConflictError: The key was used with another payload.
-        LeaseLostError: It ran, too long or stopped in between, and was taken over; the result was not recorded.
+        LeaseLostError: *fn* ran too long, or the process was stopped meanwhile, and another call took over; the result was
+            not recorded.
         StoreError: Firestore was unreachable or refused.
     """
     runtime = executor.runtime
@@ -104,7 +105,7 @@ def run_once(executor: Executor, run: OnceCall, fn: Callable[[Attempt], Result])
 
 def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) -> Result:
     """
-    Record that it has run, without its result where Firestore refuses that for good.
+    Record that the function has run; without the result if Firestore refuses the result for good.
     """
 
     def commit(how: Settlement) -> Result:
@@ -130,7 +131,7 @@ def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) 
 
 def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
     """
-    The lease to run under, or the record of the run that is over.
+    Return the lease for the run, or the record of a run that is over.
     """
     claimant = Claimant(runtime.clock.nonce(), instance=runtime.instance())
     fields = Changes(
@@ -181,7 +182,8 @@ def _refusal(run: OnceCall, refused: CallRefused) -> OncetaskError:
 
 def _note(runtime: Runtime, holding: Holding, error: Exception) -> None:
     """
-    Record that the function raised; what it raised goes on whatever becomes of that.
+    Record that the function raised. If that fails, a warning is logged; the caller raises the function's exception in any
+    case.
     """
     nonce, message = runtime.clock.nonce(), said_by(error, words=runtime.config.log_contents)
 
