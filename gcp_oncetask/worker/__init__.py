@@ -1,8 +1,9 @@
 """
-Pull mode: workers that claim once-tasks themselves, for VMs, GKE and worker pools.
+Pull mode: workers that claim once-tasks themselves, on VMs, GKE and worker pools.
 
-``worker``: the loop, its signals and its threads. ``shares``: who looks at which shard. ``membership``: the session of this
-worker. ``fetcher``: asking for what is due. ``listening``: being woken instead.
+``worker``: the loop, its signals and its threads. ``shares``: the shards of each worker. ``membership``: the session of
+this worker. ``fetcher``: queries for due tasks. ``listening``: the listener that wakes the loop. ``telling``: its log
+lines.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Looking for what is due: one query for several claims, no shard before the others for ever, nothing that can't run in the way.
+Query due tasks. One query serves several claims, shards take turns, and tasks that can't run now are skipped.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from gcp_oncetask.store.queries import due_for_workers, shard_of
 from gcp_oncetask.store.snapshot import Snapshot
 
 LEFT_ALONE: Final = 5.0
-"""Seconds for which a task that could not be run here is left alone by this worker."""
+"""Seconds for which this worker skips a task that it could not run."""
 LONGEST: Final = 300.0
-"""Seconds for which at most it is left alone if it can't be run by this version of the program."""
+"""Most seconds for which a task is skipped that this version of the program can't run."""
 FRESH: Final = 1.0
-"""Seconds for which what was read ahead is used."""
+"""Seconds for which tasks that were read ahead are used."""
 
 
 @dataclass(slots=True)
 class _KindState:
     """
-    What is known of one kind.
+    The state of the queries for one kind.
 
     Attributes:
-        next_shard: Where the next question begins.
-        ahead: Read and not yet handed out.
-        asked: When the last question was asked.
-        taken: How many were handed out since.
+        next_shard: Shard at which the next query begins.
+        ahead: Tasks that were read and not yet handed out.
+        asked: Time of the last query.
+        taken: Number of tasks handed out since.
     """
 
     next_shard: int = 0
@@ -48,12 +48,12 @@ class _KindState:
 @dataclass(frozen=True, slots=True)
 class _Left:
     """
-    A task that is left alone.
+    A task that is skipped for a while.
 
     Attributes:
-        since: From when on.
-        seconds: For how long.
-        kept: After so many seconds it is forgotten.
+        since: Begin of the time.
+        seconds: Length of the time.
+        kept: Seconds after which this entry is forgotten.
     """
 
     since: Mark
@@ -63,15 +63,15 @@ class _Left:
 
 class Fetcher:
     """
-    Asks for due tasks.
+    Queries due tasks.
 
-    Reads ahead about as many as were run in the last second: short tasks share a query, long ones are not read for nothing.
-    What was read ahead may be somebody else's by then: the claim finds out.
+    It reads ahead about as many tasks as were run in the last second. So short tasks share a query, and long ones are not
+    read for nothing. Another worker may have taken a task that was read ahead; the claim detects that.
 
     Args:
-        runtime: Finds the shared parts when it is called, since a test may exchange them.
-        limits: How many of each kind run at once.
-        alive: Whether the worker's session counts; nothing is asked for one that has died.
+        runtime: Returns the shared parts. It is called each time, because a test may exchange them.
+        limits: Most tasks of each kind that run at once.
+        alive: Tells whether the worker's session is alive; no query is made after it has died.
     """
 
     def __init__(self, runtime: Callable[[], Runtime], limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
@@ -85,8 +85,8 @@ class Fetcher:
 
     def leave(self, path: str, *, longer: bool = False) -> None:
         """
-        Leave the task at *path* alone for a while; *longer* each time, where it waits for another version of the program, since
-        each look reads all that are left alone.
+        Skip the task at *path* for a while. If it waits for another version of the program, skip it *longer* each time,
+        because each query reads all skipped tasks.
         """
         mark = self._runtime().clock.mark()
         with self._guard:
@@ -97,7 +97,8 @@ class Fetcher:
     @property
     def again_in(self) -> float:
         """
-        Seconds after a look at which it is to be repeated, since tasks were left alone or could not be asked for.
+        Seconds after which a query must be repeated, because tasks were skipped or a query failed; infinity if it need not
+        be.
         """
         with self._guard:
             left = min((one.seconds for one in self._later.values()), default=float("inf"))
@@ -105,20 +106,20 @@ class Fetcher:
 
     def forget(self) -> None:
         """
-        The shards are others now: forget what was read ahead.
+        Forget the tasks that were read ahead, because the shards have changed.
         """
         for one in self._kinds.values():
             one.ahead.clear()
 
     def due(self, kind: str, shards: Sequence[int], limit: int, *, most: int | None = None) -> list[Snapshot]:
         """
-        At most *limit* tasks of *kind* that are due in *shards*, but for those that are left alone.
+        Return at most *limit* tasks of *kind* that are due in *shards*, without those that are skipped.
 
         Args:
             kind: The kind.
-            shards: Ascending.
-            limit: How many can be run now.
-            most: Read no more than so many ahead.
+            shards: The shards, ascending.
+            limit: Number of tasks that can be run now.
+            most: Most tasks that are read ahead; None: no such limit.
         """
         known, now = self._kinds[kind], self._runtime().clock.mark()
         with self._guard:
@@ -139,13 +140,13 @@ class Fetcher:
 
     def _ask(self, kind: str, known: _KindState, shards: Sequence[int], limit: int, later: set[str]) -> list[Snapshot]:
         """
-        Firestore answers in the order of the shards: so that the first ones can't starve the others, it goes on after the one
-        that was served last.
+        Query the shards in turn. Firestore returns tasks in the order of the shards; so that the first shards can't starve
+        the others, a query begins after the shard that was served last.
         """
         place = bisect_left(shards, known.next_shard)
         found: list[Snapshot] = []
         for part in (shards[place:], shards[:place]):
-            # The first question may have taken longer than the session lives.
+            # The session may have died during the first query.
             if part and len(found) < limit and self._alive():
                 found += [one for one in self._query(kind, part, limit + len(later)) if one.path not in later]
         known.next_shard = shard_of(found[limit - 1]) + 1 if len(found) >= limit else 0

@@ -1,8 +1,8 @@
 """
-Being woken: one stream that shows, of each kind and shard, the task that is due first, and which worker leaves.
+The listener that wakes a worker: one stream that shows the first due task of each kind and shard, and sessions that end.
 
-While it runs nothing is asked and nothing read; where it can't be opened, or breaks, the worker polls, and it is opened anew
-with back-off.
+While it runs, the worker makes no queries and no reads. If the listener can't be opened or breaks, the worker polls, and
+the listener is opened again with back-off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gcp_oncetask.store.queries import due_of, head_query
 from gcp_oncetask.store.sessions import leaving_query
 
 FIRST_PAUSE: Final = 1.0
-"""Seconds before a listener that broke is opened anew; doubled each time it breaks again, with jitter."""
+"""Seconds before a broken listener is opened again; doubled each time it breaks again, with jitter."""
 LONGEST_PAUSE: Final = 300.0
 
 
@@ -31,8 +31,8 @@ class Listener:
 
     Args:
         runtime: Shared parts.
-        shards: Of each kind, the shards to listen to; none: only for sessions.
-        wake: Called when something has changed; from another thread.
+        shards: The shards of each kind to listen to; if empty, the listener only shows sessions.
+        wake: Function that is called at each change, in another thread.
 
     Raises:
         OncetaskError: There is no client, or Firestore was unreachable.
@@ -80,27 +80,28 @@ class Listener:
     @property
     def healthy(self) -> bool:
         """
-        Whether it surely shows everything that is due.
+        True if the listener surely shows every due task.
         """
         return not self.broken and len(self._current) > len(self._places)
 
     def first_due(self) -> datetime | None:
         """
-        When the next task is due, as far as is shown.
+        Return the time at which the next task is due, as far as the stream has shown it; None if it has shown none.
         """
         with self._guard:
             return min((due for due, _ in self._heads.values()), default=None)
 
     def shown(self) -> int:
         """
-        How many changes were shown so far.
+        Return the number of changes shown so far.
         """
         with self._guard:
             return self._count
 
     def looked(self, now: datetime, shown: int) -> None:
         """
-        Forget what was due by *now* and among the first *shown* changes: it has been asked for since.
+        Forget the tasks that were due by *now* and are among the first *shown* changes, because a query has asked for them
+        since.
         """
         with self._guard:
             self._heads = {place: head for place, head in self._heads.items() if head[0] > now or head[1] > shown}
@@ -115,7 +116,7 @@ class Listener:
 
 class Listening:
     """
-    Keeps a listener open: whenever it broke, or other shards are to be listened to, another one is opened.
+    Keeps a listener open: another one is opened when it breaks, and when the shards change.
 
     Args:
         runtime: Shared parts.
@@ -142,14 +143,14 @@ class Listening:
 
     def distrust(self) -> None:
         """
-        The connection is in doubt: a stream may hang without a word. Open it anew.
+        Close the listener, so that it is opened again. The connection is in doubt, and a stream may hang without an error.
         """
         if self.listener is not None and not self.listener.broken:
             self.listener.close()
 
     def tend(self) -> None:
         """
-        Open the listener anew if it is broken and has been left alone for long enough.
+        Open the listener again if it is broken and its pause is over.
         """
         if self._shards is None or self.due_in() > 0:
             return
@@ -157,7 +158,7 @@ class Listening:
 
     def due_in(self) -> float:
         """
-        Seconds until it should be opened anew; infinity while it runs.
+        Return the seconds until the listener should be opened again; infinity while it runs.
         """
         if self._shards is None or self._tried is None:
             return float("inf")
@@ -179,12 +180,12 @@ class Listening:
             self.listener = Listener(self._runtime, self._shards, self._wake)
         except OncetaskError as error:
             LOGGER.warning("no listener: %s", error)
-        except Exception as error:  # noqa: BLE001 - a channel that can't stream raises what it likes; polling goes on
+        except Exception as error:  # noqa: BLE001 - a channel that can't stream may raise anything; polling goes on
             LOGGER.warning("no listener on this channel: %r", error)
 
     def departed(self) -> bool:
         """
-        Whether a session has ended since this was asked last.
+        Tell whether a session has ended since the last call.
         """
         now = 0 if self.listener is None else self.listener.departures
         told, self._told = self._told, now
@@ -193,7 +194,7 @@ class Listening:
     @property
     def healthy(self) -> bool:
         """
-        Whether it surely shows everything that is due.
+        True if the listener surely shows every due task.
         """
         return self.listener is not None and self.listener.healthy
 

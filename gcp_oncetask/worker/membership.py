@@ -19,30 +19,31 @@ from gcp_oncetask.worker.shares import Session, shares
 BEATS: Final = 3.0
 """Heartbeats per time to live, so that two may fail."""
 SETTLING: Final = 1.0
-"""Seconds after which whoever saw other sessions come or go looks again."""
+"""Seconds after which a worker looks at the sessions again if they have changed."""
 _FIRST_PAUSE: Final = 0.5
 """Seconds before a heartbeat that failed is tried again; doubled each time, up to the ordinary interval."""
 
 
 class Membership:
     """
-    Keeps a session alive and knows its shards.
+    Keeps a worker's session alive and computes its shards.
 
-    A session whose heartbeats failed for its time to live counts as dead: it takes nothing more, and the next heartbeat begins
-    a new one.
+    A session whose heartbeats failed for its time to live counts as dead. It takes no more tasks, and the next heartbeat
+    begins a new session.
 
-    Workers learn of each other at different times, and until all of them have, a shard may be nobody's share. So whoever sees
-    others come or go looks once more soon, and keeps an eye on the shards it had until everybody has had a heartbeat.
+    Workers learn of each other at different times; until all have, a shard may be in no worker's share. So a worker that
+    sees a change of the sessions looks again soon. It also goes on watching its former shards until every worker has had a
+    heartbeat.
 
     Args:
         runtime: Shared parts.
-        kinds: What this worker runs.
+        kinds: The kinds that this worker runs.
         ttl: Seconds for which a heartbeat counts.
 
     Attributes:
-        shards: Its share, by kind.
-        watched: The shards it looks at, by kind: its share, and for a while those that it had.
-        sessions: How many are alive.
+        shards: The worker's share, by kind.
+        watched: The shards that the worker queries, by kind: its share, and for a while its former ones.
+        sessions: Number of living sessions.
     """
 
     def __init__(self, runtime: Runtime, kinds: Sequence[str], ttl: float) -> None:
@@ -65,7 +66,7 @@ class Membership:
 
     def due_in(self) -> float:
         """
-        Seconds until the next heartbeat.
+        Return the seconds until the next heartbeat.
         """
         if self._tried is None:
             return 0.0
@@ -73,7 +74,7 @@ class Membership:
         if self._failures:
             pause = min(pause, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
         elif self._next_death is not None:
-            # Whoever lives beats long before that; the shards of one who does not are shared out at once.
+            # A living session has its next heartbeat long before that; the shards of a dead one are distributed at once.
             pause = min(pause, self._next_death)
         if not self._failures and not self._settled:
             pause = min(pause, SETTLING)
@@ -81,7 +82,7 @@ class Membership:
 
     def beat(self) -> bool:
         """
-        Say that the session is alive, and share anew; returns whether the shards have changed.
+        Write a heartbeat and compute the shares again; return True if the watched shards have changed.
         """
         runtime = self._runtime
         mark = self._tried = runtime.clock.mark()
@@ -121,7 +122,7 @@ class Membership:
         count = self._runtime.config.pull_shards
         share = {kind: shares(found, kind, count, now).get(self.id, ()) for kind in self._kinds}
         if share != self.shards:
-            # All that it looked at: it may learn of several newcomers one by one.
+            # Keep all watched shards, because the worker may learn of several new sessions one by one.
             self._had, self._had_since, self.shards = self.watched, mark, share
         if self._had_since is not None and elapsed(self._had_since, mark) >= self._ttl / BEATS:
             self._had, self._had_since = {}, None
@@ -130,19 +131,19 @@ class Membership:
     @property
     def failing(self) -> bool:
         """
-        Whether its last heartbeat failed.
+        True if the last heartbeat failed.
         """
         return self._failures > 0
 
     def alive(self) -> bool:
         """
-        Whether this process may still believe that its session counts.
+        Tell whether this process may still rely on its session being alive.
         """
         return self._beaten is not None and elapsed(self._beaten, self._runtime.clock.mark()) < self._ttl
 
     def end(self) -> None:
         """
-        Free its shards at once.
+        End the session, which frees its shards at once.
         """
         if self._beaten is None:
             return

@@ -1,10 +1,10 @@
 """
-Who looks at which shard: every worker computes the same answer from the list of live sessions. Pure.
+Distribute shards among workers: every worker computes the same shares from the list of live sessions. Pure.
 
 Source:
-    go-session-lock gives each session an equal share of the open tasks, under one row that all of them lock. Here the shards of
-    the index are shared instead of the tasks, so nobody waits for a row that all write; where two workers disagree for a moment
-    both look at a shard, and the claims' fences decide.
+    go-session-lock gives each session an equal share of the open tasks, under one row that all of them lock. Here the
+    shards of the index are shared instead of the tasks, so that no worker waits for a row that all write. If two workers
+    disagree for a moment, both query a shard, and the claims' fences decide.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from datetime import datetime, timedelta
 @dataclass(frozen=True, slots=True)
 class Session:
     """
-    A worker that is alive, or was.
+    The session of a worker, alive or dead.
 
     Attributes:
         id: Its nonce.
-        kinds: What it runs.
+        kinds: The kinds that the worker runs.
         beat_at: Server time of its last heartbeat.
         ttl: Seconds for which a heartbeat counts.
     """
@@ -34,25 +34,26 @@ class Session:
 
     def alive(self, now: datetime) -> bool:
         """
-        Whether its last heartbeat still counts at *now*, by the server's clock.
+        Tell whether its last heartbeat still counts at *now*, by the server's clock.
         """
         return now < self.beat_at + timedelta(seconds=self.ttl)
 
     def left(self, now: datetime) -> float:
         """
-        Seconds from *now* until it counts as dead unless it beats.
+        Return the seconds from *now* until the session counts as dead, if no heartbeat comes.
         """
         return (self.beat_at - now).total_seconds() + self.ttl
 
 
 def shares(sessions: Sequence[Session], kind: str, shards: int, now: datetime) -> dict[str, tuple[int, ...]]:
     """
-    The shards of *kind* by session: all of them are given out, and no two live sessions differ by more than one.
+    Return the shards of *kind* by session. All shards are given out, and the shares of any two live sessions differ by at
+    most one shard.
     """
     able = sorted(session.id for session in sessions if kind in session.kinds and session.alive(now))
     if not able:
         return {}
-    # Each kind begins elsewhere, so that the first session is not the first for all of them.
+    # Each kind begins at another session, so that the first session does not get the larger share of all kinds.
     start = zlib.crc32(kind.encode())
     return {
         id_: tuple(shard for shard in range(shards) if (shard + start) % len(able) == place)

@@ -1,5 +1,5 @@
 """
-The lines of a process that does nothing but work: shown, unless somebody has set up logging.
+Show the library's log lines in a process that only runs a worker, unless logging is set up.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def shown() -> Iterator[None]:
     """
     Show the library's lines from INFO on, on standard error, while the block runs.
 
-    Only in the main thread, which is then the worker's own, and only where neither the root logger nor the library's has a
-    handler: a process that has set up logging, with a NullHandler for instance, or that runs the worker beside other
-    work, is left as it is. Lines stop here as soon as the root logger is given a handler.
+    It does so only in the main thread, which is then the worker's own, and only if neither the root logger nor the
+    library's logger has a handler. So it changes nothing in a process that has set up logging, for instance with a
+    NullHandler, or that runs the worker beside other work. The lines end as soon as the root logger is given a handler.
     """
     if threading.current_thread() is not threading.main_thread() or LOGGER.hasHandlers():
         yield

@@ -1,5 +1,5 @@
 """
-The loop of a worker: heartbeat, fetch what is due in its shards, run it on threads, wait to be woken.
+The loop of a worker: send heartbeats, fetch due tasks of its shards, run them on threads, wait to be woken.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NOT_RUN: Final = frozenset(
 )
 
 _ALL: Final = 1_000_000
-"""More than a query finds."""
+"""A limit higher than the number of tasks that a query finds."""
 
 _Claim = tuple[str, int]
 
@@ -63,23 +63,24 @@ class Worker:
     """
     Claims and runs the tasks of pull kinds (``pull=True``); the handlers are those of the manager.
 
-    Any number of workers share the shards of each kind evenly; a dead one's move within ``session_ttl``, a stopped one's at
-    once. One task runs once however many workers see it: each run is a claim.
+    Any number of workers share the shards of each kind evenly. The shards of a dead worker are given to others within
+    ``session_ttl``, those of a stopped one at once. A task runs once, however many workers see it, because each run needs a
+    claim.
 
     Args:
-        manager: Whose handlers, environment and database.
+        manager: Gives the handlers, the environment and the database.
         kinds: Models or names of the kinds to run; None: all pull kinds that have a handler.
-        concurrency: Tasks running at once in this worker; if it runs several kinds, no kind takes the last places, one of
-            which is left for each of the others. Or a mapping of kind to its own limit (their sum at once; 1 where left out). A
-            handler that goes on after its lease is over takes no place: the task is judged, and others are run.
-        poll_interval: Between two questions for work where no listener runs; seconds or a timedelta.
-        session_ttl: After so long without a heartbeat its shards are given to others.
+        concurrency: Most tasks running at once in this worker. If it runs several kinds, each kind leaves one place free
+            for each of the others. Or a mapping of kind to its own limit; a missing kind has 1, and the sum of all is the
+            most running at once. A handler that goes on after the end of its lease takes no place.
+        poll_interval: Time between two queries while no listener runs; seconds or a timedelta.
+        session_ttl: Time without a heartbeat after which the worker's shards are given to others; seconds or a timedelta.
         max_tasks: Stop after so many tasks; None: never.
-        client_factory: Makes the Firestore client of this worker, when it starts; None: the manager's.
-        listen: Be woken by a listener; False polls.
+        client_factory: Makes the Firestore client of this worker when it starts; None: the manager's client is used.
+        listen: Whether a listener wakes the worker; False: only poll.
 
     Raises:
-        UsageError: There is nothing to run, or a number is none.
+        UsageError: There is no kind to run, or a number is invalid.
     """
 
     def __init__(
@@ -115,7 +116,8 @@ class Worker:
         self._guard = threading.Lock()
         self._signalled = False
         self._threads: set[threading.Thread] = set()
-        # Kind by path and token: what hangs until its lease is over is judged, here too.
+        # Kind by path and token. The token is part of the key, because a task that hung until its lease ended may run again
+        # here.
         self._running: dict[_Claim, str] = {}
         self._membership: Membership | None = None
         self._listening: Listening | None = None
@@ -137,7 +139,7 @@ class Worker:
     @property
     def shards(self) -> dict[str, tuple[int, ...]]:
         """
-        The shards of each kind that are this worker's at present.
+        The present share of this worker: the shards of each kind.
         """
         return {} if self._membership is None else dict(self._membership.shards)
 
@@ -147,15 +149,16 @@ class Worker:
         """
         Work until ``stop()``, a signal, or ``max_tasks``; a worker that was stopped does not run again.
 
-        The context variables of the caller reach the handlers. Its start, its stop and what it waits for are logged; in the
-        main thread of a process where logging was not set up, the library's lines from INFO on go to standard error meanwhile.
+        The context variables of the caller reach the handlers. The worker logs its start, its stop and the tasks it waits
+        for. In the main thread of a process where logging was not set up, the library's lines from INFO on go to standard
+        error meanwhile.
 
-        In the main thread SIGTERM and SIGINT stop it: nothing more is taken, what runs is finished; a second signal hands
-        back what runs at once, and raises SystemExit.
+        In the main thread SIGTERM and SIGINT stop it: no more tasks are taken, and running ones are finished. A second
+        signal hands running tasks back at once, and raises SystemExit.
 
         Raises:
             ConfigError: No project is known.
-            UsageError: It is running already.
+            UsageError: The worker is running already.
         """
         if not self._stopped.is_set():
             raise UsageError("This worker is running already.")
@@ -228,7 +231,7 @@ class Worker:
 
     def _finish(self) -> None:
         """
-        Its shards go to others before it waits for its own last tasks, whose leases keep them.
+        Free the shards for other workers first, then wait for the running tasks, which are kept by their leases.
         """
         LOGGER.info("%s stops; it takes no more, and waits for running tasks: %d", self._name(), len(self._working()))
         self._leave()
@@ -251,14 +254,14 @@ class Worker:
 
     def stop(self, timeout: Duration | None = None) -> bool:
         """
-        Take nothing more, and wait until what runs is finished.
+        Take no more tasks, and wait until the running ones are finished.
 
         Args:
-            timeout: After so long what still runs is handed back: its lease is released without burning an attempt, and
-                it can write nothing more. None: wait for it.
+            timeout: Seconds, or a timedelta, after which running tasks are handed back: their leases are released without
+                counting an attempt, and they can write nothing more. None: wait for them.
 
         Returns:
-            Whether everything was finished.
+            True if all tasks were finished.
 
         Raises:
             UsageError: The timeout is no length of time; the worker goes on.
@@ -273,7 +276,7 @@ class Worker:
 
     def hand_back(self) -> int:
         """
-        Release the leases of what runs here, so that others can take it at once; returns how many.
+        Release the leases of the tasks running here, so that other workers can take them at once; return their number.
         """
         released = self.manager.hand_back({path for path, _ in list(self._running)})
         LOGGER.info("%s has handed back running tasks: %d", self._name(), released)
@@ -288,7 +291,7 @@ class Worker:
         if self._signalled:
             raise SystemExit(128 + number)
         self._signalled = True
-        # It may have interrupted this very thread while that held the lock of an event: let another one do what needs it.
+        # The signal may have interrupted this thread while it held the lock of an event, so another thread sets the events.
         threading.Thread(target=self._stop_taking, args=(number,), daemon=True).start()
 
     def _stop_taking(self, number: int) -> None:
@@ -318,7 +321,7 @@ class Worker:
     def _interval(self) -> float:
         if not self._hears():
             return self._poll
-        # What was left alone for a while, or could not be asked for, is shown to nobody again.
+        # The listener does not show again the tasks that were skipped, or for which the query failed.
         return self._looking.again_in
 
     def _patience(self) -> float:
@@ -327,7 +330,7 @@ class Worker:
         if self._listening is not None:
             wait = min(wait, self._listening.due_in())
         if sum(self._busy().values()) >= self._total or not self._membership.alive():
-            # A task that ends sets the event; who has no session takes nothing, whatever is due.
+            # The end of a task wakes this wait. Without a session no due task may be taken.
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self.runtime.clock.mark()))
@@ -338,7 +341,7 @@ class Worker:
 
     def _fill(self) -> int:
         """
-        Fetch what is due, and start it; returns how much was started.
+        Fetch due tasks and start them; return the number of started ones.
         """
         took = 0
         self._turn += 1
@@ -346,7 +349,7 @@ class Worker:
         freed, full = self._places_freed(), False
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
-        # As of before the questions: what came due while they were asked has not been asked for.
+        # These are read before the queries, because the queries may miss tasks that fall due meanwhile.
         shown, asked = 0 if listener is None else listener.shown(), self.runtime.store.estimate()
         for kind in (*self.kinds[self._turn % len(self.kinds) :], *self.kinds[: self._turn % len(self.kinds)]):
             free = self._free(kind)
@@ -358,7 +361,8 @@ class Worker:
             for snapshot in found:
                 if self._begin(kind, snapshot):
                     took += 1
-                    # What was set in the context that called run() reaches the handlers; what they set reaches nobody else.
+                    # Handlers see the context variables of the caller of run(); a variable set by a handler is seen by no
+                    # other.
                     thread = threading.Thread(
                         target=copy_context().run,
                         args=(self._work, kind, snapshot),
@@ -369,7 +373,7 @@ class Worker:
                         self._threads.add(thread)
                     thread.start()
         self._polled = self.runtime.clock.mark()
-        # Where there may be more than there was room for, look again when a place is free.
+        # If there may be more tasks than free places, query again when a place is free.
         self._more = freed if full else None
         if listener is not None:
             listener.looked(asked, shown)
@@ -382,7 +386,8 @@ class Worker:
 
     def _busy(self) -> Counter[str]:
         """
-        How many places are taken, by kind: a handler that hangs must not keep the shards of this worker waiting for ever.
+        Return the number of taken places by kind. A handler that goes on after its lease takes none, because it must not
+        block the shards of this worker for ever.
         """
         with self._guard:
             running = dict(self._running)
@@ -396,13 +401,13 @@ class Worker:
 
     def _over(self, running: Mapping[_Claim, str]) -> list[_Claim]:
         """
-        Those of *running* whose leases are over; their handlers may run on.
+        Return those of *running* whose leases are over; their handlers may go on.
         """
         left = Counter(
             one.context.document for one in list(self.manager.locker.executor.attempts) if one.held_for() <= 0
         )
         over = []
-        # Of two attempts at one document the earlier one has lost its lease.
+        # Of two attempts of one document, the earlier one has lost its lease.
         for claimed in sorted(running):
             if left[claimed[0]] > 0:
                 left[claimed[0]] -= 1
@@ -415,10 +420,10 @@ class Worker:
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
         shards = self._membership.watched.get(kind, ())
-        # Asking for the kinds before this one may have taken longer than the session lives.
+        # The session may have died during the queries for the kinds before this one.
         if not shards or not self._membership.alive():
             return []
-        # With an end in sight nothing is read for others.
+        # With max_tasks, do not read ahead.
         return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0)
 
     # --- one task -----------------------------------------------------------------------------------------------------
@@ -448,13 +453,13 @@ class Worker:
         except OncetaskError as error:
             about = self.runtime.about(snapshot)
             about.log(logging.WARNING, "it could not be run: %s", error)
-        except Exception:  # noqa: BLE001 - one task's trouble must not end the worker
+        except Exception:  # noqa: BLE001 - an error of one task must not end the worker
             self.runtime.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
         finally:
             with self._guard:
                 self._running.pop(_claim(snapshot), None)
                 self._ended += 1
-                # A key that it gave back may have gone to another task, which only a listener tells.
+                # Its key may have been handed on to another task, which only a listener would show.
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
                     unhandled = ended is not None and ended.outcome is Outcome.UNHANDLED
@@ -470,8 +475,8 @@ class Worker:
 
     def drain(self) -> int:
         """
-        Run, on the calling thread, everything that is due in any shard, until nothing is; returns how much. For tests and
-        for jobs that end when their work is done.
+        Run, on the calling thread, all due tasks in any shard, until none is due; return their number. For tests, and for
+        jobs that end when their work is done.
         """
         ran = 0
         shards = range(self.runtime.config.pull_shards)
@@ -487,7 +492,7 @@ class Worker:
                         continue
                     ended = self._run_one(kind, snapshot)
                     if ended is not None and ended.outcome is Outcome.UNHANDLED:
-                        # None of the others shall wait behind it.
+                        # It must not stop the other tasks.
                         left.add(snapshot.path)
                     progressed += ended is not None and ended.outcome not in _UNPRODUCTIVE | _NOT_RUN
             if not progressed and len(left) == known:
@@ -496,7 +501,7 @@ class Worker:
 
     def ripe(self, now: datetime) -> list[Snapshot]:
         """
-        All tasks of its kinds that are due by *now*, in any shard and any order. For schedulers of their own.
+        Return all tasks of the worker's kinds that are due by *now*, in any shard and any order. For custom schedulers.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -508,7 +513,7 @@ class Worker:
 
     def run_here(self, snapshot: Snapshot) -> bool | None:
         """
-        Run a task that was found to be due, on the calling thread; returns whether it was run, None: it can't be, yet.
+        Run a task that was found to be due, on the calling thread; return True if it was run, None if it can't be run yet.
         """
         name = task_name(snapshot.path)
         assert name is not None
@@ -519,7 +524,8 @@ class Worker:
 
     def next_due(self, *, after: datetime | None = None) -> datetime | None:
         """
-        When the first task of its kinds is due, *after* an instant, in whichever shard; None: there is none.
+        Return the time at which the first task of the worker's kinds is due, *after* an instant, in any shard; None if
+        there is none.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
