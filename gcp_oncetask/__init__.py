@@ -120,7 +120,7 @@ def _version() -> str:
     try:
         return version("gcp-oncetask")
     except PackageNotFoundError:
-        # The source as it is, on a path, without having been installed.
+        # The package is on a path, but was not installed.
         return "0+unknown"
 
 

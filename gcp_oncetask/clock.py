@@ -17,13 +17,13 @@ Duration: TypeAlias = values.Duration
 """A length of time: a timedelta, or a number of seconds."""
 
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_NONCES: Final = random.Random()  # a generator of our own: an application may seed the common one
+_NONCES: Final = random.Random()  # not the common generator, which an application may seed
 os.register_at_fork(after_in_child=_NONCES.seed)
 
 
 class Mark(NamedTuple):
     """
-    One instant on three clocks, in seconds, to measure elapsed time from.
+    One instant on three clocks, in seconds. Elapsed time is measured between two marks.
     """
 
     monotonic: float
@@ -33,10 +33,10 @@ class Mark(NamedTuple):
 
 class Wakeup:
     """
-    An event that is waited for by a clock: as ``threading.Event``, with its condition in the open.
+    An event for ``Clock.wait``: like ``threading.Event``, but with a public condition.
 
     Attributes:
-        changed: Notified when the event is set; a virtual clock notifies it as well when it is moved.
+        changed: Condition that is notified when the event is set. A virtual clock also notifies it when the clock is moved.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class Wakeup:
 
     def is_set(self) -> bool:
         """
-        Whether it is set.
+        Tell whether the event is set.
         """
         return self._set
 
     def set(self) -> None:
         """
-        Wake every thread that waits for it, and let none wait until it is cleared.
+        Set the event: wake every thread that waits for it, and let no thread wait until it is cleared.
         """
         with self.changed:
             self._set = True
@@ -59,7 +59,7 @@ class Wakeup:
 
     def clear(self) -> None:
         """
-        Let threads wait for it again.
+        Clear the event, so that threads wait for it again.
         """
         self._set = False
 
@@ -71,43 +71,43 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """
-        Wall time, aware UTC. Never used to decide about a lease.
+        Return the wall time, aware UTC. No decision about a lease uses it.
         """
 
     def mark(self) -> Mark:
         """
-        This instant.
+        Return the present instant.
         """
 
     def wait(self, wakeup: Wakeup, timeout: float) -> bool:
         """
-        Wait until *wakeup* is set or *timeout* seconds have passed; returns whether it is set.
+        Wait until *wakeup* is set or *timeout* seconds have passed; return True if it is set.
         """
 
     def random(self) -> float:
         """
-        A number in [0, 1).
+        Return a random number in [0, 1).
         """
 
     def nonce(self) -> str:
         """
-        24 random hexadecimal digits: how a writer recognises its own write.
+        Return 24 random hexadecimal digits, by which a writer recognises its own write.
         """
 
 
 def elapsed(start: Mark, end: Mark) -> float:
     """
-    Seconds from *start* to *end*, by the clock that saw the most.
+    Return the seconds from *start* to *end*, by the clock on which most time has passed.
 
-    A machine that was suspended, or whose wall clock stepped forward, must not believe it still holds a lease;
-    a wall clock that stepped back must not stretch it.
+    A machine that was suspended, or whose wall clock stepped forward, must not believe that it still holds a lease. A wall
+    clock that stepped back must not lengthen the lease.
     """
     return max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)
 
 
 def at_least(start: Mark, end: Mark) -> float:
     """
-    Seconds that have surely passed from *start* to *end*: what a suspended machine counts, wall clock left out.
+    Return the seconds that have surely passed from *start* to *end*, suspended time included. The wall clock is not used.
     """
     return max(end.monotonic - start.monotonic, end.boottime - start.boottime)
 
@@ -136,12 +136,12 @@ class SystemClock:
 
 class Pause(Wakeup):
     """
-    A wakeup that is never set: a wait for it only lets time pass.
+    A wakeup that is never set; waiting for it lets time pass.
     """
 
 
 def pause(clock: Clock, seconds: float) -> None:
     """
-    Wait *seconds* of *clock*, with nothing to wake it.
+    Wait *seconds* by *clock*; nothing ends the wait early.
     """
     clock.wait(Pause(), seconds)

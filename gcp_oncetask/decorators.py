@@ -1,5 +1,5 @@
 """
-Decorators: functions that exclude each other, and functions that run once per key.
+Decorators for functions that exclude each other, and for functions that run once per key.
 """
 
 from __future__ import annotations
@@ -101,20 +101,21 @@ def locked(
     Run a function under the named lock of its arguments: equal calls exclude each other, on all machines.
 
     Args:
-        locker: Whose database and environment; for another database, a locker with another client.
-        key: What excludes: a text is the lock's name, whatever the arguments; a function of the arguments returns one, or
-            JSON data (the function's own locks), or None (one lock for the function). None: the function and its arguments,
-            which are equal if their values and types are: see ``locks.canonical.canonical``.
-        ttl: As ``Locker.lock``, or a function of the arguments that returns it.
-        keep_alive: As ``Locker.lock``.
-        on_busy: When somebody else holds it: ``raise`` LockBusyError; ``skip`` (return None); ``wait``; or a function of
-            (the error, the arguments), whose result is returned.
-        on_lost: Called with (the LeaseLostError, the arguments) when the lease had run out before the function was over:
-            once, after it; ``error.taken_over`` tells whether somebody else has held the lock since. None: logged as an
-            error. What the function returned or raised goes on.
-        timeout: How long ``wait`` waits, then LockBusyError; None: for ever.
-        name: What the function is called in keys; None: its module and qualified name. Give one that stays when code moves.
-        collection: Where the lock's document is.
+        locker: Gives the database and the environment; for another database, make a locker with another client.
+        key: The lock's key. A text is the lock's name, the same for all arguments. A function of the arguments returns a
+            text, or JSON data (a key among the function's own locks), or None (one lock for the function). None: the
+            function and its arguments are the key; arguments are equal if their values and types are, see
+            ``locks.canonical.canonical``.
+        ttl: As for ``Locker.lock``, or a function of the arguments that returns it.
+        keep_alive: As for ``Locker.lock``.
+        on_busy: The action when another holder has the lock: ``raise`` LockBusyError; ``skip`` (return None); ``wait``; or
+            a function of (the error, the arguments), whose result is returned.
+        on_lost: A function that is called with (the LeaseLostError, the arguments), once, after the function, if the lease
+            ran out before the function ended. ``error.taken_over`` tells whether another holder has had the lock since.
+            None: the error is logged. The function's result or exception reaches the caller in both cases.
+        timeout: Time that ``wait`` waits before it raises LockBusyError; seconds or a timedelta; None: for ever.
+        name: Name of the function in keys; None: its module and qualified name. Give one that stays when code moves.
+        collection: Path of the collection of the lock's document.
 
     Raises:
         UsageError: The function is async or a generator, or an option makes no sense; when called: an argument can't be part
@@ -154,7 +155,7 @@ def locked(
             except BaseException:
                 try:
                     _end(lock, on_lost, args, kwargs)
-                except Exception:  # noqa: BLE001 - a callback's trouble must not hide the function's
+                except Exception:  # noqa: BLE001 - an error of the callback must not hide the function's
                     LOGGER.exception("%s: on_lost failed; what the function raised goes on", calls.name)
                 raise
             _end(lock, on_lost, args, kwargs)
@@ -182,7 +183,7 @@ def _end(lock: NamedLock, on_lost: Callable[..., Any] | None, args: Any, kwargs:
     try:
         lost = lock.end()
     except OncetaskError as error:
-        # The function is over: its result is worth more than the news that its lock stays until its ttl.
+        # The function has ended. Its result must not be lost because the lock stays until its ttl.
         LOGGER.error("The lock %r could not be released: %s", lock.name, error)
         return
     if lost is not None:
@@ -220,38 +221,42 @@ def once(
     """
     Run a function inline once per key; every later call returns the stored result.
 
-    Two commits and no read for the first call. If the function raises, the error is noted in the document, the caller gets it,
-    and the key can be run again; if its process dies, it can be run again once the lease has ended by the server's clock. So
-    what it does to the outside world may happen twice if it dies halfway: hand its key on as an idempotency key.
+    The first call costs two commits and no read. If the function raises, the error is recorded in the document and raised
+    to the caller, and the key can be run again. If its process dies, the key can be run again once the lease has ended by
+    the server's clock. So effects outside of Firestore may happen twice if the function dies halfway: hand the key on as an
+    idempotency key.
 
     Args:
-        locker: Whose database and environment.
+        locker: Gives the database and the environment.
         key: A function of the arguments that returns a text, JSON data, or None (it runs once ever); or a text. None: the
-            arguments, which are equal if their values and types are: see ``locks.canonical.canonical``. Keys of different
-            functions do not meet.
-        result: A type, such as a pydantic model, that results are checked against before they are stored, and given back as.
-            None: JSON data, given back as stored, also by the first call (a tuple is a list).
-        ttl: Length of the lease, seconds or a timedelta, renewed while the function runs: how long after a crash another
-            call may take over.
-        run_limit: Renewals end here: whatever still runs then may be run beside it.
-        payload: A function of the arguments that returns what must be the same for one key; None: all arguments.
-        retention: How long the result is kept, seconds or a timedelta, an hour at least; None: for ever. After it, when TTL has
-            deleted the document, the key may run again; not before a person was told of a result that is lost.
-        name: What the function is called in keys; None: its module and qualified name. Give one that stays when code moves.
-        collection: Where the documents are.
+            arguments are the key; they are equal if their values and types are, see ``locks.canonical.canonical``. Equal
+            keys of different functions are different keys.
+        result: A type, such as a pydantic model. Results are checked against it before they are stored, and returned as
+            objects of it. None: results are JSON data, returned as stored, also by the first call (a tuple becomes a list).
+        ttl: Length of the lease, seconds or a timedelta. The lease is renewed while the function runs; after a crash,
+            another call may take over when it has ended.
+        run_limit: Time after which the lease is no longer renewed, seconds or a timedelta. If the function still runs then,
+            another call may run beside it.
+        payload: A function of the arguments that returns the data that must be the same for one key; None: all arguments.
+        retention: How long the result is kept, seconds or a timedelta, an hour at least; None: for ever. Afterwards, when
+            TTL has deleted the document, the key may run again. The document of a lost result is kept until a person was
+            alerted.
+        name: Name of the function in keys; None: its module and qualified name. Give one that stays when code moves.
+        collection: Path of the collection of the documents.
 
     Raises:
         UsageError: The function is async or a generator, the durations make no sense, or no value of a field of *result* could
             be stored and loaded again; when called: an argument can't be part of a key, or the stored result does not fit
             *result*.
-        ResultNotStoredError: When called: it has run, but what it returned could not be stored, did not fit *result*, or would
-            not be loaded as an equal object. It is not run again. The call that ran it gets what it returned, unless *result*
-            is given.
-        LockBusyError: When called: the key is being run.
+        ResultNotStoredError: When called: the function has run, but its result could not be stored, did not fit *result*,
+            or would not be loaded as an equal object. It is not run again. Without *result*, the call that ran it returns
+            the result anyway.
+        LockBusyError: When called: another call is running the key.
         TaskConflictError: When called: the key was used with another payload.
-        LeaseLostError: When called: the function was over too late, and another call had taken over; nothing was recorded.
-        StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run by then,
-            ``unknown`` tells whether its result may be stored; if it is not, it can be run again when the lease has ended.
+        LeaseLostError: When called: the function ended too late, after another call had taken over; nothing was recorded.
+        StoreError, ContentionError: When called: Firestore was unreachable or refused. If the function had run before the
+            error, ``unknown`` tells whether its result may be stored. If the result is not stored, the key can be run again
+            when the lease has ended.
     """
     lease, limit = checked_lease(locker.runtime, "ttl", ttl), values.seconds(run_limit, "run_limit")
     if limit < lease:
@@ -292,7 +297,7 @@ def once(
             if found.lost is None:
                 return _typed(adapter, found.data(), calls.name)
             if own and adapter is None:
-                # It has just run: its caller gets what nobody else can.
+                # The function has just run, so its caller gets the result that could not be stored.
                 return own[0]
             shown = None if text is None else readable(text)
             raise ResultNotStoredError(
@@ -310,8 +315,8 @@ def once(
 
 def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
     """
-    How *value*, which the function has returned, is recorded. Never raises: it has run, so a value that does not fit, or would
-    not be loaded as an equal object, is a lost result.
+    Return the form in which *value*, the function's result, is recorded. Never raises, because the function has run: a
+    value that does not fit, or would not be loaded as an equal object, is recorded as a lost result.
     """
     made = result_of(value)
     if adapter is None:
@@ -324,13 +329,13 @@ def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
         lost = _lost(adapter, given, made)
         if lost is None:
             return made
-        # By alias, without computed fields, Json fields as text.
+        # Try the other form: by alias, without computed fields, Json fields as text.
         other = result_of(adapter.dump_python(given, mode="json", by_alias=True, round_trip=True, warnings=False))
         return other if other.lost is None and _lost(adapter, given, other) is None else Result(lost=lost)
     except ValidationError:
-        # JSON data of a strict type, or it does not fit.
+        # The value is JSON data of a strict type, or it does not fit.
         pass
-    except Exception as error:  # noqa: BLE001 - validators and serializers are code of the user's
+    except Exception as error:  # noqa: BLE001 - validators and serializers are users' code
         return Result(lost=f"validators of its type fail on it ({type(error).__name__})")
     try:
         _typed(adapter, made.data(), "it")
@@ -341,7 +346,7 @@ def _recorded(adapter: TypeAdapter[Any] | None, value: Any) -> Result:
 
 def _lost(adapter: TypeAdapter[Any], given: Any, made: Result) -> str | None:
     """
-    Why *given* would not be loaded from *made* as an equal object; None: it would.
+    Return the reason why *given* would not be loaded from *made* as an equal object; None if it would.
     """
     try:
         loaded = _typed(adapter, made.data(), "it")

@@ -1,5 +1,5 @@
 """
-Every exception of the library, grouped by what the catcher does.
+All exceptions of the library, grouped by the action of the catcher.
 
 ::
 
@@ -20,8 +20,8 @@ Every exception of the library, grouped by what the catcher does.
     |   |-- ResultNotStoredError
     |   |-- UnknownFeatureError
     |   `-- TaskFailedError
-    |-- LeaseLostError          somebody else holds it now: stop, write nothing
-    |-- LockBusyError           somebody holds it: try later
+    |-- LeaseLostError          the lease is lost: stop, write nothing
+    |-- LockBusyError           another holder has the lock: try later
     |-- ConflictError           a field changed under the handler
     |-- ContentionError         too many writers: try again
     |-- DeliveryError           the request is not one of ours
@@ -46,7 +46,7 @@ class OncetaskError(Exception):
     Base of all errors of this library.
 
     Attributes:
-        facts: What the message speaks of, by name (``document``, ``sequence``, ``holder``, ``until``, ...); each is an
+        facts: Details of the message, by name (``document``, ``sequence``, ``holder``, ``until``, ...); each is an
             attribute too.
     """
 
@@ -82,7 +82,7 @@ class ConfigError(UsageError, ValueError):
 
 class RecurrenceError(UsageError, ValueError):
     """
-    A recurrence can't be read, contradicts itself or never fires; ``field`` names what to change.
+    A recurrence can't be read, contradicts itself or never fires; ``field`` names the argument to change.
     """
 
 
@@ -100,19 +100,19 @@ class DuplicateKindError(UsageError):
 
 class AlreadySettledError(UsageError):
     """
-    The attempt's entity was scheduled or completed before in this attempt.
+    The attempt's entity was already scheduled or completed in this attempt.
     """
 
 
 class NoAttemptError(UsageError):
     """
-    Called outside a running attempt.
+    The call needs a running attempt, and there is none.
     """
 
 
 class TaskError(OncetaskError):
     """
-    This task cannot do that.
+    The operation is not possible for this task.
     """
 
 
@@ -130,7 +130,7 @@ class TaskConflictError(TaskError):
 
 class AlreadyScheduledError(TaskError):
     """
-    The chain is running, or has moved on since the entity was loaded; nothing was written.
+    The chain is running, or has changed since the entity was loaded; nothing was written.
     """
 
 
@@ -154,7 +154,7 @@ class TaskFailedError(TaskError):
 
 class ResultNotStoredError(TaskError):
     """
-    The run is completed and is never repeated, but what it returned could not be stored; ``reason`` tells why.
+    The run is completed and is never repeated, but its result could not be stored; ``reason`` tells why.
     """
 
 
@@ -166,25 +166,25 @@ class UnknownFeatureError(TaskError):
 
 class LeaseLostError(OncetaskError):
     """
-    The lease is no longer this attempt's: stop, nothing more can be written.
+    The attempt has lost its lease: stop, nothing more can be written.
     """
 
 
 class LockBusyError(OncetaskError):
     """
-    Somebody else holds the lease.
+    Another holder has the lease.
     """
 
 
 class ConflictError(OncetaskError):
     """
-    A field that the handler changed was changed by somebody else meanwhile.
+    A field that the handler changed was changed by another writer meanwhile.
     """
 
 
 class ContentionError(OncetaskError):
     """
-    Too many writers at once; trying again later is safe.
+    There are too many writers at once; trying again later is safe.
     """
 
 
@@ -199,13 +199,13 @@ class BackendError(OncetaskError):
     A service did not do what was asked; its own error is the cause.
 
     Attributes:
-        final: No later try of the same call can succeed: what was asked for is refused, not the moment.
+        final: True: no later try of the same call can succeed, because the service refuses the request itself.
     """
 
     @property
     def final(self) -> bool:
         """
-        See above.
+        True if no later try of the same call can succeed.
         """
         return bool(self.facts.get("final"))
 
@@ -215,8 +215,9 @@ class StoreError(BackendError):
     Firestore was unreachable or refused; ``unknown`` tells whether the write may still be applied.
 
     Attributes:
-        contents: It is final, and about what was to be written: not about who asks, or for which database.
-        seen: The document on which the refused write was decided; None: not known.
+        contents: True: the error is final, and its reason is the data to be written, not the caller's rights or the
+            database.
+        seen: The document from which the refused write was decided; None: not known.
     """
 
     seen: Any = None
@@ -224,13 +225,14 @@ class StoreError(BackendError):
 
 class DamagedError(StoreError):
     """
-    The lock of a document is damaged, say by a change by hand: until a person repairs it, nothing can be done with it.
+    The lock of a document is damaged, for example by a manual change. A person must repair it before anything can be done
+    with it.
 
     Attributes:
         document: Path of the document.
-        field: The attribute in question, as it is stored; ``lock``: the whole.
-        trouble: What is wrong with it, as the end of a sentence.
-        env: Environment of the document; None: it can't be read.
+        field: Stored name of the damaged attribute; ``lock``: the whole lock.
+        trouble: The damage, as the end of a sentence.
+        env: Environment of the document; None: unreadable.
     """
 
 
@@ -248,7 +250,7 @@ class RequestLogError(BackendError):
 
 class IdentityError(BackendError):
     """
-    The certificates could not be fetched, so a caller's identity can't be told.
+    The certificates could not be fetched, so a caller can't be identified.
     """
 
 

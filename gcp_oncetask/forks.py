@@ -1,7 +1,8 @@
 """
-Which process this is: channels, threads and locks do not survive a fork, and asking the system each time is slow.
+The identity of the present process. Channels, threads and locks do not survive a fork, and asking the system each time is
+slow.
 
-Read as attributes of this module, never imported by name: they change in a child.
+Read the variables as attributes of this module, because they change in a child.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ pid = os.getpid()
 parent = os.getppid()
 """Id of the process that made the present one."""
 generation = 0
-"""How many forks lie between the process that imported this and the present one."""
+"""Number of forks between the process that imported this module and the present one."""
 
 
 def _forked() -> None:

@@ -1,5 +1,5 @@
 """
-Logs for people and for Cloud Logging: JSON lines, and the current attempt in each of them.
+Log formats for people and for Cloud Logging: JSON lines, with the current attempt in each line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class CloudFormatter(logging.Formatter):
     """
     One JSON line per record, with Cloud Logging's special fields and the current attempt.
 
-    ``extra`` adds fields and replaces none of these; an ``oncetask`` of its own stands in ``oncetask.given``, so that no data
-    that a program logs looks like a line of the trail.
+    ``extra`` adds fields and replaces none of these. A field ``oncetask`` in it is moved to ``oncetask.given``, so that no
+    program's data looks like a line of the evidence trail.
 
     Args:
-        project: Project id, or how to find it; traces need it.
+        project: Project id, or a function that returns it; needed for traces.
     """
 
     def __init__(self, project: str | Callable[[], str | None] | None = None) -> None:
@@ -88,7 +88,7 @@ _SEVERITIES: Final = (
 
 
 def _severity(level: int) -> str:
-    # Cloud Logging knows few names; a level of somebody's own counts as the next one below.
+    # Cloud Logging knows few names; a custom level counts as the next one below.
     return next((name for least, name in _SEVERITIES if level >= least), "DEBUG")
 
 
@@ -100,7 +100,7 @@ def _encoded(value: Any) -> str:
 
 
 def _tame(value: Any, depth: int) -> Any:
-    # What JSON has no word for (odd keys, circles, infinities) becomes text.
+    # Values that JSON can't express (odd keys, circles, infinities) become text.
     if isinstance(value, dict) and depth < _MAX_DEPTH:
         return {plain(key): _tame(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple) and depth < _MAX_DEPTH:
@@ -114,9 +114,10 @@ def _tame(value: Any, depth: int) -> Any:
 
 class ContextFilter(logging.Filter):
     """
-    Adds the current attempt to each record, for people who keep a format of their own: ``oncetask_document``,
-    ``oncetask_sequence``, ``oncetask_step``, ``oncetask_attempt``, ``oncetask_token``, ``oncetask_holder``, ``oncetask_env``,
-    ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``; empty outside an attempt.
+    Log filter: adds the current attempt to each record, for users who keep their own log format. The attributes are
+    ``oncetask_document``, ``oncetask_sequence``, ``oncetask_step``, ``oncetask_attempt``, ``oncetask_token``,
+    ``oncetask_holder``, ``oncetask_env``, ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``; empty
+    outside an attempt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,6 +1,6 @@
 """
-A plugin for mypy, which by itself does not look at the class arguments of pydantic models: ``class Order(LockedModel,
-colection="orders")`` is an error with it.
+A plugin for mypy that checks the class arguments of the library's models: ``class Order(LockedModel, colection="orders")``
+is an error with it. Without it, mypy does not check the class arguments of pydantic models.
 
 Enable it with ``plugins = ["gcp_oncetask.mypy"]`` in mypy's configuration. Needs mypy; nothing else of the library imports it.
 """
@@ -23,11 +23,13 @@ _CONFIGURATION: Final = "pydantic.config.ConfigDict"
 
 class OncetaskPlugin(Plugin):
     """
-    Checks the class arguments of ``LockedModel`` and ``TaskData``: their names, and the words of those that take one of a few.
+    Checks the class arguments of ``LockedModel`` and ``TaskData``: their names, and the values of those that take one of a
+    few words.
     """
 
     def get_customize_class_mro_hook(self, fullname: str) -> Callable[[ClassDefContext], None] | None:
-        # Of the plugins that answer, mypy asks the first; pydantic's answers for the bases of a model, and must be heard too.
+        # mypy uses the first plugin that answers. Answer for the library's models only, so that pydantic's plugin answers
+        # for their bases.
         symbol = self.lookup_fully_qualified(fullname)
         info = symbol.node if symbol is not None else None
         ours = isinstance(info, TypeInfo) and any(info.has_base(name) for name in _OURS)
@@ -36,7 +38,7 @@ class OncetaskPlugin(Plugin):
 
 def plugin(_version: str) -> type[Plugin]:
     """
-    What mypy asks for.
+    Return the plugin's class; mypy calls this function.
     """
     return OncetaskPlugin
 
@@ -61,14 +63,14 @@ def _check(context: ClassDefContext) -> None:
 
 def _named(base: TypeInfo) -> dict[str, Type | None]:
     """
-    The keyword arguments of the base's own ``__init_subclass__``, with their types.
+    Return the keyword arguments of the base's own ``__init_subclass__``, with their types.
     """
     symbol = base.names.get("__init_subclass__")
     node = symbol.node if symbol is not None else None
     function = node.func if isinstance(node, Decorator) else node
     if not isinstance(function, FuncDef):
         return {}
-    # Of what comes out of mypy's cache, names and kinds are known; the arguments themselves are not.
+    # For a function from mypy's cache, the names and kinds of arguments are known, but not the arguments themselves.
     types = function.type.arg_types if isinstance(function.type, CallableType) else [None] * len(function.arg_names)
     return {
         name: type_

@@ -1,5 +1,5 @@
 """
-What user code holds: pydantic models with a lock embedded in their document.
+Models of user code: pydantic models with a lock embedded in their document.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
 M = TypeVar("M", bound="LockedModel")
 MaybeNone: TypeAlias = Any
 """
-None, where a type checker is not to insist on a look first, as typeshed has it: ``locker.get(Order, "42").lock.status`` is
-checked name by name, and the caller says by writing it that the document is there.
+``Any`` in place of None, as in typeshed: type checkers check the names in ``locker.get(Order, "42").lock.status``, but do
+not demand a check for None first. The caller knows that the document exists.
 """
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
@@ -40,13 +40,13 @@ _PLAIN: Final = frozenset({str, int, bool, type(None)})
 @dataclass(slots=True)
 class Binding:
     """
-    What an entity knows of its document.
+    The link of an entity to its document.
 
     Attributes:
         snapshot: The document as of the last load or write.
-        saved: Fields as they are stored, by stored name: Python values where they are plain, else encoded.
-        seen: The stored fields by which somebody else's change is noticed; None: those that were saved.
-        attempt: The attempt whose entity it is; None outside a handler.
+        saved: Fields as they are stored, by stored name: plain Python values, other values encoded.
+        seen: The stored fields with which changes by other writers are detected; None: use *saved*.
+        attempt: The attempt to which the entity belongs; None outside a handler.
     """
 
     snapshot: Snapshot
@@ -75,9 +75,12 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
     __parts__: ClassVar[set[str]] = {"id"}
     __pattern__: ClassVar[re.Pattern[str]]
     __plain__: ClassVar[bool] = True
-    """Whether fields that are stored as before are what they were: none has a part that is not stored."""
+    """True if no field has a part that is not stored, so that a field whose stored form is unchanged is unchanged itself."""
     __other_form__: ClassVar[bool] = False
-    """Whether it is read from another form than the usual one: it has ``Json`` fields, or refuses its own computed fields."""
+    """
+    True if the model is read from another form than the usual one: it has ``Json`` fields, or refuses its own computed
+    fields.
+    """
 
     id: str = Field(min_length=1)
 
@@ -87,7 +90,7 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         Check the fields and the collection.
 
         Raises:
-            UsageError: The collection can't be one, a field is called ``lock``, or no value of a field could be stored and
+            UsageError: The path is no collection's, a field is called ``lock``, or no value of a field could be stored and
                 loaded again.
         """
         super().__pydantic_init_subclass__(**kwargs)
@@ -115,10 +118,10 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
     @classmethod
     def __init_subclass__(cls, *, collection: str | None = None, **kwargs: Unpack[ConfigDict]) -> None:
         """
-        Accept ``collection=`` as a class argument, beside those of pydantic's configuration.
+        Accept ``collection=`` as a class argument, besides those of pydantic's configuration.
 
         Raises:
-            UsageError: There is another one.
+            UsageError: There is another class argument.
         """
         hand_on(cls.__name__, {**kwargs}, ("collection",), super().__init_subclass__)
 
@@ -139,7 +142,7 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
 
     def stored(self) -> dict[str, Any]:
         """
-        What is stored besides the lock: by alias, without the parts of the path.
+        Return the fields that are stored besides the lock: by alias, without the parts of the path.
         """
         usual = self.model_dump(by_alias=True, exclude=self.__parts__, warnings=False)
         if not self.__other_form__:
@@ -150,10 +153,11 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
 
 def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str:
     """
-    Path of one document of *model*.
+    Return the path of a document of *model*.
 
     Raises:
-        UsageError: The model has no collection, a part of the path is missing or unknown, or it can't name a document.
+        UsageError: The model has no collection, a part of the path is missing or unknown, or the path can't name a
+            document.
     """
     if not model.__collection__:
         raise UsageError(
@@ -174,7 +178,7 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
         return path
     for name, text in {"id": str(id_), **{hole: str(holes[hole]) for hole in model.__holes__}}.items():
         wrong = trouble_with_id(text)
-        # A hole may be part of an id only: as "__" alone is not one that Firestore keeps.
+        # A field may fill only a part of an id, but its text is checked as if it were a whole one.
         if wrong is not None:
             raise UsageError(f"{model.__name__}: the {name} {text!r:.80} can't be (part of) a document's id: {wrong}.")
     raise UsageError(f"{model.__name__}: {path!r:.80} can't name a document: {trouble}.")
@@ -182,7 +186,7 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
 
 def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:
     """
-    The id and the collection's fields in *path*; None if it is no document of *model*.
+    Return the id and the collection's fields in *path*; None if it is no document of *model*.
     """
     if not model.__holes__:
         collection, _, id_ = path.rpartition("/")
@@ -193,8 +197,8 @@ def parts_of(model: type[LockedModel], path: str) -> dict[str, str] | None:
 
 def misrouted(model: type[LockedModel], path: str) -> str | None:
     """
-    Why a delivery for the document at *path* is none for the handler of *model*, as a sentence that names both; None: it is
-    one.
+    Return a sentence if the document at *path* does not belong to *model*, so that a delivery for it has reached the wrong
+    handler; else None.
     """
     if parts_of(model, path) is not None:
         return None
@@ -211,7 +215,7 @@ def _pattern(part: str) -> str:
 
 def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) -> M:
     """
-    The entity stored in *snapshot*.
+    Return the entity stored in *snapshot*.
 
     Raises:
         UsageError: The path or the stored fields do not fit the model; the message lists them.
@@ -230,8 +234,8 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
 
 
 def _binding_of(entity: LockedModel) -> Binding | None:
-    # Among pydantic's private attributes, so that it is copied with the entity; as a declared one it would cost each entity
-    # that is made or loaded a call for its default.
+    # The binding is one of pydantic's private attributes, so that it is copied with the entity. It is not declared, because
+    # each entity would then call a function for its default.
     private = entity.__pydantic_private__
     return None if private is None else private.get("_binding")
 
@@ -246,7 +250,7 @@ def _bind(entity: LockedModel, binding: Binding) -> None:
 
 def bound_to(entity: LockedModel) -> object | None:
     """
-    The attempt whose entity it is, for ``subject.attempt_of``; None outside its handler.
+    Return the attempt to which *entity* belongs, for ``subject.attempt_of``; None outside its handler.
     """
     binding = _binding_of(entity)
     return None if binding is None else binding.attempt
@@ -254,7 +258,7 @@ def bound_to(entity: LockedModel) -> object | None:
 
 def snapshot_behind(entity: LockedModel) -> Snapshot | None:
     """
-    The document as of the last load or write of *entity*; None if it was made in Python.
+    Return the document as of the last load or write of *entity*; None if the entity was made in Python.
     """
     binding = _binding_of(entity)
     return None if binding is None else binding.snapshot
@@ -262,7 +266,7 @@ def snapshot_behind(entity: LockedModel) -> Snapshot | None:
 
 def bind(entity: LockedModel, attempt: object) -> None:
     """
-    Let the loaded *entity* be that of *attempt*: this is how schedule() and complete() know their attempt.
+    Bind the loaded *entity* to *attempt*, by which schedule() and complete() find their attempt.
     """
     binding = _binding_of(entity)
     assert binding is not None
@@ -271,13 +275,13 @@ def bind(entity: LockedModel, attempt: object) -> None:
 
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     """
-    Note that the changes of *entity* are stored, in *snapshot*: what differs later is a change.
+    Record that the changes of *entity* are stored in *snapshot*; later differences are new changes.
     """
     binding = _binding_of(entity)
     if binding is None:
         source = snapshot.source
         if isinstance(source, Update) and not source.before.exists:
-            # A new document: what was written is all there is.
+            # The document is new, so the written fields are all of its fields.
             kept = dict(source.changes.values)
         else:
             kept = {key: _kept(value) for key, value in entity.stored().items()}
@@ -285,7 +289,7 @@ def remember(entity: LockedModel, snapshot: Snapshot) -> None:
         return
     binding.snapshot = snapshot
     for key, value in entity.stored().items():
-        # What was not written may have been changed by others: it is still seen as it was loaded.
+        # Other writers may have changed the fields that were not written; those keep the values of the load.
         if not _same(binding.saved, key, value):
             binding.saved[key] = _kept(value)
             if binding.seen is not None:
@@ -293,7 +297,7 @@ def remember(entity: LockedModel, snapshot: Snapshot) -> None:
 
 
 def _kept(value: Any) -> Any:
-    # Lists, maps and the like are the entity's own and may be changed in place: their encoding can't be.
+    # The entity may change lists and maps in place; their encoding does not change with them.
     return value if type(value) in _PLAIN else encode(value)
 
 
@@ -315,9 +319,9 @@ def _same(saved: Mapping[str, Any], key: str, value: Any) -> bool:
 
 def changes_of(entity: LockedModel) -> Changes:
     """
-    The fields that differ from what was loaded.
+    Return the fields that differ from the loaded ones.
 
-    For an entity made in Python: all of them.
+    For an entity made in Python these are all fields.
     """
     binding = _binding_of(entity)
     if binding is None:
@@ -326,7 +330,7 @@ def changes_of(entity: LockedModel) -> Changes:
     try:
         changed = {key: value for key, value in stored.items() if not _same(binding.saved, key, value)}
     except (UsageError, UnicodeEncodeError, RecursionError):
-        # A value that can't be encoded is none that was loaded.
+        # A value that can't be encoded was not loaded, so it is a change.
         changed = stored
     if not changed and entity.__plain__:
         return NO_CHANGES
@@ -341,7 +345,8 @@ def changes_of(entity: LockedModel) -> Changes:
 
 def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
     """
-    What an entity made in Python writes: everything into a new document, what was given into one that exists.
+    Return the fields that an entity made in Python writes: all of them into a new document, only the given ones into an
+    existing one.
     """
     stored = entity.stored()
     if not exists:
@@ -355,10 +360,10 @@ def new_fields_of(entity: LockedModel, exists: bool) -> Changes:
 
 def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, Any]) -> dict[str, Value]:
     """
-    Firestore's values of the fields *written*, if *entity* is loaded as it is from all that is *stored* of it.
+    Encode the fields *written*, after a check that loading all *stored* fields gives an equal entity.
 
     Raises:
-        UsageError: It is not, or Firestore can't hold a value; the message names the field.
+        UsageError: The loaded entity would differ, or Firestore can't hold a value; the message names the field.
     """
     model = type(entity)
     plain = {key: _loaded(model, key, value) for key, value in stored.items()}
@@ -367,7 +372,7 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
         loaded = model.model_validate(plain | parts)
         same = is_equal(_contents(entity), _contents(loaded))
         found = None if same else loss(entity, loaded, entity=True)
-    except Exception as error:  # noqa: BLE001 - validators are code of the user's
+    except Exception as error:  # noqa: BLE001 - validators are users' code
         found = unreadable(error)
     if found is not None:
         raise UsageError(f"{model.__name__}: {found}")

@@ -1,5 +1,5 @@
 """
-What the handler of a model is given, and how ``schedule`` and ``complete`` know the attempt of an entity.
+The entity that the handler of a model is given, and the attempt that belongs to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 class Entities:
     """
-    What the handler of a model is given: the entity of the attempt.
+    Gives the handler of a model its subject: the entity of the attempt.
     """
 
     def __init__(self, model: type[models.LockedModel]) -> None:
@@ -27,7 +27,7 @@ class Entities:
 
     def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
-        Why the fields of *seen* do not fit the model, if the sequence was scheduled by another one.
+        Return the reason why the fields of *seen* do not fit the model, if the sequence was scheduled by another model.
         """
         lock = seen.lock
         written = None if lock is None else lock.written_by(str(lock.sequence))
@@ -35,13 +35,13 @@ class Entities:
 
     def written_at(self, seen: Snapshot) -> datetime | None:
         """
-        Not known.
+        Return None: the time is not known for an entity.
         """
         return None
 
     def load(self, runtime: Runtime, attempt: RunningAttempt) -> models.LockedModel:
         """
-        The entity, bound to its attempt.
+        Load the entity and bind it to its attempt.
         """
         entity = models.load(self.model, attempt.snapshot, runtime.store.reference)
         models.bind(entity, attempt)
@@ -51,10 +51,10 @@ class Entities:
 
     def changes(self, subject: models.LockedModel, value: Any) -> Changes:
         """
-        Its changed fields.
+        Return the changed fields of the entity.
 
         Raises:
-            UsageError: The value is a Continue with data, which once-tasks have.
+            UsageError: The value is a Continue with data, which only once-tasks have.
         """
         if isinstance(value, Continue) and value.data is not None:
             raise UsageError(
@@ -65,7 +65,7 @@ class Entities:
 
 def attempt_of(entity: models.LockedModel) -> RunningAttempt | None:
     """
-    The attempt whose entity it is; None outside its handler.
+    Return the attempt to which *entity* belongs; None outside its handler.
     """
     found = models.bound_to(entity)
     return found if isinstance(found, RunningAttempt) else None
