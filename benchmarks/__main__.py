@@ -1,8 +1,8 @@
 """
 ``make bench``: ratios within one run, a table and a JSON file.
 
-Interleaved rounds (a b c .. c b a) on a fresh, warmed Firestore; medians. Times differ between machines and by what else
-runs; the ratios, each taken within one round, are what is compared with the targets.
+Interleaved rounds (a b c .. c b a) on a fresh, warmed Firestore; medians. Times differ between machines, and with their
+load. So the ratios, each taken within one round, are compared with the targets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESULTS = Path(__file__).with_name("results")
 
 def main() -> int:
     """
-    Measure, print, write.
+    Run the benchmarks, print the tables and write the file.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default: %(default)s)")
@@ -66,7 +66,7 @@ def main() -> int:
 
 def say(text: str) -> None:
     """
-    Progress.
+    Print progress.
     """
     print(text, file=sys.stderr, flush=True)
 
@@ -74,7 +74,7 @@ def say(text: str) -> None:
 @contextmanager
 def fresh_firestore(kind: str) -> Iterator[firestore.Client]:
     """
-    A Firestore in a process of its own, so that its CPU is not counted.
+    Start a Firestore in a process of its own, so that its CPU is not counted.
     """
     if kind == "google":
         server = GoogleFirestore()
@@ -95,7 +95,7 @@ def fresh_firestore(kind: str) -> Iterator[firestore.Client]:
 
 def measure(variant: Variant, tasks: int, threads: int) -> tuple[float, float]:
     """
-    Tasks per second, and client CPU milliseconds per task.
+    Return tasks per second, and client CPU milliseconds per task.
     """
     names = [hashlib.sha256(str(next(NUMBERS)).encode()).hexdigest()[:20] for _ in range(tasks)]
     cpu, wall = time.process_time(), time.perf_counter()
@@ -110,7 +110,7 @@ def measure(variant: Variant, tasks: int, threads: int) -> tuple[float, float]:
 
 def compare(variants: list[Variant], tasks: int, rounds: int, threads: int) -> dict[str, Any]:
     """
-    Medians over interleaved rounds, and those of the last variant's ratios to the others within each round.
+    Return medians over interleaved rounds, and medians of the last variant's ratios to the others within each round.
     """
     found: dict[str, list[tuple[float, float]]] = {v.name: [] for v in variants}
     for number in range(rounds):
@@ -131,7 +131,7 @@ def compare(variants: list[Variant], tasks: int, rounds: int, threads: int) -> d
 
 def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
     """
-    The ratios that are promised, and what was measured.
+    Return the promised ratios and the measured ones.
     """
     a, b, _ = (make.name for make in VARIANTS)
     found: list[tuple[str, float, float, bool]] = []
@@ -151,7 +151,7 @@ def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def show(report: dict[str, Any]) -> None:
     """
-    The tables.
+    Print the tables.
     """
     print(f"\n{'threads':>7}  {'variant':<28}{'tasks/s':>9}{'CPU ms/task':>13}")
     for threads, rows in report["threads"].items():

@@ -1,5 +1,6 @@
 """
-The embedded Firestore against Google's emulator, ratios in one run: start, rates, queries; then its own memory and ageing.
+Compare the embedded Firestore with Google's emulator by ratios in one run: start, rates, queries. Then measure its own
+memory and ageing.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> int:
 
 def say(text: str) -> None:
     """
-    Progress.
+    Print progress.
     """
     print(text, file=sys.stderr, flush=True)
 
@@ -93,7 +94,7 @@ def _start_process() -> float:
 @contextmanager
 def _process() -> Iterator[str]:
     """
-    The embedded server in a process of its own, as Google's is; yields its address.
+    Run the embedded server in a process of its own, like Google's; yields its address.
     """
     code = "from gcp_emulator.firestore import FirestoreServer as S; s = S(); print(s.start(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,5 +1,5 @@
 """
-From the call of schedule() to the first line of the handler, paced, over real HTTP on loopback.
+Measure the time from the call of schedule() to the first line of the handler, paced, over real HTTP on loopback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ping(LockedModel, collection="pings"):
 @contextmanager
 def emulator() -> Iterator[dict[str, str]]:
     """
-    The local cloud in a process of its own; yields its environment.
+    Run the local cloud in a process of its own; yields its environment.
     """
     command = [sys.executable, "-m", "gcp_emulator", "start", "--project", "bench", "-q"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -51,7 +51,7 @@ def emulator() -> Iterator[dict[str, str]]:
 
 def measure(tasks: int = 200, per_second: float = 50) -> dict[str, Any]:
     """
-    Milliseconds, median and 99th percentile.
+    Return the median and the 99th percentile, in milliseconds.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     times: list[float] = []

@@ -1,9 +1,9 @@
 """
-What the library adds to one push request, in CPU, over a bare Flask view that reads the request and answers.
+Measure the CPU time that the library adds to one push request, over a bare Flask view that reads the request and answers.
 
-The target is about what it does without I/O: header checks, JSON, lookup, the answer; measured with a delivery that is
-answered without a call. Shown beside it: the whole push, claimed, run and settled with a Firestore that answers at once, and
-a view that makes the same two writes by hand with plain messages.
+The target is for the work without I/O: header checks, JSON, lookup, the answer. It is measured with a delivery that is
+answered without a call. Shown beside it are the whole push, claimed, run and settled with a Firestore that answers at once,
+and a view that makes the same two writes by hand with plain messages.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _ByHand(Raw):
 
     def push(self, id_: str) -> None:
         """
-        Claim and complete.
+        Claim and complete the document.
         """
         name = f"{self.database}/documents/bench_b/{id_}"
         version = self._change(name, Timestamp(seconds=1), "leased", "leasedAt", attempts=1)
@@ -56,10 +56,10 @@ class _ByHand(Raw):
 
 def measure() -> dict[str, float]:
     """
-    Milliseconds of CPU: of a bare view; over that, of the library without I/O, of a whole push, of its two writes by hand;
-    and of the verification of a token, which comes on top.
+    Return milliseconds of CPU: of a bare view; over that, of the library without I/O, of a whole push, of its two writes by
+    hand; and of the verification of a token, which is not included in the others.
     """
-    # A delivery that belongs elsewhere is an error, and a log of errors is I/O.
+    # A delivery of another environment is logged as an error, and logging is I/O.
     logging.getLogger("gcp_oncetask").setLevel(logging.CRITICAL)
     app = Flask(__name__)
     body = _prepare(app)
@@ -99,7 +99,7 @@ def _prepare(app: Flask) -> bytes:
 
     class Instant:
         """
-        The channel's callables, answering at once.
+        A channel whose calls answer at once.
         """
 
         forks, client, prefix, database, metadata = (

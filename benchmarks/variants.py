@@ -1,5 +1,5 @@
 """
-Three ways to the same three state changes of one document: create, claim, complete.
+Three variants of the same three state changes of one document: create, claim, complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TASK = {"kind": "charge", "order": "42", "amount": 1999, "email": "ann@example.c
 
 class Variant(Protocol):
     """
-    One way.
+    One variant.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Idiom:
 
 class Raw:
     """
-    The same with plain messages over the public generated client, the claim blind.
+    The same with plain messages over the public generated client; the claim writes without a read.
     """
 
     name = "b: raw messages by hand"
@@ -126,7 +126,7 @@ class BenchOrder(LockedModel, collection="bench_c"):
 
 class _Captured:
     """
-    In place of Cloud Tasks, whose call the other ways do not make either: keeps what would be pushed.
+    Replaces Cloud Tasks, which the other variants do not call either: keeps the pushes.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class _Captured:
 
 class Library:
     """
-    The library: schedule(), then the delivery that it made.
+    The library: schedule(), then the delivery of its task.
     """
 
     name = "c: gcp-oncetask"
@@ -168,7 +168,7 @@ def _handle(order: BenchOrder, attempt: Attempt) -> None:
 
 class Nowhere(io.StringIO):
     """
-    Where the trail of the tasks goes.
+    A stream that drops the evidence trail of the tasks.
     """
 
     def write(self, text: str) -> int:

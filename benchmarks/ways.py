@@ -1,9 +1,9 @@
 """
-``python -m benchmarks.ways``: the way of the data, counted and not timed.
+``python -m benchmarks.ways``: count the steps of the data through the library; nothing is timed.
 
-For each flow, warm, on the local cloud in this process: how many of the library's files and functions take part, how many of its
-own calls are made, how often control goes from one file to another, how deep the frames are, and how often a call climbs from a
-lower storey of ``pyproject.toml`` to a higher one (a callback). What other packages do is left out.
+For each flow, warm, on the local cloud in this process: how many of the library's files and functions take part, how many
+of its own calls are made, how often control goes from one file to another, how deep the frames are, and how often a call
+climbs from a lower storey of ``pyproject.toml`` to a higher one (a callback). Calls of other packages are left out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Pulled(Plain, kind="ways-pulled", pull=True):
 @dataclass
 class Way:
     """
-    What was counted in one flow.
+    The counts of one flow.
     """
 
     files: set[str] = field(default_factory=set)
@@ -78,7 +78,7 @@ class Way:
 
 def storeys() -> dict[str, int]:
     """
-    The number of the storey of each part of the library, from the ground up.
+    Return the number of the storey of each part of the library, from the ground up.
     """
     contracts = tomllib.loads((LIBRARY.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     [layers] = [each["layers"] for each in contracts if each["name"] == "Imports point down"]
@@ -210,7 +210,7 @@ def pull(world: World) -> Way:
 
 def sweep(world: World) -> Way:
     """
-    Of one expired lease, whose holder's instance is gone.
+    Sweep one expired lease, whose holder's instance is gone.
     """
     reference = world.locker.client.document(f"ways/{world.name()}")
     order = Order(id=reference.id)

@@ -2,7 +2,7 @@
 ``python -m benchmarks.workers``: a queue drained by 1, 2, 4 and 8 worker processes of four places each, on the embedded Firestore
 in a process of its own; then 10,000 tasks by 32 claimers. Each task must have run once.
 
-The Firestore is one Python process, so the rate is bounded by it: what is looked at is that more workers do not lower it.
+The Firestore is one Python process, which limits the rate. So the benchmark checks that more workers do not lower the rate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Parcel(TaskData, kind="bench-parcel", pull=True):
 
 def main() -> int:
     """
-    Measure, print; the exit code is 1 if a task did not run once, or the rate falls.
+    Run the benchmark and print it; the exit code is 1 if a task did not run once, or the rate falls.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__)
     parser.add_argument("--tasks", type=int, default=2_000, help="of each run (default: %(default)s)")
@@ -63,14 +63,14 @@ def main() -> int:
 
 def manager_of() -> TaskManager:
     """
-    A manager on the benchmark's Firestore.
+    Return a manager on the benchmark's Firestore.
     """
     return TaskManager(Locker(config=Config.from_env({**os.environ, "GOOGLE_CLOUD_PROJECT": "bench"})))
 
 
 def worker() -> int:
     """
-    One process: get ready, wait for the word, work until SIGTERM.
+    Run in a worker process: get ready, wait for a line on standard input, work until SIGTERM.
     """
     manager = manager_of()
     manager.register_task_handler(Parcel, lambda task, attempt: os.getpid())
@@ -84,7 +84,7 @@ def worker() -> int:
 @contextmanager
 def ready(workers: int) -> Iterator[list[subprocess.Popen[str]]]:
     """
-    Worker processes that wait for the word.
+    Start worker processes that wait for a line on standard input.
     """
     processes = [
         subprocess.Popen(
@@ -110,7 +110,7 @@ def ready(workers: int) -> Iterator[list[subprocess.Popen[str]]]:
 
 def drain(tasks: int, workers: int) -> tuple[float, bool, list[int]]:
     """
-    Seconds, whether each task ran once, and how many each worker ran.
+    Return the seconds, whether each task ran once, and the number of tasks that each worker ran.
     """
     manager, pause = manager_of(), threading.Event()
     manager.create_tasks(Parcel(number=number) for number in range(tasks))
@@ -120,7 +120,7 @@ def drain(tasks: int, workers: int) -> tuple[float, bool, list[int]]:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        # What is still to be done is cheaper to count, the less the nearer the end.
+        # Counting the pending tasks is cheap, and cheaper near the end.
         while manager.get_pending_count(Parcel):
             pause.wait(0.2)
         while manager.count(Parcel)[TaskStatus.COMPLETED] < tasks:

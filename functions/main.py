@@ -1,6 +1,6 @@
 """
-Cloud Functions: the sweeper, the outbox trigger, and a task queue that serves the handlers. A composition root: what is
-decided, the library decides.
+Cloud Functions: the sweeper, the outbox trigger, and a task queue that serves the handlers. This file only connects; all
+decisions are the library's.
 
 Configured like the library, by the environment: ``functions/.env``, which firebase-tools reads when it deploys.
 """
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from gcp_oncetask.execution.endpoint import Answer, IncomingRequest
     from gcp_oncetask.tasks import TaskManager
 
-# The library is imported in the functions: an instance that is asked for one thing loads what that needs.
+# The library is imported in the functions, so that an instance loads only the parts that it needs.
 
 DATABASE: Any = StringParam("ONCETASK_DATABASE", default="(default)")
 
 
 def config() -> Config:
     """
-    The settings; an error names all that is missing or wrong for this instance's function.
+    Return the settings; an error names all settings that are missing or wrong for this instance's function.
 
-    Under ``firebase emulators`` the tasks are made on ``gcp-emulator`` (GCP_EMULATOR_TASKS_HOST, else its fixed port):
-    the tasks emulator of firebase-tools has a REST dialect of its own, which knows no schedule times.
+    Under ``firebase emulators`` the tasks are made on ``gcp-emulator`` (GCP_EMULATOR_TASKS_HOST, else its fixed port): the
+    tasks emulator of firebase-tools has its own REST interface, without schedule times.
     """
     from gcp_oncetask.runtime import requirements
 
@@ -51,7 +51,7 @@ def config() -> Config:
 @cache
 def locker() -> Locker:
     """
-    The locker of this instance.
+    Return the locker of this instance.
     """
     from gcp_oncetask import Locker
 
@@ -61,7 +61,7 @@ def locker() -> Locker:
 @cache
 def manager() -> TaskManager:
     """
-    The once-tasks of this instance: register their handlers here.
+    Return the once-tasks of this instance. Register their handlers here.
     """
     from gcp_oncetask.tasks import TaskManager
 
@@ -71,8 +71,8 @@ def manager() -> TaskManager:
 @cache
 def routes() -> dict[str, Callable[[IncomingRequest], Answer]]:
     """
-    What ``deliver`` serves, by the path below the function's URL: once-tasks; add your entities' handlers, such as
-    ``"/tasks/order": entity_handler(locker(), Order)(fulfil)``, from ``gcp_oncetask.entities.handler``.
+    Return the handlers of ``deliver``, by the path below the function's URL. It has those of once-tasks; add your entities'
+    handlers, such as ``"/tasks/order": entity_handler(locker(), Order)(fulfil)``, from ``gcp_oncetask.entities.handler``.
     """
     return {"/": manager().serve, "/oncetask/deliver": manager().serve}
 
@@ -87,13 +87,13 @@ def sweep(_: scheduler_fn.ScheduledEvent) -> None:
     print(f"swept: {sweep(locker())}")
 
 
-# Of every top-level collection: tasks are made in those that are registered or in ONCETASK_COLLECTIONS, whatever a document of
-# another one says. Name one ("orders/{id}") to be called for its documents only; a subcollection
+# The trigger fires for every top-level collection. Tasks are created only for collections that are registered or in
+# ONCETASK_COLLECTIONS. Name one ("orders/{id}") to be called for its documents only; a subcollection
 # ("customers/{customer}/orders/{id}") needs a trigger of its own.
 @firestore_fn.on_document_written(document="{collection}/{id}", database=DATABASE)
 def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:
     """
-    Dispatch what was committed and not dispatched.
+    Dispatch the tasks that were committed and not dispatched.
     """
     before, after = (each.to_dict() if each is not None else None for each in (event.data.before, event.data.after))
     if after is None or "lock" not in after:
@@ -105,7 +105,7 @@ def dispatch(event: firestore_fn.Event[Change[Any]]) -> None:
 
 def deliver(request: Request) -> tuple[dict[str, Any], int]:
     """
-    A delivery of the task queue, dealt with by the route that has its path.
+    Serve a delivery of the task queue by the handler of its path.
     """
     from gcp_oncetask.flask import request_of
 
@@ -115,8 +115,8 @@ def deliver(request: Request) -> tuple[dict[str, Any], int]:
     return route(request_of(request))
 
 
-# The decorator declares the queue. It is not called: it takes bodies of the form {"data": ...} only and has statuses of
-# its own, while a delivery is plain JSON and its answer's status is the library's.
+# The decorator declares the queue. It is not called, because it takes only bodies of the form {"data": ...} and has its own
+# statuses. A delivery is plain JSON, and the library chooses the status of the answer.
 _declared: Any = tasks_fn.on_task_dispatched(
     # The library's attempt limit decides; the queue only transports.
     retry_config=RetryConfig(
@@ -127,6 +127,6 @@ _declared: Any = tasks_fn.on_task_dispatched(
 deliver.__dict__.update({name: value for name, value in vars(_declared).items() if name != "__wrapped__"})
 
 if "FUNCTION_TARGET" in os.environ:
-    # An instance starts: not with its first request does it find out that settings are missing. When firebase-tools asks this
-    # file which functions there are, no settings are there yet.
+    # A starting instance checks its settings now, not with its first request. When firebase-tools asks this file for its
+    # functions, there are no settings yet.
     config()

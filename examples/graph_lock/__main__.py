@@ -2,8 +2,8 @@
 Four processes add lines to one railway network: python -m examples.graph_lock
 
 A line is an entry in the documents of two stations, and the network's own document counts them; each is read, changed and
-written back by an ordinary client. The named lock "network-graph" keeps the processes apart. ``--unlocked`` shows what
-happens without: entries get lost.
+written back by an ordinary client. The named lock "network-graph" keeps the processes apart. ``--unlocked`` shows that
+entries get lost without the lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATIONS = ["Bern", "Chur", "Genf", "Lugano", "Olten", "Zug"]
 
 def main() -> int:
     """
-    Run the processes and look at what they leave; the exit code is 0 only if the graph is whole.
+    Run the processes and check the graph that they leave; the exit code is 0 only if it is whole.
     """
     parser = argparse.ArgumentParser(prog="python -m examples.graph_lock", description=__doc__)
     parser.add_argument("--processes", type=int, default=4)
@@ -52,7 +52,7 @@ def main() -> int:
 
 def begin_together(workers: list[subprocess.Popen[str]]) -> None:
     """
-    Wait until every process is there, then let them go.
+    Wait until every process is ready, then start all of them.
     """
     for process in workers:
         assert process.stdout is not None
@@ -65,10 +65,10 @@ def begin_together(workers: list[subprocess.Popen[str]]) -> None:
 
 def worker(number: int, lines: int, *, locked: bool) -> int:
     """
-    One process: add its lines, each under the lock.
+    Run in one process: add its lines, each under the lock.
     """
     locker = Locker(config=Config.from_env(os.environ))
-    # Renewed while this process lives; if it is killed, the others go on ten seconds later.
+    # The lease is renewed while this process lives; if the process is killed, the others go on ten seconds later.
     lock = locker.lock("network-graph", keep_alive=10)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -80,7 +80,7 @@ def worker(number: int, lines: int, *, locked: bool) -> int:
 
 def add_line(client: Client, name: str, *, token: int) -> None:
     """
-    Three documents are read, changed and written back, one after the other.
+    Read, change and write back three documents, one after the other.
     """
     where = hash_of(name)
     here, there = STATIONS[where % 6], STATIONS[(where + 1 + where % 5) % 6]
@@ -88,23 +88,23 @@ def add_line(client: Client, name: str, *, token: int) -> None:
     network = client.document("networks/rail")
     lines = {station: reference.get().to_dict() or {} for station, reference in stations.items()}
     count = (network.get().to_dict() or {}).get("lines", 0)
-    # Whatever is changed by others between these reads and the writes below is lost: nobody else may be here.
+    # Changes of other processes between these reads and the writes below would be lost: only one process may be here.
     for station, other in ((here, there), (there, here)):
         stations[station].set({**lines[station], name: other})
-    # The token goes up with each holder: who looks at the graph can tell which holder changed it last.
+    # Each holder has a greater token, so a reader of the graph can tell which holder changed it last.
     network.set({"lines": count + 1, "token": token})
 
 
 def hash_of(name: str) -> int:
     """
-    A number that is the same in every process.
+    Return a hash that is the same in every process.
     """
     return sum(ord(letter) * pow(31, place, 1009) for place, letter in enumerate(name)) % 1009
 
 
 def report(client: Client, expected: int) -> int:
     """
-    Whether every line is there, from both ends; returns the exit code.
+    Report whether every line is there, from both ends; return the exit code.
     """
     stations = {each.id: each.to_dict() or {} for each in client.collection("stations").stream()}
     ends = [(name, here, there) for here, lines in stations.items() for name, there in lines.items()]

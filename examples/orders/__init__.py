@@ -1,5 +1,7 @@
 """
-A shop: each order is charged and gets a receipt, once, whatever fails. ``make demo`` runs it with everything failing.
+A shop: each order is charged once and gets one receipt, even if processes and services fail. ``make demo`` runs it with
+many failures.
 
-``app.py`` is what a user writes; ``payments.py`` is the outside world; ``demo.py`` breaks things and counts.
+``app.py`` is the application, as a user writes it; ``payments.py`` is the outside world; ``demo.py`` causes the failures
+and counts.
 """

@@ -68,7 +68,7 @@ def charge(order: Order, key: str) -> str:
     )
     with urllib.request.urlopen(call, timeout=10) as answer:
         charge_id = json.load(answer)["charge"]
-    time.sleep(float(os.environ.get("DEMO_WORK_SECONDS", "0")))  # the slow part, in which processes like to die
+    time.sleep(float(os.environ.get("DEMO_WORK_SECONDS", "0")))  # the slow part, in which the demo kills processes
     return str(charge_id)
 
 

@@ -1,6 +1,6 @@
 """
 ``make demo``: 500 orders on a local Google Cloud in which deliveries are duplicated, answers and enqueues lost, and worker
-processes killed; then the payment service and the mail sink say what really happened.
+processes killed; then the records of the payment service and the mail sink show what happened.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Shop:
 
     def run(self, orders: list[Order]) -> Report:
         """
-        Schedule, break, sweep, wait; then count.
+        Schedule the orders, cause failures, sweep, wait; then count.
         """
         faults = self.cloud.faults
         faults.deliveries = DeliveryFaults(duplicate=0.2, lose_answer=0.04)
@@ -175,7 +175,7 @@ class Shop:
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(lambda order: schedule(locker, order), orders))
             done = self._wait(len(orders))
-            # The last alerts and owed work, with nothing failing any more.
+            # Let the last alerts and owed work be done, without failures.
             faults.clear()
             self.stopping.set()
             for helper in helpers:
@@ -217,7 +217,7 @@ class Shop:
 
     def statuses(self) -> Counter[str]:
         """
-        How many orders are in which status, by the documents themselves.
+        Count the orders by status, as their documents have it.
         """
         documents = self._documents().values()
         return Counter(d.fields["lock"].map_value.fields["status"].string_value for d in documents)
@@ -283,14 +283,14 @@ def local_firestore(settings: dict[str, str]) -> Iterator[None]:
 
 def schedule(locker: Locker, order: Order) -> None:
     """
-    Schedule one order; a lost enqueue is the sweeper's.
+    Schedule one order; the sweeper makes good for a lost enqueue.
     """
     locker.schedule(order, "/tasks/order")
 
 
 def say(text: str) -> None:
     """
-    Progress.
+    Print progress.
     """
     print(text, flush=True)
 

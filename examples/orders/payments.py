@@ -15,12 +15,12 @@ from typing import Any
 @dataclass
 class Payments:
     """
-    What the service has seen.
+    A payment service, with a record of its calls.
 
     Attributes:
         calls: Keys of the calls, by order.
         charges: Charge id by key.
-        running: Process ids of callers whose call has just been answered: victims.
+        running: Process ids of callers whose call has just been answered; the demo kills some of them.
     """
 
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -32,7 +32,7 @@ class Payments:
 
     def charge(self, order: str, key: str, pid: int) -> str:
         """
-        The charge of *key*; a new one only for a new key.
+        Return the charge of *key*; only a new key gets a new charge.
         """
         with self._lock:
             self.calls[order].append(key)
@@ -41,7 +41,7 @@ class Payments:
 
     def start(self) -> str:
         """
-        Serve on a free loopback port; returns the URL.
+        Serve on a free loopback port; return the URL.
         """
         payments = self
 
@@ -75,6 +75,6 @@ class Payments:
 
     def repeated(self) -> int:
         """
-        Calls beyond the first of their key.
+        Number of calls beyond the first of their key.
         """
         return sum(len(keys) - len(set(keys)) for keys in self.calls.values())

@@ -1,5 +1,5 @@
 """
-What really happened, by the records of the payment service, the mail sinks, the queue and the logs.
+Count the results, by the records of the payment service, the mail sinks, the queue and the logs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Report:
     @property
     def convincing(self) -> bool:
         """
-        Whether every order has exactly one distinct charge, and enough went wrong to prove anything.
+        True if every order has exactly one distinct charge, and enough failures happened to prove something.
         """
         broken = (self.kills, sum(self.takeovers.values()), self.duplicated, self.refused, self.lost_enqueues)
         return self.completed == self.orders and not self.wrong and all(broken)
@@ -75,7 +75,7 @@ class Report:
 
 def collect(shop: Shop, orders: list[Order], completed: int, seconds: float) -> Report:
     """
-    Count.
+    Count all numbers.
     """
     payments, dispatches = shop.payments, shop.cloud.tasks.dispatches
     injected = shop.cloud.faults.injected
@@ -103,7 +103,7 @@ def collect(shop: Shop, orders: list[Order], completed: int, seconds: float) -> 
 
 def outcome_of(body: bytes) -> str:
     """
-    The outcome that the app answered with.
+    Return the outcome in an answer of the app.
     """
     text = body.decode(errors="replace")
     return text.split('"outcome":"')[1].split('"')[0] if '"outcome":"' in text else ""
@@ -111,7 +111,7 @@ def outcome_of(body: bytes) -> str:
 
 def takeovers(shop: Shop) -> Counter[str]:
     """
-    Takeovers by verdict: those of deliveries from the app's log, those of the sweeper from the alerts it decided.
+    Count takeovers by verdict: those of deliveries from the app's log, those of the sweeper from its alerts.
     """
     found: Counter[str] = Counter()
     for entry in shop.cloud.logging.entries:

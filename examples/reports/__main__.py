@@ -7,6 +7,6 @@ import sys
 
 from examples.reports.table import main
 
-# Callers are not verified here, since all is in one process; the library warns of that, once.
+# Callers are not verified here, because everything is in one process. The library logs one warning about that.
 logging.getLogger("gcp_oncetask").setLevel(logging.ERROR)
 sys.exit(main())

@@ -18,7 +18,7 @@ class NightlyReport(TaskData, kind="nightly-report"):
     time: str
     warehouse: str
     after_outage: Literal["latest", "skip", "all"] = "latest"
-    limit: int = 100  # of the nights that are caught up after an outage, with "all"
+    limit: int = 100  # most nights that are caught up after an outage, with "all"
 
     def task_id(self) -> str:
         return self.customer
@@ -38,7 +38,7 @@ class NightlyReport(TaskData, kind="nightly-report"):
 
 def serve(locker: Locker, warehouses: Warehouses) -> tuple[TaskManager, Flask]:
     """
-    The application: creates tasks by the manager, takes deliveries at /oncetask/deliver.
+    Make the application: it creates tasks by the manager, and takes deliveries at /oncetask/deliver.
     """
     manager = TaskManager(locker)
     app = Flask(__name__)

@@ -1,5 +1,5 @@
 """
-What each night owes, worked out from the time zones alone: nothing here comes from the library.
+Compute the runs that each night owes from the time zones alone, without the library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OUTAGE = (datetime(2026, 7, 6, 12, tzinfo=UTC), datetime(2026, 7, 10, 18, tzinfo
 
 class Owed(StrEnum):
     """
-    What a night owes.
+    The runs that a night owes.
     """
 
     ON_TIME = "one run, on time"
@@ -35,9 +35,9 @@ class Night:
 
     Attributes:
         day: The local date.
-        instant: Aware UTC; of a time that does not exist, the end of the gap's hour.
-        owed: What it owes.
-        fold: Whether its time happens twice; the first one counts.
+        instant: Instant of the run, aware UTC; if the local time does not exist, the end of the gap's hour.
+        owed: The runs that the night owes.
+        fold: Whether its local time exists twice; the first one counts.
     """
 
     day: date
@@ -48,7 +48,7 @@ class Night:
 
 def nights(report: NightlyReport, end: datetime = END) -> list[Night]:
     """
-    The nights of a customer in the year, those before *end*.
+    Return the nights of a customer in the year, before *end*.
     """
     zone, at = ZoneInfo(report.zone), time.fromisoformat(report.time)
     days = [FIRST_NIGHT + timedelta(days=number) for number in range((end.date() - FIRST_NIGHT).days + 1)]

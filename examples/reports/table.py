@@ -1,5 +1,5 @@
 """
-Every night of every customer: what it owes beside what the warehouses have seen.
+Compare the runs that every night of every customer owes with those that the warehouses have seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from examples.reports.year import Year
 
 RUNS = {Owed.ON_TIME: 1, Owed.CAUGHT_UP: 1, Owed.LEFT_OUT: 0, Owed.GAP: 0}
 SOON = timedelta(hours=2)
-"""After the outage: within the queue's longest pause between two tries everything is caught up."""
+"""Longest time after the outage in which everything is caught up: the queue's longest pause between two tries."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Row:
     A customer's year.
 
     Attributes:
-        report: The customer's.
-        nights: Each night, with what it owes.
-        runs: How many there were.
-        wrong: Nights that did not have exactly what they owe, in words.
+        report: The customer's report.
+        nights: The nights, each with the runs that it owes.
+        runs: Number of runs.
+        wrong: Nights that did not have exactly the runs they owe, in words.
     """
 
     report: NightlyReport
@@ -39,14 +39,14 @@ class Row:
 
     def count(self, owed: Owed) -> int:
         """
-        Nights that owe this.
+        Count the nights that owe *owed*.
         """
         return sum(night.owed is owed for night in self.nights)
 
     @property
     def policy(self) -> str:
         """
-        What becomes of nights missed by the outage.
+        The policy for nights missed in the outage.
         """
         one = self.report
         return f"all, up to {one.limit}" if one.after_outage == "all" else one.after_outage
@@ -54,7 +54,7 @@ class Row:
     @property
     def decisions(self) -> str:
         """
-        What became of the nights in which the clocks change.
+        The results of the nights in which the clocks change.
         """
         found = [f"{n.day:%d %b} gap: no run" for n in self.nights if n.owed is Owed.GAP]
         found += [f"{n.day:%d %b} fold: first only" for n in self.nights if n.fold]
@@ -63,7 +63,8 @@ class Row:
 
 def compare(report: NightlyReport, owed: list[Night], readings: Sequence[Reading], neighbours: int) -> Row:
     """
-    Compare what one customer's nights owe with its readings; *neighbours* share its warehouse, itself included.
+    Compare the runs that one customer's nights owe with its readings. *neighbours* is the number of customers that share
+    its warehouse, itself included.
     """
     own = [reading for reading in readings if reading.customer == report.customer]
     runs: dict[datetime, list[Reading]] = {}
@@ -88,7 +89,7 @@ def _in_time(night: Night, began: datetime, neighbours: int) -> bool:
 
 def rows(year: Year) -> list[Row]:
     """
-    The year of each customer.
+    Return the year of each customer.
     """
     sharing = Counter(report.warehouse for report in year.customers)
     return [
@@ -99,7 +100,7 @@ def rows(year: Year) -> list[Row]:
 
 def table(found: Sequence[Row]) -> str:
     """
-    The rows, in columns.
+    Return the rows as text, in columns.
     """
     heads = ["customer", "zone", "at", "nights", "missed", "policy", "caught up", "left out", "runs", "wrong", "clocks"]
     lines = [heads]
@@ -117,7 +118,7 @@ def table(found: Sequence[Row]) -> str:
 
 def summary(year: Year, wrong: Sequence[str], seconds: float) -> str:
     """
-    What else happened, and the verdict.
+    Return the other counts, and the verdict.
     """
     deliveries = year.cloud.tasks.dispatches
     outcomes = Counter(_outcome(record.body) for record in deliveries)
@@ -149,7 +150,7 @@ def _outcome(body: bytes) -> str:
 
 def main(customers: tuple[NightlyReport, ...] = CUSTOMERS, end: datetime = END) -> int:
     """
-    Play the year; the exit code is 0 only if every night had exactly what it owes, although everything happened.
+    Play the year; the exit code is 0 only if every night had exactly the runs it owes, and all failures happened.
     """
     print(f"a year of nights; the application is down from {OUTAGE[0]:%d %B %H:%M} to {OUTAGE[1]:%d %B %H:%M} UTC")
     began = time.monotonic()

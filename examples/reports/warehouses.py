@@ -1,5 +1,5 @@
 """
-The outside world: warehouses that bear one reader at a time, and note every reading.
+The outside world: warehouses that allow one reader at a time, and record every reading.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Reading:
     One run of a report.
 
     Attributes:
-        customer: Whose.
+        customer: The customer.
         night: The nominal time of the run, aware UTC.
-        began: When it really began.
+        began: The time at which it began.
     """
 
     customer: str
@@ -29,15 +29,15 @@ class Reading:
 
 class Warehouses:
     """
-    All of them.
+    All warehouses.
 
     Args:
         now: The clock.
-        pass_time: Lets time pass while somebody reads.
+        pass_time: Lets time pass during a reading.
 
     Attributes:
-        readings: What they have seen, in order.
-        clashes: Of two customers who read one warehouse at once, in words.
+        readings: The readings, in order.
+        clashes: Readings of one warehouse by two customers at once, in words.
     """
 
     def __init__(self, now: Callable[[], datetime], pass_time: Callable[[timedelta], None]) -> None:
@@ -49,7 +49,7 @@ class Warehouses:
 
     def read(self, warehouse: str, customer: str, night: datetime) -> int:
         """
-        Read a customer's rows, which takes a minute; returns how many.
+        Read a customer's rows, which takes a minute; return their number.
         """
         began = self._now()
         other = self._readers.get(warehouse)

@@ -1,5 +1,6 @@
 """
-A year on the virtual clock: deliveries duplicated, the application deployed every month, and down for some days in July.
+Play a year on the virtual clock: deliveries are duplicated, and the application is deployed every month and down for some
+days in July.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Year:
 
     Attributes:
         cloud: The services.
-        warehouses: What they have seen.
-        refused: Creations that were refused because the task was there.
+        warehouses: The warehouses, with their readings.
+        refused: Number of creations that were refused because the task existed.
     """
 
     def __init__(self, customers: tuple[NightlyReport, ...], end: datetime) -> None:
@@ -94,7 +95,7 @@ class Year:
 
     def _deploy(self) -> None:
         """
-        What every start of the application does: create the tasks; those that are there are left alone.
+        Start the application, which creates the tasks; existing tasks are left unchanged.
         """
         self.refused += sum(not self.manager.create_task(report) for report in self.customers)
 
@@ -107,7 +108,7 @@ class Year:
 
     def _pass_until(self, end: datetime) -> None:
         """
-        Let time pass, each task delivered when its time comes; also called while a report is being written.
+        Let time pass and deliver each task when its time comes. Also called while a report is being written.
         """
         clock, tasks, last = self.cloud.clock, self.cloud.tasks, micros_of(end)
         while (due := tasks.next_due()) is not None and due <= last:

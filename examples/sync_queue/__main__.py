@@ -1,9 +1,9 @@
 """
 A slow service is kept in step with a stream of updates: python -m examples.sync_queue
 
-Customers change all the time; the CRM, an HTTP service that takes 0.3 s a call and one call per customer at a time, shall
-know the newest state of each. Each change adds a request to the queue "crm"; of several that wait for one customer only the
-newest is run, and one that comes while a call is under way is run after it. ``--each`` makes one call per change instead.
+Customers change all the time. The CRM, an HTTP service that takes 0.3 s a call and one call per customer at a time, must
+get the newest state of each. Each change adds a request to the queue "crm". If several requests wait for one customer, only
+the newest is run; a request that comes during a call is run after it. ``--each`` makes one call per change instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ CRM = queue_kind("crm", pull=True)
 
 class Service:
     """
-    The slow service: what it knows of each customer, the calls that it got, and whether two of one customer ever overlapped.
+    The slow service. It keeps the state of each customer and the calls that it got, and notes whether two calls for one
+    customer overlapped.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,8 @@ class Service:
 
 def main() -> int:
     """
-    Stream the updates, work them off, compare; the exit code is 0 only if the service knows the newest of everything.
+    Stream the updates, wait until they are done, compare; the exit code is 0 only if the service knows the newest state of
+    every customer.
     """
     parser = argparse.ArgumentParser(prog="python -m examples.sync_queue", description=__doc__)
     parser.add_argument("--updates", type=int, default=400, help="(default: %(default)s)")
@@ -94,7 +96,8 @@ def main() -> int:
 
 def push(url: str, task: OnceTask[Any], attempt: Attempt) -> None:
     """
-    The handler: tell the service. Should the process die in here it is run again; the key is the same, so the service can tell.
+    Handle a request: call the service. If the process dies here, the handler is run again with the same key, by which the
+    service recognises the repetition.
     """
     customer = task.data.data["customer"]
     body = json.dumps(task.data.data).encode()
@@ -105,7 +108,7 @@ def push(url: str, task: OnceTask[Any], attempt: Attempt) -> None:
 
 def stream(manager: TaskManager, updates: int, customers: int, *, each: bool) -> dict[str, int]:
     """
-    Add a request for each update; returns the newest version of each customer.
+    Add a request for each update; return the newest version of each customer.
     """
     newest: dict[str, int] = {}
     pause = threading.Event()
@@ -120,7 +123,7 @@ def stream(manager: TaskManager, updates: int, customers: int, *, each: bool) ->
 
 def wait_until_done(manager: TaskManager) -> None:
     """
-    Until nothing waits and nothing runs.
+    Wait until no request is waiting or running.
     """
     end = time.monotonic() + 120
     pause = threading.Event()
@@ -132,7 +135,7 @@ def wait_until_done(manager: TaskManager) -> None:
 
 def report(service: Service, newest: dict[str, int], updates: int) -> int:
     """
-    What was sent, what was saved; the exit code.
+    Print the numbers of updates and calls; return the exit code.
     """
     calls = sum(service.calls.values())
     stale = sum(service.known.get(customer) != version for customer, version in newest.items())

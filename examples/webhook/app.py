@@ -1,6 +1,7 @@
 """
-Payment events come at least once, late, twice at the same time, and again after a crash. Each is booked once, and each copy gets
-the same answer. Run it with: WEBHOOK_SECRET=... gcp-emulator exec -- flask --app examples.webhook.app run
+Handle payment events, which may come late, several times, at the same time, and again after a crash. Each event is booked
+once, and each copy gets the same answer. Run it with: WEBHOOK_SECRET=... gcp-emulator exec -- flask --app
+examples.webhook.app run
 """
 
 import hashlib
@@ -36,8 +37,8 @@ class Booking(BaseModel):
 @once(locker, key=lambda event: event.id, result=Booking, ttl=30, retention=timedelta(days=90), name="payments.book")
 def book(event: Event) -> Booking:
     """
-    Book one event. If the process dies in here it is run again, so what it writes goes by the event's id: the second time it
-    finds its own booking. A remote service would be given the id as its idempotency key.
+    Book one event. If the process dies here, the function is run again. So it writes by the event's id, and the second run
+    finds the booking of the first. Give the id to a remote service as its idempotency key.
     """
     bookings = locker.client.collection("accounts", event.account, "bookings")
     entry = bookings.document(event.id)
@@ -51,7 +52,8 @@ def book(event: Event) -> Booking:
 @app.post("/webhooks/payments")
 def payments() -> tuple[dict[str, Any], int]:
     """
-    200 with the booking, also for a copy; 409 while another copy is being handled: the sender tries again later.
+    Answer 200 with the booking, also for a copy; 409 while another copy is being handled, so that the sender tries again
+    later.
     """
     body = request.get_data()
     signature = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
