@@ -1,5 +1,5 @@
 """
-Where once-tasks and resource keys are stored, and the strings by which they are found. Pure.
+Paths of once-tasks, resource keys and other documents of the library, and the strings by which they are found. Pure.
 
 Ids begin with two hexadecimal digits of a hash, so that sequential ids make no hot spot.
 """
@@ -22,7 +22,7 @@ from gcp_oncetask.rules.timestamps import instant
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""
 _BELOW_TASKS: Final = f"{TASKS}/"
-"""What the paths of the once-tasks begin with."""
+"""Beginning of the paths of once-tasks."""
 LOCKS: Final = "onceLocks"
 """Collection of named locks and resource keys."""
 DATA_HASH: Final = "dataHash"
@@ -30,13 +30,13 @@ DATA_HASH: Final = "dataHash"
 _BELOW_LOCKS: Final = f"{LOCKS}/"
 _DIGEST: Final = "digest"
 AFTER: Final = "0"
-"""The character after "/": sorts behind everything that begins with a prefix and a slash."""
+"""The character after "/": a prefix with it sorts behind all strings that begin with the prefix and a slash."""
 PUSH: Final = "push"
-"""Lane of what Cloud Tasks delivers."""
+"""Lane of the documents that Cloud Tasks delivers."""
 KEY: Final = "key"
-"""Lane of the resource keys that somebody waits for."""
+"""Lane of the resource keys for which tasks wait."""
 PULL: Final = "pull."
-"""What the lanes of workers begin with."""
+"""Beginning of the lanes of workers."""
 _SAFE: Final = " !$&'()*+,;=@"
 _INSTANT: Final = len("2026-01-01T00:00:00.000000Z")
 _HOLE: Final = re.compile(r"\{[^{}/]+\}")
@@ -45,7 +45,7 @@ _HOLE: Final = re.compile(r"\{[^{}/]+\}")
 @dataclass(frozen=True, slots=True)
 class TaskName:
     """
-    What tells one once-task from all others.
+    The name of a once-task, unique in a database.
     """
 
     env: str
@@ -55,7 +55,7 @@ class TaskName:
     @property
     def path(self) -> str:
         """
-        Its document.
+        Path of the task's document.
 
         Raises:
             UsageError: The id is no text, is empty or too long.
@@ -67,14 +67,15 @@ class TaskName:
 
 def is_task(path: str) -> bool:
     """
-    Whether the document at *path* is in the collection of the once-tasks: not in one below it, or of its name elsewhere.
+    Tell whether the document at *path* is in the collection of the once-tasks. Collections below it, and collections of
+    that name below another document, do not count.
     """
     return path.startswith(_BELOW_TASKS) and path.count("/") == 1
 
 
 def task_name(path: str) -> TaskName | None:
     """
-    The once-task whose document is at *path*; None if it is none.
+    Return the name of the once-task at *path*; None if *path* is no once-task's.
     """
     if not is_task(path):
         return None
@@ -84,7 +85,7 @@ def task_name(path: str) -> TaskName | None:
 
 def key_path(env: str, key: str) -> str:
     """
-    Document of the resource key *key*.
+    Return the path of the document of the resource key *key*.
 
     Raises:
         UsageError: The key is no text, is empty or too long.
@@ -96,7 +97,7 @@ def key_path(env: str, key: str) -> str:
 
 def queue_path(env: str, queue: str) -> str:
     """
-    Document that remembers that tasks of *queue*, by its full name, stand still.
+    Return the path of the document that records a standstill of *queue*, given by its full name.
     """
     digest = hashlib.sha256(f"{env}\n{queue}".encode()).hexdigest()[:2]
     return f"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}"
@@ -104,7 +105,7 @@ def queue_path(env: str, queue: str) -> str:
 
 def windows_path(env: str, event: str, kind: str) -> str:
     """
-    Document of the windows in which alerts of *event* wait, of a kind of once-task or a collection.
+    Return the path of the document of the windows in which alerts of *event* wait, for a kind of once-task or a collection.
     """
     digest = hashlib.sha256(f"{env}\n{event}\n{kind}".encode()).hexdigest()
     return f"{LOCKS}/{digest[:2]}:{env}:windows:{digest[:40]}"
@@ -112,21 +113,22 @@ def windows_path(env: str, event: str, kind: str) -> str:
 
 def digest_path(env: str, id_: str) -> str:
     """
-    Document that owes the digest *id_* of alerts.
+    Return the path of the document that owes the digest *id_* of alerts.
     """
     return f"{LOCKS}/{hashlib.sha256(id_.encode()).hexdigest()[:2]}:{env}:{_DIGEST}:{id_}"
 
 
 def is_digest(path: str) -> bool:
     """
-    Whether the document at *path* owes a digest of alerts.
+    Tell whether the document at *path* owes a digest of alerts.
     """
     return path.startswith(_BELOW_LOCKS) and path.split(":", 3)[2:3] == [_DIGEST]
 
 
 def collection_path(env: str, collection: str) -> str:
     """
-    Document that registers *collection*, a path or a template. One whose id would be too long is known by its hash.
+    Return the path of the document that registers *collection*, a path or a template. If the id would be too long, it has a
+    hash of the collection.
 
     Raises:
         UsageError: The collection is no text.
@@ -136,7 +138,7 @@ def collection_path(env: str, collection: str) -> str:
 
 def origin_path(env: str, origin: str) -> str:
     """
-    Document that registers *origin*, as ``collection_path``.
+    Return the path of the document that registers *origin*, in the form of ``collection_path``.
     """
     return _registry_path(env, "origin", origin)
 
@@ -145,7 +147,7 @@ def _registry_path(env: str, what: str, name: str) -> str:
     escaped = _escaped(name, what)
     digest = hashlib.sha256(f"{env}\n{name}".encode()).hexdigest()
     if len(escaped) > LONGEST_ID - len(f"xx:{env}:{what}:"):
-        # No escaped name has a ":" in it.
+        # An escaped name has no ":" in it.
         escaped = f"sha256:{digest}"
     return f"{LOCKS}/{digest[:2]}:{env}:{what}:{escaped}"
 
@@ -153,8 +155,8 @@ def _registry_path(env: str, what: str, name: str) -> str:
 @lru_cache
 def fitting(template: str) -> re.Pattern[str]:
     """
-    Which paths of documents fit a *template*, such as ``customers/{customer_id}/orders``; of a collection, those of its own
-    documents.
+    Return the pattern of the paths of documents that fit *template*, a collection or a template such as
+    ``customers/{customer_id}/orders``. Documents in subcollections do not fit.
     """
     parts = (re.escape(part) for part in _HOLE.split(template))
     return re.compile("[^/]+".join(parts) + "/[^/]+")
@@ -162,14 +164,14 @@ def fitting(template: str) -> re.Pattern[str]:
 
 def is_key(path: str) -> bool:
     """
-    Whether the document at *path* is that of a resource key.
+    Tell whether the document at *path* is that of a resource key.
     """
     return path.startswith(_BELOW_LOCKS) and path.count("/") == 1 and path.split(":", 3)[2:3] == ["key"]
 
 
 def check_resource_key(env: str, kind: str, key: str) -> None:
     """
-    Refuse a resource key by which tasks could not be found: its document's id, and the indexed texts that hold it, have limits.
+    Refuse a resource key that is too long: the id of its document, and the indexed texts that hold the key, have limits.
 
     Raises:
         UsageError: The key is no text, is empty or too long.
@@ -184,7 +186,7 @@ def check_resource_key(env: str, kind: str, key: str) -> None:
 
 def pull_lane(kind: str) -> str:
     """
-    Lane of what the workers of a kind claim.
+    Return the lane of the tasks that the workers of a kind claim.
     """
     return PULL + kind
 
@@ -200,7 +202,7 @@ def _escaped(text: str, what: str = "resource key") -> str:
 
 def _bounded(what: str, text: str, limit: int) -> str:
     """
-    *text*, escaped, of at most *limit* bytes.
+    Escape *text*, and check that the result has at most *limit* bytes.
     """
     escaped = _escaped(text, what)
     if not escaped:
@@ -215,7 +217,8 @@ def _bounded(what: str, text: str, limit: int) -> str:
 
 def resource_prefix(env: str, kind: str, key: str, *, live: bool | None = None) -> str:
     """
-    What the ``resource`` strings of a kind and a resource key (that have not ended; that have) begin with, before the slash.
+    Return the beginning of the ``resource`` strings of a kind and a resource key, before the slash; *live*: of tasks that
+    have not ended (True) or have ended (False).
     """
     prefix = f"{env}/{kind}/{_escaped(key)}"
     return prefix if live is None else f"{prefix}/{'live' if live else 'done'}"
@@ -223,7 +226,7 @@ def resource_prefix(env: str, kind: str, key: str, *, live: bool | None = None) 
 
 def resource_of(kind: str, lock: Lock, key: str) -> str:
     """
-    The stored string by which the tasks of a resource key are found: those that have not ended by their due time.
+    Return the stored string by which a task of a resource key is found; it sorts tasks by the time from which they may run.
     """
     since = "0" if lock.wait_until is None else instant(lock.wait_until)
     return f"{resource_prefix(lock.env, kind, key, live=not lock.finished)}/{since}"
@@ -231,14 +234,14 @@ def resource_of(kind: str, lock: Lock, key: str) -> str:
 
 def parked_prefix(env: str, key: str) -> str:
     """
-    What the ``parked`` strings of all that wait for *key* begin with, before the slash.
+    Return the beginning of the ``parked`` strings of all tasks that wait for *key*, before the slash.
     """
     return f"{env}/{_escaped(key)}"
 
 
 def parked_place(env: str, key: str, wait_until: datetime | None, created: datetime) -> str:
     """
-    The place of a task among those that wait for *key*: by due time, then by creation.
+    Return the ``parked`` string of a task that waits for *key*; it sorts by due time, then by creation.
     """
     return f"{parked_prefix(env, key)}/{instant(wait_until or created)}/{instant(created)}"
 
@@ -249,14 +252,14 @@ CANCELLING: Final = "cancelling"
 
 def state_prefix(env: str, kind: str, state: str | None = None) -> str:
     """
-    What the ``state`` strings of a kind (in one state) begin with, before the slash.
+    Return the beginning of the ``state`` strings of a kind, in one state or in any, before the slash.
     """
     return f"{env}/{kind}" if state is None else f"{env}/{kind}/{state}"
 
 
 def state_of(kind: str, lock: Lock) -> str:
     """
-    The stored string by which the tasks of a kind are counted: its state, and from when it may run.
+    Return the stored string by which the tasks of a kind are counted: the task's state, and the time from which it may run.
     """
     state = str(lock.status)
     if lock.cancel_requested_at is not None and lock.status in (Status.SCHEDULED, Status.LEASED):

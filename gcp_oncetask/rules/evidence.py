@@ -1,11 +1,12 @@
 """
-Pure: log lines -> verdict on the holder of an expired lease. No line is "unknown", never "not done".
+Judge the holder of an expired lease by log lines. Pure. A missing line means "unknown", never "not done".
 
-Users' words stand in the same logs, so a line counts by its origin: the holder's own by log and nonce; the platform's by log,
-resource and instance, with the whole text in its form; the web server's the same, with the pids of the holder and of its parent.
+The same logs have lines of user code, so a line counts by its origin. The holder's own lines are recognised by log and
+nonce; the platform's by log, resource and instance, if the whole text has the platform's form; the web server's in the same
+way, with the pids of the holder and of its parent.
 
-A line may become visible a log grace after it was written, and lines come in any order. So a verdict that rests on a line
-that is not there is given only a log grace after the last instant at which the holder could have written it.
+A line may become visible as late as a log grace after it was written, and lines come in any order. So a verdict that rests
+on a missing line is given only a log grace after the last instant at which the holder could have written that line.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from gcp_oncetask.rules.timestamps import instant
 MAX_EVIDENCE: Final = 5
 MAX_LINE: Final = 300
 EVENTS: Final = ("started", "returned", "settled", "never-started")
-"""Events of an attempt's own lines that a verdict rests on."""
+"""Events of an attempt's own lines on which a verdict may rest."""
 UNUSED: Final = "unused"
-"""Outcome of a claim that was never used. Older releases name none, and say "never-started" of attempts whose last commit was
-lost as well."""
+"""
+Outcome of a claim that was never used. Older releases name no outcome, and also write "never-started" for attempts whose
+last commit was lost.
+"""
 RUN_TYPES: Final = ("cloud_run_revision", "cloud_run_worker_pool", "cloud_run_job")
-"""Resources whose instances, and their ends, the platform logs."""
+"""Types of resources for which the platform logs instances and their ends."""
 OWN_LOGS: Final = ("stdout", "oncetask")
-"""Where the lines of an attempt stand: written by its process, or through the API."""
+"""Logs that have the lines of an attempt: written by its process, or through the API."""
 CRASH_TEXTS: Final = (
     "Container called exit(",
     "Container terminated on signal ",
@@ -40,7 +43,7 @@ CRASH_TEXTS: Final = (
     "While handling this request, the container instance was found to be using too much memory",
     "Uncaught signal: ",
 )
-"""How the platform's lines about the end of an instance or a process begin."""
+"""Beginnings of the platform's lines about the end of an instance or a process."""
 _CRASH: Final = re.compile(
     r"Container called exit\(\d+\)\.|Container terminated on signal \d+\.|"
     r"Memory limit of [\d.]+ ?\w+ exceeded with [\d.]+ ?\w+ used\..*|"
@@ -49,7 +52,7 @@ _CRASH: Final = re.compile(
     re.ASCII,
 )
 WORKER_LINES: Final = "^.[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} .[0-9]{4}. .[0-9]+. .[A-Z]+. (WORKER TIMEOUT|Worker) "
-"""How gunicorn's lines begin that may tell of the end of a worker; an RE2 expression without a backslash."""
+"""Beginning of gunicorn's lines that may tell of the end of a worker; an RE2 expression without a backslash."""
 _WORKER: Final = re.compile(
     r"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\] \[(?P<by>\d+)\] \[[A-Z]+\] "
     r"(?:WORKER TIMEOUT \(pid:(\d+)\)|Worker \(pid:(\d+)\) exited with code \d+\.?|"
@@ -58,13 +61,16 @@ _WORKER: Final = re.compile(
     re.ASCII,
 )
 _STAMPED: Final = timedelta(seconds=60)
-"""A line of gunicorn's says when it was written; one that is older than its entry by more than this is somebody's quotation."""
+"""
+A line of gunicorn has the time at which it was written. If that is earlier than the log entry by more than this, the line
+is a quotation in user code.
+"""
 _SLACK: Final = timedelta(seconds=5)
 """The platform's clock may be this far behind the server's."""
 _STILL_RUNNING: Final = frozenset({None, 0, 499, 504})
-"""Statuses of a request that was given up from outside: its code isn't told and goes on."""
+"""Statuses of a request that was given up from outside: its code is not notified and goes on."""
 _TURNED_AWAY: Final = frozenset({401, 403})
-"""Statuses of callers that may not deliver: never of a holder."""
+"""Statuses of refused callers; a holder's request never has one."""
 _NEVER_STARTED: Final = "Its claim was never used: no code of the task was run."
 _RUNNING_SINCE: Final = "It renewed its lease after that: its code may still be running."
 
@@ -72,21 +78,22 @@ _RUNNING_SINCE: Final = "It renewed its lease after that: its code may still be 
 @dataclass(frozen=True, slots=True)
 class Line:
     """
-    One log entry, reduced to what a verdict may rest on.
+    A log entry, reduced to the fields on which a verdict may rest.
 
     Attributes:
-        at: Its timestamp; of a request log entry, when the request began.
-        log: ``stdout``, ``stderr``, ``requests``, ``system`` of the platform; ``oncetask`` is ours; else ``other ...``.
+        at: Its timestamp; for a request log entry, the time at which the request began.
+        log: ``stdout``, ``stderr``, ``requests``, ``system`` are the platform's logs, ``oncetask`` is the library's; else
+            ``other ...``.
         severity: Name of the severity.
         text: Text payload, or the message.
         payload: JSON payload.
         trace: Trace id.
-        resource: What the entry is filed under, if that is one of ``RUN_TYPES``: type, name and revision; else empty.
+        resource: Resource of the entry, if its type is one of ``RUN_TYPES``: type, name and revision; else empty.
         instance: The platform's label of the instance.
         status: HTTP status (request log).
         url: URL with query (request log).
         latency: Seconds the request took (request log).
-        insert_id: Recognises a line that was written twice.
+        insert_id: Id by which a line that was written twice is recognised.
     """
 
     at: datetime
@@ -106,17 +113,17 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Holder:
     """
-    Whose lease has expired.
+    The holder of an expired lease.
 
     Attributes:
         document: Path of its document.
-        sequence: Which sequence it has run.
+        sequence: The sequence that it ran.
         token: Its fencing token.
-        nonce: Recognises its lines.
+        nonce: Nonce by which its lines are recognised.
         trace: Trace id of its request; None: it had none.
-        granted_at: When it got the lease, by the server's clock.
-        renewed_at: When it last renewed it: it was alive then. None: as ``granted_at``.
-        expired_at: When the lease ended. None: as ``granted_at``.
+        granted_at: Time of the grant, by the server's clock.
+        renewed_at: Time of the last renewal, at which the holder was alive; None: as ``granted_at``.
+        expired_at: End of the lease; None: as ``granted_at``.
     """
 
     document: str
@@ -131,27 +138,27 @@ class Holder:
     @property
     def alive_at(self) -> datetime:
         """
-        Last instant at which it is known to have been alive.
+        Last instant at which the holder is known to have been alive.
         """
         return max(self.granted_at, self.renewed_at or self.granted_at)
 
     @property
     def lease_end(self) -> datetime:
         """
-        When its lease ended: it writes no end line after that. Later, if it was renewed beyond its run limit.
+        End of its lease; the holder writes no end line after that. Later if the lease was renewed beyond the run limit.
         """
         return max(self.alive_at, self.expired_at or self.granted_at)
 
 
 class LineOrigin(NamedTuple):
     """
-    Where a holder runs, by its own word.
+    The place where a holder runs, by its own lines.
 
     Attributes:
-        resource: As ``Line.resource``.
+        resource: Resource, as in ``Line.resource``.
         instance: The platform's label of the instance.
         pid: Id of its process.
-        parent: Id of the process that made that one: the web server's first. None: an older release has not told.
+        parent: Id of its parent process, the web server's main process; None: an older release has not logged it.
     """
 
     resource: str
@@ -162,17 +169,16 @@ class LineOrigin(NamedTuple):
 
 class Finding(StrEnum):
     """
-    What became of a holder.
-    """
+    The end of an attempt, as far as the logs show it."""
 
     RECORDED = "recorded"
-    """It had finished, and said all that it was about to write."""
+    """The attempt had finished, and logged all that it was about to write."""
     FINISHED = "finished"
-    """It had finished, and what it was about to write is not known."""
+    """The attempt had finished, but the logs do not have all that it was about to write."""
     DIED = "died"
-    """Its process or request ended without it."""
+    """The process or request ended before the attempt did."""
     NEVER_STARTED = "never-started"
-    """Its claim was never used."""
+    """The lease was never used."""
     UNKNOWN = "unknown"
     """Nothing is known."""
 
@@ -180,13 +186,13 @@ class Finding(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """
-    The finding, and what it rests on.
+    A finding, with its evidence.
 
     Attributes:
-        finding: What became of the holder.
+        finding: The finding.
         reason: The same in a sentence, for a person.
-        settlement: What it was about to commit.
-        evidence: The lines, bounded.
+        settlement: The settlement that the holder was about to commit; None: not known.
+        evidence: The lines on which it rests, limited in number and length.
     """
 
     finding: Finding
@@ -200,14 +206,15 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
     Judge *holder* by *lines* (those of others may be among them).
 
     Args:
-        holder: Whose lease has expired.
-        lines: What the logs have shown so far, in any order.
+        holder: The holder of the expired lease.
+        lines: The lines that the logs have shown so far, in any order.
         now: Server time at which the logs were asked.
-        log_grace: How long lines may take to become visible.
+        log_grace: Longest time until a line becomes visible.
 
     Returns:
-        The first that applies of: its own end line, its own word that it never started, a crash of its process, the end
-        of its request, nothing. Whatever rests on a line that is not there is unknown until that line has had its time.
+        The verdict by the first that applies: its own end line, its own line that it never started, a crash of its process,
+        the end of its request, nothing. A verdict that rests on a missing line is "unknown" until that line would be
+        visible.
     """
     by_event = _own(holder, lines)
     returned = by_event["returned"]
@@ -223,7 +230,7 @@ def judge(holder: Holder, lines: Sequence[Line], *, now: datetime, log_grace: ti
 
 def has_ended(holder: Holder, lines: Sequence[Line]) -> bool:
     """
-    Whether the holder's own *lines* say how it ended: what the platform says of it makes no difference then.
+    Tell whether the holder's own *lines* show its end, so that the platform's lines make no difference.
     """
     by_event = _own(holder, lines)
     return bool(by_event["returned"] or by_event["settled"] or (by_event["never-started"] and not by_event["started"]))
@@ -231,7 +238,8 @@ def has_ended(holder: Holder, lines: Sequence[Line]) -> bool:
 
 def origin(holder: Holder, lines: Sequence[Line]) -> LineOrigin | None:
     """
-    Where the holder runs, by its own *lines*; None: they don't tell, or one of them is a copy from elsewhere.
+    Return the place where the holder runs, by its own *lines*; None if they don't show it, or if one of them is a copy from
+    another place.
     """
     found = {
         (line.resource, line.instance, _number(own.get("pid")), _number(own.get("parent")))
@@ -249,13 +257,13 @@ def _own(holder: Holder, lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 class _Facts(NamedTuple):
     """
-    What the lines say if no other line comes.
+    The verdict by the present lines, if no other line comes.
 
     Attributes:
-        finding: What became of the holder.
+        finding: The finding.
         reason: The same in a sentence.
-        evidence: The lines.
-        over: The holder has written no line of its own after this; None: it does not matter.
+        evidence: The lines on which it rests.
+        over: The holder has written no line of its own after this instant; None: such lines do not matter.
     """
 
     finding: Finding
@@ -266,7 +274,7 @@ class _Facts(NamedTuple):
 
 def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequence[Line]) -> _Facts:
     started, unused = by_event["started"], by_event["never-started"]
-    # 1. Its own word. What it was about to write may be in another end line: it may have announced two.
+    # 1. Its own lines. The settlement may be in another end line, because an attempt may announce two.
     ends = [*by_event["returned"][-1:], *by_event["settled"][-1:]]
     if ends:
         reason = "It had finished, but what it was about to write is not in its log."
@@ -274,7 +282,7 @@ def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequen
     if unused and not started:
         over = None
         if all(line.payload["oncetask"].get("outcome") != UNUSED for line in unused):
-            # Dated by the clock of its process, which may be wrong.
+            # Its time is from the clock of its process, which may be wrong.
             over = min(max(unused[-1].at, holder.granted_at), holder.lease_end)
         return _Facts(Finding.NEVER_STARTED, _NEVER_STARTED, _shown(unused), over)
     # 2. Its process, then its request.
@@ -294,14 +302,14 @@ def _found(holder: Holder, by_event: Mapping[str, Sequence[Line]], lines: Sequen
 
 
 def _recorded(returned: Line, settlement: dict[str, Any], settled: Sequence[Line]) -> Verdict:
-    # An attempt may announce an end that could not be committed, and then another: the last one counts.
+    # An attempt may announce an end whose commit fails, and then another one; the last one counts.
     outcome = returned.payload["oncetask"].get("outcome", "no outcome named")
     reason = f"It had finished ({outcome}); what it was about to write is in its log."
     return Verdict(Finding.RECORDED, reason, settlement, _shown([returned, *settled[-1:]]))
 
 
 def _settlement(text: Any) -> dict[str, Any] | None:
-    # Text only: in a map Cloud Logging would have made floats of the numbers.
+    # Only a text counts, because Cloud Logging makes floats of the numbers in a map.
     try:
         value = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -318,7 +326,7 @@ def _by_request(holder: Holder, requests: Sequence[Line], started: Sequence[Line
         reason = f"Its request was cut off ({said}); its code may still be running."
         return _Facts(Finding.UNKNOWN, reason, evidence)
     end = max(_end(line) for line in requests)
-    # The status of an answer says that the request is over, and no more: a 2xx never means that the task succeeded.
+    # The status of an answer only shows that the request is over; a 2xx never means that the task succeeded.
     reason = f"Its request ended with HTTP {max(status for status in statuses if status)}, and no end line of its own."
     if end + _SLACK < holder.alive_at:
         return _Facts(Finding.UNKNOWN, f"{reason} {_RUNNING_SINCE}", evidence)
@@ -328,20 +336,20 @@ def _by_request(holder: Holder, requests: Sequence[Line], started: Sequence[Line
 
 def _over(holder: Holder, at: datetime, *, surely: bool) -> datetime:
     """
-    When the holder has surely written all of its lines, if something that may have been its process or request (*surely*:
-    it was) ended *at* that instant.
+    Return the instant by which the holder has surely written all of its lines, if a process or request ended *at* an
+    instant. *surely* tells that it was the holder's; else it may have been.
     """
     return at if surely and at >= holder.alive_at else max(at, holder.lease_end)
 
 
 def _crash(holder: Holder, place: LineOrigin, started: Sequence[Line], lines: Sequence[Line]) -> Line | None:
     """
-    The first line that tells of the end of the holder's process; never one from before it started, or from before it last
-    renewed its lease: an instance, and a pid on it, may be used again.
+    Return the first line that tells of the end of the holder's process, or None. Lines from before its start or before the
+    last renewal do not count, because an instance, and a pid on it, may be used again.
     """
     since = max(*(line.at for line in started), holder.alive_at - _SLACK)
     for line in sorted(lines, key=lambda line: line.at):
-        # A JSON line has its words from the program.
+        # The text of a JSON line comes from the program.
         if line.at >= since and not line.payload and (line.resource, line.instance) == place[:2]:
             text = line.text.rstrip()
             if line.log == "system" and _tells_of_crash(place, text):
@@ -358,7 +366,8 @@ def _tells_of_crash(place: LineOrigin, text: str) -> bool:
 
 def _tells_of_worker(place: LineOrigin, text: str, at: datetime) -> bool:
     """
-    Whether the web server says that the worker has ended. A worker writes users' words in the same form, under its own pid.
+    Tell whether a line of the web server's main process says that the worker has ended. A worker writes texts of user code
+    in the same form, but under its own pid.
     """
     said = _WORKER.fullmatch(text)
     if said is None or str(place.pid) not in said.groups()[2:]:
@@ -374,10 +383,10 @@ def _tells_of_worker(place: LineOrigin, text: str, at: datetime) -> bool:
 
 def _is_request(holder: Holder, place: LineOrigin | None, line: Line) -> bool:
     """
-    Whether *line* is the request log's entry of the request that got the lease.
+    Tell whether *line* is the request log's entry of the request that got the lease.
 
-    A trace may be shared by the request that scheduled the task, by those that its code makes and by copies of the delivery: the
-    one in question had begun when the lease was granted and had not ended, and ran on the holder's instance.
+    A trace may be shared by the request that scheduled the task, by requests of its code and by copies of the delivery. The
+    right one was running when the lease was granted, and ran on the holder's instance.
     """
     if line.log != "requests" or not holder.trace or line.trace != holder.trace:
         return False
@@ -390,7 +399,7 @@ def _is_request(holder: Holder, place: LineOrigin | None, line: Line) -> bool:
 
 def _may_be_for(holder: Holder, url: str | None) -> bool:
     """
-    False if *url* names another delivery; that it names this one proves nothing: refused copies share it.
+    Return False if *url* names another delivery. True proves nothing, because refused copies have the same URL.
     """
     named = _named(url)
     document = named.get("oncetask_document", [holder.document])[0]
@@ -416,13 +425,14 @@ def _is_own(holder: Holder, line: Line) -> bool:
         return False
     if own.get("document") != holder.document or _number(own.get("sequence")) != holder.sequence:
         return False
-    # Whoever never learnt the fate of its claim can't know the token that was granted; the nonce is of that claim alone.
+    # An attempt that never learnt the result of its claim does not know the granted token; its nonce belongs to that claim
+    # alone.
     return _number(own.get("token")) == holder.token or own.get("event") == "never-started"
 
 
 def _number(value: Any) -> int | None:
     """
-    A counter as it was logged: as text; a number comes back from Cloud Logging as a float.
+    Return a logged counter, or None. It is logged as text, because a number comes back from Cloud Logging as a float.
     """
     try:
         return int(value)

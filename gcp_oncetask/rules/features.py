@@ -1,5 +1,5 @@
 """
-Features that a record may need: a process of an older release leaves alone what it does not understand.
+Features that a record may need. A process of an older release does not touch a record that needs a feature unknown to it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from typing import Final
 from gcp_oncetask.rules.record import Lock
 
 KNOWN: Final[frozenset[str]] = frozenset()
-"""What this release understands."""
+"""Features that this release knows."""
 
 
 def unknown(lock: Lock | None) -> tuple[str, ...]:
     """
-    The features that *lock* needs and this release does not know; empty: it may be touched. The own holder of a lease renews
-    and settles whatever its record needs.
+    Return the features that *lock* needs and this release does not know. If there are none, the record may be touched. The
+    holder of a lease renews and settles its record in any case.
     """
     return () if lock is None or not lock.needs else of(lock.needs)
 
 
 def of(needs: Iterable[str]) -> tuple[str, ...]:
     """
-    Those of *needs* that this release does not know.
+    Return the features in *needs* that this release does not know.
     """
     return tuple(need for need in needs if need not in KNOWN)

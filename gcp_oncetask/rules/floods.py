@@ -1,12 +1,12 @@
 """
-Floods of alerts: which of them belong together, which one leaves at once, and until when the others wait. Pure.
+Floods of alerts: group the alerts that belong together, send the first one at once, and let the others wait. Pure.
 
 Alerts belong together that have the event, the kind and the cause in common. The kind is that of the once-task, or the
-collection. The cause is the alert's name and reason without what differs from one document to the next: the document's id,
-quoted texts, and words with a digit, a slash or an at sign.
+collection. The cause is the alert's name and reason without the parts that differ from one document to the next: the
+document's id, quoted texts, and words with a digit, a slash or an at sign.
 
-The first of them opens a window and leaves at once. Those that come before its end wait for it, and become one mail. An event and
-kind has windows for ``MOST_CAUSES`` causes at a time; all further ones share a window.
+The first alert of a group opens a window and is sent at once. Alerts that come before the end of the window wait for it,
+and become one mail. An event and kind has windows for ``MOST_CAUSES`` causes at a time; all further ones share a window.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gcp_oncetask.rules.documents import LOCKS, task_name
 from gcp_oncetask.rules.record import Event
 
 MOST_CAUSES: Final = 20
-"""So many causes of one event and kind have windows of their own."""
+"""Most causes of one event and kind that have windows of their own."""
 OTHERS: Final = "others"
 """The cause that stands for all further ones."""
 WAITS: Final = "wait-"
-"""How ``PendingAlert.digest`` begins of an alert that waits: the group follows. An id of a digest never begins so."""
+"""Beginning of ``PendingAlert.digest`` of an alert that waits; the group follows. An id of a digest never begins so."""
 _LONGEST_CAUSE: Final = 200
 _LONGEST_WORD: Final = 40
 _QUOTED: Final = re.compile(r"""(?<!\w)(?:'[^']*'|"[^"]*"|`[^`]*`)(?!\w)""")
@@ -35,7 +35,7 @@ _VARIABLE: Final = re.compile(r"[0-9/@]")
 
 class Group(NamedTuple):
     """
-    What alerts that belong together have in common.
+    The attributes that alerts of one group have in common.
 
     Attributes:
         event: The event.
@@ -50,7 +50,7 @@ class Group(NamedTuple):
     @property
     def mark(self) -> str:
         """
-        ``PendingAlert.digest`` of those that wait.
+        ``PendingAlert.digest`` of the group's waiting alerts.
         """
         return WAITS + hashlib.sha256("\n".join(self).encode(errors="replace")).hexdigest()[:24]
 
@@ -70,12 +70,12 @@ class Window(NamedTuple):
 
 class Turn(NamedTuple):
     """
-    When an alert may leave.
+    The decision when an alert may be sent.
 
     Attributes:
-        cause: That of its group.
-        until: It waits until then; None: it leaves at once.
-        windows: The windows to be written, by cause; None: as they are.
+        cause: Cause of its group.
+        until: End of the waiting time; None: the alert is sent at once.
+        windows: The windows to be written, by cause; None: they do not change.
     """
 
     cause: str
@@ -85,13 +85,13 @@ class Turn(NamedTuple):
 
 def group_of(event: Event, path: str, name: str, reason: str) -> Group:
     """
-    The group of an alert.
+    Return the group of an alert.
 
     Args:
         event: Its event.
         path: The document.
-        name: Its id within the document, without the parts that are numbers.
-        reason: Why, as a sentence.
+        name: Id of the alert within the document; parts that are numbers are ignored.
+        reason: Reason of the alert, as a sentence.
     """
     ids = _ids(path)
     parts = [part for part in name.split("-") if part not in ids and not _VARIABLE.search(part)]
@@ -101,14 +101,14 @@ def group_of(event: Event, path: str, name: str, reason: str) -> Group:
 
 def kind_of(path: str) -> str:
     """
-    Kind of the once-task at *path*, or its collection, with ``*`` for the ids of parent documents.
+    Return the kind of the once-task at *path*, or its collection, with ``*`` for the ids of parent documents.
     """
     name = task_name(path)
     if name is not None:
         return name.kind
     parts = path.split("/")[:-1]
     if parts == [LOCKS]:
-        # Named locks, resource keys, ...: what its document is stands in its id.
+        # In this collection, the id of a document has its sort (named lock, resource key, ...).
         return "/".join((LOCKS, *path.split(":", 3)[2:3]))
     return "/".join("*" if place % 2 else part for place, part in enumerate(parts))
 
@@ -128,12 +128,12 @@ def _masked(reason: str, ids: set[str]) -> str:
 
 def turn_of(windows: Mapping[str, Window], cause: str, id_: str, now: datetime, length: float) -> Turn:
     """
-    Whether the alert *id_* leaves at once.
+    Decide whether the alert *id_* is sent at once.
 
     Args:
-        windows: Those of its event and kind, by cause.
-        cause: That of its group.
-        id_: Its id: the one that opened a window asks again where it is not known whether it was sent.
+        windows: The windows of its event and kind, by cause.
+        cause: Cause of its group.
+        id_: Id of the alert. The alert that opened a window is decided again if it is not known whether it was sent.
         now: The server's time, estimated.
         length: Seconds of a window.
     """

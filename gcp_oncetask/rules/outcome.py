@@ -1,5 +1,5 @@
 """
-How a delivery can end.
+The outcomes of deliveries.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 class Outcome(StrEnum):
     """
-    How a delivery ended; ``endpoint.OUTCOME_STATUS`` has its HTTP status.
+    The outcome of a delivery; ``endpoint.OUTCOME_STATUS`` has its HTTP status.
     """
 
     COMPLETED = "completed"

@@ -1,8 +1,8 @@
 """
-Retry policies: whether a failed attempt is followed by another, and when.
+Retry policies: decide whether another attempt follows a failed one, and when.
 
-Pure: chance comes in as one number. The defaults are those of the oncetask ancestor (3 attempts, 1 s, doubled, at most
-5 minutes), with jitter added.
+Pure: a random number comes in as an argument. The defaults are those of the oncetask ancestor (3 attempts, 1 s, doubled, at
+most 5 minutes), with jitter added.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from gcp_oncetask.errors import ConfigError
 
 _MOST_GROWTH: Final = 1000.0
 _NUMBERS: Final = {"exponential": ("initial", "multiplier", "maximum", "jitter"), "fixed": ("delay",)}
-"""What each kind of policy is kept with."""
+"""Numbers that are stored with each kind of policy."""
 
 
 @runtime_checkable
 class RetryPolicy(Protocol):
     """
-    Decides after a failed attempt.
+    Decides after a failed attempt whether and when the next one follows.
     """
 
     @property
     def max_attempts(self) -> int:
         """
-        Executions in all, the first one included.
+        Most executions, the first one included.
         """
 
     def should_retry(self, attempt: int, error: BaseException | None) -> bool:
         """
-        Whether the task is tried again after *attempt* (1-based) ended in *error* (None: its process died).
+        Tell whether the task is tried again after *attempt* (1-based) ended in *error* (None: its process died).
         """
 
     def next_delay(self, attempt: int, error: BaseException | None, chance: float) -> timedelta:
         """
-        How long to wait after *attempt*; *chance* in [0, 1) spreads it.
+        Return the delay after *attempt*; *chance*, a random number in [0, 1), spreads it.
         """
 
 
@@ -49,14 +49,14 @@ class ExponentialBackoff:
     ``initial * multiplier ** (attempt - 1)``, at most ``maximum``, less up to ``jitter`` of it.
 
     Attributes:
-        max_attempts: Executions in all.
+        max_attempts: Most executions, the first one included.
         initial: Delay after the first failure; seconds or a timedelta.
         multiplier: Growth per failure.
         maximum: Upper bound of the delay; seconds or a timedelta.
         jitter: Share of the delay that chance may take away, 0 to 1.
 
     Raises:
-        ConfigError: One of them can't be, or the initial delay is longer than the maximum.
+        ConfigError: An argument is invalid, or the initial delay is longer than the maximum.
     """
 
     max_attempts: int = 3
@@ -90,7 +90,7 @@ class FixedDelay:
     The same delay, seconds or a timedelta, after every failure.
 
     Raises:
-        ConfigError: The delay or the number of attempts can't be.
+        ConfigError: The delay or the number of attempts is invalid.
     """
 
     delay: Duration
@@ -126,7 +126,8 @@ class NoRetry:
 
 def _check(policy: Any, *delays: str) -> None:
     """
-    Check what policies have in common, and keep their delays as timedeltas: equal ones compare equal.
+    Check the number of attempts and the *delays* of a policy, and convert the delays to timedeltas, so that equal policies
+    compare equal.
     """
     with values.as_config_errors():
         values.whole(policy.max_attempts, "max_attempts")
@@ -136,9 +137,9 @@ def _check(policy: Any, *delays: str) -> None:
 
 def to_data(policy: RetryPolicy | None) -> dict[str, Any] | None:
     """
-    *policy* as the data that is kept in the lock, so that a process without the handler can judge.
+    Return *policy* as the data that is stored in the lock, so that a process without the handler can apply it.
 
-    A policy of the user's own is kept as its attempt limit and no delay.
+    A custom policy is stored as its attempt limit, without a delay.
     """
     match policy:
         case None:
@@ -159,10 +160,10 @@ def to_data(policy: RetryPolicy | None) -> dict[str, Any] | None:
 
 def check_data(data: dict[str, Any]) -> None:
     """
-    Refuse a policy that no release has kept with ``to_data``.
+    Refuse data that is not a policy stored by some release with ``to_data``.
 
     Raises:
-        ValueError, TypeError: It has another form.
+        ValueError, TypeError: The data has another form.
     """
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in _NUMBERS:
@@ -176,7 +177,7 @@ def check_data(data: dict[str, Any]) -> None:
 
 def delay_of(data: dict[str, Any], attempt: int, chance: float) -> float:
     """
-    Seconds to wait after *attempt* whose holder died, by a policy kept with ``to_data``.
+    Return the delay in seconds after *attempt*, whose holder died, by the data of a policy made with ``to_data``.
     """
     if data.get("kind") == "exponential":
         policy = ExponentialBackoff(

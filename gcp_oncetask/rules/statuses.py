@@ -1,7 +1,7 @@
 """
-What a status of a remote service says about the call's effect: one table for Firestore, Cloud Tasks and Cloud Logging.
+The meaning of remote services' statuses for the effect of a call: one table for Firestore, Cloud Tasks and Cloud Logging.
 
-Pure. Source: the services' error documentation, and what they were seen to answer.
+Pure. Source: the services' error documentation, and answers that they were seen to give.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Service(IntEnum):
 
 class FailureClass(Enum):
     """
-    What became of a call that failed.
+    The effect of a call that failed.
     """
 
     MOVED = auto()
-    """A condition on what exists did not hold: not applied, unless an earlier try was."""
+    """A condition on existing data did not hold: the call was not applied, unless an earlier try was."""
     CONTENTION = auto()
-    """Passing: not applied; a later try may succeed."""
+    """Temporary: the call was not applied; a later try may succeed."""
     AMBIGUOUS = auto()
-    """Passing: it may have been applied, and may still be."""
+    """Temporary: the call may have been applied, or may still be applied."""
     REFUSED = auto()
-    """Final: not applied, and no later try of the same call will be."""
+    """Final: the call was not applied, and no later try of it will be."""
 
 
 _M, _C, _A, _R = FailureClass.MOVED, FailureClass.CONTENTION, FailureClass.AMBIGUOUS, FailureClass.REFUSED
@@ -62,14 +62,15 @@ _OF_CONTENTS: Final = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_E
 
 def of_contents(status: str) -> bool:
     """
-    Whether a final *status* of Firestore is about what was to be written; else it is about who asks, or for which database.
+    Tell whether the reason of a final *status* of Firestore is the data to be written; else it is the caller's rights or
+    the database.
     """
     return status in _OF_CONTENTS
 
 
 def fate_of(service: Service, status: str, message: str = "") -> FailureClass:
     """
-    What *status*, by its gRPC name, with the service's sentence *message* says about a call to *service*.
+    Return the effect of a call to *service* that failed with *status*, a gRPC name, and the service's *message*.
     """
     row = STATUSES.get(status)
     if row is None:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 class TaskHeaders(NamedTuple):
     """
-    What Cloud Tasks says about a delivery: information, never identity.
+    Facts about a delivery from Cloud Tasks' headers: information, never identity.
 
     Attributes:
         queue: Id of the queue.
         task: Id of the task.
-        retry_count: Tries before this one, whatever became of them.
-        execution_count: Answers before this one, 5xx not counted.
-        eta: When it was to be delivered.
+        retry_count: Number of tries before this one, with any result.
+        execution_count: Number of answers before this one, 5xx not counted.
+        eta: Planned time of the delivery.
         previous_response: HTTP status of the try before; 504 after a deadline.
     """
 
@@ -32,7 +32,7 @@ class TaskHeaders(NamedTuple):
     @classmethod
     def of(cls, header: Callable[[str], str | None]) -> TaskHeaders:
         """
-        Read a request's headers by name, tolerantly: what is missing or odd is left at its default.
+        Read a request's headers by name. A missing or invalid header gives the default.
         """
         eta = header("X-CloudTasks-TaskETA")
         return cls(
@@ -47,7 +47,7 @@ class TaskHeaders(NamedTuple):
 
 def count(text: str | None) -> int | None:
     """
-    The count that *text* is, in ASCII digits, below a thousand million; None: it is none.
+    Return the count that *text* is, in ASCII digits, below a thousand million; None if it is no count.
     """
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
 

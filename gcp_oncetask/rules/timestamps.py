@@ -14,7 +14,7 @@ _INSTANT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 def instant(at: datetime) -> str:
     """
-    *at* as RFC 3339 in UTC with six decimals: of fixed width, so that texts sort as instants do.
+    Return *at* as RFC 3339 in UTC with six decimals. The width is fixed, so that texts sort like instants.
     """
     passed = at - _EPOCH
     return f"{_second(passed.days * 86_400 + passed.seconds)}.{passed.microseconds:06d}Z"
@@ -22,7 +22,7 @@ def instant(at: datetime) -> str:
 
 def instant_of(wall: float) -> str:
     """
-    As ``instant``, of seconds since 1970.
+    Return seconds since 1970 in the form of ``instant``.
     """
     seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)
     return f"{_second(seconds)}.{micros:06d}Z"
@@ -30,7 +30,7 @@ def instant_of(wall: float) -> str:
 
 @lru_cache
 def _second(seconds: int) -> str:
-    # The instants of one delivery are in few seconds, and this is half of the work.
+    # The instants of one delivery are within few seconds, and this conversion is half of the work.
     return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
