@@ -1,8 +1,8 @@
 """
-What the attributes of a stored lock must look like, beyond their types, and how they must fit together.
+Check the attributes of a stored lock beyond their types, and whether they fit together.
 
-What a person changed by hand, or another program wrote, is found here before a rule is asked. Pure. Nothing here refuses what
-a release has ever written.
+A change by hand, or by another program, is found here before a rule is applied. Pure. No check refuses a record that some
+release has written.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gcp_oncetask.rules.documents import KEY, PUSH, is_key
 from gcp_oncetask.rules.record import Lock, Status
 
 LONGEST: Final = 10 * values.LONGEST
-"""Seconds of the longest length of time in a record: more than any release has taken."""
+"""The longest length of time in a record, in seconds; longer than any release has accepted."""
 _LATEST: Final = datetime(8000, 1, 1, tzinfo=UTC)
-"""Times of a lease are before it: when it ends there must still be a year of four digits."""
+"""Times of a lease are before this instant, so that its end still has a year of four digits."""
 _AHEAD: Final = 86_400
-"""Seconds by which the server's time in a record may be later than the document's: none, but for a clock that was set back."""
+"""Seconds by which the server's time in a record may be later than the document's. It is later only if a clock was set back."""
 _LONGEST_NAME: Final = 6 * 1024
-"""Characters of the longest text that the logs are asked for: a resource key's holder is a path."""
+"""Most characters of a holder or a trace, for which the logs are queried. The holder of a resource key is a path."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 _DUE: Final = re.compile(rf"[^/]+/(?:{PUSH}|{KEY}|pull\.[^/]+)/[0-9]{{3,}}/{_INSTANT}")
@@ -38,7 +38,7 @@ _ON_UNKNOWN: Final = frozenset({"takeover", "quarantine"})
 
 def is_due(text: str) -> bool:
     """
-    Whether *text* has the form of ``Lock.due``.
+    Tell whether *text* has the form of ``Lock.due``.
     """
     return _DUE.fullmatch(text) is not None
 
@@ -71,7 +71,7 @@ def _queue(text: str) -> None:
 
 @lru_cache
 def _url(text: str) -> None:
-    # What stands in it may be the user's: the error does not show it.
+    # The URL may have the user's data, so the error does not show it.
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -89,7 +89,7 @@ TEXTS: Final[dict[str, Callable[[str], None]]] = {
     "queue": _queue,
     "url": _url,
 }
-"""Attribute of ``Lock`` -> raises ValueError if its text has another form."""
+"""Attribute of ``Lock`` -> check that raises ValueError if the text has another form."""
 
 
 def check_policy(data: Any) -> None:
@@ -97,7 +97,7 @@ def check_policy(data: Any) -> None:
     Refuse a retry policy that can't be followed.
 
     Raises:
-        ValueError, TypeError, KeyError: It says why.
+        ValueError, TypeError, KeyError: The policy is invalid; the message has the reason.
     """
     if not isinstance(data, dict):
         raise TypeError(f"it is no policy but {type(data).__name__}")
@@ -106,12 +106,12 @@ def check_policy(data: Any) -> None:
 
 def misfit(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:
     """
-    The attribute of *lock* that contradicts the others, and how; None: they fit together.
+    Return the attribute of *lock* that contradicts the others, and the contradiction; None if they fit together.
 
     Args:
         lock: The record, each attribute of its own form.
-        path: Where it is; "": not known.
-        document: What it was read from, with the server's time of its last write if that is known.
+        path: Path of the document; "": not known.
+        document: The document, with the server's time of its last write if that is known.
     """
     status = lock.status
     if status is Status.LEASED or status is Status.QUARANTINED:
@@ -134,12 +134,12 @@ def misfit(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:
 def _misfit_lease(lock: Lock, path: str, document: Any) -> tuple[str, str] | None:
     granted, leased = lock.granted_at, lock.leased_at
     if lock.holder is None:
-        # What nobody could read for days is put away; nobody has it.
+        # A record that no version of the program could read for days is quarantined without a holder.
         put_away = lock.status is Status.QUARANTINED
         return None if put_away else ("holder", f"it is missing, and the status {lock.status}")
     if granted is None or leased is None:
         if is_key(path):
-            # A resource key's record has no time of its own, and its holder is a document.
+            # The record of a resource key has no times of its own, and its holder is a document.
             return None if valid_path(lock.holder) else ("holder", "it is no path of a document")
         return ("granted_at" if granted is None else "leased_at"), f"it is missing, and the status {lock.status}"
     latest = _LATEST

@@ -1,12 +1,13 @@
 """
-Which indexes Firestore must keep for the library, and which it must not: collections in, ``firestore.indexes.json`` out.
+Compute the indexes that Firestore must keep for the library, and those that it must not keep: from collections to the data
+of ``firestore.indexes.json``.
 
-Every index entry is written with the document, and an indexed value that grows with time holds a collection to 500 writes
-a second. So a lock is queried by one text, ``lock.due``, and everything else in it is exempted; of the library's own
-collections every field is. Pure: no file is read or written here.
+Every index entry is written with the document, and an indexed value that grows with time holds a collection to 500 writes a
+second. So a lock is queried by one text, ``lock.due``, and all its other attributes are exempted. In the library's own
+collections all other fields are exempted, too. Pure: no file is read or written here.
 
-Source: Firestore's documentation: index exemptions (an exempted map exempts what is in it, but for fields that are set
-otherwise), TTL policies (they need no index), limits of sequential index values.
+Source: Firestore's documentation: index exemptions (an exempted map exempts its fields, except those with their own
+setting), TTL policies (they need no index), limits of sequential index values.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _SESSIONS: Final = "onceSessions"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """
-    What is stored in one of the library's collections besides the lock.
+    The stored fields of one of the library's collections, besides the lock.
 
     Attributes:
-        exempt: Fields that no query uses by themselves.
+        exempt: Fields that no query uses.
         single: Fields that are queried by ranges, ascending.
-        ttl: The time after which Firestore deletes a document; None: never.
+        ttl: Field with the time after which Firestore deletes a document; None: it deletes none.
     """
 
     exempt: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ LIBRARY: Final[dict[str, Kept]] = {
             "retentionSeconds",
             "schema",
         ),
-        # Each begins with environment and kind (or key), so ranges of them stand for composite indexes.
+        # Each of these strings begins with environment and kind (or key), so a range of them replaces a composite index.
         single=("lock.parked", "resource", "state"),
         ttl="expireAt",
     ),
@@ -90,17 +91,17 @@ LIBRARY: Final[dict[str, Kept]] = {
 
 def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
     """
-    What the library needs in ``firestore.indexes.json``.
+    Return the settings that the library needs in ``firestore.indexes.json``.
 
     Args:
-        collections: Of documents with a lock, beside the library's own: paths or templates, such as ``orders`` and
-            ``customers/{customer_id}/orders``. Their other fields are left alone.
+        collections: Collections of documents with a lock, besides the library's own: paths or templates, such as ``orders``
+            and ``customers/{customer_id}/orders``. Their other fields are not changed.
 
     Returns:
         The file's data, in a fixed order.
 
     Raises:
-        UsageError: One of them is not a collection.
+        UsageError: One of *collections* is not a collection.
     """
     scopes: dict[str, set[str]] = {group: {_COLLECTION} for group in LIBRARY}
     for collection in collections:
@@ -120,7 +121,8 @@ def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
 
 def override(group: str, field: str, collections: Iterable[str]) -> dict[str, Any] | None:
     """
-    What ``definition`` of these *collections* has for a *field* of a collection's name; None: nothing.
+    Return the override that ``definition`` of these *collections* has for *field* in the collection group *group*; None if
+    there is none.
 
     Raises:
         UsageError: As ``definition``.
@@ -133,7 +135,7 @@ def _queried(collection: str) -> tuple[str, str]:
     parts = collection.split("/")
     if len(parts) % 2 == 0 or not all(parts) or "{" in parts[-1]:
         raise UsageError(f"{collection!r} is not a collection: 'orders' or 'customers/{{customer_id}}/orders' are.")
-    # The sweeper asks the whole group of a template, as ``store.queries`` does.
+    # For a template, the sweeper queries the whole collection group, see ``store.queries``.
     return parts[-1], _GROUP if "{" in collection else _COLLECTION
 
 
@@ -147,7 +149,7 @@ def _override(group: str, field: str, scopes: set[str], *, ttl: bool) -> dict[st
 
 def merged(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """
-    *existing* with what *wanted* says: the user's own indexes and overrides stay, ours are set.
+    Return *existing* with the settings of *wanted*: the user's own indexes and overrides stay, the library's are set.
 
     Raises:
         UsageError: *existing* is not the data of a ``firestore.indexes.json``.
@@ -171,7 +173,7 @@ def _field(override: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _parts(index: Mapping[str, Any]) -> tuple[Any, ...]:
-    # What firebase-tools exports has more keys (density), and names the order of __name__.
+    # An export of firebase-tools has more keys (density), and an order of __name__.
     fields = tuple(
         (each["fieldPath"], each.get("order"), each.get("arrayConfig"))
         for each in index["fields"]
@@ -182,6 +184,6 @@ def _parts(index: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def to_text(data: Mapping[str, Any]) -> str:
     """
-    The file's text.
+    Return the text of the file.
     """
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

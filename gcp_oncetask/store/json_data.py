@@ -1,5 +1,5 @@
 """
-Results and parameters on their way into a record: JSON data, checked against what Firestore can hold.
+Convert results and parameters to JSON data for a record, and check them against the limits of Firestore.
 
 Source of the limits: Firestore's quotas, and its refusals (an array in an array, empty and reserved field names, integers
 beyond 64 bits, 20 levels, 1,500 bytes of a field's path).
@@ -21,30 +21,30 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.rules.record import Result
 
 MAX_RESULT: Final = 65_536
-"""Bytes of a stored result or of stored parameters, as JSON."""
+"""Most bytes of a stored result or of stored parameters, as JSON."""
 _DEPTH: Final = 20
 _PATH_BYTES: Final = 1500
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _ABOVE: Final = len("lock.result.")
-"""Bytes of the path that a key of a stored result has before its own name."""
+"""Bytes of a key's path in a stored result, before its own name."""
 
 
 class _CannotHoldError(Exception):
     """
-    Firestore can't hold a value; the message says which part, and why.
+    Firestore can't hold a value; the message names the part and the reason.
     """
 
 
 def parameters(value: Any, field: str = "params") -> Any:
     """
-    *value* as JSON data that Firestore can hold: None, data, or a pydantic model.
+    Convert *value* (None, data, or a pydantic model) to JSON data that Firestore can hold.
 
     Args:
-        value: What user code has handed over.
-        field: What it is called in an error.
+        value: The value from user code.
+        field: Its name in an error.
 
     Raises:
-        UsageError: It can't be JSON, is too large to be kept, or Firestore can't hold it.
+        UsageError: *value* can't be JSON, is too large, or Firestore can't hold it.
     """
     try:
         plain = _plain(value)
@@ -57,15 +57,16 @@ def parameters(value: Any, field: str = "params") -> Any:
 
 def check_fields(fields: Mapping[str, Any], owner: str, inside: str = "") -> None:
     """
-    Nothing, if Firestore can hold the *fields* of *owner*: JSON data, and what else is loaded from Firestore.
+    Check that Firestore can hold the *fields* of *owner*: JSON data, and other values in the form in which Firestore loads
+    them.
 
     Args:
         fields: Value by stored name.
-        owner: Whose fields they are, for an error.
-        inside: The map of the document that has them; the empty text: the document itself.
+        owner: Name of the owner of the fields, for an error.
+        inside: The map in the document that has the fields; the empty text: the document itself.
 
     Raises:
-        UsageError: It can't; the message names the field.
+        UsageError: Firestore can't hold a field; the message names it.
     """
     depth, above = (1, len(inside) + 1) if inside else (0, 0)
     try:
@@ -77,7 +78,7 @@ def check_fields(fields: Mapping[str, Any], owner: str, inside: str = "") -> Non
 
 def result(value: Any) -> Result:
     """
-    How *value*, which a completed run has returned, is recorded. Never raises: the run is over, whatever it returned.
+    Return the form in which *value*, the result of a completed run, is recorded. Never raises, because the run is over.
     """
     try:
         plain = _plain(value)
@@ -93,10 +94,10 @@ def result(value: Any) -> Result:
 
 def given_result(value: Any) -> Result:
     """
-    The result that a person or a program states for a run of somebody else's.
+    Check a result that a person or another program states for a run.
 
     Raises:
-        UsageError: It can't be stored.
+        UsageError: The result can't be stored.
     """
     made = result(value)
     if made.lost is not None:
@@ -106,7 +107,7 @@ def given_result(value: Any) -> Result:
 
 def _plain(value: Any) -> Any:
     """
-    *value* as JSON data.
+    Convert *value* to JSON data.
     """
     if value is None:
         return None
@@ -115,9 +116,9 @@ def _plain(value: Any) -> Any:
             return in_order(value, value.model_dump(mode="json", warnings=False), by_alias=False)
         return in_order(value, to_jsonable_python(value))
     except UnicodeError:
-        # Half a surrogate pair: JSON can say it, by an escape.
+        # A text has half a surrogate pair, which JSON can express by an escape.
         return _as_it_is(value)
-    except Exception as error:  # noqa: BLE001 - a serializer of user code raises anything
+    except Exception as error:  # noqa: BLE001 - a serializer of user code may raise anything
         raise _CannotHoldError(
             f"a {type(value).__name__} is no JSON data ({said_by(error)}). Use JSON data or a pydantic model."
         ) from None
@@ -144,16 +145,16 @@ def _bounded(plain: Any) -> str:
 
 def check(value: Any, *, depth: int, above: int, at: str = "") -> None:
     """
-    Nothing, if Firestore can hold the JSON data *value* in a field.
+    Check that Firestore can hold the JSON data *value* in a field.
 
     Args:
         value: JSON data.
-        depth: How many maps of the document contain it.
+        depth: Number of maps of the document that contain it.
         above: Bytes of the field's path, up to and with the last dot.
-        at: Where it is, for an error.
+        at: Path of the value, for an error.
 
     Raises:
-        _CannotHoldError: It can't; which part, and why.
+        _CannotHoldError: Firestore can't hold it; the message names the part and the reason.
     """
     match value:
         case str():
@@ -178,7 +179,7 @@ def check(value: Any, *, depth: int, above: int, at: str = "") -> None:
 
 def _check_key(key: Any, above: int, at: str) -> int:
     """
-    Bytes of the path below *key*.
+    Check *key*, and return the bytes of the path up to the values below it.
     """
     inside = f" in {at}" if at else ""
     if not isinstance(key, str):

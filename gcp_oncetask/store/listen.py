@@ -1,5 +1,5 @@
 """
-Being told of a change instead of asking for it: an aid to those who wait, on which nothing depends.
+Listen for the change of a lock, to shorten a wait. No result depends on the listener.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LOGGER: Final = logging.getLogger("gcp_oncetask")
 @contextmanager
 def listening(store: Store, path: str, wake: Wakeup) -> Iterator[bool]:
     """
-    While the block runs, set *wake* whenever the lock of the document at *path* is seen not to be held.
+    Set *wake* whenever the lock of the document at *path* is seen to be free, while the block runs.
 
-    Costs a stream, and a read for each change of the document. Where there is none to be had (no listener on this channel, a
-    refused permission), nothing is told and nothing fails.
+    It costs a stream, and a read for each change of the document. If no listener can be opened (the channel has none, or
+    the permission is refused), *wake* is not set and no error is raised.
 
     Yields:
-        Whether a listener was started.
+        True if a listener was started.
     """
 
     def told(documents: Any, *_: Any) -> None:
@@ -35,7 +35,7 @@ def listening(store: Store, path: str, wake: Wakeup) -> Iterator[bool]:
     watch: Any = None
     try:
         watch = store.wire.client.document(path).on_snapshot(told)
-    except Exception as error:  # noqa: BLE001 - whatever stands in the way, polling goes on
+    except Exception as error:  # noqa: BLE001 - any error is tolerated; polling goes on
         _LOGGER.debug("no listener on %s: %s", path, error)
     try:
         yield watch is not None

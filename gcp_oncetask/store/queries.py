@@ -1,6 +1,6 @@
 """
-What is looked for: documents whose ``due`` has passed, tasks that wait for a key, tasks of a kind. Each time a range of one
-indexed string, so that no composite index is needed.
+Queries for documents whose ``due`` has passed, for tasks that wait for a key, and for tasks of a kind. Each query is for a
+range of one indexed string, so that no composite index is needed.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from gcp_oncetask.store.store import Store
 
 Aside: TypeAlias = Callable[[DamagedError, Document], object]
-"""What is done with a document that was found and whose lock can't be decoded: it holds up none of the others."""
+"""A function for a document that was found but whose lock can't be decoded, so that it does not hold up the others."""
 _QueryType: Final = _query.StructuredQuery.pb()
 _GREATER_OR_EQUAL, _LESS_OR_EQUAL, _AND, _OR, _ASCENDING = 4, 2, 1, 2, 1
 _MOST_RANGES: Final = 15
-"""Firestore takes 30 disjuncts in a query; each range is two conditions."""
+"""Most ranges of a query: Firestore takes 30 disjuncts, and each range is two conditions."""
 _DUE: Final = "lock.due"
 _PARKED: Final = "lock.parked"
 _KEY: Final = "lock.key"
 _WAITERS: Final = 100
-"""Tasks of one page of those that wait."""
+"""Waiting tasks per page."""
 _NEXT: Final = "\0"
-"""Appended to a text, it makes the next one in order."""
+"""Appended to a text, it gives the next text in order."""
 
 
 def _sound(
     store: Store, found: Iterable[Document], read: datetime | None, aside: Aside | None, seen: set[str] | None = None
 ) -> list[Snapshot]:
     """
-    Those whose locks can be decoded; the others are set *aside*, each once, and their paths go into *seen*. None: an error.
+    Return the documents whose locks can be decoded. Each other one is given to *aside* once, and its path is added to
+    *seen*; if *aside* is None, it is an error.
     """
     sound = []
     seen = set() if seen is None else seen
@@ -61,13 +62,13 @@ def _sound(
 
 def parked(store: Store, prefix: str, *, limit: int, aside: Aside | None = None) -> list[Snapshot]:
     """
-    The once-tasks that wait for a resource key, the one that has waited longest first.
+    Return the once-tasks that wait for a resource key; the one that has waited longest is first.
 
     Args:
-        store: Where.
-        prefix: What their ``parked`` strings begin with, before the slash.
-        limit: At most so many.
-        aside: What is done with damaged ones; None: they are an error.
+        store: The store.
+        prefix: Beginning of their ``parked`` strings, before the slash.
+        limit: Most tasks.
+        aside: Called with damaged ones; None: they are an error.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -85,7 +86,7 @@ def parked(store: Store, prefix: str, *, limit: int, aside: Aside | None = None)
 
 def waited_for(store: Store, env: str) -> Iterator[list[str]]:
     """
-    The resource keys for which once-tasks wait, page by page; of those that wait for one key, one page is read at most.
+    Yield the resource keys for which once-tasks wait, page by page. At most one page of tasks is read for each key.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -108,11 +109,11 @@ def waited_for(store: Store, env: str) -> Iterator[list[str]]:
 
 def in_range(store: Store, field: str, floor: str, ceiling: str) -> list[Snapshot]:
     """
-    Once-tasks whose *field* lies between two texts, in its order.
+    Return the once-tasks whose *field* is between two texts, in its order.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
-        DamagedError: One of them can't be decoded.
+        DamagedError: A lock can't be decoded.
     """
     return [
         snapshot_of(path, document, read)
@@ -122,7 +123,7 @@ def in_range(store: Store, field: str, floor: str, ceiling: str) -> list[Snapsho
 
 def paths_in_range(store: Store, field: str, floor: str, ceiling: str) -> list[str]:
     """
-    As ``in_range``, the paths alone, damaged ones too.
+    Return the paths of the once-tasks of ``in_range``, damaged ones included.
     """
     return list(_all_in_range(store, field, floor, ceiling))
 
@@ -131,7 +132,7 @@ def first_in_range(
     store: Store, field: str, floor: str, ceiling: str, *, limit: int, aside: Aside | None = None
 ) -> list[Snapshot]:
     """
-    The first *limit* of ``in_range``, without those that are damaged.
+    Return the first *limit* once-tasks of ``in_range``, without damaged ones.
     """
     found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
     return _sound(store, found, read, aside)
@@ -155,7 +156,7 @@ def _all_in_range(
 
 def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
     """
-    How many once-tasks have a *field* between two texts, by an aggregation.
+    Count the once-tasks whose *field* is between two texts, by an aggregation.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -177,8 +178,8 @@ def due_for_workers(
     by: datetime | None = None,
 ) -> list[Snapshot]:
     """
-    Once-tasks of a kind that are due for workers *by* an instant (None: now), in some shards, by one query per 15 shards; damaged
-    ones are set *aside* (None: they are an error).
+    Return the once-tasks of a kind that are due for workers *by* an instant (None: now) in some shards, by one query per 15
+    shards. Damaged ones are given to *aside* (None: they are an error).
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -206,7 +207,7 @@ def _due_in_ranges(
         except WireError as error:
             raise error.translated(f"looking for {kind} tasks that are due", unknown=False) from error
         sound = _sound(store, documents, read, aside, damaged)
-        # What stands behind those that were set aside now is asked for; one that can't be set aside is passed over.
+        # If documents were set aside, query again for those behind them. A document that can't be set aside is skipped.
         if len(damaged) == known or len(documents) < most:
             return sound[:limit]
 
@@ -225,7 +226,7 @@ def _ranges_query(ranges: Sequence[tuple[str, str]], limit: int) -> Any:
 
 def head_query(env: str, kind: str, shard: int, after: datetime | None = None) -> Any:
     """
-    The query for the task of a kind and shard that is due first for workers, or first *after* an instant.
+    Return the query for the task of a kind and shard that is due first for workers, or first *after* an instant.
     """
     place = f"{env}/{pull_lane(kind)}/{shard:03d}"
     floor = f"{place}/" if after is None else f"{place}/{instant(after)}~"
@@ -234,7 +235,8 @@ def head_query(env: str, kind: str, shard: int, after: datetime | None = None) -
 
 def first_of_shard(store: Store, env: str, kind: str, shard: int, after: datetime | None = None) -> datetime | None:
     """
-    When the first task of a kind and shard is due for workers, or the first *after* an instant; None: there is none.
+    Return the time at which the first task of a kind and shard is due for workers, or the first *after* an instant; None if
+    there is none.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -248,7 +250,8 @@ def first_of_shard(store: Store, env: str, kind: str, shard: int, after: datetim
 
 def due_of(document: Document) -> datetime:
     """
-    The instant at which a document is due; of a damaged one, whether it would be found by now.
+    Return the instant at which a document is due. For a damaged one, return an instant in the past if queries find it now,
+    else one in the far future.
     """
     text = _due_of(document).rsplit("/", 1)[-1]
     try:
@@ -260,7 +263,7 @@ def due_of(document: Document) -> datetime:
 
 def shard_of(snapshot: Snapshot) -> int:
     """
-    The shard in which a document that is due was found.
+    Return the shard in which a due document was found.
     """
     assert snapshot.lock is not None
     assert snapshot.lock.due is not None
@@ -270,12 +273,12 @@ def shard_of(snapshot: Snapshot) -> int:
 @dataclass(frozen=True, slots=True)
 class Area:
     """
-    Where documents that are due are looked for by the same queries.
+    A collection or collection group in which the same queries find due documents.
 
     Attributes:
-        parent: Document below which the collection is; empty: it is at the root, or it is a group.
+        parent: Document below which the collection is; empty: the collection is at the root, or it is a group.
         name: Last part of its path.
-        templates: Of a collection group, which paths count; none: it is one collection.
+        templates: Templates of the paths that count in a collection group; empty: it is one collection.
     """
 
     parent: str
@@ -285,7 +288,7 @@ class Area:
     @property
     def where(self) -> tuple[str, str, bool]:
         """
-        Parent, name, and whether it is a group.
+        Parent, name, and True if it is a collection group.
         """
         return self.parent, self.name, bool(self.templates)
 
@@ -294,15 +297,15 @@ class Area:
 
     def has(self, path: str) -> bool:
         """
-        Whether the document at *path*, which was found in it, counts.
+        Tell whether the document at *path*, which was found in the area, counts.
         """
         return not self.templates or any(fitting(template).fullmatch(path) for template in self.templates)
 
 
 def areas_of(collections: Iterable[str]) -> list[Area]:
     """
-    Where the documents of *collections* are: paths, and templates with ``{fields}``, of which those of one name are asked
-    together, by their collection group.
+    Return the areas of *collections*: paths, and templates with ``{fields}``. Templates of the same name are one area, a
+    collection group.
     """
     found = []
     groups: dict[str, list[str]] = {}
@@ -319,15 +322,15 @@ def overdue(
     store: Store, area: Area, env: str, *, page: int = 100, pulled: set[str] | None = None
 ) -> Iterator[tuple[Document, datetime]]:
     """
-    Documents of *area* that are due, shard by shard, the longest overdue first, each with the time of the read.
+    Yield the due documents of *area*, shard by shard, the longest overdue first, each with the time of the read.
 
     Args:
-        store: Where.
-        area: Where to look.
+        store: The store.
+        area: The area to query.
         env: Environment.
         page: Documents per query.
-        pulled: The kinds that have something in the lane of their workers, who look after it, are added here: one query for
-            each. None: one query goes past all of them.
+        pulled: A set to which the kinds with tasks in their workers' lane are added, by one query for each kind; the
+            workers attend to these tasks. None: one query skips all of them.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -335,7 +338,7 @@ def overdue(
     floor = f"{env}/"
     while (first := _first_due(store, area.where, floor, env)) is not None:
         if not is_due(first):
-            # Somebody has written it by hand. It is no place where others are due.
+            # This due was written by hand, so no other document is due in its shard.
             for document, read in _pages(store, area, first, first, page):
                 yield document, read or store.estimate()
             floor = first + _NEXT
@@ -355,7 +358,7 @@ def overdue(
 
 def with_due(store: Store, area: Area, env: str) -> str | None:
     """
-    Path of a document in *area* that has a due time, passed or not; None: there is none.
+    Return the path of a document in *area* that has a due time, passed or not; None if there is none.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -382,7 +385,7 @@ def _pages(store: Store, area: Area, floor: str, ceiling: str, page: int) -> Ite
             return
         floor = _due_of(found[-1])
         if not fresh:
-            # A whole page with one and the same due: the next page must hold more than that many.
+            # All documents of the page have the same due, so the next page must be larger.
             page *= 2
 
 
@@ -408,8 +411,8 @@ def _range(
 
 def range_query(name: str, group: bool, field: str, floor: str, ceiling: str, limit: int) -> Any:
     """
-    The query for the documents of a collection (or collection group) with a text from *floor* to *ceiling* in *field*: the
-    first *limit* in its order; 0: all, in any order.
+    Return the query for the documents of a collection (or collection *group*) with a text from *floor* to *ceiling* in
+    *field*: the first *limit* in its order; 0: all, in any order.
     """
     query: Any = _QueryType.FromString(_frame(name, group, field, limit))
     for one, value in zip(query.where.composite_filter.filters, (floor, ceiling), strict=True):
@@ -420,7 +423,7 @@ def range_query(name: str, group: bool, field: str, floor: str, ceiling: str, li
 @lru_cache
 def _frame(name: str, group: bool, field: str, limit: int) -> bytes:
     """
-    What all queries of the same field have in common: everything but the texts.
+    Return the encoded query without its texts, which all queries of the same field have in common.
     """
     query: Any = _QueryType()
     query.from_.add(collection_id=name, all_descendants=group)

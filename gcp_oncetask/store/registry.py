@@ -1,17 +1,17 @@
 """
-The registry: where the chains of an environment are, for sweeps that never imported their models, and to which origins its
-tasks go, for processes in which these are not configured.
+The registry of an environment. It has the collections of its chains, for sweeps that never imported their models; and the
+origins to which its tasks go, for processes in which these are not configured.
 
-A process reads the documents of a collection and of an origin that it has configured before its first schedule there, and
-creates them if they are missing: so no task is committed that no sweep knows to find and to dispatch. It reads again after an
-hour, to learn that they were forgotten meanwhile.
+Before its first schedule in a collection or to a configured origin, a process reads their documents, and creates them if
+they are missing. So sweeps can find and dispatch every committed task. The process reads again after an hour, to learn
+whether they were forgotten meanwhile.
 
 Shape:
-    onceLocks/{2 hex}:{env}:collection:{template}: ``registry`` (the environment; documents are found by it), ``collection``,
-    ``createdAt`` (server time), ``schema``, and, of one that a person has forgotten, ``forgottenAt`` (server time). It has no
-    lock, so it is never due.
-    onceLocks/{2 hex}:{env}:origin:{origin}: ``registry`` ("{env}/origin"), ``origin``, ``audience`` (of the identity tokens
-    that go there), ``createdAt``, ``schema``. It has no lock either.
+    onceLocks/{2 hex}:{env}:collection:{template}: ``registry`` (the environment; documents are found by it),
+    ``collection``, ``createdAt`` (server time), ``schema``, and ``forgottenAt`` (server time) if a person has forgotten it.
+    The document has no lock, so it is never due. onceLocks/{2 hex}:{env}:origin:{origin}: ``registry`` ("{env}/origin"),
+    ``origin``, ``audience`` (of the identity tokens that go there), ``createdAt``, ``schema``. The document has no lock
+    either.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
 
 DECLARED: Final[dict[str, type]] = {}
-"""The models of this process by their collections' templates; filled when a class is made."""
+"""The models of this process, by the templates of their collections; filled when a class is made."""
 T = TypeVar("T")
 R = TypeVar("R")
 LINGERS: Final = timedelta(days=1)
-"""For so long a forgotten collection is still swept: processes that do not know it yet may schedule there."""
+"""Time for which a forgotten collection is still swept, because processes that do not know it yet may schedule there."""
 _AGAIN: Final = 3600.0
 """Seconds after which a process reads again before it schedules."""
 _LEAST: Final = 10.0
-"""Seconds between two readings for what is not registered: many forged records must not become as many queries."""
+"""Seconds between two reads for names that are not registered, so that many forged records do not cause as many queries."""
 _REQUEST_TIME: Final = 1
 _LOGGER: Final = logging.getLogger("gcp_oncetask")
 
 
 class Registered(NamedTuple):
     """
-    A collection that is known to the registry.
+    A registered collection.
 
     Attributes:
         collection: Its path or template.
-        forgotten_at: When a person forgot it; None: nobody did.
+        forgotten_at: Time at which a person forgot it; None: it is not forgotten.
     """
 
     collection: str
@@ -61,18 +61,18 @@ class Registered(NamedTuple):
     @property
     def swept_until(self) -> datetime | None:
         """
-        When sweeps stop to look at it; None: they go on.
+        Time at which sweeps stop visiting it; None: they go on.
         """
         return None if self.forgotten_at is None else self.forgotten_at + LINGERS
 
 
 class Origin(NamedTuple):
     """
-    Where tasks may go.
+    An origin to which tasks may go.
 
     Attributes:
-        origin: As ``urls.origin_of`` says it.
-        audience: That of the identity tokens that go there.
+        origin: The origin, in the form of ``urls.origin_of``.
+        audience: Audience of the identity tokens that go there.
     """
 
     origin: str
@@ -81,7 +81,7 @@ class Origin(NamedTuple):
 
 class _LookedUp(Generic[T]):
     """
-    What was read last of the registry.
+    A part of the registry, as it was read last.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,8 @@ class _LookedUp(Generic[T]):
 
     def find(self, mark: Mark, read: Callable[[], T], pick: Callable[[T], R | None]) -> R | None:
         """
-        What *pick* finds in it at *mark*; read anew if that is an hour old, or ten seconds and nothing is found.
+        Return the entry that *pick* finds at *mark*. The part is read again if it is an hour old, or if it is ten seconds
+        old and has no such entry.
         """
         known = self._read
         age = _AGAIN if known is None else elapsed(known[0], mark)
@@ -103,13 +104,13 @@ class _LookedUp(Generic[T]):
 
 class Registry:
     """
-    The collections and origins of one environment, and which of them this process has registered.
+    The collections and origins of one environment. It knows which of them this process has registered.
 
-    Knows nothing of a parent's that is not true in a forked child, and has no lock that a fork could leave closed.
+    It may be used in a forked child: all that it knows holds there, and it has no lock that a fork could leave locked.
 
     Args:
-        store: Where.
-        clock: Tells when to read again.
+        store: The store.
+        clock: Measures the time until the next read.
         env: Environment.
     """
 
@@ -123,13 +124,14 @@ class Registry:
 
     def register(self, collection: str | None, origin: Origin | None = None) -> None:
         """
-        Let every sweep of the environment know *collection* and *origin*, each unless it is None; call it before a commit that
-        lets a document there be due. Once-tasks need no collection.
+        Register *collection* and *origin*, unless they are None, so that every sweep of the environment knows them. Call it
+        before a commit that makes a document there due. Once-tasks need no collection.
 
-        One read, at the first call in a process and then once an hour; one write, if one is new or was forgotten.
+        It costs one read at the first call in a process, and then once an hour; and one write if one of them is new or was
+        forgotten.
 
         Raises:
-            StoreError: Firestore was unreachable or refused; nothing may be scheduled there then.
+            StoreError: Firestore was unreachable or refused; do not schedule there.
         """
         mark = self._clock.mark()
         wanted: list[str | Origin] = []
@@ -144,7 +146,7 @@ class Registry:
 
     def remember(self, collection: str) -> None:
         """
-        As ``register``, whatever this process knows.
+        Register *collection*, even if this process has registered it before.
         """
         self._ensure([collection])
 
@@ -154,10 +156,10 @@ class Registry:
 
     def template_of(self, path: str, templates: Iterable[str] = (), *, forgotten: bool = False) -> str | None:
         """
-        The collection in which the document at *path* counts: that of the once-tasks, of *templates*, or of the registry, also
-        one that was *forgotten*; None: in none.
+        Return the collection in which the document at *path* counts: that of the once-tasks, one of *templates*, or a
+        registered one (with *forgotten*, also a forgotten one); None if it counts in none.
 
-        Asks the registry if it must, once an hour, and for what is not registered once in ten seconds.
+        Reads the registry only if necessary, at most once an hour; for an unregistered path at most once in ten seconds.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -175,7 +177,8 @@ class Registry:
 
     def audience(self, origin: str) -> str | None:
         """
-        The audience of the tokens that go to a registered *origin*; None: it is not registered. Asks as ``template_of``.
+        Return the audience of the tokens that go to a registered *origin*; None if it is not registered. Reads the registry
+        as often as ``template_of``.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -184,7 +187,7 @@ class Registry:
 
     def origins(self) -> dict[str, str]:
         """
-        The audiences of the registered origins.
+        Return the audiences of the registered origins.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -205,8 +208,8 @@ class Registry:
 
     def forget_origin(self, origin: str) -> None:
         """
-        Delete the document of *origin*: a process that knows it from there sends nothing there from an hour later on. One that
-        has it configured registers it again.
+        Delete the document of *origin*. A process that knows the origin from the registry alone sends no tasks there after
+        an hour at most. A process in which it is configured registers it again.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -226,7 +229,7 @@ class Registry:
 
     def all(self) -> tuple[list[Registered], datetime]:
         """
-        The registered collections in order, forgotten ones too, and the server's time.
+        Return the registered collections in order, forgotten ones included, and the server's time.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -250,7 +253,7 @@ class Registry:
 
     def due_in(self, collection: str) -> str | None:
         """
-        Path of a document of *collection* that has a due time, passed or not; None: there is none.
+        Return the path of a document of *collection* that has a due time, passed or not; None if there is none.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -260,7 +263,8 @@ class Registry:
 
     def forget(self, collection: str) -> None:
         """
-        Mark a registered collection as forgotten; one that is marked keeps its time, one that is not registered stays so.
+        Mark a registered collection as forgotten. A collection that is marked already keeps its time; one that is not
+        registered is not added.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -270,7 +274,7 @@ class Registry:
 
     @property
     def _origin_key(self) -> str:
-        # No environment has this name, so releases that know no origins don't find them.
+        # An environment can't have this name, so releases that don't know origins don't find them.
         return f"{self._env}/origin"
 
     def _path(self, entry: str | Origin) -> str:
@@ -298,7 +302,7 @@ class Registry:
         for name in wrong:
             write.update.fields[name].CopyFrom(wanted[name])
         if seen.exists:
-            # In the mask and not among the fields: the mark goes.
+            # A field in the mask that is not among the fields is deleted: here the mark.
             write.update_mask.field_paths.extend([*wrong, "forgottenAt"])
             write.current_document.update_time.CopyFrom(seen.version)
         else:

@@ -1,11 +1,11 @@
 """
-Sessions of workers: one small document each, written by its own worker alone.
+Sessions of workers: each has one small document, which only its own worker writes.
 
 Shape:
-    onceSessions/{2 hex}:{env}:{id}: ``env``, ``id``, ``kinds``, ``host``, ``ttlSeconds``, ``beatAt`` (server time), ``live``
-    (environment and a time after which it is surely dead: sessions are found by a range of it), ``expireAt`` (for Firestore's
-    TTL, long after the session counts as dead). Of one that ended politely: ``env``, ``id``, ``left`` (environment and when),
-    ``expireAt``; by ``left`` the others are told at once.
+    onceSessions/{2 hex}:{env}:{id}: ``env``, ``id``, ``kinds``, ``host``, ``ttlSeconds``, ``beatAt`` (server time),
+    ``live`` (environment and a time after which the session is surely dead; sessions are found by a range of it),
+    ``expireAt`` (for Firestore's TTL, long after the session counts as dead). A session that was ended by its worker has
+    ``env``, ``id``, ``left`` (environment and time), ``expireAt``; other workers listen for ``left``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def _path(env: str, id_: str) -> str:
 
 def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, ttl: float, version: Any | None) -> Any:
     """
-    Say that the session is alive, on condition that its document still has *version* (None: it has none yet): so none that
-    comes late revives a session that has ended.
+    Write a heartbeat of the session, on condition that its document still has *version* (None: there is no document yet).
+    So a late heartbeat can't revive a session that has ended.
 
     Returns:
-        The next version.
+        The new version of the document.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -50,7 +50,7 @@ def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, t
         "kinds": list(kinds),
         "host": host,
         "ttlSeconds": ttl,
-        # The estimate is a little behind the server's clock: twice the ttl leaves out nobody who is alive.
+        # The estimate is a little behind the server's clock; with twice the ttl no living session is left out.
         "live": f"{env}/{instant(now + 2 * length)}",
         "expireAt": now + length + _KEPT,
     }
@@ -61,7 +61,7 @@ def beat(store: Store, env: str, id_: str, *, kinds: Sequence[str], host: str, t
 
 def end(store: Store, env: str, id_: str, version: Any | None) -> None:
     """
-    The session, of which *version* was written last, is over: its shards are free at once.
+    End the session, whose document was last written as *version*, so that its shards are free at once.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -86,7 +86,7 @@ def _commit(store: Store, request: Any, version: Any | None, what: str) -> Any:
         except WireError as error:
             if error.fate is not FailureClass.MOVED:
                 raise
-            # One whose answer was lost has landed, or the document was deleted. Nobody else writes it.
+            # An earlier commit whose answer was lost was applied, or the document was deleted. No other process writes it.
             return _on(store, request, store.get(store.wire.path(request.writes[0].update.name)).version)
     except WireError as error:
         raise error.translated(what, unknown=False) from error
@@ -103,7 +103,7 @@ def _on(store: Store, request: Any, version: Any | None) -> Any:
 
 def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], datetime, float]], datetime]:
     """
-    Id, kinds, last heartbeat and ttl of each session that may be alive, and the server's time.
+    Return id, kinds, last heartbeat and ttl of each session that may be alive, and the server's time.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -121,7 +121,7 @@ def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], dat
 
 def leaving_query(store: Store, env: str) -> Any:
     """
-    The query that shows each session that ends politely from now on, to be listened to.
+    Return a query to listen to, which shows each session that is ended by its worker from now on.
 
     Raises:
         StoreError: Firestore was unreachable or refused.

@@ -1,5 +1,5 @@
 """
-How large a document is as Firestore counts it, and the room that a schedule leaves in it for what its run records.
+Compute the size of a document as Firestore counts it, and the room that a schedule must leave in it for its run's records.
 
 Source:
     Firestore, "Understand storage size calculations".
@@ -18,20 +18,20 @@ from gcp_oncetask.store.codec import Document, DocumentType, Value
 from gcp_oncetask.store.snapshot import Snapshot, Update
 
 DOCUMENT: Final = 1_048_576
-"""Bytes that Firestore stores in a document: 1 MiB."""
+"""Most bytes of a document in Firestore: 1 MiB."""
 HEAD_ROOM: Final = 131_072
-"""Bytes that are left free by a schedule, for what the run records: its result, alerts, errors, acts and journal."""
+"""Bytes that a schedule leaves free for the run's records: its result, alerts, errors, acts and journal."""
 ROOM: Final = DOCUMENT - HEAD_ROOM
-"""Bytes that a document may have when it is scheduled."""
+"""Most bytes of a document when it is scheduled."""
 OCCURRENCE: Final = 8_192
-"""Bytes by which an occurrence may be larger than its generator: its id, key and times."""
+"""Most bytes by which an occurrence is larger than its generator: its id, key and times."""
 _FACTOR: Final = 8
-"""Nothing takes more than so many times the room that it takes in a message: an empty map is the worst."""
+"""A value's size in Firestore is at most so many times its size in a message; an empty map is the worst case."""
 
 
 def needs_room(before: Lock | None, after: Lock) -> bool:
     """
-    Whether a commit schedules: makes a sequence that is to be run, or stores a payload that is.
+    Tell whether a commit schedules: it makes a sequence that will run, or stores a payload for such a run.
     """
     if before is None or before.sequence != after.sequence:
         return after.status is Status.SCHEDULED
@@ -42,15 +42,15 @@ def check_room(snapshot: Snapshot, writes: Iterable[Any], *, keep: int = 0) -> N
     """
     Refuse to schedule a document that would be too large to record its run.
 
-    Costs next to nothing where the document is small. What others write beside is not counted.
+    The check is cheap if the document is small. Concurrent writes by others are not counted.
 
     Args:
         snapshot: The document before.
-        writes: Plain writes of it, in their order.
+        writes: Plain writes of the document, in their order.
         keep: Bytes to leave free besides.
 
     Raises:
-        UsageError: With its size and how large it may be.
+        UsageError: The document would be too large; the error has its size and the limit.
     """
     writes, most = list(writes), ROOM - keep
     if (_bound(snapshot) + sum(write.ByteSize() for write in writes)) * _FACTOR <= most:
@@ -63,9 +63,9 @@ def check_room(snapshot: Snapshot, writes: Iterable[Any], *, keep: int = 0) -> N
     size = size_of(snapshot.path, document.fields)
     if size > most:
         raise UsageError(
-            f"{snapshot.path} would have {size:,} bytes with this schedule, and may have {most:,}: of the {DOCUMENT:,} that "
-            f"Firestore stores the rest is left for what its run records. Keep large contents elsewhere (Cloud Storage) and "
-            "their name in the document. Nothing was written.",
+            f"{snapshot.path} would have {size:,} bytes with this schedule, and may have {most:,}: the rest of the "
+            f"{DOCUMENT:,} that Firestore stores is left for the records of its run. Keep large contents "
+            "elsewhere (Cloud Storage) and their name in the document. Nothing was written.",
             document=snapshot.path,
             size=size,
             limit=most,
@@ -82,7 +82,7 @@ def _bound(snapshot: Snapshot) -> int:
 
 def apply(document: Document, write: Any) -> None:
     """
-    Do to *document* what a plain write does to the stored one, but for times and numbers that the server fills in.
+    Apply a plain write to *document*, as the server does to the stored one; server times and increments are left out.
     """
     kind = write.WhichOneof("operation")
     if kind == "transform":
@@ -106,7 +106,7 @@ def apply(document: Document, write: Any) -> None:
 
 def size_of(path: str, fields: Mapping[str, Value]) -> int:
     """
-    Bytes of the document at *path*.
+    Return the size in bytes of the document at *path*.
     """
     return _name(path.split("/")) + _fields(fields)
 

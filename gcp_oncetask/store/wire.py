@@ -1,5 +1,5 @@
 """
-The remote calls to Firestore: plain messages on the client's own channel, explicit deadlines, no hidden retries.
+Remote calls to Firestore: plain messages on the client's own channel, with explicit deadlines and without hidden retries.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Wire:
 
     Args:
         connect: Makes the client; called once per process.
-        clock: For the estimate of the server's clock.
+        clock: Measures time for the estimate of the server's clock.
         timeout: Deadline of one call, in seconds.
     """
 
@@ -109,13 +109,13 @@ class Wire:
 
     def name(self, path: str) -> str:
         """
-        Full name of the document at *path*.
+        Return the full name of the document at *path*.
         """
         return self._open().prefix + path
 
     def path(self, name: str) -> str:
         """
-        The inverse of ``name``.
+        Return the path of the document with the full *name*.
         """
         return name.removeprefix(self._open().prefix)
 
@@ -123,13 +123,13 @@ class Wire:
 
     def request(self) -> Any:
         """
-        A plain ``CommitRequest`` without writes, to be filled and handed to ``commit``.
+        Make a plain ``CommitRequest`` without writes, to be filled and handed to ``commit``.
         """
         return CommitRequest(database=self._open().database)
 
     def write(self, path: str, request: Any | None = None) -> Any:
         """
-        A plain ``Write`` of the document at *path*, to be filled: the next one of *request*, or one by itself.
+        Make a plain ``Write`` of the document at *path*, to be filled: the next one of *request*, or a separate one.
         """
         write = WriteType() if request is None else request.writes.add()
         write.update.name = self._open().prefix + path
@@ -137,7 +137,7 @@ class Wire:
 
     def deletion(self, path: str, version: Any) -> Any:
         """
-        A plain ``Write`` that deletes the document at *path* if it still has *version*, its update time.
+        Make a plain ``Write`` that deletes the document at *path* if it still has *version*, its update time.
         """
         write = WriteType(delete=self.name(path))
         write.current_document.update_time.CopyFrom(version)
@@ -145,10 +145,10 @@ class Wire:
 
     def commit(self, request: Any, *, timeout: float | None = None) -> Any:
         """
-        Commit the writes of *request* together; none at all tells the time.
+        Commit the writes of *request* together. A request without writes returns the server's time.
 
         Raises:
-            WireError: It failed.
+            WireError: The call failed.
         """
         calls = self._open()
         response = self._unary(calls.commit, calls, request, timeout)
@@ -157,7 +157,7 @@ class Wire:
 
     def get(self, path: str, *, timeout: float | None = None) -> Document | None:
         """
-        One document by a unary call; None if it is missing. Tells no server time.
+        Read one document by a unary call; None if it is missing. The answer has no server time.
         """
         calls = self._open()
         try:
@@ -171,7 +171,7 @@ class Wire:
         self, paths: Sequence[str], *, transaction: bytes | None = None
     ) -> dict[str, tuple[Document | None, datetime]]:
         """
-        Documents (None: missing) by path, each with the server time at which it was read.
+        Read documents: return them (None: missing) by path, each with the server time of the read.
         """
         calls = self._open()
         request = _BatchGetRequest(database=calls.database, documents=[calls.prefix + path for path in paths])
@@ -188,7 +188,7 @@ class Wire:
 
     def run_query(self, query: Any, parent: str = "") -> tuple[list[Document], datetime | None]:
         """
-        Documents that match a plain ``StructuredQuery``, and the server time of the read.
+        Return the documents that match a plain ``StructuredQuery``, and the server time of the read.
         """
         calls = self._open()
         root = calls.prefix.removesuffix("/") + (f"/{parent}" if parent else "")
@@ -203,7 +203,7 @@ class Wire:
 
     def count(self, query: Any) -> int:
         """
-        How many documents match a plain ``StructuredQuery``, by an aggregation.
+        Count the documents that match a plain ``StructuredQuery``, by an aggregation.
         """
         calls = self._open()
         request = _AggregationRequest(parent=calls.prefix.removesuffix("/"))
@@ -219,7 +219,7 @@ class Wire:
 
     def batch_write(self, writes: Sequence[Any], *, timeout: float | None = None) -> list[tuple[Any, int]]:
         """
-        Writes that do not depend on each other: of each, its result and its status (0: applied).
+        Apply writes that do not depend on each other; return the result and the status (0: applied) of each.
         """
         calls = self._open()
         request = _BatchWriteRequest(database=calls.database, writes=writes)
@@ -228,11 +228,11 @@ class Wire:
 
     def listen(self, queries: Sequence[Any]) -> tuple[Iterator[tuple[int, Document | None]], Callable[[], None]]:
         """
-        Changes of what some queries find, over one stream, until it is closed.
+        Listen to the results of some queries, over one stream, until it is closed.
 
         Returns:
-            Pairs of a query's place and the document that it shows now (None: one that it showed is gone; place -1 - n: the
-            query at place n is up to date), and what closes the stream.
+            An iterator and a function that closes the stream. The iterator yields pairs of a query's place and the document
+            that it now shows. None: a document that it showed is gone; place -1 - n: the query at place n is up to date.
         """
         calls = self._open()
         ended = threading.Event()
@@ -271,7 +271,7 @@ class Wire:
 
     def rollback(self, transaction: bytes) -> None:
         """
-        Give up a transaction.
+        Roll back a transaction.
         """
         calls = self._open()
         self._unary(calls.rollback, calls, _RollbackRequest(database=calls.database, transaction=transaction), None)
@@ -280,7 +280,7 @@ class Wire:
 
     def estimate(self) -> datetime | None:
         """
-        An instant that the server's clock has reached already: its latest answer plus what has passed since; None before
+        Return a lower bound of the server's present time: the time of its latest answer plus the time since; None before
         the first answer.
         """
         seen = self._seen
@@ -290,7 +290,7 @@ class Wire:
         return get_timestamp(stamp, at_least(mark, self._clock.mark()))
 
     def _saw(self, stamp: Any) -> None:
-        # Anchored at the answer's arrival, so that the estimate is never later than the server's clock.
+        # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.
         self._seen = (stamp, self._clock.mark())
 
     # --- plumbing ---
@@ -302,7 +302,7 @@ class Wire:
         client = self._connect(calls is not None)
         api = client._firestore_api  # noqa: SLF001 - the client's only way to its channel
         channel: grpc.Channel = api.transport.grpc_channel
-        database: str = client._database_string  # noqa: SLF001 - has no public spelling
+        database: str = client._database_string  # noqa: SLF001 - it has no public name
 
         def unary(method: str, request: Any, response: Any) -> Any:
             return channel.unary_unary(
@@ -368,7 +368,7 @@ def _changes(stream: Any, count: int) -> Iterator[tuple[int, Document | None]]:
                 case "document_delete" | "document_remove" as what:
                     yield from ((target - 1, None) for target in getattr(answer, what).removed_target_ids)
                 case "target_change" if answer.target_change.target_change_type == _CURRENT:
-                    # Without ids it is said of all of them.
+                    # A change without ids is about all targets.
                     yield from ((-target, None) for target in answer.target_change.target_ids or range(1, count + 1))
                 case "target_change" if answer.target_change.target_change_type == _REMOVED:
                     return
