@@ -238,9 +238,9 @@ def once(
         run_limit: Time after which the lease is no longer renewed, seconds or a timedelta. If the function still runs then,
             another call may run beside it.
         payload: A function of the arguments that returns the data that must be the same for one key; None: all arguments.
-        retention: How long the result is kept, seconds or a timedelta, an hour at least; None: for ever. Afterwards, when
-            TTL has deleted the document, the key may run again. The document of a lost result is kept until a person was
-            alerted.
+        retention: Time for which the result is kept, seconds or a timedelta, at least an hour; None: for ever. Afterwards,
+            when TTL has deleted the document, the key may run again. The document of a lost result is kept until a person
+            was alerted.
         name: Name of the function in keys; None: its module and qualified name. Give one that stays when code moves.
         collection: Path of the collection of the documents.
 
@@ -301,7 +301,7 @@ def once(
                 return own[0]
             shown = None if text is None else readable(text)
             raise ResultNotStoredError(
-                f"{calls.name} has run for the key {shown!r}, but what it returned could not be stored: {found.lost}",
+                f"{calls.name} has run for the key {shown!r}, but its result could not be stored: {found.lost}",
                 document=document,
                 name=calls.name,
                 key=text,

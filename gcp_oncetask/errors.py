@@ -27,7 +27,7 @@ All exceptions of the library, grouped by the action of the catcher.
     |-- DeliveryError           the request is not one of ours
     `-- BackendError            a service said no: try later; __cause__ is its own error
         |-- StoreError
-        |   `-- DamagedError     what is stored is not our record: a person repairs it
+        |   `-- DamagedError     the stored lock is damaged: a person repairs it
         |-- DispatchError
         |-- RequestLogError
         |-- IdentityError
@@ -196,7 +196,7 @@ class DeliveryError(OncetaskError):
 
 class BackendError(OncetaskError):
     """
-    A service did not do what was asked; its own error is the cause.
+    A service did not carry out a request; its own error is the cause.
 
     Attributes:
         final: True: no later try of the same call can succeed, because the service refuses the request itself.

@@ -1,5 +1,5 @@
 """
-Flask: its request in, its response out. All else is the endpoint's.
+The adapter for Flask: converts its requests and responses; the endpoint does the rest.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def locked_handler(
     """
     Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence.
 
-    Returning settles: None, JSON data or a pydantic model completes the chain with that result, a ``Retry``, ``Snooze``,
-    ``Fail`` or ``Continue`` (raised or returned) does what it says. Raising is a failed attempt.
+    The function settles by returning. None, JSON data or a pydantic model completes the chain with that result; a
+    ``Retry``, ``Snooze``, ``Fail`` or ``Continue`` (raised or returned) ends the attempt as its name says. Any other
+    exception is a failed attempt.
 
     Args:
         locker: The locker.
         model: Model of the entity.
-        options: Those of ``entity_handler``.
+        options: Options of ``entity_handler``.
 
     Raises:
         ConfigError, UsageError: As ``entity_handler``.
@@ -60,8 +61,8 @@ def locked_handler(
 
 def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") -> Blueprint:
     """
-    ``POST /oncetask/sweep``, for Cloud Scheduler: sweeps and answers with what was done. Of a manager also ``POST
-    /oncetask/deliver``, where Cloud Tasks delivers its once-tasks.
+    Make a blueprint with ``POST /oncetask/sweep``, for Cloud Scheduler, which sweeps and answers with the results. For a
+    manager it also has ``POST /oncetask/deliver``, to which Cloud Tasks delivers its once-tasks.
 
     The caller must be one of ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
 
@@ -83,7 +84,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
 
 def request_of(given: Request) -> endpoint.IncomingRequest:
     """
-    A request of Flask's as the endpoint takes it.
+    Convert a request of Flask to one of the endpoint.
     """
     return endpoint.IncomingRequest(given.headers.get, given.query_string.decode("latin-1"), lambda: _body(given))
 
@@ -91,7 +92,7 @@ def request_of(given: Request) -> endpoint.IncomingRequest:
 def _body(given: Request) -> bytes:
     given.max_content_length = MAX_BODY
     try:
-        # Not from the stream: a hook of the app may have read it, and then Flask has kept what was there.
+        # Not from the stream: a hook of the app may have read it, and then only Flask has the bytes.
         return given.get_data()
     except RequestEntityTooLarge:
         # One byte more than a delivery can have is enough to refuse it.

@@ -1,6 +1,6 @@
 """
-The fast path of the outbox: a document that was just written is dispatched, if its commit owed a Cloud Task that was not
-made. The sweeper is the guarantee; this only comes sooner than its grace period.
+The fast path of the outbox: dispatch a document that was just written, if its commit owed a Cloud Task that was not
+created. The sweeper guarantees the dispatch; this path only comes sooner than its grace period.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ def dispatch_written(
     locker: Locker, path: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
 ) -> bool:
     """
-    Make the Cloud Task that the write of a document owes, under the name that the writer gives it too: whichever comes
-    second finds that it exists. Safe for events that repeat, come late or out of order.
+    Create the Cloud Task that the write of a document owes. The writer uses the same name for it, so the second of the two
+    finds that it exists. Safe for events that repeat, come late or out of order.
 
-    A record counts only in a collection of a model of this process, in one that is configured or registered, or as a once-task:
-    whoever may write another document can write a ``lock`` into it.
+    A record counts only in a collection of a model of this process, in one that is configured or registered, or as a
+    once-task: otherwise, a user who may write another document could write a ``lock`` into it.
 
-    Costs nothing but for a write that makes a sequence or a dispatch; that one costs a CreateTask. The first of a process
-    costs a look into the registry besides, where the collection or the base URL is not its own, else an empty Commit, which asks
-    for the time.
+    A write that makes no sequence and no dispatch costs no call; any other costs a CreateTask. The first one of a process
+    also costs a read of the registry, if the collection or the base URL is not its own, else an empty Commit, which returns
+    the time.
 
     Args:
-        locker: Whose environment, and where its tasks go.
+        locker: Gives the environment, and the targets to which its tasks may go.
         path: Path of the document below the database, such as ``orders/42``.
         before: Its fields before the write, as Firestore's client gives them; None if it did not exist.
         after: Its fields after the write; None if it is gone.
 
     Returns:
-        Whether the write owed a task and it exists now. False: nothing was owed, the document's record does not count or its
-        URL is not where tasks may go (that is logged), the due time has passed (the sweeper may have dispatched it under
-        another name), or Cloud Tasks refused: that is logged, and the sweeper dispatches.
+        True if the write owed a task and it exists now. False if the write owed none; if the document's record does not
+        count, or tasks may not go to its URL (both are logged); if the due time has passed, because the sweeper may have
+        dispatched it under another name; or if Cloud Tasks refused (logged; the sweeper dispatches).
 
     Raises:
         ConfigError: The account or the project is not configured.
-        StoreError: Firestore did not tell the time, or which collections are registered.
+        StoreError: Firestore did not answer with the time or the registered collections.
     """
     runtime = locker.runtime
     if after is None or not isinstance(after.get("lock"), Mapping):
@@ -57,7 +57,7 @@ def dispatch_written(
         return False
     if not owed or lock is None:
         return False
-    # Without version and contents: an event may be late, and the claim then reads what is there now.
+    # Without version and contents: an event may be late, so the claim reads the present document.
     written = Snapshot(path, None, None, lock, None, whole=False)
     if runtime.registry.template_of(path, runtime.collections) is None:
         left = "its collection is neither registered nor in ONCETASK_COLLECTIONS, so its record does not count"

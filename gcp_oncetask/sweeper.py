@@ -1,6 +1,6 @@
 """
-The periodic pass over what is due: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
-any number of sweeps at once is harmless.
+The periodic pass over due documents: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
+any number of sweeps may run at once.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ __all__ = ["Swept", "sweep"]
 
 def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
     """
-    Look at every document that is due.
+    Sweep all due documents.
 
-    A collection whose query fails holds up no other one: that is logged at once and raised at the end.
+    If the query of a collection fails, the others are swept all the same; the error is logged at once and raised at the
+    end.
 
     Args:
-        locker: Whose environment and database.
+        locker: Gives the environment and the database.
         collections: Paths or templates; None: the library's own, those in which a process of this environment has scheduled,
             those of the models known to this process and those configured.
-        limit: Documents at most; the rest is left to the next sweep.
+        limit: Most documents; the rest is left to the next sweep.
 
     Raises:
-        ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
-        StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
+        ConfigError: No project is known; or a document needs a Cloud Task, and the account of its identity token is not
+            known.
+        StoreError: Firestore was unreachable or refused a query. The rest of the sweep was done; ``swept`` has its results.
     """
     return sweeping.sweep(locker.runtime, collections=collections, limit=limit)
 
 
 def serve_sweep(locker: Locker, request: endpoint.IncomingRequest) -> endpoint.Answer:
     """
-    Verify the caller, sweep, answer with what was done.
+    Verify the caller, sweep, and answer with the results.
     """
     refused = endpoint.denied(locker.runtime, request, TaskHeaders())
     if refused is not None:

@@ -1,6 +1,6 @@
 """
 Fingerprints of models: digests of the names and types that decide whether stored data fits. Pure. All processes that have
-the same model compute the same digest, whatever their version of pydantic, hash seed and order of imports.
+the same model compute the same digest, independent of the version of pydantic, the hash seed and the order of imports.
 """
 
 from __future__ import annotations

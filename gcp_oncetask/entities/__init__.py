@@ -1,3 +1,3 @@
 """
-Chains of steps on the user's own documents: models, the locker, what a person may do.
+Chains of steps on the user's own documents: models, the locker, commands for a person on call.
 """

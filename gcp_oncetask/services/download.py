@@ -47,8 +47,8 @@ def get(url: str, *, seconds: float, size: int, headers: Mapping[str, str] | Non
 
     Args:
         url: Its address; proxies and certificate authorities are those of the environment.
-        seconds: The call ends within this time, whatever the server does; looking up names, connecting, headers and body
-            are included.
+        seconds: The call ends within this time, however slow the server is. It includes the look-up of the name,
+            connecting, headers and body.
         size: Most bytes that are read, headers included.
         headers: Sent with the request.
 

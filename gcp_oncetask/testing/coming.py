@@ -31,7 +31,7 @@ _Key = tuple[str, str, str]
 class Coming:
     """
     A queue of coming events: deliveries of Cloud Tasks, tasks that workers pull, and renewed checks of tasks that they
-    could not run. Of two events at one instant the delivery is first.
+    could not run. Of two events at one instant, the delivery is first.
 
     Args:
         tasks: The server that delivers tasks.
