@@ -12,7 +12,7 @@ import pytest
 from tests.support.prose import riddles, texts
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("gcp_oncetask", "functions", "benchmarks", "examples")
+FOLDERS = ("gcp_oncetask", "emulator/gcp_emulator", "functions", "benchmarks", "examples")
 LEFT = {
     "gcp_oncetask/effects": "events get one reporter",
     "gcp_oncetask/entities": "internals of the locker are hidden",

@@ -20,7 +20,7 @@ def __getattr__(name: str) -> str:
     try:
         return version("gcp-oncetask-emulator")
     except PackageNotFoundError:
-        # The source as it is, on a path, without having been installed.
+        # The package is on a path, but was not installed.
         return "0+unknown"
 
 

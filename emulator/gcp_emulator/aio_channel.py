@@ -157,12 +157,12 @@ class AioInProcessChannel(aio.Channel):
 
     async def channel_ready(self) -> None:
         """
-        It is.
+        Return at once; the channel is always ready.
         """
 
     async def close(self, grace: float | None = None) -> None:
         """
-        Nothing was opened.
+        Do nothing; the channel has nothing open.
         """
 
     async def __aenter__(self) -> Self:

@@ -1,8 +1,8 @@
 """
 A ``grpc.Channel`` that ends in this process: unmodified Google clients on the services, without sockets or threads.
 
-A call runs on its caller's thread. Requests and answers are serialized and parsed as on a wire, so neither side can
-change what the other holds.
+A call runs on its caller's thread. Requests and answers are serialized and parsed as on a wire, so that neither side can
+change the other's objects.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _MICROS = 1_000_000
 
 class Call(Protocol):
     """
-    How one call reaches its service; tests put themselves in between.
+    A function that passes a call on to its service; a test may replace it, to see or change calls.
     """
 
     def __call__(self, service: Service, name: str, request: Any, timeout: float | None) -> Any:
         """
-        The answer, or the list of answers of a streamed call.
+        Return the answer, or the list of answers of a streamed call.
 
         Raises:
-            RpcError: What the caller shall see.
+            RpcError: The error that the caller gets.
         """
 
 
@@ -187,9 +187,9 @@ class InProcessChannel(grpc.Channel):
     A call that takes longer than its timeout, by *clock*, is answered DEADLINE_EXCEEDED; its effect stays.
 
     Args:
-        services: What can be called.
-        clock: For timeouts.
-        via: How a call reaches its service; straight by default.
+        services: The services.
+        clock: Measures timeouts.
+        via: Passes a call on to its service; by default directly.
     """
 
     def __init__(self, services: Sequence[Service], clock: Clock | None = None, via: Call = _straight) -> None:
@@ -248,7 +248,7 @@ class InProcessChannel(grpc.Channel):
 
     def close(self) -> None:
         """
-        Nothing was opened.
+        Do nothing; the channel has nothing open.
         """
 
     def __enter__(self) -> Self:

@@ -137,7 +137,7 @@ class LocalCloud:
 
     def stop(self) -> None:
         """
-        Stop every service, the one that calls others first; what they hold in memory stays readable.
+        Stop every service; those that call others are stopped first. Their data in memory stays readable.
         """
         self._started = False
         self.tasks.stop()
@@ -156,10 +156,11 @@ class LocalCloud:
 
     def environment(self) -> dict[str, str]:
         """
-        What a program must find in its environment to use this cloud: where it is. ``exports`` has the rest.
+        Return the environment variables with the addresses of this cloud, which a program needs to use it. ``exports`` has
+        the others.
 
         Raises:
-            CloudError: It is not started.
+            CloudError: The cloud is not started.
         """
         if not self._started:
             raise CloudError("the local cloud has addresses only while it is started")

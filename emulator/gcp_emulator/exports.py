@@ -1,8 +1,9 @@
 """
-What a program needs in its environment to run on the local cloud: where the cloud is, and how the program is reached.
+Environment variables for a program on the local cloud: the addresses of the cloud, and settings by which the program is
+reached.
 
-Variables that say where the cloud is are always the cloud's. Those that say how the program is reached, as which account it
-is called, and who is mailed, are kept where the user has set them.
+The cloud sets the variables with its addresses in any case. The variables for the program's address, the account that calls
+it and the recipients of mail are kept if the user has set them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ALERT_TO: Final = "oncall@example.com"
 
 def exports(cloud: LocalCloud, environ: Mapping[str, str], app_port: int | None, default_port: int) -> dict[str, str]:
     """
-    The variables for a program whose environment is *environ* besides.
+    Return the variables for a program whose other environment is *environ*.
 
     Args:
         cloud: A started one.

@@ -22,7 +22,7 @@ When = Literal["before", "after", "late"]
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    What happens to one call.
+    A fault of one call.
 
     Attributes:
         when: ``before`` the effect (nothing happens), ``after`` it (applied, and the answer lost), or ``late``: the caller
@@ -80,7 +80,7 @@ class Faults:
     Attributes:
         seed: Repeats the same decisions for the same order of calls.
         deliveries: Rates for the deliveries of Cloud Tasks.
-        injected: How often each fault was used, by ``"{method} {when}"`` or the delivery fault's name.
+        injected: Number of uses of each fault, by ``"{method} {when}"`` or the delivery fault's name.
     """
 
     seed: int = 0
@@ -109,8 +109,8 @@ class Faults:
         Add a rule for an RPC.
 
         Args:
-            method: Name of the RPC, such as ``Commit`` or ``CreateTask``; ``*`` for every one. A delivery fault's
-                name makes it strike whatever its rate; only *skip*, *times* and *probability* count then.
+            method: Name of the RPC, such as ``Commit`` or ``CreateTask``; ``*`` for every one. The name of a delivery fault
+                makes that fault strike regardless of its rate; then only *skip*, *times* and *probability* count.
             when: Fail before or after the effect, or with an effect that comes late.
             code: Status of the failure; None only delays.
             message: Its text.
@@ -127,7 +127,7 @@ class Faults:
 
     def clear(self) -> None:
         """
-        Forget every rule and every delivery fault; what was counted stays.
+        Forget every rule and every delivery fault; the counts stay.
         """
         with self._lock:
             self._rules.clear()
@@ -147,7 +147,7 @@ class Faults:
 
     def strikes(self, name: str, rate: float) -> bool:
         """
-        Whether the delivery fault *name* strikes now, by a rule of that name or at *rate*; counted if so.
+        Tell whether the delivery fault *name* strikes now, by a rule of that name or at *rate*; if so, it is counted.
         """
         with self._lock:
             if self._use(name) is None and (rate <= 0 or self._draw() >= rate):

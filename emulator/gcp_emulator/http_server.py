@@ -1,5 +1,5 @@
 """
-An HTTP server on loopback whose thread sleeps until somebody connects or the server is stopped.
+An HTTP server on loopback whose thread sleeps until a client connects or the server is stopped.
 """
 
 from __future__ import annotations

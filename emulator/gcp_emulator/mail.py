@@ -1,5 +1,5 @@
 """
-A mail server that keeps what it is given, and can be made to fail in the ways mail servers do.
+A mail server that keeps the messages it is given, and can be made to fail like real mail servers.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class MailSink:
     @property
     def messages(self) -> list[Mail]:
         """
-        What was accepted, oldest first.
+        The accepted messages, oldest first.
         """
         with self._changed:
             return list(self._messages)
@@ -280,7 +280,7 @@ class MailSink:
 @dataclass
 class _Hooks:
     """
-    What aiosmtpd asks; an object of its own, since aiosmtpd reads every attribute of it.
+    Hooks that aiosmtpd calls. They are in an object of their own, because aiosmtpd reads every attribute of it.
 
     Without slots: up to Python 3.11.2 a dataclass with slots keeps a ``__weakref__`` that raises TypeError when it is read.
     """
@@ -341,7 +341,7 @@ class _Connection(SMTP):
         assert transport is not None
         assert self._handler_coroutine is not None
         cast("asyncio.WriteTransport", transport).abort()
-        self._handler_coroutine.cancel()  # nobody else does that in a TLS handshake
+        self._handler_coroutine.cancel()  # no other code does that in a TLS handshake
         return self._handler_coroutine
 
 

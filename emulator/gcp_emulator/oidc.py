@@ -173,7 +173,7 @@ class OidcIssuer:
 
     def heal(self) -> None:
         """
-        End ``fail`` and ``hang``; what hangs is answered now.
+        End ``fail`` and ``hang``; hanging requests are answered now.
         """
         with self._changed:
             self._failing = 0
@@ -245,7 +245,8 @@ class OidcIssuer:
 @cache
 def _first_private() -> rsa.RSAPrivateKey:
     """
-    What the first key of every issuer of this process is made of: prime numbers take long, and each test has an issuer.
+    Return the private key from which every issuer of this process makes its first key. Finding prime numbers takes long,
+    and each test has an issuer.
     """
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 

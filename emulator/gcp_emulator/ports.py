@@ -14,8 +14,8 @@ _FIRST, _COUNT = 20_000, 12_000
 
 def free_port() -> int:
     """
-    A loopback port that is free now, and not one of those that the system gives to whoever asks for any: between the choice
-    and its use, somebody would.
+    Return a free loopback port outside of the range from which the system gives ports to processes that ask for any free
+    one. So no such process can take it before it is used.
     """
     while True:
         port = _FIRST + int(new_id(), 16) % _COUNT

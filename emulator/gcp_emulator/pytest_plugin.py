@@ -19,10 +19,11 @@ PYTHON_NOTICE = "default:You are using a (non-supported )?Python version:FutureW
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
     """
-    Where ``filterwarnings`` makes every warning an error, the notice of Google's packages that the end of a Python version nears
-    stays a warning: it comes on a day of the calendar, from whatever imports them first.
+    Keep one warning a warning, even if ``filterwarnings`` makes every warning an error: the notice of Google's packages
+    that the end of a Python version is near. It begins on a certain date, in the first module that imports them.
 
-    The filter stands behind the one that makes errors, before any that follow it: what a suite says of this notice itself holds.
+    The filter is inserted behind the one that makes errors, but before the later ones, so that a suite's own filter for
+    this notice still holds.
     """
     filters: list[str] = early_config.getini("filterwarnings")
     general = [n for n, line in enumerate(filters) if re.match(r"\s*error(:\s*:|:?$)", line)]

@@ -44,7 +44,7 @@ class RpcError(Exception):
 
 def unimplemented(what: str) -> RpcError:
     """
-    The refusal for what this server can't do rightly.
+    Return the refusal of a call that this server can't answer correctly.
     """
     return RpcError(grpc.StatusCode.UNIMPLEMENTED, f"{what} is not implemented by this local server.")
 
@@ -122,9 +122,9 @@ class Service:
 
     def land(self, *, all_: bool = False) -> int:
         """
-        Let calls take effect that were made to come late and are due, or all of them; returns how many.
+        Let delayed calls take effect that are due, or all of them; return their number.
 
-        Every call does this first, so that nobody sees a time at which a due one has not landed.
+        Every call does this first, so that no caller sees a time at which a due call has had no effect.
         """
         if not self._late:
             return 0
@@ -133,7 +133,7 @@ class Service:
             due = [each for each in self._late if all_ or each[0] <= now]
             self._late = [each for each in self._late if each not in due]
         for _, method, request in sorted(due, key=lambda each: each[0]):
-            # Nobody is left to hear of a refusal.
+            # The caller has its answer already, so a refusal is dropped.
             with suppress(RpcError):
                 method.run(request)
         return len(due)
@@ -229,7 +229,7 @@ class Port:
     Services on one loopback port.
 
     Attributes:
-        services: What is served.
+        services: The served services.
         address: ``127.0.0.1:port`` once started.
     """
 

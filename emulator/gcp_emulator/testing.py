@@ -30,10 +30,10 @@ class InProcessCloud:
         indexes: Text of a ``firestore.indexes.json``: queries that it does not serve are refused.
 
     Attributes:
-        clock: Virtual time of everything.
-        faults: What goes wrong, by RPC and by delivery.
+        clock: The virtual clock of all services.
+        faults: Injected faults, by RPC and by delivery.
         firestore: ``FirestoreServer``; ``.documents(project)`` shows what is stored.
-        tasks: ``TasksServer``; ``.tasks()`` and ``.dispatches`` show what waits and what was delivered.
+        tasks: ``TasksServer``; ``.tasks()`` and ``.dispatches`` show the waiting tasks and the deliveries.
         logging: ``LoggingServer``.
         oidc: Issues the identity tokens of deliveries.
         channel: A ``grpc.Channel`` to all of them, for any other client.

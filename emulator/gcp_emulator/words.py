@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 def hint(word: str, known: Iterable[str]) -> str:
     """
-    `` Did you mean Commit?``, to stand behind a sentence about *word*; empty if no *known* one is near, in whatever case.
+    Return a suggestion, such as `` Did you mean Commit?``, to follow a sentence about *word*; empty if no *known* word is
+    similar. Case is ignored.
     """
     names = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), names, n=1)
@@ -19,10 +20,10 @@ def hint(word: str, known: Iterable[str]) -> str:
 
 def check(name: str, value: object, allowed: Iterable[str]) -> None:
     """
-    Let *value* be one of the *allowed* words for *name*.
+    Check that *value* is one of the *allowed* words for *name*.
 
     Raises:
-        ValueError: It is not; the message lists them, and the nearest.
+        ValueError: It is none of them; the message lists them, and suggests the nearest.
     """
     known = tuple(allowed)
     if value not in known:

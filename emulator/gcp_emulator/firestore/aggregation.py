@@ -26,7 +26,7 @@ class Aggregation:
     Attributes:
         kind: ``count``, ``sum`` or ``avg``.
         path: Field that is summed; None for a count.
-        up_to: Where a count stops.
+        up_to: Number at which a count stops.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Aggregation:
 
     def over(self, documents: Sequence[Stored]) -> AnyValue:
         """
-        Its value over *documents*: what is no number, or not there, is left out.
+        Compute the value over *documents*; missing fields and values that are no numbers are left out.
         """
         if self.path is None:
             count = len(documents)

@@ -49,10 +49,10 @@ class Committed:
 
 class Database:
     """
-    Not thread-safe: whoever serves it holds a lock.
+    A database. It is not thread-safe: its server holds a lock.
 
     Attributes:
-        locks: Whether transactions lock what they read, instead of being checked when they commit.
+        locks: Whether transactions lock the documents they read, instead of being checked when they commit.
         observers: Called after every commit that has changed something.
         waits: Transactions that wait to commit, and those that each waits for.
 
@@ -85,7 +85,8 @@ class Database:
 
     def expire(self, ttl: dict[str, FieldPath], before: int) -> None:
         """
-        Delete what has expired by the field of its collection group, at a time up to *before* (microseconds).
+        Delete the documents that have expired by the field of their collection group, at a time up to *before*
+        (microseconds).
         """
         end = (time_key(before), TOP)
         for group, field in ttl.items():
@@ -111,16 +112,19 @@ class Database:
 
     def _past(self, at: int) -> Transaction:
         """
-        A reader of what was stored at the time *at*.
+        Return a reader of the documents as they were at the time *at*.
 
         Raises:
-            RpcError: INVALID_ARGUMENT: it has not come yet; FAILED_PRECONDITION: what was there then is forgotten.
+            RpcError: INVALID_ARGUMENT: the time is in the future; FAILED_PRECONDITION: the documents of that time are
+                forgotten.
         """
         now = self._read_time()
         if at > now:
             raise invalid("read_time is in the future.")
         if at < max(self._forgotten, now - WINDOW):
-            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "read_time is too old: what was stored then is gone.")
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION, "read_time is too old: the documents of that time are gone."
+            )
         transaction = Transaction(read_only=True, begun=now, used=now, snapshot=at)
         for time, path, before in self._history:
             if time > at:
@@ -161,8 +165,8 @@ class Database:
         The results of *query*, as *transaction* sees them.
 
         Args:
-            query: What is asked.
-            transaction: By whom, None if outside of one.
+            query: The query.
+            transaction: The transaction that asks; None if there is none.
             counted: Whether only the number of results is shown.
         """
         if transaction is None:
@@ -173,7 +177,7 @@ class Database:
 
     def holders(self, writes: list[AnyWrite], key: bytes) -> set[bytes]:
         """
-        Other transactions that have read what *writes* change; none where nothing is locked.
+        Return the other transactions that have read documents changed by *writes*; none if transactions don't lock.
         """
         if not self.locks or not self._transactions:
             return set()
@@ -188,7 +192,7 @@ class Database:
 
     def deadlocked(self, key: bytes, holders: set[bytes]) -> bool:
         """
-        Whether one of *holders* waits, itself or through others, for the transaction *key*.
+        Tell whether one of *holders* waits, itself or through others, for the transaction *key*.
         """
         seen: set[bytes] = set()
         ahead = set(holders)
@@ -214,10 +218,10 @@ class Database:
         Args:
             writes: In order; later ones see earlier ones.
             key: Id of a transaction, which is over after this in any case; or empty.
-            arrived: When the request came in.
+            arrived: Time at which the request arrived.
 
         Raises:
-            RpcError: What was refused, and nothing is changed.
+            RpcError: A write was refused; nothing is changed.
         """
         if key:
             transaction = self._open(key)

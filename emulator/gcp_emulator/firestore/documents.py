@@ -1,5 +1,5 @@
 """
-The RPCs on single documents and lists of them, each told in terms of a commit or of what is stored.
+The RPCs on single documents and lists of them, each carried out by a commit or by reads of the stored documents.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gcp_emulator.rpc import RpcError
 PAGE = 30
 MAX_PAGE = 150
 """
-Documents in one page of a list, as in Google's emulator: whoever does not ask for the next page misses some.
+Most documents in one page of a list, as in Google's emulator. A caller that does not ask for the next page misses some.
 """
 COLLECTIONS_PAGE = 300
 MAX_WRITES = 500
@@ -118,9 +118,9 @@ def list_documents(
     ListDocuments: a query with pages, or by name with the missing parents.
 
     Args:
-        database: Where.
-        request: What is asked.
-        transaction: By whom, or as of when.
+        database: The database.
+        request: The request.
+        transaction: The transaction that asks, or a reader of a past time.
         read: Reads a ``StructuredQuery`` below a parent.
 
     Returns:
@@ -153,7 +153,7 @@ def list_documents(
 
 def _list_query(request: m.AnyRequest) -> m.AnyQuery:
     """
-    The query that lists what *request* asks for, in an order that ends with the name.
+    Return the query that lists the documents for *request*, in an order that ends with the name.
     """
     if request.show_missing and request.order_by:
         raise invalid("cannot specify an order when show_missing is true")
@@ -191,7 +191,7 @@ def _with_missing(
 
 def _token(asked: m.AnyQuery, last: m.AnyDocument) -> str:
     """
-    What asks for the page behind *last*: the query, with a place in it.
+    Return the token for the page behind *last*: the query, with a place in it.
     """
     following = m.StructuredQuery()
     following.CopyFrom(asked)

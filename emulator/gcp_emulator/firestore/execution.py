@@ -1,5 +1,6 @@
 """
-Running a query on a store: the index that reads least, then what it left undone.
+Run a query on a store: use the index that reads the fewest entries, then the filters and orders that the index does not
+cover.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def run(store: Store, query: Query) -> Answer:
 
 def _of_one(store: Store, query: Query, conjunct: Conjunct, answer: Answer) -> Iterator[Row]:
     """
-    What satisfies *conjunct*, in order, between the cursors.
+    Yield the documents that satisfy *conjunct*, in order, between the cursors.
     """
     plan = _plan(store, query, conjunct)
     rows = _rows(store, query, conjunct, plan, answer)
@@ -90,7 +91,7 @@ def _plan(store: Store, query: Query, conjunct: Conjunct) -> _Plan:
 
 
 def _priced(store: Store, query: Query, conjunct: Conjunct, candidate: Range) -> _Plan:
-    # What has one value in all results doesn't order them.
+    # A field with one value in all results does not order them.
     orders = [order for order in query.orders if order.path not in conjunct.equal]
     constant = candidate.array or candidate.path in conjunct.equal or candidate.path == NAME
     walked = [NAME] if constant else [candidate.path, NAME]

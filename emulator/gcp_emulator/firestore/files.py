@@ -1,5 +1,5 @@
 """
-Exported documents: a line that says what it is, then each document, its length before it, then a checksum.
+Files of exported documents: a line with the format, then each document with its length before it, then a checksum.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 def write(path: Path, documents: list[AnyDocument]) -> None:
     """
-    Write *documents* to *path*; what was there stays until all is written.
+    Write *documents* to *path*; an existing file stays until all is written.
     """
     parts = [MAGIC]
     for document in documents:

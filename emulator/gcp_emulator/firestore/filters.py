@@ -1,5 +1,5 @@
 """
-Filters, read into disjunctions of what each result must satisfy.
+Read filters into disjunctions of conditions, one of which each result must satisfy.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Condition(NamedTuple):
     One filter.
 
     Attributes:
-        range: Where the field's value, or an element, must lie.
+        range: Range of keys in which the field's value, or an element, must be.
         excluded: Keys that the value must not have.
         inequality: Whether results are ordered by the field.
     """
@@ -63,9 +63,9 @@ class Conjunct(NamedTuple):
     Filters that hold together.
 
     Attributes:
-        ranges: What each field must lie in; several filters of one field are one range.
+        ranges: The range in which each field must be; several filters of one field are one range.
         equal: The fields with an equality.
-        excluded: What a field must not be.
+        excluded: Values that a field must not have.
     """
 
     ranges: tuple[Range, ...] = ()
@@ -82,7 +82,7 @@ class Filters:
         conjuncts: A result satisfies at least one.
         inequalities: Fields with an inequality, in the order of their paths.
         fields: Every field with a filter.
-        count: How many there are: each once, and each of several values for itself.
+        count: Number of filters; a filter with several values counts once for each.
     """
 
     conjuncts: tuple[Conjunct, ...] = (Conjunct(),)
@@ -204,7 +204,7 @@ def _element(path: FieldPath, key: Key) -> Condition:
 
 def _excluding(path: FieldPath, keys: list[Key]) -> Condition:
     low: Position = () if path == NAME else (BEHIND_NULL,)
-    # What is compared with null is never unequal to it.
+    # A comparison with null never holds for "unequal".
     high = low if NULL in keys else (TOP,)
     return Condition(Range(path, low, high), frozenset(keys), inequality=True)
 
@@ -284,7 +284,7 @@ def _set_key(value: AnyValue) -> Key:
 
 def name_key(value: AnyValue, database: str) -> Key:
     """
-    What a document with the name *value* sorts by.
+    Return the key by which a document with the name *value* sorts.
     """
     if value.WhichOneof("value_type") != "reference_value":
         raise invalid("__key__ filter value must be a Key")

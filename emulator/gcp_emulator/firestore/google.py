@@ -35,8 +35,8 @@ def find() -> Path | None:
     """
     The emulator's jar, or None if it or Java is missing.
 
-    Looked for in the environment variable ``GCP_EMULATOR_FIRESTORE_JAR``, in the gcloud installation, and among
-    what the Firebase CLI has downloaded.
+    It is looked for in the environment variable ``GCP_EMULATOR_FIRESTORE_JAR``, in the gcloud installation, and in the
+    downloads of the Firebase CLI.
     """
     if shutil.which("java") is None:
         return None
@@ -94,7 +94,7 @@ class GoogleFirestore:
         Start on a loopback *port* (0: a free one) and wait until it answers; returns the address.
 
         Raises:
-            RuntimeError: Not installed, or it doesn't come up; with what it printed.
+            RuntimeError: The emulator is not installed, or it did not start; the message has its output.
         """
         jar = self._jar or find()
         if jar is None:
@@ -105,7 +105,7 @@ class GoogleFirestore:
         if port and not _is_free(port):
             # Java would find out too late: until then the other server's answer looks like its own.
             raise RuntimeError(f"Address already in use: something listens on port {port} of 127.0.0.1.")
-        # A free port can be taken by somebody else before Java binds it.
+        # Another process may take a free port before Java binds it.
         for left in range(_STARTS - 1, -1, -1):
             try:
                 return self._start(jar, port or free_port())
@@ -169,7 +169,7 @@ class GoogleFirestore:
         while self._process.poll() is None:
             now = self._clock.micros()
             if self._answers():
-                # Somebody else may have taken the port and answer; ours would end soon.
+                # Another process may have taken the port and answer; then the emulator would end soon.
                 sure = sure or now + round(_SURE_SECONDS * 1_000_000)
                 if now >= sure or _RUNNING in self._printed():
                     return

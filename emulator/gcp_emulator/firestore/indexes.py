@@ -1,5 +1,5 @@
 """
-Which queries production would refuse for want of an index.
+Find queries that production would refuse because an index is missing.
 
 Google's emulator answers every query, so it can't show that an index file is complete; this can.
 """
@@ -29,7 +29,7 @@ ENTRIES = 40_000
 ENTRIES_BYTES = 8 * 1024 * 1024
 INDEXED_BYTES = 1500
 """
-What an index keeps of a longer value.
+Bytes of a value that an index keeps; a longer value is cut.
 """
 
 
@@ -53,7 +53,7 @@ class IndexCheck:
     """
     The indexes of one ``firestore.indexes.json``, and the automatic ones that it does not switch off.
 
-    Source: Firestore's documentation: index types, index merging, exemptions (an exempted map exempts what is in it).
+    Source: Firestore's documentation: index types, index merging, exemptions (an exempted map exempts its fields).
 
     Attributes:
         ttl: Collection group -> field at whose time its documents expire.
@@ -187,7 +187,7 @@ class IndexCheck:
 
     def _missing_merge(self, equal: dict[FieldPath, str], group: str, scope: str) -> str | None:
         """
-        Equalities alone are served by merging whatever indexes have them.
+        A query with equalities alone is served by merging any indexes that have these fields.
         """
         for path, kind in equal.items():
             if any(s == scope and _plain(k) == kind for s, k in self._single(group, path)):
@@ -213,7 +213,7 @@ The indexes of a database without an index file.
 
 def _ordered(query: Query, conjunct: Conjunct) -> tuple[Part, ...]:
     """
-    What an index must end with: orders, and fields that are filtered otherwise than by equality.
+    Return the end that an index must have: the orders, and the fields with filters other than equality.
     """
     parts = [
         (order.path, _DESCENDING if order.descending else _ASCENDING)

@@ -1,5 +1,5 @@
 """
-Listen: what queries and documents show, told again whenever a commit changes it.
+Listen: send the results of queries and documents, and send them again at each commit that changes them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _OVER = object()
 @dataclass(slots=True)
 class Target:
     """
-    One thing that is listened to.
+    A query or document that is listened to.
 
     Attributes:
-        look: What it shows now, by path; None where a watched document is missing.
-        shown: Versions as they were told last.
+        look: Returns its present documents, by path; None for a missing one.
+        shown: The versions that were sent last.
     """
 
     look: Callable[[], dict[str, Stored | None]]
@@ -44,7 +44,7 @@ class Listener:
         read: Runs a function while nothing changes; returns its value and the time of the read (microseconds).
         query: Makes a function that runs a query target.
         get: Reads one document by path.
-        observe: Has a function called after every commit to the database; returns what ends that.
+        observe: Registers a function to be called after every commit to the database; returns a function that ends that.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from google.cloud.firestore_v1 import types
 from google.protobuf import empty_pb2
 
-# The vendor's package ships no type information, so these say to the reader what mypy can't check.
+# The vendor's package has no type information, so mypy can't check these names; they inform the reader.
 AnyDocument: TypeAlias = Any
 AnyFields: TypeAlias = Any
 AnyValue: TypeAlias = Any

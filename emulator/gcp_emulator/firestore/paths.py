@@ -35,14 +35,14 @@ def invalid(message: str) -> RpcError:
 
 def is_reserved(name: str) -> bool:
     """
-    Whether an id or field name has the form that Firestore keeps for itself.
+    Tell whether an id or field name has the form that Firestore keeps for itself.
     """
     return name.startswith("__") and _RESERVED.fullmatch(name) is not None
 
 
 def check_database(name: str) -> None:
     """
-    Refuse what isn't ``projects/P/databases/D``.
+    Refuse a name that isn't ``projects/P/databases/D``.
     """
     if _DATABASE.fullmatch(name) is None:
         _explain("Database", name, ("projects", "", "databases", ""))
@@ -110,7 +110,7 @@ def parent_segments(name: str, database: str) -> Segments:
 
 def check_collection(collection: str) -> None:
     """
-    Refuse what can't be a collection's id.
+    Refuse a text that can't be a collection's id.
     """
     if "/" in collection:
         raise invalid(f'Collection id "{collection}" is invalid because it contains "/".')

@@ -1,5 +1,5 @@
 """
-Structured queries: read into plain data, and what isn't done rightly refused.
+Read structured queries into plain data; queries that this server can't answer correctly are refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Order(NamedTuple):
 
 class Cursor(NamedTuple):
     """
-    A place in the results: keys for the first orders, and whether it lies before or behind what has them.
+    A place in the results: keys for the first orders, and whether the place is before or behind the results with these
+    keys.
     """
 
     keys: tuple[Key, ...]
@@ -51,7 +52,7 @@ class Query(NamedTuple):
 
     Attributes:
         scope: Collection, group, or everything.
-        depth: How many ids the results' paths have; None where the scope or the filters say so.
+        depth: Number of ids in the results' paths; None if the scope or the filters determine it.
         conjuncts: Filters; a result satisfies at least one.
         orders: Every order, implied ones included; the last one is by name.
         limit: At most so many results; None for all.
@@ -87,7 +88,7 @@ def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
 
 @lru_cache(maxsize=256)
 def _read(contents: bytes, parent: str) -> tuple[str, Query]:
-    # Whoever looks for work asks the same query over and over.
+    # Programs that look for work send the same query again and again.
     message: AnyQuery = StructuredQuery.FromString(contents)
     database = database_of(parent, "Document parent")
     segments = parent_segments(parent, database)
@@ -152,7 +153,7 @@ def _narrowed(conjuncts: tuple[Conjunct, ...], *ranges: Range) -> tuple[Conjunct
 
 def _check_scope(message: AnyQuery, scope: Scope, parent: Segments, filters: Filters) -> None:
     """
-    What ranges over all collections, or over a group below a document, is by name alone.
+    Check that a query of all collections, or of a group below a document, filters and orders by name alone.
     """
     named = filters.fields <= {NAME} and all(field_path(o.field.field_path) == NAME for o in message.order_by)
     if scope == EVERYTHING:

@@ -30,7 +30,7 @@ from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
 LOCK_TIMEOUT: dict[str, int] = {"pessimistic": 20_000_000, "emulator": 2_000_000}
 """
-Microseconds that a commit waits for the readers of what it changes.
+Microseconds that a commit waits for the readers of the documents it changes.
 """
 REQUEST_BYTES = 10 * 1024 * 1024
 AGGREGATED_PER_READ = 1000
@@ -41,18 +41,18 @@ class FirestoreServer:
     """
     A Firestore in Native mode for one process's tests and demos: documents, transactions, queries.
 
-    Projects and databases exist as soon as they are named. Where an answer could be wrong the call is refused with
+    Projects and databases exist as soon as they are named. A call whose answer could be wrong is refused with
     UNIMPLEMENTED. Safe to call from any thread.
 
     Args:
-        clock: Time of everything; the machine's by default.
-        faults: What goes wrong; nothing by default.
-        indexes: Refuse queries that production would refuse for want of an index, and keep its TTL fields; by default
-            none is refused and nothing expires.
+        clock: The clock of the server; the machine's by default.
+        faults: Injected faults; none by default.
+        indexes: Indexes and TTL fields. Queries without an index are refused, as in production. By default no query is
+            refused and nothing expires.
         conflicts: ``optimistic``: a transaction whose reads have changed is aborted when it commits. ``pessimistic``, as
-            production documents its default: a commit waits until nobody else has read what it changes; of transactions
-            that wait for each other the last one is aborted. ``emulator``, as Google's: the same for two seconds, then
-            ABORTED.
+            production documents its default: a commit waits until no other open transaction has read the documents it
+            changes; if transactions wait for each other, the last one is aborted. ``emulator``, as Google's: the same for
+            two seconds, then ABORTED.
         ttl_lag: Seconds after its time that an expired document is deleted; the service says typically within a day.
 
     Attributes:
@@ -134,10 +134,11 @@ class FirestoreServer:
 
     def import_(self, path: str | Path, project: str, database: str = "(default)") -> int:
         """
-        Write the documents of an exported file into a database, in place of what has their names; returns how many.
+        Write the documents of an exported file into a database, in place of documents with the same names; return their
+        number.
 
         Raises:
-            ValueError: It is no such file, or it is damaged; nothing is written.
+            ValueError: The file is no exported file, or it is damaged; nothing is written.
         """
         name = f"projects/{project}/databases/{database}"
         read = files.read(Path(path))
@@ -252,7 +253,7 @@ class FirestoreServer:
 
     def _wait_for_readers(self, database: Database, request: m.AnyRequest, arrived: int) -> None:
         """
-        Wait until no other transaction has read what is to be changed. Lock held.
+        Wait until no other transaction has read the documents to be changed. The lock is held.
         """
         key = request.transaction
         limit = arrived + LOCK_TIMEOUT.get(self._conflicts, 0)

@@ -13,7 +13,7 @@ CHUNK = 512
 
 class _Top:
     """
-    Greater than anything; ends a range behind every entry that shares what stands before it.
+    Greater than any key; ends a range behind all entries with the same beginning.
     """
 
     def __lt__(self, _: object) -> bool:
@@ -75,7 +75,7 @@ class SortedKeys:
 
     def count(self, low: tuple[Any, ...], high: tuple[Any, ...]) -> int:
         """
-        How many entries lie from position *low* up to position *high*.
+        Count the entries from position *low* up to position *high*.
         """
         (first, start), (last, end) = self._find(low), self._find(high)
         if (first, start) >= (last, end):

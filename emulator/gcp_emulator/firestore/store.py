@@ -15,7 +15,7 @@ from gcp_emulator.firestore.writes import Stored
 
 class Scope(NamedTuple):
     """
-    What a query ranges over.
+    The collections of a query.
 
     Attributes:
         collection: Path of a collection, or the id that the collections of a group share; empty for all collections.
@@ -27,7 +27,7 @@ class Scope(NamedTuple):
 
     def holds(self, path: str) -> bool:
         """
-        Whether the collection at *path* is part of it.
+        Tell whether the collection at *path* is part of the scope.
         """
         if not self.group:
             return path == self.collection
@@ -39,7 +39,7 @@ EVERYTHING = Scope("", group=True)
 
 def field_key(stored: Stored, path: FieldPath) -> Key | None:
     """
-    What *stored* sorts by at *path*; None if it has no such field.
+    Return the key by which *stored* sorts at *path*; None if it has no such field.
     """
     if path == NAME:
         return stored.segments
@@ -129,7 +129,7 @@ class Store:
 
 def element_keys(stored: Stored, path: FieldPath) -> set[Key]:
     """
-    What the elements of the array at *path* sort by; nothing if it is no array.
+    Return the keys by which the elements of the array at *path* sort; none if it is no array.
     """
     value = find(stored.document.fields, path)
     if value is None or value.WhichOneof("value_type") != "array_value":

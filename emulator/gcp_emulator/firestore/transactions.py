@@ -1,9 +1,9 @@
 """
-Transactions: a snapshot to read from, and what to check before they may write.
+Transactions: a snapshot to read from, and the reads to check before a commit.
 
-Optimistic: a transaction reads as of its first read (a read-only one as of its begin); when it commits, everything it
-has read must still be so, else it is aborted. With locks: it reads what is stored, and others wait before they change
-what it has read.
+Optimistic: a transaction reads as of its first read (a read-only one as of its begin). If a document or query result that
+it has read has changed when it commits, it is aborted. With locks: it reads the stored documents, and others wait before
+they change documents that it has read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIFE_MICROS = 270 * 1_000_000
 
 Print = tuple[tuple[str, int], ...] | int
 """
-What a query showed: names and versions, or a number.
+The result of a query in short: names and versions, or a number.
 """
 
 
@@ -34,7 +34,7 @@ class Transaction:
         begun: Microseconds.
         used: When it was last used, microseconds.
         snapshot: The time it reads at, microseconds; None before the first read.
-        before: What other commits have changed since the snapshot, as it was then.
+        before: Documents that other commits have changed since the snapshot, as they were then.
     """
 
     read_only: bool
@@ -47,13 +47,13 @@ class Transaction:
 
     def is_over(self, now: int) -> bool:
         """
-        Whether it has been idle or alive for too long.
+        Tell whether the transaction has been idle or alive for too long.
         """
         return now - self.used > IDLE_MICROS or now - self.begun > LIFE_MICROS
 
     def remember(self, path: str, before: Stored | None) -> None:
         """
-        Keep what a commit of somebody else is about to change.
+        Keep the document that another commit is about to change.
         """
         if self.snapshot is not None:
             self.before.setdefault(path, before)
@@ -68,7 +68,7 @@ class Transaction:
 
     def view(self, store: Store, query: Query) -> Store:
         """
-        A store that shows what *query* ranges over as of the snapshot.
+        Return a store with the collections of *query* as of the snapshot.
         """
         scope = query.scope
         changed = {path: stored for path, stored in self.before.items() if scope.holds(path.rpartition("/")[0])}
@@ -85,14 +85,14 @@ class Transaction:
 
     def saw(self, query: Query, shown: Print, *, counted: bool) -> None:
         """
-        Remember what a query showed.
+        Remember the result of a query.
         """
         if not self.read_only:
             self._queries.append((query, shown, counted))
 
     def holds(self, path: str) -> bool:
         """
-        Whether it has read the document at *path*, or a query that ranges over it.
+        Tell whether the transaction has read the document at *path*, or run a query over its collection.
         """
         if path in self._documents:
             return True
@@ -101,7 +101,7 @@ class Transaction:
 
     def conflicts(self, store: Store) -> bool:
         """
-        Whether something that was read is no longer so.
+        Tell whether a document or query result that was read has changed.
         """
         if not self.before:
             return False
@@ -112,13 +112,13 @@ class Transaction:
 
 def shown(store: Store, query: Query, *, counted: bool) -> Print:
     """
-    What *query* shows on *store*.
+    Return the result of *query* on *store*, in short.
     """
     return print_of(run(store, query).documents, counted=counted)
 
 
 def print_of(documents: list[Stored], *, counted: bool) -> Print:
     """
-    What results are remembered by.
+    Return the short form in which results are remembered.
     """
     return len(documents) if counted else tuple((stored.path, stored.version) for stored in documents)

@@ -1,5 +1,5 @@
 """
-Values: their order, their limits, and fields found by path.
+The order of values, their limits, and the search of fields by path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gcp_emulator.firestore.paths import (
 
 Key = tuple[Any, ...]
 """
-Sorts as Firestore sorts: first the type's rank, then what the type compares by.
+A key that sorts as Firestore sorts: first the type's rank, then the type's own key.
 """
 
 DOCUMENT_BYTES = 1024 * 1024 - 4
@@ -53,7 +53,7 @@ def time_key(micros: int) -> Key:
 
 def type_range(key: Key) -> tuple[Key, Key]:
     """
-    First key, and key after the last, of what a range filter with *key* can match: NaN is no part of it.
+    Return the first key that a range filter with *key* can match, and the key after the last one. NaN does not match.
     """
     rank = key[0]
     return ((rank, 1) if rank == _NUMBER else (rank,)), (rank + 1,)
@@ -88,7 +88,7 @@ _KEYS: dict[str, Callable[[AnyValue], Key]] = {
 
 def is_vector(fields: AnyFields) -> bool:
     """
-    Whether a map is the form in which vectors are stored.
+    Tell whether a map has the form in which vectors are stored.
     """
     marker = fields.get("__type__")
     return marker is not None and marker.string_value == VECTOR
@@ -108,7 +108,7 @@ def find(fields: AnyFields, path: FieldPath) -> AnyValue | None:
 
 def place(fields: AnyFields, path: FieldPath) -> AnyValue:
     """
-    The value at *path* for writing; what stands in the way on the path becomes a map.
+    Return the value at *path* for writing; any other value on the way becomes a map.
     """
     for name in path[:-1]:
         value = fields[name]
@@ -162,7 +162,7 @@ def settle(value: AnyValue, name: str, depth: int = 0, above: int = 0) -> None:
     Args:
         value: Ours to change.
         name: The field it stands in.
-        depth: How many maps and arrays of this document contain it.
+        depth: Number of maps and arrays of this document that contain it.
         above: Bytes of the field's path before its own name.
 
     Raises:
@@ -314,7 +314,7 @@ def add_numbers(value: AnyValue, other: AnyValue) -> None:
 
 def is_number(value: AnyValue | None) -> bool:
     """
-    Whether this is an integer or a double.
+    Tell whether the value is an integer or a double.
     """
     return value is not None and value.WhichOneof("value_type") in ("integer_value", "double_value")
 
@@ -327,6 +327,6 @@ def _as_float(value: AnyValue) -> float:
 
 def is_nan(value: AnyValue) -> bool:
     """
-    Whether this is the double that is not a number.
+    Tell whether the value is the double NaN.
     """
     return value.WhichOneof("value_type") == "double_value" and math.isnan(value.double_value)

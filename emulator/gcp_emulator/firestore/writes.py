@@ -1,5 +1,5 @@
 """
-What a ``Write`` does to one document: pure, on a copy of its own.
+Apply a ``Write`` to one document. Pure: it works on a copy of its own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Stored:
 
     Attributes:
         path: Name below the database, such as ``orders/42``.
-        segments: The same, taken apart: what ``__name__`` sorts by.
+        segments: The parts of the path, by which ``__name__`` sorts.
         document: The message, times included.
         version: ``update_time`` in microseconds.
         created: ``create_time`` in microseconds.
@@ -62,17 +62,17 @@ class Stored:
 @dataclass(slots=True)
 class Change:
     """
-    What the writes of one Commit make of one document.
+    The changes of one document by the writes of one Commit.
 
     Attributes:
         name: Full resource name.
         segments: Its ids below the database.
         before: As stored, None if it doesn't exist.
         document: As it is now, on the way; None if it doesn't exist.
-        kind: What the latest write was, None before the first.
+        kind: Kind of the latest write, None before the first.
         required: The version that the first write asked for.
         failure: The precondition that doesn't hold, to be raised once all writes were found right in themselves.
-        deleted: A write of this Commit deleted it; what follows creates it anew.
+        deleted: A write of this Commit deleted it; a later write creates it again.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Change:
 
         Args:
             write: Belongs to this document.
-            arrived: When the request came in, microseconds; what REQUEST_TIME becomes, cut to milliseconds.
+            arrived: Time at which the request arrived, microseconds; REQUEST_TIME is this time, cut to milliseconds.
 
         Returns:
             The transforms' results.
@@ -153,7 +153,8 @@ class Change:
 
     def _check_later(self, kind: Kind, required: int | None) -> None:
         """
-        Later writes of a Commit see earlier ones; what contradicts them is wrong whatever is stored.
+        Later writes of a Commit see earlier ones; a write that contradicts them is refused, independent of the stored
+        document.
         """
         if kind == "insert" and self.kind != "delete":
             raise invalid(f"Cannot {self.kind} then insert an entity in the same request.")
@@ -218,7 +219,7 @@ class Change:
 
 def _intent(write: AnyWrite, operation: str) -> tuple[Kind, int | None]:
     """
-    What a write means to do, and the version that it requires in microseconds.
+    Return the operation of a write, and the version that it requires, in microseconds.
     """
     required = None
     kind: Kind = "upsert"

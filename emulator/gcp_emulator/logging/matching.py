@@ -1,9 +1,9 @@
 """
-Whether a log entry matches a filter.
+Match log entries with a filter.
 
-Text is compared without regard to case, except by regular expressions. Comparing a key of a payload or of labels
-that is missing is false, whatever the operator; other fields of a log entry count as present with their default
-value. ``field:*`` asks for presence.
+Text is compared without regard to case, except by regular expressions. A comparison with a missing key of a payload or of
+labels is false, for every operator; other fields of a log entry count as present with their default value. ``field:*`` asks
+for presence.
 
 Source:
     The service's query language documentation, sections on values, missing fields and case.
@@ -75,7 +75,7 @@ def compiled(text: str) -> Filter:
     Understand a filter.
 
     Raises:
-        FilterError: What is wrong with it, and where.
+        FilterError: The filter is not understood; the message has the reason and the place.
     """
     tree = parse(text)
     since, until = _bounds(tree, text)
@@ -134,7 +134,7 @@ def _literal(read: Callable[[str], Any], value: Value, text: str) -> Any:
 
 class _Compared:
     """
-    One comparison: walks the path through the message types to what is to be compared, and how.
+    One comparison: walks the path through the message types to the compared field, whose type decides how to compare.
     """
 
     def __init__(self, comparison: Comparison, text: str) -> None:
@@ -230,7 +230,7 @@ class _Compared:
         return lambda left: holds(left.casefold(), right)
 
     def _expression(self) -> Any:
-        # The service's own engine: it takes what the service takes, in a time that is linear in the text.
+        # The engine is the service's own: it accepts the same expressions, and takes time linear in the length of the text.
         options = re2.Options()
         options.log_errors = False
         try:

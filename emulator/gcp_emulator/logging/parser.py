@@ -32,9 +32,9 @@ class Value:
     Right side of a comparison.
 
     Attributes:
-        text: What it says; for a regular expression escapes are left to the expression.
+        text: Its text; in a regular expression, escapes are left to the expression.
         quoted: Whether it stood in quotation marks.
-        offset: Where it begins.
+        offset: Offset of its beginning.
     """
 
     text: str

@@ -76,7 +76,7 @@ class Front:
 
     def close(self) -> None:
         """
-        Close what connections are left.
+        Close the remaining connections.
         """
         self._server.close_connections()
 

@@ -1,7 +1,7 @@
 """
 One container instance: a process group, its port, its output, and HTTP exchanges with it.
 
-Processes live on the machine's time, so waiting here is on the machine's clock whatever clock stamps the logs.
+Waits are by the machine's clock, because processes use it; another clock may stamp the logs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RequestTimeoutError(Exception):
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What goes back to the client.
+    The answer for the client.
     """
 
     status: int
@@ -68,7 +68,7 @@ class Instance:
 
     Attributes:
         id: Long hexadecimal id, as in ``labels.instanceId``.
-        port: Where it listens.
+        port: Port on which it listens.
         in_flight: Requests it is working on; kept by the service.
     """
 
@@ -154,8 +154,8 @@ class Instance:
 
     def wait_ended(self) -> int:
         """
-        Wait for the command's end, end what is left of its group, and collect the output; returns the exit code,
-        negative for a signal.
+        Wait for the command's end, end the rest of its group, and collect the output; return the exit code, negative for a
+        signal.
         """
         # The zombie keeps the group's id from being given to others until the group has been killed.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
@@ -280,7 +280,7 @@ def _closed_by_peer(connection: http.client.HTTPConnection) -> bool:
 
 def _abandon(connection: http.client.HTTPConnection, method: str) -> None:
     """
-    Let the instance finish its answer unread: the platform does not tell it that nobody waits any more.
+    Let the instance finish its answer unread, because the platform does not tell it that the client has gone.
     """
     wire = connection.sock
     if wire is None:

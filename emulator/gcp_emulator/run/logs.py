@@ -38,8 +38,8 @@ class RequestRecord:
     One request as the request log shows it.
 
     Attributes:
-        started: When it came, microseconds since the epoch; the entry's timestamp.
-        ended: When its answer was complete.
+        started: Time at which it arrived, microseconds since the epoch; the entry's timestamp.
+        ended: Time at which its answer was complete.
         note: The platform's sentence where the platform answered in the container's place.
     """
 
@@ -100,7 +100,7 @@ class RunLogs:
         try:
             self._logging.write(entry, delay=self._delay)
         except RpcError:
-            # Too large or too many labels: keep what can be kept, as text.
+            # The entry is too large or has too many labels: keep the text.
             plain = self._entry(log, instance_id)
             plain.text_payload = text[:MAX_TEXT]
             self._logging.write(plain, delay=self._delay)
@@ -134,7 +134,7 @@ class RunLogs:
         self, text: str, instance_id: str, *, severity: str = "WARNING", trace: str = "", span_id: str = ""
     ) -> None:
         """
-        What the platform has to say about an instance, or about the request of *trace*.
+        Write a line of the platform about an instance, or about the request of *trace*.
         """
         entry = self._entry("varlog%2Fsystem", instance_id)
         entry.text_payload = text

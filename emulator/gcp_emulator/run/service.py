@@ -48,13 +48,13 @@ class RunService:
     Args:
         command: Program and arguments; it must listen on 127.0.0.1 or 0.0.0.0 at the port in ``PORT``.
         name: The service's name.
-        logging: Where output, requests and the platform's remarks are written.
+        logging: Gets the output, requests and the platform's remarks.
         clock: Stamps the log entries; all waiting is on the machine's clock.
-        port: Where the service listens; 0 for a free one.
+        port: Port on which the service listens; 0 for a free one.
         request_timeout: Seconds until a request is answered 504; its code goes on running.
         concurrency: Requests that one instance works on at a time.
         env: Added to this process's environment.
-        cwd: Where the command runs.
+        cwd: Directory in which the command runs.
         instances: Copies of the command.
         startup_timeout: Seconds an instance may take until it listens.
         shutdown_grace: Seconds between SIGTERM and SIGKILL.

@@ -1,5 +1,5 @@
 """
-Queues and their tasks in memory: what is due, what runs, which names are taken. Not locked: the caller is.
+Queues and their tasks in memory: due tasks, running attempts, taken names. Not thread-safe: the caller holds a lock.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from gcp_emulator.tasks import rules
 from gcp_emulator.tasks.messages import RUNNING, SECOND, Micros, QueueMessage, TaskMessage, timestamp
 from gcp_emulator.tasks.transport import Answer
 
-# What the queue records for an attempt that got no answer. 504 after a deadline is recorded behaviour of the service;
-# 503 for a refused or broken connection follows from the status code (UNAVAILABLE) that it logs for those.
+# Statuses that the queue records for an attempt that got no answer. 504 after a deadline is recorded behaviour of the
+# service; 503 for a refused or broken connection follows from the status code (UNAVAILABLE) that it logs for those.
 TIMED_OUT_STATUS = 504
 UNREACHABLE_STATUS = 503
 
@@ -166,7 +166,7 @@ class QueueState:
 
     def taken(self, name: str, now: Micros) -> bool:
         """
-        Whether *name* was a task's too recently.
+        Tell whether *name* is still taken by a former task.
         """
         while self.tombstones and next(iter(self.tombstones.values())) <= now:
             self.tombstones.popitem(last=False)
@@ -192,11 +192,11 @@ class Backlog:
     All queues.
 
     Attributes:
-        tombstone: How long the name of a finished task stays taken.
-        queue_tombstone: How long the name of a deleted queue stays taken.
+        tombstone: Time for which the name of a finished task stays taken.
+        queue_tombstone: Time for which the name of a deleted queue stays taken.
         limited: Whether queues keep to their dispatch rates.
         deleted: Names of deleted queues, and until when they stay taken.
-        forced: Tasks that somebody asked to run now.
+        forced: Tasks that a client asked to run now.
     """
 
     tombstone: Micros
@@ -274,7 +274,7 @@ class Backlog:
 
     def waiting(self, now: Micros) -> bool:
         """
-        Whether a task waits that is scheduled for now or earlier and may be dispatched.
+        Tell whether a task is waiting that is scheduled for now or earlier and may be dispatched.
         """
         if any(entry.live for _, entry in self.forced):
             return True

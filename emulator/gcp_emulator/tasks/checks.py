@@ -125,7 +125,7 @@ def stored(parent: str, given: TaskMessage, now: Micros, *, tokens: bool) -> Tas
 
     Args:
         parent: Name of the queue.
-        given: What the client sent.
+        given: The task as the client sent it.
         now: Creation time.
         tokens: Whether OIDC tokens can be minted.
     """
@@ -145,7 +145,7 @@ def stored(parent: str, given: TaskMessage, now: Micros, *, tokens: bool) -> Tas
 
 def knows_and_has(message: Any, field: str) -> bool:
     """
-    Whether *field* is set, where the installed google-cloud-tasks knows it; before 2.25 a client cannot ask for it either.
+    Tell whether *field* is set, if the installed google-cloud-tasks knows it. Before 2.25 a client can't set it.
     """
     return field in message.DESCRIPTOR.fields_by_name and bool(message.HasField(field))
 

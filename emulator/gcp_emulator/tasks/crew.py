@@ -35,7 +35,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """
-        Let the threads end once they are done with what was submitted.
+        Let the threads end after the submitted work.
         """
         for _ in range(self._threads):
             self._work.put(None)

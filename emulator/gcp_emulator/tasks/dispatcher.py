@@ -1,5 +1,5 @@
 """
-Dispatches what is due, on threads of its own or when told to, and settles each task by the answer.
+Dispatch due tasks, on threads or when told to, and settle each task by the answer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DispatchRecord:
         started: Micros since the epoch.
         finished: Micros since the epoch.
         fault: ``duplicate``, ``lose``, ``lose_answer``, ``redelivery``, or empty.
-        body: Start of the answer's body; without an answer, what went wrong.
+        body: Start of the answer's body; without an answer, the error.
         dispatch: The request as it was sent.
         identity: Audience and account of its identity token; None without one.
     """
@@ -123,7 +123,7 @@ class Dispatcher:
 
     def stop(self, grace: float) -> None:
         """
-        Start nothing more; give what runs *grace* seconds, then leave it to itself.
+        Start no more deliveries. Wait up to *grace* seconds for running ones, then abandon them.
         """
         crew, scheduler = self._crew, self._scheduler
         if crew is None or scheduler is None:
@@ -169,12 +169,12 @@ class Dispatcher:
 
     def run_due(self) -> int:
         """
-        Deliver in this thread everything that is due, also what becomes due meanwhile; returns how many deliveries.
+        Deliver in this thread all due tasks, also those that become due meanwhile; return the number of deliveries.
 
         Order: by due time, then by creation. A copy made by a fault follows its original.
 
         Raises:
-            BaseException: What the transport raised; the attempt counts as one without an answer.
+            BaseException: The exception of the transport; the attempt counts as one without an answer.
         """
         count = 0
         while made := self.run_next():
@@ -203,7 +203,7 @@ class Dispatcher:
 
     def take_due(self) -> list[Callable[[], DispatchRecord]]:
         """
-        Begin everything that is due; returns what makes each delivery.
+        Begin the deliveries of all due tasks; return a function for each, which makes the delivery.
         """
         begun: list[_Delivery] = []
         with self.changed:

@@ -1,5 +1,5 @@
 """
-Queue settings and what follows from them: defaults, limits, retry intervals, when a task is given up. Pure.
+Queue settings and their rules: defaults, limits, retry intervals, and the end of retries. Pure.
 
 Documented truncation of backoffs to whole seconds is not applied, since the documented default minimum is 0.1 s.
 """
@@ -48,7 +48,7 @@ def overlay(queue: QueueMessage, given: QueueMessage) -> QueueMessage:
     """
     *queue* with everything that *given* specifies; zero numbers count as unspecified.
 
-    What only the service sets (name, state, purge time, burst size) stays.
+    Fields that only the service sets (name, state, purge time, burst size) stay.
     """
     changed = Queue()
     changed.CopyFrom(given)
@@ -122,7 +122,7 @@ def retry_interval(config: Any, retry: int) -> Micros:
 
 def exhausted(config: Any, attempts: int, age: Micros) -> bool:
     """
-    Whether a task that failed *attempts* times, the first of them *age* ago, is given up.
+    Tell whether a task is given up that failed *attempts* times, the first time *age* ago.
 
     Both limits have to be passed; one that is off counts as passed unless the other one is off too.
     """

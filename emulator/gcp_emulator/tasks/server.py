@@ -34,15 +34,15 @@ class TasksServer:
     """
     A Cloud Tasks service for unmodified clients.
 
-    With ``auto`` tasks are dispatched by threads from ``start`` to ``stop``. Without it nothing moves by itself:
-    ``run_due`` dispatches in the calling thread what is due by the clock, in an order that repeats.
+    With ``auto`` tasks are dispatched by threads from ``start`` to ``stop``. Without it no task is dispatched by itself:
+    ``run_due`` dispatches in the calling thread the tasks that are due by the clock, in an order that repeats.
 
     Attributes:
         service: The RPCs, to be put behind a port or called directly.
         address: ``127.0.0.1:port`` once started.
         faults: RPC faults by method name; delivery faults in ``faults.deliveries``, or by name through ``faults.fail``
             (``duplicate``, ``delay``, ``lose``, ``lose_answer``).
-        transport: Where dispatches go.
+        transport: Carries the dispatches.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class TasksServer:
         Make a service without queues; nothing is served or dispatched before ``start``.
 
         Args:
-            clock: Times of everything; background dispatching wants the system's (the default).
-            faults: What goes wrong; nothing by default.
+            clock: The clock of the service; background dispatching needs the system's (the default).
+            faults: Injected faults; none by default.
             issuer: Mints identity tokens; without one, tasks that ask for a token are refused.
             transport: Default: HTTP.
             auto: Dispatch in the background.
-            tombstone: How long the name of a finished or deleted task stays taken.
-            queue_tombstone: How long the name of a deleted queue stays taken.
+            tombstone: Time for which the name of a finished or deleted task stays taken.
+            queue_tombstone: Time for which the name of a deleted queue stays taken.
             max_dispatch_threads: Deliveries at once, over all queues.
             rate_limits: Whether queues keep to their dispatches per second. Default: as ``auto``, so that a burst
                 on a clock that stands still is not left half delivered.
@@ -106,7 +106,8 @@ class TasksServer:
 
     def stop(self, grace: float = 0.2) -> None:
         """
-        Serve and dispatch no more; what runs has *grace* seconds. Queues and tasks stay, and ``start`` goes on.
+        Stop serving and dispatching; running deliveries have *grace* seconds. Queues and tasks stay, and ``start`` goes on
+        with them.
         """
         self._port.stop(grace)
         self._dispatcher.stop(grace)
@@ -174,10 +175,10 @@ class TasksServer:
 
     def run_due(self) -> int:
         """
-        Deliver in this thread everything that is due, also what becomes due meanwhile; returns how many deliveries.
+        Deliver in this thread all due tasks, also those that become due meanwhile; return the number of deliveries.
 
-        Order: by due time, then by creation. What the transport raises comes out of here; the attempt counts as one
-        without an answer.
+        Order: by due time, then by creation. An exception of the transport is raised; the attempt counts as one without an
+        answer.
         """
         if self._auto:
             raise RuntimeError("This server dispatches by itself; make it with auto=False to dispatch by hand.")
@@ -194,7 +195,8 @@ class TasksServer:
 
     def take_due(self) -> list[Callable[[], DispatchRecord]]:
         """
-        Begin what is due now: each function returned makes one delivery, in whatever thread and order it is called.
+        Begin the deliveries of all due tasks: each returned function makes one delivery. They may be called in any thread
+        and order.
 
         For schedulers of their own; ``run_due`` makes the deliveries one after the other.
         """

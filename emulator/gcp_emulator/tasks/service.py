@@ -106,7 +106,8 @@ class CloudTasks:
 
     def update_queue(self, request: Any) -> QueueMessage:
         """
-        Change a queue, or create it; what the mask names is taken as it is, zeros too where they mean something.
+        Change a queue, or create it. Fields that the mask names are taken as they are; so are zeros, if zero is a valid
+        setting.
         """
         name = checks.queue_name(request.queue.name)
         _refuse_targets(request.queue)
@@ -190,7 +191,7 @@ class CloudTasks:
 
     def run_task(self, request: Any) -> TaskMessage:
         """
-        Have a task dispatched whatever its schedule, the queue's state, its rate, or an attempt under way.
+        Dispatch a task now, regardless of its schedule, the queue's state and rate, and a running attempt.
         """
         with self._dispatcher.changed:
             state, entry = self._task(request.name)

@@ -1,5 +1,5 @@
 """
-How a dispatch reaches its handler: HTTP over sockets, or WSGI in this process.
+Transports that carry a dispatch to its handler: HTTP over sockets, or WSGI in this process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Dispatch:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What came back.
+    The answer to a dispatch.
 
     Attributes:
         status: HTTP status; None if there was no answer.
@@ -128,7 +128,7 @@ class WsgiTransport:
 
     def mount(self, origin: str, app: WsgiApp) -> None:
         """
-        Deliver what goes to *origin* to *app*, in place of what was mounted there.
+        Deliver dispatches for *origin* to *app*, in place of an app that was mounted there.
         """
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
@@ -157,7 +157,7 @@ class WsgiTransport:
         try:
             chunks, status, _ = run_wsgi_app(app, builder.get_environ(), buffered=True)
             answer = Answer(int(status.partition(" ")[0]), b"".join(chunks))
-        except Exception:  # noqa: BLE001 - a WSGI server answers 500 to whatever comes out of the application
+        except Exception:  # noqa: BLE001 - a WSGI server answers 500 to any exception of the application
             answer = Answer(500, traceback.format_exc().encode())
         finally:
             builder.close()
@@ -166,7 +166,7 @@ class WsgiTransport:
 
 def _send_only(dispatch: Dispatch) -> Answer:
     """
-    Send the whole request and drop the connection; the handler goes on with what it has received.
+    Send the whole request and drop the connection; the handler goes on with the request.
     """
     url = urllib3.util.parse_url(dispatch.url)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
