@@ -137,7 +137,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--smtp",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="start the mail sink, and show what arrives (default: yes)",
+        help="start the mail sink, and show arriving mail (default: yes)",
     )
     add(
         "--app-port",

@@ -83,15 +83,17 @@ class Config:
         secret=True,
     )
     dispatch_deadline: float = _var(
-        "ONCETASK_DISPATCH_DEADLINE_SECONDS", "how long Cloud Tasks waits for an answer, 15 to 1800", 600.0
+        "ONCETASK_DISPATCH_DEADLINE_SECONDS", "time that Cloud Tasks waits for an answer, 15 to 1800", 600.0
     )
     request_timeout: float = _var(
         "ONCETASK_REQUEST_TIMEOUT_SECONDS", "longest a request may live on the platform", 300.0
     )
     dispatch_grace: float = _var(
-        "ONCETASK_DISPATCH_GRACE_SECONDS", "how overdue an unclaimed task is before it is dispatched again", 60.0
+        "ONCETASK_DISPATCH_GRACE_SECONDS", "an unclaimed task that is overdue by so much is dispatched again", 60.0
     )
-    stuck: float = _var("ONCETASK_STUCK_SECONDS", "how long a task may wait unclaimed before a person is told", 900.0)
+    stuck: float = _var(
+        "ONCETASK_STUCK_SECONDS", "a person is alerted of a task that waits unclaimed for so long", 900.0
+    )
     log_grace: float = _var(
         "ONCETASK_LOG_GRACE_SECONDS",
         "how long log lines may take to become visible: a missing line counts only after it; the same in all processes",
@@ -107,7 +109,7 @@ class Config:
     )
     log_level: LogLevel = _var("ONCETASK_LOG_LEVEL", "level at which decisions are logged", "INFO")
     alert_retry: float = _var(
-        "ONCETASK_ALERT_RETRY_SECONDS", "how long a sender is trusted before an alert is tried again", 120.0
+        "ONCETASK_ALERT_RETRY_SECONDS", "an alert whose sending is not confirmed after so long is tried again", 120.0
     )
     alert_window: float = _var(
         "ONCETASK_ALERT_WINDOW_SECONDS",
@@ -126,7 +128,7 @@ class Config:
         "ONCETASK_MARGIN_SECONDS", "kept between a holder's own deadline and the lease's end; at least 1", 1.0
     )
     oidc_certs_url: str | None = _var(
-        "ONCETASK_OIDC_CERTS_URL", "where identity certificates are fetched, for local work", None
+        "ONCETASK_OIDC_CERTS_URL", "URL of the identity certificates, for local work", None
     )
     tasks_emulator: str | None = _var("CLOUD_TASKS_EMULATOR_HOST", "host:port, for local work", None)
     firestore_emulator: str | None = _var("FIRESTORE_EMULATOR_HOST", "host:port, for local work", None)
