@@ -260,7 +260,7 @@ class NamedLock:
             self._unsure = unsure or bool(error.facts.get("unknown"))
             raise
         if isinstance(changed.decision, CallRefused):
-            # Whatever an earlier try may have got is over, or can't land any more.
+            # An earlier try of unknown fate holds nothing any more, and can't be applied any more.
             self._unsure = False
             return changed.decision
         holding = Holding(runtime, changed.snapshot, nonce, policy=self._policy, mark=mark, retention=_RETENTION)
