@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         UnknownKindError,
         UsageError,
     )
-    from gcp_oncetask.execution.attempt import Attempt
+    from gcp_oncetask.execution.attempt import Attempt, Middleware
     from gcp_oncetask.execution.results import Continue, Fail, Retry, Snooze
     from gcp_oncetask.locks.lock import NamedLock
     from gcp_oncetask.rules.record import Lock, Status
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "execution.attempt": ("Attempt",),
+    "execution.attempt": ("Attempt", "Middleware"),
     "config": ("Config",),
     "errors": (
         "AlertError",
@@ -153,6 +153,7 @@ __all__ = [
     "LockBusyError",
     "LockedModel",
     "Locker",
+    "Middleware",
     "NamedLock",
     "NoAttemptError",
     "NoRetry",

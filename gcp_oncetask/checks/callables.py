@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,6 +26,8 @@ def plain(fn: F, what: str) -> F:
     Raises:
         UsageError: A call of *fn* would not run its body.
     """
+    if not callable(fn):
+        raise UsageError(f"{shown(fn)} can't be called; {what}.")
     inner: Any = fn
     while isinstance(inner, functools.partial):
         inner = inner.func

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from threading import Event
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution import fenced_transaction
@@ -152,8 +152,24 @@ class Attempt:
         return fenced_transaction.transaction(running_of(self))
 
 
-Middleware: TypeAlias = Callable[[Attempt, Callable[[], Any]], Any]
-"""Runs around each handler: ``around(attempt, call_next)`` returns ``call_next()``, or settles in another way."""
+class Middleware(Protocol):
+    """
+    A function of the application that runs around each handler; see ``Locker``.
+    """
+
+    def __call__(self, attempt: Attempt, call_next: Callable[[], Any], /) -> Any:
+        """
+        Run around a handler.
+
+        Args:
+            attempt: The attempt.
+            call_next: Runs the next middleware, at last the handler; returns its result or verdict, raises its error. It may be
+                called once.
+
+        Returns:
+            A result or verdict in place of the handler's; usually that of *call_next*.
+        """
+
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("oncetask_running", default=None)
 """The attempt whose handler runs in this context."""
