@@ -13,11 +13,12 @@ import json
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flask import Flask
 
@@ -31,6 +32,7 @@ from gcp_oncetask.worker import Worker
 LIBRARY = Path(gcp_oncetask.__file__).parent
 URL = "https://ways.test"
 WARM = 3
+T = TypeVar("T")
 
 
 class Order(LockedModel, collection="ways"):
@@ -133,13 +135,18 @@ class Counter:
         return self._storeys.get(place.partition("/")[0].removesuffix(".py"), 0)
 
 
-class World:
+class World(Generic[T]):
     """
     A service on the local cloud.
+
+    Args:
+        cloud: The local cloud.
+        counter: Makes what counts one flow while it is open.
     """
 
-    def __init__(self, cloud: OncetaskCloud) -> None:
+    def __init__(self, cloud: OncetaskCloud, counter: Callable[[], AbstractContextManager[T]]) -> None:
         self.cloud = cloud
+        self.counter = counter
         self.locker = Locker(config=Config(base_url=URL, request_timeout=60))
         cloud.use(self.locker)
         self.manager = TaskManager(self.locker)
@@ -167,48 +174,48 @@ class World:
         return f"{self.number}"
 
 
-def schedule(world: World) -> Way:
+def schedule(world: World[T]) -> T:
     order = Order(id=world.name())
-    with Counter() as way:
+    with world.counter() as way:
         world.locker.schedule(order, "/order")
     world.cloud.run_until_idle()
     return way
 
 
-def push_entity(world: World) -> Way:
+def push_entity(world: World[T]) -> T:
     world.locker.schedule(Order(id=world.name()), "/order")
-    with Counter() as way:
+    with world.counter() as way:
         world.cloud.run_until_idle()
     return way
 
 
-def create_task(world: World) -> Way:
+def create_task(world: World[T]) -> T:
     data = Plain(name=world.name())
-    with Counter() as way:
+    with world.counter() as way:
         world.manager.create_task(data)
     world.cloud.run_until_idle()
     return way
 
 
-def push_task(world: World, key: str | None = None) -> Way:
+def push_task(world: World[T], key: str | None = None) -> T:
     world.manager.create_task(Plain(name=world.name(), key=key))
-    with Counter() as way:
+    with world.counter() as way:
         world.cloud.run_until_idle()
     return way
 
 
-def push_task_with_key(world: World) -> Way:
+def push_task_with_key(world: World[T]) -> T:
     return push_task(world, "K")
 
 
-def pull(world: World) -> Way:
+def pull(world: World[T]) -> T:
     world.manager.create_task(Pulled(name=world.name()))
-    with Counter() as way:
+    with world.counter() as way:
         assert world.worker.drain() == 1
     return way
 
 
-def sweep(world: World) -> Way:
+def sweep(world: World[T]) -> T:
     """
     Sweep one expired lease, whose holder's instance is gone.
     """
@@ -228,14 +235,14 @@ def sweep(world: World) -> Way:
     }
     due = f"DEFAULT/push/000/{then:%Y-%m-%dT%H:%M:%S.%fZ}"
     reference.update({f"lock.{name}": value for name, value in held.items()} | {"lock.due": due})
-    with Counter() as way:
+    with world.counter() as way:
         assert world.cloud.sweep().taken_over == 1
     world.cloud.local.tasks_client().resume_queue(name=world.cloud.local.queue)
     world.cloud.run_until_idle()
     return way
 
 
-FLOWS: dict[str, Callable[[World], Way]] = {
+FLOWS: dict[str, Callable[[World[Any]], Any]] = {
     "locker.schedule()": schedule,
     "push, entity": push_entity,
     "manager.create_task()": create_task,
@@ -252,7 +259,7 @@ def main() -> int:
     chosen = parser.parse_args()
     cloud = OncetaskCloud()
     try:
-        world = World(cloud)
+        world = World(cloud, Counter)
         rows = {}
         for name, flow in FLOWS.items():
             for _ in range(WARM):

@@ -31,9 +31,9 @@ from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
-from gcp_oncetask.store.store import Changed
 
 LATER: Final = timedelta(hours=1)
 """A damaged document is looked at again after so long."""

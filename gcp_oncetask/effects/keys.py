@@ -32,10 +32,10 @@ from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.needs import check_needs
 from gcp_oncetask.store.queries import parked, waited_for
 from gcp_oncetask.store.side_writes import Freed, key_write
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, snapshot_of
-from gcp_oncetask.store.store import check_needs
 
 _TRIES: Final = 20
 _NEVER: Final = LATEST - timedelta(days=366)

@@ -14,8 +14,8 @@ from gcp_oncetask.rules.decisions import NeedTime, Put, Refused
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.snapshot import Snapshot, version_of
-from gcp_oncetask.store.store import Changed
 
 _Changed = Changed[Put | Refused | NeedTime]
 _MOVED = Refused(Outcome.BUSY, "it has moved meanwhile")

@@ -40,8 +40,8 @@ from gcp_oncetask.services.cloud_logging import RequestLog
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Client, Transaction
 from gcp_oncetask.store.json_data import given_result, parameters
+from gcp_oncetask.store.needs import check_needs
 from gcp_oncetask.store.snapshot import Changes, Snapshot
-from gcp_oncetask.store.store import check_needs
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")

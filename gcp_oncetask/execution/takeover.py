@@ -29,9 +29,9 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_logging import Findings
 from gcp_oncetask.store.codec import unpack
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
-from gcp_oncetask.store.store import Changed
 
 UNASKED: Final = timedelta(hours=1)
 """For how long after its timeout a lease is left alone because this process may not ask the logs now."""

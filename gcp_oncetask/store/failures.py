@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import grpc
 
-from gcp_oncetask.errors import StoreError
+from gcp_oncetask.errors import ContentionError, StoreError
 from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of, of_contents
 
 _HINTS: Final[dict[grpc.StatusCode, str]] = {
@@ -60,3 +60,16 @@ def classify(error: grpc.RpcError) -> WireError:
     code: grpc.StatusCode = call.code()
     message = call.details() or code.name
     return WireError(fate_of(Service.FIRESTORE, code.name, message), code, message)
+
+
+def gave_up(path: str, error: WireError, patience: float, *, unsure: bool) -> Exception:
+    """
+    The error about a write to the document at *path* that failed until *patience*, in seconds, ran out; *unsure*: it may still be
+    applied.
+    """
+    if unsure or error.fate is not FailureClass.CONTENTION:
+        return error.translated(f"writing {path}", unknown=unsure)
+    return ContentionError(
+        f"{path}: gave up after {patience:g} s of contention ({error.message}); nothing was written.",
+        document=path,
+    )

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask.rules.documents import key_path, resource_of, state_of, task_name
+from gcp_oncetask.rules.documents import is_task, key_path, resource_of, state_of, task_name
 from gcp_oncetask.rules.keys import Effect, effect, holds
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, encode, encode_lock
-from gcp_oncetask.store.retiring import DONE_AT, retirement
+from gcp_oncetask.store.retiring import DONE_AT, retirement, retires
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
 
 
@@ -95,16 +95,25 @@ class Consequences:
 NOTHING: Final = Consequences()
 
 
+def needs_time(snapshot: Snapshot, after: Lock) -> bool:
+    """
+    Whether only the server's time tells what a commit that takes the document of *snapshot* to the record *after* writes along;
+    else it writes nothing along.
+    """
+    return is_task(snapshot.path) or retires(snapshot, after)
+
+
 def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences:
     """
-    What a commit that takes the document of *snapshot* to the record *after* writes along.
+    What a commit that takes the document of *snapshot* to the record *after* writes along, if ``needs_time`` says so.
 
     Args:
         snapshot: The document before.
         after: Its record afterwards.
-        name: Makes the full name of a document's path.
         now: Estimate of the server's clock.
     """
+    if not is_task(snapshot.path):
+        return Consequences(retirement(snapshot, after, now))
     task = task_name(snapshot.path)
     if task is None:
         return NOTHING

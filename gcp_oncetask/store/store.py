@@ -1,122 +1,45 @@
 """
-The one way to change a document: read it, or trust the version that came with the delivery; let a pure function decide;
-commit the decision on condition that the document has not moved.
+The documents of one database. ``flow`` says how a document is changed; ``Store`` answers its requests, on the caller's thread.
 
-The rules never see Firestore, this module never sees a rule but ``rules.was_applied``, and no caller can forget the
-fence: it is part of what the deciding function judges.
+The rules never see Firestore, ``flow`` sees no rule but ``rules.was_applied``, and no caller can forget the fence: it is part of
+what the deciding function judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from gcp_oncetask import rules
 from gcp_oncetask.clock import Clock, Mark, elapsed, pause
-from gcp_oncetask.errors import ContentionError, StoreError, UnknownFeatureError
-from gcp_oncetask.rules import features
-from gcp_oncetask.rules.decisions import NeedTime, Put
-from gcp_oncetask.rules.documents import is_task
+from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, Value, encode
-from gcp_oncetask.store.failures import WireError
-from gcp_oncetask.store.retiring import retirement, retires
-from gcp_oncetask.store.side_writes import NOTHING, Consequences, Freed, Hold, consequences
-from gcp_oncetask.store.sizes import check_room, needs_room
+from gcp_oncetask.store.failures import WireError, gave_up
+from gcp_oncetask.store.flow import (
+    Along,
+    Backoff,
+    Changed,
+    ChangeFlow,
+    Commit,
+    FlowRequest,
+    Get,
+    Read,
+    ReadAll,
+    ReadAlong,
+    ServerTime,
+    drive,
+    key_writes,
+)
+from gcp_oncetask.store.side_writes import NOTHING, Consequences, Hold, consequences, needs_time
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts, snapshot_of
 from gcp_oncetask.store.wire import Wire
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-_REFUSALS: Final = 3
-"""After so many refused commits an attempt ends without its resource key."""
 
 T = TypeVar("T")
-
-
-class Changed(NamedTuple, Generic[T]):
-    """
-    What became of a change.
-
-    Attributes:
-        decision: What the rule decided last; a ``Put`` has been committed.
-        snapshot: The document after the commit, or as it was when the rule refused.
-        freed: A resource key that was given back and that somebody waits for, or may; None: there is none.
-        hold: The resource key that has moved on to another attempt of the task; None: none has.
-    """
-
-    decision: T
-    snapshot: Snapshot
-    freed: Freed | None = None
-    hold: Hold | None = None
-
-
-class Along(Protocol):
-    """
-    Other documents that are written in the same commit, on conditions of their own.
-    """
-
-    def writes(self, put: Put) -> Sequence[Any]:
-        """
-        Plain writes for the decision *put*.
-        """
-
-    def done(self, results: Sequence[Any] | None) -> None:
-        """
-        The commit is applied; *results* of these writes, None: it was, but its answer was lost.
-        """
-
-    def again(self) -> None:
-        """
-        The commit was refused, or its fate is unknown: read again what was decided on.
-        """
-
-
-@contextmanager
-def _told(unsure: object | None) -> Iterator[None]:
-    """
-    A failure in here says whether a commit whose answer was lost may still be applied.
-    """
-    try:
-        yield
-    except StoreError as error:
-        error.facts["unknown"] = unsure is not None
-        raise
-
-
-def check_needs(snapshot: Snapshot) -> None:
-    """
-    Refuse a record that needs a newer release.
-
-    Raises:
-        UnknownFeatureError: It does.
-    """
-    unknown = features.unknown(snapshot.lock)
-    if unknown:
-        raise needs_newer(snapshot.path, unknown)
-
-
-def needs_newer(path: str, unknown: Sequence[str]) -> UnknownFeatureError:
-    """
-    The error about a record that needs features that this release does not know.
-    """
-    said = ", ".join(unknown)
-    return UnknownFeatureError(
-        f"{path} needs {said}, which this release does not know; deploy a newer one. Nothing was written.",
-        document=path,
-        needs=tuple(unknown),
-    )
-
-
-def _if_understood(decide: Callable[[Snapshot], T]) -> Callable[[Snapshot], T]:
-    def ask(seen: Snapshot) -> T:
-        check_needs(seen)
-        return decide(seen)
-
-    return ask
 
 
 class Store:
@@ -277,82 +200,40 @@ class Store:
             UnknownFeatureError: The record needs a newer release, and is not the caller's *own*.
             UsageError: It must have *room*, and has not; nothing was written.
         """
-        ask = decide if own else _if_understood(decide)
-        failed: Mark | None = None
-        snapshot = start if start is not None else self.get(path)
-        unsure: tuple[Put, Snapshot] | None = None
-        tries = refusals = 0
-        while True:
-            decision = ask(snapshot)
-            if isinstance(decision, NeedTime):
-                with _told(unsure):
-                    snapshot = self.read(path)
-                continue
-            if not isinstance(decision, Put):
-                return Changed(decision, snapshot)
-            extra = changes(snapshot) if callable(changes) else changes
-            check_conflicts(snapshot, extra)
-            request = self.wire.request()
-            more = self.consequences(snapshot, decision.lock)
-            hold = more.hold_in(snapshot, hold)
-            with _told(unsure):
-                keyed = self.key_writes(more, hold, decision.lock, refusals)
-            update = Update(self.wire.write(path, request), snapshot, decision.lock, extra.with_(more.fields))
-            with _told(unsure):
-                self._check_room(update, room)
-            request.writes.extend(keyed)
-            if along is not None:
-                request.writes.extend(along.writes(decision))
-            try:
-                response = self.wire.commit(request)
-            except WireError as error_:
-                error = error_
-            else:
-                results = response.write_results
-                if along is not None:
-                    along.done(results[1 + len(keyed) :])
-                key = results[1] if keyed else None
-                return Changed(
-                    decision, update.applied(results[0]), more.freed(key), more.moved(hold, decision.lock, key)
-                )
-            tries += 1
-            failed = failed or self._clock.mark()
-            refusals += bool(keyed) and error.fate in (FailureClass.MOVED, FailureClass.CONTENTION)
-            if error.fate is FailureClass.AMBIGUOUS:
-                unsure = (decision, snapshot)
-            elif error.fate is FailureClass.MOVED or unsure is not None:
-                with _told(unsure):
-                    snapshot = self._again(path, hold if keyed else None)
-                if unsure is not None:
-                    if rules.was_applied(unsure[0].lock, unsure[1].lock, snapshot.lock, alive=alive()):
-                        if along is not None:
-                            along.done(None)
-                        return Changed(decision, snapshot, more.freed(None), more.moved(hold, decision.lock, None))
-                    # Moved by somebody else: ours can't land any more. Not moved: it still can, so write it again.
-                    unsure = unsure if snapshot.version == unsure[1].version else None
-            elif error.fate is FailureClass.REFUSED:
-                refused = error.translated(f"writing {path}", unknown=False)
-                refused.seen = snapshot
-                raise refused from error
-            if elapsed(failed, self._clock.mark()) >= self._patience:
-                raise self._gave_up(path, error, unsure=unsure is not None) from error
-            if error.fate is not FailureClass.MOVED or tries > 1:
-                self._pause(tries)
-            if along is not None:
-                with _told(unsure):
-                    along.again()
+        flow = ChangeFlow(
+            self.wire,
+            self._clock,
+            self._patience,
+            path,
+            decide,
+            start=start,
+            changes=changes,
+            alive=alive,
+            along=along,
+            own=own,
+            hold=hold,
+            room=room,
+        )
+        return drive(flow.run(), self._answer)
 
-    def _again(self, path: str, hold: Hold | None) -> Snapshot:
-        """
-        Read the document again, and with it the key that was to be written.
-        """
-        if hold is None:
-            return self.get(path)
-        found = self.read_all([path, hold.path])
-        hold.learn(found[hold.path])
-        return found[path]
+    def _answer(self, request: FlowRequest) -> Any:
+        match request:
+            case Commit():
+                return self.wire.commit(request.message)
+            case Get():
+                return self.get(request.path)
+            case Read():
+                return self.read(request.path)
+            case ReadAll():
+                return self.read_all(request.paths)
+            case ServerTime():
+                return self.estimate()
+            case Backoff():
+                return self._pause(request.tries)
+            case ReadAlong():
+                return request.along.again()
 
-    def key_writes(self, more: Consequences, hold: Hold | None, after: Lock, refusals: int = 0) -> tuple[Any, ...]:
+    def key_writes(self, more: Consequences, hold: Hold | None, after: Lock) -> tuple[Any, ...]:
         """
         What is written to the resource key's document along with the step to *after*: at most one write.
 
@@ -360,25 +241,11 @@ class Store:
             more: What the step has for consequence.
             hold: The key of the attempt; read if nothing is known of it.
             after: The record as it shall be.
-            refusals: How often a commit with such a write was refused. An end is not held up by those who come for the key: it
-                leaves the key alone from the third time on, and the next who looks finds its holder past its token.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        if more.key is None or hold is None:
-            return ()
-        if more.frees and refusals >= _REFUSALS:
-            return ()
-        if not hold.known:
-            hold.learn(self.read_all([hold.path])[hold.path])
-        return () if hold.lost else (hold.write(self.wire.name(hold.path), more.effect, after),)
-
-    def _check_room(self, update: Update, room: bool) -> None:
-        before, lock = update.before, update.lock
-        if room and lock is not None and needs_room(before.lock, lock):
-            # A transaction may have written more than the snapshot knows.
-            check_room(before if before.whole else self.get(before.path), [update.message])
+        return drive(key_writes(self.wire, more, hold, after), self._answer)
 
     def put(self, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
         """
@@ -397,9 +264,7 @@ class Store:
         """
         What a commit that takes *snapshot* to the record *lock* writes along.
         """
-        if not is_task(snapshot.path):
-            return Consequences(retirement(snapshot, lock, self.estimate())) if retires(snapshot, lock) else NOTHING
-        return consequences(snapshot, lock, self.estimate())
+        return consequences(snapshot, lock, self.estimate()) if needs_time(snapshot, lock) else NOTHING
 
     def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:
         """
@@ -423,7 +288,8 @@ class Store:
                 now = self._clock.mark()
                 failed = failed or now
                 if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
-                    raise self._gave_up(known.path, error, unsure=error.fate is FailureClass.AMBIGUOUS) from error
+                    unsure = error.fate is FailureClass.AMBIGUOUS
+                    raise gave_up(known.path, error, self._patience, unsure=unsure) from error
                 # Writing the same values again is harmless, so a lost answer needs no more than another look.
                 self._pause(tries)
                 snapshot = self.get(known.path)
@@ -457,14 +323,6 @@ class Store:
                 self._pause(tries)
             else:
                 return
-
-    def _gave_up(self, path: str, error: WireError, *, unsure: bool) -> Exception:
-        if unsure or error.fate is not FailureClass.CONTENTION:
-            return error.translated(f"writing {path}", unknown=unsure)
-        return ContentionError(
-            f"{path}: gave up after {self._patience:g} s of contention ({error.message}); nothing was written.",
-            document=path,
-        )
 
     def put_fields(self, known: Snapshot, values: Mapping[str, Any]) -> Snapshot | None:
         """

@@ -18,8 +18,8 @@ from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.failures import WireError
+from gcp_oncetask.store.needs import needs_newer
 from gcp_oncetask.store.side_writes import Freed
-from gcp_oncetask.store.store import needs_newer
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.draft import Created, Draft

@@ -34,8 +34,8 @@ from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
+from gcp_oncetask.store.needs import check_needs
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
-from gcp_oncetask.store.store import check_needs
 from gcp_oncetask.tasks import creation, generator
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.task import OnceTask, task_of

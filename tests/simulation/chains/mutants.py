@@ -81,9 +81,9 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "an ambiguous commit counts as done",
-        "store/store.py",
-        "                unsure = (decision, snapshot)\n",
-        "                return Changed(decision, Snapshot(path, snapshot.version, snapshot.source, decision.lock))\n",
+        "store/flow.py",
+        "                self._unsure = (decision, snapshot)\n",
+        "                return Changed(decision, Snapshot(self._path, snapshot.version, snapshot.source, decision.lock))\n",
     ),
     Mutant(
         "an ambiguous commit that was applied counts as failed",

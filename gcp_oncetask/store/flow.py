@@ -1,0 +1,394 @@
+"""
+How a document is changed: read it, let a pure function decide, commit the decision on condition that the document has not moved,
+and find out what became of a commit whose answer was lost.
+
+It is a generator, because it makes no calls: it yields a request (``Commit``, ``Get``, ``Backoff``, ...) and is resumed with the
+answer, or with the error of the call. So the protocol is written once: ``Store`` answers on the caller's thread, an event loop
+can answer as well, and a test answers without a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from gcp_oncetask import rules
+from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.errors import StoreError
+from gcp_oncetask.rules.decisions import NeedTime, Put
+from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.failures import WireError, gave_up
+from gcp_oncetask.store.needs import check_needs
+from gcp_oncetask.store.side_writes import NOTHING, Consequences, Freed, Hold, consequences, needs_time
+from gcp_oncetask.store.sizes import check_room, needs_room
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts
+
+_REFUSALS: Final = 3
+"""After so many refused commits an attempt ends without its resource key."""
+
+T = TypeVar("T")
+
+
+class Changed(NamedTuple, Generic[T]):
+    """
+    What became of a change.
+
+    Attributes:
+        decision: What the rule decided last; a ``Put`` has been committed.
+        snapshot: The document after the commit, or as it was when the rule refused.
+        freed: A resource key that was given back and that somebody waits for, or may; None: there is none.
+        hold: The resource key that has moved on to another attempt of the task; None: none has.
+    """
+
+    decision: T
+    snapshot: Snapshot
+    freed: Freed | None = None
+    hold: Hold | None = None
+
+
+class Along(Protocol):
+    """
+    Other documents that are written in the same commit, on conditions of their own.
+    """
+
+    def writes(self, put: Put) -> Sequence[Any]:
+        """
+        Plain writes for the decision *put*.
+        """
+
+    def done(self, results: Sequence[Any] | None) -> None:
+        """
+        The commit is applied; *results* of these writes, None: it was, but its answer was lost.
+        """
+
+    def again(self) -> None:
+        """
+        The commit was refused, or its fate is unknown: read again what was decided on.
+        """
+
+
+class Messages(Protocol):
+    """
+    What a flow needs to put a commit together; none of it is a call.
+    """
+
+    def request(self) -> Any:
+        """
+        A plain ``CommitRequest`` without writes.
+        """
+
+    def write(self, path: str, request: Any) -> Any:
+        """
+        The next plain ``Write`` of *request*, of the document at *path*.
+        """
+
+    def name(self, path: str) -> str:
+        """
+        Full name of the document at *path*.
+        """
+
+    def estimate(self) -> datetime | None:
+        """
+        An instant that the server's clock has reached already; None: no answer has told one yet.
+        """
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class Get(NamedTuple):
+    """
+    Read the document at *path* by a unary call; the answer is its snapshot.
+    """
+
+    path: str
+
+
+class Read(NamedTuple):
+    """
+    Read it with the server's time.
+    """
+
+    path: str
+
+
+class ReadAll(NamedTuple):
+    """
+    Read several documents by one call; the answer is their snapshots by path.
+    """
+
+    paths: Sequence[str]
+
+
+class ServerTime(NamedTuple):
+    """
+    Ask the server for its time; the answer is an instant that its clock has reached.
+    """
+
+
+class Commit(NamedTuple):
+    """
+    Send the ``CommitRequest`` *message*, once; the answer is the server's response, the error ``WireError``.
+    """
+
+    message: Any
+
+
+class Backoff(NamedTuple):
+    """
+    Let time pass after so many failed *tries*.
+    """
+
+    tries: int
+
+
+class ReadAlong(NamedTuple):
+    """
+    Call ``again`` of the documents that are written *along*.
+    """
+
+    along: Along
+
+
+FlowRequest: TypeAlias = Get | Read | ReadAll | ServerTime | Commit | Backoff | ReadAlong
+Flow: TypeAlias = Generator[FlowRequest, Any, T]
+
+
+def drive(flow: Flow[T], answer: Callable[[FlowRequest], Any]) -> T:
+    """
+    Run *flow* on this thread to its end, each of its requests answered by *answer*; returns what the flow returns.
+    """
+    try:
+        request = next(flow)
+        while True:
+            try:
+                given = answer(request)
+            except Exception as error:  # noqa: BLE001 - the flow judges it
+                request = flow.throw(error)
+            else:
+                request = flow.send(given)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+# --- flows ------------------------------------------------------------------------------------------------------------
+
+
+def key_writes(
+    messages: Messages, more: Consequences, hold: Hold | None, after: Lock, refusals: int = 0
+) -> Flow[tuple[Any, ...]]:
+    """
+    What is written to the resource key's document along with the step to *after*: at most one write.
+
+    Args:
+        messages: Makes names.
+        more: What the step has for consequence.
+        hold: The key of the attempt; read if nothing is known of it.
+        after: The record as it shall be.
+        refusals: How often a commit with such a write was refused. An end is not held up by those who come for the key: it
+            leaves the key alone from the third time on, and the next who looks finds its holder past its token.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    if more.key is None or hold is None:
+        return ()
+    if more.frees and refusals >= _REFUSALS:
+        return ()
+    if not hold.known:
+        hold.learn((yield ReadAll([hold.path]))[hold.path])
+    return () if hold.lost else (hold.write(messages.name(hold.path), more.effect, after),)
+
+
+class _Try(NamedTuple):
+    """
+    One commit, and what is to be said once it is applied.
+
+    Attributes:
+        message: The ``CommitRequest``.
+        decision: The ``Put``.
+        update: What it writes to the document.
+        more: What it has for consequence.
+        hold: The resource key of the attempt.
+        keyed: Its writes to the key's document.
+        along: Other documents that it writes.
+    """
+
+    message: Any
+    decision: Put
+    update: Update
+    more: Consequences
+    hold: Hold | None
+    keyed: tuple[Any, ...]
+    along: Along | None
+
+    def applied(self, results: Sequence[Any]) -> Changed[Any]:
+        """
+        It is applied, and the server has answered with *results*.
+        """
+        if self.along is not None:
+            self.along.done(results[1 + len(self.keyed) :])
+        return self._changed(self.update.applied(results[0]), results[1] if self.keyed else None)
+
+    def found(self, snapshot: Snapshot) -> Changed[Any]:
+        """
+        It is applied, as the document shows that was read in *snapshot*; the answer was lost.
+        """
+        if self.along is not None:
+            self.along.done(None)
+        return self._changed(snapshot, None)
+
+    def _changed(self, snapshot: Snapshot, key: Any | None) -> Changed[Any]:
+        moved = self.more.moved(self.hold, self.decision.lock, key)
+        return Changed(self.decision, snapshot, self.more.freed(key), moved)
+
+
+class ChangeFlow(Generic[T]):
+    """
+    One change of a document; the arguments are those of ``Store.change``.
+
+    Args:
+        messages: Makes messages.
+        clock: Tells how long it has been tried.
+        patience: Seconds for which a commit is tried again after its first failure.
+    """
+
+    def __init__(
+        self,
+        messages: Messages,
+        clock: Clock,
+        patience: float,
+        path: str,
+        decide: Callable[[Snapshot], T],
+        *,
+        start: Snapshot | None = None,
+        changes: Changes | Callable[[Snapshot], Changes] = NO_CHANGES,
+        alive: Callable[[], bool] = lambda: False,
+        along: Along | None = None,
+        own: bool = False,
+        hold: Hold | None = None,
+        room: bool = False,
+    ) -> None:
+        self._messages, self._clock, self._patience = messages, clock, patience
+        self._path, self._decide, self._start, self._changes = path, decide, start, changes
+        self._alive, self._along, self._own, self._hold, self._room = alive, along, own, hold, room
+        self._tries = self._refusals = 0
+        self._failed: Mark | None = None
+        self._unsure: tuple[Put, Snapshot] | None = None
+
+    def run(self) -> Flow[Changed[T]]:
+        """
+        The flow.
+
+        Raises:
+            OncetaskError: As ``Store.change``.
+        """
+        snapshot: Snapshot = self._start if self._start is not None else (yield Get(self._path))
+        while True:
+            if not self._own:
+                check_needs(snapshot)
+            decision = self._decide(snapshot)
+            if isinstance(decision, NeedTime):
+                with self._told():
+                    snapshot = yield Read(self._path)
+                continue
+            if not isinstance(decision, Put):
+                return Changed(decision, snapshot)
+            tried = yield from self._try(snapshot, decision)
+            try:
+                response = yield Commit(tried.message)
+            except WireError as error_:
+                error = error_
+            else:
+                return tried.applied(response.write_results)
+            self._tries += 1
+            self._failed = self._failed or self._clock.mark()
+            self._refusals += bool(tried.keyed) and error.fate in (FailureClass.MOVED, FailureClass.CONTENTION)
+            if error.fate is FailureClass.AMBIGUOUS:
+                self._unsure = (decision, snapshot)
+            elif error.fate is FailureClass.MOVED or self._unsure is not None:
+                with self._told():
+                    snapshot = yield from self._again(tried)
+                if self._landed(snapshot):
+                    return tried.found(snapshot)
+            elif error.fate is FailureClass.REFUSED:
+                refused = error.translated(f"writing {self._path}", unknown=False)
+                refused.seen = snapshot
+                raise refused from error
+            if elapsed(self._failed, self._clock.mark()) >= self._patience:
+                raise gave_up(self._path, error, self._patience, unsure=self._unsure is not None) from error
+            if error.fate is not FailureClass.MOVED or self._tries > 1:
+                yield Backoff(self._tries)
+            if self._along is not None:
+                with self._told():
+                    yield ReadAlong(self._along)
+
+    def _try(self, snapshot: Snapshot, put: Put) -> Flow[_Try]:
+        """
+        Put the commit of *put* together, which was decided on *snapshot*.
+        """
+        extra = self._changes(snapshot) if callable(self._changes) else self._changes
+        check_conflicts(snapshot, extra)
+        messages = self._messages
+        message = messages.request()
+        more = NOTHING
+        if needs_time(snapshot, put.lock):
+            more = consequences(snapshot, put.lock, messages.estimate() or (yield ServerTime()))
+        hold = self._hold = more.hold_in(snapshot, self._hold)
+        keyed: tuple[Any, ...] = ()
+        if more.key is not None:
+            with self._told():
+                keyed = yield from key_writes(messages, more, hold, put.lock, self._refusals)
+        update = Update(messages.write(self._path, message), snapshot, put.lock, extra.with_(more.fields))
+        if self._room and needs_room(snapshot.lock, put.lock):
+            whole = snapshot
+            if not snapshot.whole:
+                # A transaction may have written more than the snapshot knows.
+                with self._told():
+                    whole = yield Get(self._path)
+            check_room(whole, [update.message])
+        message.writes.extend(keyed)
+        if self._along is not None:
+            message.writes.extend(self._along.writes(put))
+        return _Try(message, put, update, more, hold, keyed, self._along)
+
+    def _again(self, tried: _Try) -> Flow[Snapshot]:
+        """
+        Read the document again, and with it the key that was to be written.
+        """
+        hold = tried.hold
+        if hold is None or not tried.keyed:
+            alone: Snapshot = yield Get(self._path)
+            return alone
+        found: dict[str, Snapshot] = yield ReadAll([self._path, hold.path])
+        hold.learn(found[hold.path])
+        return found[self._path]
+
+    def _landed(self, snapshot: Snapshot) -> bool:
+        """
+        Whether the commit whose answer was lost was applied, by the document in *snapshot*, which was read since.
+        """
+        if self._unsure is None:
+            return False
+        put, before = self._unsure
+        if rules.was_applied(put.lock, before.lock, snapshot.lock, alive=self._alive()):
+            return True
+        if snapshot.version != before.version:
+            # Moved by somebody else: ours can't land any more. Not moved: it still can, so it is written again.
+            self._unsure = None
+        return False
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """
+        A failure in here says whether a commit whose answer was lost may still be applied.
+        """
+        try:
+            yield
+        except StoreError as error:
+            error.facts["unknown"] = self._unsure is not None
+            raise
