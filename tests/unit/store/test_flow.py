@@ -265,6 +265,13 @@ def test_decision_that_needs_the_time_reads_again() -> None:
     [
         pytest.param([CONTENTION] * 4, PATIENT, ContentionError, None, id="contention until patience is over"),
         pytest.param([AMBIGUOUS] * 4, PATIENT, StoreError, True, id="answers lost until then"),
+        pytest.param(
+            [AMBIGUOUS, MOVED, at(2, FREE), CONTENTION, CONTENTION],
+            [COMMIT, "pause 1", COMMIT, GET, "pause 2", COMMIT, "pause 3", COMMIT],
+            ContentionError,
+            None,
+            id="answer lost, somebody came between, then contention: nothing of it is in doubt",
+        ),
         pytest.param([REFUSED], [COMMIT], StoreError, False, id="refused for good"),
         pytest.param(
             [AMBIGUOUS, REFUSED, at(1, FREE), REFUSED, at(1, FREE), REFUSED, at(1, FREE)],
