@@ -72,6 +72,7 @@ bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks.firestore
 	@$(BIN)/python -m benchmarks.workers
 	@$(BIN)/python -m benchmarks.ways
+	@$(BIN)/python -m benchmarks.instructions
 
 simulate: $(STAMP) ## the promise in as many simulated histories of each kind as wanted: make simulate SEEDS=20000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
