@@ -17,8 +17,8 @@ from gcp_oncetask.rules import keys as key_rules
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot
-from gcp_oncetask.store.store import Changed
 
 T = TypeVar("T")
 

@@ -25,9 +25,9 @@ from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, check_conflicts
-from gcp_oncetask.store.store import Changed
 
 MAX_SETTLEMENT: Final = 32_768
 """Bytes of a settlement in a log line; larger ones are left out of it."""

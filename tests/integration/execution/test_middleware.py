@@ -187,7 +187,7 @@ def test_error_of_middleware_is_a_failed_attempt(oncetask_cloud: OncetaskCloud) 
 
     depot = Depot(oncetask_cloud, around)
     depot.manager.create_task(Pack(name="a"))
-    oncetask_cloud.advance(60)
+    oncetask_cloud.advance(minutes=1)
     task = depot.manager.get_task(Pack, "a")
     assert task is not None
     assert (task.lock.status, task.lock.attempts, depot.seen) == (Status.COMPLETED, 2, ["a"])
@@ -207,7 +207,7 @@ def test_middleware_sees_errors_and_verdicts_of_the_handler(oncetask_cloud: Once
     depot = Depot(oncetask_cloud, around)
     depot.fails += [ValueError("first"), Retry("second", after=1)]
     depot.manager.create_task(Pack(name="a"))
-    oncetask_cloud.advance(60)
+    oncetask_cloud.advance(minutes=1)
     assert caught == ["ValueError", "Retry"]
     assert [error.split(":")[0] for error in depot.errors] == ["a", "a"]
     assert depot.result(Pack, "a") == "done with a"
@@ -216,7 +216,7 @@ def test_middleware_sees_errors_and_verdicts_of_the_handler(oncetask_cloud: Once
 def test_handler_is_called_once_in_an_attempt(oncetask_cloud: OncetaskCloud) -> None:
     depot = Depot(oncetask_cloud, lambda attempt, call_next: (call_next(), call_next()))
     depot.manager.create_task(Pack(name="a"))
-    oncetask_cloud.advance(60)
+    oncetask_cloud.advance(minutes=1)
     task = depot.manager.get_task(Pack, "a")
     assert task is not None
     assert len(depot.seen) == task.lock.attempts == 3

@@ -126,9 +126,9 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "a settling is not decided again on the present record",
-        "store/store.py",
-        "            decision = ask(snapshot)\n",
-        "            decision = ask(snapshot) if tries == 0 else decision\n",
+        "store/flow.py",
+        "            decision = self._decide(snapshot)\n",
+        "            decision = self._decide(snapshot) if self._tries == 0 else decision\n",
     ),
     Mutant(
         "renewals have no end",
