@@ -67,7 +67,7 @@ def measure(tasks: int = 200, per_second: float = 50) -> dict[str, Any]:
             tasks_emulator=environment["CLOUD_TASKS_EMULATOR_HOST"],
         )
         locker = Locker(_client(environment["FIRESTORE_EMULATOR_HOST"]), config=config)
-        locker.runtime.trail_to(Nowhere())
+        locker._runtime.trail_to(Nowhere())
 
         @app.post("/ping")
         @locked_handler(locker, Ping)

@@ -93,7 +93,7 @@ def _prepare(app: Flask) -> bytes:
         library = Library(Client(project="bench"))
     finally:
         del os.environ["FIRESTORE_EMULATOR_HOST"]
-    wire: Any = library.locker.runtime.wire
+    wire: Any = library.locker._runtime.wire
     calls = wire._open()
     answers = {transforms: _answer(transforms) for transforms in range(3)}
 

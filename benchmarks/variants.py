@@ -148,16 +148,16 @@ class Library:
         config = Config(project=client.project, location="l", verify="off", base_url="https://bench.test")
         self.locker = Locker(client, config=config)
         self.tasks = _Captured()
-        self.locker.runtime.tasks = self.tasks
-        self.locker.runtime.trail_to(Nowhere())
+        self.locker._runtime.tasks = self.tasks
+        self.locker._runtime.trail_to(Nowhere())
         self.spec = HandlerSpec(Entities(BenchOrder), _handle, Policy(), None, renew=True)
 
     def run(self, id_: str) -> None:
         self.locker.schedule(BenchOrder(id=id_, **TASK), "/task")
         body = self.tasks.bodies.pop(id_)
-        delivery = parse(self.locker.runtime, body)
+        delivery = parse(self.locker._runtime, body)
         assert isinstance(delivery, Delivery), delivery
-        ended = execute(self.locker.executor, self.spec, delivery, TaskHeaders(), None, {})
+        ended = execute(self.locker._executor, self.spec, delivery, TaskHeaders(), None, {})
         assert ended.outcome is Outcome.COMPLETED, ended
 
 

@@ -223,7 +223,7 @@ def sweep(world: World[T]) -> T:
     order = Order(id=reference.id)
     world.cloud.local.tasks_client().pause_queue(name=world.cloud.local.queue)
     world.locker.schedule(order, "/order")
-    then = world.locker.runtime.store.estimate() - timedelta(hours=1)
+    then = world.locker._runtime.store.estimate() - timedelta(hours=1)
     held = {
         "status": "leased",
         "holder": "0" * 24,

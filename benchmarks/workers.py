@@ -74,7 +74,7 @@ def worker() -> int:
     """
     manager = manager_of()
     manager.register_task_handler(Parcel, lambda task, attempt: os.getpid())
-    manager.locker.runtime.store.estimate()
+    manager.locker._runtime.store.estimate()
     print("ready", file=sys.stderr, flush=True)
     sys.stdin.readline()
     Worker(manager, concurrency=PLACES).run()

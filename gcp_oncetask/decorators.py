@@ -16,6 +16,7 @@ from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.checks.round_trip import loss, unwritable
 from gcp_oncetask.checks.told import problems
 from gcp_oncetask.clock import Duration
+from gcp_oncetask.entities.chains import executor_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import LeaseLostError, OncetaskError, ResultNotStoredError, UsageError
 from gcp_oncetask.execution.attempt import Attempt
@@ -258,7 +259,7 @@ def once(
             error, ``unknown`` tells whether its result may be stored. If the result is not stored, the key can be run again
             when the lease has ended.
     """
-    lease, limit = checked_lease(locker.runtime, "ttl", ttl), values.seconds(run_limit, "run_limit")
+    lease, limit = checked_lease(runtime_of(locker), "ttl", ttl), values.seconds(run_limit, "run_limit")
     if limit < lease:
         raise UsageError(f"run_limit ({limit:g} s) must be at least the ttl ({lease:g} s).")
     policy = Policy(lease=lease, timeout=limit, run_limit=limit)
@@ -290,10 +291,12 @@ def once(
             own: list[Any] = []
 
             def make(attempt: Attempt) -> Result:
-                own.append(call_through(locker.executor.middleware, attempt, functools.partial(fn, *args, **kwargs)))
+                own.append(
+                    call_through(executor_of(locker).middleware, attempt, functools.partial(fn, *args, **kwargs))
+                )
                 return _recorded(adapter, own[0])
 
-            found = run_once(locker.executor, run, make)
+            found = run_once(executor_of(locker), run, make)
             if found.lost is None:
                 return _typed(adapter, found.data(), calls.name)
             if own and adapter is None:

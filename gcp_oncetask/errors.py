@@ -40,6 +40,38 @@ from __future__ import annotations
 
 from typing import Any
 
+__all__ = [
+    "AlertError",
+    "AlreadyFinishedError",
+    "AlreadyScheduledError",
+    "AlreadySettledError",
+    "BackendError",
+    "ConfigError",
+    "ConflictError",
+    "ContentionError",
+    "DamagedError",
+    "DeliveryError",
+    "DispatchError",
+    "DuplicateKindError",
+    "IdentityError",
+    "LeaseLostError",
+    "LockBusyError",
+    "NoAttemptError",
+    "NotFinishedError",
+    "OncetaskError",
+    "RecurrenceError",
+    "RequestLogError",
+    "ResultNotStoredError",
+    "StoreError",
+    "TaskConflictError",
+    "TaskError",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "UnknownFeatureError",
+    "UnknownKindError",
+    "UsageError",
+]
+
 
 class OncetaskError(Exception):
     """

@@ -12,6 +12,7 @@ from flask import Blueprint, Request, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.handler import EntityHandlerOptions, entity_handler
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import LockedModel
@@ -20,6 +21,8 @@ from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.rules.delivery import MAX_BODY
 from gcp_oncetask.sweeper import serve_sweep
 from gcp_oncetask.tasks.manager import TaskManager
+
+__all__ = ["blueprint", "locked_handler", "request_of"]
 
 M = TypeVar("M", bound=LockedModel)
 P = ParamSpec("P")
@@ -70,7 +73,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
     locker = serves if isinstance(serves, Locker) else serves.locker
-    endpoint.check_settings(locker.runtime)
+    endpoint.check_settings(runtime_of(locker))
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
 
     def post(rule: str, name: str, serve: Callable[[endpoint.IncomingRequest], endpoint.Answer]) -> None:

@@ -13,6 +13,8 @@ from gcp_oncetask.checks.values import printable
 from gcp_oncetask.observe.log_context import LINES, Ours, current, plain
 from gcp_oncetask.rules.timestamps import instant_of
 
+__all__ = ["CloudFormatter", "ContextFilter"]
+
 _MAX_DEPTH: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message",

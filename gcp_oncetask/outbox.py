@@ -10,11 +10,14 @@ from typing import Any
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects.dispatch import dispatch
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import DocumentType, decode_lock, put
 from gcp_oncetask.store.snapshot import Snapshot
+
+__all__ = ["dispatch_written"]
 
 
 def dispatch_written(
@@ -46,7 +49,7 @@ def dispatch_written(
         ConfigError: The account or the project is not configured.
         StoreError: Firestore did not answer with the time or the registered collections.
     """
-    runtime = locker.runtime
+    runtime = runtime_of(locker)
     if after is None or not isinstance(after.get("lock"), Mapping):
         return False
     try:

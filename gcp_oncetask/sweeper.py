@@ -5,6 +5,7 @@ any number of sweeps may run at once.
 
 from __future__ import annotations
 
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import ConfigError, StoreError
 from gcp_oncetask.execution import endpoint
@@ -35,14 +36,14 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
             known.
         StoreError: Firestore was unreachable or refused a query. The rest of the sweep was done; ``swept`` has its results.
     """
-    return sweeping.sweep(locker.runtime, collections=collections, limit=limit)
+    return sweeping.sweep(runtime_of(locker), collections=collections, limit=limit)
 
 
 def serve_sweep(locker: Locker, request: endpoint.IncomingRequest) -> endpoint.Answer:
     """
     Verify the caller, sweep, and answer with the results.
     """
-    refused = endpoint.denied(locker.runtime, request, TaskHeaders())
+    refused = endpoint.denied(runtime_of(locker), request, TaskHeaders())
     if refused is not None:
         return refused
     try:

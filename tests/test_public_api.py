@@ -26,6 +26,7 @@ from gcp_oncetask import errors, tasks
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.tasks.admin import StoredTasks
+from gcp_oncetask.worker import Worker
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,7 +139,7 @@ def test_every_call_of_the_manager_says_what_it_raises() -> None:
     said = {member for member, doc in members.items() if "Raises:\n" in doc}
 
     assert len(members) > 20
-    assert set(members) - said == {"deliver", "hand_back", "serve"}
+    assert set(members) - said == {"serve"}
 
 
 def documented(kind: object) -> list[tuple[str, str]]:
@@ -301,3 +302,70 @@ def leads_somewhere(link: str, text: str) -> bool:
         file = ROOT / path
         return file.is_file() and (not mark or leads_somewhere(f"#{heading}", file.read_text()))
     return link.startswith("https://")
+
+
+# --- the names that users see -----------------------------------------------------------------------------------------
+
+SHOWN = {
+    "Attempt": "cancelled deadline delivery held_for key lost number params remaining renew run_transaction sequence step token "
+    "transaction",
+    "Locker": "cancel cancel_path client complete config from_env get lock reset reset_path resolve resolve_path result save "
+    "schedule show",
+    "NamedLock": "acquire document end held locked name refresh release remaining take token",
+    "OnceTask": "created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
+    "recurrence resource_key result status",
+    "Scheduled": "cancelled dispatch dispatched sequence task_name",
+    "Created": "created differences dispatch dispatched id refused replaced",
+    "TaskManager": "add_task cancel_task cancel_tasks_by_ids cancel_tasks_by_resource_key clear count create_task create_tasks "
+    "delete_task delete_tasks_by_ids get_pending_count get_task get_tasks_by_ids get_tasks_by_resource_key handler locker "
+    "on_error path pause register_batch_handler register_resource_key_handler register_task_handler reset_task "
+    "reset_tasks_by_ids result resume serve",
+    "Worker": "done drain hand_back kinds manager next_due ripe run run_here shards stop",
+}
+
+
+def shown(kind: type, made: object | None) -> set[str]:
+    """
+    The names of a class, and of an object of it, that begin with no underscore.
+    """
+    return {
+        name for name in {*dir(kind), *(vars(made) if hasattr(made, "__dict__") else ())} if not name.startswith("_")
+    }
+
+
+def test_objects_of_users_show_no_other_name() -> None:
+    """
+    Internals are underscored: a name that a user finds by completion is one that is kept.
+    """
+    locker = gcp_oncetask.Locker(config=gcp_oncetask.Config(project="p"))
+    manager = tasks.TaskManager(locker)
+
+    class Shown(tasks.TaskData, kind="shown", pull=True):
+        pass
+
+    manager.register_task_handler(Shown, lambda task, attempt: None)
+    objects = {
+        "Attempt": (gcp_oncetask.Attempt, None),
+        "Locker": (gcp_oncetask.Locker, locker),
+        "NamedLock": (gcp_oncetask.NamedLock, locker.lock("a")),
+        "OnceTask": (tasks.OnceTask, None),
+        "Scheduled": (gcp_oncetask.Scheduled, None),
+        "Created": (tasks.Created, None),
+        "TaskManager": (tasks.TaskManager, manager),
+        "Worker": (Worker, Worker(manager)),
+    }
+    assert {name: shown(*each) for name, each in objects.items()} == {
+        n: set(names.split()) for n, names in SHOWN.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["", "tasks", "worker", "testing", "flask", "logs", "outbox", "sweeper", "config", "errors"]
+)
+def test_module_that_users_import_lists_its_names(name: str) -> None:
+    """
+    ``from ... import *`` and completion show what is kept: every listed name is there, and each has a docstring.
+    """
+    module = importlib.import_module(f"gcp_oncetask.{name}".rstrip("."))
+    assert module.__all__ == sorted(module.__all__)
+    assert all(hasattr(module, each) for each in module.__all__)

@@ -30,6 +30,7 @@ from gcp_emulator.firestore.server import FirestoreServer
 from gcp_emulator.mail import MailSink
 from gcp_emulator.run import RunService
 from gcp_oncetask import Config, LockedModel, Locker, OncetaskError, sweep
+from gcp_oncetask.entities.chains import runtime_of
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "orders@demo-local.iam.gserviceaccount.com"
@@ -168,7 +169,7 @@ class Shop:
         logging.getLogger("gcp_oncetask").propagate = False
         with local_firestore(self.settings):
             locker = Locker(config=Config.from_env(self.settings))
-            locker.runtime.trail_to(QUIET)
+            runtime_of(locker).trail_to(QUIET)
             helpers = [threading.Thread(target=work, daemon=True) for work in (self._kill, lambda: self._sweep(locker))]
             for helper in helpers:
                 helper.start()

@@ -16,6 +16,7 @@ from gcp_emulator.clock import datetime_of, micros_of
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Config, Locker, sweep
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.testing.cloud import TestClock
 
 URL = "https://reports.example"
@@ -58,7 +59,7 @@ class Year:
             clock=TestClock(cloud.clock),
             config=Config(project=cloud.project, queue=QUEUE, base_url=URL, verify="off"),
         )
-        self.locker.runtime.trail_to(QUIET)
+        runtime_of(self.locker).trail_to(QUIET)
         self.warehouses = Warehouses(self.now, lambda length: self._pass_until(self.now() + length))
         self.manager, self.app = serve(self.locker, self.warehouses)
         self._down = False

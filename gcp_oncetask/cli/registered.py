@@ -11,6 +11,7 @@ from typing import Any
 
 from gcp_oncetask.checks import words
 from gcp_oncetask.checks.values import printable
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import requirements
@@ -50,7 +51,7 @@ def add_to(commands: Any) -> None:
 
 
 def _list(locker: Locker, _: argparse.Namespace) -> int:
-    for each in locker.runtime.registry.all()[0]:
+    for each in runtime_of(locker).registry.all()[0]:
         print(printable(_said(each)))
     return 0
 
@@ -62,7 +63,7 @@ def _said(each: Registered) -> str:
 
 
 def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
-    registry, template = locker.runtime.registry, chosen.template
+    registry, template = runtime_of(locker).registry, chosen.template
     known = {each.collection: each for each in registry.all()[0]}
     if template not in known:
         return _refused(
@@ -79,13 +80,13 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
 
 
 def _list_targets(locker: Locker, _: argparse.Namespace) -> int:
-    for origin, audience in locker.runtime.registry.origins().items():
+    for origin, audience in runtime_of(locker).registry.origins().items():
         print(printable(f"{origin}={audience}"))
     return 0
 
 
 def _forget_target(locker: Locker, chosen: argparse.Namespace) -> int:
-    registry, origin = locker.runtime.registry, chosen.origin.partition("=")[0]
+    registry, origin = runtime_of(locker).registry, chosen.origin.partition("=")[0]
     known = registry.origins()
     if origin not in known:
         hint = words.hint(origin, known)

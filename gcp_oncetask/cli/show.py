@@ -15,7 +15,7 @@ from typing import Any
 
 from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.entities.chains import record_of
+from gcp_oncetask.entities.chains import record_of, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import expires_at, named
@@ -43,7 +43,7 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         DamagedError: The lock can't be decoded; its readable attributes are printed.
     """
     try:
-        snapshot, lock = locker.stored(chosen.document)
+        snapshot, lock = stored_chain(runtime_of(locker), chosen.document)
     except DamagedError:
         if not chosen.json:
             print("\n".join(printable(line) for line in _readable(locker, chosen.document)))
@@ -62,7 +62,7 @@ def _readable(locker: Locker, path: str) -> list[str]:
     """
     Return the readable attributes of a damaged lock, in lines for a person; params, headers and result left out.
     """
-    document = locker.runtime.store.document(path)
+    document = runtime_of(locker).store.document(path)
     found = {} if document is None else salvage(document)[0]
     if isinstance(found.get("url"), str):
         found["url"] = without_data(found["url"])

@@ -15,6 +15,8 @@ from gcp_oncetask.checks import urls, words
 from gcp_oncetask.config import settings
 from gcp_oncetask.errors import ConfigError, UsageError
 
+__all__ = ["Config"]
+
 Verify = Literal["token", "platform", "off"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "debug", "info", "warning", "error", "critical"]
 

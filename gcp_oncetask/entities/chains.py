@@ -20,7 +20,6 @@ from gcp_oncetask.effects.owed_alerts import DirectAlerts
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import (
-    AlreadyScheduledError,
     DamagedError,
     NotFinishedError,
     OncetaskError,
@@ -29,6 +28,7 @@ from gcp_oncetask.errors import (
     TaskNotFoundError,
     UsageError,
 )
+from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.rules import verbs
 from gcp_oncetask.rules.decisions import CallRefused, NeedTime, Put
 from gcp_oncetask.rules.record import Lock, Status
@@ -82,41 +82,42 @@ class StoredChains:
     The chains of one environment.
 
     Args:
-        runtime: Shared parts.
+        executor: Shared parts.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        runtime.observe(DirectAlerts(runtime))
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._runtime = executor.runtime
+        self._runtime.observe(DirectAlerts(self._runtime))
 
     @property
     def config(self) -> Config:
         """
         The settings.
         """
-        return self.runtime.config
+        return self._runtime.config
 
     @property
     def client(self) -> Client:
         """
         The Firestore client of this process, for reads and writes of your own.
         """
-        return self.runtime.wire.client
+        return self._runtime.wire.client
 
-    def dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
+    def _dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
         """
         Make the Cloud Task of what was scheduled in *snapshot*, *now* or when ``dispatch()`` is called on the answer.
         """
         lock = snapshot.lock
         assert lock is not None
-        self.runtime.events.scheduled(snapshot)
+        self._runtime.events.scheduled(snapshot)
         if lock.url is None:
             return Scheduled(lock.sequence, None, dispatched=True)
         made = Scheduled(
             lock.sequence,
             cloud_task_name(snapshot),
             dispatched=False,
-            _dispatch=lambda: dispatch(self.runtime, snapshot),
+            _dispatch=lambda: dispatch(self._runtime, snapshot),
         )
         if now:
             made.dispatch()
@@ -151,19 +152,7 @@ class StoredChains:
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
         """
-        return self.stored(path)[1]
-
-    def stored(self, path: str) -> tuple[Snapshot, Lock]:
-        """
-        The document at *path*, and its lock.
-
-        Raises:
-            TaskNotFoundError: There is no such document, or it was never scheduled.
-        """
-        snapshot = self.runtime.store.get(_checked(path))
-        if snapshot.lock is None:
-            raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
-        return snapshot, snapshot.lock
+        return stored_chain(self._runtime, path)[1]
 
     # --- what a person may do ---
 
@@ -253,14 +242,14 @@ class StoredChains:
         ``cancel`` by the document's path.
         """
         decision, snapshot = self._by_hand(
-            path, "cancel", lambda lock, seen: rules.cancel(lock, self.runtime.moment(seen))
+            path, "cancel", lambda lock, seen: rules.cancel(lock, self._runtime.moment(seen))
         )
         if not isinstance(decision, Put):
             return False
         if decision.dispatch:
-            dispatch(self.runtime, snapshot)
+            dispatch(self._runtime, snapshot)
         if decision.lock.status is not Status.LEASED:
-            keys.give_up_reservation(self.runtime, snapshot)
+            keys.give_up_reservation(self._runtime, snapshot)
         return True
 
     def reset_path(
@@ -269,23 +258,23 @@ class StoredChains:
         """
         ``reset`` by the document's path.
         """
-        addressing.account(self.runtime)
+        addressing.account(self._runtime)
         if step is not None:
             values.whole(step, "step")
-        nonce = self.runtime.clock.nonce()
+        nonce = self._runtime.clock.nonce()
         decision: Put | CallRefused
         try:
             decision, snapshot = self._by_hand(
                 path,
                 "reset",
-                lambda lock, seen: rules.reset(lock, nonce, self.runtime.moment(seen), keep_errors=keep_errors),
+                lambda lock, seen: rules.reset(lock, nonce, self._runtime.moment(seen), keep_errors=keep_errors),
                 schedules=True,
             )
         except DamagedError as error:
             decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step))
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)
-        return self.dispatched(snapshot)
+        return self._dispatched(snapshot)
 
     def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | CallRefused, Snapshot]:
         """
@@ -293,38 +282,28 @@ class StoredChains:
         """
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
-        self.runtime.register(self._template_of(error.document), None)
+        self._runtime.register(self._template_of(error.document), None)
         changed = damage.reset(
-            self.runtime, error.document, wishes._replace(queue=addressing.queue_name(self.runtime, None))
+            self._runtime, error.document, wishes._replace(queue=addressing.queue_name(self._runtime, None))
         )
         return changed.decision, changed.snapshot
-
-    def try_reset(self, path: str, **options: Any) -> bool:
-        """
-        ``reset_path``; one that has not ended is left alone, and False returned.
-        """
-        try:
-            self.reset_path(path, **options)
-        except AlreadyScheduledError:
-            return False
-        return True
 
     def resolve_path(self, path: str, how: How, *, result: Any = None) -> Scheduled | None:
         """
         ``resolve`` by the document's path.
         """
         words.check("how", how, get_args(How))
-        addressing.account(self.runtime)
-        nonce, kept = self.runtime.clock.nonce(), given_result(result)
+        addressing.account(self._runtime)
+        nonce, kept = self._runtime.clock.nonce(), given_result(result)
         decision, snapshot = self._by_hand(
             path,
             "resolve",
-            lambda lock, seen: rules.resolve(lock, how, nonce, self.runtime.moment(seen), result=kept),
+            lambda lock, seen: rules.resolve(lock, how, nonce, self._runtime.moment(seen), result=kept),
             schedules=how == "run",
         )
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)
-        return self.dispatched(snapshot) if decision.dispatch else None
+        return self._dispatched(snapshot) if decision.dispatch else None
 
     def _by_hand(
         self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | CallRefused], *, schedules: bool = False
@@ -337,21 +316,21 @@ class StoredChains:
             if seen.lock.env != env:
                 return CallRefused(Refusal.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
             has_verb(verb, seen, seen.lock)
-            late = too_late(expiry_of(seen), self.runtime.moment(seen)) if verb in _REVIVING else None
+            late = too_late(expiry_of(seen), self._runtime.moment(seen)) if verb in _REVIVING else None
             return late or rule(seen.lock, seen)
 
         def changes(seen: Snapshot) -> Changes:
             template = self._template_of(seen.path)
             if schedules and seen.lock is not None:
                 if seen.lock.url is not None:
-                    addressing.check_target(self.runtime, seen.lock.url, seen.lock.queue or "", seen.lock.headers)
+                    addressing.check_target(self._runtime, seen.lock.url, seen.lock.queue or "", seen.lock.headers)
                 # It is about to be committed: from here on every sweep must know of its collection.
-                self.runtime.register(template, seen.lock.url)
+                self._runtime.register(template, seen.lock.url)
             return NO_CHANGES
 
         # Read with the server's time, by which a retention is over.
-        start = self.runtime.store.read(_checked(path)) if verb in _REVIVING else None
-        changed = self.runtime.store.change(_checked(path), decide, start=start, changes=changes)
+        start = self._runtime.store.read(_checked(path)) if verb in _REVIVING else None
+        changed = self._runtime.store.change(_checked(path), decide, start=start, changes=changes)
         decision = changed.decision
         if isinstance(decision, CallRefused) and decision.refusal in (Refusal.MISSING, Refusal.FOREIGN):
             raise refusal(path, decision)
@@ -365,7 +344,7 @@ class StoredChains:
         Raises:
             UsageError: It counts in none.
         """
-        template = self.runtime.registry.template_of(path, self.runtime.collections, forgotten=True)
+        template = self._runtime.registry.template_of(path, self._runtime.collections, forgotten=True)
         if template is None:
             collection = path.rpartition("/")[0]
             raise UsageError(
@@ -450,3 +429,30 @@ def refusal(path: str, refused: CallRefused) -> OncetaskError:
     The error that a refused rule is to its caller.
     """
     return ERRORS[refused.refusal](f"{path}: {refused.reason}. Nothing was written.", document=path)
+
+
+def stored_chain(runtime: Runtime, path: str) -> tuple[Snapshot, Lock]:
+    """
+    The document at *path*, and its lock.
+
+    Raises:
+        TaskNotFoundError: There is no such document, or it was never scheduled.
+    """
+    snapshot = runtime.store.get(_checked(path))
+    if snapshot.lock is None:
+        raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
+    return snapshot, snapshot.lock
+
+
+def executor_of(locker: StoredChains) -> Executor:
+    """
+    The executor of *locker*, for the library's own modules.
+    """
+    return locker._executor  # noqa: SLF001 - hidden from users alone
+
+
+def runtime_of(locker: StoredChains) -> Runtime:
+    """
+    The shared parts of *locker*, for the library's own modules.
+    """
+    return locker._runtime  # noqa: SLF001 - hidden from users alone

@@ -11,6 +11,7 @@ from typing import Any, Final
 from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.entities import models
+from gcp_oncetask.entities.chains import executor_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.entities.subject import Entities
@@ -69,7 +70,7 @@ def entity_handler(
             all of them.
         UsageError: The function is a coroutine, or the model has no collection.
     """
-    endpoint.check_settings(locker.runtime)
+    endpoint.check_settings(runtime_of(locker))
     policy = policy_of(
         locker.config,
         retry=retry,
@@ -108,14 +109,14 @@ class EntityHandler:
         """
         Serve a delivery; *arguments* are the route's variables, for the handler.
         """
-        return endpoint.serve(self._locker.runtime, request, partial(self._deliver, arguments))
+        return endpoint.serve(runtime_of(self._locker), request, partial(self._deliver, arguments))
 
     def _deliver(self, arguments: Mapping[str, Any], body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
         locker = self._locker
-        found = parse(locker.runtime, body)
+        found = parse(runtime_of(locker), body)
         if isinstance(found, Ended):
             return found
         elsewhere = models.misrouted(self._model, found.document)
         if elsewhere is not None:
             return Ended(Outcome.REJECTED, elsewhere, delivered(found))
-        return execute(locker.executor, self._spec, found, headers, trace, arguments)
+        return execute(executor_of(locker), self._spec, found, headers, trace, arguments)

@@ -89,9 +89,9 @@ class Locker(StoredChains):
             project=None if firestore is None else firestore.project,
             mails=alerts is None,
         )
-        super().__init__(Runtime(firestore, config, tasks, request_log, alerts, clock))
-        self.executor = Executor(
-            self.runtime, [plain(each, "middleware is plain functions for now") for each in middleware]
+        runtime = Runtime(firestore, config, tasks, request_log, alerts, clock)
+        super().__init__(
+            Executor(runtime, [plain(each, "middleware is plain functions for now") for each in middleware])
         )
 
     @classmethod
@@ -147,7 +147,7 @@ class Locker(StoredChains):
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        with self.runtime.events.scheduling(lambda: self._message(entity, queue)):
+        with self._runtime.events.scheduling(lambda: self._message(entity, queue)):
             headers = urls.headers(headers, "headers")
             attempt = attempt_of(entity)
             if attempt is not None:
@@ -159,12 +159,12 @@ class Locker(StoredChains):
             if queue is not None:
                 values.queue(queue, "queue")
             target = addressing.target(
-                self.runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
+                self._runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
             )
             return self._schedule(entity, target, transaction)
 
     def _schedule(self, entity: LockedModel, target: Target, transaction: Transaction | None) -> Scheduled:
-        runtime = self.runtime
+        runtime = self._runtime
         nonce = runtime.clock.nonce()
         known, loaded, changed_fields = _as_loaded(entity)
 
@@ -179,13 +179,13 @@ class Locker(StoredChains):
 
         path = entity.document_path
         if transaction is not None:
-            return self.join(transaction, path, decide, changes)
+            return self._join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
         changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
         if isinstance(changed.decision, CallRefused):
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
-        return self.dispatched(changed.snapshot)
+        return self._dispatched(changed.snapshot)
 
     def _continue(
         self,
@@ -196,25 +196,25 @@ class Locker(StoredChains):
         headers: dict[str, str] | None,
         transaction: Transaction | None,
     ) -> Scheduled:
-        settlement = continuing(self.runtime, attempt, how, at=at, headers=headers)
+        settlement = continuing(self._runtime, attempt, how, at=at, headers=headers)
         put = attempt.settle(settlement, models.changes_of(entity), transaction)
         if put.outcome is Outcome.CANCELLED:
             return Scheduled(put.lock.sequence, None, dispatched=False, cancelled=True)
         if transaction is not None:
-            self.runtime.events.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
+            self._runtime.events.scheduled(Snapshot(attempt.context.document, None, None, put.lock, whole=False))
             made = Scheduled(put.lock.sequence, None, dispatched=False)
 
             def send() -> bool:
                 made.task_name = cloud_task_name(attempt.snapshot)
-                return dispatch(self.runtime, attempt.snapshot)
+                return dispatch(self._runtime, attempt.snapshot)
 
             made._dispatch = send  # noqa: SLF001 - our own class
             after_commit(attempt, made.dispatch, transaction)
             return made
         models.remember(entity, attempt.snapshot)
-        return self.dispatched(attempt.snapshot)
+        return self._dispatched(attempt.snapshot)
 
-    def join(
+    def _join(
         self,
         transaction: Transaction,
         path: str,
@@ -224,7 +224,7 @@ class Locker(StoredChains):
         """
         Add the decision to the caller's transaction; the Cloud Task comes after its commit.
         """
-        store = self.runtime.store
+        store = self._runtime.store
         snapshot = transactions.read_in(store, transaction, path)
         check_needs(snapshot)
         decision = decide(snapshot)
@@ -232,7 +232,7 @@ class Locker(StoredChains):
             raise refusal(path, decision)
         transactions.add_write(store, transaction, snapshot, decision, changes(snapshot))
         later = Snapshot(path, None, None, decision.lock, whole=False)
-        made = self.dispatched(later, now=False)
+        made = self._dispatched(later, now=False)
         attempt = fencing(transaction)
         if attempt is not None and decision.dispatch:
             after_commit(attempt, made.dispatch, transaction)
@@ -266,7 +266,7 @@ class Locker(StoredChains):
             if transaction is None:
                 models.remember(entity, attempt.snapshot)
             return
-        runtime = self.runtime
+        runtime = self._runtime
         nonce = runtime.clock.nonce()
         known, loaded, changes = _as_loaded(entity)
         kept = given_result(result)
@@ -276,7 +276,7 @@ class Locker(StoredChains):
 
         path = entity.document_path
         if transaction is not None:
-            self.join(transaction, path, decide, changes)
+            self._join(transaction, path, decide, changes)
             return
         changed = runtime.store.change(path, decide, start=known, changes=changes)
         if isinstance(changed.decision, CallRefused):
@@ -300,8 +300,8 @@ class Locker(StoredChains):
             UsageError: What is stored does not fit the model.
             StoreError: Firestore was unreachable or refused.
         """
-        snapshot = self.runtime.store.get(models.path_of(model, id, parts))
-        return models.load(model, snapshot, self.runtime.store.reference) if snapshot.exists else None
+        snapshot = self._runtime.store.get(models.path_of(model, id, parts))
+        return models.load(model, snapshot, self._runtime.store.reference) if snapshot.exists else None
 
     def save(self, entity: LockedModel) -> None:
         """
@@ -321,7 +321,7 @@ class Locker(StoredChains):
         known = models.snapshot_behind(entity)
         if known is None:
             raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
-        snapshot = self.runtime.store.save(known, models.changes_of(entity))
+        snapshot = self._runtime.store.save(known, models.changes_of(entity))
         if snapshot is None:
             raise TaskNotFoundError(f"{entity.document_path} is gone.", document=entity.document_path)
         models.remember(entity, snapshot)
@@ -344,8 +344,8 @@ class Locker(StoredChains):
         Args and errors: as ``NamedLock``.
         """
         return NamedLock(
-            self.runtime,
-            lambda: self.executor.renewals,
+            self._runtime,
+            lambda: self._executor.renewals,
             name,
             ttl=ttl,
             keep_alive=keep_alive,

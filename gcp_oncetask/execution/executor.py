@@ -4,15 +4,18 @@ The parts that every way to run user code shares: pushed deliveries, workers, ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from gcp_oncetask.clock import Mark
+from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.execution.attempt import Middleware
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.runtime.runtime import Runtime
 
 
@@ -34,6 +37,22 @@ class Executor:
         self.middleware: Final = tuple(middleware)
         self.renewals = Renewals(runtime.clock)
         self.attempts: Final[set[RunningAttempt]] = set()
+
+    def hand_back(self, paths: Collection[str]) -> int:
+        """
+        Release the leases of attempts at these documents that run in this process, and of those in their batches, without
+        burning an attempt; their handlers can write nothing more. Returns how many were released.
+        """
+        released = 0
+        here = [one for one in list(self.attempts) if (one.leader or one).context.document in paths]
+        # The last one gives the key back, which the others use until then.
+        for attempt in sorted(here, key=lambda one: one.leader is None):
+            try:
+                attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
+                released += 1
+            except OncetaskError as error:
+                attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)
+        return released
 
     @contextmanager
     def renewed(self, lease: HeldLease, since: Mark) -> Iterator[None]:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar, overload
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.entities.chains import has_verb, result_of
+from gcp_oncetask.entities.chains import executor_of, has_verb, result_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
-from gcp_oncetask.errors import DamagedError, TaskNotFoundError
+from gcp_oncetask.errors import AlreadyScheduledError, DamagedError, TaskNotFoundError
 from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.documents import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
@@ -35,10 +35,12 @@ class StoredTasks:
 
     def __init__(self, locker: Locker) -> None:
         self.locker = locker
+        self._executor = executor_of(locker)
+        self._runtime = runtime_of(locker)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
+    def _name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
         """
         What tells the task of that kind and id from all others.
 
@@ -55,7 +57,7 @@ class StoredTasks:
             UsageError: Its payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.one(self.locker.runtime, model, self.name_of(model, id))
+        return reads.one(self._runtime, model, self._name_of(model, id))
 
     def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
         """
@@ -65,7 +67,7 @@ class StoredTasks:
             UsageError: A stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.many(self.locker.runtime, model, [self.name_of(model, id_) for id_ in dict.fromkeys(ids)])
+        return reads.many(self._runtime, model, [self._name_of(model, id_) for id_ in dict.fromkeys(ids)])
 
     def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
         """
@@ -75,7 +77,7 @@ class StoredTasks:
             UsageError: A stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.by_resource_key(self.locker.runtime, model, values.name(key, "key"))
+        return reads.by_resource_key(self._runtime, model, values.name(key, "key"))
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
@@ -85,7 +87,7 @@ class StoredTasks:
             UsageError: The model has no kind.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.count(self.locker.runtime, kind_of(model).name)
+        return reads.count(self._runtime, kind_of(model).name)
 
     def get_pending_count(self, model: type[TaskData]) -> int:
         """
@@ -95,7 +97,7 @@ class StoredTasks:
             UsageError: The model has no kind.
             StoreError: Firestore was unreachable or refused.
         """
-        return reads.pending(self.locker.runtime, kind_of(model).name)
+        return reads.pending(self._runtime, kind_of(model).name)
 
     @overload
     def result(self, model: type[TaskData], id: str, *, as_: type[R]) -> R: ...
@@ -110,7 +112,7 @@ class StoredTasks:
             NotFinishedError: It has not completed yet.
             TaskFailedError: It failed, was cancelled or is quarantined.
         """
-        path = self.name_of(model, id).path
+        path = self._name_of(model, id).path
         return result_of(path, self.locker.show(path), as_)
 
     # --- what a person may do -----------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class StoredTasks:
             DamagedError: One is damaged; the others are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
-        return self._each([self.name_of(model, id_).path for id_ in dict.fromkeys(ids)], self.locker.cancel_path)
+        return self._each([self._name_of(model, id_).path for id_ in dict.fromkeys(ids)], self.locker.cancel_path)
 
     def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
         """
@@ -146,7 +148,7 @@ class StoredTasks:
             DamagedError: One is damaged; the others are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
-        paths = reads.live_paths(self.locker.runtime, kind_of(model).name, values.name(key, "key"))
+        paths = reads.live_paths(self._runtime, kind_of(model).name, values.name(key, "key"))
         return self._each(paths, self.locker.cancel_path)
 
     def reset_task(
@@ -171,9 +173,19 @@ class StoredTasks:
         """
 
         def reset(path: str) -> bool:
-            return self.locker.try_reset(path, keep_errors=keep_errors, new_key=new_key, step=step)
+            return self._reset(path, keep_errors=keep_errors, new_key=new_key, step=step)
 
-        return self._each([self.name_of(model, id).path], reset) == 1
+        return self._each([self._name_of(model, id).path], reset) == 1
+
+    def _reset(self, path: str, **options: Any) -> bool:
+        """
+        Reset the task at *path*; False: it has not ended, and is left alone.
+        """
+        try:
+            self.locker.reset_path(path, **options)
+        except AlreadyScheduledError:
+            return False
+        return True
 
     def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
         """
@@ -186,9 +198,9 @@ class StoredTasks:
         """
 
         def reset(path: str) -> bool:
-            return self.locker.try_reset(path, keep_errors=keep_errors)
+            return self._reset(path, keep_errors=keep_errors)
 
-        return self._each([self.name_of(model, id_).path for id_ in dict.fromkeys(ids)], reset)
+        return self._each([self._name_of(model, id_).path for id_ in dict.fromkeys(ids)], reset)
 
     def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
@@ -206,8 +218,8 @@ class StoredTasks:
         Raises:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
-        names = [self.name_of(model, id_) for id_ in dict.fromkeys(ids)]
-        return bulk.delete_many(self.locker.runtime, [name.path for name in names])
+        names = [self._name_of(model, id_) for id_ in dict.fromkeys(ids)]
+        return bulk.delete_many(self._runtime, [name.path for name in names])
 
     def clear(self, model: type[TaskData]) -> int:
         """
@@ -216,7 +228,7 @@ class StoredTasks:
         Raises:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
-        return bulk.delete_many(self.locker.runtime, reads.all_paths(self.locker.runtime, kind_of(model).name))
+        return bulk.delete_many(self._runtime, reads.all_paths(self._runtime, kind_of(model).name))
 
     def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
@@ -239,7 +251,7 @@ class StoredTasks:
         return self._recurring(model, id, "resume", rules.resume)
 
     def _recurring(self, model: type[TaskData], id_: str, verb: str, rule: Callable[..., Put | CallRefused]) -> bool:
-        runtime, path = self.locker.runtime, self.name_of(model, id_).path
+        runtime, path = self._runtime, self._name_of(model, id_).path
 
         def decide(seen: Snapshot) -> Put | CallRefused:
             if seen.lock is None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, Unpack
 
 from gcp_oncetask.checks import urls, values
@@ -16,14 +16,14 @@ from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.errors import LeaseLostError, OncetaskError, UsageError
+from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt, running_of
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
-from gcp_oncetask.rules.decisions import CallRefused, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -31,12 +31,12 @@ from gcp_oncetask.runtime import addressing
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.tasks import bulk, creation, generator, reads, redeclaring
+from gcp_oncetask.tasks import bulk, creation, generator, redeclaring
 from gcp_oncetask.tasks.admin import StoredTasks
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.draft import Created, Draft
-from gcp_oncetask.tasks.handlers import Handler, HandlerRegistry, Tasks, deliver, pull
+from gcp_oncetask.tasks.handlers import Handler, HandlerRegistry, Tasks, deliver
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.task import OnceTask
 
@@ -88,7 +88,7 @@ class TaskManager(StoredTasks):
         super().__init__(locker)
         self.path = urls.target(path, "path")
         self.on_error = on_error
-        self.registry = HandlerRegistry()
+        self._registry = HandlerRegistry()
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -108,12 +108,12 @@ class TaskManager(StoredTasks):
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
-        runtime = self.locker.runtime
+        runtime = self._runtime
         with runtime.events.scheduling(lambda: creation.message(runtime, "create_task", [data])):
             made = creation.draft(runtime, data, self.path)
-            return self.create(made) if transaction is None else self._join(made, made.name.path, transaction)
+            return self._create(made) if transaction is None else self._join(made, made.name.path, transaction)
 
-    def create(self, made: Draft) -> Created:
+    def _create(self, made: Draft) -> Created:
         """
         Create the task of a draft, or deal with the one that is there; a draft that was created already by a call whose answer
         was lost is recognised by its nonce.
@@ -121,7 +121,7 @@ class TaskManager(StoredTasks):
         Raises:
             As ``create_task``.
         """
-        runtime, path = self.locker.runtime, made.name.path
+        runtime, path = self._runtime, made.name.path
         fresh: list[bool] = []
         found: list[str] = []
         owing: list[Snapshot] = []
@@ -169,7 +169,7 @@ class TaskManager(StoredTasks):
             return Created(made.name.id, created=False, dispatched=False, refused=True)
         found = creation.differences(made, stored)
         if found and made.kind.on_conflict == "raise":
-            raise creation.conflict(self.locker.runtime, made, stored.path, found)
+            raise creation.conflict(self._runtime, made, stored.path, found)
         if found:
             self._say("task.kept", stored, "it exists with {}, which was kept: {}", found)
         return Created(made.name.id, created=False, dispatched=False, differences=tuple(found))
@@ -177,10 +177,10 @@ class TaskManager(StoredTasks):
     def _say(self, event: str, stored: Snapshot, sentence: str, found: Sequence[str]) -> None:
         shown = found if self.locker.config.log_contents else creation.without_values(found)
         message = sentence.format(creation.another(found), "; ".join(shown))
-        self.locker.runtime.events.requested(event, functools.partial(self.locker.runtime.about, stored), message)
+        self._runtime.events.requested(event, functools.partial(self._runtime.about, stored), message)
 
     def _join(self, made: Draft, path: str, transaction: Transaction) -> Created:
-        runtime = self.locker.runtime
+        runtime = self._runtime
         if made.recurrence is not None and made.kind.replaces:
             stored = runtime.store.get(path)
             if redeclaring.owes(made, stored, runtime.moment(stored)):
@@ -231,7 +231,7 @@ class TaskManager(StoredTasks):
             UsageError: A payload can't be a task; nothing was written.
             StoreError: Firestore was unreachable before anything was written.
         """
-        runtime, create, given = self.locker.runtime, self.create, list(tasks)
+        runtime, create, given = self._runtime, self._create, list(tasks)
         with runtime.events.scheduling(lambda: creation.message(runtime, "create_tasks", given)):
             return bulk.create_many(runtime, given, path=self.path, create=create, parallel=parallel, progress=progress)
 
@@ -293,7 +293,7 @@ class TaskManager(StoredTasks):
             ConfigError: The durations contradict each other.
             UsageError: A function is a coroutine, or the model has no kind.
         """
-        runtime = self.locker.runtime
+        runtime = self._runtime
 
         def spec(
             run: Callable[..., Any], policy: RetryPolicy, cleanup: HandlerSpec | None = None, *, cleans: bool
@@ -324,7 +324,7 @@ class TaskManager(StoredTasks):
         done = spec(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
         if isinstance(fn, Batch):
             fn.spec = done
-        self.registry.add(Handler(model, done))
+        self._registry.add(Handler(model, done))
 
     def _around(self, attempt: Attempt, call_next: Callable[[], Any]) -> Any:
         """
@@ -369,7 +369,7 @@ class TaskManager(StoredTasks):
         """
         model = queue_kind(name)
         values.name(key, "key")
-        wait = addressing.wait_until(self.locker.runtime, delay)
+        wait = addressing.wait_until(self._runtime, delay)
         return self.create_task(model.request(key, data, wait))
 
     def register_resource_key_handler(
@@ -388,7 +388,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
         _not_limited(model)
-        batch = Batch(self.locker.executor, plain(fn, _PLAIN))
+        batch = Batch(self._executor, plain(fn, _PLAIN))
         self.register_task_handler(model, batch, **options)
 
     def register_batch_handler(
@@ -410,54 +410,27 @@ class TaskManager(StoredTasks):
         """
         values.whole(size, "size")
         _not_limited(model)
-        batch = Batch(self.locker.executor, plain(fn, _PLAIN), whole_kind=True, size=size)
+        batch = Batch(self._executor, plain(fn, _PLAIN), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
-    def deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
+    def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
         """
         Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
         """
-        return deliver(self.locker.executor, self.registry, body, headers, trace)
+        return deliver(self._executor, self._registry, body, headers, trace)
 
     def serve(self, request: endpoint.IncomingRequest) -> endpoint.Answer:
         """
         Verify the caller, execute the delivery, answer; what an adapter of a framework calls.
         """
-        return endpoint.serve(self.locker.runtime, request, self.deliver)
+        return endpoint.serve(self._runtime, request, self._deliver)
 
-    def pull(self, snapshot: Snapshot) -> Ended:
-        """
-        Run a task that a worker has found to be due; what ``Worker`` does.
 
-        Raises:
-            StoreError: Firestore was unreachable or refused.
-        """
-        return pull(self.locker.executor, self.registry, snapshot)
-
-    def hand_back(self, paths: Collection[str]) -> int:
-        """
-        Release the leases of tasks that run in this process, and of those in their batches, without burning an attempt; their
-        handlers can write nothing more. Returns how many were released.
-        """
-        released = 0
-        here = [one for one in list(self.locker.executor.attempts) if (one.leader or one).context.document in paths]
-        # The last one gives the key back, which the others use until then.
-        for attempt in sorted(here, key=lambda one: one.leader is None):
-            try:
-                attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
-                released += 1
-            except OncetaskError as error:
-                attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)
-        return released
-
-    def next_due(self, kinds: Sequence[str], *, after: datetime | None = None) -> datetime | None:
-        """
-        When the first task of some pull kinds is due, *after* an instant if one is given; None: there is none.
-
-        Raises:
-            StoreError: Firestore was unreachable or refused.
-        """
-        return reads.first_due(self.locker.runtime, kinds, after)
+def registry_of(manager: TaskManager) -> HandlerRegistry:
+    """
+    The handlers of *manager*, for the library's own modules.
+    """
+    return manager._registry  # noqa: SLF001 - hidden from users alone
 
 
 def _not_limited(model: type[TaskData]) -> None:

@@ -21,6 +21,7 @@ from gcp_emulator.tasks.messages import DeleteTaskRequest
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.checks import urls
 from gcp_oncetask.clock import Mark, Pause, SystemClock, Wakeup
+from gcp_oncetask.entities.chains import executor_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlertError, UsageError
 from gcp_oncetask.execution.renewal import Renewals
@@ -181,17 +182,17 @@ class OncetaskCloud:
         Restore the original parts of every used locker, and close the local cloud; no thread of the library goes on.
         """
         for locker, _, _ in self._used:
-            locker.executor.renewals.stop()
-            clock = locker.runtime.clock
+            executor_of(locker).renewals.stop()
+            clock = runtime_of(locker).clock
             assert isinstance(clock, TestClock)
             clock.over = True
         # Move the clock far ahead, to end the waits of calls delayed by a fault and of threads that wait for a lock.
         self.clock.advance(_AFTERWARDS)
         for locker, runtime, renewals in self._used:
-            locker.executor.renewals.close()
-            locker.runtime.__dict__.clear()
-            locker.runtime.__dict__.update(runtime)
-            locker.executor.renewals = renewals
+            executor_of(locker).renewals.close()
+            runtime_of(locker).__dict__.clear()
+            runtime_of(locker).__dict__.update(runtime)
+            executor_of(locker).renewals = renewals
         self._used.clear()
         self.local.close()
 
@@ -202,7 +203,7 @@ class OncetaskCloud:
         Let *locker* use this cloud until the test ends: its clients, clock, log and alerts. The locker may have been made
         at import.
         """
-        self._used.append((locker, dict(locker.runtime.__dict__), locker.executor.renewals))
+        self._used.append((locker, dict(runtime_of(locker).__dict__), executor_of(locker).renewals))
         config = locker.config
         if config.tasks_emulator is not None:
             # This base URL was set by gcp-emulator and belongs to another local cloud.
@@ -217,7 +218,7 @@ class OncetaskCloud:
             audience=config.audience or ("https://oncetask.test",),
             callers=(),
         )
-        runtime = locker.runtime
+        runtime = runtime_of(locker)
         clock = TestClock(self.clock)
         log = CloudRequestLog(
             project=runtime.project, emulator=None, clock=clock, interval=0.0, client=self.local.logging_client()
@@ -232,7 +233,7 @@ class OncetaskCloud:
             certificates=self._certificates,
         )
         runtime.trail_to(_Stdout(self._logs))
-        locker.executor.renewals = Renewals(clock)
+        executor_of(locker).renewals = Renewals(clock)
 
     def _certificates(self) -> tuple[dict[str, str], str]:
         status, answer = self.local.oidc.answer(CERTS_PATH)
@@ -263,7 +264,7 @@ class OncetaskCloud:
             self._base_url = url
             for locker, _, _ in self._used:
                 if locker.config.base_url is None:
-                    locker.runtime.config = replace(locker.config, base_url=url)
+                    runtime_of(locker).config = replace(locker.config, base_url=url)
 
     # --- running ---
 

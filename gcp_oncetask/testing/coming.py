@@ -12,6 +12,7 @@ from typing import Final
 
 from gcp_emulator.clock import VirtualClock, datetime_of, micros_of
 from gcp_emulator.tasks import TasksServer
+from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.rules import timeout_at
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.timestamps import parse_instant
@@ -83,7 +84,7 @@ class Coming:
         due = worker.next_due(after=self._asked[place])
         if due is None:
             return None
-        return self._clock.micros() if due <= worker.runtime.store.estimate() else micros_of(due)
+        return self._clock.micros() if due <= runtime_of(worker.manager.locker).store.estimate() else micros_of(due)
 
     def _ask(self) -> None:
         """
@@ -91,7 +92,7 @@ class Coming:
         """
         now, seen, found = self._clock.micros(), set[_Key](), []
         for place, worker in enumerate(self._workers):
-            self._asked[place] = worker.runtime.store.estimate()
+            self._asked[place] = runtime_of(worker.manager.locker).store.estimate()
             for snapshot in worker.ripe(self._asked[place]):
                 key = _key(worker, snapshot)
                 if key not in seen and self._left.get(key, (0, 0))[0] <= now:
@@ -125,14 +126,14 @@ class Coming:
         now = self._clock.micros()
         until = now + round(min(_LONGEST, LEFT_ALONE * 2 ** min(tries, 20)) * 1_000_000)
         if lock.status is Status.LEASED:
-            timeout = timeout_at(lock, worker.runtime.config.log_grace)
+            timeout = timeout_at(lock, runtime_of(worker.manager.locker).config.log_grace)
             until = min(until, micros_of(timeout + timedelta(seconds=1))) if timeout >= datetime_of(now) else until
         self._left[key] = until, tries + 1
 
 
 def _key(worker: Worker, snapshot: Snapshot) -> _Key:
     # The version is part of the key, so that a changed task is checked again at once.
-    return worker.runtime.wire.database, snapshot.path, version_of(snapshot.version)
+    return runtime_of(worker.manager.locker).wire.database, snapshot.path, version_of(snapshot.version)
 
 
 def _due(snapshot: Snapshot) -> datetime:

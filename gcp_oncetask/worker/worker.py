@@ -18,6 +18,7 @@ from typing import Any, Final
 from gcp_oncetask.checks import values, words
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.effects import damage
+from gcp_oncetask.entities.chains import executor_of
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.observe.log_context import LOGGER
@@ -29,7 +30,9 @@ from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
-from gcp_oncetask.tasks.manager import TaskManager
+from gcp_oncetask.tasks.handlers import pull
+from gcp_oncetask.tasks.manager import TaskManager, registry_of
+from gcp_oncetask.tasks.reads import first_due
 from gcp_oncetask.worker.fetcher import Fetcher
 from gcp_oncetask.worker.listening import Listening
 from gcp_oncetask.worker.membership import Membership
@@ -96,7 +99,8 @@ class Worker:
         listen: bool = True,
     ) -> None:
         self.manager = manager
-        self.kinds = manager.registry.pull_kinds(kinds)
+        self._executor, self._registry = executor_of(manager.locker), registry_of(manager)
+        self.kinds = self._registry.pull_kinds(kinds)
         if not self.kinds:
             raise UsageError(
                 "There is nothing to run: register a handler for a kind that is pulled "
@@ -126,15 +130,12 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Fetcher(lambda: self.runtime, self._limits, self._alive)
+        self._looking = Fetcher(lambda: self._runtime, self._limits, self._alive)
         self.done = 0
 
     @property
-    def runtime(self) -> Runtime:
-        """
-        Shared parts of the manager's locker.
-        """
-        return self.manager.locker.runtime
+    def _runtime(self) -> Runtime:
+        return self._executor.runtime
 
     @property
     def shards(self) -> dict[str, tuple[int, ...]]:
@@ -189,16 +190,16 @@ class Worker:
 
     def _name(self) -> str:
         session = "" if self._membership is None else f" (session {self._membership.id})"
-        return f"worker {self.runtime.instance()}{session}"
+        return f"worker {self._runtime.instance()}{session}"
 
     def _start(self) -> None:
         if self._client_factory is not None:
-            self.runtime.use_client(self._client_factory())
-        self.runtime.require(STORE)
-        self._membership = Membership(self.runtime, self.kinds, self._ttl)
-        self._listening = Listening(self.runtime, self._wake.set) if self._listens else None
+            self._runtime.use_client(self._client_factory())
+        self._runtime.require(STORE)
+        self._membership = Membership(self._runtime, self.kinds, self._ttl)
+        self._listening = Listening(self._runtime, self._wake.set) if self._listens else None
         limits = ", ".join(f"{kind} (up to {limit})" for kind, limit in self._limits.items())
-        env = self.runtime.config.env
+        env = self._runtime.config.env
         LOGGER.info("%s starts: %d at once, environment %s, kinds: %s", self._name(), self._total, env, limits)
 
     def _round(self) -> None:
@@ -216,7 +217,7 @@ class Worker:
         if self._max_tasks is not None and self.done >= self._max_tasks:
             self._stopping.set()
         if not took and not self._stopping.is_set():
-            self.runtime.clock.wait(self._wake, self._patience())
+            self._runtime.clock.wait(self._wake, self._patience())
 
     def _beat(self, membership: Membership) -> None:
         failing = membership.failing
@@ -269,7 +270,7 @@ class Worker:
         limit = values.LONGEST if timeout is None else values.seconds(timeout, "timeout")
         self._stopping.set()
         self._wake.set()
-        if self.runtime.clock.wait(self._stopped, limit):
+        if self._runtime.clock.wait(self._stopped, limit):
             return True
         self.hand_back()
         return False
@@ -278,7 +279,7 @@ class Worker:
         """
         Release the leases of the tasks running here, so that other workers can take them at once; return their number.
         """
-        released = self.manager.hand_back({path for path, _ in list(self._running)})
+        released = self._executor.hand_back({path for path, _ in list(self._running)})
         LOGGER.info("%s has handed back running tasks: %d", self._name(), released)
         return released
 
@@ -304,12 +305,12 @@ class Worker:
     def _should_look(self) -> bool:
         if self._polled is None or (self._more is not None and self._more != self._places_freed()):
             return True
-        if elapsed(self._polled, self.runtime.clock.mark()) >= self._interval():
+        if elapsed(self._polled, self._runtime.clock.mark()) >= self._interval():
             return True
         if self._keys_freed != self._keys_seen and not self._hears():
             return True
         due = self._first_due()
-        return due is not None and due <= self.runtime.store.estimate()
+        return due is not None and due <= self._runtime.store.estimate()
 
     def _hears(self) -> bool:
         return self._listening is not None and self._listening.healthy
@@ -333,10 +334,10 @@ class Worker:
             # The end of a task wakes this wait. Without a session no due task may be taken.
             return wait
         if self._polled is not None:
-            wait = min(wait, self._interval() - elapsed(self._polled, self.runtime.clock.mark()))
+            wait = min(wait, self._interval() - elapsed(self._polled, self._runtime.clock.mark()))
         due = self._first_due()
         if due is not None:
-            wait = min(wait, (due - self.runtime.store.estimate()).total_seconds())
+            wait = min(wait, (due - self._runtime.store.estimate()).total_seconds())
         return max(0.0, wait)
 
     def _fill(self) -> int:
@@ -350,7 +351,7 @@ class Worker:
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
         # These are read before the queries, because the queries may miss tasks that fall due meanwhile.
-        shown, asked = 0 if listener is None else listener.shown(), self.runtime.store.estimate()
+        shown, asked = 0 if listener is None else listener.shown(), self._runtime.store.estimate()
         for kind in (*self.kinds[self._turn % len(self.kinds) :], *self.kinds[: self._turn % len(self.kinds)]):
             free = self._free(kind)
             if free <= 0:
@@ -372,7 +373,7 @@ class Worker:
                     with self._guard:
                         self._threads.add(thread)
                     thread.start()
-        self._polled = self.runtime.clock.mark()
+        self._polled = self._runtime.clock.mark()
         # If there may be more tasks than free places, query again when a place is free.
         self._more = freed if full else None
         if listener is not None:
@@ -403,9 +404,7 @@ class Worker:
         """
         Return those of *running* whose leases are over; their handlers may go on.
         """
-        left = Counter(
-            one.context.document for one in list(self.manager.locker.executor.attempts) if one.held_for() <= 0
-        )
+        left = Counter(one.context.document for one in list(self._executor.attempts) if one.held_for() <= 0)
         over = []
         # Of two attempts of one document, the earlier one has lost its lease.
         for claimed in sorted(running):
@@ -439,7 +438,7 @@ class Worker:
         try:
             self._run_one(kind, snapshot)
         except (SystemExit, KeyboardInterrupt) as error:
-            about = self.runtime.about(snapshot)
+            about = self._runtime.about(snapshot)
             about.log(logging.WARNING, "the handler asked the process to end (%s); a worker goes on", repr(error))
         finally:
             with self._guard:
@@ -449,12 +448,12 @@ class Worker:
     def _run_one(self, kind: str, snapshot: Snapshot) -> Ended | None:
         ended = None
         try:
-            ended = self.manager.pull(snapshot)
+            ended = pull(self._executor, self._registry, snapshot)
         except OncetaskError as error:
-            about = self.runtime.about(snapshot)
+            about = self._runtime.about(snapshot)
             about.log(logging.WARNING, "it could not be run: %s", error)
         except Exception:  # noqa: BLE001 - an error of one task must not end the worker
-            self.runtime.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
+            self._runtime.about(snapshot).log(logging.ERROR, "it could not be run", exc_info=True)
         finally:
             with self._guard:
                 self._running.pop(_claim(snapshot), None)
@@ -467,8 +466,8 @@ class Worker:
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:
-            named = ended.about or partial(self.runtime.about, snapshot)
-            self.runtime.events.delivered(ended.outcome, named, ended.reason, to=kind, level=logging.DEBUG)
+            named = ended.about or partial(self._runtime.about, snapshot)
+            self._runtime.events.delivered(ended.outcome, named, ended.reason, to=kind, level=logging.DEBUG)
         return ended
 
     # --- without threads ----------------------------------------------------------------------------------------------
@@ -479,15 +478,15 @@ class Worker:
         jobs that end when their work is done.
         """
         ran = 0
-        shards = range(self.runtime.config.pull_shards)
+        shards = range(self._runtime.config.pull_shards)
         left: set[str] = set()
-        aside = partial(damage.set_aside, self.runtime)
+        aside = partial(damage.set_aside, self._runtime)
         while True:
             progressed, known = 0, len(left)
             for kind in self.kinds:
                 limit = self._total + len(left)
-                env = self.runtime.config.env
-                for snapshot in due_for_workers(self.runtime.store, env, kind, shards, limit, aside):
+                env = self._runtime.config.env
+                for snapshot in due_for_workers(self._runtime.store, env, kind, shards, limit, aside):
                     if snapshot.path in left:
                         continue
                     ended = self._run_one(kind, snapshot)
@@ -506,8 +505,8 @@ class Worker:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        store, config = self.runtime.store, self.runtime.config
-        shards, aside = range(config.pull_shards), partial(damage.set_aside, self.runtime)
+        store, config = self._runtime.store, self._runtime.config
+        shards, aside = range(config.pull_shards), partial(damage.set_aside, self._runtime)
         asked = (due_for_workers(store, config.env, kind, shards, _ALL, aside, by=now) for kind in self.kinds)
         return list(chain.from_iterable(asked))
 
@@ -530,7 +529,7 @@ class Worker:
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        return self.manager.next_due(self.kinds, after=after)
+        return first_due(self._runtime, self.kinds, after)
 
 
 def _claim(snapshot: Snapshot) -> _Claim:

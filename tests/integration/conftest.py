@@ -28,7 +28,7 @@ def open_shop(oncetask_cloud: OncetaskCloud) -> Callable[..., Shop]:
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(URL, shop.app)
         # Its process has scheduled orders before: what is counted and made to fail is the chain's own.
-        shop.locker.runtime.register("orders", URL)
+        shop.locker._runtime.register("orders", URL)
         return shop
 
     return make

@@ -40,7 +40,7 @@ def locker(oncetask_cloud: OncetaskCloud) -> Locker:
     """
     locker = Locker(config=Config())
     oncetask_cloud.use(locker)
-    locker.runtime.store.estimate()
+    locker._runtime.store.estimate()
     return locker
 
 

@@ -236,7 +236,7 @@ def test_unconfigured_account_is_an_error(oncetask_cloud: OncetaskCloud, shop: S
     A trigger that may call nobody says so, with what to set.
     """
     after = undispatched(oncetask_cloud, shop)
-    shop.locker.runtime.config = replace(shop.locker.config, service_account=None)
+    shop.locker._runtime.config = replace(shop.locker.config, service_account=None)
 
     with pytest.raises(ConfigError, match="ONCETASK_SERVICE_ACCOUNT"):
         dispatch_written(shop.locker, "orders/1", None, after)

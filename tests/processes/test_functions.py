@@ -153,7 +153,7 @@ def test_sweep_dispatches_what_is_overdue(world: World) -> None:
         assert len(world.names("4")) == 1
         world.cloud.faults.fail("CreateTask", times=2)
         assert not hasty.schedule(Branch(id="4b", shop="7"), "/tasks/branch").dispatched
-        hasty.runtime.registry.register("an/odd")
+        hasty._runtime.registry.register("an/odd")
         status, _ = post(url, headers=header)
 
     world.client.document(collection_path("DEFAULT", "an/odd")).delete()

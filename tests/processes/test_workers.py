@@ -79,7 +79,7 @@ class Depot:
         """
         What any worker would compute now: the shards of each that is alive, by its process's id.
         """
-        found, now = all_of(self.manager.locker.runtime.store, "DEFAULT")
+        found, now = all_of(self.manager.locker._runtime.store, "DEFAULT")
         live = [Session(*one) for one in found]
         return shares(live, "parcel", 8, now)
 

@@ -16,6 +16,7 @@ from gcp_oncetask import Config, Fail, FixedDelay, Locker, Retry, UsageError
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus, every, queue_kind
+from gcp_oncetask.tasks.handlers import pull
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.scenarios import row
@@ -69,10 +70,10 @@ class World:
         Run up to *limit* of what is due; returns how many were run.
         """
         before = len(self.ran)
-        runtime = self.manager.locker.runtime
-        for name in self.manager.registry.kinds():
+        runtime = self.manager.locker._runtime
+        for name in self.manager._registry.kinds():
             for found in due_for_workers(runtime.store, runtime.config.env, name, range(8), limit):
-                self.manager.pull(found)
+                pull(self.manager._executor, self.manager._registry, found)
         return len(self.ran) - before
 
     def task(self, name: str, key: str) -> Any:
@@ -327,10 +328,10 @@ def test_es_18_handler_by_name(world: World) -> None:
     As the registry has it.
     """
     name = world.queue()
-    handler = world.manager.registry.get(name)
+    handler = world.manager._registry.get(name)
     assert handler is not None
     assert handler.model is queue_kind(name)
-    assert name in world.manager.registry.kinds()
+    assert name in world.manager._registry.kinds()
 
 
 class Tick(TaskData, kind="es-tick", pull=True):
@@ -410,9 +411,9 @@ def test_es_22_no_handler(world: World, caplog: pytest.LogCaptureFixture) -> Non
     world.add(name, "k")
     world.queue()
     assert Worker(world.manager).drain() == 0
-    runtime = world.manager.locker.runtime
+    runtime = world.manager.locker._runtime
     [found] = due_for_workers(runtime.store, runtime.config.env, name, range(8), 1)
-    assert world.manager.pull(found).outcome is Outcome.UNHANDLED
+    assert pull(world.manager._executor, world.manager._registry, found).outcome is Outcome.UNHANDLED
     assert world.status(name, "k") is TaskStatus.PENDING
 
 

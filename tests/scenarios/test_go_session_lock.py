@@ -15,6 +15,7 @@ import pytest
 from gcp_oncetask import Config, ConfigError, Locker, UnknownKindError
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, TaskStatus
+from gcp_oncetask.tasks.handlers import pull
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.membership import Membership
@@ -80,7 +81,7 @@ class Session:
 
     def __init__(self, manager: TaskManager) -> None:
         self.manager = manager
-        self.membership = Membership(manager.locker.runtime, ("job",), 60.0)
+        self.membership = Membership(manager.locker._runtime, ("job",), 60.0)
         self.membership.beat()
 
     def ask(self, cap: int = 100) -> list[str]:
@@ -94,7 +95,7 @@ class Session:
         """
         The same without a heartbeat.
         """
-        runtime = self.manager.locker.runtime
+        runtime = self.manager.locker._runtime
         if not self.membership.alive():
             return []
         shards = self.membership.shards["job"]
@@ -218,7 +219,7 @@ def test_sl_08_cap(world: World) -> None:
     world.create(20)
     assert len(world.session().ask(cap=1)) == 1
     worker = world.worker(concurrency=1, max_tasks=1)
-    worker._membership = Membership(worker.runtime, worker.kinds, 60.0)
+    worker._membership = Membership(worker._runtime, worker.kinds, 60.0)
     worker._membership.beat()
     assert len(worker._due("job", worker._free("job"))) == 1
 
@@ -256,9 +257,12 @@ def test_sl_11_two_sessions_ask_at_the_same_time(world: World) -> None:
     Two that both believe they have all shards run each task once.
     """
     world.create(20)
-    runtime = world.manager.locker.runtime
+    runtime = world.manager.locker._runtime
     seen = due_for_workers(runtime.store, runtime.config.env, "job", range(8), 100)
-    ended = [world.process().pull(snapshot).outcome for snapshot in seen for _ in range(2)]
+    ended = []
+    for snapshot in [each for each in seen for _ in range(2)]:
+        process = world.process()
+        ended.append(pull(process._executor, process._registry, snapshot).outcome)
     assert sorted(map(str, ended)) == ["completed"] * 20 + ["duplicate"] * 20
     assert set(world.ledger.runs.values()) == {1}
 

@@ -190,13 +190,13 @@ def test_ot_120_an_occurrence(service: Service) -> None:
     "the ancestor's three and five attempts, 1 s, x2, cap 5 and 10 min; concurrency and polling are the worker's",
 )
 def test_ot_134_defaults(service: Service) -> None:
-    handler = service.manager.registry.get("repeat")
+    handler = service.manager._registry.get("repeat")
     assert handler is not None
     spec = handler.spec
     assert (spec.policy.lease, spec.cleanup, spec.retry) == (600, None, ExponentialBackoff(max_attempts=3))
     assert ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10)) == CANCEL_RETRY
     service.handle(Work, on_cancel=lambda task, attempt: None)
-    handler = service.manager.registry.get("work")
+    handler = service.manager._registry.get("work")
     assert handler is not None
     assert handler.spec.cleanup is not None
     assert handler.spec.cleanup.retry == CANCEL_RETRY
@@ -216,7 +216,7 @@ def test_ot_134_defaults(service: Service) -> None:
 def test_ot_135_options(service: Service, option: str, value: Any) -> None:
     options = {"on_cancel": lambda task, attempt: None} | {option: value}
     service.handle(Work, **options)
-    handler = service.manager.registry.get("work")
+    handler = service.manager._registry.get("work")
     assert handler is not None
     spec, cleanup = handler.spec, handler.spec.cleanup
     assert cleanup is not None

@@ -416,7 +416,7 @@ def test_rl_31_waiters_see_the_same_expired_lock(world: World) -> None:
     world.cloud.advance(seconds=61)
     locks = [world.lock(ttl=60) for _ in range(8)]
     seen = threading.Barrier(8)
-    store = world.locker.runtime.store
+    store = world.locker._runtime.store
     real = store.read
 
     def read(path: str) -> Any:

@@ -44,7 +44,7 @@ class Cutter:
         self.left = number
         self.struck = ""
         self.hurt = hurt
-        runtime = shop.locker.runtime
+        runtime = shop.locker._runtime
         for owner, name in ((runtime.wire, "_unary"), (runtime.tasks, "_call")):
             real = getattr(owner, name)
             setattr(owner, name, self._wrapped(real))
@@ -82,7 +82,7 @@ def opened(cloud: OncetaskCloud) -> Shop:
     shop = make_shop()
     cloud.use(shop.locker)
     cloud.mount(URL, shop.app)
-    shop.locker.runtime.store.estimate()
+    shop.locker._runtime.store.estimate()
     return shop
 
 

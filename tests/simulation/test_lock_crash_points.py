@@ -31,7 +31,7 @@ class Dying:
 
     def __init__(self, locker: Locker, number: int, hurt: Callable[[Callable[[], Any]], Any]) -> None:
         self.left, self.struck = number, False
-        wire = locker.runtime.wire
+        wire = locker._runtime.wire
         for name in ("_unary", "_stream"):
             setattr(wire, name, self._wrapped(getattr(wire, name), hurt))
 
@@ -67,7 +67,7 @@ class World:
         """
         locker = Locker(config=Config())
         self.cloud.use(locker)
-        locker.runtime.store.estimate()
+        locker._runtime.store.estimate()
         return locker
 
     def work(self, lock: NamedLock) -> None:
@@ -292,7 +292,7 @@ def test_lock_whose_answers_keep_coming_late_is_held_once_it_is_acquired() -> No
     with world() as here:
         locker = here.locker()
         lock = locker.lock("graph", ttl=TTL, listen=False)
-        wire = locker.runtime.wire
+        wire = locker._runtime.wire
         late, commit = slow(here, TTL, 2), wire.commit
         wire.commit = lambda request: late(lambda: commit(request))  # type: ignore[method-assign]
         assert lock.acquire(blocking=False)
@@ -307,7 +307,7 @@ def test_function_is_not_entered_when_its_run_limit_is_over_already() -> None:
     with world() as here:
         locker, job = here.locker(), Job()
         run = once(locker, name="charge", key="e1", ttl=TTL, run_limit=2 * TTL)(job.run)
-        wire = locker.runtime.wire
+        wire = locker._runtime.wire
         late, commit = slow(here, 3 * TTL, 1), wire.commit
         wire.commit = lambda request: late(lambda: commit(request))  # type: ignore[method-assign]
         with pytest.raises(LockBusyError):

@@ -81,7 +81,7 @@ def test_worker_without_a_session_waits_for_its_heartbeat(oncetask_cloud: Onceta
     """
     Its session has died and the next heartbeat has failed: it does not look, again and again, for what it may not take.
     """
-    worker._polled = worker.runtime.clock.mark()
+    worker._polled = worker._runtime.clock.mark()
     oncetask_cloud.advance(seconds=TTL)
     oncetask_cloud.faults.fail("Commit", when="before")
     assert worker._membership is not None

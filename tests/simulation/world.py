@@ -162,7 +162,7 @@ class World:
         """
         self.hub.close()
         for process in self._started:
-            process.locker.executor.renewals.close()
+            process.locker._executor.renewals.close()
         while self._clients:
             self._clients.pop().give_back()
 
@@ -210,13 +210,13 @@ class World:
             alerts=Mail(self, process),
             clock=clock,
         )
-        process.locker.runtime.trail_to(Stdout(self, process))
-        process.locker.runtime.instance = lambda: process.name
-        process.locker.executor.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
+        process.locker._runtime.trail_to(Stdout(self, process))
+        process.locker._runtime.instance = lambda: process.name
+        process.locker._executor.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)
-        self.runtime = process.locker.runtime
+        self.runtime = process.locker._runtime
         self.tell(process.name, "starts")
         return process
 

@@ -90,7 +90,7 @@ def test_left_waiting(oncetask_cloud: OncetaskCloud) -> None:
 
     def wait() -> None:
         with pytest.raises(UsageError, match="has ended"):
-            shop.locker.runtime.clock.wait(Wakeup(), 60)
+            shop.locker._runtime.clock.wait(Wakeup(), 60)
         print("TOLD")
 
     shop = make_shop()

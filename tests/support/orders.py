@@ -20,7 +20,7 @@ def allow(locker: Locker, *targets: str) -> None:
     """
     Let its tasks go to *targets* as well, as ``ONCETASK_TARGETS`` does.
     """
-    locker.runtime.config = replace(locker.config, targets=targets)
+    locker._runtime.config = replace(locker.config, targets=targets)
 
 
 class Killed(BaseException):

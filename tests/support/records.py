@@ -72,7 +72,7 @@ class Records:
         assert service.lock("rider", Other).rides
         self._add("once-task", service.path("a"), Sort.ONCE_TASK)
         self._add("newest wins", service.path("latest", Latest), Sort.ONCE_TASK)
-        self._add("pulled", manager.name_of(Pulled, pulled.task_id()).path, Sort.ONCE_TASK)
+        self._add("pulled", manager._name_of(Pulled, pulled.task_id()).path, Sort.ONCE_TASK)
         self._add("occurrence", service.path(occurrence, Daily), Sort.ONCE_TASK)
         self._add("batch rider", service.path("rider", Other), Sort.ONCE_TASK)
         self._add("generator", service.path("d", Daily), Sort.RECURRING)

@@ -107,7 +107,7 @@ class Service:
         cloud.use(self.manager.locker)
         cloud.mount(url, self.app)
         # Its process has created tasks before: what is counted and made to fail is the task's own.
-        self.manager.locker.runtime.register(None, url)
+        self.manager.locker._runtime.register(None, url)
         self.ran: list[str] = []
         self.attempts: list[Attempt] = []
         self.tasks: list[OnceTask[Any]] = []
@@ -167,7 +167,7 @@ class Service:
         """
         Its document.
         """
-        return self.manager.name_of(model, name).path
+        return self.manager._name_of(model, name).path
 
     def stored(self, name: str, model: type[TaskData] = Work) -> dict[str, Any]:
         """
@@ -264,7 +264,7 @@ class Service:
         """
         Count RPCs from here on; the server's time is known already.
         """
-        self.manager.locker.runtime.store.estimate()
+        self.manager.locker._runtime.store.estimate()
         self.cloud.local.firestore.reset_counts()
         self.cloud.local.tasks.counts.clear()
 

@@ -69,7 +69,7 @@ def expire(manager: TaskManager, path: str) -> None:
     """
     reference = manager.locker.client.document(path)
     lock = reference.get().to_dict()["lock"]
-    then = manager.locker.runtime.store.estimate() - timedelta(minutes=3)
+    then = manager.locker._runtime.store.estimate() - timedelta(minutes=3)
     held = {
         "status": "leased",
         "holder": "0" * 24,

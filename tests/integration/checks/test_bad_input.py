@@ -127,9 +127,9 @@ def test_nobody_is_told_what_is_configured(
     locker = Locker(config=Config(env="staging-7", audience=(AUDIENCE, URL)))
     oncetask_cloud.use(locker)
     callers = (ACCOUNT, "second@callers.test")
-    locker.runtime.config = replace(locker.runtime.config, callers=callers)
+    locker._runtime.config = replace(locker._runtime.config, callers=callers)
     if break_ == "settings":
-        locker.runtime.config = replace(locker.runtime.config, audience=(), base_url=None)
+        locker._runtime.config = replace(locker._runtime.config, audience=(), base_url=None)
     app = Flask("told")
     app.register_blueprint(blueprint(TaskManager(locker)))
     app.post("/tasks/order")(locked_handler(locker, Order)(lambda order, attempt: None))

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError, create_model, f
 from gcp_oncetask import Attempt, Config, ConfigError, Continue, Fail, LockedModel, NoRetry, UsageError, once
 from gcp_oncetask.cli.show import described
 from gcp_oncetask.config import FIELDS
-from gcp_oncetask.entities.chains import record_of
+from gcp_oncetask.entities.chains import record_of, stored_chain
 from gcp_oncetask.errors import TaskError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.logs import CloudFormatter
@@ -105,7 +105,7 @@ class Ear(logging.Handler):
             told += [subject_of(alert, ""), body_of(alert), str(asdict(alert))]
         paths = [self.service.path("a", Parcel), self.service.path("a", Firm), "untold/1"]
         for path in paths:
-            snapshot, lock = self.locker.stored(path) if self.exists(path) else (None, None)
+            snapshot, lock = stored_chain(self.locker._runtime, path) if self.exists(path) else (None, None)
             if snapshot is not None and lock is not None:
                 told += [*described(record_of(snapshot), lock), str(lock.errors), str(lock.owed), str(lock.result_lost)]
         return "\n".join(map(str, told))

@@ -277,7 +277,7 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         locker.schedule(Order(id="1"), "https://orders.test/x", queue="projects/p/locations/l/queues/q")
     assert told(str(caught.value)) == {ACCOUNT}
     with pytest.raises(ConfigError) as caught:
-        locker.runtime.verifier()
+        locker._runtime.verifier()
     assert told(str(caught.value)) == {PROJECT, LOCATION, BASE_URL, ACCOUNT}
     with pytest.raises(ConfigError) as caught:
         locker.get(Order, "1")
@@ -360,13 +360,13 @@ def test_sweep_without_an_account_writes_nothing(unset: pytest.MonkeyPatch, once
     oncetask_cloud.drop(made.task_name)
     oncetask_cloud.clock.advance(300)
     before = locker.show("orders/1")
-    account, locker.runtime.config = locker.config, Config(project="demo-local", location="us-central1")
+    account, locker._runtime.config = locker.config, Config(project="demo-local", location="us-central1")
     with pytest.raises(ConfigError) as caught:
         sweep(locker, collections=("orders",))
     assert told(str(caught.value)) == {ACCOUNT}
     assert locker.show("orders/1") == before
 
-    locker.runtime.config = account
+    locker._runtime.config = account
     assert sweep(locker, collections=("orders",)).dispatched == 1
 
 
@@ -394,9 +394,9 @@ def test_serving_is_all_that_a_server_does() -> None:
     What a server is asked for suffices for all that the library does in it but for paths, which a base URL serves.
     """
     locker = Locker(config=Config(project="p", location="l", service_account="a@b.test", base_url="https://x.test"))
-    locker.runtime.require(SERVE)
-    locker.runtime.verifier()
+    locker._runtime.require(SERVE)
+    locker._runtime.verifier()
     assert (
-        addressing.target(locker.runtime, "/x", queue=None, params=None, headers=None, delay=None, at=None).url
+        addressing.target(locker._runtime, "/x", queue=None, params=None, headers=None, delay=None, at=None).url
         == "https://x.test/x"
     )

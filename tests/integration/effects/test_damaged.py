@@ -537,7 +537,7 @@ def test_a_due_time_that_is_not_known_to_be_written_is_asked_for_again(
     oncetask_cloud.mount(URL, shop.app)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     shop.locker.client.document("orders/42").update({"lock.attempts": "one"})
-    shop.locker.runtime.store.estimate()
+    shop.locker._runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", when=when, code=grpc.StatusCode.UNAVAILABLE)
     oncetask_cloud.advance(minutes=10)
     assert [record.status for record in oncetask_cloud.deliveries] == [409, 200]

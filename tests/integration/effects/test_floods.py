@@ -97,7 +97,7 @@ def test_a_hundred_tasks_that_fail_for_one_reason_are_two_mails(service: Service
     sink.start()
     try:
         settings = Config(alert_to=("ann@example.com",), alert_from="a@example.com", smtp_url=sink.url)
-        service.manager.locker.runtime.alerts = channel_from(settings)
+        service.manager.locker._runtime.alerts = channel_from(settings)
         fail(service, 100)
         assert len(sink.messages) == 1
         assert after(cloud, WINDOW / 2) == 0
@@ -305,7 +305,7 @@ def test_while_the_mail_server_is_down_nothing_is_lost_and_little_is_written(ser
     The first one is tried as ever; the digest is tried again as it is, less and less often, and its entries wait for it.
     """
     cloud = service.cloud
-    told = Told(cloud, service.manager.locker.runtime)
+    told = Told(cloud, service.manager.locker._runtime)
     cloud.alerts.down = True
     fail(service, 30)
     owed = set(told.owed())
@@ -342,7 +342,7 @@ def test_a_sender_that_is_late_sends_nothing(service: Service, monkeypatch: pyte
     While it lends, it is held up for longer than it is trusted; another one has made that very digest meanwhile.
     """
     cloud = service.cloud
-    told = Told(cloud, service.manager.locker.runtime)
+    told = Told(cloud, service.manager.locker._runtime)
     fail(service, 10)
     owed = set(told.owed())
     owe, late = windows.owe, [True]
@@ -365,7 +365,7 @@ def test_windows_that_cannot_be_asked_hold_nothing_back(service: Service) -> Non
     """
     Better a mail too much than none.
     """
-    cloud, runtime = service.cloud, service.manager.locker.runtime
+    cloud, runtime = service.cloud, service.manager.locker._runtime
     put = runtime.store.put_fields
     runtime.store.put_fields = lambda *args: (_ for _ in ()).throw(windows.OncetaskError("no"))  # type: ignore[assignment]
     fail(service, 3)
@@ -398,7 +398,7 @@ class Deadly:
 
     def __init__(self, service: Service, told: Told, number: int, when: str) -> None:
         self.left, self.when, self.struck, self.dead = number, when, "", False
-        wire = service.manager.locker.runtime.wire
+        wire = service.manager.locker._runtime.wire
         real = wire._unary
 
         def call(method: Any, calls: Any, request: Any, *args: Any) -> Any:
@@ -431,7 +431,7 @@ def each_death(when: str, dying: Callable[[Service, Told, Deadly], None]) -> set
         cloud = OncetaskCloud()
         try:
             service = failing(cloud)
-            told = Told(cloud, service.manager.locker.runtime)
+            told = Told(cloud, service.manager.locker._runtime)
             deadly = Deadly(service, told, 0, when)
             dying(service, told, deadly)
             deadly.left = number
@@ -483,7 +483,7 @@ def test_wherever_the_process_dies_that_decides_an_alert_it_is_told_under_one_id
 
 def test_an_older_release_sends_what_waits_as_mails_of_their_own(service: Service) -> None:
     cloud = service.cloud
-    told = Told(cloud, service.manager.locker.runtime)
+    told = Told(cloud, service.manager.locker._runtime)
     fail(service, 6)
     owed = set(told.owed())
     [[(_, first)]] = told.mails.values()

@@ -229,7 +229,7 @@ def test_end_that_is_refused_three_times_leaves_the_key(
     stage.start("a")
     for name in ("b", "c")[:waiters]:
         stage.park(name)
-    wire = stage.service.manager.locker.runtime.wire
+    wire = stage.service.manager.locker._runtime.wire
     real, tried = wire.commit, []
 
     def busy(request: Any, **options: Any) -> Any:
@@ -472,7 +472,7 @@ def test_key_that_is_freed_while_a_transaction_is_open_refuses_its_commit(
     """
     Between the look at the key and the commit as well, since the commit is made on its version.
     """
-    store = stage.service.manager.locker.runtime.store
+    store = stage.service.manager.locker._runtime.store
     real: Any = store.read
 
     def write(txn: Any) -> None:
@@ -554,14 +554,14 @@ def test_deletion_that_comes_late_spares_the_task_that_was_made_anew(stage: Stag
 
 def test_deletion_of_a_task_that_moves_meanwhile(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     service = stage.service
-    real, moved = service.manager.locker.runtime.wire.batch_write, []
+    real, moved = service.manager.locker._runtime.wire.batch_write, []
 
     def between(writes: Any, **options: Any) -> Any:
         if not moved:
             moved.append(service.manager.cancel_task(type(service.get("a").data), "a"))
         return real(writes, **options)
 
-    monkeypatch.setattr(service.manager.locker.runtime.wire, "batch_write", between)
+    monkeypatch.setattr(service.manager.locker._runtime.wire, "batch_write", between)
     assert service.manager.delete_tasks_by_ids(type(service.get("a").data), ["a", "b"]) == 2
     assert moved == [True]
     assert service.manager.get_tasks_by_ids(type(service.get("c").data), ["a", "b"]) == []

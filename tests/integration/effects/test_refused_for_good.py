@@ -51,7 +51,7 @@ class World:
             self.service.handle(model, retry=AGAIN, lease_duration=60)
         self.worker = Worker(self.service.manager, listen=False)
         for locker in (self.locker, self.service.manager.locker):
-            locker.runtime.store.estimate()
+            locker._runtime.store.estimate()
 
     def order(self, **options: Any) -> str:
         """
@@ -486,7 +486,7 @@ def test_process_that_dies_before_the_end_leaves_it_to_the_next(world: World) ->
             world.cloud.alerts.send(alert)
             raise Killed
 
-    runtime = world.locker.runtime
+    runtime = world.locker._runtime
     channel, runtime.alerts = runtime.alerts, Dying()
     world.cloud.run_until_idle()
     assert world.lock(path).status is Status.SCHEDULED
@@ -537,7 +537,7 @@ def test_worker_without_leave_tells_a_person(world: World, call: str, asks: str)
     """
     It takes nothing, and goes on trying.
     """
-    runtime = world.service.manager.locker.runtime
+    runtime = world.service.manager.locker._runtime
     membership = Membership(runtime, ("refused-pulled",), 60.0)
     if asks == "looks":
         world.worker._membership = membership

@@ -49,7 +49,7 @@ def test_key_found_free_of_a_postponed_waiter_is_not_taken_after_its_claim(
     A handed-over key is given up because its waiter was postponed; just then the waiter's time comes, and it claims.
     """
     manager, cloud = serve(oncetask_cloud), oncetask_cloud
-    store = manager.locker.runtime.store
+    store = manager.locker._runtime.store
     real: Any = store.commit_both
     held: list[Any] = []
     late: list[Any] = []

@@ -33,7 +33,7 @@ def test_chain_costs_2n_plus_1_commits_and_nothing_else(oncetask_cloud: Oncetask
     """
     An N-step chain is 2N + 1 Commits, as many writes, no read, no streamed call, N CreateTasks.
     """
-    shop.locker.runtime.store.estimate()
+    shop.locker._runtime.store.estimate()
     firestore = oncetask_cloud.local.firestore
     firestore.reset_counts()
     oncetask_cloud.local.tasks.counts.clear()

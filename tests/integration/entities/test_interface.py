@@ -350,8 +350,8 @@ def test_contents_switched_off_cost_one_read(oncetask_cloud: OncetaskCloud) -> N
         shop = make_shop(config)
         oncetask_cloud.use(shop.locker)
         oncetask_cloud.mount(URL, shop.app)
-        shop.locker.runtime.store.estimate()
-        shop.locker.runtime.register("orders", URL)
+        shop.locker._runtime.store.estimate()
+        shop.locker._runtime.register("orders", URL)
         firestore = oncetask_cloud.local.firestore
         firestore.reset_counts()
         shop.locker.schedule(Order(id=f"o{len(note)}", note=note), "/tasks/order")

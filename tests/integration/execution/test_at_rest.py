@@ -57,7 +57,7 @@ def test_the_thread_ends_with_a_locker_that_is_no_longer_used() -> None:
     """
     before = set(threading.enumerate())
     locker, closed = Locker(config=Config(project="p", base_url="https://app.test")), Renewals(SystemClock())
-    for renewals in (locker.executor.renewals, closed):
+    for renewals in (locker._executor.renewals, closed):
         lease = Idle()
         renewals.add(lease, 3600.0, SystemClock().mark())
         renewals.remove(lease)

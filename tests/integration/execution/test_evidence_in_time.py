@@ -38,7 +38,7 @@ def lose_the_settling(cloud: OncetaskCloud, shop: Shop, *, after: float = 0.0, l
     """
 
     def charge(order: Order, attempt: Attempt) -> None:
-        shop.locker.executor.renewals.remove(attempt._running)
+        shop.locker._executor.renewals.remove(attempt._running)
         for left in range(int(after), 0, -20):
             cloud.clock.advance(min(left, 20))
             attempt.renew()
@@ -154,7 +154,7 @@ def test_running_handler_is_not_taken_for_dead_by_what_a_user_says(oncetask_clou
     )  # fmt: skip
 
     def charge(order: Order, attempt: Attempt) -> None:
-        shop.locker.executor.renewals.remove(attempt._running)
+        shop.locker._executor.renewals.remove(attempt._running)
         cloud.clock.advance(50)
         killed = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
         stamped = f"[{cloud.clock_now():%Y-%m-%d %H:%M:%S %z}] [{{}}] [ERROR] {killed}"
@@ -207,7 +207,7 @@ def test_what_was_asked_before_is_judged_as_of_then(oncetask_cloud: OncetaskClou
     """
     cloud = oncetask_cloud
     lose_the_settling(cloud, shop, late=753.0)
-    runtime = shop.locker.runtime
+    runtime = shop.locker._runtime
     runtime.request_log = CloudRequestLog(
         project=runtime.project, emulator=None, clock=runtime.clock, client=cloud.local.logging_client()
     )
@@ -235,7 +235,7 @@ def test_holder_of_whom_nobody_may_ask_now_is_left_alone(oncetask_cloud: Oncetas
         shop.locker.schedule(Order(id=id_, amount=1), "/tasks/order")
     cloud.run_until_idle()
     shop.on_charge = None
-    runtime = shop.locker.runtime
+    runtime = shop.locker._runtime
     log = CloudRequestLog(
         project=runtime.project,
         emulator=None,

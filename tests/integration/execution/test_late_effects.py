@@ -25,7 +25,7 @@ class Outage:
     def __init__(self, shop: Shop) -> None:
         self.down = False
         self._held: Callable[[], Any] | None = None
-        wire: Any = shop.locker.runtime.wire
+        wire: Any = shop.locker._runtime.wire
         self._real = wire._unary
         wire._unary = self._call
 
@@ -159,7 +159,7 @@ class SecondLook:
     def __init__(self, shop: Shop, meddle: Callable[[], Any]) -> None:
         self.looks = 0
         self._meddle = meddle
-        wire: Any = shop.locker.runtime.wire
+        wire: Any = shop.locker._runtime.wire
         self._real = wire.get
         wire.get = self._get
 

@@ -244,7 +244,7 @@ def test_recovery_gives_a_refused_settlement_up(
     over, and a person is told.
     """
     shop = open_shop(renew=False)  # a renewal on another thread would take one of the refusals
-    shop.locker.runtime.config = replace_contents(shop.locker.config)
+    shop.locker._runtime.config = replace_contents(shop.locker.config)
 
     def charge(order: Order, attempt: Attempt) -> Any:
         # The commit that follows is lost with the process: its line is in the log.

@@ -203,7 +203,7 @@ def test_zombie_changes_nothing_and_is_told(oncetask_cloud: OncetaskCloud, shop:
         if attempt.number > 1:
             shop.locker.schedule(order, "/tasks/order")
             return None
-        shop.locker.executor.renewals.remove(attempt._running)
+        shop.locker._executor.renewals.remove(attempt._running)
         oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()

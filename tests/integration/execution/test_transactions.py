@@ -121,7 +121,7 @@ def test_lost_lease_writes_nothing(oncetask_cloud: OncetaskCloud, shop: Shop) ->
 
     def charge(order: Order, attempt: Attempt) -> None:
         if attempt.number == 1:
-            shop.locker.executor.renewals.remove(attempt._running)
+            shop.locker._executor.renewals.remove(attempt._running)
             oncetask_cloud.advance(minutes=13)
             oncetask_cloud.sweep()
             oncetask_cloud.local.tasks.run_due()

@@ -371,7 +371,7 @@ def test_payload_that_comes_between_claim_and_handler_is_given_back(latest: Flee
     it, and gives it back.
     """
     latest.old.manager.create_task(OldLatest(name="a"))
-    store = latest.old.manager.locker.runtime.store
+    store = latest.old.manager.locker._runtime.store
     get = store.get
 
     def get_late(path: str) -> Any:

@@ -230,7 +230,7 @@ def test_keep_alive_outlasts_its_ttl_and_ends_with_its_process(oncetask_cloud: O
     assert lock.held
     assert not locker.lock("graph", ttl=9).acquire(blocking=False)
 
-    locker.executor.renewals.remove(lock._mine(""))
+    locker._executor.renewals.remove(lock._mine(""))
     oncetask_cloud.advance(seconds=9)
     other = locker.lock("graph", ttl=9)
     assert other.acquire(blocking=False)
@@ -268,7 +268,7 @@ def test_two_threads_do_not_share_a_lock_object(locker: Locker) -> None:
     until(lock._guard.locked, "the thread did not begin")
     with pytest.raises(UsageError, match="Another thread is acquiring"):
         lock.acquire()
-    locker.runtime.clock.virtual.advance(2000)  # type: ignore[attr-defined]  # the test's own clock
+    locker._runtime.clock.virtual.advance(2000)  # type: ignore[attr-defined]  # the test's own clock
     waiting.join(patient(30))
     assert not waiting.is_alive()
 
@@ -389,7 +389,7 @@ def test_waiter_is_woken_by_a_listener(
     lock = locker.lock("graph", ttl=3600)
     lock.acquire()
     other = opened(oncetask_cloud)
-    other.runtime.use_client(Client(project=oncetask_cloud.local.project))
+    other._runtime.use_client(Client(project=oncetask_cloud.local.project))
     waiter = other.lock("graph", ttl=3600)
     thread = threading.Thread(target=waiter.acquire, daemon=True)
     thread.start()
@@ -604,7 +604,7 @@ def test_acquire_that_is_interrupted_can_be_given_back(locker: Locker, monkeypat
     """
     Control-C after the commit was applied: the lock is not held, and its release frees what was granted.
     """
-    real = locker.runtime.wire.commit
+    real = locker._runtime.wire.commit
 
     def commit(*args: Any, **kwargs: Any) -> Any:
         real(*args, **kwargs)
@@ -612,7 +612,7 @@ def test_acquire_that_is_interrupted_can_be_given_back(locker: Locker, monkeypat
 
     lock = locker.lock("graph")
     with monkeypatch.context() as patch:
-        patch.setattr(locker.runtime.wire, "commit", commit)
+        patch.setattr(locker._runtime.wire, "commit", commit)
         with pytest.raises(KeyboardInterrupt):
             lock.acquire()
     assert (lock.held, lock.locked()) == (False, True)
@@ -697,14 +697,14 @@ def test_grant_whose_answer_took_half_the_lease_is_refreshed_first(
     """
     Nobody begins with what little a slow answer has left.
     """
-    real, slow = locker.runtime.wire.commit, [6.0]
+    real, slow = locker._runtime.wire.commit, [6.0]
 
     def commit(*args: Any, **kwargs: Any) -> Any:
         answer = real(*args, **kwargs)
         oncetask_cloud.clock.advance(slow.pop() if slow else 0)
         return answer
 
-    monkeypatch.setattr(locker.runtime.wire, "commit", commit)
+    monkeypatch.setattr(locker._runtime.wire, "commit", commit)
     lock = locker.lock("graph", ttl=10)
     assert lock.acquire(blocking=False)
     assert lock.remaining() > 8.5

@@ -113,7 +113,7 @@ def test_lines_of_a_chain(oncetask_cloud: OncetaskCloud, shop: Shop, lines: list
                 raise Killed
         return "paid"
 
-    written = Tee(shop.locker.runtime)
+    written = Tee(shop.locker._runtime)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     shop.locker.cancel(Order, "42")
     oncetask_cloud.run_until_idle()
@@ -146,7 +146,7 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     """
     service = Service(oncetask_cloud)
     manager = service.manager
-    written = Tee(manager.locker.runtime)
+    written = Tee(manager.locker._runtime)
     manager.on_error = lambda task, error: 1 // 0
     service.handle_keys(Other, retry=FixedDelay(delay=timedelta(seconds=1), max_attempts=2)).handle(Work)
     manager.register_task_handler(Pulled, lambda task, attempt: 1 // 0, retry=NoRetry())

@@ -148,7 +148,7 @@ def serve(cloud: OncetaskCloud) -> TaskManager:
 
 
 def path_of(manager: TaskManager, data: TaskData) -> str:
-    return manager.name_of(type(data), data.task_id()).path
+    return manager._name_of(type(data), data.task_id()).path
 
 
 def origins(span: ReadableSpan) -> list[int]:
@@ -355,7 +355,7 @@ def test_delivery_made_by_the_sweeper_is_linked(oncetask_cloud, shop, seen):
 def test_step_that_is_settled_from_the_log_is_linked(oncetask_cloud, shop, seen):
     def charge(order, attempt):
         # A renewal that fails as well would wait for virtual time, which only this thread moves.
-        shop.locker.executor.renewals.remove(attempt._running)
+        shop.locker._executor.renewals.remove(attempt._running)
         oncetask_cloud.faults.fail("Commit", times=None)
         oncetask_cloud.faults.fail("GetDocument", times=None)
         shop.locker.schedule(order, "/tasks/order")
@@ -572,7 +572,7 @@ def test_zombie_is_counted_once_and_its_span_says_so(oncetask_cloud, shop, seen)
     def charge(order, attempt):
         if attempt.number > 1:
             return
-        shop.locker.executor.renewals.remove(attempt._running)
+        shop.locker._executor.renewals.remove(attempt._running)
         oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()
@@ -602,7 +602,7 @@ def test_next_step_of_a_zombie_is_a_schedule_that_failed(oncetask_cloud, seen):
     def run(task, attempt):
         if attempt.number > 1:
             return None
-        manager.locker.executor.renewals.remove(attempt._running)
+        manager.locker._executor.renewals.remove(attempt._running)
         oncetask_cloud.advance(minutes=13)
         oncetask_cloud.sweep()
         oncetask_cloud.local.tasks.run_due()

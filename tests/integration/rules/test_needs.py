@@ -32,7 +32,7 @@ def records(oncetask_cloud: OncetaskCloud) -> Records:
     """
     made = Records(oncetask_cloud)
     # The process that ran the batch is dead.
-    made.locker.executor.renewals.stop()
+    made.locker._executor.renewals.stop()
     for path in (*(path for path, _ in made.paths.values()), made.service.path("leader", Other)):
         made.locker.client.document(path).update(NEEDS)
     return made

@@ -233,7 +233,7 @@ def test_reset_is_refused_from_the_moment_of_expiry(service: Service) -> None:
     cloud.run_until_idle()
     cloud.clock.advance((service.stored("a", Brief)["expireAt"] - cloud.clock_now()).total_seconds() - 0.000_001)
     # It looks into the registry once an hour.
-    manager.locker.runtime.register(None, URL)
+    manager.locker._runtime.register(None, URL)
     service.start_counting()
     assert manager.reset_task(Brief, "a")
     assert service.firestore() == {"BatchGetDocuments": 1, "Commit": 1}
@@ -260,7 +260,7 @@ def test_retention_that_ends_while_a_reset_is_under_way_refuses_it(
     """
     It was read in time, and moved before the commit: it is read again with the server's time.
     """
-    cloud, store = service.cloud, service.manager.locker.runtime.store
+    cloud, store = service.cloud, service.manager.locker._runtime.store
     service.create("a", model=Brief)
     cloud.run_until_idle()
     path, read = service.path("a", Brief), store.read

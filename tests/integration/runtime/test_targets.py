@@ -204,11 +204,11 @@ def test_record_counts_in_no_other_collection(
     """
     Though it names our own URL: no task, nothing written to it, and its collection is not registered by it.
     """
-    known = [each.collection for each in post.runtime.registry.all()[0]]
+    known = [each.collection for each in post._runtime.registry.all()[0]]
     way(oncetask_cloud, post, path, forge(oncetask_cloud, post, path))
 
     assert made(oncetask_cloud) == []
-    assert [each.collection for each in post.runtime.registry.all()[0]] == known
+    assert [each.collection for each in post._runtime.registry.all()[0]] == known
     assert not dispatch_written(post, path, None, post.client.document(path).get().to_dict())
 
 
@@ -287,12 +287,12 @@ def test_many_forged_events_cost_one_query(oncetask_cloud: OncetaskCloud, post: 
     """
     fields = forge(oncetask_cloud, post, "letters/x")
     function = process(oncetask_cloud)
-    function.runtime.store.estimate()
+    function._runtime.store.estimate()
     counts(oncetask_cloud)
     for number in range(50):
         assert not dispatch_written(function, f"comments/{number}", None, fields)
     assert counts(oncetask_cloud) == {"RunQuery": 1}
-    post.runtime.register("comments", None)
+    post._runtime.register("comments", None)
     oncetask_cloud.clock.advance(10)
     assert dispatch_written(function, "comments/x", None, fields)
 
@@ -305,16 +305,16 @@ def test_registry_that_can_not_be_read_leaves_it_due(oncetask_cloud: OncetaskClo
     sweeper = process(oncetask_cloud)
     oncetask_cloud.clock.advance(120)
     refused: list[bool] = []
-    audience = sweeper.runtime.registry.audience
+    audience = sweeper._runtime.registry.audience
 
     def fails(origin: str) -> str | None:
         refused.append(True)
         raise StoreError(f"{origin}: no registry today", unknown=False)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeper.runtime.registry, "audience", fails)
+        patch.setattr(sweeper._runtime.registry, "audience", fails)
         assert (sweep(sweeper).failed, made(oncetask_cloud), refused) == (1, [], [True])
-        assert not dispatch(sweeper.runtime, sweeper.runtime.store.get("letters/x"))
+        assert not dispatch(sweeper._runtime, sweeper._runtime.store.get("letters/x"))
     assert sweeper.show("letters/x").due == fields["lock"]["due"]
     assert audience(URL) == "https://oncetask.test"
     assert sweep(sweeper).dispatched == 1
@@ -438,9 +438,9 @@ def test_next_step_registers_where_it_goes(oncetask_cloud: OncetaskCloud) -> Non
 
     oncetask_cloud.mount(URL, app)
     office.schedule(Letter(id="1"), "/letter")
-    assert office.runtime.registry.origins() == {URL: "https://oncetask.test"}
+    assert office._runtime.registry.origins() == {URL: "https://oncetask.test"}
     oncetask_cloud.run_until_idle()
-    assert office.runtime.registry.origins() == {URL: "https://oncetask.test", "https://branch.test": "stamps"}
+    assert office._runtime.registry.origins() == {URL: "https://oncetask.test", "https://branch.test": "stamps"}
     assert swept(oncetask_cloud, process(oncetask_cloud)).dispatched == 1
 
 
@@ -485,7 +485,7 @@ def test_origin_costs_what_its_collection_costs(oncetask_cloud: OncetaskCloud) -
     """
     first, second = process(oncetask_cloud, base_url=URL), process(oncetask_cloud, base_url=URL)
     for each in (first, second):
-        each.runtime.store.estimate()
+        each._runtime.store.estimate()
     counts(oncetask_cloud)
     first.schedule(Letter(id="1"), "/letter")
     assert counts(oncetask_cloud) == {"BatchGetDocuments": 1, "Commit": 2}
@@ -517,14 +517,14 @@ def test_origin_that_can_not_be_registered_fails_the_schedule(
     Else a task might be stored that no sweeper dispatches; the next call tries again.
     """
     locker = process(oncetask_cloud, base_url=URL)
-    locker.runtime.store.estimate()
+    locker._runtime.store.estimate()
     oncetask_cloud.faults.fail(method, code=grpc.StatusCode.PERMISSION_DENIED, times=None)
     with pytest.raises(StoreError, match="PERMISSION_DENIED"):
         schedule(locker, "/letter")
     oncetask_cloud.faults.clear()
     assert stored(oncetask_cloud) == {}
     schedule(locker, "/letter")
-    assert locker.runtime.registry.origins() == {URL: "https://oncetask.test"}
+    assert locker._runtime.registry.origins() == {URL: "https://oncetask.test"}
 
 
 def test_sweeper_without_a_base_url_serves_several_services(oncetask_cloud: OncetaskCloud) -> None:
@@ -540,7 +540,7 @@ def test_sweeper_without_a_base_url_serves_several_services(oncetask_cloud: Once
     assert swept(oncetask_cloud, sweeper).dispatched == 4
     found = {(task.http_request.url[:16], task.http_request.oidc_token.audience) for task in made(oncetask_cloud)}
     assert found == {("https://red.test", "red"), ("https://blue.tes", "blue")}
-    assert sweeper.runtime.registry.origins() == {"https://blue.test": "blue", "https://red.test": "red"}
+    assert sweeper._runtime.registry.origins() == {"https://blue.test": "blue", "https://red.test": "red"}
 
 
 def test_process_registers_only_what_it_has_configured(oncetask_cloud: OncetaskCloud, post: Locker) -> None:
@@ -549,11 +549,11 @@ def test_process_registers_only_what_it_has_configured(oncetask_cloud: OncetaskC
     """
     other = process(oncetask_cloud, base_url="https://branch.test", audience=("branch",))
     other.schedule(Letter(id="1"), f"{URL}/letter")
-    assert other.runtime.registry.origins() == {URL: "https://oncetask.test"}
+    assert other._runtime.registry.origins() == {URL: "https://oncetask.test"}
     assert [task.http_request.oidc_token.audience for task in made(oncetask_cloud)] == ["https://oncetask.test"]
     post.client.document(origin_path("DEFAULT", URL)).delete()
     other.schedule(Letter(id="2"), f"{URL}/letter")
-    assert other.runtime.registry.origins() == {}
+    assert other._runtime.registry.origins() == {}
     oncetask_cloud.clock.advance(3600)
     with pytest.raises(UsageError):
         other.schedule(Letter(id="3"), f"{URL}/letter")
@@ -561,7 +561,7 @@ def test_process_registers_only_what_it_has_configured(oncetask_cloud: OncetaskC
 
 def test_changed_audience_is_registered_anew(oncetask_cloud: OncetaskCloud, post: Locker) -> None:
     process(oncetask_cloud, base_url=URL, audience=("new",)).schedule(Letter(id="1"), "/letter")
-    assert post.runtime.registry.origins() == {URL: "new"}
+    assert post._runtime.registry.origins() == {URL: "new"}
 
 
 @pytest.mark.parametrize(
@@ -589,7 +589,7 @@ def test_what_is_no_registered_origin_counts_for_nothing(
     forge(oncetask_cloud, post, "letters/x", url=f"{EVIL}/x")
     found = swept(oncetask_cloud, process(oncetask_cloud))
     assert (found.left, found.dispatched) == (1, 0)
-    assert process(oncetask_cloud).runtime.registry.origins() == {URL: "https://oncetask.test"}
+    assert process(oncetask_cloud)._runtime.registry.origins() == {URL: "https://oncetask.test"}
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def shop(local: LocalCloud, request: pytest.FixtureRequest) -> Shop:
         log_interval=0,
     )
     made = make_shop(config)
-    made.locker.runtime.trail_to(Quiet())
+    made.locker._runtime.trail_to(Quiet())
     assert isinstance(local.tasks.transport, WsgiTransport)
     local.tasks.transport.mount(URL, made.app)
     return made
@@ -156,7 +156,7 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
     Sixteen copies of one delivery at the same instant: one runs, the others are refused, quickly.
     """
     shop.locker.schedule(Order(id="42"), "/tasks/order")
-    [task] = [t for t in local.tasks.tasks() if shop.locker.runtime.project() in t.name]
+    [task] = [t for t in local.tasks.tasks() if shop.locker._runtime.project() in t.name]
     ran: list[int] = []
     gate = threading.Barrier(16)
     spec = HandlerSpec(Entities(Order), lambda order, attempt: ran.append(attempt.token), Policy(), None, renew=False)
@@ -165,7 +165,7 @@ def test_simultaneous_claims_have_one_winner(local: LocalCloud, shop: Shop) -> N
         gate.wait(patient(30))
         body = task.http_request.body
         delivery = Delivery.from_json(body)
-        return execute(shop.locker.executor, spec, delivery, TaskHeaders(), None, {}).outcome
+        return execute(shop.locker._executor, spec, delivery, TaskHeaders(), None, {}).outcome
 
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(deliver, range(16)))
@@ -246,7 +246,7 @@ def test_sweep_finds_what_is_due_in_collections_and_groups(local: LocalCloud, sh
     shop.locker.schedule(Branch(id="42", shop="7"), "/tasks/branch")
     waiter: Any = threading.Event()
     waiter.wait(0.2)
-    runtime = shop.locker.runtime
+    runtime = shop.locker._runtime
     shown = sweep(shop.locker, collections=("elsewhere",))
     assert shown.looked == 0
 
@@ -261,7 +261,7 @@ def test_collection_is_registered_forgotten_and_remembered(shop: Shop) -> None:
     """
     By two processes, each of which finds what the other one has written; times are the server's.
     """
-    runtime, other = shop.locker.runtime, make_shop(shop.locker.config).locker.runtime
+    runtime, other = shop.locker._runtime, make_shop(shop.locker.config).locker._runtime
     for each in (runtime, other):
         each.registry.register("orders")
     [made], _ = runtime.registry.all()

@@ -90,7 +90,7 @@ def document(locker: Locker, collection: str, env: str = "DEFAULT") -> dict[str,
 
 
 def registered(locker: Locker) -> list[str]:
-    return [each.collection for each in locker.runtime.registry.all()[0]]
+    return [each.collection for each in locker._runtime.registry.all()[0]]
 
 
 def counts(cloud: OncetaskCloud) -> dict[str, int]:
@@ -112,7 +112,7 @@ def test_first_schedule_of_a_process_costs_one_read(oncetask_cloud: OncetaskClou
     """
     other = process(oncetask_cloud)
     for each in (locker, other):
-        each.runtime.store.estimate()
+        each._runtime.store.estimate()
     counts(oncetask_cloud)
 
     locker.schedule(Errand(id="1"), "/errand")
@@ -154,7 +154,7 @@ def test_lost_answer_of_the_creation(oncetask_cloud: OncetaskCloud, locker: Lock
     """
     Whether or not it was applied: the schedule goes on, and there is one document.
     """
-    locker.runtime.store.estimate()
+    locker._runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", when=when, delay=5 if when == "late" else 0)
     assert locker.schedule(Errand(id="1"), "/errand").sequence == 1
     oncetask_cloud.clock.advance(10)
@@ -171,14 +171,14 @@ def test_two_processes_create_it_at_once(oncetask_cloud: OncetaskCloud, locker: 
     first: list[Any] = []
 
     def missing(seen: Any) -> Any:
-        request = locker.runtime.registry._remembered({path: "errands"}, seen)
+        request = locker._runtime.registry._remembered({path: "errands"}, seen)
         if not first:
-            other.runtime.registry.register("errands")
+            other._runtime.registry.register("errands")
             first.append(document(other, "errands"))
             oncetask_cloud.clock.advance(1)
         return request
 
-    locker.runtime.store.ensure([path], missing)
+    locker._runtime.store.ensure([path], missing)
 
     assert first == [document(locker, "errands")] != [None]
 
@@ -201,7 +201,7 @@ def test_failure_fails_the_schedule(
     """
     from google.cloud import firestore
 
-    locker.runtime.store.estimate()
+    locker._runtime.store.estimate()
 
     @firestore.transactional
     def joined(transaction: Any) -> None:
@@ -225,7 +225,7 @@ def test_crash_between_registry_and_schedule(oncetask_cloud: OncetaskCloud, lock
     """
     The collection is known though nothing is there: sweeps find nothing, and the next process only reads.
     """
-    locker.runtime.store.estimate()
+    locker._runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", skip=1, times=None)
     with pytest.raises(StoreError):
         locker.schedule(Errand(id="1"), "/errand")
@@ -428,7 +428,7 @@ def test_route_sweeps_what_it_never_imported(oncetask_cloud: OncetaskCloud, lock
     answer = app.test_client().post("/oncetask/sweep", headers=headers)
     assert (answer.status_code, answer.json["dispatched"]) == (200, 1)
     assert answer.json["collections"] == ["errands", "onceLocks", "onceTasks"]
-    locker.runtime.registry.register("an/odd")
+    locker._runtime.registry.register("an/odd")
     undispatched(oncetask_cloud, locker, Errand(id="2"))
     oncetask_cloud.clock.advance(120)
     answer = app.test_client().post("/oncetask/sweep", headers=headers)
@@ -697,8 +697,8 @@ def test_forgotten_collection_is_swept_for_a_day(oncetask_cloud: OncetaskCloud, 
     """
     Then no more; it stays listed, and its next schedule, by a process that begins, brings it back.
     """
-    locker.runtime.registry.register("errands")
-    locker.runtime.registry.forget("errands")
+    locker._runtime.registry.register("errands")
+    locker._runtime.registry.forget("errands")
     oncetask_cloud.clock.advance(86_390)
     assert visited(oncetask_cloud)
     oncetask_cloud.clock.advance(20)
@@ -707,7 +707,7 @@ def test_forgotten_collection_is_swept_for_a_day(oncetask_cloud: OncetaskCloud, 
 
     process(oncetask_cloud).schedule(Errand(id="1"), "/errand")
     assert visited(oncetask_cloud)
-    [found] = locker.runtime.registry.all()[0]
+    [found] = locker._runtime.registry.all()[0]
     assert found.forgotten_at is None
 
 
@@ -716,8 +716,8 @@ def test_process_that_knew_it_before_learns_within_an_hour(oncetask_cloud: Oncet
     """
     Its next schedule after that takes the mark away.
     """
-    locker.runtime.registry.register("errands")
-    Registry(locker.runtime.store, locker.runtime.clock, "DEFAULT").forget("errands")
+    locker._runtime.registry.register("errands")
+    Registry(locker._runtime.store, locker._runtime.clock, "DEFAULT").forget("errands")
     locker.schedule(Errand(id="1"), "/errand")
     assert "forgottenAt" in (document(locker, "errands") or {})
     oncetask_cloud.clock.advance(3600)
@@ -731,8 +731,8 @@ def test_sweep_that_finds_something_due_remembers(oncetask_cloud: OncetaskCloud,
     """
     Of a process that did not know and never schedules again: its chain, due in three days, is not lost after one.
     """
-    locker.runtime.registry.register("errands")
-    Registry(locker.runtime.store, locker.runtime.clock, "DEFAULT").forget("errands")
+    locker._runtime.registry.register("errands")
+    Registry(locker._runtime.store, locker._runtime.clock, "DEFAULT").forget("errands")
     oncetask_cloud.faults.fail("CreateTask", times=2)
     locker.schedule(Errand(id="1"), "/errand", delay=timedelta(days=3))
     oncetask_cloud.clock.advance(3600)

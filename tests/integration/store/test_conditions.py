@@ -305,7 +305,7 @@ def workers(cloud: OncetaskCloud) -> None:
     service = Service(cloud, url="https://pull.test").handle(Resize)
     service.manager.create_task(Resize(number=1))
     assert Worker(service.manager).drain() == 1
-    session = Membership(service.manager.locker.runtime, ["resize"], 30.0)
+    session = Membership(service.manager.locker._runtime, ["resize"], 30.0)
     assert session.beat()
     cloud.faults.fail("Commit", when="after")
     session.beat()
@@ -318,7 +318,7 @@ def test_heartbeat_that_comes_late_revives_no_session(oncetask_cloud: OncetaskCl
     Its answer is lost, the session ends, and then it lands: the shards stay free.
     """
     service = Service(oncetask_cloud, url="https://pull.test").handle(Resize)
-    runtime = service.manager.locker.runtime
+    runtime = service.manager.locker._runtime
     session = Membership(runtime, ["resize"], 30.0)
     assert session.beat()
     oncetask_cloud.faults.fail("Commit", when="late", delay=2)
@@ -331,7 +331,7 @@ def test_heartbeat_that_comes_late_revives_no_session(oncetask_cloud: OncetaskCl
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_session_ends_though_the_answer_to_its_last_heartbeat_is_lost(oncetask_cloud: OncetaskCloud, when: Any) -> None:
     service = Service(oncetask_cloud, url="https://pull.test").handle(Resize)
-    runtime = service.manager.locker.runtime
+    runtime = service.manager.locker._runtime
     session = Membership(runtime, ["resize"], 30.0)
     assert session.beat()
     oncetask_cloud.faults.fail("Commit", when=when)

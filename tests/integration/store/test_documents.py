@@ -73,18 +73,18 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     oncetask_cloud.advance(days=3)
     oncetask_cloud.sweep()
     manager.create_task(Note(text="e"))
-    damaged = manager.name_of(Note, Note(text="e").task_id()).path
+    damaged = manager._name_of(Note, Note(text="e").task_id()).path
     manager.locker.client.document(damaged).update({"lock.status": "nonsense"})
     for number in range(3):
         unknown = Snapshot(f"deliveries/{number}", None, None, None)
-        owed_alerts.send_directly(manager.locker.runtime, unknown, f"rejected-{number}", "it is malformed")
+        owed_alerts.send_directly(manager.locker._runtime, unknown, f"rejected-{number}", "it is malformed")
     oncetask_cloud.local.tasks_client().pause_queue(name=oncetask_cloud.local.queue)
     manager.create_task(Note(text="f"))
     oncetask_cloud.clock.advance(3600)
     oncetask_cloud.sweep()
     for collection in ("orders", "shops/{shop}/branches"):
-        manager.locker.runtime.registry.register(collection)
-    manager.locker.runtime.registry.forget("orders")
+        manager.locker._runtime.registry.register(collection)
+    manager.locker._runtime.registry.forget("orders")
     return dict(oncetask_cloud.local.firestore.documents(oncetask_cloud.local.project))  # type: ignore[union-attr]  # it is the embedded one
 
 

@@ -27,6 +27,7 @@ from gcp_oncetask.store.queries import due_for_workers, parked
 from gcp_oncetask.store.sessions import all_of, leaving_query
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.tasks import TaskData, TaskManager
+from gcp_oncetask.tasks.reads import first_due
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.orders import Order, make_shop
 
@@ -69,7 +70,7 @@ def asked(query: Callable[[TaskManager], Any]) -> Callable[[InProcessCloud], Any
 
 
 def of_store(query: Callable[[Store], Any]) -> Callable[[InProcessCloud], Any]:
-    return lambda cloud: query(made(cloud).runtime.store)
+    return lambda cloud: query(made(cloud)._runtime.store)
 
 
 # Query -> (how it is asked, the definition without what serves it)
@@ -77,7 +78,7 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "what is due of the once-tasks": (swept("onceTasks"), ("onceTasks", "lock.due")),
     "what is due of the named locks": (swept("onceLocks"), ("onceLocks", "lock.due")),
     "collections of the registry": (
-        lambda cloud: made(cloud).runtime.registry.all(),
+        lambda cloud: made(cloud)._runtime.registry.all(),
         ("onceLocks", "registry"),
     ),
     "what is due of a collection": (swept("orders"), ("orders", "lock.due")),
@@ -99,7 +100,10 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
         of_store(lambda s: due_for_workers(s, "E", "mail", range(20), 10)),
         ("onceTasks", "lock.due"),
     ),
-    "what is due for workers first": (asked(lambda m: m.next_due(["mail"])), ("onceTasks", "lock.due")),
+    "what is due for workers first": (
+        asked(lambda m: first_due(m._runtime, ["mail"], None)),
+        ("onceTasks", "lock.due"),
+    ),
     "sessions of the workers": (of_store(lambda s: all_of(s, "E")), ("onceSessions", "live")),
     "workers that leave": (
         of_store(lambda s: s.wire.run_query(leaving_query(s, "E"))),

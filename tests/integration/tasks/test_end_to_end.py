@@ -171,7 +171,7 @@ def test_a_recurring_task_whose_rule_is_damaged_ends_and_a_person_is_told(onceta
     manager = serve(oncetask_cloud)
     manager.register_task_handler(Report, lambda task, attempt: None)
     manager.create_task(Report(name="r"))
-    path = manager.name_of(Report, "r").path
+    path = manager._name_of(Report, "r").path
     manager.locker.client.document(path).update({"recurrence": {"rrule": "FREQ=NEVER"}})
     oncetask_cloud.advance(hours=5)
     lock = manager.locker.show(path)

@@ -87,7 +87,7 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
     """
     manager, other = serve(oncetask_cloud), TaskManager(Locker(config=Config(base_url=URL)))
     oncetask_cloud.use(other.locker)
-    wire = manager.locker.runtime.store.wire
+    wire = manager.locker._runtime.store.wire
     real = wire.commit
     ran: list[str] = []
 
@@ -105,10 +105,10 @@ def test_cancellation_between_a_claim_and_its_lost_answer_is_for_the_next_attemp
         Newest, run, on_cancel=lambda task, attempt: ran.append(f"cleans up {attempt.number}")
     )
     made = manager.create_task(Newest(revision=0))
-    path = manager.name_of(Newest, made.id).path
-    push = push_of(manager.locker.runtime, manager.locker.runtime.store.get(path))
+    path = manager._name_of(Newest, made.id).path
+    push = push_of(manager.locker._runtime, manager.locker._runtime.store.get(path))
     monkeypatch.setattr(wire, "commit", cancelled_meanwhile)
-    manager.deliver(push.body, TaskHeaders())
+    manager._deliver(push.body, TaskHeaders())
     oncetask_cloud.advance(minutes=1)
     assert ran == ["runs, told of it: True", "cleans up 1"]
     assert manager.locker.show(path).status is Status.CANCELLED
@@ -119,12 +119,12 @@ def test_generator_that_can_not_be_read_is_unavailable(oncetask_cloud: OncetaskC
     As every other delivery: answered, not raised into the web server.
     """
     manager = serve(oncetask_cloud)
-    runtime = manager.locker.runtime
+    runtime = manager.locker._runtime
     manager.register_task_handler(Hourly, lambda task, attempt: None)
     made = manager.create_task(Hourly())
-    stored = runtime.store.get(manager.name_of(Hourly, made.id).path)
+    stored = runtime.store.get(manager._name_of(Hourly, made.id).path)
     oncetask_cloud.faults.fail("BatchGetDocuments", times=None)
-    ended = manager.deliver(push_of(runtime, replace(stored, whole=False)).body, TaskHeaders())
+    ended = manager._deliver(push_of(runtime, replace(stored, whole=False)).body, TaskHeaders())
     oncetask_cloud.faults.clear()
     assert ended.outcome is Outcome.UNAVAILABLE
 
@@ -204,4 +204,4 @@ def test_quarantined_holder_writes_nothing_under_its_key(oncetask_cloud: Oncetas
     manager.create_task(Pile(name="a"))
     oncetask_cloud.run_until_idle()
     assert len(refused) == 1
-    assert manager.locker.show(manager.name_of(Pile, "a").path).status is Status.COMPLETED
+    assert manager.locker.show(manager._name_of(Pile, "a").path).status is Status.COMPLETED

@@ -30,7 +30,7 @@ def manager(oncetask_cloud):
     oncetask_cloud.use(manager.locker)
     oncetask_cloud.mount(URL, app)
     # Its process has created tasks before.
-    manager.locker.runtime.register(None, URL)
+    manager.locker._runtime.register(None, URL)
     return manager
 
 
@@ -268,7 +268,7 @@ def test_at_most_one_delivery_of_a_kind_runs_and_the_others_follow_in_order(once
         for waiting in oncetask_cloud.local.tasks.tasks() if len(ran) == 1 else ():
             body = bytes(waiting.http_request.body)
             if not json.loads(body)["document"].endswith(f":{task.id}"):
-                refused.append(manager.deliver(body, TaskHeaders()).outcome)
+                refused.append(manager._deliver(body, TaskHeaders()).outcome)
 
     manager.register_task_handler(Fax, fax)
     for number in range(3):
@@ -335,7 +335,7 @@ def test_a_request_that_fails_does_not_take_the_id_for_ever(oncetask_cloud, mana
     """
     ran = []
     manager.register_task_handler(Reload, lambda task, attempt: ran.append(task.id))
-    manager.locker.runtime.store.estimate()
+    manager.locker._runtime.store.estimate()
     oncetask_cloud.faults.fail("Commit", when=when, code=grpc.StatusCode.PERMISSION_DENIED, times=1)
     with pytest.raises(StoreError):
         manager.create_task(Reload(name="a"))

@@ -44,17 +44,17 @@ def test_locker_gets_back_what_it_had() -> None:
     A module-level locker is used by one test after the other, and is its own again afterwards.
     """
     shop = make_shop()
-    before = dict(shop.locker.runtime.__dict__)
+    before = dict(shop.locker._runtime.__dict__)
     for _ in range(2):
         cloud = OncetaskCloud()
         cloud.use(shop.locker)
         cloud.mount(URL, shop.app)
-        assert shop.locker.runtime.clock is not before["clock"]
+        assert shop.locker._runtime.clock is not before["clock"]
         assert shop.locker.get(Order, "42") is None
         shop.locker.schedule(Order(id="42"), "/tasks/order")
         cloud.run_until_idle()
         cloud.stop()
-        assert shop.locker.runtime.__dict__ == before
+        assert shop.locker._runtime.__dict__ == before
     assert len(shop.charges) == 2
 
 
@@ -87,7 +87,7 @@ def test_certificates_that_fail_are_an_outage(oncetask_cloud: OncetaskCloud, sho
     oncetask_cloud.faults.fail("FetchCerts", times=2)
     token = oncetask_cloud.local.oidc.token("https://oncetask.test", ACCOUNT)
     with pytest.raises(IdentityError, match="500"):
-        shop.locker.runtime.verifier().check(f"Bearer {token}")
+        shop.locker._runtime.verifier().check(f"Bearer {token}")
     oncetask_cloud.advance(seconds=10)
     shop.locker.schedule(Order(id="42"), "/tasks/order")
     oncetask_cloud.run_until_idle()

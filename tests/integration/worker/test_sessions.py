@@ -78,7 +78,7 @@ def join(oncetask_cloud):
     def make(*kinds: str, ttl: float = 60.0) -> Membership:
         locker = Locker(config=Config())
         oncetask_cloud.use(locker)
-        membership = Membership(locker.runtime, kinds or ("item",), ttl)
+        membership = Membership(locker._runtime, kinds or ("item",), ttl)
         assert membership.due_in() == 0
         assert membership.beat()
         return membership
@@ -215,9 +215,9 @@ def test_polling_costs_one_read_per_poll_and_kind(oncetask_cloud, kinds):
     for model in (Item, Other, Third)[:kinds]:
         manager.register_task_handler(model, lambda task, attempt: None)
     worker = Worker(manager, listen=False, poll_interval=timedelta(seconds=10))
-    firestore, clock = oncetask_cloud.local.firestore, manager.locker.runtime.clock
+    firestore, clock = oncetask_cloud.local.firestore, manager.locker._runtime.clock
     wait, end = clock.wait, oncetask_cloud.clock.micros() + 1_000_000_000
-    manager.locker.runtime.store.estimate()
+    manager.locker._runtime.store.estimate()
     firestore.reset_counts()
 
     def waiting(event, timeout):
@@ -332,7 +332,7 @@ def test_what_comes_due_while_the_worker_asks_is_not_forgotten(loopback, worker_
     worker = worker_of(ledger, session_ttl=600, poll_interval=3600)
     with at_work(worker):
         ledger.until(lambda: worker._listening is not None and worker._listening.healthy)
-        now = worker.runtime.store.estimate()
+        now = worker._runtime.store.estimate()
         first, other = in_two_shards(worker.manager)
         worker.manager.create_task(Item.due(other, now + timedelta(seconds=1.5)))
         loopback.faults.fail("RunQuery", code=None, delay=1.5, times=1)
@@ -346,7 +346,7 @@ def in_two_shards(manager):
     """
     shards = {}
     for number in range(20):
-        path = manager.name_of(Item, str(number)).path
+        path = manager._name_of(Item, str(number)).path
         shards.setdefault(zlib.crc32(path.encode()) % manager.locker.config.pull_shards, number)
     return list(shards.values())[:2]
 
@@ -358,7 +358,7 @@ def test_firestore_away_for_longer_than_the_ttl(loopback, worker_of, caplog, lis
     """
     ledger = Ledger()
     worker = worker_of(ledger, session_ttl=1.5, poll_interval=0.2, listen=listen)
-    manager, wait = worker.manager, worker.runtime.clock.wait
+    manager, wait = worker.manager, worker._runtime.clock.wait
     waits = []
 
     def waiting(event, timeout):
@@ -366,12 +366,12 @@ def test_firestore_away_for_longer_than_the_ttl(loopback, worker_of, caplog, lis
             waits.append(timeout)
         return wait(event, timeout)
 
-    manager.locker.runtime.clock.wait = waiting
+    manager.locker._runtime.clock.wait = waiting
     thread = threading.Thread(target=worker.run, name="the worker", daemon=True)
     thread.start()
     ledger.until(lambda: bool(worker.shards) and (not listen or worker._listening.healthy))
     before = worker._membership.id
-    manager.create_task(Item.due(0, worker.runtime.store.estimate() + timedelta(seconds=1.6)))
+    manager.create_task(Item.due(0, worker._runtime.store.estimate() + timedelta(seconds=1.6)))
     loopback.faults.fail("*", times=None)
     if listen:
         worker._listening.listener._close()

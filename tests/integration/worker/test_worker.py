@@ -288,7 +288,7 @@ def test_a_poison_task_holds_up_nobody(make_manager):
     manager.register_task_handler(Resize, resize, retry=NoRetry())
     for number in range(12):
         manager.create_task(Resize(number=number))
-    manager.locker.client.document(manager.name_of(Resize, "1").path).update({"data": {"number": "many"}})
+    manager.locker.client.document(manager._name_of(Resize, "1").path).update({"data": {"number": "many"}})
     with at_work(Worker(manager, concurrency=1)):
         ledger.wait(10)
         ledger.until(lambda: manager.count(Resize)[TaskStatus.FAILED] == 2)
@@ -303,7 +303,7 @@ def test_what_can_not_be_claimed_holds_up_nobody(make_manager):
     manager, ledger = make_manager(), Ledger()
     manager.register_task_handler(Resize, lambda task, attempt: ledger.note(task.id), lease_duration=3)
     manager.create_tasks([Resize(number=number) for number in range(40)])
-    held = [manager.name_of(Resize, str(number)).path for number in range(4)]
+    held = [manager._name_of(Resize, str(number)).path for number in range(4)]
     for path in held:
         expire(manager, path)
     with at_work(Worker(manager, concurrency=2)):
@@ -320,7 +320,7 @@ def test_no_shard_starves_while_another_is_never_empty(make_manager):
     shards = manager.locker.config.pull_shards
 
     def shard(number):
-        return zlib.crc32(manager.name_of(Resize, str(number)).path.encode()) % shards
+        return zlib.crc32(manager._name_of(Resize, str(number)).path.encode()) % shards
 
     busy = (number for number in never if shard(number) == 0)
 

@@ -225,7 +225,7 @@ class LocksHistory(History):
         runs: list[Execution] = []
 
         def charge(key: str, payload: int) -> Any:
-            runtime = process.locker.runtime
+            runtime = process.locker._runtime
             mine = [one for one in self.claims if one.runtime is runtime and one.context.document == path]
             run = Execution(process, path, payload, mine[-1], self.hub.now)
             runs.append(run)

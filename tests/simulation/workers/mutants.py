@@ -54,8 +54,8 @@ WORKER_MUTANTS = tuple(
         (
             "drain skips a shard",
             "worker/worker.py",
-            "        shards = range(self.runtime.config.pull_shards)\n",
-            "        shards = range(1, self.runtime.config.pull_shards)\n",
+            "        shards = range(self._runtime.config.pull_shards)\n",
+            "        shards = range(1, self._runtime.config.pull_shards)\n",
         ),
         (
             "drain stops after one look",

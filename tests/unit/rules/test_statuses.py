@@ -88,7 +88,7 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
     cloud: InProcessCloud = oncetask_cloud.local
     locker = Locker(config=Config(base_url="https://app.test"))
     oncetask_cloud.use(locker)
-    runtime, clock = locker.runtime, TestClock(oncetask_cloud.clock)
+    runtime, clock = locker._runtime, TestClock(oncetask_cloud.clock)
     runtime.store.estimate()
     tasks = CloudTasks(cloud.tasks_client(), None, clock, 10.0)
     push = Push(cloud.queue, "t", "https://app.test/x", b"", {}, None, 600.0, None, "")
