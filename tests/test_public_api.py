@@ -132,7 +132,7 @@ def test_names_of_once_tasks_are_sorted_complete_and_explained() -> None:
 
 def test_every_call_of_the_manager_says_what_it_raises() -> None:
     """
-    What a caller must be ready for stands in the docstring of each method; ``deliver``, ``serve`` and ``hand_back`` answer
+    The docstring of each method says what its caller must be ready for; ``serve`` answers
     instead of raising.
     """
     members = dict(documented(tasks.TaskManager) + documented(StoredTasks))
