@@ -64,10 +64,9 @@ def locked_handler(
 
 def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") -> Blueprint:
     """
-    Make a blueprint with ``POST /oncetask/sweep``, for Cloud Scheduler, which sweeps and answers with the results. For a
-    manager it also has ``POST /oncetask/deliver``, to which Cloud Tasks delivers its once-tasks.
-
-    The caller must be one of ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
+    Make a blueprint with ``POST /oncetask/sweep``, which Cloud Scheduler calls: it sweeps and answers with the results. For a
+    manager it also has ``POST /oncetask/deliver``, to which Cloud Tasks delivers once-tasks. The caller must be one of
+    ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
 
     Raises:
         ConfigError: This is a web server, and settings are missing; the message names all of them.

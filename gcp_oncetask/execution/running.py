@@ -53,7 +53,6 @@ class RunningAttempt(HeldLease):
         settled: How it was settled; None: it was not.
         pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
         ended: How it ended; None: it has not.
-        span: Its span; None without telemetry.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class RunningAttempt(HeldLease):
         self.settled: Outcome | None = None
         self.pending: tuple[Settlement, Changes] | None = None
         self.ended: Ended | None = None
-        self.span: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
         """

@@ -67,7 +67,6 @@ class ObservedAttempt(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     delivery: TaskHeaders | None
-    span: Any
 
 
 class Told(NamedTuple):

@@ -357,6 +357,10 @@ class Telemetry(Observer):
     Gives spans and metrics to the application's providers, if it has set any.
     """
 
+    def __init__(self) -> None:
+        # The spans of attempts that run.
+        self._spans: dict[ObservedAttempt, Consuming] = {}
+
     def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object] | None:
         tracer = _tracer()
         return None if tracer is None else _producer(tracer, message)
@@ -375,21 +379,23 @@ class Telemetry(Observer):
         if made is not None and before is not None and before.lock is not None:
             _measure(made, before, before.lock, attempt.granted)
         tracer = _tracer()
-        if tracer is not None:
-            attempt.span = _begin(tracer, attempt, current=current)
+        begun = None if tracer is None else _begin(tracer, attempt, current=current)
+        if begun is not None:
+            self._spans[attempt] = begun
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
         producing = _producing.get()
         if producing is not None and producing.message.document == attempt.context.document:
             _fail_of(producing.span, error)
-        if attempt.span is not None:
-            attempt.span.failed = True
-            _fail_of(attempt.span.span, error)
+        consuming = self._spans.get(attempt)
+        if consuming is not None:
+            consuming.failed = True
+            _fail_of(consuming.span, error)
 
     def ended(
         self, attempt: ObservedAttempt, outcome: Outcome | None, reason: str, error: BaseException | None
     ) -> None:
-        consuming, attempt.span = attempt.span, None
+        consuming = self._spans.pop(attempt, None)
         if consuming is not None:
             _end(consuming, outcome, reason, error)
 

@@ -38,7 +38,6 @@ class RunOfOrder:
     granted = Lock(env="E", sequence=5, status=Status.LEASED)
     snapshot = SNAPSHOT
     delivery = None
-    span = None
 
 
 RUN = RunOfOrder()
