@@ -55,8 +55,7 @@ def locked_handler(
         def view(*_: P.args, **arguments: P.kwargs) -> ResponseReturnValue:
             return handler(request_of(request), arguments)
 
-        # Flask names the endpoint after the function; its signature is not that of a view.
-        del view.__wrapped__
+        del view.__wrapped__  # Flask names the endpoint after the function; its signature is not that of a view.
         return view
 
     return decorate
