@@ -2,13 +2,13 @@
 All the rules about locks, as pure functions of (record, request, server time).
 
 Guarantee
-    Whoever commits what these functions decide, on condition that the document has not changed since the record was
-    read, keeps the promise of the README: one holder at a time, fenced writes, finished stays finished, nothing lost,
+    The promise of the README holds if each decision of these functions is committed on condition that the document has
+    not changed since the record was read: one holder at a time, fenced writes, finished stays finished, nothing lost,
     attempts bounded, evidence before takeover.
 
 No guarantee
     A holder may still *believe* it holds a lease that was taken over, and may still call the outside world. It can't
-    write through us, and the idempotency key is for the rest.
+    write through the library, and the idempotency key protects its other calls.
 
 States::
 
@@ -19,14 +19,15 @@ States::
                             '----------- schedule again (loaded and completed) -- a new chain
 
 Trust window
-    A lease counts from ``leased_at``, which the server's clock wrote. The holder counts from before it sent the claim,
-    less a margin, so it stops believing before anybody else may stop. Expiry is judged only against the server time of
-    the very read that showed the record. A lease is valid while ``read < leased_at + lease`` (exactly at its end it has
-    expired), and it is taken over without evidence when ``read > granted_at + timeout`` (exactly then it is not yet).
+    A lease counts from ``leased_at``, which the server's clock wrote. The holder counts from the instant before it sent
+    the claim, and subtracts a margin, so for the holder the lease ends before it ends for all others. Expiry is judged
+    only against the server time of the very read that showed the record. A lease is valid while
+    ``read < leased_at + lease`` (exactly at its end it has expired), and it is taken over without evidence when
+    ``read > granted_at + timeout`` (exactly at that instant it is not taken over yet).
 
 Fence
-    ``status`` leased (or quarantined: its own holder may still settle), and ``holder`` and ``token`` those of the
-    attempt.
+    The record's ``status`` is leased (or quarantined: its own holder may still settle), and its ``holder`` and ``token``
+    are those of the attempt.
 
 Source:
     datastore-locker's Aquire, Schedule, Complete and its handler's table; it differs in that finished tasks are refused
@@ -34,11 +35,11 @@ Source:
     Leases as in Gray and Cheriton (1989), fencing as Chubby's sequencers.
 
 Where
-    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and what the sweeper does. ``owing``, ``floods``: alerts,
-    who sends them and when. ``refused``: what is refused for good. ``admin``: cancel, reset, resolve. ``leaving``: what only
-    another version of the program can read. ``repair``: the reset of a damaged one. ``refusals``: why a call is refused, and by
-    which error. ``writes``: the records that these lead to, and when each must be looked at again. ``named``: named locks, and
-    functions that run once.
+    ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and the actions of the sweeper. ``owing``,
+    ``floods``: the sender and the time of alerts. ``refused``: records whose writes are refused for good. ``admin``:
+    cancel, reset, resolve. ``leaving``: payloads that only another version of the program can read. ``repair``: the
+    reset of a damaged record. ``refusals``: the reasons for which a call is refused, and their errors. ``writes``: the
+    records to which decisions lead, and their due times. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a person, or code outside a handler, may do to a chain.
+The changes of a chain by a person, or by code outside a handler.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from gcp_oncetask.rules.refusals import Refusal
 
 def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     """
-    Stop a chain: at once if it waits (by a delivery, if there may be a cancellation handler), at its next settling if it
-    runs.
+    Cancel a chain. If it waits, it ends at once, or by one more delivery if there may be a cancellation handler. If it
+    runs, it ends at its next settling.
     """
     if lock.finished:
         return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status} already")
     if lock.cancel_requested_at is not None:
         return CallRefused(Refusal.CANCELLING, "its cancellation is under way")
-    # What was asked for until now is cancelled with it; what is asked for later is not.
+    # Payloads that were requested until now are cancelled with it; later ones are not.
     marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
     return Put(marked) if lock.status is Status.LEASED else writes.cancelled(marked, at)
 
 
 def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | CallRefused:
     """
-    Run an ended step again, as a new sequence; one that did not complete keeps its idempotency key.
+    Run an ended step again, as a new sequence. A step that did not complete keeps its idempotency key.
     """
     if not lock.finished and lock.status is not Status.QUARANTINED:
         return CallRefused(Refusal.NOT_ENDED, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
@@ -42,17 +42,18 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
     errors = lock.errors if keep_errors else ()
     written = lock.fingerprint
     if written is not None and written.data_hash == str(lock.sequence):
-        # An entity's, whose fields are those of the sequence before.
+        # The fingerprint is an entity's, whose fields are those of the sequence before.
         written = Fingerprint(str(again.sequence), written.model)
     return Put(again.but(keyed=kept, errors=errors, fingerprint=written), dispatch=True)
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     """
-    A newer payload for a task that exists: the newest one always runs.
+    Store a newer payload for a task that exists: the newest payload always runs.
 
-    One that waits runs with it instead, as if new. One that runs is followed by one more run, however often this is
-    called meanwhile; so is a quarantined one, once it is resolved. One that has ended runs again.
+    A task that waits runs with the newer payload instead, as if the task were new. A task that runs is followed by one
+    more run, even if this is called several times meanwhile; so is a quarantined task, once it is resolved. A task that
+    has ended runs again.
 
     Source:
         esync's README and its first tests: of several requests with one key only the newest runs, and finishing an older
@@ -80,15 +81,15 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
 
 def redeclare(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put | CallRefused:
     """
-    A newer payload or schedule for a generator: it holds for all that the generator makes from now on.
+    Store a newer payload or schedule for a generator; it holds for all occurrences that the generator makes from now on.
 
-    One that waits, paused or not, is due at *target*'s time instead; one that has ended recurs again. Without a time the
-    schedule is over, and so is the generator.
+    A generator that waits, paused or not, is due at *target*'s time instead; one that has ended recurs again. If *target*
+    has no time, the schedule is over, and the generator ends.
     """
     if lock.status is not Status.SCHEDULED and not lock.finished:
         return CallRefused(_occupied(lock), f"it is {lock.status}")
     revision, upcoming = lock.wanted + 1, target.wait_until
-    # A generator has no attempts: what is asked for is in force at once.
+    # A generator has no attempts, so the newer payload is in force at once.
     newer = lock.but(wanted=revision, granted=revision, wanted_by=nonce, traceparent=target.traceparent)
     if upcoming is None and lock.finished:
         return CallRefused(Refusal.ENDED, f"it is {lock.status}, and its new schedule has no run left")
@@ -115,7 +116,7 @@ def pause(lock: Lock, at: DecisionContext) -> Put | CallRefused:
 
 def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     """
-    Let a generator go on; its misfire policy says what becomes of what was due meanwhile.
+    Let a generator go on; its misfire policy decides about the occurrences that were due meanwhile.
     """
     if not lock.paused:
         return CallRefused(Refusal.NOT_PAUSED, "it is not paused")
@@ -125,7 +126,7 @@ def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
 
 def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | CallRefused:
     """
-    A person's word about a quarantined step: ``run`` it again, or hold it ``complete`` or ``fail``ed.
+    Apply a person's decision about a quarantined step: ``run`` it again, or record it as ``complete`` or ``fail``ed.
     """
     if lock.status is not Status.QUARANTINED:
         return CallRefused(
@@ -144,7 +145,7 @@ def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Re
 
 def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | CallRefused:
     """
-    Complete a chain from outside its handler, from exactly the sequence that was loaded.
+    Complete a chain from outside its handler, if it is still at the sequence that was loaded.
     """
     if lock is None:
         return CallRefused(Refusal.MISSING, "it was never scheduled")
@@ -161,6 +162,6 @@ def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at
 
 def _occupied(lock: Lock) -> Refusal:
     """
-    Why a record is refused that neither waits nor has ended.
+    Return the reason for which a record is refused that neither waits nor has ended.
     """
     return Refusal.RUNNING if lock.status is Status.LEASED else Refusal.QUARANTINED

@@ -1,5 +1,5 @@
 """
-From the schedule of a sequence to the settling of its attempts.
+The rules of a sequence: its schedule, and the claim, renewal and settling of its attempts.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ def schedule(
 
     Args:
         lock: The record, or None if the document has none or does not exist.
-        loaded: Sequence the caller's entity was loaded with; None for one made in Python (or loaded without a lock).
-        target: Where it goes.
+        loaded: Sequence with which the caller's entity was loaded; None for an entity made in Python (or loaded without
+            a lock).
+        target: Target of the sequence.
         nonce: Recognises this schedule.
         at: Moment.
 
     Returns:
-        Put with a dispatch; or CallRefused: FOREIGN (another environment), NOT_ENDED, QUARANTINED, MOVED (since it was loaded) or
-        ENDED (it was not loaded, or it needs a person's word).
+        Put with a dispatch; or CallRefused: FOREIGN (another environment), NOT_ENDED, QUARANTINED, MOVED (since the
+        entity was loaded) or ENDED (the entity was not loaded, or the chain needs a person's decision).
     """
     if lock is None:
-        # A document deleted and made again under the same id shall not have the keys of the first.
+        # A document that is deleted and made again under the same id must not have the keys of the first one.
         keyed = writes.epoch_milliseconds(at.now) - 1
         new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
         return Put(writes.scheduled(new, target, nonce, at, base=0), dispatch=True)
@@ -73,7 +74,7 @@ def claim(
     """
     Decide whether *delivery* may run.
 
-    Grants raise the token by one, always, and count as an attempt.
+    Every grant raises the token by one, and counts as an attempt.
 
     Returns:
         Put(lock) with outcome None: granted. Put with FAILED: the attempts are used up. Refused: GONE, FOREIGN, NEWER,
@@ -94,7 +95,7 @@ def claim(
 
 
 def _early(lock: Lock, at: DecisionContext) -> Refused | NeedTime | None:
-    # The estimate is never later than the server's clock: if it says due, it is due.
+    # The estimate is never later than the server's clock: if the sequence is due by the estimate, it is due.
     if lock.wait_until is None or at.now >= lock.wait_until:
         return None
     if at.read is None:
@@ -106,8 +107,8 @@ def _early(lock: Lock, at: DecisionContext) -> Refused | NeedTime | None:
 
 def ready(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Refused | NeedTime | None:
     """
-    Why the generator that *delivery* is for makes no occurrences now; None: it is due. It needs no lease: what it makes and
-    its own next time are one commit.
+    Return the reason for which the generator of *delivery* makes no occurrences now; None if it is due. A generator needs
+    no lease: its occurrences and its own next time are one commit.
     """
     refusal = _not_ours(lock, delivery, at)
     if refusal is not None:
@@ -120,7 +121,7 @@ def ready(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Refused
 
 def recur(lock: Lock, upcoming: datetime | None, nonce: str, at: DecisionContext) -> Put:
     """
-    The generator made what was due; it is due again at *upcoming*, or has ended (None).
+    Record that the generator made the occurrences that were due; it is due again at *upcoming*, or has ended (None).
     """
     signed = lock.but(settled_by=nonce)
     if upcoming is None:
@@ -145,7 +146,7 @@ def _not_ours(lock: Lock | None, delivery: Delivery, at: DecisionContext) -> Ref
 
 def fenced(lock: Lock | None, fence: Fence) -> Lost | None:
     """
-    None if the lease is still that of *fence*; else what was found.
+    Return None if the lease is still that of *fence*; else the reason why not.
     """
     if lock is None:
         return Lost("the document is gone, or its lock was removed", finished=True)
@@ -160,8 +161,8 @@ def fenced(lock: Lock | None, fence: Fence) -> Lost | None:
 
 def writable(lock: Lock | None, fence: Fence) -> Lost | None:
     """
-    None if the holder may write other documents than its own: a quarantined one may still settle, but its resource key is
-    somebody else's by then.
+    Return None if the holder may write other documents than its own. A quarantined holder may still settle, but another
+    task may have its resource key.
     """
     lost = fenced(lock, fence)
     if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:
@@ -171,7 +172,7 @@ def writable(lock: Lock | None, fence: Fence) -> Lost | None:
 
 def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext) -> Put | Lost:
     """
-    End an attempt, or leave its mark (``CHECKPOINT``), if the fence holds.
+    End an attempt, or only record its nonce (``CHECKPOINT``), if the fence holds.
     """
     lost = fenced(lock, fence)
     if lost is not None:
@@ -182,7 +183,7 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
         signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
         case SettlementKind.COMPLETE if writes.stopped(lock) and outdated(lock, how):
-            # What was cancelled is the newer payload, which has not run.
+            # The cancellation was of the newer payload, which has not run.
             return writes.cancelled(signed, at)
         case SettlementKind.COMPLETE:
             return complete(signed, how.result, at)
@@ -204,16 +205,16 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
 
 def outdated(lock: Lock | None, how: Settlement) -> bool:
     """
-    Whether a newer payload is stored than the one with which the attempt ran that settles: its own is not saved then. A
-    cancellation meanwhile counts what was asked for until then as granted, so the record alone does not tell.
+    Tell whether a newer payload is stored than that of the attempt that settles; if so, the attempt's payload is not
+    saved. The record alone does not show it: a cancellation meanwhile marks all payloads requested before it as granted.
     """
     return superseded(lock) or (lock is not None and how.wanted is not None and lock.wanted > how.wanted)
 
 
 def complete(lock: Lock, result: Result, at: DecisionContext) -> Put:
     """
-    The chain is done. A cancellation that came too late is forgotten; one that was attended to is done. A person is told of a
-    result that is lost.
+    Complete the chain. A cancellation that came too late is forgotten; if its cancellation handler ran, the chain is
+    cancelled. A person is alerted if the result is lost.
     """
     if lock.cancelling:
         return writes.ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
@@ -232,7 +233,7 @@ def complete(lock: Lock, result: Result, at: DecisionContext) -> Put:
 
 def continue_(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
     """
-    The step is done and the next one scheduled; a cancelled chain ends here instead.
+    Complete the step and schedule the next one; a cancelled chain ends here instead.
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
@@ -246,14 +247,14 @@ def continue_(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
 
 def snooze(lock: Lock, wait_until: datetime | None, at: DecisionContext) -> Put:
     """
-    The same step again later; no attempt is burned.
+    Run the same step again later; the attempt does not count.
     """
     return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait_until, Outcome.SNOOZED, at)
 
 
 def release(lock: Lock, at: DecisionContext) -> Put:
     """
-    The lease is given back unused; the queue delivers again, no attempt is burned.
+    Give the lease back unused; the queue delivers again, and the attempt does not count.
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
@@ -263,7 +264,7 @@ def release(lock: Lock, at: DecisionContext) -> Put:
 
 def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool, at: DecisionContext) -> Put:
     """
-    The attempt failed; another follows unless they are used up.
+    Record that the attempt failed; another one follows unless the attempts are used up.
     """
     if lock.attempts >= lock.max_attempts:
         return fail(lock, message, at)
@@ -277,14 +278,14 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
 
 def fail(lock: Lock, message: str, at: DecisionContext) -> Put:
     """
-    The attempt failed and no other follows.
+    Record that the attempt failed, and that no other follows.
     """
     return writes.given_up(writes.noted(lock, message, at), at, message)
 
 
 def renew(lock: Lock | None, fence: Fence, at: DecisionContext) -> Put | Lost:
     """
-    Start the lease's length anew; the run limit stays where the grant put it.
+    Start the lease's length anew; the run limit still counts from the grant.
     """
     lost = fenced(lock, fence)
     if lost is not None:
@@ -297,16 +298,18 @@ def renew(lock: Lock | None, fence: Fence, at: DecisionContext) -> Put | Lost:
 
 def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: bool) -> bool:
     """
-    Whether a commit whose answer was lost has been applied, judged from the record as it is *found*.
+    Tell whether a commit whose answer was lost has been applied, judged by the record as it is *found*.
 
     Args:
-        meant: What the commit would have written; its nonces are fresh.
-        before: The record it was decided on.
+        meant: The record that the commit would have written; its nonces are fresh.
+        before: The record on which the commit was decided.
         found: The record now.
-        alive: The writer's own lease had not run out when *found* was read, so nobody can have taken it over.
+        alive: Whether the writer's own lease had not expired when *found* was read, so that no other process can have
+            taken it over.
 
     Returns:
-        True if one of our nonces is there, or if the document is beyond ours and nobody else can have moved it.
+        True if the record has one of the commit's nonces, or if its sequence is later and no other process can have moved
+        it there.
     """
     if found is None:
         return False
@@ -317,5 +320,5 @@ def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: 
     settling = before is not None and before.status is Status.LEASED and meant.settled_by != before.settled_by
     if not settling or before is None or found.sequence <= before.sequence:
         return False
-    # Beyond ours: a later token granted on ours would show in the token its successor was scheduled with.
+    # If a later token had been granted for our sequence, the next sequence would have been scheduled with that token.
     return alive or (found.sequence == before.sequence + 1 and found.scheduled_token == before.token)

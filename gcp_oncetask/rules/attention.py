@@ -1,8 +1,9 @@
 """
-What stands still: since when a sequence could have been claimed, when that is too long, and what a person is needed for.
+Rules about tasks that stand still: the time since which a sequence could have been claimed, the alarm when that is too
+long, and the reasons for which a record needs a person.
 
-``ready_at`` is set by the commit that makes a sequence, a retry or a key's hand-over claimable, and never moved by looks; so age
-tells, whatever keeps the task from being run.
+``ready_at`` is set by the commit that makes a sequence, a retry or a key's hand-over claimable. Looks of the sweeper never
+move it, so a task's age shows that it stands still, for any cause.
 
 Source:
     SRE's "symptom, not cause": one alarm by age covers a paused queue, a wrong URL, a refused caller and a broken deployment.
@@ -22,14 +23,14 @@ from gcp_oncetask.rules.timestamps import instant
 LONGEST_LOOK: Final = timedelta(hours=1)
 """A task that is still queued is looked at again after half of its age, and after this at the latest."""
 RENAMED_EVERY: Final = timedelta(hours=1)
-"""Where the queue can't be asked, a task gets a new name at most once in this time."""
+"""If the queue can't be asked, a task gets a new name at most once in this time."""
 REFUSED_LOOKS: Final = 3
-"""From this look-up that is refused on, the task may have a new name."""
+"""From this refused look-up on, the task may have a new name."""
 
 
 class Reason(StrEnum):
     """
-    What a person is needed for, the gravest first.
+    Reasons for which a record needs a person, the gravest first.
     """
 
     FAILED = "failed"
@@ -44,7 +45,7 @@ ORDER: Final = tuple(Reason)
 
 def ready(lock: Lock, at: datetime) -> Since:
     """
-    ``ready_at`` of a record that can be claimed from *at* on; one that could before is ready since then.
+    Return ``ready_at`` of a record that can be claimed from *at* on; a record that could be claimed before keeps its time.
     """
     known = lock.ready_at
     if known is not None and (known.sequence, known.token) == (lock.sequence, lock.token):
@@ -54,7 +55,8 @@ def ready(lock: Lock, at: datetime) -> Since:
 
 def age(lock: Lock, at: DecisionContext) -> timedelta:
     """
-    For how long it could have been claimed, and was not; 0: it could not, or it is not known.
+    Return the time for which the record could have been claimed, and was not; 0 if it can't be claimed, or if the time is
+    not known.
     """
     since = lock.ready_since
     waits = lock.status is Status.SCHEDULED and lock.parked is None and not lock.paused
@@ -63,14 +65,14 @@ def age(lock: Lock, at: DecisionContext) -> timedelta:
 
 def is_stuck(lock: Lock, at: DecisionContext) -> bool:
     """
-    Whether it waits for longer than ``ONCETASK_STUCK_SECONDS``.
+    Tell whether the task has waited for longer than ``ONCETASK_STUCK_SECONDS``.
     """
     return age(lock, at) > timedelta(seconds=at.stuck)
 
 
 def look_by(ready: Since, when: datetime, at: DecisionContext) -> datetime:
     """
-    *when* a task is looked at again, or earlier: as soon as it has waited for too long.
+    Return the time of the next look at a task: *when*, or earlier, as soon as it has waited for too long.
     """
     alarm = ready.at + timedelta(seconds=at.stuck + 1)
     return alarm if at.now < alarm < when else when
@@ -78,15 +80,15 @@ def look_by(ready: Since, when: datetime, at: DecisionContext) -> datetime:
 
 def next_look(lock: Lock, at: DecisionContext) -> datetime:
     """
-    When a task that is still queued is looked at again: the longer it waits, the later.
+    Return the time of the next look at a task that is still queued: the longer the task has waited, the later.
     """
     return at.now + min(max(timedelta(seconds=at.grace), age(lock, at) / 2), LONGEST_LOOK)
 
 
 def may_rename(lock: Lock, at: DecisionContext) -> bool:
     """
-    Whether a task may be dispatched under a new name though the queue can't be asked for the old one: the third look is the
-    first one for which it may, and once an hour is the most.
+    Tell whether a task may be dispatched under a new name though the queue can't be asked for the old one. It may from the
+    third look on, at most once an hour.
     """
     first = timedelta(seconds=at.grace * REFUSED_LOOKS)
     return age(lock, at) >= first + RENAMED_EVERY * (max(lock.dispatches, 1) - 1)
@@ -94,7 +96,8 @@ def may_rename(lock: Lock, at: DecisionContext) -> bool:
 
 def reason_of(lock: Lock) -> Reason | None:
     """
-    What the record needs a person for, by its status; ``stuck`` and ``undispatched`` are said by those who find it so.
+    Return the reason for which the record needs a person, by its status; ``stuck`` and ``undispatched`` are kept
+    if the record has them.
     """
     match lock.status:
         case Status.FAILED:
@@ -111,7 +114,7 @@ def reason_of(lock: Lock) -> Reason | None:
 
 def attention(lock: Lock, at: DecisionContext, reason: Reason | None) -> str | None:
     """
-    ``lock.attention`` for *reason*: another reason keeps the time since which a person is needed.
+    Return ``lock.attention`` for *reason*; if the reason changes, the time since which a person is needed stays.
     """
     if reason is None:
         return None

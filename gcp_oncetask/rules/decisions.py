@@ -1,7 +1,7 @@
 """
-The words in which the rules of ``lease`` are asked and answer. Data only.
+The arguments and answers of the rules. Data only.
 
-What is made anew for every decision is a named tuple: a frozen dataclass takes twice as long to make.
+Objects that are made anew for every decision are named tuples: a frozen dataclass takes twice as long to make.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gcp_oncetask.rules.timestamps import instant, parse_instant
 
 class DecisionContext(NamedTuple):
     """
-    When and where a rule is applied.
+    The time and place at which a rule is applied.
 
     Attributes:
-        now: Estimate of the server's clock that is never later than it.
-        read: Server time of the read that showed the record; None for a record that is trusted unread. The only time by
-            which a lease can expire.
+        now: Estimate of the server's clock; never later than that clock.
+        read: Server time of the read that showed the record; None for a record that is trusted without a read. Leases are
+            judged expired by this time alone.
         place: ``"{env}/{lane}/{shard}"``, the beginning of ``due``.
         env: Environment of the process.
         grace: Seconds that an unclaimed task may be overdue before it is dispatched again.
@@ -48,7 +48,7 @@ class DecisionContext(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """
-    How a handler wants its leases, in seconds; stored with each grant where it differs from the record's defaults.
+    The settings of a handler's leases; times are in seconds. A grant stores those that differ from the record's defaults.
     """
 
     lease: float = Lock.lease_seconds
@@ -63,7 +63,7 @@ class Policy:
 
 class Claimant(NamedTuple):
     """
-    Who asks for a lease: a fresh nonce, and where to look for evidence about its bearer.
+    The process that asks for a lease: a fresh nonce, and the trace and the instance by which the logs have evidence of it.
     """
 
     nonce: str
@@ -73,7 +73,7 @@ class Claimant(NamedTuple):
 
 class Fence(NamedTuple):
     """
-    What a holder must still find in the record for any of its writes to count.
+    The values that the record must still have for a holder's write to count.
     """
 
     sequence: int
@@ -83,8 +83,8 @@ class Fence(NamedTuple):
 
 class Target(NamedTuple):
     """
-    Where a sequence goes (without a URL: to the workers that pull its kind), with what, when, and the W3C trace context of who
-    asked for it.
+    The target of a sequence: URL (None: the workers that pull its kind), queue, parameters, headers, the time before which
+    it must not run, and the W3C trace context of its request.
     """
 
     url: str | None
@@ -111,19 +111,20 @@ class SettlementKind(StrEnum):
 
 class Settlement(NamedTuple):
     """
-    All that a settling commit will say, decided before it is tried: also what recovery commits from the log.
+    All that a settling commit will write, decided before the commit is tried. Recovery commits the same from the log.
 
     Attributes:
-        kind: How the attempt ends.
+        kind: The way to settle the attempt.
         nonce: Recognises this settling.
-        next_nonce: Recognises the schedule it makes, if any.
-        target: Where the next sequence goes (``CONTINUE``).
-        result: What a completed run returned, as it is to be recorded.
-        wait_until: When the same sequence is tried again (``SNOOZE``, ``RETRY``).
-        message: Why the attempt failed (``RETRY``, ``FAIL``).
-        by_queue: The queue redelivers by itself (``RETRY``), no new task is made.
-        fingerprint: The model by which the fields that it saves were written; None: the one that is stored stays.
-        wanted: ``Lock.wanted`` of the grant: the payload that the attempt ran with. None: of an entity, or of an older release.
+        next_nonce: Recognises the schedule that it makes, if any.
+        target: Target of the next sequence (``CONTINUE``).
+        result: Result of a completed run, in the form in which it is recorded.
+        wait_until: Time of the next try of the same sequence (``SNOOZE``, ``RETRY``).
+        message: Reason of the failure (``RETRY``, ``FAIL``).
+        by_queue: Whether the queue redelivers by itself (``RETRY``), so that no new task is made.
+        fingerprint: The model by which the fields that it saves were written; None: the stored one stays.
+        wanted: ``Lock.wanted`` of the grant: the revision of the payload with which the attempt ran. None: the settlement
+            is an entity's, or was written by an older release.
     """
 
     kind: SettlementKind
@@ -139,7 +140,7 @@ class Settlement(NamedTuple):
 
     def to_data(self) -> dict[str, Any]:
         """
-        JSON data, texts and numbers only.
+        Convert the settlement to JSON data.
         """
         data: dict[str, Any] = {"kind": str(self.kind), "nonce": self.nonce}
         if self.next_nonce is not None:
@@ -176,8 +177,8 @@ class Settlement(NamedTuple):
 
     def instead(self, refusal: str) -> Settlement:
         """
-        What is written where Firestore refuses this settlement for good: the same without its result, and where that is
-        refused too, a failed attempt.
+        Return the settlement that replaces this one when Firestore refuses it for good: the same without its result, and if
+        it has no result, a failed attempt.
 
         Args:
             refusal: Firestore's own sentence.
@@ -189,10 +190,10 @@ class Settlement(NamedTuple):
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Settlement:
         """
-        The inverse of ``to_data``.
+        Read a settlement from *data*, which ``to_data`` made.
 
         Raises:
-            KeyError, TypeError, ValueError: The data was not written by ``to_data``.
+            KeyError, TypeError, ValueError: ``to_data`` did not make *data*.
         """
         target = data.get("target")
         return cls(
@@ -220,12 +221,12 @@ class Settlement(NamedTuple):
 
 class Put(NamedTuple):
     """
-    Write this record.
+    The decision to write a record.
 
     Attributes:
-        lock: The record as it shall be.
-        outcome: How a delivery ends by it; None: it goes on by it (a grant), or it is nobody's delivery.
-        dispatch: Whether a Cloud Task must be made once it is committed.
+        lock: The record to write.
+        outcome: Outcome of the delivery; None: the delivery goes on (a grant), or there is no delivery.
+        dispatch: Whether a Cloud Task must be made after the commit.
     """
 
     lock: Lock
@@ -235,12 +236,12 @@ class Put(NamedTuple):
 
 class Refused(NamedTuple):
     """
-    Write nothing: the answer to a delivery.
+    The decision to write nothing: the answer to a delivery.
 
     Attributes:
-        outcome: Why, as the delivery ends.
-        reason: The same as a sentence.
-        until: When asking again makes sense.
+        outcome: Outcome of the delivery.
+        reason: The reason as a sentence.
+        until: Time from which another try makes sense, if there is one.
     """
 
     outcome: Outcome
@@ -250,12 +251,12 @@ class Refused(NamedTuple):
 
 class CallRefused(NamedTuple):
     """
-    Write nothing: the answer to a call of a person or a program.
+    The decision to write nothing: the answer to a call of a person or a program.
 
     Attributes:
-        refusal: Why.
-        reason: The same as a sentence.
-        until: When asking again makes sense.
+        refusal: The reason.
+        reason: The reason as a sentence.
+        until: Time from which another try makes sense, if there is one.
     """
 
     refusal: Refusal
@@ -266,14 +267,14 @@ class CallRefused(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class NeedTime:
     """
-    Read again, with the server's time: this record can't be judged without.
+    The request to read again with the server's time: without it, this record can't be judged.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
     """
-    The lease has expired: judge its holder by the evidence.
+    The answer that the lease has expired: its holder must be judged by the evidence.
     """
 
     lock: Lock
@@ -282,10 +283,10 @@ class Expired:
 @dataclass(frozen=True, slots=True)
 class Lost:
     """
-    The fence does not hold.
+    The answer that the fence does not hold.
 
     Attributes:
-        reason: What was found instead.
+        reason: The state of the record, as a sentence.
         finished: Whether nothing more is to be done for this sequence.
     """
 
@@ -299,26 +300,26 @@ class SweepAction(StrEnum):
     """
 
     LEAVE = "leave"
-    """It is not due after all."""
+    """Do nothing: the document is not due."""
     PUT = "put"
-    """A write settles it."""
+    """Write a record, and nothing else."""
     ALERT = "alert"
-    """Alerts that are owed are to be sent."""
+    """Send the alerts that are owed."""
     DISPATCH = "dispatch"
-    """Its Cloud Task is looked for, and made again if it is gone."""
+    """Look for the Cloud Task, and make it again if it is gone."""
     JUDGE = "judge"
-    """The holder of its expired or quarantined lease is to be judged."""
+    """Judge the holder of the expired or quarantined lease."""
     ERASE = "erase"
-    """Its retention is over: its payload and result are erased."""
+    """Erase the payload and the result, because the time for which they are kept is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """
-    What the sweeper has to do with a document whose due time has come.
+    The answer of ``rules.look`` about a document whose due time has come.
 
     Attributes:
-        action: What is to be done.
+        action: The action.
         put: The record to write (``PUT``, ``ERASE``).
         owed: Ids of the alerts to send.
     """

@@ -1,5 +1,5 @@
 """
-An expired lease, an overdue task, an alert that is owed: what recovery and the sweeper may do.
+The rules of recovery and of the sweeper: for expired leases, overdue tasks and alerts that are owed.
 """
 
 from __future__ import annotations
@@ -51,22 +51,23 @@ def take_over(
     asked: datetime | None = None,
 ) -> Put | Refused | Lost | NeedTime:
     """
-    Decide about an expired lease, once its holder was judged.
+    Decide about an expired lease whose holder was judged.
 
     Args:
         lock: The record as it is now.
         fence: The holder that was judged.
-        finding: What became of that holder.
+        finding: The finding about that holder.
         reason: The verdict as a sentence.
-        evidence: Log lines it rests on.
-        settlement: What the holder was about to commit (``recorded``).
+        evidence: Log lines on which the verdict rests.
+        settlement: The settlement that the holder was about to commit (``recorded``).
         at: Moment of the read that showed *lock*.
-        grant_to: Grant the lease anew (a delivery), or None: only release it (the sweeper).
-        asked: Server time by which the logs were asked, where that was before *at*: what they did not show counts as of then.
+        grant_to: Policy and claimant to which the lease is granted (a delivery); None: it is only released (the sweeper).
+        asked: Server time at which the logs were queried, if that was before *at*. The timeout must have passed by that
+            time, because missing lines may have become visible since.
 
     Returns:
         Put with outcome RECOVERED, QUARANTINED, FAILED, CANCELLED, or None (taken over); Refused UNKNOWN before the
-        timeout; Lost if it is no longer that holder's expired lease.
+        timeout, or BUSY if the lease was renewed; Lost if it is no longer that holder's lease.
     """
     lost = fenced(lock, fence)
     if lost is not None:
@@ -78,14 +79,14 @@ def take_over(
         return NeedTime()
     if at.read < expires_at(lock):
         return Refused(Outcome.BUSY, "the lease was renewed", expires_at(lock))
-    # 1. The holder had finished and said what it would write: write exactly that.
+    # 1. The holder had finished and logged its settlement: write exactly that.
     if finding is Finding.RECORDED and settlement is not None:
         return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)
-    # 2. Nothing is known: leave it alone until the timeout.
+    # 2. The logs show no end of the holder: leave the lease alone until the timeout.
     timeout = timeout_at(lock, at.log_grace)
     if finding is Finding.UNKNOWN and min(asked or at.read, at.read) <= timeout:
         return Refused(Outcome.UNKNOWN, reason, timeout)
-    # 3. A person decides where the kind says so.
+    # 3. A person decides, if the handler's policy says so.
     if finding in (Finding.UNKNOWN, Finding.FINISHED, Finding.RECORDED) and lock.on_unknown == "quarantine":
         owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
         return Put(writes.with_due(owing, at, status=Status.QUARANTINED), Outcome.QUARANTINED)
@@ -106,7 +107,7 @@ def take_over(
 def _recovered(lock: Lock, fence: Fence, settlement: Settlement, at: DecisionContext) -> Put:
     put = settle(lock, fence, settlement, at)
     assert isinstance(put, Put)
-    # What the queue would have redelivered, had it heard of the failure, must now be dispatched.
+    # The queue was not told of the failure, so it does not redeliver: dispatch again.
     if put.outcome is Outcome.FAILED_ATTEMPT:
         again = writes.again(put.lock, None, Outcome.RETRYING, at)
         return Put(again.lock, Outcome.RECOVERED, dispatch=again.dispatch)
@@ -123,7 +124,7 @@ def _late(
 
 def look(lock: Lock, at: DecisionContext) -> Look:
     """
-    What is to be done with a document whose due time has come; the sweeper's table.
+    Decide what to do with a document whose due time has come; this is the sweeper's table.
     """
     assert at.read is not None
     if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
@@ -148,7 +149,7 @@ def look(lock: Lock, at: DecisionContext) -> Look:
 
 def erased(lock: Lock, at: DecisionContext) -> Put:
     """
-    The tombstone of an ended task: its payload, result and parameters are gone, its id and outcome stay.
+    Return the tombstone of an ended task: its payload, result and parameters are erased, its id and outcome stay.
     """
     return Put(
         writes.with_due(lock, at, erased=True, result=None, result_json=None, result_lost=None, params=None, errors=())
@@ -157,15 +158,16 @@ def erased(lock: Lock, at: DecisionContext) -> Put:
 
 def still_queued(lock: Lock, at: DecisionContext, refused: str | None = None) -> Put:
     """
-    An unclaimed task is overdue, and its Cloud Task is still in the queue: only ``due`` moves, so a paused queue is not flooded.
+    Decide about an overdue, unclaimed task whose Cloud Task is still in the queue: only ``due`` moves, so a paused queue is
+    not flooded.
 
     Args:
         lock: The record.
         at: Moment.
-        refused: How its deliveries were refused by the library itself. Then no other task of the queue need wait: a person is
-            told of this one, if it waits for too long.
+        refused: Sentence about its deliveries that the library itself refused. Then the other tasks of the queue need not
+            wait: a person is alerted of this one, if it waits for too long.
     """
-    # Records of older releases learn here since when they wait.
+    # A record of an older release gets the time here since which it has waited.
     known = writes.with_due(lock, at)
     if refused is not None and attention.is_stuck(known, at):
         known = needs_person(known, Reason.STUCK, f"it is refused at {lock.url}: {refused}. {_LOGGED}", at)
@@ -174,8 +176,8 @@ def still_queued(lock: Lock, at: DecisionContext, refused: str | None = None) ->
 
 def redispatch(lock: Lock, at: DecisionContext) -> Put:
     """
-    An unclaimed task is overdue, and has no Cloud Task any more: it gets another one. A person is told of one that waits for too
-    long.
+    Decide about an overdue, unclaimed task that has no Cloud Task any more: it gets another one. A person is alerted if it
+    waits for too long.
     """
     again = lock.but(dispatches=lock.dispatches + 1)
     if attention.is_stuck(lock, at):
@@ -188,7 +190,8 @@ def redispatch(lock: Lock, at: DecisionContext) -> Put:
 
 def undispatched(lock: Lock, at: DecisionContext) -> Put | None:
     """
-    Its Cloud Task was refused for good: it needs a person, who is told for all tasks of the queue at once; None: it says so.
+    Record that a task needs a person, because its Cloud Task was refused for good; None if that is recorded already. The
+    person is alerted for all tasks of the queue at once, not by this record.
     """
     marked = needs_person(lock, Reason.UNDISPATCHED, None, at)
     return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
@@ -196,8 +199,8 @@ def undispatched(lock: Lock, at: DecisionContext) -> Put | None:
 
 def needs_person(lock: Lock, reason: Reason, message: str | None, at: DecisionContext) -> Lock:
     """
-    *lock*, which waits, with the attention of a person, who is told by *message* unless one was told before; a graver reason
-    stays.
+    Return *lock*, which waits, with ``attention`` for *reason*; a graver reason stays. An alert with *message* is owed
+    unless a person was alerted before.
     """
     present = attention.reason_of(lock)
     if present is not None and ORDER.index(present) <= ORDER.index(reason):
@@ -208,7 +211,7 @@ def needs_person(lock: Lock, reason: Reason, message: str | None, at: DecisionCo
 
 def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
     """
-    Whether a write has made a delivery owed that has a name of its own: what the outbox trigger asks.
+    Tell, for the outbox trigger, whether a write owes a delivery whose Cloud Task has a new name.
 
     Args:
         before: The record before the write; None if there was none.
@@ -216,8 +219,8 @@ def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
         env: Environment of the process.
 
     Returns:
-        False for what is not scheduled, needs a newer release, is another environment's, waits to be pulled, or bears the
-        name of a task that an earlier write owed already.
+        False if the record is not scheduled, needs a newer release, is another environment's or waits to be pulled, or if
+        an earlier write already owed a Cloud Task of the same name.
     """
     if after is None or after.env != env or after.status is not Status.SCHEDULED or features.unknown(after):
         return False
@@ -227,27 +230,27 @@ def newly_scheduled(before: Lock | None, after: Lock | None, env: str) -> bool:
 
 
 def _named(lock: Lock) -> tuple[str | None, int, int]:
-    # What the name of its Cloud Task is made of, besides environment and document.
+    # The parts of the name of its Cloud Task, besides environment and document.
     return lock.scheduled_by, lock.sequence, lock.dispatches
 
 
 def is_overdue(lock: Lock, now: datetime) -> bool:
     """
-    Whether its due time has come: from then on the sweeper may have given it a dispatch of another name.
+    Tell whether the due time of a task has come: from then on the sweeper may have dispatched it under another name.
     """
     return lock.due is not None and lock.due.rsplit("/", 1)[-1] <= instant(now)
 
 
 def postpone(lock: Lock, at: DecisionContext) -> Put:
     """
-    Its delivery came far too early: make one that comes when it is due.
+    Decide about a delivery that came far too early: make one that comes when the task is due.
     """
     return Put(writes.with_due(lock, at, dispatches=lock.dispatches + 1), Outcome.POSTPONED, dispatch=True)
 
 
 def later(lock: Lock, at: DecisionContext, by: timedelta = RECHECK) -> Put:
     """
-    Look at it again after *by*; an unknown holder at its timeout at the latest.
+    Let the sweeper look at the document again after *by*; if its holder is unknown, at the timeout at the latest.
     """
     when = at.now + by
     if lock.status is Status.LEASED and at.now < (timeout := timeout_at(lock, at.log_grace)):

@@ -1,13 +1,13 @@
 """
 Resource keys: one task at a time per key.
 
-A key's record has no clock. It names the document that holds it and the fencing token of the holding attempt: that of the
-grant, or, where the key was handed over to a waiter, the next one that the waiter will be granted. It is given back in the
-commit that ends the attempt; where that could not be (the document was deleted), whoever finds the holder gone or past
-that token takes the key.
+A key's record has no times. It names the document of its holder and the fencing token of the holding attempt: that of the
+grant, or, if the key was handed over to a waiting task, the next one that the task will be granted. The key is given back in
+the commit that ends the attempt. If that was impossible (the document was deleted), a task that wants the key takes it, once
+it finds the holder gone or past that token.
 
-A person frees a key by deleting its document. The attempt that had it keeps its lease and ends as it would have; it has the
-key no longer, so its end does not touch what others make of it.
+A person frees a key by deleting its document. The attempt that had the key keeps its lease, and its end is the same as
+otherwise; but it no longer has the key, so its end does not change the key's new document.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at, with_due
 
 HELD_RECHECK: Final = timedelta(minutes=5)
-"""How often the sweeper looks at a key that is held while others wait for it."""
+"""Time between two looks of the sweeper at a key that is held while tasks wait for it."""
 
 
 class KeyStanding(Enum):
     """
-    How a key stands towards a task that wants it.
+    The standing of a key for a task that wants it.
     """
 
     FREE = auto()
-    """Nobody holds it, or its holder is gone or past its token: take it."""
+    """The key has no holder, or the holder is gone or past the key's token: take the key."""
     OURS = auto()
-    """It was handed over to this task."""
+    """The key was handed over to this task."""
     BUSY = auto()
-    """Somebody holds it, or it was handed over to somebody."""
+    """Another task holds the key, or the key was handed over to one."""
     EXPIRED = auto()
-    """The holder's lease has expired: judge it by the evidence first."""
+    """The holder's lease has expired: judge the holder by the evidence first."""
 
 
 class Effect(Enum):
     """
-    What a change of a task's record does to the key that it needs.
+    The effect of a change of a task's record on the resource key of the task.
     """
 
     NONE = auto()
     TAKE = auto()
     MOVE = auto()
-    """Another attempt of the same task goes on with it."""
+    """The key moves on to another attempt of the same task."""
     FREE = auto()
 
 
 def standing(key: Lock | None, path: str, token: int, holder: Lock | None, read: datetime) -> KeyStanding:
     """
-    Whether the task at *path* may take the key for its grant of *token*.
+    Return the standing of the key for the task at *path*, which would take it for its grant of *token*.
 
     Args:
         key: The key's record; None if there is none yet.
-        path: Document of the task that wants it.
-        token: The fencing token that its grant would have.
-        holder: Record of the document that the key names, as of *read*; None if it is gone.
+        path: Document of the task that wants the key.
+        token: The fencing token that the task's grant would have.
+        holder: Record of the document that the key names, as of *read*; None if that document is gone.
         read: Server time of the reads.
     """
     if key is None or key.status is not Status.LEASED:
@@ -80,7 +80,7 @@ def standing(key: Lock | None, path: str, token: int, holder: Lock | None, read:
 
 def effect(before: Lock | None, after: Lock) -> Effect:
     """
-    What the step from *before* to *after* does to the key of the task.
+    Return the effect of the step from *before* to *after* on the key of the task.
     """
     if after.key is None:
         return Effect.NONE
@@ -95,7 +95,7 @@ def effect(before: Lock | None, after: Lock) -> Effect:
 
 def holds(key: Lock | None, path: str, token: int) -> bool:
     """
-    Whether the key is that of the attempt of *token* of the task at *path*.
+    Tell whether the attempt of *token* of the task at *path* holds the key.
 
     Args:
         key: The key's record; None if there is none, because a person has deleted it.
@@ -107,8 +107,8 @@ def holds(key: Lock | None, path: str, token: int) -> bool:
 
 def writable(key: str | None, *, lost: bool) -> Lost | None:
     """
-    None if an attempt may write other documents than its own under the resource key that it runs with: it may still end, but
-    what the key guards is somebody else's once the key is *lost*.
+    Return None if an attempt may write other documents than its own under its resource *key*. If the key is *lost*, the
+    attempt may still end, but another task may own the data that the key protects.
     """
     if not lost:
         return None
@@ -119,14 +119,14 @@ def writable(key: str | None, *, lost: bool) -> Lost | None:
 
 def park(lock: Lock, place: str, at: DecisionContext) -> Put:
     """
-    Let the task wait for its key, at *place* in the queue of those that wait.
+    Let the task wait for its key, at *place* among the waiting tasks.
     """
     return Put(with_due(lock, at, parked=place), Outcome.PARKED)
 
 
 def unpark(lock: Lock, at: DecisionContext) -> Put:
     """
-    The key is this task's now: deliver it.
+    Deliver a task to which its key was handed over.
     """
     ready = with_due(lock, at, parked=None, ready_at=None, dispatches=lock.dispatches + 1)
     return Put(ready, dispatch=True)
@@ -134,24 +134,25 @@ def unpark(lock: Lock, at: DecisionContext) -> Put:
 
 def unused(env: str) -> Lock:
     """
-    The record of a key that nobody has.
+    Return the record of a key without a holder.
     """
     return Lock.of({"env": env, "sequence": 1, "status": Status.COMPLETED})
 
 
 def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None = None) -> Lock:
     """
-    The key's record, held by the attempt of *token* of the task at *path*.
+    Return the key's record, held by the attempt of *token* of the task at *path*.
 
-    Its nonce *holder* (None: handed over, not claimed yet) makes each claim a change of the key's document: whoever found the
-    key free before the claim, because the task had been postponed or deleted, can't take it after the claim.
+    The attempt's nonce *holder* (None: handed over, not claimed yet) makes each claim a change of the key's document. So
+    another task that found the key free before the claim, because this task had been postponed or deleted, can't take it
+    after the claim.
     """
     return (key or unused(env)).but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
 
 
 def look_at_key(key: Lock, place: str, at: DecisionContext) -> Lock:
     """
-    The record of a key for which others wait, to be looked at again by the sweeper.
+    Return the record of a key for which tasks wait, with the time at which the sweeper looks at it again.
     """
     wait = HELD_RECHECK if key.status is Status.LEASED else timedelta(seconds=at.grace)
     return key.but(due=f"{place}/{instant(at.now + wait)}")

@@ -1,5 +1,5 @@
 """
-What another version of the program has written, and this one can't read.
+Payloads of another version of the program that this one can't read.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Event, Lock, Status
 
 LEFT: Final = timedelta(days=7)
-"""For so long it is left to processes that can read it; then a person decides."""
+"""Time for which the payload is left to processes that can read it; then a person decides."""
 
 
 def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: DecisionContext) -> Put | Refused:
     """
-    Leave a sequence that could be run here, if its payload could be read, to the version that can: no attempt is burned.
+    Leave a sequence whose payload can't be read here to a version of the program that can read it. No attempt is counted.
 
     Args:
         lock: The record.
-        reason: Why it can't be read, as a sentence.
-        since: When the payload was ready to be run; None: not known.
+        reason: The reason for which the payload can't be read, as a sentence.
+        since: Time since which the payload could have been run; None: not known.
         nonce: Recognises this decision.
         at: Moment.
 
@@ -33,7 +33,8 @@ def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Decisi
     if since is None or at.now < since + LEFT:
         return Refused(Outcome.UNHANDLED, reason)
     owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
-    # Nobody has it: no former attempt may settle it, and no log is to be asked about one, as it would be until then.
+    # The sequence has no holder, so no former attempt may settle it. Its times are so old that the logs are not queried
+    # about a former attempt.
     longest = max(lock.timeout_seconds, lock.run_limit_seconds + lock.lease_seconds) + at.log_grace
     long_over = at.now - timedelta(seconds=longest) - writes.LATE_EVIDENCE
     away = writes.with_due(

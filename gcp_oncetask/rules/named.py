@@ -1,7 +1,8 @@
 """
-Named locks, and functions that run once per key: the same record and fence, with nobody to deliver to.
+Named locks, and functions that run once per key: they have the same record and fence as tasks, but no deliveries.
 
-Nothing is ever owed for them: there is no ``due``, so the sweeper never sees one. Who wants an expired one takes it.
+Nothing is ever owed for them: their records have no ``due``, so the sweeper never sees them. A caller that wants an expired
+one takes it over.
 
 States of a named lock::
 
@@ -17,13 +18,14 @@ States of a run (``settle`` completes it)::
                       '-give_up--> scheduled --begin--> leased, token + 1
 
 Tokens
-    A new document's begins at the server's epoch milliseconds, and grants add one: a document that was deleted once nobody
-    held it (by TTL, or by a person) and made again is beyond all that its predecessor gave out. A grant per millisecond,
-    for as long as the document lives, would be needed to break that; Firestore takes one write per second and document.
+    The token of a new document begins at the server's epoch milliseconds, and each grant adds one. So if a document without
+    a holder is deleted (by TTL, or by a person) and made again, its tokens are beyond all tokens of the deleted one. Only a
+    grant per millisecond, for as long as the document lives, would break that; Firestore takes one write per second and
+    document.
 
 Source:
-    resque-lock-timeout's acquire, refresh and release; it differs in that expiry is judged by the server's clock alone, and
-    that release and refresh compare the token in the commit, where the ancestor deletes by its own clock.
+    resque-lock-timeout's acquire, refresh and release. The differences: expiry is judged by the server's clock alone, and
+    release and refresh compare the token in the commit, while the ancestor deletes by its own clock.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.writes import expires_at
 
 UNLIMITED: Final = 100 * 365.25 * 86_400
-"""Seconds of a lease that ends with its release alone: a century."""
+"""Seconds of a lease that only its release ends: a century."""
 
 
 def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | CallRefused | NeedTime:
@@ -48,13 +50,13 @@ def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionC
 
     Args:
         lock: The record; None if there is no document, or it has none.
-        policy: How long; ``UNLIMITED`` until it is released.
-        claimant: Its nonce is fresh, or that of an earlier try whose fate is unknown.
+        policy: Length of the lease; ``UNLIMITED``: only its release ends it.
+        claimant: The claimant; its nonce is fresh, or that of an earlier try whose fate is unknown.
         at: Moment.
 
     Returns:
         Put: granted, or granted already to this very nonce (then the lease begins anew). CallRefused: HELD. NeedTime: read
-        again; also for a new document, whose token is the server's time.
+        again; also for a new document, because its token is made of the server's time.
     """
     if lock is None:
         return NeedTime() if at.read is None else _granted(_new(at, at.read), policy, claimant)
@@ -70,7 +72,7 @@ def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionC
 
 def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
     """
-    Start the lease's length anew, if the fence holds; also after its end, if nobody has taken it.
+    Start the lease's length anew, if the fence holds; also after the lease's end, if no other holder has taken the lock.
     """
     lost = fenced(lock, fence)
     if lost is not None:
@@ -87,10 +89,10 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | C
         lock: The record.
         fence: The holding that ends.
         nonce: Recognises this release.
-        alive: Its lease can't have ended, so nobody can have taken it over.
+        alive: Whether its lease can't have ended, so that no other holder can have taken it over.
 
     Returns:
-        Put; Lost; or CallRefused NOT_HELD: an earlier try has freed it, whatever others did since.
+        Put; Lost; or CallRefused NOT_HELD: an earlier try has freed it, and later holders may have had it since.
     """
     if lock is not None and lock.sequence > fence.sequence:
         ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
@@ -113,7 +115,7 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | C
 
 def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:
     """
-    Give back what an acquire of unknown fate may have got for *holder*.
+    Free the named lock if *holder* has it, after an acquire of unknown fate.
     """
     if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
         return CallRefused(Refusal.NOT_HELD, "it was not granted")
@@ -130,14 +132,14 @@ def begin(
 
     Args:
         lock: The record; None if there is no document.
-        same: Whether it was made for the same payload.
+        same: Whether the record was made for the same payload.
         policy: Length of the lease and its run limit.
-        claimant: Its nonce is fresh.
+        claimant: The claimant; its nonce is fresh.
         at: Moment.
 
     Returns:
-        Put: run. CallRefused: OTHER_PAYLOAD, ENDED (it has run; the result is in the record) or HELD, tested
-        in that order. NeedTime: read again.
+        Put: the function may run. CallRefused: OTHER_PAYLOAD, ENDED (the function has run; the result is in the record) or
+        HELD, tested in that order. NeedTime: read again.
     """
     if lock is None:
         return _granted(_new(at, at.now), policy, claimant)
@@ -156,7 +158,7 @@ def begin(
 
 def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: DecisionContext) -> Put | Lost:
     """
-    The function raised: note it, and let the key be run again.
+    Note that the function raised, and let it run again for its key.
     """
     lost = fenced(lock, fence)
     if lost is not None:
@@ -167,7 +169,7 @@ def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: Decis
 
 def ends_at(lock: Lock) -> datetime | None:
     """
-    When the lease expires by the server's clock; None if by its release alone.
+    Return the time at which the lease expires by the server's clock; None if only its release ends it.
     """
     return None if lock.lease_seconds >= UNLIMITED else expires_at(lock)
 

@@ -1,5 +1,5 @@
 """
-Alerts that are owed: who sends them, when, and by themselves or in a digest. Pure.
+Rules about alerts that are owed: their sender, their time, and whether each is sent by itself or in a digest. Pure.
 
 States of an alert that is owed::
 
@@ -8,7 +8,7 @@ States of an alert that is owed::
        |                    | sending: nothing else is in its group
        '--assigned--> waits (until the window's end) --sending--> lent to a digest, whose id it bears --sent--> (gone)
 
-What bears the id of a digest is told by that digest, and by nothing else, once it is one of its members.
+An alert with the id of a digest is sent by that digest alone, once it is one of the digest's members.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from gcp_oncetask.rules.writes import MAX_GRACE
 
 class Wait(NamedTuple):
     """
-    What an alert waits for.
+    The group and window in which an alert waits for a digest.
 
     Attributes:
-        mark: The group: ``PendingAlert.digest`` until it is lent.
-        until: The window's end.
+        mark: The mark of the group; it is ``PendingAlert.digest`` until the alert is lent to a digest.
+        until: End of the window.
     """
 
     mark: str
@@ -39,15 +39,15 @@ class Wait(NamedTuple):
 
 def is_decided(owed: PendingAlert) -> bool:
     """
-    Whether nobody has begun to send it, and it is not said how it is to be sent.
+    Tell whether the alert is only decided: no process has begun to send it or has assigned how it is sent.
     """
     return owed.tries == 0 and owed.digest is None
 
 
 def assigned(lock: Lock, turns: Mapping[str, Wait | None], at: DecisionContext) -> Put | None:
     """
-    Say of those alerts of which it is not said how they are sent: by this process as mails of their own (None), or that they
-    wait. None if there are none.
+    Assign how alerts that are only decided are sent: by this process as mails of their own (None in *turns*), or with a
+    group for which they wait. Return None if there are no such alerts.
     """
     owed = tuple(_assigned(o, turns[o.id], at) if o.id in turns and is_decided(o) else o for o in lock.owed)
     return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
@@ -61,16 +61,16 @@ def _assigned(owed: PendingAlert, wait: Wait | None, at: DecisionContext) -> Pen
 
 def ripe(lock: Lock, seen: Mapping[str, str | None], read: datetime) -> tuple[str, ...]:
     """
-    Ids of those alerts that nobody sends at *read*, and whose ``digest`` is still as it was *seen*: what was lent meanwhile is
-    told by the digest that it was lent to, however late its sender is.
+    Return the ids of the alerts that no process is trusted to send at *read*, and whose ``digest`` is still as it was
+    *seen*. An alert that was lent to a digest meanwhile is sent by that digest, even if the digest's sender is late.
     """
     return tuple(o.id for o in lock.owed if o.until <= read and o.id in seen and o.digest == seen[o.id])
 
 
 def sending(lock: Lock, seen: Mapping[str, str | None], at: DecisionContext, digest: str | None = None) -> Put | None:
     """
-    Make this process the trusted sender of those alerts that are ``ripe``, as mails of their own or in a *digest*; None if there
-    are none.
+    Make this process the trusted sender of the alerts that are ``ripe``, as mails of their own or in a *digest*. Return None
+    if there are none.
     """
     assert at.read is not None
     mine = ripe(lock, seen, at.read)
@@ -85,7 +85,7 @@ def _lent(owed: PendingAlert, at: DecisionContext, digest: str | None) -> Pendin
 
 def put_off(lock: Lock, ids: Collection[str], until: datetime, at: DecisionContext) -> Put | None:
     """
-    Those alerts wait until their digest is tried again; None if none of them is owed any more.
+    Let the alerts *ids* wait until their digest is tried again. Return None if none of them is owed any more.
     """
     owed = tuple(replace(o, until=until) if o.id in ids else o for o in lock.owed)
     return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
@@ -93,7 +93,7 @@ def put_off(lock: Lock, ids: Collection[str], until: datetime, at: DecisionConte
 
 def sent(lock: Lock, ids: Collection[str], at: DecisionContext) -> Put | None:
     """
-    Those alerts are sent; None if none of them is owed any more.
+    Remove the alerts *ids*, which were sent. Return None if none of them is owed any more.
     """
     owed = tuple(o for o in lock.owed if o.id not in ids)
     return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))

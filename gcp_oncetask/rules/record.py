@@ -1,7 +1,7 @@
 """
 The lock: one record, embedded as the map field ``lock`` in every document that takes part.
 
-Data only. What may happen to it is decided in ``lease``; how it is stored, in ``store/codec.py``.
+Data only. ``rules`` decides about its changes; ``store/codec.py`` defines its stored form.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 SERVER_TIME: Final = datetime.max.replace(tzinfo=UTC)
-"""Stands, in a record to be written, for the server's own time of that commit."""
+"""In a record to be written, it is replaced by the server's own time of that commit."""
 
 SCHEMA: Final = 1
 
 
 class Status(StrEnum):
     """
-    Stored life cycle, by name.
+    The life cycle, stored by these names.
     """
 
     SCHEDULED = "scheduled"
@@ -36,7 +36,7 @@ TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 class Event(StrEnum):
     """
-    What a person can be alerted of.
+    The events of which a person can be alerted.
     """
 
     TAKEOVER = "takeover"
@@ -53,7 +53,7 @@ class Failure:
         at: Server's clock, estimated by the process that recorded it.
         attempt: 1-based number of the attempt within its sequence.
         sequence: The step that failed.
-        message: What went wrong, bounded.
+        message: The error, limited in length.
     """
 
     at: datetime
@@ -69,16 +69,16 @@ class PendingAlert:
 
     Attributes:
         id: Unique within the document; the mail's Message-ID is made of it.
-        event: What happened.
-        at: When it was decided (estimate of the server's clock).
-        until: Before this instant its present sender is trusted to send it; then anybody may.
-        tries: Sendings that were begun.
-        sequence: The step it is about.
-        attempt: The attempt it is about.
-        reason: Why, in a sentence.
-        evidence: Log lines that the verdict rests on, bounded.
-        digest: It is told by the digest with this id; with ``wait-`` before a group: by one to come; None: by a mail of its own,
-            or nobody has begun to send it.
+        event: The event.
+        at: Time at which the alert was decided (estimate of the server's clock).
+        until: Before this instant the present sender is trusted to send the alert; then any process may.
+        tries: Number of sendings that were begun.
+        sequence: The step that the alert is about.
+        attempt: The attempt that the alert is about.
+        reason: The reason as a sentence.
+        evidence: Log lines on which the verdict rests, limited in number and length.
+        digest: Id of the digest that sends the alert; ``wait-`` and a group: the alert waits for a digest; None: it is sent
+            by a mail of its own, or no process has begun to send it.
     """
 
     id: str
@@ -96,13 +96,13 @@ class PendingAlert:
 @dataclass(frozen=True, slots=True)
 class Note:
     """
-    A text about one sequence as one grant left it. It counts for that one alone: an older process that goes on with the
-    record does not clear it.
+    A text about one sequence and its last grant. It does not count for later ones, because a process of an older release
+    that goes on with the record does not clear it.
 
     Attributes:
         sequence: The sequence.
         token: The token of its last grant.
-        text: What is said.
+        text: The text.
     """
 
     sequence: int
@@ -113,7 +113,7 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class Since:
     """
-    An instant that counts for one sequence as one grant left it, as a ``Note`` does.
+    An instant that counts for one sequence and its last grant, as a ``Note`` does.
 
     Attributes:
         sequence: The sequence.
@@ -129,11 +129,11 @@ class Since:
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """
-    The model by which a payload was written. It counts for that payload alone: an older process that stores another one does
-    not clear it.
+    The model by which a payload was written. It does not count for other payloads, because a process of an older release
+    that stores another one does not clear it.
 
     Attributes:
-        data_hash: Of the payload; of an entity, which has none, the sequence as a text.
+        data_hash: Hash of the payload; for an entity, which has no such hash, the sequence as a text.
         model: Digest of the model's fields.
     """
 
@@ -143,12 +143,12 @@ class Fingerprint:
 
 class Result(NamedTuple):
     """
-    What a completed run has returned, as it is recorded.
+    The result of a completed run, in the form in which it is recorded.
 
     Attributes:
         value: JSON data that Firestore can hold.
-        text: JSON text of data that only JSON can say: a list in a list, an empty or a reserved key, a large integer.
-        lost: Why neither could be stored; the run is completed all the same.
+        text: JSON text of data that Firestore can't hold: a list in a list, an empty or a reserved key, a large integer.
+        lost: Reason for which neither could be stored; the run is completed nevertheless.
     """
 
     value: Any = None
@@ -157,7 +157,7 @@ class Result(NamedTuple):
 
     def data(self) -> Any:
         """
-        JSON data; None also for a lost one.
+        Return the JSON data; None also if the result is lost.
         """
         return self.value if self.text is None else json.loads(self.text)
 
@@ -172,10 +172,11 @@ class Lock:
 
     Attributes:
         env: Environment; deliveries of another one are refused.
-        sequence: What is scheduled or running, 1-based; +1 on each schedule, never goes back.
-        base: ``step = sequence - base`` counts within the present chain.
-        keyed: The number that ``attempt.key`` is made of: begins at the server's epoch milliseconds and goes up by one with each
-            sequence (documents of older releases: the sequence), kept when a failed, cancelled or quarantined one is reset.
+        sequence: Number of the step that is scheduled or runs, or ran last, 1-based; +1 on each schedule, never goes back.
+        base: Sequence before the present chain: ``step = sequence - base`` counts within the chain.
+        keyed: Number of which ``attempt.key`` is made. It begins at the server's epoch milliseconds and goes up by one with
+            each sequence (documents of older releases: the sequence). It is kept when a failed, cancelled or quarantined
+            sequence is reset.
         status: Life cycle.
         token: Fencing token: +1 per grant, never reset, absolute.
         scheduled_token: The token that was current when this sequence was scheduled.
@@ -185,45 +186,45 @@ class Lock:
         granted_at: Server time of the last grant.
         leased_at: Server time of the last grant or renewal.
         lease_seconds: Length of the lease after ``leased_at``.
-        timeout_seconds: After this many seconds from the grant it is taken over whatever the logs say; ``rules.timeout_at`` may
-            be later.
-        run_limit_seconds: After this many seconds from the grant the lease counts as expired however fresh.
+        timeout_seconds: After this many seconds from the grant, an expired lease is taken over even without evidence;
+            ``rules.timeout_at`` may be later.
+        run_limit_seconds: After this many seconds from the grant, the lease counts as expired even if it was renewed.
         max_attempts: Grants allowed per sequence.
-        on_unknown: ``takeover`` or ``quarantine``, when nothing is known of an expired holder.
+        on_unknown: ``takeover`` or ``quarantine``, if the logs show no end of an expired holder.
         alert_on: Events that owe an alert.
         retry: Retry policy as data; None: the queue retries.
         attempts: Grants of this sequence.
         errors: The last failures of this sequence, oldest first.
-        wait_until: Not to be run before this instant.
-        due: ``"{env}/{lane}/{shard}/{instant}"``: when and by whom this document must be looked at next; None: nothing
+        wait_until: Earliest instant at which the sequence may run.
+        due: ``"{env}/{lane}/{shard}/{instant}"``: the lane and the time of the next look at this document; None: nothing
             is owed.
         dispatches: Cloud Tasks made for this sequence.
         url: Absolute target of this sequence.
         queue: Full name of its queue.
-        params: What ``schedule`` was given for this sequence; JSON.
+        params: Parameters of this sequence, as ``schedule`` got them; JSON.
         headers: Extra headers of its deliveries.
-        traceparent: W3C trace context of its schedule; None: that had no span.
+        traceparent: W3C trace context of its schedule; None: the schedule had no span.
         trace: Trace id of the holder's request.
-        instance: Where the holder runs.
-        result: What the last completed run returned; JSON data that Firestore can hold. Read it by ``returned``.
-        result_json: The same as JSON text, where Firestore can't hold it.
-        result_lost: Why the result of a completed run could not be stored at all.
+        instance: Machine and process of the holder.
+        result: Result of the last completed run; JSON data that Firestore can hold. Read it by ``returned``.
+        result_json: The result as JSON text, if Firestore can't hold it as data.
+        result_lost: Reason for which the result of a completed run could not be stored at all.
         owed: Alerts not yet sent.
-        cancel_requested_at: A cancellation arrived while it was leased, or is to be handled by a delivery.
-        cleanup: A cancelled one is delivered once more, for its cancellation handler.
-        cancelling: Its present attempts are those of the cancellation handler.
-        wanted: Revision of the payload that was asked for last (newest-wins kinds).
-        wanted_by: Nonce of the request that asked for it.
-        granted: Revision that the last grant ran.
-        key: The resource key that it needs; while it is leased, that key's document names it.
-        rides: Leased as part of the batch of another task, which holds the key.
-        parked: ``"{env}/{key}/{not before}/{created}"`` while it waits for its resource key; nothing is due then: the key's
-            document is, until it is handed over.
-        erase_seconds: So long after its end the payload is erased and a tombstone stays; None: it is not.
-        erased: The payload is gone.
-        paused: A generator that makes no occurrences until it is resumed; nothing is due then.
-        needs: Features without which the record must not be touched, but by its own holder.
-        ready_at: When this sequence, retry or key could first have been claimed.
+        cancel_requested_at: Time of a cancellation that arrived while the sequence was leased, or that a delivery handles.
+        cleanup: Whether a cancelled chain is delivered once more, for its cancellation handler.
+        cancelling: Whether the present attempts are those of the cancellation handler.
+        wanted: Revision of the payload that was requested last (newest-wins kinds).
+        wanted_by: Nonce of the request for that payload.
+        granted: Revision of the payload that the last grant ran.
+        key: The resource key that the task needs; while the task is leased, the key's document names it.
+        rides: Whether the task is leased as part of the batch of another task, which holds the key.
+        parked: ``"{env}/{key}/{not before}/{created}"`` while the task waits for its resource key. Then the task is not due;
+            the key's document is, until the key is handed over.
+        erase_seconds: Seconds after the end at which the payload is erased, so that only a tombstone stays; None: never.
+        erased: Whether the payload was erased.
+        paused: Whether a generator is paused: it makes no occurrences until it is resumed, and is not due.
+        needs: Features without which only the record's own holder may change it.
+        ready_at: Time since which this sequence could have been claimed, first or after a retry or a key's hand-over.
         attention: ``"{env}/{reason}/{shard}/{since}"`` while a person is needed.
         fingerprint: The model by which the payload was written.
     """
@@ -240,7 +241,7 @@ class Lock:
     settled_by: str | None = None
     granted_at: datetime | None = None
     leased_at: datetime | None = None
-    # What a document does not have is as it says here: these defaults hold for stored records, and never change.
+    # A missing attribute of a stored record has the default below, so the defaults never change.
     lease_seconds: float = 60.0
     timeout_seconds: float = 630.0
     run_limit_seconds: float = 630.0
@@ -284,20 +285,20 @@ class Lock:
     @property
     def step(self) -> int:
         """
-        Step within the present chain, 1-based.
+        Return the step within the present chain, 1-based.
         """
         return self.sequence - self.base
 
     def step_of(self, sequence: int) -> int:
         """
-        Step of a sequence, 1-based; 0: it is not of the present chain.
+        Return the step of a sequence, 1-based; 0 if the sequence is not of the present chain.
         """
         return sequence - self.base if self.base < sequence <= self.sequence else 0
 
     @property
     def returned(self) -> Result:
         """
-        What the completed run of this sequence has returned.
+        Return the result of the completed run of this sequence.
         """
         return Result(self.result, self._of_this(self.result_json), self._of_this(self.result_lost))
 
@@ -307,7 +308,7 @@ class Lock:
     @property
     def ready_since(self) -> datetime | None:
         """
-        ``ready_at`` if it is of this sequence and its last grant; None: not known.
+        Return the time of ``ready_at`` if that is of this sequence and its last grant; None: not known.
         """
         since = self.ready_at
         mine = since is not None and (since.sequence, since.token) == (self.sequence, self.token)
@@ -315,38 +316,38 @@ class Lock:
 
     def written_by(self, data_hash: str) -> str | None:
         """
-        Digest of the model by which the payload with *data_hash* was written; None: not known.
+        Return the digest of the model by which the payload with *data_hash* was written; None: not known.
         """
         found = self.fingerprint
         return found.model if found is not None and found.data_hash == data_hash else None
 
     def note(self, text: str | None) -> Note | None:
         """
-        *text* as a note on this sequence and its last grant; None if there is none.
+        Return *text* as a note on this sequence and its last grant; None if there is no text.
         """
         return None if text is None else Note(self.sequence, self.token, text)
 
     @property
     def finished(self) -> bool:
         """
-        Whether the status is terminal: completed, failed or cancelled.
+        Tell whether the status is terminal: completed, failed or cancelled.
         """
         return self.status in TERMINAL
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Lock:
         """
-        A record of stored *values*, the rest by default; the attributes are not checked.
+        Make a record of stored *values*; the other attributes have their defaults. The values are not checked.
         """
         lock = object.__new__(cls)
-        # Every record has all of its attributes: that makes two of them quick to compare.
+        # Every record has all of its attributes, so that two records are quick to compare.
         lock.__dict__.update(DEFAULTS)
         lock.__dict__.update(values)
         return lock
 
     def but(self, **changes: Any) -> Lock:
         """
-        The same record with *changes*.
+        Return a copy of the record with *changes*.
         """
         # dataclasses.replace() costs 15 times as much with this many fields, and this is called on every delivery.
         lock = object.__new__(Lock)
@@ -356,7 +357,7 @@ class Lock:
 
 def superseded(lock: Lock | None) -> bool:
     """
-    Whether a newer payload was stored while the attempt runs: what the attempt says of the payload is out of date.
+    Tell whether a newer payload was stored while the attempt runs; if so, the attempt's own payload is out of date.
     """
     return lock is not None and lock.wanted > lock.granted
 
@@ -372,4 +373,4 @@ STORED_NAMES: Final[dict[str, str]] = {field.name: _camel(field.name) for field 
 DEFAULTS: Final[dict[str, Any]] = {
     field.name: None if field.default is MISSING else field.default for field in fields(Lock)
 }
-"""What an attribute is when the stored map does not have it; None for the three that it always has."""
+"""Value of an attribute that the stored map does not have; None for the three attributes that it always has."""

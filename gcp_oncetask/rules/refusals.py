@@ -1,6 +1,6 @@
 """
-Why a call of a person or a program is refused, and the error that the refusal is to its caller. How a delivery ends is an
-``Outcome``.
+The reasons for which a call of a person or a program is refused, and the error that the caller gets for each. The end of a
+delivery is an ``Outcome`` instead.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from gcp_oncetask.errors import (
 
 class Refusal(StrEnum):
     """
-    What is true of a record, so that a call is refused.
+    Reasons for which a call is refused: each is a state of the record.
     """
 
     MISSING = "missing"
-    """There is no document, or it was never scheduled."""
+    """The document does not exist, or was never scheduled."""
     FOREIGN = "foreign"
-    """It belongs to another environment."""
+    """The record belongs to another environment."""
     NO_VERB = "no-verb"
-    """It is of a sort that does not have the verb."""
+    """Records of this sort do not have the verb."""
     EXISTS = "exists"
-    """It is there, and its kind keeps what is there."""
+    """The task exists, and its kind keeps the existing task."""
     UNIQUE = "unique"
-    """It waits or runs, and its kind takes no other request until then."""
+    """The task waits or runs, and its kind takes no other request until it has ended."""
     NOT_ENDED = "not-ended"
-    """It waits or runs."""
+    """The record waits or runs."""
     RUNNING = "running"
-    """An attempt has its lease, or may have it."""
+    """An attempt has the lease, or may have it."""
     QUARANTINED = "quarantined"
     NOT_QUARANTINED = "not-quarantined"
     CANCELLING = "cancelling"
-    """Its cancellation is under way."""
+    """The cancellation of the record is under way."""
     PAUSED = "paused"
     NOT_PAUSED = "not-paused"
     MOVED = "moved"
-    """It has changed since the caller has read it."""
+    """The record has changed since the caller read it."""
     ENDED = "ended"
-    """It has completed, failed or been cancelled."""
+    """The record has completed, failed or been cancelled."""
     ERASED = "erased"
-    """Its payload was erased."""
+    """The payload of the record was erased."""
     RETENTION_OVER = "retention-over"
-    """Firestore may delete it at any moment."""
+    """Firestore may delete the document at any moment."""
     DAMAGED = "damaged"
-    """An attribute can't be read that the call needs."""
+    """An attribute that the call needs can't be read."""
     OTHER_PAYLOAD = "other-payload"
-    """It was made for another payload."""
+    """The record was made for another payload."""
     HELD = "held"
-    """Somebody else has the named lock, or runs the function."""
+    """Another process has the named lock, or runs the function."""
     NOT_HELD = "not-held"
     """The caller does not have the named lock: it was freed, or never granted."""
 
@@ -87,4 +87,4 @@ ERRORS: Final[dict[Refusal, type[OncetaskError]]] = {
     Refusal.HELD: LockBusyError,
     Refusal.NOT_HELD: LeaseLostError,
 }
-"""The class of the error that each refusal is, where its caller raises one. Some are told by False, or by a stored result."""
+"""The class of the error that is raised for each refusal. For some, the caller gets False or a stored result instead."""

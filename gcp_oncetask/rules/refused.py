@@ -1,5 +1,5 @@
 """
-What becomes of a record whose writes are refused for good: it is ended by a commit that makes it smaller.
+End a record whose writes are refused for good, by a commit that makes the record smaller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CUTS: Final = (
     ("owed", "traceparent", "trace", "instance", "ready_at", "fingerprint"),
 )
 CUTS: Final = len(_CUTS)
-"""How often more is dropped. The last time nothing is added, so that the record gets smaller: a person is told before."""
+"""Number of cuts. The last cut adds nothing, so that the record gets smaller: a person is told before it."""
 
 
 def cut_off(
@@ -29,16 +29,16 @@ def cut_off(
     End a chain whose claim, settling or takeover is refused for good.
 
     Args:
-        lock: The record as it was when that was refused.
+        lock: The record at the time of the refusal.
         reason: The refusal.
-        cut: How much is dropped of the record: 0 nothing, ``CUTS`` - 1 all that it can do without.
+        cut: Number of the cut: 0 drops nothing, ``CUTS`` - 1 drops all attributes that the record can do without.
         nonce: Recognises this commit.
         holder: Nonce of the caller's own attempt, which is over; None: a lease must have expired.
         at: Moment of the read that showed *lock*.
 
     Returns:
-        Put with FAILED or CANCELLED; of a chain that has ended or is quarantined, without outcome: only its alerts are dropped,
-        which were sent before. Refused BUSY: somebody holds the lease. None: nothing more can be dropped.
+        Put with FAILED or CANCELLED. If the chain has ended or is quarantined, Put without outcome: it drops the alerts,
+        which were sent before. Refused BUSY: another attempt holds the lease. None: nothing more can be dropped.
     """
     if lock.finished or lock.status is Status.QUARANTINED:
         return Put(writes.with_due(lock, at, owed=(), settled_by=nonce)) if cut == 0 and lock.owed else None

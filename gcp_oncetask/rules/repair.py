@@ -1,5 +1,5 @@
 """
-A damaged record made anew by a person's word, from what can be read of it.
+Make a damaged record anew, for a person's reset, from the attributes that can be read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _BY_HAND: Final = "repair it by hand: nothing else knows it"
 
 class Wishes(NamedTuple):
     """
-    What a person says of the new record.
+    A person's settings for the new record.
 
     Attributes:
-        keep_errors: Keep the failed attempts that can be read.
-        new_key: Its idempotency key may be a new one, where the old one can't be read.
-        step: Its step, where that can't be read.
-        queue: Full name of its queue, where that can't be read.
+        keep_errors: Whether to keep the failed attempts that can be read.
+        new_key: Whether the idempotency key may be a new one, if the old one can't be read.
+        step: Its step, if that can't be read.
+        queue: Full name of its queue, if that can't be read.
     """
 
     keep_errors: bool = False
@@ -38,20 +38,21 @@ def repair(
     found: Mapping[str, Any], lost: Collection[str], wishes: Wishes, nonce: str, at: DecisionContext
 ) -> Put | CallRefused:
     """
-    The next sequence of a record that can't be decoded.
+    Schedule the next sequence of a record that can't be decoded.
 
-    It keeps what can be read. Where the sequence or the token can't, they go on beyond all that were ever given out.
+    The new record keeps the attributes that can be read. If the sequence or the token can't be read, the new one is beyond
+    all that the record ever had.
 
     Args:
-        found: What can be read, by attribute.
-        lost: The attributes that can't.
-        wishes: What a person says.
+        found: The attributes that can be read, with their values.
+        lost: The attributes that can't be read.
+        wishes: The person's settings.
         nonce: Recognises this reset.
         at: Moment of the read.
 
     Returns:
-        Put with a dispatch; or CallRefused: FOREIGN, ERASED, RUNNING (its last lease may be held), or DAMAGED: what it needs
-        can't be read, and the person has not said it.
+        Put with a dispatch; or CallRefused: FOREIGN, ERASED, RUNNING (its last lease may be held), or DAMAGED: a necessary
+        attribute can't be read, and *wishes* do not have it.
     """
     refused = _refusal(found, lost, wishes, at)
     if refused is not None:
@@ -116,7 +117,7 @@ def _refusal(
 
 def _step(found: Mapping[str, Any], lost: Collection[str]) -> int | None:
     """
-    The step of its chain, 1-based; None: it can't be read.
+    Return the step of its chain, 1-based; None if it can't be read.
     """
     sequence, base = found.get("sequence"), found.get("base", None if "base" in lost else 0)
     return sequence - base if sequence is not None and base is not None and base < sequence else None
@@ -124,7 +125,7 @@ def _step(found: Mapping[str, Any], lost: Collection[str]) -> int | None:
 
 def _held_until(found: Mapping[str, Any]) -> datetime | None:
     """
-    When the last lease ends, if it may be held; None: it is over, or nothing is known of it.
+    Return the end of the last lease, if it may be held; None if the lease is over, or if nothing is known of it.
     """
     lease = Lock.of({name: found[name] for name in ("lease_seconds", "run_limit_seconds") if name in found})
     granted, leased = found.get("granted_at"), found.get("leased_at")

@@ -1,9 +1,10 @@
 """
-When Firestore's TTL may delete the document of an ended task, and who comes too late to run it again. Pure.
+The time from which Firestore's TTL may delete the document of an ended task, and calls that come too late to run the task
+again. Pure.
 
 Guarantee
-    Only what has ended and owes nothing has a time at which it may be deleted. Whoever finds a document deleted by TTL knows
-    that its task had ended, so a generator need not ask more of the occurrence that it made last.
+    A document has a time at which it may be deleted only if its task has ended and owes nothing. So if TTL has deleted the
+    document of the occurrence that a generator made last, the generator knows that the occurrence has ended.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 
 AHEAD: Final = timedelta(hours=1)
-"""No commit lets a document expire sooner than this after it."""
+"""Shortest time between a commit and the expiry that it sets."""
 
 
 def kept(lock: Lock) -> bool:
     """
-    Whether the document stays, however long ago its retention was over: it has not ended, or an alert is owed.
+    Tell whether the document stays even after its retention: its task has not ended, or owes an alert.
     """
-    # What is to wake it later, and children of its own, will keep it too.
+    # A later wake-up of the task, and its own children, will keep the document, too.
     return not lock.finished or bool(lock.owed)
 
 
 def expires_at(ended: datetime, retention: float, now: datetime) -> datetime:
     """
-    From when TTL may delete a document, as a commit says that leaves nothing owed.
+    Return the time from which TTL may delete a document, for a commit after which nothing is owed.
 
     Args:
-        ended: When the task ended.
+        ended: Time at which the task ended.
         retention: Seconds.
         now: Estimate of the server's clock at that commit.
     """
@@ -42,7 +43,8 @@ def expires_at(ended: datetime, retention: float, now: datetime) -> datetime:
 
 def too_late(expires: datetime | None, at: DecisionContext) -> CallRefused | NeedTime | None:
     """
-    Why a record whose document *expires* then (None: never) is not to be run again or resolved; None: it may be.
+    Return the reason for which a record must not be run again or resolved, as its document *expires* (None: never); None if
+    it may be.
     """
     if expires is None:
         return None

@@ -1,8 +1,8 @@
 """
-Which sorts of record there are, and which verbs of people each of them has. Pure.
+The sorts of records, and the verbs of people that each of them has. Pure.
 
-One table, ``VERBS``, decides; the README prints it. A verb that a record does not have is refused in a sentence that names the
-sort of record and says what to do instead.
+The table ``VERBS`` decides; the README prints it. A verb that a record does not have is refused in a sentence that names the
+sort of the record and says what to do instead.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from gcp_oncetask.rules.timestamps import instant
 
 class Sort(StrEnum):
     """
-    What a document with a lock is.
+    The sorts of documents with a lock.
     """
 
     CHAIN = "chain"
-    """A document of the user's own, which is run step by step."""
+    """A document of the user's own, whose chain runs step by step."""
     ONCE_TASK = "once-task"
-    """Pushed, pulled, newest-wins, an occurrence, or one that rides in a batch: all have the same verbs."""
+    """A once-task: pushed, pulled, newest-wins, an occurrence, or part of a batch; all have the same verbs."""
     RECURRING = "recurring task"
-    """A once-task that runs nothing itself, and makes occurrences."""
+    """A once-task that makes occurrences and runs no handler itself."""
     NAMED_LOCK = "named lock"
     ONCE_KEY = "@once key"
-    """One key of a function that runs once per key."""
+    """A key of a function that runs once per key."""
     RESOURCE_KEY = "resource key"
 
 
@@ -57,15 +57,15 @@ _ID: Final = re.compile(r"[0-9a-f]{2}:[\w-]+:(lock|once|key):.+", re.ASCII | re.
 @dataclass(frozen=True, slots=True)
 class Record:
     """
-    A document with a lock, by what it is.
+    A document with a lock, and its sort.
 
     Attributes:
         path: Its path.
-        sort: What it is.
-        task: Kind and id of a once-task; None: it is none.
-        name: Name of a named lock, of a function that runs once, or the text of a resource key; None: it has none, or it is
-            not stored.
-        key: The key that a function runs once for; None: it has none.
+        sort: Its sort.
+        task: Kind and id of a once-task; None: the record is no once-task.
+        name: Name of a named lock, name of a function that runs once, or text of a resource key; None: the record has no
+            name, or the name is not stored.
+        key: Key of a function that runs once per key; None: the record has none, or it is not stored.
     """
 
     path: str
@@ -77,7 +77,7 @@ class Record:
     @property
     def said(self) -> str:
         """
-        The record in words, such as ``the named lock 'graph'``.
+        Return the record in words, such as ``the named lock 'graph'``.
         """
         if self.task is not None:
             return f"the {self.sort} {self.task.id!r} of kind {self.task.kind}"
@@ -91,13 +91,14 @@ class Record:
 
 def record_of(path: str, lock: Lock | None, fields: Mapping[str, Any]) -> Record:
     """
-    What the document at *path* is, by its path, its lock (None: it can't be read) and its decoded *fields*.
+    Return the record of the document at *path*, by its path, its lock (None: it can't be read) and its decoded *fields*.
     """
     if is_task(path):
         return Record(path, Sort.RECURRING if "recurrence" in fields else Sort.ONCE_TASK, task=task_name(path))
     collection, _, id_ = path.rpartition("/")
     found = _ID.fullmatch(id_)
-    # Locks may be in any collection, keys may not; but what was ever scheduled there is a chain, however odd its id.
+    # Locks may be in any collection, keys may not. But a document that was ever scheduled in a user's collection is a chain,
+    # even if its id looks like a lock's.
     chain = found is not None and (found[1] == "key" or lock is None or lock.scheduled_by is not None)
     if found is None or (collection != LOCKS and chain):
         return Record(path, Sort.CHAIN)
@@ -112,7 +113,8 @@ def _text(value: Any) -> str | None:
 
 def refusal_of(verb: str, record: Record, lock: Lock) -> CallRefused | None:
     """
-    Why *record* does not have *verb*, and what to do instead, in sentences; None: it has it.
+    Return the refusal of a *verb* that *record* does not have, with sentences about what to do instead; None if it has the
+    verb.
     """
     if is_digest(record.path) and verb != "show":
         return CallRefused(

@@ -1,5 +1,5 @@
 """
-What the rules are made of: when a document is due, and the records that a decision can lead to.
+The common parts of the rules: the due time of a document, and the records to which a decision can lead.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ MAX_ERRORS: Final = 10
 MAX_MESSAGE: Final = 500
 MAX_OWED: Final = 10
 RESULT_LOST: Final = "result-lost"
-"""How the id of an alert ends that tells of a lost result; the event is a failure, which older processes know."""
+"""End of the id of an alert about a lost result. Its event is a failure, which processes of older releases know."""
 MAX_GRACE: Final = 3600.0
-"""Longest time between two dispatches of a task that nobody claims, in seconds."""
+"""Longest time between two dispatches of an unclaimed task, in seconds."""
 LATE_EVIDENCE: Final = timedelta(hours=1)
-"""For how long after its timeout a quarantined attempt is looked up in the logs."""
+"""Time after its timeout for which a quarantined attempt is looked up in the logs."""
 RECHECK: Final = timedelta(seconds=30)
-"""How often an expired lease without evidence is looked at again."""
+"""Time between two looks at an expired lease without evidence."""
 EARLY: Final = timedelta(seconds=60)
-"""A delivery earlier than this is replaced by one that comes at the right time."""
+"""A delivery that comes earlier than this before its time is replaced by one that comes at the right time."""
 
 
 def epoch_milliseconds(instant: datetime) -> int:
     """
-    Where a new document's token, or the number that its key is made of, begins: beyond all that a document of the same name,
-    deleted before, had reached.
+    Return the epoch milliseconds of *instant*. The token of a new document, or the number of which its idempotency key is
+    made, begins there: beyond all numbers of a document of the same name that was deleted before.
     """
     return round((instant - _EPOCH).total_seconds() * 1000)
 
 
 def expires_at(lock: Lock) -> datetime:
     """
-    First instant at which the lease has expired, by the server's clock.
+    Return the first instant at which the lease has expired, by the server's clock.
     """
     assert lock.leased_at is not None
     assert lock.granted_at is not None
@@ -50,7 +50,7 @@ def expires_at(lock: Lock) -> datetime:
 
 def expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
     """
-    ``expires_at`` for times that the record does not hold yet.
+    Return ``expires_at`` for times that the record does not have yet.
     """
     lease_end = leased_at + timedelta(0, lock.lease_seconds)
     run_end = granted_at + timedelta(0, lock.run_limit_seconds)
@@ -59,26 +59,27 @@ def expiry(lock: Lock, leased_at: datetime, granted_at: datetime) -> datetime:
 
 def timeout_at(lock: Lock, log_grace: float) -> datetime:
     """
-    Last instant at which an expired lease without evidence is still left alone: that of the lease timeout, and not before a
-    holder's end line has had its time.
+    Return the last instant at which an expired lease without evidence is still left alone: the lease timeout, or later, the
+    time until which an end line of the holder may become visible.
 
     Args:
         lock: The record.
-        log_grace: Seconds that the line may take to become visible.
+        log_grace: Seconds until such a line is visible at the latest.
     """
     assert lock.leased_at is not None
     assert lock.granted_at is not None
     timeout = lock.granted_at + timedelta(0, lock.timeout_seconds)
     length = timedelta(0, lock.lease_seconds)
     run_end = lock.granted_at + timedelta(0, lock.run_limit_seconds)
-    # A handler that hangs is renewed beyond its run limit, for as long as its process lives: that counts for nothing.
+    # The lease of a handler that hangs is renewed beyond its run limit while its process lives; such renewals don't count.
     lease_end = min(lock.leased_at, run_end) + length
     return max(timeout, max(lease_end, run_end) + timedelta(0, log_grace))
 
 
 def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     """
-    *lock* with *changes* and its ``due``: the earliest instant at which somebody must look at it; none if nothing is owed.
+    Return *lock* with *changes* and with its ``due``: the earliest instant at which a sweeper or worker must look at it, or
+    None if nothing is owed.
     """
     lock = lock.but(**changes)
     times = [owed.until for owed in lock.owed]
@@ -87,7 +88,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
             pass
         case Status.SCHEDULED:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
-            # Workers look when it is due; a delivery gets time to arrive before it is made again.
+            # Workers look at a task when it is due; a delivery gets time to arrive before it is made again.
             patience = 0.0 if lock.url is None else min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
             ready = lock.__dict__["ready_at"] = attention.ready(lock, start)
             times.append(attention.look_by(ready, start + timedelta(seconds=patience), at) if patience else start)
@@ -96,7 +97,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
             assert lock.granted_at is not None
             leased_at = at.now if lock.leased_at is SERVER_TIME else lock.leased_at
             granted_at = at.now if lock.granted_at is SERVER_TIME else lock.granted_at
-            # The estimate is never late, so the sweeper would come a little early: give it a second.
+            # The estimate is never later than the server's clock, so the sweeper could come a little early: add a second.
             times.append(expiry(lock, leased_at, granted_at) + timedelta(seconds=1))
         case Status.QUARANTINED if at.now < timeout_at(lock, at.log_grace) + LATE_EVIDENCE:
             times.append(at.now + timedelta(minutes=5))
@@ -104,7 +105,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
             times.append(at.now + timedelta(seconds=lock.erase_seconds))
         case _:
             pass
-    # A record of our own that nobody has seen yet: not copied once more.
+    # No other code has seen this new record yet, so it is changed without another copy.
     lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None
     reason = attention.reason_of(lock)
     if reason is not None or lock.attention is not None:
@@ -114,7 +115,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
 
 def look_again(lock: Lock, at: DecisionContext, when: datetime) -> Lock:
     """
-    *lock*, to be looked at again at *when*, or earlier for an alert that is owed.
+    Return *lock*, due again at *when*, or earlier for an alert that is owed.
     """
     times = [when, *(owed.until for owed in lock.owed)]
     return lock.but(due=f"{at.place}/{instant(min(times))}")
@@ -122,7 +123,7 @@ def look_again(lock: Lock, at: DecisionContext, when: datetime) -> Lock:
 
 def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, base: int) -> Lock:
     """
-    The next sequence, to be dispatched to *target*; its steps count from *base*.
+    Return the record of the next sequence, to be dispatched to *target*; its steps count from *base*.
     """
     return with_due(
         lock,
@@ -155,8 +156,8 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, ba
 
 def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put:
     """
-    A lease for *claimant*: the token goes up by one, an attempt is counted. A cancelled chain ends here instead, unless
-    the policy is that of a cancellation handler; and so does one whose attempts are used up.
+    Grant a lease to *claimant*: the token goes up by one, and an attempt is counted. A cancelled chain ends here instead,
+    unless the policy is that of a cancellation handler; a chain whose attempts are used up ends here, too.
     """
     if lock.cancel_requested_at is not None:
         if not policy.cleanup:
@@ -181,7 +182,7 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext)
         alert_on=policy.alert_on,
         retry=policy.retry,
         cleanup=policy.cleanup,
-        # A payload that came after the cancellation is not cancelled with it: it follows.
+        # A payload that came after the cancellation is not cancelled with it: it runs in the next sequence.
         granted=lock.granted if lock.cancelling else lock.wanted,
         attempts=lock.attempts + 1,
         parked=None,
@@ -194,7 +195,8 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext)
 
 def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | None:
     """
-    A lease for one more task of the batch of a resource key that *claimant* has; None: this one goes alone, or not now.
+    Grant a lease to one more task of a batch, whose resource key *claimant* has. Return None if the task must run alone, or
+    not now.
     """
     early = lock.wait_until is not None and at.now < lock.wait_until
     if lock.status is not Status.SCHEDULED or early or lock.cancel_requested_at is not None:
@@ -205,8 +207,8 @@ def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) 
 
 def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: DecisionContext) -> Put:
     """
-    The same sequence once more, by a new dispatch; a cancelled chain ends here instead, one with a newer payload goes on
-    with that.
+    Run the same sequence once more, by a new dispatch. A cancelled chain ends here instead; a chain with a newer payload
+    goes on with that.
     """
     if stopped(lock):
         return cancelled(lock, at)
@@ -218,14 +220,14 @@ def again(lock: Lock, wait_until: datetime | None, outcome: Outcome, at: Decisio
 
 def stopped(lock: Lock) -> bool:
     """
-    Whether a cancellation was asked for that its cancellation handler does not attend to yet.
+    Tell whether a cancellation was requested that was not passed on to its cancellation handler yet.
     """
     return lock.cancel_requested_at is not None and not lock.cancelling
 
 
 def cancelled(lock: Lock, at: DecisionContext) -> Put:
     """
-    The chain is cancelled: at once, or by one more delivery if there may be a cancellation handler.
+    Cancel the chain: at once, or by one more delivery if there may be a cancellation handler.
     """
     if not lock.cleanup:
         return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
@@ -245,8 +247,8 @@ def cancelled(lock: Lock, at: DecisionContext) -> Put:
 
 def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **changes: Any) -> Put:
     """
-    The chain is over, or stands still, as *status* and with *changes*; where a newer payload was asked for meanwhile, that one
-    follows.
+    End the chain, or stop it, with *status* and *changes*. If a newer payload was requested meanwhile, the next sequence
+    with that payload follows instead.
     """
     if superseded(lock):
         return following(lock, at)
@@ -255,7 +257,8 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
 
 def following(lock: Lock, at: DecisionContext) -> Put:
     """
-    The next sequence, at the same target, for a payload that came while this one ran, at the time that this one wants.
+    Schedule the next sequence at the same target, for a payload that came while this one ran; it runs at the time that the
+    payload's request has set.
     """
     target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
     made = scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
@@ -264,7 +267,7 @@ def following(lock: Lock, at: DecisionContext) -> Put:
 
 def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[str] = ()) -> Put:
     """
-    The chain has failed, and a person is told; one that is to be cancelled is cancelled instead.
+    End the chain as failed, and owe an alert. A chain whose cancellation was requested is cancelled instead.
     """
     if stopped(lock):
         return cancelled(lock, at)
@@ -276,7 +279,7 @@ def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[st
 
 def noted(lock: Lock, message: str, at: DecisionContext) -> Lock:
     """
-    *lock* with one more failure of its present attempt.
+    Return *lock* with one more failure of its present attempt.
     """
     failure = Failure(at.now, lock.attempts, lock.sequence, storable_text(message)[:MAX_MESSAGE])
     return lock.but(errors=(*lock.errors, failure)[-MAX_ERRORS:])
@@ -284,7 +287,7 @@ def noted(lock: Lock, message: str, at: DecisionContext) -> Lock:
 
 def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: DecisionContext) -> Lock:
     """
-    *lock* with an alert owed, if its handler wants to be told of *event*.
+    Return *lock* with an alert owed, if its policy has alerts of *event*.
     """
     if event not in lock.alert_on:
         return lock
@@ -293,14 +296,16 @@ def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Deci
 
 def owe_named(lock: Lock, name: str, reason: str, at: DecisionContext) -> Lock:
     """
-    *lock* with an alert of a failure that has a name of its own among those of its grant.
+    Return *lock* with an alert of a failure owed, under a *name* of its own, so that it does not replace other alerts of the
+    same grant.
     """
     return _owing(lock, name, Event.FAILURE, reason, (), at) if Event.FAILURE in lock.alert_on else lock
 
 
 def owe_result_lost(lock: Lock, reason: str, at: DecisionContext) -> Lock:
     """
-    *lock* with an alert of a completed run whose result could not be stored: a failure that repeats nothing.
+    Return *lock* with an alert owed about a completed run whose result could not be stored. Its event is a failure, but
+    nothing is run again.
     """
     return owe_named(lock, RESULT_LOST, f"its result could not be stored: {reason}", at)
 
