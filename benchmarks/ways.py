@@ -141,7 +141,7 @@ class World(Generic[T]):
 
     Args:
         cloud: The local cloud.
-        counter: Makes what counts one flow while it is open.
+        counter: Makes a context that counts one flow while it is open.
     """
 
     def __init__(self, cloud: OncetaskCloud, counter: Callable[[], AbstractContextManager[T]]) -> None:
