@@ -1,5 +1,5 @@
 """
-The classes of Firestore's client that the library's own interface takes and gives; other packages import them from here.
+The classes of Firestore's client in the library's own interface; other packages import them from here.
 """
 
 from google.cloud.firestore import Client, Transaction

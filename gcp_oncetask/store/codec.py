@@ -1,7 +1,7 @@
 """
-Python values <-> Firestore values, and the lock <-> its stored map, on plain protobuf messages.
+Convert Python values <-> Firestore values, and the lock <-> its stored map, on plain protobuf messages.
 
-Plain messages cost a tenth of the client's wrapped ones, and every delivery passes here three times.
+Plain messages cost a tenth of the client's wrapped ones, and every delivery uses this module three times.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 _LATEST: Final = round((LATEST - _EPOCH).total_seconds())
 _MOST: Final = 2**62
-"""No number of a record comes near it; one that is counted on from there would leave 64 bits."""
+"""Numbers of a record must be less. Real ones are far less; and a greater one, counted up, could exceed 64 bits."""
 _STATUSES: Final = {str(status): status for status in Status}
 WHOLE: Final = "lock"
-"""What an error names instead of an attribute if the lock is no map."""
+"""Name in an error, instead of an attribute's, if the lock is no map."""
 _LONGEST_SHOWN: Final = 60
 _LONGEST_TROUBLE: Final = 200
 _MOST_TOLD: Final = 3
@@ -68,10 +68,10 @@ _MOST_TOLD: Final = 3
 
 def encode(value: Any) -> Value:
     """
-    A Firestore value.
+    Convert *value* to a Firestore value.
 
     Raises:
-        UsageError: Firestore can't hold it.
+        UsageError: Firestore can't hold *value*.
     """
     target = ValueType()
     put(target, value)
@@ -83,7 +83,7 @@ def put(target: Value, value: Any) -> None:
     Set the empty *target* to *value*.
 
     Raises:
-        UsageError: Firestore can't hold it.
+        UsageError: Firestore can't hold *value*.
     """
     setter = _SETTERS.get(type(value))
     if setter is None:
@@ -154,7 +154,7 @@ def _put_list(target: Value, value: Iterable[Any]) -> None:
 
 
 def _put_set(target: Value, value: Iterable[Any]) -> None:
-    # In one order: equal sets may iterate in two, and would look like a change.
+    # Equal sets may iterate in different orders; without one fixed order they would look like a change.
     _put_list(target, arranged(value, lambda item: encode(item).SerializeToString(deterministic=True)))
 
 
@@ -172,10 +172,10 @@ def _put_other(target: Value, value: Any) -> None:
 
 
 def _jsonable(value: Any) -> Any:
-    # What pydantic writes as JSON (dates, decimals, UUIDs, paths, nested models) is stored in that form.
+    # Types that pydantic can write as JSON (dates, decimals, UUIDs, paths, nested models) are stored in that form.
     try:
         return to_jsonable_python(value)
-    except Exception as error:  # noqa: BLE001 - whatever a user's type raises
+    except Exception as error:  # noqa: BLE001 - a user's type may raise anything
         raise UsageError(f"Firestore can't hold {type(value).__name__} values: {text_of(error)}") from None
 
 
@@ -199,7 +199,7 @@ def _put_owed(target: Value, owed: PendingAlert) -> None:
             "reason": owed.reason,
             "tries": owed.tries,
             "evidence": list(owed.evidence),
-            # Absent where it says nothing: a release that does not know it reads past it.
+            # It is absent if there is none; releases that do not know it ignore it.
             **({} if owed.digest is None else {"digest": owed.digest}),
         },
     )
@@ -245,11 +245,11 @@ _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
 
 def decode(value: Value, reference: Callable[[str], Any] | None = None) -> Any:  # noqa: PLR0911 - a table
     """
-    The Python value.
+    Convert a Firestore value to a Python value.
 
     Args:
         value: A Firestore value.
-        reference: Makes a document reference of a full name; None leaves the name.
+        reference: Makes a document reference of a full name; None keeps the name.
     """
     match value.WhichOneof("value_type"):
         case "string_value":
@@ -279,10 +279,11 @@ def decode(value: Value, reference: Callable[[str], Any] | None = None) -> Any: 
 
 def as_loaded(value: Any) -> Any:
     """
-    What is loaded when *value* was stored: as ``decode(encode(value))``, without the detour; sets in any order.
+    Return *value* in the form in which it would be loaded after it was stored. It is ``decode(encode(value))`` without the
+    messages, but for the order of sets.
 
     Raises:
-        UsageError: Firestore can't hold it.
+        UsageError: Firestore can't hold *value*.
     """
     kind = type(value)
     if kind in _UNCHANGED:
@@ -311,14 +312,14 @@ _UNCHANGED: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 def pack(value: Value) -> str:
     """
-    *value* as text, for a log line.
+    Convert *value* to text, for a log line.
     """
     return base64.b64encode(value.SerializeToString()).decode()
 
 
 def unpack(text: str) -> Value:
     """
-    The inverse of ``pack``.
+    Read a value from *text*, which ``pack`` made.
 
     Raises:
         ValueError: *text* has another form.
@@ -340,7 +341,7 @@ def set_timestamp(target: Timestamp, at: datetime) -> None:
 
 def get_timestamp(stamp: Timestamp, passed: float = 0.0) -> datetime:
     """
-    The instant *passed* seconds after *stamp*, aware, cut to microseconds.
+    Return the instant *passed* seconds after *stamp*, aware, cut to microseconds.
     """
     return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000 + int(passed * 1e6))
 
@@ -410,7 +411,7 @@ def _inner(value: Value) -> _Inner:
 
 class _Inner:
     """
-    A map inside the lock; reading what it lacks changes nothing.
+    A map inside the lock; reading a missing key does not add it.
     """
 
     def __init__(self, fields: Any) -> None:
@@ -423,7 +424,7 @@ class _Inner:
 
     def text(self, name: str) -> str | None:
         """
-        A text that need not be there.
+        Return the text *name*; None if it is missing.
         """
         return _text(self._fields[name]) if name in self._fields else None
 
@@ -475,7 +476,7 @@ def _fingerprint(value: Value) -> Fingerprint:
 
 
 def _headers(value: Value) -> dict[str, str]:
-    # What they say is the user's: no error shows it.
+    # Headers may have the user's data, so no error shows them.
     found = decode(value)
     if not isinstance(found, dict) or not all(type(text) is str for text in found.values()):
         raise TypeError("it is no map of texts")
@@ -483,7 +484,7 @@ def _headers(value: Value) -> dict[str, str]:
 
 
 def _retry(value: Value) -> dict[str, Any]:
-    # Of few kinds, and many tasks of each.
+    # Many tasks have one of few policies, so decoded policies are cached.
     return _policy(value.SerializeToString())
 
 
@@ -496,7 +497,7 @@ def _policy(serialized: bytes) -> dict[str, Any]:
 
 def _of_form(check: Callable[[str], None]) -> Callable[[Value], str]:
     def read(value: Value) -> str:
-        # The empty text has no form.
+        # The empty text is never valid.
         text: str = value.string_value or _odd(value)
         check(text)
         return text
@@ -520,9 +521,9 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "dict[str, str]": _headers,
     "dict[str, Any]": _retry,
 }
-"""By the type of an attribute; what has no reader here is as it is decoded: JSON data of the user's."""
+"""Type of an attribute -> its reader. An attribute of another type is only decoded: it is JSON data of the user's."""
 _FORMS: Final[dict[str, Callable[[Value], Any]]] = {name: _of_form(check) for name, check in forms.TEXTS.items()}
-"""By the attribute, where a text must have a form."""
+"""Attribute -> its reader, if its text must have a certain form."""
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""
 FIELD_PATHS: Final = {stored: f"lock.{stored}" for stored in ATTRIBUTES}
@@ -535,16 +536,16 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[Value], Any]]]] = {
     )
     for field in fields(Lock)
 }
-"""Name inside the stored map -> (attribute, what reads it)."""
+"""Name inside the stored map -> (attribute, its reader)."""
 _UNREADABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
 def decode_lock(document: Document, path: str = "") -> Lock | None:
     """
-    The lock in *document*, which is at *path*; None if it has none, or null.
+    Return the lock in *document*, which is at *path*; None if the document has none, or null.
 
     Raises:
-        DamagedError: There is a field ``lock``, but it is not our record.
+        DamagedError: The document has a field ``lock``, but it is no valid record.
     """
     if "lock" not in document.fields:
         return None
@@ -574,10 +575,11 @@ def decode_lock(document: Document, path: str = "") -> Lock | None:
 
 def _of_newer(document: Document, path: str, cause: Exception | None) -> Lock:
     """
-    What can be read of a record that can't be decoded, if that needs a newer release: nothing but its own holder touches it.
+    Return a record that can't be decoded, with the attributes that can be read, if it needs a newer release: then only its
+    own holder may change it.
 
     Raises:
-        DamagedError: It does not.
+        DamagedError: The record does not need a newer release.
     """
     values, troubles = salvage(document)
     if not features.of(values.get("needs", ())):
@@ -587,7 +589,8 @@ def _of_newer(document: Document, path: str, cause: Exception | None) -> Lock:
 
 def salvage(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    What can be read of a damaged lock, by attribute, and of each attribute that can't, what is wrong with it.
+    Return the values of a damaged lock that can be read, by attribute, and the trouble with each attribute that can't be
+    read.
     """
     values: dict[str, Any] = {}
     troubles: dict[str, str] = {}
@@ -604,10 +607,10 @@ def salvage(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _damaged(document: Document, path: str, troubles: Mapping[str, str]) -> DamagedError:
     """
-    The error for a lock that can't be decoded.
+    Return the error for a lock that can't be decoded.
     """
     env = document.fields["lock"].map_value.fields.get("env")
-    # In one order, whatever the map's. A due time is made anew if that is all.
+    # The order of the map varies, this one does not. ``due`` is last: it is made anew if it alone is damaged.
     names = sorted(troubles, key=lambda name: (name == "due", name))
     told = "; ".join(f"{STORED_NAMES.get(name, name)}: {troubles[name]}" for name in names[:_MOST_TOLD])
     return DamagedError(
@@ -622,11 +625,12 @@ def _damaged(document: Document, path: str, troubles: Mapping[str, str]) -> Dama
 
 def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
-    Write into the empty map *target* what *lock* has changed since *before*; None: all of it.
+    Write into the empty map *target* the attributes that differ between *before* and *lock*; None: between the defaults and
+    *lock*.
 
     Returns:
-        Stored names of the changed fields (those missing in *target* have their defaults, and are deleted), and of those that
-        the server's clock must fill.
+        Stored names of the changed fields (those missing in *target* have their defaults, and are deleted), and stored names
+        of the fields that the server's clock must fill.
     """
     target.map_value.SetInParent()
     inner = target.map_value.fields
@@ -634,7 +638,7 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     stamped: list[str] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
     for name, value in new.items():
-        # Most of it is what it was, the very same object.
+        # Most values are unchanged, the very same objects.
         if value is old[name] or value == old[name]:
             continue
         if value is SERVER_TIME:

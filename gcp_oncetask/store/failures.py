@@ -1,5 +1,5 @@
 """
-A failed call to Firestore, and the error of the library that it becomes.
+Failed calls to Firestore, and their errors in the library.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _HINTS: Final[dict[grpc.StatusCode, str]] = {
 
 class WireError(Exception):
     """
-    A call failed.
+    The error of a failed call.
 
     Attributes:
-        fate: What that says about its effect.
+        fate: Class of the failure, which tells whether the call may have had an effect.
         code: The service's status.
         message: The service's sentence.
     """
@@ -36,7 +36,7 @@ class WireError(Exception):
 
     def translated(self, what: str, *, unknown: bool) -> StoreError:
         """
-        The library's error for *what* failed; ``unknown``: it may still be applied.
+        Return the library's error for the failure of *what*; ``unknown``: it may still be applied.
         """
         fate = " It may still be applied." if unknown else ""
         final = self.fate is FailureClass.REFUSED and not unknown
@@ -54,9 +54,9 @@ class WireError(Exception):
 
 def classify(error: grpc.RpcError) -> WireError:
     """
-    The failure of a call on the channel.
+    Return the failure for the error of a call on the channel.
     """
-    call: Any = error  # every error of a call is the call as well, which its type does not say
+    call: Any = error  # every error of a call is also the call, but its type does not show that
     code: grpc.StatusCode = call.code()
     message = call.details() or code.name
     return WireError(fate_of(Service.FIRESTORE, code.name, message), code, message)
@@ -64,8 +64,8 @@ def classify(error: grpc.RpcError) -> WireError:
 
 def gave_up(path: str, error: WireError, patience: float, *, unsure: bool) -> Exception:
     """
-    The error about a write to the document at *path* that failed until *patience*, in seconds, ran out; *unsure*: it may still be
-    applied.
+    Return the error about a write to the document at *path* that failed until *patience*, in seconds, ran out; *unsure*: the
+    write may still be applied.
     """
     if unsure or error.fate is not FailureClass.CONTENTION:
         return error.translated(f"writing {path}", unknown=unsure)

@@ -1,5 +1,5 @@
 """
-Fields of a document on their way to Firestore: one that can't be stored is named.
+Convert fields of a document to Firestore values; the error about a field that can't be stored names it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gcp_oncetask.store.codec import Value, encode
 
 def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
     """
-    Firestore values of some fields, by name.
+    Convert *fields* to Firestore values, by name.
 
     Raises:
         UsageError: Firestore can't hold one of them; the message names it as a field of *owner*.
@@ -31,7 +31,7 @@ def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
 
 def _unstorable(value: Any, at: str) -> tuple[str, str]:
     """
-    Where inside *value* is what Firestore can't hold, and, if it is a text, the reason.
+    Return the place inside *value* that Firestore can't hold, and the reason if it is known; else an empty text.
     """
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):

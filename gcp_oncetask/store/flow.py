@@ -1,10 +1,10 @@
 """
-How a document is changed: read it, let a pure function decide, commit the decision on condition that the document has not moved,
-and find out what became of a commit whose answer was lost.
+The protocol by which a document is changed: read it, let a pure function decide, commit the decision on condition that the
+document has not moved, and find out whether a commit whose answer was lost was applied.
 
-It is a generator, because it makes no calls: it yields a request (``Commit``, ``Get``, ``Backoff``, ...) and is resumed with the
-answer, or with the error of the call. So the protocol is written once: ``Store`` answers on the caller's thread, an event loop
-can answer as well, and a test answers without a store.
+A flow is a generator and makes no calls: it yields a request (``Commit``, ``Get``, ``Backoff``, ...) and is resumed with the
+answer, or with the error of the call. So the protocol is written once: ``Store`` answers on the caller's thread, an event
+loop can answer as well, and a test answers without a store.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, check_conflicts
 
 _REFUSALS: Final = 3
-"""After so many refused commits an attempt ends without its resource key."""
+"""Refused commits after which an attempt ends without a write to its resource key."""
 
 T = TypeVar("T")
 
 
 class Changed(NamedTuple, Generic[T]):
     """
-    What became of a change.
+    The outcome of a change.
 
     Attributes:
-        decision: What the rule decided last; a ``Put`` has been committed.
+        decision: The rule's last decision; a ``Put`` has been committed.
         snapshot: The document after the commit, or as it was when the rule refused.
-        freed: A resource key that was given back and that somebody waits for, or may; None: there is none.
+        freed: A resource key that was given back and for which tasks wait, or may wait; None: there is none.
         hold: The resource key that has moved on to another attempt of the task; None: none has.
     """
 
@@ -56,43 +56,43 @@ class Along(Protocol):
 
     def writes(self, put: Put) -> Sequence[Any]:
         """
-        Plain writes for the decision *put*.
+        Return the plain writes for the decision *put*.
         """
 
     def done(self, results: Sequence[Any] | None) -> None:
         """
-        The commit is applied; *results* of these writes, None: it was, but its answer was lost.
+        Note that the commit is applied, with the *results* of these writes; None: the answer was lost.
         """
 
     def again(self) -> None:
         """
-        The commit was refused, or its fate is unknown: read again what was decided on.
+        Read these documents again, because the commit was refused or its fate is unknown.
         """
 
 
 class Messages(Protocol):
     """
-    What a flow needs to put a commit together; none of it is a call.
+    The functions by which a flow puts a commit together; none of them makes a call.
     """
 
     def request(self) -> Any:
         """
-        A plain ``CommitRequest`` without writes.
+        Return a plain ``CommitRequest`` without writes.
         """
 
     def write(self, path: str, request: Any) -> Any:
         """
-        The next plain ``Write`` of *request*, of the document at *path*.
+        Add a plain ``Write`` of the document at *path* to *request*, and return it.
         """
 
     def name(self, path: str) -> str:
         """
-        Full name of the document at *path*.
+        Return the full name of the document at *path*.
         """
 
     def estimate(self) -> datetime | None:
         """
-        An instant that the server's clock has reached already; None: no answer has told one yet.
+        Return an instant that the server's clock has reached already; None if no answer has had one yet.
         """
 
 
@@ -109,7 +109,7 @@ class Get(NamedTuple):
 
 class Read(NamedTuple):
     """
-    Read it with the server's time.
+    Read the document at *path* with the server's time; the answer is its snapshot.
     """
 
     path: str
@@ -139,7 +139,7 @@ class Commit(NamedTuple):
 
 class Backoff(NamedTuple):
     """
-    Let time pass after so many failed *tries*.
+    Wait after so many failed *tries*.
     """
 
     tries: int
@@ -147,7 +147,7 @@ class Backoff(NamedTuple):
 
 class ReadAlong(NamedTuple):
     """
-    Call ``again`` of the documents that are written *along*.
+    Call ``again`` of *along*, the documents that are written in the same commit.
     """
 
     along: Along
@@ -159,7 +159,7 @@ Flow: TypeAlias = Generator[FlowRequest, Any, T]
 
 def drive(flow: Flow[T], answer: Callable[[FlowRequest], Any]) -> T:
     """
-    Run *flow* on this thread to its end, each of its requests answered by *answer*; returns what the flow returns.
+    Run *flow* on this thread to its end, and return its result; *answer* answers each of its requests.
     """
     try:
         request = next(flow)
@@ -182,15 +182,16 @@ def key_writes(
     messages: Messages, more: Consequences, hold: Hold | None, after: Lock, refusals: int = 0
 ) -> Flow[tuple[Any, ...]]:
     """
-    What is written to the resource key's document along with the step to *after*: at most one write.
+    Return the write to the resource key's document that belongs to the step to *after*: at most one.
 
     Args:
         messages: Makes names.
-        more: What the step has for consequence.
-        hold: The key of the attempt; read if nothing is known of it.
-        after: The record as it shall be.
-        refusals: How often a commit with such a write was refused. An end is not held up by those who come for the key: it
-            leaves the key alone from the third time on, and the next who looks finds its holder past its token.
+        more: The consequences of the step.
+        hold: The key of the attempt; it is read if nothing is known of it.
+        after: The record that is written.
+        refusals: Number of refused commits with such a write. The end of an attempt must not be held up by tasks that come
+            for the key. So it leaves the key alone after the third refusal, and the next task that wants the key finds the
+            holder past the key's token.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -206,15 +207,15 @@ def key_writes(
 
 class _Try(NamedTuple):
     """
-    One commit, and what is to be said once it is applied.
+    One commit, with all that is needed for the outcome once it is applied.
 
     Attributes:
         message: The ``CommitRequest``.
         decision: The ``Put``.
-        update: What it writes to the document.
-        more: What it has for consequence.
+        update: The write of the document.
+        more: The consequences of the step.
         hold: The resource key of the attempt.
-        keyed: Its writes to the key's document.
+        keyed: The writes of the key's document.
         along: Other documents that it writes.
     """
 
@@ -228,7 +229,7 @@ class _Try(NamedTuple):
 
     def applied(self, results: Sequence[Any]) -> Changed[Any]:
         """
-        It is applied, and the server has answered with *results*.
+        Return the outcome of a commit that is applied, and that the server has answered with *results*.
         """
         if self.along is not None:
             self.along.done(results[1 + len(self.keyed) :])
@@ -236,7 +237,7 @@ class _Try(NamedTuple):
 
     def found(self, snapshot: Snapshot) -> Changed[Any]:
         """
-        It is applied, as the document shows that was read in *snapshot*; the answer was lost.
+        Return the outcome of a commit whose answer was lost, and that is applied, as *snapshot* shows, which was read since.
         """
         if self.along is not None:
             self.along.done(None)
@@ -253,7 +254,7 @@ class ChangeFlow(Generic[T]):
 
     Args:
         messages: Makes messages.
-        clock: Tells how long it has been tried.
+        clock: Measures the time of the tries.
         patience: Seconds for which a commit is tried again after its first failure.
     """
 
@@ -282,7 +283,7 @@ class ChangeFlow(Generic[T]):
 
     def run(self) -> Flow[Changed[T]]:
         """
-        The flow.
+        Run the change, as a flow.
 
         Raises:
             OncetaskError: As ``Store.change``.
@@ -329,7 +330,7 @@ class ChangeFlow(Generic[T]):
 
     def _try(self, snapshot: Snapshot, put: Put) -> Flow[_Try]:
         """
-        Put the commit of *put* together, which was decided on *snapshot*.
+        Put together the commit of *put*, which was decided on *snapshot*.
         """
         extra = self._changes(snapshot) if callable(self._changes) else self._changes
         check_conflicts(snapshot, extra)
@@ -347,7 +348,7 @@ class ChangeFlow(Generic[T]):
         if self._room and needs_room(snapshot.lock, put.lock):
             whole = snapshot
             if not snapshot.whole:
-                # A transaction may have written more than the snapshot knows.
+                # A transaction may have written fields that the snapshot does not have.
                 with self._told():
                     whole = yield Get(self._path)
             check_room(whole, [update.message])
@@ -358,7 +359,7 @@ class ChangeFlow(Generic[T]):
 
     def _again(self, tried: _Try) -> Flow[Snapshot]:
         """
-        Read the document again, and with it the key that was to be written.
+        Read the document again, and the resource key if the commit writes it.
         """
         hold = tried.hold
         if hold is None or not tried.keyed:
@@ -370,7 +371,7 @@ class ChangeFlow(Generic[T]):
 
     def _landed(self, snapshot: Snapshot) -> bool:
         """
-        Whether the commit whose answer was lost was applied, by the document in *snapshot*, which was read since.
+        Tell whether the commit whose answer was lost was applied, by the document in *snapshot*, which was read since.
         """
         if self._unsure is None:
             return False
@@ -378,14 +379,15 @@ class ChangeFlow(Generic[T]):
         if rules.was_applied(put.lock, before.lock, snapshot.lock, alive=self._alive()):
             return True
         if snapshot.version != before.version:
-            # Moved by somebody else: ours can't land any more. Not moved: it still can, so it is written again.
+            # Another writer has moved the document, so this commit can't be applied any more. If the document has not moved,
+            # the commit still can be, so the doubt stays, and the commit is sent again.
             self._unsure = None
         return False
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         """
-        A failure in here says whether a commit whose answer was lost may still be applied.
+        Add to a failure in the block whether a commit whose answer was lost may still be applied.
         """
         try:
             yield

@@ -1,5 +1,5 @@
 """
-Records that need a newer release: this one reads them, and writes nothing.
+Refuse records that need a newer release: this one reads them, and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def check_needs(snapshot: Snapshot) -> None:
     Refuse a record that needs a newer release.
 
     Raises:
-        UnknownFeatureError: It does.
+        UnknownFeatureError: The record needs one.
     """
     unknown = features.unknown(snapshot.lock)
     if unknown:
@@ -25,7 +25,7 @@ def check_needs(snapshot: Snapshot) -> None:
 
 def needs_newer(path: str, unknown: Sequence[str]) -> UnknownFeatureError:
     """
-    The error about a record that needs features that this release does not know.
+    Return the error about a record that needs features that this release does not know.
     """
     said = ", ".join(unknown)
     return UnknownFeatureError(

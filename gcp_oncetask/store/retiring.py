@@ -1,5 +1,5 @@
 """
-The fields by which Firestore's TTL deletes what has ended: ``expireAt`` is there while nothing is owed, and never before.
+The fields by which Firestore's TTL deletes documents of ended tasks: a document has ``expireAt`` only while nothing is owed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ EXPIRE_AT: Final = "expireAt"
 
 def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Value | None]:
     """
-    What a commit that takes the document of *snapshot* to *after* writes of its ``expireAt``, if its documents have a
-    retention; None deletes.
+    Return the change of ``expireAt`` in a commit that takes the document of *snapshot* to *after*, if the document has a
+    retention: empty if there is no change; None deletes the field.
 
     Args:
         snapshot: The document before: a once-task, or the key of an ``@once`` function.
@@ -36,7 +36,7 @@ def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Valu
     if RETENTION not in stored:
         return {}
     if retention.kept(after):
-        # That of an older release may be there while something is owed.
+        # An older release may have set ``expireAt`` while something was owed.
         return {EXPIRE_AT: None} if EXPIRE_AT in stored else {}
     if EXPIRE_AT in stored and not retention.kept(before):
         return {}
@@ -44,14 +44,14 @@ def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Valu
     since = ended if isinstance(ended, datetime) else now
     seconds = decode(stored[RETENTION])
     if not isinstance(seconds, int | float):
-        # Written by hand: no length of time, so it is kept.
+        # It was written by hand and is no length of time, so the document is kept.
         return {}
     return {EXPIRE_AT: encode(retention.expires_at(since, float(seconds), now))}
 
 
 def retires(snapshot: Snapshot, after: Lock) -> bool:
     """
-    Whether the document outside of the once-tasks is the key of an ``@once`` function that has ended, and owed something.
+    Tell whether the document, which is no once-task, is the key of an ``@once`` function that has ended and owed an alert.
     """
     if not after.finished or RETENTION not in snapshot.fields:
         return False
@@ -60,12 +60,13 @@ def retires(snapshot: Snapshot, after: Lock) -> bool:
 
 def ending(seconds: float | None, now: datetime, *, owes: bool) -> dict[str, Value | None]:
     """
-    The fields of an ``@once`` key whose function ends *now*, and whose result is kept for so many seconds; None: for ever.
+    Return the retention fields of an ``@once`` key whose function ends *now*.
 
     Args:
-        seconds: Retention.
+        seconds: Time for which the result is kept; None: for ever.
         now: Estimate of the server's clock.
-        owes: Whether somebody must be told first; the commit that says that he was makes ``expireAt`` of these fields.
+        owes: Whether a person must be alerted first; then the commit that records the alert as sent computes ``expireAt``
+            from these fields.
     """
     if seconds is None:
         return {}
@@ -76,8 +77,8 @@ def ending(seconds: float | None, now: datetime, *, owes: bool) -> dict[str, Val
 
 def expiry_of(snapshot: Snapshot) -> datetime | None:
     """
-    From when TTL may delete the document of a once-task; None: it may not, or is a document of the user's own, whose fields
-    may mean anything.
+    Return the time from which TTL may delete the document of a once-task; None if it may not. It is also None for a document
+    of the user's own, because its field of that name may mean anything.
     """
     fields: Mapping[str, Value] = snapshot.fields
     if not is_task(snapshot.path) or EXPIRE_AT not in fields:

@@ -1,6 +1,7 @@
 """
-What each commit on a once-task's document writes along with its record, whoever makes it: a handler's end, a takeover by the
-sweeper, a person. So no caller can forget to give a resource key back, or to let an ended task expire.
+The additional writes of each commit on a once-task's record, be it of a handler's end, of a takeover by the sweeper or of a
+person's command. They are computed here, so no caller can forget to give a resource key back, or to let an ended task
+expire.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from gcp_oncetask.store.snapshot import Snapshot, WriteType
 @dataclass(frozen=True, slots=True)
 class Freed:
     """
-    A resource key that was given back while somebody waits for it.
+    A resource key that was given back while tasks wait for it, or may wait.
 
     Attributes:
         key: The key.
-        version: Update time of its document; None if the commit did not tell.
+        version: Update time of its document; None if the commit's answer was lost.
     """
 
     key: str
@@ -35,12 +36,12 @@ class Freed:
 @dataclass(frozen=True, slots=True)
 class Consequences:
     """
-    What is written along.
+    The additional writes of a commit.
 
     Attributes:
         fields: Fields of the document itself, by stored name; None deletes.
-        effect: What it does to the resource key of the task.
-        key: That key, where it is given back or moved on by this; None: its document is left alone.
+        effect: The effect on the resource key of the task.
+        key: That key, if the commit gives it back or moves it on; None: the key's document is not written.
     """
 
     fields: Mapping[str, Value | None] = field(default_factory=dict)
@@ -50,16 +51,18 @@ class Consequences:
     @property
     def frees(self) -> bool:
         """
-        Whether the key is given back.
+        Tell whether the key is given back.
         """
         return self.key is not None and self.effect is Effect.FREE
 
     def freed(self, result: Any | None) -> Freed | None:
         """
-        The key that was given back, if somebody waits for it by the *result* of its write.
+        Return the key that was given back, if tasks wait for it or may wait; None if the commit gave none back, or if no
+        task waits.
 
         Args:
-            result: None: it is not known, or the key's document was not written.
+            result: Result of the write of the key's document, which shows whether tasks wait; None: it is not known, or that
+                document was not written.
         """
         if self.key is None or not self.frees:
             return None
@@ -69,7 +72,7 @@ class Consequences:
 
     def hold_in(self, snapshot: Snapshot, known: Hold | None) -> Hold | None:
         """
-        That key as the attempt in *snapshot* has it: what is *known* of it, if that is of the same attempt.
+        Return the key as the attempt in *snapshot* has it: the *known* one, if that is of the same attempt.
         """
         lock = snapshot.lock
         if self.key is None or lock is None:
@@ -80,12 +83,12 @@ class Consequences:
 
     def moved(self, hold: Hold | None, after: Lock, result: Any | None) -> Hold | None:
         """
-        The key in *hold* once it has moved on to the attempt in *after*; None: it has not.
+        Return the key in *hold* after it has moved on to the attempt in *after*; None if it has not.
 
         Args:
-            hold: As the attempt before had it.
+            hold: The key as the attempt before had it.
             after: The record that grants the next attempt.
-            result: What the server said of the key's write; None: its answer was lost.
+            result: Result of the write of the key's document; None: the answer was lost.
         """
         if self.effect is not Effect.MOVE or hold is None:
             return None
@@ -97,15 +100,15 @@ NOTHING: Final = Consequences()
 
 def needs_time(snapshot: Snapshot, after: Lock) -> bool:
     """
-    Whether only the server's time tells what a commit that takes the document of *snapshot* to the record *after* writes along;
-    else it writes nothing along.
+    Tell whether a commit that takes the document of *snapshot* to the record *after* may have additional writes; to compute
+    them, the server's time is needed. Else there are none.
     """
     return is_task(snapshot.path) or retires(snapshot, after)
 
 
 def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences:
     """
-    What a commit that takes the document of *snapshot* to the record *after* writes along, if ``needs_time`` says so.
+    Return the additional writes of a commit that takes the document of *snapshot* to the record *after*, if ``needs_time``.
 
     Args:
         snapshot: The document before.
@@ -139,10 +142,10 @@ class Hold:
 
     Attributes:
         path: Document of the key.
-        holder: Document of the task that has it.
-        token: Fencing token of the attempt that has it.
-        version: Update time of the key's document, known from our own last write or from reading it; None: not known.
-        lost: It was read, and is not this attempt's any more.
+        holder: Document of the task that has the key.
+        token: Fencing token of the attempt that has the key.
+        version: Update time of the key's document, known from the process's own last write or from a read; None: not known.
+        lost: Whether a read has shown that the attempt no longer has the key.
     """
 
     __slots__ = ("holder", "lost", "path", "token", "version")
@@ -155,27 +158,28 @@ class Hold:
     @classmethod
     def of(cls, path: str, lock: Lock, version: Any | None = None) -> Hold | None:
         """
-        That of the attempt that *lock*, the record at *path*, names; None: it needs no key, or rides with one that has it.
+        Return the key of the present attempt of *lock*, the record at *path*; None if the task needs no key, or if it rides
+        in the batch of another task, which has the key.
         """
         return None if lock.key is None or lock.rides else cls(key_path(lock.env, lock.key), path, lock.token, version)
 
     @property
     def known(self) -> bool:
         """
-        Whether a write can be made on what is known.
+        Tell whether enough is known for a conditional write, or that none is needed.
         """
         return self.lost or self.version is not None
 
     def learn(self, record: Snapshot) -> None:
         """
-        The key's document as it was read.
+        Note the state of the key's document as it was read.
         """
         self.version = record.version
         self.lost = not holds(record.lock, self.holder, self.token)
 
     def check(self, name: str) -> Any:
         """
-        A write that changes nothing of the key's document *name*, on condition that it is as it is known.
+        Make a write that changes nothing in the key's document *name*, on condition that the document has the known version.
         """
         write = WriteType()
         write.update.name = name
@@ -185,7 +189,8 @@ class Hold:
 
     def write(self, name: str, effect: Effect, after: Lock) -> Any:
         """
-        What the step to the record *after* writes to the key's document *name*, on condition that it is as it is known.
+        Make the write of the key's document *name* for the step to the record *after*, on condition that the document has
+        the known version.
         """
         write = WriteType()
         write.update.name = name
@@ -197,7 +202,7 @@ class Hold:
         else:
             inner["status"].string_value = Status.COMPLETED.value
             write.update_mask.field_paths.extend(("lock.status", "lock.holder"))
-            # Adds nothing: its result tells whether somebody waits, without a read.
+            # The increment of 0 changes nothing; its result shows whether tasks wait, without a read.
             added = write.update_transforms.add(field_path="waiting")
             added.increment.integer_value = 0
         write.current_document.update_time.CopyFrom(self.version)
@@ -206,7 +211,7 @@ class Hold:
 
 def key_write(name: str, key: str, version: Any | None, after: Lock, *, waiting: bool) -> Any:
     """
-    The write of a key's whole record, on condition that it still has *version* (None: that there is none).
+    Make the write of a key's whole record, on condition that its document still has *version* (None: does not exist).
     """
     write = WriteType()
     write.update.name = name

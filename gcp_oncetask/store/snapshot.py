@@ -1,5 +1,5 @@
 """
-A document as it is known, and the one conditional write that takes it from there to where a rule wants it.
+A document as it is known, and the conditional write that changes it to the record of a decision.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from gcp_oncetask.store.codec import (
 WriteType: Final = _write.Write.pb()
 _REQUEST_TIME: Final = 1
 _MAX_DEPTH: Final = 8
-"""Of an attempt that writes often, no more writes than this are kept."""
+"""Most writes since the last whole document that are kept, for an attempt that writes often."""
 
 
 @dataclass(slots=True)
 class Snapshot:
     """
-    A document as it was read, or as it is known to be after our commit. Never changed.
+    A document as it was read, or as it is known to be after this process's commit. Its values never change.
 
     Attributes:
         path: Path below the database.
         version: Update time; None if the document is missing (or unknown after a transaction).
-        source: Its fields, or the committed update that they follow from; None if missing.
+        source: Its fields, or the committed update from which they follow; None if the document is missing.
         lock: Its lock; None if it has none.
-        read: Server time of the read; None if the read did not tell.
-        whole: Whether ``document`` is all that is stored at ``version``.
+        read: Server time of the read; None if the read did not return it, or after a commit.
+        whole: Whether ``document`` has all that is stored at ``version``.
     """
 
     path: str
@@ -56,14 +56,14 @@ class Snapshot:
     @property
     def exists(self) -> bool:
         """
-        Whether there is a document.
+        Tell whether the document exists.
         """
         return self.source is not None
 
     @property
     def fields(self) -> dict[str, Value]:
         """
-        The user's fields.
+        Return the user's fields, by stored name.
         """
         source = self.source
         if isinstance(source, Update):
@@ -73,9 +73,9 @@ class Snapshot:
     @property
     def document(self) -> Document | None:
         """
-        Its fields, lock included; None if missing.
+        Return the fields, lock included; None if the document is missing.
         """
-        # After a commit most callers never look: the fields are put together for the first one that does.
+        # After a commit most callers never look at the fields, so they are put together at the first call.
         if isinstance(self.source, Update):
             self.source = self.source.document()
         return self.source
@@ -84,12 +84,12 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """
-    User fields to write along, by stored name.
+    User fields to write in the same commit, by stored name.
 
     Attributes:
         values: New values; None deletes the field.
-        seen: The stored values they were loaded with (None where there was none); None instead of a mapping: nothing
-            was loaded, so nobody's change can be overlooked.
+        seen: The stored values that were loaded (None: the field was missing); None instead of a mapping: the fields were
+            not loaded, so no other writer's change can be overlooked.
     """
 
     values: Mapping[str, Value | None] = field(default_factory=dict)
@@ -97,13 +97,13 @@ class Changes:
 
     def with_(self, more: Mapping[str, Value | None]) -> Changes:
         """
-        These and *more*, which nobody but the library writes.
+        Return these changes and *more*, which are of fields that only the library writes.
         """
         return Changes({**self.values, **more}, self.seen) if more else self
 
     def conflicts(self, fields: Mapping[str, Value]) -> list[str]:
         """
-        Fields that somebody else has changed since they were loaded, to something other than we would.
+        Return the fields that another writer has changed since they were loaded, unless to the new values.
         """
         found: list[str] = []
         if self.seen is None:
@@ -120,8 +120,10 @@ NO_CHANGES: Final = Changes()
 
 def check_conflicts(snapshot: Snapshot, changes: Changes) -> None:
     """
+    Check that no other writer has changed the fields of *changes* since they were loaded.
+
     Raises:
-        ConflictError: One of *changes* was changed by somebody else.
+        ConflictError: Another writer has changed one of them.
     """
     if not changes.values or changes.seen is None or not snapshot.exists:
         return
@@ -140,10 +142,10 @@ class Update:
 
     Args:
         message: A ``Write`` with the document's name, to be filled.
-        snapshot: What the decision was made on.
-        lock: The record as it shall be; None: the document has none, and gets none.
-        changes: User fields to write along.
-        precondition: False inside a transaction that has read the document: that is the stronger check.
+        snapshot: The snapshot on which the decision was made.
+        lock: The record to write; None: the document has no record, and gets none.
+        changes: User fields to write in the same commit.
+        precondition: False inside a transaction that has read the document; the transaction is the stronger check.
 
     Attributes:
         message: The plain ``Write``.
@@ -151,9 +153,9 @@ class Update:
         lock: The record.
         changes: The user fields.
         changed: Stored names of the lock's fields that it sets or deletes; None: the whole lock.
-        stamped: Stored names of those that the server's clock fills, in their order.
-        result: What the server said when it was committed.
-        depth: It is the so-many-th commit since the document was last put together.
+        stamped: Stored names of the lock's fields that the server's clock fills, in their order.
+        result: Result of the write, once it is committed.
+        depth: Number of commits since the document was last put together, this one included.
     """
 
     __slots__ = ("before", "changed", "changes", "depth", "lock", "message", "result", "stamped")
@@ -190,11 +192,11 @@ class Update:
 
     def applied(self, result: Any) -> Snapshot:
         """
-        The document after a commit that gave *result* for this write.
+        Return the document after a commit that gave *result* for this write.
         """
         lock = self.lock
         if self.stamped and lock is not None:
-            # One commit has one request time.
+            # A commit has one request time, so the first result has the time of all of them.
             at = get_timestamp(result.transform_results[0].timestamp_value)
             lock = lock.but(**{ATTRIBUTES[stored]: at for stored in self.stamped})
         before = self.before
@@ -206,7 +208,7 @@ class Update:
 
     def fields(self) -> dict[str, Value]:
         """
-        The user's fields once it is applied.
+        Return the user's fields after the write.
         """
         fields = self.before.fields
         written = self.message.update.fields
@@ -219,11 +221,11 @@ class Update:
 
     def document(self) -> Document:
         """
-        The fields once it is applied, lock included.
+        Return the fields after the write, lock included.
         """
         before = self.before.document
         if before is None and not self.stamped:
-            # What was written is all there is; its name is no part of that.
+            # The written message is the whole document; the name is no part of its contents.
             self.message.update.ClearField("name")
             return self.message.update
         done = DocumentType()
@@ -243,17 +245,18 @@ class Update:
 @lru_cache
 def _frame(exists: bool, changed: tuple[str, ...] | None, fields: tuple[str, ...], stamped: tuple[str, ...]) -> bytes:
     """
-    What all writes of the same fields have in common: their mask, and what the server's clock fills.
+    Return the part that all writes of the same fields have in common: their mask, and the fields that the server's clock
+    fills.
 
     Args:
-        exists: Whether the document does: a new one is written whole, without a mask.
+        exists: Whether the document exists; a new one is written whole, without a mask.
         changed: Stored names of the lock's fields; None: the whole lock.
         fields: Stored names of the user's fields.
         stamped: Stored names of the lock's fields that the clock fills.
     """
     write = WriteType()
     if exists:
-        # There even if it is empty: without a mask everything that is not written would be deleted.
+        # The mask is set even if it is empty: without a mask all fields that are not written would be deleted.
         write.update_mask.SetInParent()
         write.update_mask.field_paths.extend(["lock"] if changed is None else [FIELD_PATHS[name] for name in changed])
         write.update_mask.field_paths.extend(quoted(name) for name in fields)
@@ -272,7 +275,7 @@ def _move(target: Any, source: Any, names: Any) -> None:
 
 def snapshot_of(path: str, document: Document | None, read: datetime | None) -> Snapshot:
     """
-    The snapshot of a document as read.
+    Return the snapshot of a document as it was read.
 
     Raises:
         DamagedError: Its lock can't be decoded.
@@ -284,10 +287,11 @@ def snapshot_of(path: str, document: Document | None, read: datetime | None) -> 
 
 def trusted(path: str, version: str, contents: bytes) -> Snapshot:
     """
-    The snapshot that travelled in a delivery.
+    Return the snapshot in the contents of a delivery.
 
     Raises:
-        StoreError: It can't be decoded.
+        StoreError: The contents or the version can't be decoded.
+        DamagedError: The lock can't be decoded.
     """
     try:
         document = DocumentType.FromString(contents)
@@ -299,12 +303,12 @@ def trusted(path: str, version: str, contents: bytes) -> Snapshot:
 
 def contents_of(snapshot: Snapshot) -> bytes:
     """
-    All that is stored, serialized, lock included.
+    Return the whole document of *snapshot*, lock included, serialized.
     """
     document = snapshot.document
     assert document is not None
     if document.name:
-        # As read from the server: name and times are not contents.
+        # The message was read from the server: its name and times are not contents.
         bare = DocumentType()
         bare.fields.MergeFrom(document.fields)
         document = bare
@@ -313,14 +317,14 @@ def contents_of(snapshot: Snapshot) -> bytes:
 
 def version_of(stamp: Any) -> str:
     """
-    An update time as text.
+    Convert an update time to text.
     """
     return f"{stamp.seconds}.{stamp.nanos}"
 
 
 def parse_version(text: str) -> Any:
     """
-    The inverse of ``version_of``.
+    Read an update time from *text*, which ``version_of`` made.
 
     Raises:
         ValueError: *text* has another form.
@@ -331,7 +335,7 @@ def parse_version(text: str) -> Any:
 
 def quoted(name: str) -> str:
     """
-    A field's name as a field path.
+    Return a field's name as a field path.
     """
     if name.isascii() and name.isidentifier():
         return name

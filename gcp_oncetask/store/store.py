@@ -1,8 +1,8 @@
 """
-The documents of one database. ``flow`` says how a document is changed; ``Store`` answers its requests, on the caller's thread.
+The documents of one database. ``flow`` has the protocol of a change; ``Store`` answers its requests, on the caller's thread.
 
-The rules never see Firestore, ``flow`` sees no rule but ``rules.was_applied``, and no caller can forget the fence: it is part of
-what the deciding function judges.
+The rules never see Firestore, and ``flow`` uses no rule but ``rules.was_applied``. No caller can forget the fence, because
+the function that decides checks it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Store:
 
     Args:
         wire: The remote calls.
-        clock: For pauses and chance.
+        clock: Measures and makes pauses, and draws random numbers.
         patience: Seconds for which a call is tried again after its first failure.
     """
 
@@ -61,7 +61,7 @@ class Store:
 
     def get(self, path: str) -> Snapshot:
         """
-        Read by a unary call, without server time.
+        Read a document by a unary call, without the server's time.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -71,17 +71,17 @@ class Store:
 
     def read(self, path: str) -> Snapshot:
         """
-        Read with the server's time.
+        Read a document with the server's time.
 
         Raises:
-            StoreError: As ``get``.
+            StoreError, DamagedError: As ``get``.
         """
         document, read = self._patiently(lambda: self.wire.batch_get([path])[path], f"reading {path}")
         return snapshot_of(path, document, read)
 
     def document(self, path: str) -> Document | None:
         """
-        The document at *path* as it is stored, whatever its lock; None if it is missing.
+        Return the document at *path* as it is stored, also if its lock is damaged; None if the document is missing.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -90,7 +90,7 @@ class Store:
 
     def documents(self, paths: Sequence[str]) -> dict[str, tuple[Document | None, datetime]]:
         """
-        As ``document``, of several by one call, each with the server's time.
+        Return several documents by one call, each as ``document`` does, and with the server's time.
         """
         return self._patiently(lambda: self.wire.batch_get(paths), f"reading {len(paths)} documents")
 
@@ -99,13 +99,14 @@ class Store:
         Read several documents by one call, each with the server's time.
 
         Raises:
-            StoreError: As ``get``.
+            StoreError, DamagedError: As ``get``.
         """
         return {path: snapshot_of(path, document, read) for path, (document, read) in self.documents(paths).items()}
 
     def commit_both(self, request: Any) -> Any | None:
         """
-        Commit writes with conditions of their own; None if one of the conditions does not hold, or may not.
+        Commit writes with conditions of their own. Return None if a condition does not hold, or if the fate of the commit is
+        not known.
 
         Raises:
             StoreError: Firestore refused.
@@ -119,27 +120,27 @@ class Store:
 
     def reference(self, name: str) -> Any:
         """
-        The client's document reference of a full name.
+        Return the client's document reference of a full name.
         """
         return self.wire.client.document(name.split("/documents/", 1)[-1])
 
     def estimate(self) -> datetime:
         """
-        An instant that the server's clock has reached already.
+        Return an instant that the server's clock has reached already.
 
-        The first one of a process costs an empty Commit.
+        The first one in a process costs an empty Commit.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
         """
-        # Again where another thread that opens its channel at this moment has forgotten the answer.
+        # Another thread that opens its channel at this moment may have dropped the answer: then ask again.
         while (known := self.wire.estimate()) is None:
             self._patiently(lambda: self.wire.commit(self.wire.request()), "asking for the time")
         return known
 
     def _patiently(self, call: Callable[[], T], what: str) -> T:
         """
-        Repeat a call without effect until it answers, twice at most.
+        Make a call that has no effect; after a failure repeat it, twice at most.
         """
         failed: Mark | None = None
         tries = 0
@@ -150,7 +151,7 @@ class Store:
                 tries += 1
                 now = self._clock.mark()
                 failed = failed or now
-                # Reads decide nothing that can't be decided later: the caller's caller retries.
+                # A failed read loses nothing: a later delivery or sweep tries again.
                 impatient = tries >= 3 or elapsed(failed, now) >= self._patience
                 if impatient or error.fate in (FailureClass.REFUSED, FailureClass.MOVED):
                     raise error.translated(what, unknown=False) from error
@@ -176,29 +177,30 @@ class Store:
         room: bool = False,
     ) -> Changed[T]:
         """
-        Decide, and commit the decision on the very document it was decided on.
+        Decide about a document, and commit the decision on condition that the document has not changed since it was read.
 
         Args:
             path: The document.
-            decide: Pure, called again on each new reading. A ``Put`` is committed, ``NeedTime`` reads again with the
-                server's time, anything else ends the change with nothing written.
-            start: What to decide on first; None reads.
-            changes: User fields to write along with a ``Put``.
-            alive: Whether the caller's own lease surely still holds; decides about lost answers.
+            decide: Pure; it is called again after each read. A ``Put`` is committed, ``NeedTime`` reads again with the
+                server's time, any other decision ends the change with nothing written.
+            start: The snapshot for the first decision; None: it is read.
+            changes: User fields to write in the same commit as a ``Put``.
+            alive: Tells whether the caller's own lease surely still holds; used to judge a lost answer.
             along: Other documents to write in the same commit.
-            own: *decide* asks for the caller's own lease first, whose holder may go on whatever the record needs.
-            hold: What is known of the resource key that the attempt has; None: it is read where it is needed.
-            room: A decision that schedules must leave room for what its run records.
+            own: Whether *decide* checks the caller's own lease first. The holder of a lease may go on even if the record
+                needs a newer release.
+            hold: The resource key of the attempt, as far as it is known; None: it is read if it is needed.
+            room: Whether a decision that schedules must leave room for the records of its run.
 
         Returns:
-            The last decision. If it is a ``Put``, it is applied, once, though errors may have been seen on the way.
+            The last decision. If it is a ``Put``, it is applied, once, even if calls have failed meanwhile.
 
         Raises:
-            ConflictError: One of *changes* was changed by somebody else.
+            ConflictError: Another writer has changed one of *changes*.
             ContentionError: Too many writers until patience ran out; nothing was written.
-            StoreError: Firestore was unreachable or refused; ``unknown`` if it may still be applied.
+            StoreError: Firestore was unreachable or refused; ``unknown`` if the write may still be applied.
             UnknownFeatureError: The record needs a newer release, and is not the caller's *own*.
-            UsageError: It must have *room*, and has not; nothing was written.
+            UsageError: The document does not have the *room*; nothing was written.
         """
         flow = ChangeFlow(
             self.wire,
@@ -235,12 +237,12 @@ class Store:
 
     def key_writes(self, more: Consequences, hold: Hold | None, after: Lock) -> tuple[Any, ...]:
         """
-        What is written to the resource key's document along with the step to *after*: at most one write.
+        Return the write to the resource key's document that belongs to the step to *after*: at most one.
 
         Args:
-            more: What the step has for consequence.
-            hold: The key of the attempt; read if nothing is known of it.
-            after: The record as it shall be.
+            more: The consequences of the step.
+            hold: The key of the attempt; it is read if nothing is known of it.
+            after: The record that is written.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -249,7 +251,8 @@ class Store:
 
     def put(self, snapshot: Snapshot, put: Put, changes: Changes = NO_CHANGES) -> Snapshot | None:
         """
-        Commit *put* if the record is still that of *snapshot*, on which it was decided; the document after it, or None.
+        Commit *put* if the record is still that of *snapshot*, on which it was decided. Return the document after the
+        commit, or None if the record has changed.
 
         Raises:
             As ``change``.
@@ -262,13 +265,14 @@ class Store:
 
     def consequences(self, snapshot: Snapshot, lock: Lock) -> Consequences:
         """
-        What a commit that takes *snapshot* to the record *lock* writes along.
+        Return the additional writes of a commit that takes *snapshot* to the record *lock*.
         """
         return consequences(snapshot, lock, self.estimate()) if needs_time(snapshot, lock) else NOTHING
 
     def save(self, known: Snapshot, changes: Changes) -> Snapshot | None:
         """
-        Write user fields alone, if nobody else has changed them since *known*; None if the document is gone.
+        Write user fields alone, if no other writer has changed them since *known*. Return the document after it; None if it
+        is gone.
 
         Raises:
             As ``change``.
@@ -290,7 +294,7 @@ class Store:
                 if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
                     unsure = error.fate is FailureClass.AMBIGUOUS
                     raise gave_up(known.path, error, self._patience, unsure=unsure) from error
-                # Writing the same values again is harmless, so a lost answer needs no more than another look.
+                # Writing the same values again is harmless, so a lost answer needs only another read.
                 self._pause(tries)
                 snapshot = self.get(known.path)
             else:
@@ -299,11 +303,13 @@ class Store:
 
     def ensure(self, paths: Sequence[str], wanted: Callable[[Mapping[str, Snapshot]], Any | None]) -> None:
         """
-        Let the documents at *paths* be as they must be, whoever else sees to that at the same time: one read, one commit.
+        Bring the documents at *paths* into a wanted state, by one read and one commit. Other processes may do so at the same
+        time.
 
         Args:
             paths: The documents.
-            wanted: The request that makes them so, on condition that nobody has written them since the reading; None: they are.
+            wanted: Returns the request for that, on condition that no document was written since the read; None: they are
+                in the wanted state.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -319,14 +325,15 @@ class Store:
                 failed = failed or now
                 if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
                     raise error.translated(f"writing {' and '.join(paths)}", unknown=False) from error
-                # Another one was quicker, or the answer was lost: the next reading tells.
+                # Another process was quicker, or the answer was lost: the next read shows it.
                 self._pause(tries)
             else:
                 return
 
     def put_fields(self, known: Snapshot, values: Mapping[str, Any]) -> Snapshot | None:
         """
-        Write all of a document of the library's own that has no lock, if it still is as *known*; None: somebody was quicker.
+        Write a whole document of the library's own that has no lock, if it still is as *known*. Return None if another
+        process has changed it.
 
         Raises:
             StoreError: Firestore was unreachable or refused; ``unknown`` if it may have been written.
@@ -349,7 +356,7 @@ class Store:
 
     def raw_write(self, path: str, version: Any, fields: Mapping[str, Value]) -> Any:
         """
-        A write as ``write_raw`` makes it, to be sent with others.
+        Return the write that ``write_raw`` would send, to be sent together with others.
         """
         return self._raw(self.wire.write(path), version, fields)
 
@@ -364,7 +371,7 @@ class Store:
 
     def write_raw(self, path: str, version: Any, fields: Mapping[str, Value]) -> bool:
         """
-        Write fields of a document whose lock can't be decoded, if it has not moved; returns whether it was written.
+        Write fields of a document whose lock can't be decoded, if it has not moved; return whether it was written.
 
         Args:
             path: The document.

@@ -1,8 +1,9 @@
 """
-The user's own transactions, with our fence in them.
+The user's own transactions, with the library's fence.
 
-The client's ``@transactional`` is not used: it retries nothing but ABORTED at commit, hides errors of begin, and its
-commit is repeated by itself when the answer was lost. Here each remote call is ours, and a lost answer is settled.
+The client's ``@transactional`` is not used: it retries nothing but ABORTED at commit, hides errors of begin, and repeats its
+commit by itself when the answer was lost. Here the library makes each remote call itself, and finds out whether a commit
+whose answer was lost was applied.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class OwnTransaction(firestore.Transaction):
     """
 
     oncetask_attempt: object | None = None
-    """The attempt whose lease it is fenced by; ``attempt.in_transaction`` asks for it."""
+    """The attempt whose lease fences the transaction; ``attempt.in_transaction`` checks it."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.wire.client, max_attempts=1)
@@ -65,7 +66,8 @@ class OwnTransaction(firestore.Transaction):
 @dataclass(slots=True)
 class Ending:
     """
-    What the last write of a transaction says about the attempt's lock; one that schedules must leave *room*.
+    The last write of a transaction, to the attempt's document; with *room*, one that schedules must leave room for the
+    records of its run.
     """
 
     put: Put
@@ -79,9 +81,9 @@ class Open:
     A transaction of an attempt, while user code runs in it.
 
     Attributes:
-        transaction: Itself.
+        transaction: The client's transaction.
         snapshot: The attempt's document as the transaction has read it.
-        ending: What its commit writes to that document; None: nothing was settled in it.
+        ending: The write of its commit to that document; None: the attempt was not settled in the transaction.
         how: The settlement of *ending*.
         after: Called after its commit.
     """
@@ -95,7 +97,7 @@ class Open:
     @property
     def writes_others(self) -> bool:
         """
-        Whether it writes other documents than the attempt's own.
+        Tell whether user code has added writes to the transaction: those are of other documents than the attempt's own.
         """
         return len(self.transaction) > 0
 
@@ -119,12 +121,13 @@ def read_in(store: Store, transaction: firestore.Transaction, path: str) -> Snap
 
 def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, put: Put, changes: Changes) -> None:
     """
-    Let *transaction* write the decision *put*, without a precondition of its own: it has read the document.
+    Let *transaction* write the decision *put*. The write needs no precondition, because the transaction has read the
+    document.
 
     Raises:
-        UsageError: It schedules, and there is no room left for what its run records.
+        UsageError: The decision schedules, and the document has no room for the records of its run.
     """
-    # What is scheduled from outside gives back no resource key: it was not leased.
+    # A schedule from outside a handler gives back no resource key, because the record was not leased.
     more = store.consequences(snapshot, put.lock)
     assert more.key is None
     write = store.wire.write(snapshot.path)
@@ -140,7 +143,7 @@ def _check_room(store: Store, transaction: firestore.Transaction, snapshot: Snap
 
 def _own(store: Store, transaction: firestore.Transaction, snapshot: Snapshot) -> Iterator[Any]:
     """
-    What *transaction* writes so far of the document of *snapshot*.
+    Yield the writes of *transaction* so far to the document of *snapshot*.
     """
     name = store.wire.name(snapshot.path)
     for wrapped in transaction._write_pbs:  # noqa: SLF001 - has no public spelling
@@ -151,15 +154,15 @@ def _own(store: Store, transaction: firestore.Transaction, snapshot: Snapshot) -
 
 def begin(store: Store, path: str, failed: bytes | None = None) -> tuple[OwnTransaction, Snapshot]:
     """
-    A transaction that has read the document at *path*, so that its commit fails if that changes.
+    Begin a transaction and read the document at *path* in it, so that its commit fails if the document changes.
 
     Args:
-        store: Where.
+        store: The store.
         path: Document of the attempt.
         failed: Id of the transaction that this one repeats.
 
     Raises:
-        ContentionError: It was aborted.
+        ContentionError: The transaction was aborted.
         StoreError: Firestore was unreachable or refused.
     """
     transaction = OwnTransaction(store)
@@ -178,23 +181,24 @@ def commit(
     store: Store, transaction: OwnTransaction, snapshot: Snapshot, ending: Ending, hold: Hold | None
 ) -> tuple[Snapshot, Freed | None]:
     """
-    Commit *transaction* with the lock of *snapshot* as *ending* says; its ``settled_by`` recognises the commit.
+    Commit *transaction* with the write *ending* of the attempt's document; ``settled_by`` in it recognises the commit.
 
     Args:
-        store: Where.
-        transaction: It has read the attempt's document.
-        snapshot: The attempt's document as it has read it.
-        ending: What is written to it.
-        hold: The resource key of the attempt as it was read just now; None: it needs none. Other documents are written only
-            while the key is as it was read.
+        store: The store.
+        transaction: The transaction, which has read the attempt's document.
+        snapshot: The attempt's document as the transaction has read it.
+        ending: The write of that document.
+        hold: The resource key of the attempt as it was read just now; None: the attempt needs none. Other documents are
+            written only while the key is as it was read.
 
     Returns:
-        The document after it, and the resource key that was given back and that somebody waits for.
+        The document after the commit, and the resource key that was given back and for which tasks wait.
 
     Raises:
-        ContentionError: Others changed what was read; nothing was written.
+        ContentionError: Other writers have changed documents that were read; nothing was written.
         StoreError: Firestore was unreachable or refused; ``unknown`` if the commit may still be applied.
-        UsageError: It schedules, and there is no room left for what its run records; it was rolled back.
+        UsageError: *ending* schedules, and the document has no room for the records of its run; the transaction was rolled
+            back.
     """
     more = store.consequences(snapshot, ending.put.lock)
     write = store.wire.write(snapshot.path)
@@ -210,7 +214,7 @@ def commit(
     alone = len(transaction) == 0
     if hold is not None and not (keyed or alone or hold.lost):
         keyed = (hold.check(store.wire.name(hold.path)),)
-    # Ours is the last of the task's own document; what it has for consequence comes before it.
+    # The write of the task's own document comes last; its consequences come before it.
     transaction._add_write_pbs([_WRAP(write) for write in (*keyed, update.message)])  # noqa: SLF001 - with transforms
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
@@ -222,7 +226,7 @@ def commit(
         return applied, more.freed(None)
     done = update.applied(results[-1])
     freed = more.freed(results[-2] if keyed else None)
-    # Where the user's own writes have touched this document too, its contents are not known.
+    # If the user's own writes have changed this document, too, its contents are not known.
     return done if untouched else replace(done, whole=False), freed
 
 
@@ -230,13 +234,13 @@ def _after_error(
     store: Store, transaction: OwnTransaction, path: str, nonce: str | None, error: WireError
 ) -> Snapshot | None:
     """
-    The document if the commit was applied after all; None if it surely was not, and can't be any more.
+    Return the document if the commit was applied in spite of *error*; None if it surely was not, and can't be any more.
     """
     in_doubt = error.fate is FailureClass.AMBIGUOUS and transaction.in_progress
     if not in_doubt:
         roll_back(transaction)
         return None
-    # A transaction that is rolled back can't be applied later; one that was applied shows our nonce.
+    # A transaction that is rolled back can't be applied later; if it was applied, the document has its nonce.
     rolled_back = roll_back(transaction)
     try:
         found = store.get(path)
@@ -251,14 +255,14 @@ def _after_error(
 
 def contended(error: BaseException) -> bool:
     """
-    Whether *error*, raised by the user's own reads in a transaction, means contention.
+    Tell whether *error*, raised by the user's own reads in a transaction, means contention.
     """
     return isinstance(error, Aborted)
 
 
 def roll_back(transaction: OwnTransaction) -> bool:
     """
-    Give it up; returns whether the server said so too.
+    Roll *transaction* back; return whether the server has confirmed it.
     """
     try:
         transaction._rollback()  # noqa: SLF001
