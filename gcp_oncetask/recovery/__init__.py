@@ -1,3 +1,4 @@
 """
-The sweep: what is due and nobody attends to, collection by collection; alerts told together.
+The sweep: it attends to due documents that no delivery or worker attends to, collection by collection. It also sends
+digests of alerts.
 """

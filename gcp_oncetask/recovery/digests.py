@@ -1,17 +1,19 @@
 """
-Many alerts of one kind and reason, told by one mail: who sweeps puts those together whose window is over.
+Send many alerts of one kind and reason by one mail, a digest: a sweep puts together the alerts whose window is over.
 
-One process of an environment does so at a time, so that they are not shared out among several mails; who finds it busy leaves
-them to the next sweep. What makes each alert told once is not that lock, though, but what is written:
+A lock lets one process of an environment do so at a time, so that the alerts are not split into several mails; a process
+that finds the lock held leaves them to the next sweep. But each alert is sent once not because of that lock, but because of
+the writes:
 
-1. Each entry is lent to the digest by a commit that writes its id into it.
-2. The digest is owed by a document of its own, with the list of those that were lent. There is one such document per id: who
-   comes too late to make it sends nothing.
-3. It is sent as all that is owed.
-4. The entries are taken out of their documents.
+1. Each entry is lent to the digest by a commit that writes the digest's id into the entry.
+2. The digest is owed by a document of its own, with the list of the entries that were lent. There is one such document per
+   id: a process that comes too late to make it sends nothing.
+3. The digest is sent like all alerts that are owed.
+4. The entries are removed from their documents.
 
-A sender that dies after 1 leaves entries that bear an id without a document: they become that digest. After 2 its document is
-due, and is sent again as it is. After 3 the entries that bear its id are taken out; one that is not on its list joins the next.
+A sender that dies after 1 leaves entries with an id that has no document: they become the digest of that id. After 2 the
+digest's document is due, and the digest is sent again unchanged. After 3 the entries with its id are removed; an entry that
+is not on its list joins the next digest.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 
 LOCK: Final = "gcp-oncetask: digests of alerts"
-"""Name of the lock of those who make an environment's digests."""
+"""Name of the lock for the processes that make an environment's digests."""
 MOST: Final = 500
-"""Alerts of one digest at most."""
+"""Most alerts of one digest."""
 
 
 class Entry(NamedTuple):
@@ -54,7 +56,7 @@ class Entry(NamedTuple):
 
 class Digests:
     """
-    What a sweep finds of alerts that are due.
+    The due alerts that a sweep finds.
 
     Args:
         runtime: Shared parts.
@@ -62,15 +64,15 @@ class Digests:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # By the group that they wait with; by the digest that they were lent to; and digests that are due themselves.
+        # Waiting alerts by their group; lent alerts by the id of their digest; and the documents of digests that are due.
         self._waiting: dict[str, list[Entry]] = {}
         self._lent: dict[str, list[Entry]] = {}
         self._due: list[Snapshot] = []
 
     def attend(self, snapshot: Snapshot, ids: Iterable[str]) -> int:
         """
-        Send those of the alerts *ids*, which are due, that are mails of their own; keep the others for ``close``. Returns how
-        many were sent.
+        Send those of the due alerts *ids* that are mails of their own; keep the others for ``close``. Return the number of
+        alerts sent.
 
         Raises:
             OncetaskError: As ``Store.change``.
@@ -95,16 +97,17 @@ class Digests:
     @property
     def kept(self) -> bool:
         """
-        Whether anything was kept.
+        Tell whether any alerts were kept.
         """
         return bool(self._waiting or self._lent or self._due)
 
     def close(self, more: Callable[[], None] = lambda: None) -> int | None:
         """
-        Send the digests of what was kept, and of what *more* attends to once no other process makes any. Failures are logged.
+        Send the digests of the kept alerts, and of those to which *more* attends while this process has the lock. Failures
+        are logged.
 
         Returns:
-            How many mails were sent; None: another process is at it.
+            The number of mails sent; None: another process has the lock.
         """
         runtime = self._runtime
         if not self.kept:
@@ -128,7 +131,7 @@ class Digests:
 
     def _sendings(self) -> Iterable[Callable[[], int]]:
         """
-        What is to be done, each thing once the one before it is done.
+        Yield the sendings in order; each is computed once the one before it is done.
         """
         for snapshot in self._due:
             yield partial(owed_alerts.take_and_send, self._runtime, snapshot, _owed_by(snapshot))
@@ -165,7 +168,7 @@ class Digests:
             return self._send(id_, floods.group_of(owed.event, path, owed.id, owed.reason).mark, entries)
         members = set(decode(document.fields["members"]))
         told = [one for one in entries if windows.entry_id(one.snapshot.path, one.owed) in members]
-        # The sender of the digest has not heard that the others were lent to it.
+        # The others are not on the digest's list: its sender did not learn that they were lent to it.
         others = [one for one in entries if one not in told]
         if others:
             self._waiting.setdefault(decode(document.fields["group"]), []).extend(others)
@@ -179,12 +182,12 @@ class Digests:
 
     def _send(self, id_: str, group: str, entries: Sequence[Entry]) -> int:
         """
-        Lend *entries* to the digest *id_*, and send it; returns how many mails were sent.
+        Lend *entries* to the digest *id_*, and send it; return the number of mails sent.
         """
         runtime = self._runtime
         start, lent = runtime.clock.mark(), list[Entry]()
         for snapshot, seen in _by_document(entries):
-            # What was lent first must be told before it is held to be forgotten.
+            # The entries that were lent first must be sent before another process takes them for forgotten.
             if lent and elapsed(start, runtime.clock.mark()) > runtime.config.alert_retry / 4:
                 break
             lent += self._lend(id_, snapshot, seen)
@@ -225,7 +228,7 @@ def _owed_by(snapshot: Snapshot) -> dict[str, str | None]:
 
 def _by_document(entries: Iterable[Entry]) -> Iterable[tuple[Snapshot, dict[str, str | None]]]:
     """
-    The documents of *entries*, each with the ids of its alerts and what they bear.
+    Return the documents of *entries*, each with the ids of its alerts and their ``digest``.
     """
     found: dict[str, tuple[Snapshot, dict[str, str | None]]] = {}
     for snapshot, owed in entries:

@@ -1,5 +1,6 @@
 """
-Where a sweep looks: which collections are known, and what is due in each of them. One that can't be asked holds up no other.
+The collections of a sweep, and the documents that are due in each of them. A collection whose query fails does not hold up
+the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gcp_oncetask.store.queries import areas_of, overdue
 
 class Round:
     """
-    One look at all collections.
+    One pass over all collections.
 
     Args:
         runtime: Shared parts.
@@ -29,8 +30,8 @@ class Round:
             process and those configured.
 
     Attributes:
-        collections: Where it looks.
-        pulled: Kinds of once-tasks for whose workers there is something, due or not; known when all was looked at.
+        collections: The collections of the pass.
+        pulled: Kinds of once-tasks that have tasks in their workers' lane, due or not; complete at the end of the pass.
     """
 
     def __init__(self, runtime: Runtime, collections: Iterable[str] | None = None) -> None:
@@ -41,7 +42,7 @@ class Round:
 
     def all_due(self) -> Iterator[tuple[Document, datetime]]:
         """
-        The documents that are due, collection by collection, each with the time of the read.
+        Yield the documents that are due, collection by collection, each with the time of the read.
         """
         for area in areas_of(self.collections):
             try:
@@ -52,7 +53,7 @@ class Round:
 
     def error(self, **facts: Any) -> StoreError | None:
         """
-        What was told of the queries that failed, as one error with *facts*; None: none did.
+        Return one error about all queries that failed, with *facts*; None if none failed.
         """
         if not self._failures:
             return None
@@ -90,7 +91,7 @@ class Round:
 
     def _failed(self, error: StoreError, where: str, group: str, field: str) -> None:
         """
-        Note and log what failed; of a missing index with the line that makes it.
+        Note and log a failed query; if an index is missing, with the line that makes it.
         """
         text = f"{where} can't be looked at: {error}"
         if getattr(error.facts.get("code"), "name", "") == "FAILED_PRECONDITION" and "index" in str(error):

@@ -1,6 +1,6 @@
 """
-The periodic pass over what is due: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
-any number of sweeps at once is harmless.
+The sweep, a periodic pass over due documents: dispatch again, judge expired leases, send owed alerts. A sweep never runs
+user code, and any number of sweeps at the same time is harmless.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
 
 BATCH = 50
-"""Expired leases that are judged with one query of the logs."""
+"""Number of expired leases that are judged with one query of the logs."""
 
 
 @dataclass(slots=True)
 class Swept:
     """
-    What a sweep did, in numbers.
+    The actions of a sweep, in numbers.
 
     Attributes:
         looked: Documents that were due.
         dispatched: Cloud Tasks made again.
         queued: Tasks that are still in their queue; only their due time was moved.
-        left: Tasks of which none may be made here (``ONCETASK_TARGETS``), left to others; only their due time was moved.
+        left: Tasks whose Cloud Task may not be made here (``ONCETASK_TARGETS``), left to other processes; only their due
+            time was moved.
         taken_over: Expired leases released, completed from the evidence, or given up.
         unknown: Expired leases left alone for now.
         quarantined: Expired leases handed to a person.
@@ -55,9 +56,9 @@ class Swept:
         alerted: Alerts sent.
         damaged: Documents that could not be decoded.
         newer: Documents that need a newer release; they stay due.
-        failed: Documents at which something went wrong; they stay due.
-        needs: Features that the newer ones need.
-        collections: Where it looked: paths and templates.
+        failed: Documents at which an error was raised; they stay due.
+        needs: Features that the documents for newer releases need.
+        collections: The swept collections: paths and templates.
     """
 
     looked: int = 0
@@ -77,7 +78,7 @@ class Swept:
 
     def add(self, unclaimed: Unclaimed) -> None:
         """
-        Count what became of the unclaimed tasks.
+        Add the counts of the unclaimed tasks.
         """
         for name in ("dispatched", "queued", "left", "alerted", "failed"):
             setattr(self, name, getattr(self, name) + getattr(unclaimed, name))
@@ -89,19 +90,21 @@ class Swept:
 
 def sweep(runtime: Runtime, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
     """
-    Look at every document that is due.
+    Attend to every document that is due.
 
-    A collection whose query fails holds up no other one: that is logged at once and raised at the end.
+    A collection whose query fails does not hold up the others: the failure is logged at once, and raised at the end.
 
     Args:
         runtime: Shared parts of the environment and database.
         collections: Paths or templates; None: the library's own, those in which a process of this environment has scheduled,
             those of the models known to this process and those configured.
-        limit: Documents at most; the rest is left to the next sweep.
+        limit: Most documents; the rest is left to the next sweep.
 
     Raises:
-        ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not.
-        StoreError: Firestore was unreachable or refused a query; what could be done is done, and ``swept`` tells of it.
+        ConfigError: No project is known, or a document needs a Cloud Task and the account of its identity token is not
+            known.
+        StoreError: Firestore was unreachable or refused a query. The sweep of the other collections is done; the error has
+            its numbers as ``swept``.
     """
     around = Round(runtime, collections)
     swept = Swept(collections=around.collections)
@@ -136,7 +139,7 @@ def _guarded(
     unclaimed: Unclaimed,
 ) -> None:
     """
-    Deal with one document; whatever goes wrong there holds up nobody else.
+    Attend to one document; an error there does not hold up the other documents.
     """
     path = runtime.wire.path(document.name)
     try:
@@ -155,17 +158,17 @@ def _guarded(
 @contextmanager
 def _alone(runtime: Runtime, swept: Swept, snapshot: Snapshot) -> Iterator[None]:
     """
-    Whatever goes wrong in the block with the document of *snapshot* holds up nobody else.
+    Handle errors of the block about the document of *snapshot*, so that they do not hold up the other documents.
     """
     try:
         yield
     except DamagedError as error:
-        # It is damaged since it was found, or another one that stands in its way is.
+        # The document was damaged after it was found, or another document that it needs is damaged.
         swept.damaged += 1
         _complain(runtime, snapshot, error)
         damage.attend(runtime, error)
     except ConfigError as error:
-        # If a setting is missing it would be the same for every other document.
+        # A missing setting would fail every other document, too, so it ends the sweep.
         runtime.require(DISPATCH)
         _upset(runtime, swept, snapshot, error)
     except OncetaskError as error:
@@ -188,7 +191,8 @@ def _upset(runtime: Runtime, swept: Swept, snapshot: Snapshot, error: Exception)
 
 def _leave_alone(runtime: Runtime, swept: Swept, snapshot: Snapshot) -> None:
     """
-    A record that this release does not understand: told once for each feature, and not counted against the limit.
+    Leave a record alone that this release does not understand. It is logged once for each feature, and does not count
+    against the limit.
     """
     for feature in features.unknown(snapshot.lock):
         if feature in swept.needs:
@@ -249,10 +253,11 @@ def _one(
 
 def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     """
-    Do what a task of the workers needs besides being run: alerts that are owed, an erasure, a due time that was too early.
+    Attend to a task of the workers that does not need to run: send its alerts, erase its payload, judge its holder, or
+    correct its due time.
 
     Returns:
-        RECOVERED: it is done. BUSY: another process sends its alerts at this moment. None: it is to be run.
+        RECOVERED: that is done. BUSY: another process sends its alerts at this moment. None: the task must be run.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -272,7 +277,7 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
 
 def _others(runtime: Runtime, snapshot: Snapshot, digests: Digests) -> None:
     """
-    What other tasks of its kind owe to digests: no sweep comes to what workers look after.
+    Attend to alerts that other tasks of the same kind owe to digests, because sweeps skip the tasks of workers.
     """
     name, config = task_name(snapshot.path), runtime.config
     if name is None:

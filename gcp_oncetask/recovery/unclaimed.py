@@ -1,9 +1,9 @@
 """
-What a sweep does with tasks of Cloud Tasks that nobody has claimed in time: ask the queue, dispatch again, tell a person.
+Attend to tasks of Cloud Tasks that were not claimed in time: ask the queue, dispatch again, alert a person.
 
 Cost:
-    One look-up and one write for each; from the ``ASKED``-th task that one queue still has, a write alone, many in one call: a
-    paused queue with any number of tasks never keeps a sweep from what is behind them.
+    One look-up and one write for each task. Once a queue still has ``ASKED`` of them, its further tasks cost a write alone,
+    many in one call. So a paused queue with any number of tasks never keeps a sweep from the documents behind them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.snapshot import Snapshot
 
 ASKED: Final = 20
-"""So many tasks that are still queued are asked for in each queue; the rest of that sweep is taken to be queued as well."""
+"""After so many look-ups that find a task still in its queue, a sweep takes the queue's other tasks to be there as well."""
 REFUSED: Final = 409
-"""HTTP status of a delivery that reached the library and can't be run here: that is the task's own affair, not its queue's."""
+"""HTTP status of a delivery that reached the library and can't be run here. The cause is the task alone, not its queue."""
 LEFT: Final = "left"
-"""What stands for the queue of all tasks that may not be made here: theirs is a word of whoever has written the document."""
+"""Name for the queue of all tasks that may not be made here: the queue in the document is not trusted."""
 _TROUBLES: Final = 3
-"""So many reasons are told of them in one sweep."""
+"""Most reasons about them that are told in one sweep."""
 _TOGETHER: Final = 200
 """Due times that are moved in one call."""
 
@@ -48,14 +48,14 @@ _TOGETHER: Final = 200
 @dataclass(slots=True)
 class _Queue:
     """
-    What a sweep has seen of one queue.
+    The state of a queue, as a sweep has seen it.
 
     Attributes:
-        queued: Tasks that are still in it.
-        stuck: Of those, how many wait for too long, but for those whose own alarm tells of them.
-        since: When the oldest of these could first have been claimed.
+        queued: Number of tasks that are still in the queue.
+        stuck: Number of those that have waited for too long, without tasks that have an alert of their own.
+        since: Time since which the oldest of these could have been claimed.
         answers: HTTP statuses with which its tasks were last answered.
-        troubles: Why its tasks may not be made here.
+        troubles: Reasons for which its tasks may not be made here.
     """
 
     queued: int = 0
@@ -66,7 +66,7 @@ class _Queue:
 
     def add(self, lock: Lock, at: DecisionContext, seen: Queued | None) -> None:
         """
-        One more that is still queued.
+        Count one more task that is still queued.
         """
         self.queued += 1
         if seen is not None and seen.status is not None:
@@ -80,7 +80,7 @@ class _Queue:
 
     def sentence(self, name: str) -> str:
         """
-        What a person should know of the queue *name*, whose tasks stand still.
+        Return the text of the alert about the queue *name*, whose tasks stand still.
         """
         assert self.since is not None
         if self.troubles:
@@ -106,15 +106,15 @@ class Unclaimed:
 
     Args:
         runtime: Shared parts.
-        complain: Told of a task at which a service failed.
+        complain: Called with a task at which a service failed, and the error.
 
     Attributes:
         dispatched: Cloud Tasks made again.
         queued: Tasks that are still in their queue.
         left: Tasks that may not be made here.
-        unasked: Of both, how many were put off together.
+        unasked: Number of both that were put off together, without a look-up.
         alerted: Alerts sent.
-        failed: Tasks at which something went wrong.
+        failed: Tasks at which an error was raised.
     """
 
     def __init__(self, runtime: Runtime, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
@@ -131,10 +131,10 @@ class Unclaimed:
 
     def attend(self, snapshot: Snapshot, lock: Lock) -> None:
         """
-        Deal with one that is due.
+        Attend to a task that is due.
 
         Raises:
-            ConfigError: It needs a Cloud Task, and settings for that are missing.
+            ConfigError: The task needs a Cloud Task, and settings for that are missing.
             OncetaskError: As ``Store.change``.
         """
         runtime = self._runtime
@@ -162,7 +162,7 @@ class Unclaimed:
 
     def close(self) -> None:
         """
-        Write what was put off, and tell of queues whose tasks stand still.
+        Write the due times of the tasks that were put off, and send alerts about queues whose tasks stand still.
         """
         self._move_unasked()
         for name, queue in self._queues.items():
@@ -197,7 +197,7 @@ class Unclaimed:
         if not moved:
             return
         try:
-            # One that has moved meanwhile is refused, which is as good.
+            # If a document has moved meanwhile, its write is refused. That does no harm.
             self._runtime.wire.batch_write([write for _, write in moved])
         except WireError as error:
             self.failed += len(moved)
@@ -207,7 +207,7 @@ class Unclaimed:
 
     def _leave(self, snapshot: Snapshot, lock: Lock, trouble: str) -> None:
         """
-        Leave a task that may not be made here to a process that may; all of them are counted as those of one queue.
+        Leave a task whose Cloud Task may not be made here to another process. All such tasks count as those of one queue.
         """
         queue, at = self._queues.setdefault(LEFT, _Queue()), self._runtime.moment(snapshot)
         if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
@@ -225,8 +225,9 @@ class Unclaimed:
 
     def _not_told(self, queue: _Queue, snapshot: Snapshot, lock: Lock, error: DispatchError) -> None:
         """
-        The queue could not be asked. Refused for good, that is no answer: the same task is made again, which changes nothing
-        where it exists; under a new name only when it has waited for long, for the old name may be one that has run.
+        Attend to a task about which the queue could not be asked. If the look-up was refused for good, the same Cloud Task
+        is made again, which changes nothing if it exists. Only after a long wait it gets a new name: a Cloud Task of the old
+        name may have run, and then it can't be made again.
         """
         runtime, at = self._runtime, self._runtime.moment(snapshot)
         if not error.facts.get("final"):
@@ -268,7 +269,7 @@ class Unclaimed:
 
     def _refused(self, snapshot: Snapshot, lock: Lock, refused: DispatchError) -> None:
         """
-        No task can be made; where that is for good, a person is told.
+        Attend to a task whose Cloud Task can't be made; if it is refused for good, a person is alerted.
         """
         self.failed += 1
         self._complain(snapshot, refused)

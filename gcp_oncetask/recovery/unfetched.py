@@ -1,8 +1,8 @@
 """
-What a sweep does with tasks that workers pull and that none has fetched in time: tell a person, once for each kind.
+Alert a person of tasks that workers pull and that no worker has fetched in time, once for each kind.
 
 Cost:
-    One query for each kind that has something in its lane, and 15 of its shards; it reads nothing while workers keep up.
+    One query per 15 shards for each kind that has tasks in its lane; it reads no document while workers keep up.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import due_for_workers, due_of
 
 SEEN: Final = 20
-"""So many tasks of a kind are read; what is told of then is "20 or more"."""
+"""Most tasks of a kind that are read; if there are as many, the alert says "20 or more"."""
 
 
 def tell(runtime: Runtime, kinds: Iterable[str]) -> int:
     """
-    Tell a person of each of *kinds* whose tasks wait for a worker for too long, unless one was told; returns how many alerts were
-    sent. A failure is logged: the next sweep looks again.
+    Alert a person of each of *kinds* whose tasks have waited for a worker for too long, unless a person was alerted already.
+    Return the number of alerts sent. A failure is logged: the next sweep looks again.
     """
     told = 0
     for kind in sorted(kinds):
