@@ -18,7 +18,6 @@ LEFT = {
     "gcp_oncetask/entities": "internals of the locker are hidden",
     "gcp_oncetask/execution": "the pipeline is rebuilt",
     "gcp_oncetask/observe": "events get one reporter",
-    "gcp_oncetask/runtime": "the pipeline is rebuilt",
     "gcp_oncetask/tasks": "internals of the manager are hidden",
 }
 """Folders that still break the rule, and the work in them that comes first. The aim is to list none."""

@@ -1,3 +1,3 @@
 """
-One deployment: its settings, clock and clients, what they need, where its tasks may go.
+One deployment: its settings, clock and clients, their requirements, and the targets of its tasks.
 """

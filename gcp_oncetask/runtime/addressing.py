@@ -1,5 +1,5 @@
 """
-Where a sequence goes, and when: URLs, queues, accounts and delays as users give them, checked and made absolute.
+Compute the target and the time of a sequence: URLs, queues, accounts and delays from users are checked and made absolute.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def target(
     present: bool = False,
 ) -> Target:
     """
-    Where a sequence goes, checked; whether it may go there is left to the dispatch if it is where its delivery has come to
-    (*present*): a step that is done does not fail for that.
+    Return the checked target of a sequence. With *present*, the target is that of the present delivery; then only the
+    dispatch checks whether a task may go there, so that a step that is done does not fail for that.
 
     Raises:
         ConfigError: Settings are missing; the message names all of them.
-        UsageError: Both *delay* and *at* are given, one can't be, the URL is too long, or no task may go there.
+        UsageError: Both *delay* and *at* are given, one of them is invalid, the URL is too long, or no task may go there.
     """
     needs = [Need.ACCOUNT]
     if url.startswith("/"):
@@ -61,11 +61,11 @@ def target(
 
 def check_target(runtime: Runtime, url: str, queue: str, headers: dict[str, str] | None) -> None:
     """
-    Refuse to schedule where no task may go. If the registry can't be asked nothing is refused: it is asked again before the
+    Refuse a target to which no task may go. If the registry can't be read, nothing is refused: it is read again before the
     Cloud Task is made.
 
     Raises:
-        UsageError: It says which setting allows it.
+        UsageError: No task may go there; the message names the setting that allows it.
     """
     with suppress(StoreError):
         runtime.targets.check(url, queue, headers)
@@ -73,11 +73,10 @@ def check_target(runtime: Runtime, url: str, queue: str, headers: dict[str, str]
 
 def absolute_url(runtime: Runtime, url: str) -> str:
     """
-    *url*, a checked one or one that is stored, made absolute.
+    Make *url*, a checked or a stored one, absolute.
 
     Raises:
-        ConfigError: It is a path and no base URL is configured.
-        UsageError: It is too long.
+        ConfigError: *url* is a path and no base URL is configured.
     """
     if not url.startswith("/"):
         return url
@@ -88,10 +87,10 @@ def absolute_url(runtime: Runtime, url: str) -> str:
 
 def queue_name(runtime: Runtime, queue: str | None) -> str:
     """
-    Full name of *queue* (None: the configured one).
+    Return the full name of *queue* (None: the configured one).
 
     Raises:
-        ConfigError: The region is neither configured nor to be found.
+        ConfigError: The project or the region is neither configured nor found.
     """
     queue = queue or runtime.config.queue
     if "/" in queue:
@@ -102,10 +101,10 @@ def queue_name(runtime: Runtime, queue: str | None) -> str:
 
 def account(runtime: Runtime) -> str | None:
     """
-    The account whose identity token deliveries carry; None where callers are not verified.
+    Return the account whose identity token deliveries have; None if callers are not verified.
 
     Raises:
-        ConfigError: It is not configured.
+        ConfigError: The account is not configured.
     """
     runtime.require((Need.ACCOUNT,))
     return None if runtime.config.verify == "off" else runtime.config.service_account
@@ -113,10 +112,10 @@ def account(runtime: Runtime) -> str | None:
 
 def wait_until(runtime: Runtime, delay: Duration | None, at: datetime | None = None) -> datetime | None:
     """
-    The instant meant by a delay (seconds or a timedelta) or by *at*, in UTC; None: at once.
+    Return the instant of a *delay* (seconds or a timedelta) or of *at*, in UTC; None: at once.
 
     Raises:
-        UsageError: Both are given, or one can't be.
+        UsageError: Both are given, or one of them is invalid.
     """
     if delay is not None and at is not None:
         raise UsageError("Give delay= or at=, not both.")

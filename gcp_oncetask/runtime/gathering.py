@@ -1,5 +1,6 @@
 """
-What several threads of a process bring, written by one of them: the others need not wait for their turn at the same document.
+Gather entries from several threads of a process, so that one of them writes all: the others need not wait for their turn at
+the same document.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 class Gathering(Generic[T]):
     """
-    Things that wait to be written, by name. A forked child begins anew: what was brought to its parent is the parent's.
+    Entries that wait to be written, by name. A forked child begins with none; its parent writes those of the parent.
     """
 
     def __init__(self) -> None:
@@ -27,8 +28,8 @@ class Gathering(Generic[T]):
 
     def bring(self, name: str, thing: T) -> bool:
         """
-        Returns whether the caller is to write what is brought for *name*, by ``take`` until nothing is left; False: another
-        one does.
+        Add *thing* to the entries of *name*. Return True if the caller must write these entries, by ``take`` until it
+        returns none; False if another thread writes them.
         """
         if self._forks != forks.generation:
             self._start()
@@ -39,7 +40,7 @@ class Gathering(Generic[T]):
 
     def take(self, name: str) -> list[T]:
         """
-        What was brought since; empty: nothing, and the caller's part is over.
+        Return the entries that were added since the last call; empty: there are none, and the caller need not write more.
         """
         with self._guard:
             found, self._brought[name] = self._brought[name], []
@@ -49,7 +50,7 @@ class Gathering(Generic[T]):
 
     def leave(self, name: str) -> None:
         """
-        The caller writes no more; what it has not taken is lost.
+        Let the caller stop writing; entries that were not taken are lost.
         """
         with self._guard:
             self._brought.pop(name, None)

@@ -1,5 +1,5 @@
 """
-Which settings a process needs, by what it does. All that is missing or wrong is told in one error, when the process starts.
+The settings that a process needs for its work. When the process starts, one error names all that are missing or wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HINT: Final = "On your own machine gcp-emulator sets all that is missing: gcp-e
 
 class Need(Enum):
     """
-    One thing that must be known, by configuration or by being found out.
+    A value that must be known, from the configuration or from the environment.
     """
 
     PROJECT = auto()
@@ -47,18 +47,18 @@ class Need(Enum):
 
 
 STORE: Final = (Need.PROJECT,)
-"""To read and write documents: named locks, workers, most commands."""
+"""Needs of reading and writing documents: named locks, workers, most commands."""
 DISPATCH: Final = (Need.PROJECT, Need.ACCOUNT)
-"""To make Cloud Tasks whose queue and URL are stored: reset, resolve, the outbox."""
+"""Needs of making Cloud Tasks whose queue and URL are stored: reset, resolve, the outbox."""
 SERVE: Final = (Need.PROJECT, Need.LOCATION, Need.AUDIENCE, Need.ACCOUNT)
-"""To verify deliveries, run them, and schedule what follows."""
+"""Needs of verifying deliveries, running them, and scheduling the next steps."""
 VERIFY: Final = (Need.AUDIENCE, Need.CALLERS)
-"""To tell who calls."""
+"""Needs of verifying callers."""
 
 
 class Place:
     """
-    The project and region that a process works in: the given ones, else found out, once, when they are asked for.
+    The project and region of a process: the given ones; else they are found out once, when they are needed.
     """
 
     def __init__(self, project: str | None, location: str | None) -> None:
@@ -67,7 +67,7 @@ class Place:
 
     def project(self) -> str | None:
         """
-        The project; None if it is not to be found.
+        Return the project; None if it can't be found.
         """
         if self.known_project is None:
             self.known_project = identity.default_project()
@@ -75,7 +75,7 @@ class Place:
 
     def location(self) -> str | None:
         """
-        The region; None if it is not to be found.
+        Return the region; None if it can't be found.
         """
         if self._location is None:
             self._location = identity.default_region()
@@ -84,7 +84,7 @@ class Place:
 
 def lacks(config: Config, place: Place, need: Need) -> bool:
     """
-    Whether *need* is not met.
+    Tell whether *need* is not met.
     """
     verifies = config.verify != "off"
     match need:
@@ -106,17 +106,17 @@ def require(
     config: Config, place: Place, needs: Sequence[Need], *, also: Sequence[Need] = (), wrong: Sequence[str] = ()
 ) -> None:
     """
-    Nothing if *needs* are met.
+    Check that *needs* are met.
 
     Args:
         config: Settings.
         place: Project and region.
-        needs: What there must be.
-        also: What is told besides, if an error is raised anyway.
-        wrong: What else is wrong.
+        needs: The values that must be known.
+        also: Values whose lack is also told, if an error is raised anyway.
+        wrong: Sentences about other settings that are wrong.
 
     Raises:
-        ConfigError: One of *needs* is missing, or something is *wrong*; the message names all.
+        ConfigError: One of *needs* is missing, or a setting is *wrong*; the message names all of them.
     """
     if not wrong and not any(lacks(config, place, need) for need in needs):
         return
@@ -143,7 +143,7 @@ def _missing(config: Config, place: Place, needs: set[Need]) -> list[str]:
         Need.CALLERS: f"ONCETASK_SERVICE_ACCOUNT is not set (nor ONCETASK_CALLERS): the account that may call, {account}",
     }
     lacking = {need for need in needs if lacks(config, place, need)}
-    # One setting meets both: it is told once.
+    # The setting of the first meets both, so it is told once.
     for first, second in ((Need.AUDIENCE, Need.BASE_URL), (Need.ACCOUNT, Need.CALLERS)):
         if first in lacking:
             lacking.discard(second)
@@ -160,18 +160,18 @@ def checked(
     mails: bool = True,
 ) -> Config:
     """
-    *config*, or the one that the environment describes; with its project, if that had to be found out.
+    Return *config*, or the settings from the environment, after a check; with the project, if that had to be found out.
 
     Args:
-        config: Settings made in code; None: read *environ*.
-        needs: What there must be.
-        also: What is told besides, if an error is raised anyway.
-        environ: None: the process's environment.
+        config: Settings made in code; None: they are read from *environ*.
+        needs: The values that must be known.
+        also: Values whose lack is also told, if an error is raised anyway.
+        environ: Environment variables; None: those of the process.
         project: Project of the user's Firestore client, if there is one.
-        mails: Whether alerts go where the settings say, so that these must be usable.
+        mails: Whether alerts are sent by the settings for mail, so that these must be usable.
 
     Raises:
-        ConfigError: Something is missing, malformed or contradictory; the message names all of it.
+        ConfigError: Settings are missing, malformed or contradictory; the message names all of them.
     """
     wrong: list[str] = []
     if config is None:
@@ -195,17 +195,18 @@ def _mail_problems(config: Config) -> list[str]:
 
 def service() -> str | None:
     """
-    The Cloud Run service, or function, that this process belongs to; None: it does not run there.
+    Return the Cloud Run service, or function, of this process; None if the process does not run there.
     """
     return os.environ.get("K_SERVICE") or None
 
 
 def serving() -> bool:
     """
-    Whether this process is a web server that loads its application: its settings must be complete before the first request.
+    Tell whether this process is a web server that loads its application; then its settings must be complete before the first
+    request.
 
-    So it is on Cloud Run, under gunicorn, uWSGI, mod_wsgi, waitress, hypercorn, uvicorn, granian and ``flask run``. A program
-    that imports an application for another purpose, a test among them, needs no settings for that.
+    It is one on Cloud Run, and under gunicorn, uWSGI, mod_wsgi, waitress, hypercorn, uvicorn, granian and ``flask run``. A
+    program that imports an application for another purpose, such as a test, needs no settings for that.
     """
     program = PurePath(sys.argv[0] if sys.argv else "")
     name = program.parent.name if program.name == "__main__.py" else program.stem

@@ -1,6 +1,6 @@
 """
-What every part of the locker shares: configuration, clock, store, queue, logs and alerts of one deployment, and the few
-steps that all of them take. Nothing is opened before it is needed.
+The shared parts of a locker: configuration, clock, store, queue, logs and alerts of one deployment, and the few steps that
+all parts of the library use. No connection is opened before it is needed.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _MACHINE: Final = os.environ.get("K_REVISION") or os.uname().nodename
 
 class Runtime:
     """
-    The shared parts.
+    The shared parts of one locker.
 
     Args:
         firestore: The user's client, or None to make one.
         config: Settings.
         tasks: The user's ``CloudTasksClient``, or None to make one.
-        request_log: Where evidence is found; None: Cloud Logging.
-        alerts: Where alerts go; None: as configured.
-        clock: Time and chance.
+        request_log: The logs with the evidence; None: Cloud Logging.
+        alerts: The channel of alerts; None: as configured.
+        clock: Time and random numbers; None: the system's.
     """
 
     def __init__(
@@ -84,20 +84,21 @@ class Runtime:
         certificates: identity.Certificates | None = None,
     ) -> None:
         """
-        Build everything anew; nothing is opened yet. Without *certificates* they are fetched.
+        Make all parts anew; no connection is opened yet. If no *certificates* are given, they are fetched.
         """
         self.config = config
-        # What settings have been found to be complete for; a test may exchange them.
+        # The needs that these settings are known to meet. A test may exchange the settings.
         self._met: tuple[Config, set[tuple[Need, ...]]] = (config, set())
         self.clock = clock
         self._given_firestore = firestore
         project = None if firestore is None else firestore.project
         self._place = Place(config.project or project, config.location)
         self._verifier: identity.Verifier | None = None
-        # Of what this process has told people directly, the day; of documents of which every write is refused, version and day.
+        # The day of each alert that this process has sent directly, by name; and the version and day of the last try to end
+        # a record whose writes are refused, by document.
         self.told: dict[str, str] = {}
         self.refused: dict[str, str] = {}
-        # Of alerts: windows that were open when they were last read, by document and cause; and what is to be counted.
+        # Windows of alerts that were open at the last read, by document and cause; and alerts that must be counted.
         self.windows: dict[str, dict[str, Window]] = {}
         self.gathering: Gathering[Any] = Gathering()
         self._certificates = certificates
@@ -114,7 +115,7 @@ class Runtime:
 
     def verifier(self) -> identity.Verifier:
         """
-        Who verifies callers.
+        Return the verifier of callers.
 
         Raises:
             ConfigError: The audience or the callers are not configured.
@@ -153,11 +154,11 @@ class Runtime:
         self._observers.append(observer)
         self.events.add(observer)
 
-    # --- where we are ---
+    # --- project and region ---
 
     def require(self, needs: tuple[Need, ...], *, also: Sequence[Need] = ()) -> None:
         """
-        Nothing if *needs* are met.
+        Check that *needs* are met.
 
         Raises:
             ConfigError: Settings are missing; the message names all of them, and those of *also* that are missing.
@@ -171,10 +172,10 @@ class Runtime:
 
     def project(self) -> str:
         """
-        The project's id.
+        Return the project's id.
 
         Raises:
-            ConfigError: It is neither configured nor to be found.
+            ConfigError: The project is neither configured nor found.
         """
         project = self._place.project()
         if project is None:
@@ -184,7 +185,7 @@ class Runtime:
 
     def location(self) -> str | None:
         """
-        The region of the queues; None: it is neither configured nor to be found.
+        Return the region of the queues; None if it is neither configured nor found.
         """
         return self._place.location()
 
@@ -200,7 +201,8 @@ class Runtime:
     @property
     def collections(self) -> tuple[str, ...]:
         """
-        Where records count in this process, whatever the registry says: the collections of its models, and those configured.
+        Return the collections whose records count in this process even if they are not registered: those of its models, and
+        the configured ones.
         """
         return (*registry.DECLARED, *self.config.collections)
 
@@ -215,17 +217,17 @@ class Runtime:
 
     def register(self, collection: str | None, url: str | None) -> None:
         """
-        Let every sweep of the environment know *collection*, and the origin of *url* if it is configured here; call it before a
-        commit that lets a document be due. None: there is none.
+        Register *collection*, and the origin of *url* if that is configured here, so that every sweep of the environment
+        knows them; None: there is none. Call it before a commit that makes a document due.
 
         Raises:
-            StoreError: Firestore was unreachable or refused; nothing may be scheduled then.
+            StoreError: Firestore was unreachable or refused; do not schedule then.
         """
         self.registry.register(collection, self.targets.own(url))
 
     def moment(self, snapshot: Snapshot, lane: str | None = None) -> DecisionContext:
         """
-        Now, for a decision on *snapshot*; *lane* says by whom a document without a record is looked at.
+        Return the context of a decision on *snapshot* now; *lane* is the lane of a document without a record.
         """
         config = self.config
         return DecisionContext(
@@ -241,7 +243,7 @@ class Runtime:
 
     def place(self, path: str, lane: str) -> str:
         """
-        The beginning of ``due`` of the document at *path*, for those who look after *lane*.
+        Return the beginning of ``due`` of the document at *path* in *lane*.
         """
         config = self.config
         shards = config.pull_shards if lane.startswith(PULL) else config.shards
@@ -252,13 +254,14 @@ class Runtime:
 
     def about(self, snapshot: Snapshot, sequence: int | None = None, attempt: int | None = None) -> LogContext:
         """
-        What a line names that is about a document; of its present sequence and last attempt, unless told otherwise.
+        Return the context of log lines about a document; it has the present sequence and the last attempt, unless others are
+        given.
         """
         return context_at(snapshot.path, self.config.env, snapshot.lock, sequence, attempt)
 
     def instance(self) -> str:
         """
-        Where this process runs, for a person who reads the lock.
+        Return the machine and the id of this process, for a person who reads the lock.
         """
         return f"{_MACHINE}/{forks.pid}"
 

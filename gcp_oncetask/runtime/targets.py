@@ -1,10 +1,10 @@
 """
-The allow-list: to which origins tasks may go, each with which audience of the identity token, and in which projects their queues
-may be. It does not matter who has written a URL, a queue or a header: it is asked before each Cloud Task is made.
+The allow-list: the origins to which tasks may go, each with the audience of its identity tokens, and the projects in which
+their queues may be. The list is checked before each Cloud Task is made, for any author of the URL, queue and headers.
 
-An origin is allowed that is that of ``ONCETASK_BASE_URL``, is one of ``ONCETASK_TARGETS``, or is registered (see
-``store.registry``) by a process in which it is one of these. A queue is allowed in the project of this process, and in that of
-``ONCETASK_QUEUE``.
+An origin is allowed if it is that of ``ONCETASK_BASE_URL``, is one of ``ONCETASK_TARGETS``, or was registered (see
+``store.registry``) by a process in which it is one of these. A queue is allowed in the project of this process, and in that
+of ``ONCETASK_QUEUE``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gcp_oncetask.store.registry import Origin, Registry
 
 def configured(config: Config) -> dict[str, str]:
     """
-    The audiences of the origins that *config* allows.
+    Return the audiences of the origins that *config* allows, by origin.
     """
     found: dict[str, str] = {}
     if config.base_url is not None and (origin := urls.origin_of(config.base_url)) is not None:
-        # What the service's own verifier accepts.
+        # The service's own verifier accepts this audience.
         found[origin] = config.audience[0] if config.audience else urls.origin(config.base_url)
     for text in config.targets:
         origin, audience = urls.allowed(text, "ONCETASK_TARGETS")
@@ -54,7 +54,7 @@ class Targets:
 
     def own(self, url: str | None) -> Origin | None:
         """
-        The origin of *url*, if it is configured in this process: what it may register.
+        Return the origin of *url* if it is configured in this process, which may register it; else None.
         """
         origin = None if url is None else urls.origin_of(url)
         if origin is None or (audience := self._own().get(origin)) is None:
@@ -63,11 +63,11 @@ class Targets:
 
     def check(self, url: str, queue: str, headers: Mapping[str, str] | None) -> str:
         """
-        The audience of the identity token for a Cloud Task for *url* with *headers* in *queue*, a full name.
+        Return the audience of the identity token for a Cloud Task for *url* with *headers* in *queue*, a full name.
 
         Raises:
-            UsageError: None may be made; it says which setting allows it.
-            StoreError: The origin is not configured, and the registry could not be asked.
+            UsageError: Such a Cloud Task may not be made; the message names the setting that allows it.
+            StoreError: The origin is not configured, and the registry could not be read.
         """
         if headers:
             urls.headers(headers, "headers")
@@ -104,6 +104,6 @@ class Targets:
 @lru_cache
 def _project_of(queue: str) -> str | None:
     """
-    The project of a queue's full name; None: it is none.
+    Return the project of a queue's full name; None if *queue* is not a full name.
     """
     return queue.split("/")[1] if "/" in queue and is_queue(queue) else None
