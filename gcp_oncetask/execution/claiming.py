@@ -1,5 +1,5 @@
 """
-The claim of a delivery: from its document to a lease, or to the reason why there is none.
+The claim of a delivery, which leads to a lease, or to the reason why there is none.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _CONTESTS: Final = 5
 
 def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | None:
     """
-    The document as it travelled in *delivery*, on the first try only: a document that is delivered again has most likely moved.
-    None: it is to be read, as is one whose lock is damaged.
+    Return the document as it travelled in *delivery*; None: it must be read. A document is used on the first try only,
+    because it has most likely changed before a later one. A document with a damaged lock is read, too.
 
     Raises:
-        StoreError: It did not travel well.
+        StoreError: The contents in the delivery can't be decoded.
     """
     first = headers is not None and headers.retry_count == 0
     if not first or delivery.contents is None or delivery.version is None:
@@ -48,7 +48,7 @@ def as_delivered(delivery: Delivery, headers: TaskHeaders | None) -> Snapshot | 
 
 def postpone(runtime: Runtime, snapshot: Snapshot, refused: Refused) -> Ended:
     """
-    The answer to a refused delivery; one that came far too early is replaced by one that comes at the right time.
+    Return the end of a *refused* delivery. If it came far too early, another delivery replaces it at the right time.
     """
     early = refused.outcome is Outcome.EARLY and refused.until is not None
     if not early or refused.until is None or refused.until - (snapshot.read or runtime.store.estimate()) <= rules.EARLY:
@@ -73,8 +73,8 @@ class Claim:
     One delivery that asks for the lease of its document.
 
     Attributes:
-        claimant: The attempt to which the lease is granted.
-        mark: Before the claim was sent.
+        claimant: The attempt to which the lease would be granted.
+        mark: Time before the claim was sent.
     """
 
     def __init__(
@@ -87,21 +87,22 @@ class Claim:
         self._headers: Final = headers
         self.claimant: Final = Claimant(runtime.clock.nonce(), trace, runtime.instance())
         self.mark: Final = runtime.clock.mark()
-        # The document as a rule last decided on it.
+        # The document on which a rule has decided last.
         self._seen: Snapshot | None = None
-        # Nonce of an expired holder of the resource key of which nothing is known yet.
+        # Nonce of an expired holder of the resource key, about which nothing is known yet.
         self._undecided: str | None = None
 
     def about(self) -> LogContext:
         """
-        The document of the delivery, for a line in the log; the delivery may be of a sequence that is over.
+        Return the document of the delivery, for log lines; the sequence of the delivery may be over.
         """
         seen = self._seen or Snapshot(self._delivery.document, None, None, None)
         return self._runtime.about(seen, self._delivery.sequence)
 
     def acquire(self, start: Snapshot | None) -> Granted | Ended:
         """
-        Ask for the lease; the claim is decided on *start*, None: on the document as the delivery says, or as it is read.
+        Ask for the lease. The claim is first decided on *start*; None: on the document in the delivery, or as it is
+        read.
 
         Raises:
             OncetaskError: As ``Store.change``.
@@ -160,7 +161,7 @@ class Claim:
 
     def _contest(self, holder: Snapshot) -> None:
         """
-        The holder of the resource key has let its lease expire: judge it, before the claim is tried again.
+        Judge the holder of the resource key, whose lease has expired, before the claim is tried again.
         """
         runtime = self._runtime
         [judged] = takeover.judge_all(runtime, [holder])
@@ -174,18 +175,18 @@ class Claim:
             owed = owed_alerts.newly_owed(holder.lock, changed.snapshot.lock)
             owed_alerts.send_owed(runtime, changed.snapshot, owed, self.mark)
         if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
-            # Nothing is known of it yet: wait for the key like everybody else.
+            # Nothing is known of the holder yet, so this task waits for the key as others do.
             self._undecided = judged.fence.holder
 
     def _take_over(self, snapshot: Snapshot) -> Granted | Ended:
         """
-        The lease of the document has expired: judge its holder, and take it over.
+        Judge the holder of the document's expired lease, and take the lease over.
         """
         runtime = self._runtime
         [judged] = takeover.judge_all(runtime, [snapshot])
         lock = takeover.lock_of(snapshot)
-        # One that rode in the batch of another has no key of its own: it is released, and claims anew; so is one that this
-        # version of the program can't read.
+        # A rider has no resource key of its own, so it is released and must be claimed again. So is a document that
+        # this version of the program can't read.
         alone = lock.rides or self._spec.subject.unread(runtime, snapshot) is not None
         grant_to = None if alone else (self._spec.to_claim(lock).policy, self.claimant)
         changed = takeover.take_over(runtime, judged, grant_to)
@@ -193,7 +194,7 @@ class Claim:
         if isinstance(decision, Refused):
             return Ended(decision.outcome, decision.reason)
         if not isinstance(decision, Put):
-            # Somebody else was quicker: the document as it is now is decided by the ordinary table.
+            # Another delivery or the sweeper was quicker. The next delivery is decided on the document as it is then.
             return Ended(Outcome.BUSY, "another delivery or the sweeper took it over")
         runtime.events.taken_over(runtime.about(snapshot), judged.verdict, decision.outcome)
         if decision.outcome is None:
@@ -206,7 +207,7 @@ class Claim:
 
     def _closed(self, before: Lock | None, snapshot: Snapshot, outcome: Outcome, reason: str) -> Ended:
         """
-        Nothing is left to run; send the alerts that this owes.
+        Return the end of a delivery that has nothing left to run; send the alerts that the document now owes.
         """
         owed = owed_alerts.newly_owed(before, snapshot.lock)
         owed_alerts.send_owed(self._runtime, snapshot, owed, self._runtime.clock.mark())
@@ -216,7 +217,8 @@ class Claim:
         self, before: Snapshot | None, snapshot: Snapshot, version: Any | None, owed: tuple[str, ...] = ()
     ) -> Granted | Ended:
         """
-        The granted lease, if enough of it is left; *version* is that of the resource key's document after the grant.
+        Return the granted lease if enough of it is left, else give it back. *version* is the version of the resource
+        key's document after the grant.
         """
         runtime, lock = self._runtime, snapshot.lock
         assert lock is not None
@@ -248,7 +250,7 @@ class Claim:
 
     def unknown(self) -> None:
         """
-        Tell that the fate of the claim is unknown, and that no attempt will use it.
+        Report that the fate of the claim is unknown, and that no attempt will use it.
         """
         lock = None if self._seen is None else self._seen.lock
         context = self.context(lock, self._delivery.token + 1, 0)
@@ -256,7 +258,7 @@ class Claim:
 
     def context(self, lock: Lock | None, token: int, attempt: int) -> LogContext:
         """
-        The attempt, for log lines; *lock* is its record, None: not known.
+        Return the attempt as log lines name it; *lock* is its record, None if that is not known.
         """
         delivery = self._delivery
         return context_of(

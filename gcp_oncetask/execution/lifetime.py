@@ -25,18 +25,19 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 class Granted(NamedTuple):
     """
-    A lease that was granted, and that nobody uses yet.
+    A granted lease that no attempt uses yet.
 
     Attributes:
         spec: The handler for which it was granted.
         snapshot: The document after the grant.
         before: The document before the claim; None: an expired lease was taken over.
         context: The attempt, for log lines.
-        mark: Before the claim was sent.
-        hold: The resource key under which it runs; None: it needs none.
-        headers: Headers of its Cloud Task; None: there is none.
-        leader: The attempt in whose batch it rides; None: it is the only one of its thread.
-        owed: Ids of the alerts that the takeover has decided.
+        mark: Time before the claim was sent.
+        hold: The resource key under which the attempt runs; None: it needs none.
+        headers: Headers of the Cloud Task; None: there is none.
+        leader: The attempt that leads its batch; None: it rides in no batch, and is the current attempt
+            of its thread.
+        owed: Ids of the alerts that the takeover owes.
     """
 
     spec: HandlerSpec
@@ -53,8 +54,9 @@ class Granted(NamedTuple):
 @contextmanager
 def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttempt]:
     """
-    The attempt of a lease that was *granted*, while it runs. When it is over, its span ends, its lease is renewed no more, and
-    the alerts that it owes are sent: also when the process is to end.
+    Yield the attempt of a *granted* lease, and close it afterwards: its span ends, its lease is no longer renewed, and
+    the alerts that it owes are sent. This happens also when the handler ends the process (SystemExit,
+    KeyboardInterrupt).
     """
     runtime, spec, leads = executor.runtime, granted.spec, granted.leader is None
     attempt = RunningAttempt(
@@ -91,7 +93,7 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
 @contextmanager
 def _current(attempt: RunningAttempt) -> Iterator[None]:
     """
-    Lets log lines and ``current_attempt()`` of this context know *attempt*.
+    Make *attempt* known to log lines and to ``current_attempt()`` in this context.
     """
     about, outer = current.set(attempt.context), current_attempt.set(Attempt(attempt))
     try:
@@ -112,7 +114,7 @@ def context_of(
     attempt: int,
 ) -> LogContext:
     """
-    The attempt as log lines name it; *lock* is its record, None: not known.
+    Return the attempt as log lines name it; *lock* is its record, None if that is not known.
     """
     task = task_name(path)
     return LogContext(

@@ -33,7 +33,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 def parse(runtime: Runtime, body: bytes) -> Delivery | Ended:
     """
-    The delivery in *body*, if it is one, and one for this environment.
+    Return the delivery in *body*; ``Ended`` if there is none, or if it belongs to another environment.
     """
     try:
         delivery = Delivery.from_json(body)
@@ -55,19 +55,19 @@ def execute(
     start: Snapshot | None = None,
 ) -> Ended:
     """
-    Execute one delivery, or a task that a worker has found to be due.
+    Execute one delivery, or one due task that a worker has found.
 
     Args:
         executor: Shared parts.
         spec: The handler.
         delivery: The delivery, of this environment.
         headers: Headers of its Cloud Task; None in pull mode.
-        trace: Trace id of the request, by which the platform's log knows it.
+        trace: Trace id of the request, which the platform's log lines about it carry.
         arguments: Route variables for the handler.
-        start: The document as it was read just now; None: as the delivery says, or it is read.
+        start: The document, if it was just read; None: it is taken from the delivery, or read.
 
     Returns:
-        How it ended; failures of services included, so that the caller only translates.
+        The end of the delivery. Failures of services are among its outcomes, so that the caller only translates.
     """
     claim, granted = Claim(executor, spec, delivery, headers, trace), None
     try:
@@ -92,14 +92,15 @@ def prevented(
     holder: str | None = None,
 ) -> Ended:
     """
-    How a delivery ends that an *error* kept from being dealt with.
+    Return the end of a delivery that could not be executed because of *error*.
 
     Args:
         runtime: Shared parts.
         delivery: The delivery.
-        error: What was met: a damaged record, one that needs a newer release, Firestore's refusal or failure, or contention.
-        about: What a line about the delivery names.
-        holder: Nonce of the delivery's own attempt, which is over.
+        error: Its cause: a damaged record, a record that needs a newer release, Firestore's refusal or failure, or
+            contention.
+        about: The document and the sequence that log lines about the delivery name.
+        holder: Nonce of the delivery's own attempt, which has ended; None: it has none.
     """
     if isinstance(error, DamagedError):
         return _damaged(runtime, delivery, error, about)
@@ -111,16 +112,17 @@ def prevented(
 
 def _damaged(runtime: Runtime, delivery: Delivery, error: DamagedError, about: About) -> Ended:
     """
-    The answer to a delivery that met a damaged document: acknowledged only if the sweep will find it.
+    Return the end of a delivery that met a damaged document. It is acknowledged only if the sweep will find the
+    document.
     """
     outcome = damage.attend(runtime, error)
-    # One in whose way another document stands waits in the queue.
+    # If the damaged document is not the delivery's own, the delivery waits in the queue.
     return Ended(outcome if error.document == delivery.document else Outcome.DAMAGED, str(error), about)
 
 
 def _refused(runtime: Runtime, delivery: Delivery, error: StoreError, about: About, holder: str | None) -> Ended:
     """
-    The answer to a delivery at which Firestore has refused for good: that is no outage.
+    Return the end of a delivery for which Firestore has refused a request for good; this is no outage.
     """
     try:
         attended = keys.attend_refused(runtime, error, holder=holder)

@@ -39,20 +39,22 @@ _SAVES: Final = frozenset(
 
 class RunningAttempt(HeldLease):
     """
-    One running attempt; user code sees it as an ``Attempt``.
+    A running attempt; user code sees it as an ``Attempt``.
 
     Attributes:
         renewing: Whether its lease is renewed while it runs.
-        hold: The resource key under which it runs: its own, or that of the attempt with which it rides; None: none.
-        leader: The attempt in whose batch it rides; None: it has its key itself, or none.
-        subject: The entity or task that its handler is given; None: not loaded yet.
-        model: Digest of the model by which it reads and writes the document; None: it has not read it.
-        collection: Collection or template of its entity; None: it is of a once-task.
+        hold: The resource key under which it runs: its own, or its leader's; None: it needs none.
+        leader: The attempt that leads its batch; None: it rides in no batch.
+        subject: The entity or task that its handler is given; None: it is not loaded yet.
+        model: Digest of the model by which it reads and writes the document; None: it has not read the document.
+        collection: Collection or template of its entity; None: its task is a once-task.
         cancelled: Whether a cancellation has been seen.
-        open: Its transaction, while user code runs in it.
-        settled: How it was settled; None: it was not.
-        pending: A settling whose commit failed, with the fields it saves: it is tried again when the handler ends.
-        ended: How it ended; None: it has not.
+        open: Its transaction, while user code runs in it; None: there is none.
+        settled: Outcome of its settling; None: it is not settled.
+        pending: A settlement whose commit failed, with the fields that it saves; it is tried again when the handler
+            ends.
+        ended: The end of its delivery; None: it runs.
+        span: Its span; None without telemetry.
     """
 
     def __init__(
@@ -84,14 +86,14 @@ class RunningAttempt(HeldLease):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
         """
-        A copied entity is still of the same attempt.
+        Return this attempt itself: a copied entity belongs to the same attempt.
         """
         return self
 
     def remaining(self) -> float:
         """
-        Seconds until the earliest of run limit, dispatch deadline and request time-out, and, where the lease is not renewed,
-        its end; 0 once that has passed or the lease is lost.
+        Return the seconds until the earliest of run limit, dispatch deadline and request time-out; if the lease is not
+        renewed, its end counts, too. 0 once that time has passed or the lease is lost.
         """
         config = self.runtime.config
         limit = min(self.policy.run_limit - config.margin, config.dispatch_deadline, config.request_timeout)
@@ -120,7 +122,7 @@ class RunningAttempt(HeldLease):
         Note the document as a commit under the lease has left it.
 
         Raises:
-            LeaseLostError: The lease is somebody else's.
+            LeaseLostError: The attempt does not hold the lease any more.
         """
         decision = changed.decision
         if isinstance(decision, Lost):
@@ -171,13 +173,13 @@ class RunningAttempt(HeldLease):
 
     def settle(self, how: Settlement, changes: Changes = NO_CHANGES, transaction: Transaction | None = None) -> Put:
         """
-        End the attempt: ``schedule``, ``complete`` and the end of the handler come here.
+        End the attempt. ``schedule``, ``complete`` and the end of the handler use this.
 
         Raises:
-            AlreadySettledError: It has ended already.
-            LeaseLostError: Its lease is somebody else's.
-            ConflictError: A changed field was changed by somebody else.
-            UsageError: The next step would leave no room for what its run records.
+            AlreadySettledError: The attempt is settled already.
+            LeaseLostError: The attempt does not hold the lease any more.
+            ConflictError: Another writer has changed a field of *changes*.
+            UsageError: The next step would leave no room in the document for the records of its run.
             StoreError: Firestore was unreachable or refused.
         """
         how = self._signed(how, changes)
@@ -194,7 +196,8 @@ class RunningAttempt(HeldLease):
             if transaction is not None:
                 raise UsageError("transaction= must be the one of attempt.transaction() or attempt.run_transaction().")
             if self.pending is not None and self.pending[0].kind is how.kind:
-                # The same settling again: with its nonces, so that the first try is recognised if it lands after all.
+                # The same settling is tried again. It keeps its nonces, so that the first try is recognised if it was
+                # applied after all.
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             logged = self.announce(how, changes)
             try:
@@ -205,7 +208,8 @@ class RunningAttempt(HeldLease):
                     changed = self._commit(self._without_result(how, error), changes)
             except StoreError as error:
                 if not error.final:
-                    # It may be tried again as it is. What is refused for good can't: another word is heard.
+                    # This settlement may be tried again as it is. One that is refused for good can't be, so another one
+                    # may replace it.
                     self.pending = how, changes
                     self._write_through(how, logged)
                 raise
@@ -216,10 +220,11 @@ class RunningAttempt(HeldLease):
 
     def _without_result(self, how: Settlement, error: StoreError) -> Settlement:
         """
-        The settlement without the result that Firestore refuses for good: the run is done, it is not repeated for that.
+        Return the settlement without its result, which Firestore refuses for good. The run is done and must not be
+        repeated for that reason.
 
         Raises:
-            StoreError: *error*, which is about something else.
+            StoreError: *error*, if it is not final, or if there is no result to leave out.
         """
         less = how.instead(str(error))
         if not error.final or less.kind is not how.kind:
@@ -229,7 +234,7 @@ class RunningAttempt(HeldLease):
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
         """
-        *how*, with the model and the payload of which the fields are that it saves.
+        Return *how* with the fingerprints of the model and of the payload whose fields it saves.
         """
         if self.model is None or how.kind not in _SAVES:
             return how
@@ -248,7 +253,7 @@ class RunningAttempt(HeldLease):
         self, opened: transactions.Open, how: Settlement, changes: Changes, transaction: Transaction | None
     ) -> Put:
         """
-        Decide on the settling inside the open transaction, whose commit writes it.
+        Decide on the settling inside the open transaction; its commit writes the decision.
         """
         if transaction is not opened.transaction:
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
@@ -269,8 +274,10 @@ class RunningAttempt(HeldLease):
 
     def announce(self, how: Settlement, changes: Changes, *, alone: bool = True) -> str:
         """
-        Tell that user code is over, with all that the settling commit will write if it fits and may be logged: that is
-        returned as JSON text, else nothing.
+        Report that user code has ended. The report holds the settlement as JSON text if it fits and may be logged.
+
+        Returns:
+            The JSON text; empty if it was left out.
         """
         settlement = ""
         private = (
@@ -281,7 +288,7 @@ class RunningAttempt(HeldLease):
         if alone and (not private or self.runtime.config.log_contents):
             data = how.to_data()
             data["fields"] = {name: pack(value) for name, value in changes.values.items()}
-            # As text: in a map Cloud Logging would make floats of the numbers.
+            # The data is text, because Cloud Logging would turn numbers in a map into floats.
             settlement = to_json(data).decode()
             if len(settlement) > MAX_SETTLEMENT:
                 settlement = ""
@@ -289,7 +296,7 @@ class RunningAttempt(HeldLease):
         return settlement
 
     def _write_through(self, how: Settlement, settlement: str) -> None:
-        # The settling commit failed: leave the evidence by another way as well.
+        # The settling commit failed, so the evidence is written in another way as well.
         runtime, kind = self.runtime, str(how.kind)
         line = runtime.events.trail.payload("returned", self.context, f"returned: {kind}", kind, settlement)
         try:

@@ -1,5 +1,5 @@
 """
-The end of an attempt: from what user code said to the commit that settles it.
+The end of an attempt: from the verdict of user code to the commit that settles the attempt.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Changes
 
 def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said: Any) -> Ended:
     """
-    End the attempt as its handler has *said*: a result, a verdict, or the error that it has raised.
+    End the attempt as its handler has *said*, by a result, a verdict or a raised error.
 
     Raises:
-        SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt is a failed one.
+        SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt counts as failed.
         OncetaskError: The settling commit failed, or its fate is unknown.
     """
     if isinstance(said, Raised):
@@ -65,7 +65,7 @@ def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: 
     if isinstance(error, LeaseLostError):
         return lost(runtime, attempt, error)
     if not isinstance(error, Exception):
-        # The process is to end: that is a failed attempt, and the lease is not left to run out.
+        # The process is about to end. The attempt is settled as failed, so that its lease need not run out.
         if attempt.settled is None:
             settle(runtime, spec, attempt, failure(runtime, spec, attempt, error))
         raise error
@@ -80,7 +80,7 @@ def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: 
 
 def _unread(runtime: Runtime, attempt: RunningAttempt, reason: str) -> Ended:
     """
-    Leave a payload to the version of the program that has stored it after the claim was decided.
+    Leave a payload to the other version of the program that has stored it after the claim was decided.
     """
     try:
         unread.give_back(runtime, attempt)
@@ -91,7 +91,7 @@ def _unread(runtime: Runtime, attempt: RunningAttempt, reason: str) -> Ended:
 
 def _raised_after(runtime: Runtime, attempt: RunningAttempt, error: Exception) -> Ended:
     """
-    A handler that has settled its attempt, and then raised *error*: the settling stands, and a person is told.
+    End an attempt whose handler has settled it and then raised *error*: the settling stands, and a person is told.
     """
     runtime.events.raised(attempt, error)
     attempt.context.log(
@@ -109,7 +109,7 @@ def _raised_after(runtime: Runtime, attempt: RunningAttempt, error: Exception) -
 
 def failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException) -> HandlerResult:
     """
-    The verdict of the retry policy on an attempt that raised.
+    Return the verdict of the retry policy on an attempt that raised *error*.
     """
     runtime.events.raised(attempt, error)
     return _by_policy(runtime, spec, attempt, error, said_by(error, words=runtime.config.log_contents))
@@ -126,7 +126,7 @@ def _by_policy(
             return Fail(message)
         delay = policy.next_delay(attempt.granted.attempts, error, runtime.clock.random())
         return Retry(message, after=values.seconds(delay, "next_delay()"))
-    except Exception as trouble:  # noqa: BLE001 - a policy of the user's own
+    except Exception as trouble:  # noqa: BLE001 - a policy is user code and may raise anything
         attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
         return Retry(message, after=0)
 
@@ -145,7 +145,7 @@ def settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: 
     """
     with runtime.events.scheduling(lambda: _next_step(attempt, value)):
         if attempt.pending is not None:
-            # The handler has said how the step ends, and only the commit failed: that word stands.
+            # The handler has settled the attempt, and only the commit failed: this settlement stands.
             how, changes = attempt.pending
         else:
             how, changes = _decided(runtime, spec, attempt, value)
@@ -163,7 +163,7 @@ def settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: 
 
 def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> tuple[Settlement, Changes]:
     """
-    The settlement that *value* asks for, and the fields it saves.
+    Return the settlement that *value* asks for, and the fields that it saves.
     """
     try:
         if isinstance(value, Retry) and value.after is None:
@@ -175,7 +175,7 @@ def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value
         how = _settlement(runtime, attempt, value)
         saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and attempt.subject is not None
         return how, spec.subject.changes(attempt.subject, value) if saves else NO_CHANGES
-    except Exception as error:  # noqa: BLE001 - serializers and options of the user's are code of the user's
+    except Exception as error:  # noqa: BLE001 - serializers and options of the user are user code
         attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
         return _settlement(runtime, attempt, failure(runtime, spec, attempt, error)), NO_CHANGES
 
@@ -222,7 +222,8 @@ def _settlement(runtime: Runtime, attempt: RunningAttempt, value: Any) -> Settle
 
 def completing(attempt: RunningAttempt, value: Any) -> Settlement:
     """
-    The settlement of a run that is done and has returned *value*: completed, whether or not that can be stored.
+    Return the settlement of a finished run that has returned *value*. The run is completed even if the value can't be
+    stored.
     """
     result = result_of(value)
     if result.lost is not None:
@@ -239,8 +240,8 @@ def continuing(
     headers: dict[str, str] | None = None,
 ) -> Settlement:
     """
-    The settlement that schedules the next step, at the present URL, queue and with the present headers unless told
-    otherwise.
+    Return the settlement that schedules the next step. It keeps the present URL, queue and headers where none are
+    given.
     """
     lock = attempt.granted
     if lock.url is None:
@@ -264,7 +265,7 @@ def continuing(
 
 def lost(runtime: Runtime, attempt: RunningAttempt, error: LeaseLostError) -> Ended:
     """
-    How a delivery ends whose lease is somebody else's.
+    Return the end of a delivery whose attempt has lost its lease.
     """
     attempt.context.log(logging.WARNING, "%s", error)
     runtime.events.raised(attempt, error)
