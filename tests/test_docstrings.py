@@ -16,7 +16,6 @@ FOLDERS = ("gcp_oncetask", "emulator/gcp_emulator", "functions", "benchmarks", "
 LEFT = {
     "gcp_oncetask/effects": "events get one reporter",
     "gcp_oncetask/entities": "internals of the locker are hidden",
-    "gcp_oncetask/execution": "the pipeline is rebuilt",
     "gcp_oncetask/observe": "events get one reporter",
     "gcp_oncetask/tasks": "internals of the manager are hidden",
 }

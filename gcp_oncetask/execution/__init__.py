@@ -1,3 +1,3 @@
 """
-One attempt, pushed or pulled: claim, run, settle; and the takeover of one whose lease has expired.
+The life of an attempt, pushed or pulled: it is claimed, run and settled, or taken over after its lease has expired.
 """

@@ -31,21 +31,21 @@ class Attempt:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Attempt:
         """
-        A copied task is still of the same attempt.
+        Return this attempt itself: a copied task belongs to the same attempt.
         """
         return self
 
     @property
     def step(self) -> int:
         """
-        Step within the chain, 1-based.
+        Number of the step within its chain, 1-based.
         """
         return self._running.granted.step
 
     @property
     def sequence(self) -> int:
         """
-        Sequence of the document, 1-based, never repeated.
+        Number of the document's sequence, 1-based, never repeated.
         """
         return self._running.granted.sequence
 
@@ -66,88 +66,93 @@ class Attempt:
     @property
     def params(self) -> Any:
         """
-        The ``params`` that ``schedule`` was given; JSON data.
+        The ``params`` given to ``schedule``; JSON data.
         """
         return self._running.granted.params
 
     @property
     def delivery(self) -> TaskHeaders | None:
         """
-        Headers of the Cloud Task, typed: information, never identity; None: a worker pulled the task.
+        Headers of the Cloud Task, typed; None if a worker pulled the task. They are information and prove no identity.
         """
         return self._running.delivery
 
     @property
     def key(self) -> str:
         """
-        Idempotency key, the same for every attempt of this sequence: hand it to remote services.
+        Idempotency key for calls of remote services; it is the same for every attempt of this sequence.
         """
         return self._running.key
 
     @property
     def lost(self) -> Event:
         """
-        Set as soon as the lease is known to be somebody else's.
+        Event that is set as soon as this process knows that the lease is lost.
         """
         return self._running.lost
 
     @property
     def cancelled(self) -> bool:
         """
-        Whether a cancellation has been seen; looked at with every renewal and checkpoint.
+        True if a cancellation has been seen; each renewal and each checkpoint looks for one.
         """
         return self._running.cancelled
 
     def held_for(self) -> float:
         """
-        Seconds for which this process may still believe that it holds the lease; negative: no longer.
+        Return the seconds for which this process may still rely on its lease; negative after the end of that time.
         """
         return self._running.held_for()
 
     def remaining(self) -> float:
         """
-        Seconds until ``deadline``; 0 once it has passed or the lease is lost.
+        Return the seconds until ``deadline``; 0 once it has passed or the lease is lost.
         """
         return self._running.remaining()
 
     @property
     def deadline(self) -> datetime:
         """
-        When the attempt must be over: the earliest of run limit, dispatch deadline and request time-out; wall clock, UTC.
+        Time by which the attempt must be over: the earliest of run limit, dispatch deadline and request time-out; wall
+        clock, UTC. If the lease is not renewed, its end counts, too.
         """
         return self._running.runtime.clock.now() + timedelta(seconds=self.remaining())
 
     def renew(self) -> None:
         """
-        Start the lease's length anew; needed only with ``renew=False``, or before a step that must not be interrupted.
+        Renew the lease, so that its full length counts from now. This is needed only with ``renew=False``, or before a
+        step that must not be interrupted.
 
         Raises:
-            LeaseLostError: The lease is somebody else's.
+            LeaseLostError: The attempt does not hold its lease any more.
             StoreError: Firestore was unreachable; the lease goes on until its end.
         """
         self._running.renew()
 
     def run_transaction(self, fn: Callable[[Transaction], T]) -> T:
         """
-        Run ``fn(txn)`` in a Firestore transaction that commits only while the lease is ours; repeated after contention.
+        Run ``fn(txn)`` in a Firestore transaction that commits only while this attempt holds its lease. After
+        contention it is repeated.
 
-        What it writes commits together with ``schedule(..., transaction=txn)`` or ``complete(..., transaction=txn)``, or,
-        without either, as a checkpoint: fenced, but the attempt goes on. Under a resource key it is fenced by that as well.
+        Its writes commit together with ``schedule(..., transaction=txn)`` or ``complete(..., transaction=txn)``.
+        Without either they commit as a checkpoint: they are fenced, and the attempt goes on. Under a resource key they
+        are fenced by the key as well.
 
         Raises:
-            LeaseLostError: The lease, or the resource key, is somebody else's; nothing was written.
-            ContentionError: Others kept changing the documents that it reads; nothing was written.
-            UsageError: It is of a function that runs once, which has no transaction.
+            LeaseLostError: The attempt does not hold its lease or its resource key any more; nothing was written.
+            ContentionError: Others kept changing the documents that *fn* reads; nothing was written.
+            UsageError: The attempt belongs to a function that runs once, which has no transaction.
         """
         return fenced_transaction.run_transaction(running_of(self), fn)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """
-        ``with attempt.transaction() as txn``: as ``run_transaction``, but the body runs once.
+        Open a transaction, ``with attempt.transaction() as txn``; as ``run_transaction``, but the body runs once.
 
         Raises:
-            LeaseLostError: The lease, or the resource key, is somebody else's; nothing was written.
-            ContentionError: Others changed the documents that it reads; nothing was written, and the attempt is retried.
+            LeaseLostError: The attempt does not hold its lease or its resource key any more; nothing was written.
+            ContentionError: Others changed the documents that the body reads; nothing was written, and the attempt is
+                retried.
         """
         return fenced_transaction.transaction(running_of(self))
 
@@ -163,11 +168,11 @@ class Middleware(Protocol):
 
         Args:
             attempt: The attempt.
-            call_next: Runs the next middleware, at last the handler; returns its result or verdict, raises its error. It may be
-                called once.
+            call_next: Runs the next middleware, and finally the handler. It returns its result or verdict, and raises
+                its error. It may be called once.
 
         Returns:
-            A result or verdict in place of the handler's; usually that of *call_next*.
+            The result or verdict of the attempt, usually the one that *call_next* has returned.
         """
 
 
@@ -177,12 +182,12 @@ current_attempt: ContextVar[Attempt | None] = ContextVar("oncetask_running", def
 
 def running_of(attempt: Attempt) -> RunningAttempt:
     """
-    The library's own view of *attempt*.
+    Return the library's own object of *attempt*.
 
     Raises:
-        UsageError: It is of a function that runs once.
+        UsageError: The attempt belongs to a function that runs once.
     """
-    found = attempt._running  # noqa: SLF001 - hidden from users alone
+    found = attempt._running  # noqa: SLF001 - hidden from users only
     if not isinstance(found, RunningAttempt):
         raise UsageError("A function that runs once has no transaction of its attempt; open one of your own.")
     return found

@@ -1,5 +1,5 @@
 """
-The call of user code: the handler, with the middleware around it. Errors that it raises are values here.
+The call of user code: the handler with the middleware around it. An error that it raises is returned as a value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt,
     Load the subject of *attempt*, and call the handler with it.
 
     Args:
-        executor: Has the middleware.
+        executor: Holds the middleware.
         spec: The handler.
         attempt: The attempt.
         arguments: Route variables for the handler.
@@ -48,7 +48,7 @@ def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt,
         )
     except HandlerResult as verdict:
         return verdict
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever user code raises is a value from here on
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - each error of user code is a value from here on
         return Raised(error)
 
 
@@ -63,7 +63,7 @@ def call_through(middleware: Sequence[Middleware], attempt: Attempt, call: Calla
 
 def _once(around: Middleware, call: Callable[[], R]) -> Callable[[], R]:
     """
-    *call*, which refuses to be called twice: a handler runs once in an attempt.
+    Return a function that calls *call* and refuses to be called twice: a handler runs once in an attempt.
     """
     called = False
 

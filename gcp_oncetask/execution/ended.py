@@ -1,5 +1,5 @@
 """
-How a delivery ended, from the pipeline to the endpoint.
+The end of a delivery, which the pipeline hands to the endpoint.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gcp_oncetask.rules.outcome import Outcome
 
 class Ended(NamedTuple):
     """
-    How a delivery ended.
+    The end of a delivery.
 
     Attributes:
-        outcome: Decides the HTTP status.
+        outcome: Outcome of the delivery; it decides the HTTP status.
         reason: A sentence for the log.
-        about: The document, sequence, step and attempt that the log names before it; None: nothing is known.
+        about: The document, sequence, step and attempt that the log names before the reason; None: nothing is known.
     """
 
     outcome: Outcome
@@ -29,6 +29,6 @@ class Ended(NamedTuple):
 
 def delivered(delivery: Delivery) -> About:
     """
-    The document of a delivery, for a line in the log, before it was read: the step is not known.
+    Return the document of a delivery, for log lines, before the document was read; the step is not known.
     """
     return partial(context_at, delivery.document, delivery.env, None, delivery.sequence)

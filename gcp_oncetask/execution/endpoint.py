@@ -1,7 +1,8 @@
 """
-HTTP without a framework: a request comes in, an answer goes out. The only place where statuses appear.
+The HTTP endpoint without a framework: it answers a request. No other module knows HTTP statuses.
 
-An adapter makes an ``IncomingRequest`` of its framework's, calls ``serve``, and makes its framework's response of the ``Answer``.
+An adapter turns its framework's request into an ``IncomingRequest``, calls ``serve``, and turns the ``Answer`` into its
+framework's response.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.UNAVAILABLE: 500,
     Outcome.REFUSED: 409,
 }
-"""HTTP status of each outcome. Never 429 or 503: those slow the whole queue for one task's own business."""
+"""HTTP status of each outcome. None is 429 or 503, because these slow down the whole queue for the sake of one task."""
 
 _PATIENT: Final = frozenset({Outcome.BUSY, Outcome.UNKNOWN})
 _LAST_REFUSAL: Final = 5
-"""From this retry on, a busy or unknown lease is answered 200: its due time is behind it."""
+"""Retry from which on the answer for a busy or unknown lease is 200; from then on the sweep cares for it, by its due time."""
 _ERRORS: Final = frozenset(
     {
         Outcome.GONE,
@@ -78,17 +79,18 @@ _TOLD: Final = {
     "ONCETASK_CALLERS, else ONCETASK_SERVICE_ACCOUNT).",
     Outcome.UNAVAILABLE: "Who calls can't be told now; the log of this service says why.",
 }
-"""What somebody is told whose identity is not proved: nothing about the request, or about this service."""
+"""Messages for callers without a proved identity. They tell nothing about the request or about this service."""
 
 
 class IncomingRequest(NamedTuple):
     """
-    A request, as every framework has it.
+    A request in a form that every framework can fill.
 
     Attributes:
-        header: The value of a header by its name, in whatever case; None: it is not there.
-        query: The query of its URL, undecoded, without the question mark.
-        body: Reads the body, at most one byte more than ``delivery.MAX_BODY``; called only for a caller who is let in.
+        header: Returns the value of a header by its name, in upper or lower case; None if there is no such header.
+        query: The query of the URL, undecoded, without the question mark.
+        body: Reads the body, at most one byte more than ``delivery.MAX_BODY``. It is called only for callers who may
+            call.
     """
 
     header: Callable[[str], str | None]
@@ -98,7 +100,7 @@ class IncomingRequest(NamedTuple):
 
 class Answer(NamedTuple):
     """
-    What is answered.
+    The answer to a request.
 
     Attributes:
         json: The body, as JSON data.
@@ -110,12 +112,12 @@ class Answer(NamedTuple):
 
 
 Deal: TypeAlias = Callable[[bytes, TaskHeaders, str | None], Ended]
-"""Deals with a delivery: body, headers of Cloud Tasks, trace id of the request."""
+"""A function that executes a delivery, given body, headers of Cloud Tasks and trace id of the request."""
 
 
 def serve(runtime: Runtime, request: IncomingRequest, deal: Deal) -> Answer:
     """
-    Verify the caller, *deal* with the delivery, answer.
+    Verify the caller, execute the delivery with *deal*, and return the answer.
     """
     headers = TaskHeaders.of(request.header)
     refused = denied(runtime, request, headers)
@@ -126,8 +128,8 @@ def serve(runtime: Runtime, request: IncomingRequest, deal: Deal) -> Answer:
 
 def check_settings(runtime: Runtime) -> None:
     """
-    Ask for all that a server needs, if this is one: a program that imports an application to test it, or to schedule, is not
-    asked.
+    Check that all settings of a server are there, if this process is a server. A program that imports an application to
+    test it or to schedule needs none of them.
 
     Raises:
         ConfigError: Settings are missing; the message names all of them.
@@ -138,7 +140,8 @@ def check_settings(runtime: Runtime) -> None:
 
 def denied(runtime: Runtime, request: IncomingRequest, headers: TaskHeaders) -> Answer | None:
     """
-    The answer to somebody who may not call, or of whom nothing can be told; None: the caller may. The reason is for the log.
+    Return the answer to a caller who may not call or can't be identified now; None if the caller may call. Only the log
+    names the reason.
     """
     try:
         identity = runtime.verifier().check(
@@ -149,7 +152,7 @@ def denied(runtime: Runtime, request: IncomingRequest, headers: TaskHeaders) -> 
     else:
         if not isinstance(identity, Denied):
             return None
-        # The URL says for which document it would be, as its sender claims: nothing but the log line goes by it.
+        # The URL names the document that the sender claims to deliver. Only the log line uses this claim.
         claimed = claimed_in(request.query)
         about = None if claimed is None else context_at(claimed[0], runtime.config.env, None, claimed[1])
         ended = Ended(Outcome.FORBIDDEN if identity.forbidden else Outcome.UNAUTHORISED, identity.reason, about)
@@ -158,7 +161,7 @@ def denied(runtime: Runtime, request: IncomingRequest, headers: TaskHeaders) -> 
 
 def status_of(outcome: Outcome, retry_count: int) -> int:
     """
-    HTTP status of *outcome* for the delivery's *retry_count*-th retry.
+    Return the HTTP status of *outcome* for a delivery at its *retry_count*-th retry.
     """
     if outcome in _PATIENT and retry_count >= _LAST_REFUSAL:
         return 200
@@ -167,7 +170,7 @@ def status_of(outcome: Outcome, retry_count: int) -> int:
 
 def _answer(runtime: Runtime, ended: Ended, headers: TaskHeaders, told: str | None = None) -> Answer:
     """
-    The answer to a delivery, logged with its reason; *told* is said to the caller in place of it.
+    Log the end of a delivery and return the answer. The answer holds *told*, if given, in place of the reason.
     """
     severity = logging.ERROR if ended.outcome in _ERRORS else None
     if ended.outcome in (Outcome.UNAUTHORISED, Outcome.FORBIDDEN):

@@ -1,5 +1,5 @@
 """
-The parts that every way to run user code shares: pushed deliveries, workers, batches and ``@once``.
+The parts that pushed deliveries, workers, batches and ``@once`` share to run user code.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Executor:
 
     Args:
         runtime: Shared parts of the deployment.
-        middleware: Runs around each handler, the first one outermost.
+        middleware: Functions that run around each handler, the first one outermost.
 
     Attributes:
-        renewals: Renews the leases of what runs.
-        attempts: The attempts that run in this process. Of one document there may be two, one of which has lost its lease.
+        renewals: Renews the leases of running attempts.
+        attempts: The attempts that run in this process. One document may have two, one of which has lost its lease.
     """
 
     def __init__(self, runtime: Runtime, middleware: Sequence[Middleware] = ()) -> None:
@@ -40,12 +40,15 @@ class Executor:
 
     def hand_back(self, paths: Collection[str]) -> int:
         """
-        Release the leases of attempts at these documents that run in this process, and of those in their batches, without
-        burning an attempt; their handlers can write nothing more. Returns how many were released.
+        Release the leases of the attempts at *paths* that run in this process, and of the riders in their batches. No
+        attempt is burned, and their handlers can write nothing more.
+
+        Returns:
+            Number of released leases.
         """
         released = 0
         here = [one for one in list(self.attempts) if (one.leader or one).context.document in paths]
-        # The last one gives the key back, which the others use until then.
+        # The leader is last. It gives back the resource key, which its riders use.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:
                 attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
@@ -57,7 +60,7 @@ class Executor:
     @contextmanager
     def renewed(self, lease: HeldLease, since: Mark) -> Iterator[None]:
         """
-        Renews *lease*, which was granted or renewed at *since*, while the context is entered.
+        Renew *lease*, which was granted or renewed at *since*, while the context is entered.
         """
         renewals = self.renewals
         renewals.add(lease, renewal_interval(lease.policy.lease), since)

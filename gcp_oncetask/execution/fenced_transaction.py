@@ -1,5 +1,5 @@
 """
-Firestore transactions of an attempt: they commit only while its lease, and its resource key, are its own.
+Firestore transactions of an attempt. They commit only while the attempt holds its lease and its resource key.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def transaction(attempt: RunningAttempt, failed: bytes | None = None) -> Iterato
 
 def _keep_key(attempt: RunningAttempt, opened: transactions.Open) -> None:
     """
-    Read the resource key right before the commit, which is made on its version: not in the transaction, since then each task
-    that comes to wait for the key would break that off.
+    Read the resource key right before the commit, which checks the version of the key's document. The transaction does
+    not read it, because each task that begins to wait for the key would then abort the transaction.
     """
     hold = attempt.hold
     if hold is None or not (opened.writes_others or opened.ending is not None):
@@ -105,7 +105,7 @@ def _checkpoint(attempt: RunningAttempt, snapshot: Snapshot) -> transactions.End
 
 def after_commit(attempt: RunningAttempt, call: Callable[[], object], txn: Transaction) -> bool:
     """
-    Have *call* made once *txn*, if it is the open transaction of this attempt, is committed; returns whether it is.
+    Call *call* after *txn* is committed, if it is the open transaction of this attempt; return False if it is not.
     """
     opened = attempt.open
     if opened is None or opened.transaction is not txn:
@@ -116,7 +116,7 @@ def after_commit(attempt: RunningAttempt, call: Callable[[], object], txn: Trans
 
 def fencing(txn: Transaction) -> RunningAttempt | None:
     """
-    The attempt whose lease fences *txn*; None: it is a transaction of the caller's own.
+    Return the attempt whose lease fences *txn*; None if it is a transaction of the caller's own.
     """
     found = getattr(txn, "oncetask_attempt", None)
     return found if isinstance(found, RunningAttempt) else None

@@ -1,5 +1,5 @@
 """
-What a delivery runs: a handler, what it is given, and how it wants its leases and retries.
+Handler specs: a handler with its subject, its leases and its retries.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AlertOn = Literal["takeover", "failure", "quarantine"]
 
 class LeaseOptions(TypedDict, total=False):
     """
-    How a handler of any sort wants its leases; see ``entity_handler`` and ``TaskManager.register_task_handler``.
+    The options of a handler's leases; see ``entity_handler`` and ``TaskManager.register_task_handler``.
     """
 
     lease_duration: Duration
@@ -44,51 +44,51 @@ class LeaseOptions(TypedDict, total=False):
 
 class Subject(Protocol):
     """
-    What a handler is given: how it is made of a document, and what of it is saved.
+    Makes the subject of a handler from a document, and returns the fields of it that are saved.
     """
 
     def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
-        Why the document *seen* can't be read here, if another version of the program has written it; None: it can, or it was
-        written by a model like this one. It costs a comparison where the models are the same.
+        Return the reason why the document *seen*, written by another version of the program, can't be read here; None
+        if it can be read, or if a model like this one has written it. With equal models this costs one comparison.
         """
 
     def written_at(self, seen: Snapshot) -> datetime | None:
         """
-        When the document *seen* was made; None: that is not known.
+        Return the time at which the document *seen* was made; None if that is not known.
         """
 
     def load(self, runtime: Runtime, attempt: RunningAttempt) -> Any:
         """
-        The subject of *attempt*.
+        Return the subject of *attempt*.
 
         Raises:
-            UsageError: What is stored does not fit.
+            UsageError: The stored fields do not fit the model.
         """
 
     def changes(self, subject: Any, value: Any) -> Changes:
         """
-        The fields to save with the settling, of a run that ended in *value*: a result or a verdict.
+        Return the fields to save with the settling of a run that ended in *value*, a result or a verdict.
 
         Raises:
-            UsageError: The value asks for what can't be stored.
+            UsageError: *value* holds data that can't be stored.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """
-    A handler with what its deliveries need.
+    A handler with the options of its deliveries.
 
     Attributes:
-        subject: What it is given.
-        run: User code: (subject, attempt, **route variables) -> result or verdict.
-        policy: How it wants its leases.
+        subject: Makes the argument of the handler.
+        run: The function of user code: (subject, attempt, **route variables) -> result or verdict.
+        policy: Its leases, attempts and alerts.
         retry: Retry policy; None: the queue retries.
         renew: Whether leases are renewed while it runs.
-        keyed: Whether its documents may need a resource key.
-        cleanup: The handler of cancelled tasks, if there is one.
-        middleware: Runs around this handler, inside that of the executor.
+        keyed: Whether its tasks may need a resource key.
+        cleanup: The handler of cancelled tasks; None: there is none.
+        middleware: Functions that run around this handler, inside those of the executor.
     """
 
     subject: Subject
@@ -102,33 +102,34 @@ class HandlerSpec:
 
     def to_claim(self, lock: Lock | None) -> HandlerSpec:
         """
-        The handler for which a document with this record is claimed.
+        Return the handler for which a document with this record is claimed.
         """
         cancelled = lock is not None and lock.cancel_requested_at is not None
         return self.cleanup if cancelled and self.cleanup is not None else self
 
     def to_run(self, granted: Lock) -> HandlerSpec:
         """
-        The handler for which the lease was *granted*: a cancellation that came after the claim is for the next attempt.
+        Return the handler for which the lease was *granted*. A cancellation after the claim counts for the next
+        attempt.
         """
         return self.cleanup if granted.cancelling and self.cleanup is not None else self
 
 
 def unfit(written: str | None, model: type[BaseModel], read: Callable[[], object]) -> str | None:
     """
-    Why what was *written* by a model of that fingerprint does not fit *model*, as a sentence; None: it does, or that model was
-    like this one, or is not known.
+    Return the reason why stored data does not fit *model*, as a sentence. None: the data fits, or its model was like
+    this one, or its model is not known.
 
     Args:
-        written: The fingerprint.
-        model: The model by which it is read here.
-        read: Reads it.
+        written: Fingerprint of the model by which the data was written; None: it is not known.
+        model: The model by which the data is read here.
+        read: Reads the data; raises if it does not fit.
     """
     if written is None or written == fingerprint(model):
         return None
     try:
         read()
-    except Exception as error:  # noqa: BLE001 - validators are code of the user's
+    except Exception as error:  # noqa: BLE001 - validators are user code
         text = text_of(error) if isinstance(error, UsageError) else said_by(error)
         return f"another version of this program has written it, and this one can't read it: {text}"
     return None
@@ -147,10 +148,10 @@ def policy_of(
     cleanup: bool = False,
 ) -> Policy:
     """
-    A handler's wishes as the rules know them; ``max_attempts`` counts only without a retry policy.
+    Return the options of a handler as a policy of the rules; ``max_attempts`` counts only without a retry policy.
 
     Raises:
-        ConfigError: One of them can't be, or they contradict each other or the configuration.
+        ConfigError: An option is invalid, or the options contradict each other or the configuration.
     """
     given = {"lease_duration": lease_duration, "lease_timeout": lease_timeout, "run_limit": run_limit}
     if run_limit is None:
@@ -211,8 +212,9 @@ def _check(policy: Policy, config: Config) -> None:
 
 def _against_requests(policy: Policy, config: Config) -> list[tuple[bool, str]]:
     """
-    A takeover without evidence must only follow a request that the platform has ended; and what that said at its end must have
-    had its time, also where the handler went on beyond its run limit.
+    Return the conditions between the policy and the platform's requests, each with its message. A takeover without
+    evidence must only follow a request that the platform has ended. The log lines of its end must also have had time to
+    arrive, even if the handler ran beyond its run limit.
     """
     end = config.request_timeout + config.margin
     margin = f"ONCETASK_MARGIN_SECONDS ({config.margin:g} s)"

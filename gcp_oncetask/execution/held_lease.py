@@ -1,5 +1,5 @@
 """
-A granted lease, as the process that holds it knows it: for how long it may be believed, and its renewal.
+A granted lease in the process that holds it: the time for which the process may rely on it, and its renewal.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 class HeldLease:
     """
-    One granted lease.
+    A granted lease.
 
     Args:
         runtime: Shared parts.
-        snapshot: The document as it was granted.
-        context: The lease, for log lines.
-        policy: Lease and run limit, seconds.
-        mark: Before the granting commit was sent: the lease and the run limit count from then on.
+        snapshot: The document as the grant has left it.
+        context: The holder as log lines name it.
+        policy: Length of the lease and run limit, in seconds.
+        mark: Time before the granting commit was sent; the lease and the run limit count from it.
 
     Attributes:
-        granted: The lock as it was granted.
-        snapshot: The document as this process last knew it.
-        granted_mark: From when the run limit counts.
-        leased_mark: From when the present lease counts.
-        fence: Every commit under the lease asks for it.
-        delivery: Headers of the Cloud Task that led to it; None: there is none.
+        granted: The lock as the grant has left it.
+        snapshot: The document as this process knows it.
+        granted_mark: Time from which the run limit counts.
+        leased_mark: Time from which the present lease counts.
+        fence: The fence that every commit under the lease checks.
+        delivery: Headers of the Cloud Task that led to the lease; None: there is none.
         cancelled: Whether a cancellation has been seen.
         mutex: Held during a commit under the lease.
     """
@@ -61,9 +61,10 @@ class HeldLease:
     @property
     def lost(self) -> threading.Event:
         """
-        Set as soon as the lease is known to be somebody else's.
+        Event that is set as soon as this process knows that the lease is lost.
         """
-        # Most leases are never asked for it. Of two threads that ask first, both get the one that is kept.
+        # Most leases need no event, so it is made on first use. Two threads that ask at the same time get the same
+        # event.
         made: threading.Event = self.__dict__.setdefault("_lost_event", threading.Event())
         return made
 
@@ -78,7 +79,7 @@ class HeldLease:
     @property
     def lock(self) -> Lock:
         """
-        The lock as this process last knew it.
+        The lock as this process knows it.
         """
         lock = self.snapshot.lock
         assert lock is not None
@@ -86,7 +87,8 @@ class HeldLease:
 
     def left(self) -> float:
         """
-        Seconds until lease or run limit end for its holder, who leaves a margin to others; infinite without an end.
+        Return the seconds until the lease or the run limit ends for its holder, a margin before it ends for others;
+        infinity if the lease has no end.
         """
         policy = self.policy
         if policy.lease >= UNLIMITED:
@@ -97,19 +99,19 @@ class HeldLease:
 
     def held_for(self) -> float:
         """
-        Seconds for which this process may still believe that it holds the lease; 0 or less: no longer.
+        Return the seconds for which this process may still rely on its lease; 0 or less after the end of that time.
         """
         return self.left()
 
     def remaining(self) -> float:
         """
-        Seconds until the run limit; 0 once that has passed or the lease is lost.
+        Return the seconds until the run limit; 0 once it has passed or the lease is lost.
         """
         return self.until(self.policy.run_limit - self.runtime.config.margin)
 
     def until(self, limit: float) -> float:
         """
-        Seconds until *limit* seconds from the grant; 0 once that has passed or the lease is lost.
+        Return the seconds until *limit* seconds after the grant; 0 once that time has passed or the lease is lost.
         """
         if self.lost.is_set():
             return 0.0
@@ -117,22 +119,22 @@ class HeldLease:
 
     def alive(self) -> bool:
         """
-        Whether the lease surely goes on: nobody can have taken it over.
+        Tell whether this process surely holds the lease: no other attempt can have taken it over.
         """
         return self.left() > 0
 
     def nonce(self) -> str:
         """
-        A fresh nonce.
+        Return a new nonce.
         """
         return self.runtime.clock.nonce()
 
     def renew(self) -> None:
         """
-        Start the lease's length anew.
+        Renew the lease, so that its full length counts from now.
 
         Raises:
-            LeaseLostError: The lease is somebody else's.
+            LeaseLostError: The holder does not hold its lease any more.
             StoreError: Firestore was unreachable or refused; the lease goes on until its end.
         """
         with self.mutex:
@@ -142,7 +144,7 @@ class HeldLease:
 
     def renew_if_idle(self) -> bool:
         """
-        Renew unless a commit is under way; returns whether it was tried.
+        Renew the lease unless a commit is under way; return False if one is.
         """
         if not self.mutex.acquire(blocking=False):
             return False
@@ -161,6 +163,6 @@ class HeldLease:
 
     def _goes_on(self) -> bool:
         """
-        Whether there is something to renew.
+        Tell whether the lease is still in use, so that it must be renewed.
         """
         raise NotImplementedError

@@ -1,5 +1,5 @@
 """
-Leases are renewed while their handlers run: one thread per process watches all of them.
+The renewal of leases while their handlers run; one thread per process watches all leases.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from gcp_oncetask.observe.log_context import LogContext
 
 _THREADS = 8
 _SHARE = 3.0
-"""A lease is renewed when a third of it has passed, so that two renewals may fail."""
+"""Renewals per length of a lease: a lease is renewed after a third of it, so that two renewals may fail."""
 
 
 class Renewable(Protocol):
     """
-    A lease that can be renewed: an attempt's, or a named lock's.
+    A lease that can be renewed: of an attempt, or of a named lock.
     """
 
     @property
     def context(self) -> LogContext:
         """
-        Whose it is.
+        The holder of the lease, as log lines name it.
         """
 
     def renew_if_idle(self) -> bool:
         """
-        Renew it unless something is under way; returns whether it was tried.
+        Renew the lease unless a commit is under way; return False if one is.
         """
 
 
@@ -42,12 +42,12 @@ class Renewals:
     """
     Renews the leases of the attempts that are running in this process, and of the locks that are kept alive.
 
-    A thread watches them. It starts with the first lease and anew in a forked child. It ends when it finds no lease, which
-    it looks for when the next renewal would be due, when this object is closed, and when this object is no longer used.
+    A thread watches them. It starts with the first lease, and again in a forked child. It ends when it looks and finds
+    no lease. It looks when the next renewal is due, when this object is closed, and when this object is no longer used.
 
     Args:
-        clock: When a renewal is due.
-        spawn: Starts a function beside the caller; None: threads.
+        clock: Tells when a renewal is due.
+        spawn: Starts a function that runs beside the caller; None: threads run it.
     """
 
     def __init__(self, clock: Clock, spawn: Callable[..., Any] | None = None) -> None:
@@ -58,13 +58,13 @@ class Renewals:
     def _start(self) -> None:
         self._forks = forks.generation
         self._watch = _Watch(self._clock, self._spawn)
-        # The thread refers to the watch alone, so it does not keep this object, and with it a whole locker, alive.
+        # The thread refers to the watch only, so it does not keep this object, and with it a whole locker, alive.
         self._unused = weakref.finalize(self, self._watch.wake)
         self._unused.atexit = False
 
     def add(self, attempt: Renewable, every: float, since: Mark) -> None:
         """
-        Renew *attempt* each *every* seconds from *since* on.
+        Renew *attempt* every *every* seconds from *since* on.
         """
         if self._forks != forks.generation:
             # The parent's watch may be locked by a thread that the child does not have.
@@ -134,7 +134,8 @@ class _Watch:
 
     def wake(self) -> None:
         """
-        Have the thread look now. Takes no guard: garbage is collected in any thread, also in one that holds it.
+        Make the thread look now. This takes no guard, because the garbage collector may call it in any thread, also in
+        one that holds the guard.
         """
         self._looks.set()
 
@@ -150,7 +151,8 @@ class _Watch:
             self._pool.shutdown()
 
     def _run(self, wait: float | None) -> None:
-        # Waiting comes first: most attempts are over by then, and a thread for each of them would cost more than they do.
+        # The thread waits before it looks. Most attempts end during the first wait, and a thread for each of them would
+        # cost more than they do.
         while wait is not None:
             self._clock.wait(self._looks, wait)
             self._looks.clear()
@@ -158,7 +160,7 @@ class _Watch:
 
     def _due(self) -> float | None:
         """
-        Start what is due; returns the seconds until the next look, or None if there is nothing to look at.
+        Start the renewals that are due; return the seconds until the next look, or None if there is no lease to watch.
         """
         now = self._clock.mark()
         ripe = []
@@ -186,18 +188,18 @@ class _Watch:
         try:
             attempt.renew_if_idle()
         except LeaseLostError as error:
-            # There is nothing left to renew; the attempt itself learns of it at its next write.
+            # There is no lease left to renew; the attempt itself learns of it at its next write.
             attempt.context.log(logging.WARNING, "its renewals ended: %s", error)
             self.remove(attempt)
         except OncetaskError as error:
-            # The run limit ends it, if nothing else does.
+            # The lease is renewed until the run limit at the latest.
             attempt.context.log(logging.WARNING, "a renewal failed: %s", error)
-        except Exception:  # noqa: BLE001 - one attempt's trouble must not end the others' renewals
+        except Exception:  # noqa: BLE001 - one attempt's trouble must not end the renewals of others
             attempt.context.log(logging.ERROR, "a renewal failed", exc_info=True)
 
 
 def renewal_interval(lease: float) -> float:
     """
-    Seconds between two renewals of a lease of *lease* seconds.
+    Return the seconds between two renewals of a lease of *lease* seconds.
     """
     return lease / _SHARE

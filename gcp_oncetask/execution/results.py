@@ -1,5 +1,5 @@
 """
-The words by which user code ends its attempt.
+The verdicts by which user code ends its attempt.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.values import Duration
 
 
-class HandlerResult(Exception):  # noqa: N818 - a word of user code, not an error
+class HandlerResult(Exception):  # noqa: N818 - a verdict of user code, not an error
     """
-    How a handler wants its attempt to end; raised or returned.
+    A verdict of a handler on its attempt; it may be raised or returned.
     """
 
 
 class Retry(HandlerResult):
     """
-    The attempt failed; try again after *after* (seconds or a timedelta; None: by the policy, or the queue).
+    The verdict that the attempt failed and another one follows after *after*: seconds or a timedelta; None: the retry
+    policy or the queue decides.
 
     Raises:
         UsageError: *after* is negative, not finite, or longer than a century.
@@ -33,7 +34,7 @@ class Retry(HandlerResult):
 
 class Snooze(HandlerResult):
     """
-    Not now: run the same step again after *delay* (seconds or a timedelta); no attempt is burned.
+    The verdict that the same step runs again after *delay*, seconds or a timedelta. No attempt is burned.
 
     Raises:
         UsageError: *delay* is negative, not finite, or longer than a century.
@@ -47,7 +48,7 @@ class Snooze(HandlerResult):
 
 class Fail(HandlerResult):
     """
-    The task has failed for good; no other attempt follows.
+    The verdict that the task has failed for good; no other attempt follows.
     """
 
     def __init__(self, reason: str) -> None:
@@ -56,10 +57,11 @@ class Fail(HandlerResult):
 
 class Continue(HandlerResult):
     """
-    The step is done; the next one follows, at the same URL unless told otherwise; a once-task's with the payload *data*.
+    The verdict that the step is done and the next one follows, at the same URL unless *url* is given. The next step of
+    a once-task has the payload *data*.
 
     Raises:
-        UsageError: The URL, the delay or the queue can't be.
+        UsageError: The URL, the delay or the queue is invalid.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 """
-Expired leases: ask the logs what became of the holder, then let the rules decide.
+The takeover of expired leases: query the logs about the holder, then let the rules decide.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 UNASKED: Final = timedelta(hours=1)
-"""For how long after its timeout a lease is left alone because this process may not ask the logs now."""
+"""Time after its timeout for which a lease is not taken over because this process may not query the logs now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Judged:
 
     Attributes:
         snapshot: The document.
-        fence: Its holder.
-        verdict: What became of the holder.
-        settlement: What the holder was about to commit.
-        changes: The fields that this saves.
-        asked: Server time by which the logs were asked.
+        fence: The fence of the holder.
+        verdict: The verdict from the logs on the holder.
+        settlement: The settlement that the holder was about to commit; None: it is not known.
+        changes: The fields that the settlement saves.
+        asked: Server time at which the logs were queried.
     """
 
     snapshot: Snapshot
@@ -61,9 +61,9 @@ class Judged:
 
 def judge_all(runtime: Runtime, expired: Sequence[Snapshot]) -> list[Judged]:
     """
-    Judge the holders of *expired* leases, asking the logs about all of them together.
+    Judge the holders of *expired* leases, with one query of the logs for all of them.
 
-    A refusal or failure of the logs means that nothing is known, never that nothing was done.
+    If the logs refuse or fail, nothing is known about the holders. This never means that they did nothing.
     """
     holders = [_holder(snapshot) for snapshot in expired]
     estimate = runtime.store.estimate()
@@ -76,7 +76,8 @@ def judge_all(runtime: Runtime, expired: Sequence[Snapshot]) -> list[Judged]:
     except RequestLogError as error:
         trouble = error
         if error.facts.get("budget"):
-            # Nobody has looked: that is no absence, so it is left to the next one who may ask; but not for ever.
+            # The logs were not queried, so missing lines prove nothing. The lease is left to the next process that may
+            # query them, but not for ever.
             age = UNASKED
     found = []
     for snapshot, holder in zip(expired, holders, strict=True):
@@ -90,7 +91,7 @@ def judge_all(runtime: Runtime, expired: Sequence[Snapshot]) -> list[Judged]:
                 if verdict.finding is Finding.UNKNOWN and isinstance(lines, Findings) and lines.trouble is not None:
                     reason = f"{verdict.reason} What the platform says of it could not be read: {lines.trouble}"
                     verdict = replace(verdict, reason=reason)
-            except Exception as error:  # noqa: BLE001 - one holder's lines hold up the judgement of no other
+            except Exception as error:  # noqa: BLE001 - the lines of one holder must not stop the verdicts on others
                 runtime.about(snapshot).log(logging.ERROR, "judging its holder failed", exc_info=True)
                 verdict = Verdict(Finding.UNKNOWN, f"judging its holder failed: {error!r}", None, ())
         found.append(_judged(snapshot, holder, verdict, asked))
@@ -132,17 +133,19 @@ def take_over(
     runtime: Runtime, judged: Judged, grant_to: tuple[Policy, Claimant] | None
 ) -> Changed[Put | Refused | Lost | NeedTime]:
     """
-    Commit what the verdict means; of many that try, one wins.
+    Commit the result of the verdict; of many processes that try, one wins.
 
     Args:
         runtime: Shared parts.
         judged: The lease and the verdict.
-        grant_to: Grant it anew (a delivery), or None: only release it (the sweeper).
+        grant_to: The policy and the claimant of a delivery, to which the lease is granted; None: the sweeper only
+            releases it.
 
     Raises:
         OncetaskError: As ``Store.change``.
     """
-    # It is granted anew only with its resource key: one that a person has freed is somebody else's, and this one claims anew.
+    # The lease is granted only together with its resource key. If a person has freed the key, another task may hold it;
+    # then the lease is only released, and the task claims again.
     hold = None if grant_to is None else Hold.of(judged.snapshot.path, lock_of(judged.snapshot))
     if hold is not None:
         hold.learn(runtime.store.read_all([hold.path])[hold.path])
@@ -166,10 +169,10 @@ def take_over(
 
     if judged.settlement is not None and judged.settlement.kind is SettlementKind.CONTINUE:
         target = judged.settlement.target
-        # What no process has registered or configured was named by who sweeps it.
+        # A collection that no process has registered or configured was named by the caller of the sweep.
         template = runtime.registry.template_of(judged.snapshot.path, runtime.collections)
         runtime.register(template, None if target is None else target.url)
-    # The verdict's fields ride along only with its settlement.
+    # The fields of the verdict are saved only with its settlement.
     try:
         changed = runtime.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)
     except StoreError as error:
@@ -182,11 +185,11 @@ def take_over(
 
 def _with_less(judged: Judged, settlement: Settlement, refusal: str) -> Judged:
     """
-    The same verdict, with what is written where Firestore refuses the logged settlement for good.
+    Return the same verdict with another settlement, because Firestore refuses the logged one for good.
     """
     less = settlement.instead(refusal)
     if less == settlement._replace(message=less.message):
-        # A failed attempt can't be written either: the lease is judged as one that left nothing.
+        # A failed attempt can't be written either, so the lease is judged as if its holder had left no settlement.
         verdict = replace(judged.verdict, reason=f"{judged.verdict.reason} Its settlement was refused: {refusal}")
         return replace(judged, verdict=verdict, settlement=None, changes=NO_CHANGES)
     changes = judged.changes if less.kind is settlement.kind else NO_CHANGES
@@ -195,7 +198,7 @@ def _with_less(judged: Judged, settlement: Settlement, refusal: str) -> Judged:
 
 def lock_of(snapshot: Snapshot) -> Lock:
     """
-    The lock of a document that surely has one.
+    Return the lock of a document that surely has one.
     """
     assert snapshot.lock is not None
     return snapshot.lock

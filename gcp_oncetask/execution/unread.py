@@ -1,6 +1,6 @@
 """
-Documents that another version of the program has written and this one can't read, as there are during a rolling deployment: they
-are left to that version, and no attempt is burned.
+Documents that another version of the program has written and this one can't read, for instance during a rolling
+deployment. They are left to that version, and no attempt is burned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 def judge(runtime: Runtime, spec: HandlerSpec, seen: Snapshot, nonce: str) -> Put | Refused | None:
     """
-    What becomes of a document that could be claimed for *spec*; None: it can be read here, or the attempt is to fail.
+    Decide on a document that could be claimed for *spec* and can't be read here. None: it can be read, or the attempt
+    must fail.
     """
     lock = seen.lock
     reason = spec.subject.unread(runtime, seen)
@@ -35,8 +36,8 @@ def judge(runtime: Runtime, spec: HandlerSpec, seen: Snapshot, nonce: str) -> Pu
 
 def leave(delivery: Delivery, reason: str) -> Ended:
     """
-    The answer to a delivery that nobody here can handle: it comes again, and the sweep tells a person of one that waits for too
-    long.
+    Return the end of a delivery that this version of the program can't handle. The delivery comes again, and the sweep
+    tells a person if it waits for too long.
     """
     context_at(delivery.document, delivery.env, None, delivery.sequence).log(logging.ERROR, "%s", reason)
     return Ended(Outcome.UNHANDLED, reason, delivered(delivery))
@@ -44,7 +45,7 @@ def leave(delivery: Delivery, reason: str) -> Ended:
 
 def give_back(runtime: Runtime, attempt: RunningAttempt) -> None:
     """
-    Release the lease of an attempt whose document can't be read, without burning it.
+    Release the lease of an attempt whose document can't be read, without burning the attempt.
 
     Raises:
         OncetaskError: As ``RunningAttempt.settle``.
