@@ -15,13 +15,33 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("gcp_oncetask", "emulator/gcp_emulator", "functions", "benchmarks", "examples")
 LEFT = {
     "gcp_oncetask/effects": "events get one reporter",
-    "gcp_oncetask/entities": "internals of the locker are hidden",
     "gcp_oncetask/observe": "events get one reporter",
     "gcp_oncetask/tasks": "internals of the manager are hidden",
 }
 """Folders that still break the rule, and the work in them that comes first. The aim is to list none."""
 DONE = {
-    "gcp_oncetask/entities": ("__init__", "models", "subject"),
+    "gcp_oncetask/rules": (
+        "documents",
+        "evidence",
+        "features",
+        "floods",
+        "outcome",
+        "retry_policy",
+        "statuses",
+        "task_headers",
+        "timestamps",
+    ),
+    "gcp_oncetask/store": (
+        "forms",
+        "indexes",
+        "json_data",
+        "listen",
+        "queries",
+        "registry",
+        "sessions",
+        "sizes",
+        "wire",
+    ),
     "gcp_oncetask/tasks": ("recurrence",),
 }
 """Modules and folders within these that keep the rule already."""

@@ -1,5 +1,5 @@
 """
-The chains that are stored: their results, what a person may do to them, and dispatching what was scheduled.
+Stored chains: their results, the verbs of a person (cancel, reset, resolve), and the dispatch of scheduled sequences.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")
 How = Literal["run", "complete", "fail"]
-"""A person's word about a quarantined step."""
+"""A person's decision on a quarantined step."""
 _REVIVING: Final = frozenset({"reset", "resolve"})
-"""Verbs that are refused where the retention is over."""
+"""Verbs that are refused when the retention is over."""
 
 
 @dataclass(slots=True)
 class Scheduled:
     """
-    What ``schedule`` did.
+    The result of ``schedule``.
 
     Attributes:
-        sequence: The sequence that was made, 1-based; of a cancelled chain, the one it ended at.
-        task_name: Full name of the Cloud Task; None if there is none (cancelled).
-        dispatched: Whether the Cloud Task was made; if not, the sweeper makes it.
-        cancelled: The chain had been cancelled while the handler ran: it has ended here.
+        sequence: The new sequence, 1-based; for a cancelled chain, its last sequence.
+        task_name: Full name of the Cloud Task; None if there is none, for instance because the chain was cancelled.
+        dispatched: Whether the Cloud Task was created; if not, the sweeper creates it.
+        cancelled: Whether the chain was cancelled while the handler ran; then it has ended here.
     """
 
     sequence: int
@@ -70,7 +70,10 @@ class Scheduled:
 
     def dispatch(self) -> bool:
         """
-        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        Create the Cloud Task, after the caller's own transaction was committed. Repeated calls are safe.
+
+        Returns:
+            Whether the Cloud Task was created.
         """
         if not self.dispatched and self._dispatch is not None:
             self.dispatched = self._dispatch()
@@ -93,20 +96,21 @@ class StoredChains:
     @property
     def config(self) -> Config:
         """
-        The settings.
+        Settings of the library.
         """
         return self._runtime.config
 
     @property
     def client(self) -> Client:
         """
-        The Firestore client of this process, for reads and writes of your own.
+        Firestore client of this process, for reads and writes of your own.
         """
         return self._runtime.wire.client
 
     def _dispatched(self, snapshot: Snapshot, *, now: bool = True) -> Scheduled:
         """
-        Make the Cloud Task of what was scheduled in *snapshot*, *now* or when ``dispatch()`` is called on the answer.
+        Return the sequence scheduled in *snapshot*. Its Cloud Task is created *now*, or when ``dispatch()`` is called
+        on it.
         """
         lock = snapshot.lock
         assert lock is not None
@@ -129,12 +133,12 @@ class StoredChains:
     def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any: ...
     def result(self, model: type[LockedModel], id: str, *, as_: Any = None, **parts: str) -> Any:  # noqa: A002
         """
-        What the last completed run returned.
+        Return the result of the last completed run.
 
         Args:
             model: Model of the document.
-            id: Its id.
-            as_: A pydantic model or any type to read it as; None: JSON data.
+            id: Id of the document.
+            as_: A pydantic model or any type into which the result is read; None: JSON data.
             **parts: The fields that the model's collection names.
 
         Raises:
@@ -147,33 +151,34 @@ class StoredChains:
 
     def show(self, path: str) -> Lock:
         """
-        The lock of the document at *path*.
+        Return the lock of the document at *path*.
 
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
         """
         return stored_chain(self._runtime, path)[1]
 
-    # --- what a person may do ---
+    # --- the verbs of a person ---
 
-    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - as everybody says it
+    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - the usual name
         """
-        Stop a chain: at once while it waits, at its next settling while it runs (``attempt.cancelled`` tells the handler).
+        Cancel a chain. A waiting chain ends at once. A running one ends at its next settling; ``attempt.cancelled``
+        shows the cancellation to its handler.
 
         Returns:
-            Whether this call cancelled it; False: it has ended, or its cancellation is under way.
+            True if this call cancelled the chain; False if it has ended, or if its cancellation is under way.
 
         Raises:
             TaskNotFoundError: There is no such document, or it was never scheduled.
-            TaskConflictError: It belongs to another environment.
-            UsageError: It is no chain but, say, a named lock; the message says what to do instead.
+            TaskConflictError: The document belongs to another environment.
+            UsageError: The record is no chain, but a named lock for instance; the message says what to do instead.
         """
         return self.cancel_path(models.path_of(model, id, parts))
 
     def reset(
         self,
         model: type[LockedModel],
-        id: str,  # noqa: A002 - as everybody says it
+        id: str,  # noqa: A002 - the usual name
         *,
         keep_errors: bool = False,
         new_key: bool = False,
@@ -181,22 +186,24 @@ class StoredChains:
         **parts: str,
     ) -> Scheduled:
         """
-        Run an ended step again, as a new sequence at the same URL; one that did not complete keeps its ``attempt.key``.
+        Run an ended step again, as a new sequence at the same URL. A step that did not complete keeps its
+        ``attempt.key``.
 
-        A damaged record, whatever its status, is made anew with all of it that can be read.
+        A damaged record in any status is written anew, with all values that can be read.
 
         Args:
             model: Model of the document.
             id: Its id.
-            keep_errors: Keep the record of failed attempts.
-            new_key: Of a damaged one whose ``attempt.key`` can't be read: run it with a new key.
-            step: Of a damaged one whose step can't be read: the step to run, 1-based.
+            keep_errors: Whether to keep the list of failed attempts.
+            new_key: Run a damaged step whose ``attempt.key`` can't be read with a new key.
+            step: The step to run, 1-based; only for a damaged record whose step can't be read.
             **parts: The fields that the model's collection names.
 
         Raises:
             TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
-            AlreadyScheduledError: It has not ended, or the last lease of a damaged one may be held.
-            DamagedError: It can't be made anew so: the message says what is to be said, or repaired by hand.
+            AlreadyScheduledError: The step has not ended, or its record is damaged and its last lease may be held.
+            DamagedError: The record can't be written anew with these arguments; the message says which one to add, or
+                what to repair by hand.
         """
         path = models.path_of(model, id, parts)
         return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
@@ -212,34 +219,34 @@ class StoredChains:
     def resolve(
         self,
         model: type[LockedModel],
-        id: str,  # noqa: A002 - as everybody says it
+        id: str,  # noqa: A002 - the usual name
         how: How,
         *,
         result: Any = None,
         **parts: str,
     ) -> Scheduled | None:
         """
-        A person's word about a quarantined step.
+        Resolve a quarantined step by a person's decision.
 
         Args:
             model: Model of the document.
             id: Its id.
-            how: ``"run"`` it again, or hold it ``"complete"`` or ``"fail"``ed.
-            result: With ``"complete"``: what the run returned.
+            how: ``"run"``: run the step again; ``"complete"`` or ``"fail"``: end it as completed or failed.
+            result: The result of the run; only with ``"complete"``.
             **parts: The fields that the model's collection names.
 
         Returns:
-            With ``"run"``, what was scheduled.
+            The new sequence with ``"run"``, else None.
 
         Raises:
             TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
-            AlreadyScheduledError: It is not quarantined.
+            AlreadyScheduledError: The step is not quarantined.
         """
         return self.resolve_path(models.path_of(model, id, parts), how, result=result)
 
     def cancel_path(self, path: str) -> bool:
         """
-        ``cancel`` by the document's path.
+        Cancel by the document's path; see ``cancel``.
         """
         decision, snapshot = self._by_hand(
             path, "cancel", lambda lock, seen: rules.cancel(lock, self._runtime.moment(seen))
@@ -256,7 +263,7 @@ class StoredChains:
         self, path: str, *, keep_errors: bool = False, new_key: bool = False, step: int | None = None
     ) -> Scheduled:
         """
-        ``reset`` by the document's path.
+        Reset by the document's path; see ``reset``.
         """
         addressing.account(self._runtime)
         if step is not None:
@@ -278,7 +285,7 @@ class StoredChains:
 
     def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | CallRefused, Snapshot]:
         """
-        The record of a damaged chain, made anew.
+        Write the record of a damaged chain anew.
         """
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
@@ -290,7 +297,7 @@ class StoredChains:
 
     def resolve_path(self, path: str, how: How, *, result: Any = None) -> Scheduled | None:
         """
-        ``resolve`` by the document's path.
+        Resolve by the document's path; see ``resolve``.
         """
         words.check("how", how, get_args(How))
         addressing.account(self._runtime)
@@ -324,11 +331,11 @@ class StoredChains:
             if schedules and seen.lock is not None:
                 if seen.lock.url is not None:
                     addressing.check_target(self._runtime, seen.lock.url, seen.lock.queue or "", seen.lock.headers)
-                # It is about to be committed: from here on every sweep must know of its collection.
+                # The commit comes next. From here on every sweep must know the collection.
                 self._runtime.register(template, seen.lock.url)
             return NO_CHANGES
 
-        # Read with the server's time, by which a retention is over.
+        # The document is read together with the server's time, which decides whether the retention is over.
         start = self._runtime.store.read(_checked(path)) if verb in _REVIVING else None
         changed = self._runtime.store.change(_checked(path), decide, start=start, changes=changes)
         decision = changed.decision
@@ -339,17 +346,17 @@ class StoredChains:
 
     def _template_of(self, path: str) -> str:
         """
-        The collection in which the record at *path* counts.
+        Return the collection in which the record at *path* counts.
 
         Raises:
-            UsageError: It counts in none.
+            UsageError: The record counts in no collection.
         """
         template = self._runtime.registry.template_of(path, self._runtime.collections, forgotten=True)
         if template is None:
             collection = path.rpartition("/")[0]
             raise UsageError(
-                f"{path}: its record does not count, since nothing was ever scheduled in {collection!r:.200} by this library: "
-                "whoever may write the document may have made it up. If it is yours, set "
+                f"{path}: its record does not count. This library has never scheduled anything in {collection!r:.200}, "
+                "so another writer of the document may have made the record up. If it is yours, set "
                 f"ONCETASK_COLLECTIONS={collection[:200]}. Nothing was written.",
                 document=path,
             )
@@ -358,12 +365,12 @@ class StoredChains:
 
 def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
     """
-    The result in a record: JSON data, or *as_* a pydantic model or any type.
+    Return the result in a record, as JSON data, or read into *as_*, a pydantic model or any type.
 
     Raises:
         NotFinishedError: It has not completed yet.
         TaskFailedError: It failed, was cancelled or is quarantined.
-        ResultNotStoredError: It has completed, and what it returned could not be stored.
+        ResultNotStoredError: The run has completed, and its result could not be stored.
     """
     if lock.status in (Status.FAILED, Status.CANCELLED, Status.QUARANTINED):
         last = f": {lock.errors[-1].message}" if lock.errors else ""
@@ -380,15 +387,15 @@ def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
 
 def returned_by(path: str, lock: Lock) -> Any:
     """
-    What the completed run has returned, as JSON data.
+    Return the result of the completed run, as JSON data.
 
     Raises:
-        ResultNotStoredError: It could not be stored.
+        ResultNotStoredError: The result could not be stored.
     """
     returned = lock.returned
     if returned.lost is not None:
         raise ResultNotStoredError(
-            f"{path}: sequence {lock.sequence} is completed, but what it returned could not be stored: {returned.lost}",
+            f"{path}: sequence {lock.sequence} is completed, but its result could not be stored: {returned.lost}",
             document=path,
             sequence=lock.sequence,
             reason=returned.lost,
@@ -398,7 +405,7 @@ def returned_by(path: str, lock: Lock) -> Any:
 
 def record_of(snapshot: Snapshot) -> verbs.Record:
     """
-    What the document is: a chain, a once-task, a named lock, ...
+    Return the sort of the record: a chain, a once-task, a named lock, ...
     """
     fields = snapshot.fields
     known: dict[str, Any] = {name: decode(fields[name]) for name in ("name", "key", "recurrence") if name in fields}
@@ -407,10 +414,10 @@ def record_of(snapshot: Snapshot) -> verbs.Record:
 
 def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
     """
-    Refuse a verb that the record does not have.
+    Check that the record has *verb*.
 
     Raises:
-        UsageError: It says which sort of record it is, and what to do instead.
+        UsageError: The record does not have the verb; the message names the sort of the record, and what to do instead.
     """
     refused = verbs.refusal_of(verb, record_of(snapshot), lock)
     if refused is not None:
@@ -426,14 +433,14 @@ def _checked(path: str) -> str:
 
 def refusal(path: str, refused: CallRefused) -> OncetaskError:
     """
-    The error that a refused rule is to its caller.
+    Return the error that the caller of a refused verb gets.
     """
     return ERRORS[refused.refusal](f"{path}: {refused.reason}. Nothing was written.", document=path)
 
 
 def stored_chain(runtime: Runtime, path: str) -> tuple[Snapshot, Lock]:
     """
-    The document at *path*, and its lock.
+    Return the document at *path* and its lock.
 
     Raises:
         TaskNotFoundError: There is no such document, or it was never scheduled.
@@ -446,13 +453,13 @@ def stored_chain(runtime: Runtime, path: str) -> tuple[Snapshot, Lock]:
 
 def executor_of(locker: StoredChains) -> Executor:
     """
-    The executor of *locker*, for the library's own modules.
+    Return the executor of *locker*, for the library's own modules.
     """
     return locker._executor  # noqa: SLF001 - hidden from users alone
 
 
 def runtime_of(locker: StoredChains) -> Runtime:
     """
-    The shared parts of *locker*, for the library's own modules.
+    Return the shared parts of *locker*, for the library's own modules.
     """
     return locker._runtime  # noqa: SLF001 - hidden from users alone

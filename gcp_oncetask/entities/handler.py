@@ -1,5 +1,5 @@
 """
-Handlers of entities: what a framework's adapter wraps.
+Handlers of entities, for the adapters of frameworks.
 """
 
 from __future__ import annotations
@@ -50,24 +50,26 @@ def entity_handler(
     alert_on: Sequence[AlertOn] = ("takeover", "failure", "quarantine"),
 ) -> Callable[[Callable[..., Any]], EntityHandler]:
     """
-    Make of ``fn(entity, attempt, **arguments)`` what serves its deliveries, once per sequence each.
+    Return a decorator that turns ``fn(entity, attempt, **arguments)`` into a handler of deliveries; each sequence
+    completes once.
 
     Args:
         locker: The locker.
         model: Model of the entity.
-        retry: When a failed attempt is tried again, and how often; None: the queue retries, ``max_attempts`` in all.
-        max_attempts: Executions per sequence, the first included (the ancestor's 10 retries are 11 executions).
-        lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
-        lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
-            and the last lease's end.
-        run_limit: Renewals end here; None: the lease timeout.
+        retry: Retry policy for failed attempts; None: the queue retries, up to ``max_attempts`` executions.
+        max_attempts: Most executions per sequence, the first included; 11 executions are 10 retries.
+        lease_duration: Time after the grant or a renewal in which the lease is not taken over; seconds or a timedelta.
+        lease_timeout: Time after the grant after which an expired lease is taken over even if the logs show nothing
+            about its holder; no earlier than the log grace after the run limit and after the end of the last lease.
+        run_limit: Time after the grant after which the lease is no longer renewed; None: the lease timeout.
         renew: Whether the lease is renewed while the handler runs.
-        on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine until a person resolves it.
-        alert_on: Events a person is alerted of: takeover, failure, quarantine.
+        on_unknown: The decision at the timeout if nothing is known about the holder: takeover, or quarantine until a
+            person resolves it.
+        alert_on: Events of which a person is alerted: takeover, failure, quarantine.
 
     Raises:
-        ConfigError: The durations contradict each other; or this is a web server, and settings are missing. The message names
-            all of them.
+        ConfigError: The durations contradict each other, or this process is a web server and settings are missing; the
+            message names all of them.
         UsageError: The function is a coroutine, or the model has no collection.
     """
     endpoint.check_settings(runtime_of(locker))
@@ -95,7 +97,7 @@ def entity_handler(
 
 class EntityHandler:
     """
-    Serves the deliveries of a model's entities: called with a request, it gives the answer.
+    Serves the deliveries of a model's entities. It is called with a request and returns the answer.
     """
 
     def __init__(self, locker: Locker, model: type[LockedModel], spec: HandlerSpec) -> None:
@@ -107,7 +109,7 @@ class EntityHandler:
         self, request: endpoint.IncomingRequest, arguments: Mapping[str, Any] = NO_ARGUMENTS
     ) -> endpoint.Answer:
         """
-        Serve a delivery; *arguments* are the route's variables, for the handler.
+        Serve a delivery; *arguments* are the variables of the route, which the handler gets.
         """
         return endpoint.serve(runtime_of(self._locker), request, partial(self._deliver, arguments))
 

@@ -1,5 +1,5 @@
 """
-The public face: schedule, complete, read, and what a person may do.
+The locker, the first class that a user meets: it schedules, completes, reads and locks.
 """
 
 from __future__ import annotations
@@ -51,23 +51,24 @@ class Locker(StoredChains):
     """
     Locks in Firestore documents, and the tasks that they guard.
 
-    Opens nothing until first use, and opens anew after a fork; several in one process do not meet.
+    It opens no connection until its first use, and new ones after a fork. Several lockers in one process are
+    independent.
 
     Args:
-        firestore: An ordinary client; None makes one.
-        config: Settings; None reads the environment.
-        tasks: A ``CloudTasksClient``; None makes one.
-        request_log: Where evidence about dead holders is found; None: Cloud Logging.
-        alerts: A channel of your own; None: mail as configured, else the log.
-        clock: Time and chance; None: the machine's.
-        middleware: Runs around each handler and each function that runs once, the first one outermost: ``around(attempt,
-            call_next)`` returns what ``call_next()`` returns, or a result or verdict of its own; an error that it raises is a
-            failed attempt. In a batch it runs once, with the attempt that holds the resource key.
+        firestore: A Firestore client; None: one is made.
+        config: Settings; None: they are read from the environment.
+        tasks: A ``CloudTasksClient``; None: one is made.
+        request_log: The log in which evidence about expired holders is found; None: Cloud Logging.
+        alerts: An alert channel of your own; None: mail if it is configured, else the log.
+        clock: Source of time and random numbers; None: the machine's.
+        middleware: Functions that run around each handler and each function that runs once, the first one outermost.
+            ``around(attempt, call_next)`` returns the value of ``call_next()``, or a result or verdict of its own. If
+            it raises an error, the attempt fails. In a batch it runs once, with the leader's attempt.
 
     Raises:
-        UsageError: A middleware is a coroutine, or can't be called.
-        ConfigError: Settings are malformed or contradict each other; in a web server also: they are missing. The message
-            names all of them.
+        UsageError: A middleware is async or a generator, or can't be called.
+        ConfigError: Settings are malformed or contradict each other, or are missing in a web server. The message names
+            all of them.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Locker(StoredChains):
     @classmethod
     def from_env(cls) -> Locker:
         """
-        A locker configured by the environment.
+        Make a locker that is configured by the environment.
 
         Raises:
             ConfigError: As the constructor.
@@ -119,31 +120,36 @@ class Locker(StoredChains):
         transaction: Transaction | None = None,
     ) -> Scheduled:
         """
-        Schedule the next sequence of *entity*: one commit, then one Cloud Task. The first one in a collection, and then one an
-        hour, reads in the registry by which sweeps find the collection; it is never part of *transaction*.
+        Schedule the next sequence of *entity*: one commit, then one Cloud Task. The first schedule in a collection, and
+        then one an hour, also reads the registry, by which sweeps find the collection. This read is never part of
+        *transaction*.
 
-        On the attempt's own entity this is the end of the step: its changed fields are saved, the next step follows.
+        On the attempt's own entity this ends the step: the changed fields are saved, and the next step follows.
 
         Args:
-            entity: Made in Python (creates the document or its first lock), or loaded (moves a completed chain on).
-            url: Absolute, or a path joined to the base URL; None inside a handler: the present one.
-            delay: Not before so much later, seconds or a timedelta.
-            at: Not before this instant, aware.
-            queue: Queue id or full name; None: inside a handler the present one, else the configured one.
+            entity: An entity made in Python, whose document or first lock is created; or a loaded one, whose completed
+                chain goes on.
+            url: An absolute URL, or a path that is joined to the base URL; None: the present URL, inside a handler
+                only.
+            delay: Shortest time from now to the run; seconds or a timedelta.
+            at: Earliest time of the run; an aware datetime.
+            queue: Queue id or full name; None: the present queue inside a handler, else the configured one.
             params: JSON data for ``attempt.params``.
             headers: Extra headers of the deliveries.
-            transaction: Join this transaction; outside a handler call ``dispatch()`` on what is returned after it.
+            transaction: Transaction of which the write becomes a part. Outside a handler, call ``dispatch()`` on the
+                returned object after the commit.
 
         Raises:
             AlreadyScheduledError: The chain is running, or has moved on since the entity was loaded.
-            AlreadyFinishedError: The chain has ended, and the entity was not loaded, or it needs reset() or resolve().
+            AlreadyFinishedError: The chain has ended, and the entity was not loaded, or the chain needs reset() or
+                resolve().
             AlreadySettledError: Inside a handler, for the second time.
             TaskConflictError: The entity belongs to another environment.
-            LeaseLostError: Inside a handler, when the lease is somebody else's.
-            ConflictError: A changed field was changed by somebody else.
-            UsageError: The URL, a header, the queue, the time or a field can't be, no task may go to that origin or queue
-                (``ONCETASK_TARGETS``), or the document would have more than 896 KiB
-                (``size``, ``limit``), which leaves no room for what its run records; nothing was written.
+            LeaseLostError: Inside a handler: its attempt does not hold its lease any more.
+            ConflictError: Another writer has changed a field that was changed here.
+            UsageError: The URL, a header, the queue, the time or a field is invalid; or no task may go to that origin
+                or queue (``ONCETASK_TARGETS``); or the document would have more than 896 KiB (``size``, ``limit``),
+                which leaves no room for the records of its run. Nothing was written.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
@@ -222,7 +228,7 @@ class Locker(StoredChains):
         changes: Callable[[Snapshot], Changes],
     ) -> Scheduled:
         """
-        Add the decision to the caller's transaction; the Cloud Task comes after its commit.
+        Add the decision to the caller's transaction; the Cloud Task is created after its commit.
         """
         store = self._runtime.store
         snapshot = transactions.read_in(store, transaction, path)
@@ -245,19 +251,19 @@ class Locker(StoredChains):
 
     def complete(self, entity: LockedModel, *, result: Any = None, transaction: Transaction | None = None) -> None:
         """
-        End the chain of *entity*: it is never run again. Its changed fields are saved with it.
+        End the chain of *entity*, which does not run again, and save its changed fields.
 
         Args:
-            entity: The attempt's own, or a loaded one whose present sequence is not running.
+            entity: The attempt's own entity, or a loaded one whose present sequence is not running.
             result: JSON data or a pydantic model, bounded; see ``result()``.
-            transaction: Join this transaction.
+            transaction: Transaction of which the write becomes a part.
 
         Raises:
             AlreadySettledError: Inside a handler, for the second time.
             AlreadyFinishedError: The chain has ended.
-            AlreadyScheduledError: It has moved on since the entity was loaded.
-            LockBusyError: Somebody is running it.
-            TaskNotFoundError: It was never scheduled.
+            AlreadyScheduledError: The chain has moved on since the entity was loaded.
+            LockBusyError: The chain is running or quarantined.
+            TaskNotFoundError: The chain was never scheduled.
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
         attempt = attempt_of(entity)
@@ -287,17 +293,17 @@ class Locker(StoredChains):
 
     # --- reading and saving ---
 
-    def get(self, model: type[M], id: str, **parts: str) -> M | MaybeNone:  # noqa: A002 - as everybody says it
+    def get(self, model: type[M], id: str, **parts: str) -> M | MaybeNone:  # noqa: A002 - the usual name
         """
-        Load a document; None if there is none.
+        Load a document; return None if there is none.
 
         Args:
-            model: Its model.
-            id: Its id.
+            model: Model of the document.
+            id: Id of the document.
             **parts: The fields that the model's collection names.
 
         Raises:
-            UsageError: What is stored does not fit the model.
+            UsageError: The stored fields do not fit the model.
             StoreError: Firestore was unreachable or refused.
         """
         snapshot = self._runtime.store.get(models.path_of(model, id, parts))
@@ -305,12 +311,12 @@ class Locker(StoredChains):
 
     def save(self, entity: LockedModel) -> None:
         """
-        Write the fields that were changed since *entity* was loaded, and nothing else; inside its handler, fenced.
+        Write only the fields that were changed since *entity* was loaded. Inside its handler the write is fenced.
 
         Raises:
             TaskNotFoundError: The document is gone, or the entity was never loaded.
-            ConflictError: One of the fields was changed by somebody else; nothing was written.
-            LeaseLostError: Inside a handler, when the lease is somebody else's.
+            ConflictError: Another writer has changed one of the fields; nothing was written.
+            LeaseLostError: Inside a handler: its attempt does not hold its lease any more.
             StoreError: Firestore was unreachable or refused.
         """
         attempt = attempt_of(entity)
@@ -339,9 +345,10 @@ class Locker(StoredChains):
         listen: bool = True,
     ) -> NamedLock:
         """
-        A lock on *name* in this environment: ``with locker.lock("network-graph", ttl=30) as lock: ...``. Makes no call.
+        Return a lock on *name* in this environment, for ``with locker.lock("network-graph", ttl=30) as lock: ...``.
+        This makes no call to Firestore.
 
-        Args and errors: as ``NamedLock``.
+        Arguments and errors are those of ``NamedLock``.
         """
         return NamedLock(
             self._runtime,
@@ -357,7 +364,8 @@ class Locker(StoredChains):
 
 def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:
     """
-    What *entity* was loaded from, with which sequence, and what is to be saved of it; None if it was made in Python.
+    Return the document from which *entity* was loaded, its sequence, and a function that returns the fields to save;
+    the first two are None if the entity was made in Python.
     """
     known = models.snapshot_behind(entity)
     loaded = None if known is None or known.lock is None else known.lock.sequence
@@ -370,7 +378,7 @@ def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callab
 
 def _written(entity: LockedModel, decision: Put | CallRefused) -> Put | CallRefused:
     """
-    *decision*, with the model by which the fields are written that are stored with it.
+    Return *decision* with the fingerprint of the model by which its fields are written.
     """
     if isinstance(decision, CallRefused):
         return decision
