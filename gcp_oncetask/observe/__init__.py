@@ -1,3 +1,3 @@
 """
-What is told, and to whom: spans and metrics, alerts.
+Reports on the life of tasks: events, the evidence trail, log lines, spans, metrics and alerts.
 """

@@ -1,5 +1,5 @@
 """
-Alerts to people: what they say, and the log, through which they go where no mail server is configured.
+Alerts to people: their text, and the channel that logs them if no mail server is configured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HAPPENED: Final = {
 _DAMAGED: Final = (
     "The record of this task can't be read: somebody has changed it. It is not run until that is repaired."
 )
-_RESULT_LOST: Final = "This task is completed and does not run again, but what it returned could not be stored."
+_RESULT_LOST: Final = "This task is completed and does not run again, but its result could not be stored."
 _RESOLVES: Final = {
     Event.TAKEOVER: "To look at it, or to stop it if it must not run again:",
     Event.FAILURE: "To look at it, and to run it again:",
@@ -48,31 +48,31 @@ _MAKES_ANEW: Final = (
 @dataclass(frozen=True, slots=True)
 class Alert:
     """
-    One thing that a person should know; it never holds a task's payload.
+    A message to a person about a task; it never holds the task's payload.
 
     Attributes:
-        id: Unique for what happened, the same at each sending; the mail's Message-ID is ``<id@gcp-oncetask>``.
-        event: What happened.
+        id: Id of the alert, the same at each sending; the mail's Message-ID is ``<id@gcp-oncetask>``.
+        event: The event that the alert reports.
         env: Environment of the task.
         project: Google Cloud project.
         database: Firestore database.
-        document: Path of the document, as ``orders/42``.
-        sequence: The sequence it is about; 0: none.
-        attempt: The attempt it is about, 1-based; 0: none.
+        document: Path of the document, such as ``orders/42``.
+        sequence: The sequence that it is about; 0: none.
+        attempt: The attempt that it is about, 1-based; 0: none.
         max_attempts: Attempts allowed per step; None: unlimited.
-        at: When it was decided.
-        reason: Why, in a sentence.
-        evidence: Log lines that the verdict rests on.
-        errors: The last failed attempts, oldest first; of a digest, what is told of each of *documents*.
-        commands: Complete command lines that show and resolve it.
-        status: The task's status after it happened.
+        at: Time of the decision.
+        reason: The reason, as a sentence.
+        evidence: Log lines on which the verdict is based.
+        errors: The last failed attempts, oldest first; in a digest, one entry for each of *documents*.
+        commands: Complete command lines that show and resolve the task.
+        status: Status of the task after the event.
         url: Target of the task.
-        step: Step of the chain, 1-based, of the sequence it is about; 0: not known.
-        result_lost: The run is completed; it is its result that could not be stored.
-        damaged: Its record can't be read.
-        count: How many alerts it tells.
-        documents: Of a digest, which tells several alerts of one kind and reason: the documents of the first 20, in order;
-            *document* is the first of them, sequence and attempt are 0. Else empty.
+        step: Step of the sequence within its chain, 1-based; 0: it is not known.
+        result_lost: Whether the run is completed and only its result could not be stored.
+        damaged: Whether the record can't be read.
+        count: Number of alerts that it reports.
+        documents: In a digest, which reports several alerts of one kind and reason, the documents of the first 20, in
+            order; *document* is the first of them, sequence and attempt are 0. Empty in other alerts.
         kind: Kind of the once-task, or the collection, with ``*`` for the ids of parent documents.
     """
 
@@ -102,28 +102,29 @@ class Alert:
     @property
     def is_digest(self) -> bool:
         """
-        Whether it tells several alerts.
+        True if it reports several alerts.
         """
         return bool(self.documents)
 
 
 class AlertChannel(Protocol):
     """
-    A way to tell people; safe for many threads.
+    A way to send alerts to people; safe for many threads.
     """
 
     def send(self, alert: Alert) -> None:
         """
-        Tell them; returns when the channel has taken responsibility for it.
+        Send *alert*; return when the channel has taken responsibility for it.
 
         Raises:
-            AlertError: It may not have reached anybody; sending it again later is right.
+            AlertError: The alert may have reached no person; it must be sent again later.
         """
 
 
 def subject_of(alert: Alert, prefix: str) -> str:
     """
-    One line of at most 200 characters: event, environment, document, sequence, step; of a digest, how many and of which kind.
+    Return the subject in one line of at most 200 characters: event, environment, document, sequence, step. In a digest:
+    event, environment, number and kind.
     """
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
@@ -137,8 +138,8 @@ def subject_of(alert: Alert, prefix: str) -> str:
 
 def body_of(alert: Alert) -> str:
     """
-    What happened, why, on which evidence, where, what was tried, and the commands that resolve it; of a digest, which documents
-    it is about.
+    Return the text of the mail: the event, its reason, the task, the evidence, the failed attempts, and the commands
+    that resolve the task. In a digest: the event, its reason, and the documents.
     """
     if alert.is_digest:
         return _digest_of(alert)
@@ -223,11 +224,11 @@ def _indented(lines: Sequence[str]) -> str:
 
 class LogChannel:
     """
-    Logs alerts at ERROR with all their fields: where nobody is to be mailed.
+    Logs alerts at ERROR with all their fields, for deployments without mail.
     """
 
     def send(self, alert: Alert) -> None:
-        # Counters are texts: Cloud Logging would make floats of them.
+        # Counters are texts, because Cloud Logging would turn numbers into floats.
         fields = asdict(alert) | {
             "event": f"alert.{alert.event.value}",
             "sequence": str(alert.sequence),

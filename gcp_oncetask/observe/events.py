@@ -1,11 +1,11 @@
 """
-The events of the protocol: the one reporter through which each of them goes, once.
+The events of the protocol, and the one reporter that reports each event once.
 
-The evidence trail is written first and always: recovery depends on it. The observers see the event afterwards: the log,
-OpenTelemetry, and those that are added, such as the one that sends alerts.
+The evidence trail is always written, and first, because recovery depends on it. Then the observers see the event: the
+log, OpenTelemetry, and added observers, such as the one that sends alerts.
 
 Source:
-    Hooks of stamina and httpx: a name for each moment, and observers that don't know one another.
+    Hooks of stamina and httpx: each moment has a name, and the observers don't know each other.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Message(NamedTuple):
 
     Attributes:
         operation: Name of the call.
-        destination: Where they go, see ``destination``.
-        document: The document, if it is known yet.
-        kind: Kind of the once-task.
-        size: Number of tasks, if this is a batch.
+        destination: Destination of the tasks; see ``destination``.
+        document: The document; None: it is not known yet.
+        kind: Kind of the once-task; None: there is none.
+        size: Number of tasks; None: this is one task.
     """
 
     operation: str
@@ -49,14 +49,14 @@ class Message(NamedTuple):
 
 def destination(queue: str | None, kind: str | None) -> str:
     """
-    Where a task goes: the id of its queue, or its kind if workers pull it.
+    Return the destination of a task: the id of its queue, or its kind if workers pull it.
     """
     return queue.rpartition("/")[2] if queue else kind or ""
 
 
 class ObservedAttempt(Protocol):
     """
-    The attempt of an event.
+    The attempt of an event, as observers see it.
     """
 
     @property
@@ -71,13 +71,13 @@ class ObservedAttempt(Protocol):
 
 class Told(NamedTuple):
     """
-    An event as a line of a log.
+    An event in the form of a log line.
 
     Attributes:
-        event: Its name.
+        event: Name of the event.
         about: The document and attempt that it is about.
-        message: A sentence.
-        level: Of ``logging``; None: that of ordinary decisions.
+        message: The event as a sentence.
+        level: Level of ``logging``; None: the level of ordinary decisions.
         facts: More fields.
     """
 
@@ -90,64 +90,66 @@ class Told(NamedTuple):
 
 class Observer:
     """
-    Sees events. A subclass overrides the methods of those that it is about; none raises, and none changes an outcome.
+    Sees events. A subclass overrides the methods of the events that it needs. No method raises or changes an outcome.
     """
 
     def told(self, told: Told) -> None:
         """
-        An event that people read about.
+        Take an event that is reported to people.
         """
 
     def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object] | None:
         """
-        Tasks are about to be scheduled, which *message* tells; returns a context to be entered meanwhile, if it needs one.
+        Take the event that the tasks of *message* are about to be scheduled. Return a context to enter meanwhile; None:
+        it needs none.
         """
 
     def traceparent(self) -> str | None:
         """
-        The W3C trace context of the tasks that are being scheduled, if this observer knows one.
+        Return the W3C trace context of the tasks that are being scheduled; None if this observer knows none.
         """
 
     def scheduled(self, stored: Snapshot) -> None:
         """
-        A sequence was scheduled, as it is *stored*.
+        Take the event that a sequence was scheduled; *stored* is its document.
         """
 
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
         """
-        An attempt begins; its document was as *before* (None: its lease was taken over). *current*: it runs on this thread alone.
+        Take the event that an attempt begins. *before* is its document before the claim, None if its lease was taken
+        over. *current* tells whether it is the only attempt of this thread.
         """
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
         """
-        The handler of an attempt has raised, or an error was raised at it.
+        Take the event that the handler of an attempt has raised *error*, or that the library has raised it in the attempt.
         """
 
     def ended(
         self, attempt: ObservedAttempt, outcome: Outcome | None, reason: str, error: BaseException | None
     ) -> None:
         """
-        An attempt is over; None: its outcome is not known.
+        Take the event that an attempt has ended; *outcome* is None if it is not known.
         """
 
     def delivered(self, outcome: Outcome, to: str) -> None:
         """
-        A delivery, of the destination *to*, was dealt with.
+        Take the event that a delivery for the destination *to* has ended.
         """
 
     def taken_over(self, finding: str, outcome: Outcome | None) -> None:
         """
-        An expired lease was taken over; None: it was granted anew.
+        Take the event that an expired lease was taken over; *outcome* is None if the lease was granted again.
         """
 
     def lease_lost(self, lost: Lost) -> None:
         """
-        A holder has learnt that its lease is lost.
+        Take the event that a holder has learnt that its lease is lost.
         """
 
     def person_needed(self, snapshot: Snapshot, name: str, reason: str) -> None:
         """
-        A person must be told of a document at once; its record can't remember it.
+        Take the event that a person must be told of a document at once, because its record can't store that.
         """
 
 
@@ -156,7 +158,7 @@ class Log(Observer):
     Logs each event.
 
     Args:
-        level: Of ordinary decisions.
+        level: Level of ordinary decisions.
     """
 
     def __init__(self, level: int) -> None:
@@ -176,7 +178,7 @@ class Events:
 
     Args:
         trail: The evidence trail.
-        observers: They see each event, in this order.
+        observers: Observers that see each event, in this order.
     """
 
     def __init__(self, trail: Trail, *observers: Observer) -> None:
@@ -198,8 +200,8 @@ class Events:
 
     def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object]:
         """
-        Tasks are scheduled while the context is entered; *message*, which an observer calls if it wants to know, says which
-        (None: none).
+        Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
+        None: there are none.
         """
         entered = [during for each in self._observers if (during := each.scheduling(message)) is not None]
         if not entered:
@@ -211,20 +213,20 @@ class Events:
 
     def traceparent(self) -> str | None:
         """
-        The W3C trace context of the tasks that are being scheduled, to be stored with them; None: there is none.
+        Return the W3C trace context that is stored with the tasks that are being scheduled; None: there is none.
         """
         return next((found for each in self._observers if (found := each.traceparent()) is not None), None)
 
     def scheduled(self, stored: Snapshot) -> None:
         """
-        A sequence was scheduled; the document is *stored* so.
+        Report that a sequence was scheduled; *stored* is its document.
         """
         for each in self._observers:
             each.scheduled(stored)
 
     def requested(self, event: str, about: About, message: str) -> None:
         """
-        A program asked for a once-task: created, replaced, ended, or left as it is.
+        Report that a program has created, replaced or ended a once-task, or that a call has left it as it is.
         """
         self._tell(event, about, message)
 
@@ -232,19 +234,19 @@ class Events:
 
     def undispatched(self, about: About, message: str, level: int | None = None) -> None:
         """
-        The Cloud Task of a sequence could not be made.
+        Report that the Cloud Task of a sequence could not be created.
         """
         self._tell("task.undispatched", about, message, level)
 
     def redispatched(self, about: About, message: str) -> None:
         """
-        The sweep has made the Cloud Task of a sequence again.
+        Report that the sweep has created the Cloud Task of a sequence again.
         """
         self._tell("task.redispatched", about, message)
 
     def left(self, about: About, message: str, level: int | None = None) -> None:
         """
-        The Cloud Task of a sequence is left to a process that may make it.
+        Report that the Cloud Task of a sequence is left to a process that may create it.
         """
         self._tell("task.left", about, message, level)
 
@@ -252,13 +254,13 @@ class Events:
 
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool, note: str = "") -> None:
         """
-        An attempt begins.
+        Report that an attempt begins.
 
         Args:
             attempt: The attempt.
             before: Its document before the claim; None: its lease was taken over.
-            current: It is the only attempt of this thread.
-            note: Added to the line of the trail.
+            current: Whether it is the only attempt of this thread.
+            note: Text that is added to the line of the trail.
         """
         self.trail.write("started", attempt.context, f"started{note}")
         for each in self._observers:
@@ -266,38 +268,38 @@ class Events:
 
     def never_started(self, context: LogContext, message: str) -> None:
         """
-        A lease was, or may have been, granted to an attempt that never begins.
+        Report that a lease was granted, or may have been granted, to an attempt that never begins.
         """
         self.trail.write("never-started", context, message, outcome=UNUSED)
 
     def returned(self, context: LogContext, outcome: str, settlement: str) -> None:
         """
-        User code is over; *settlement* is all that the settling commit writes, as JSON text, or empty.
+        Report that user code has ended. *settlement* is the content of the settling commit as JSON text, or empty.
         """
         self.trail.write("returned", context, f"returned: {outcome}", outcome=outcome, settlement=settlement)
 
     def evidence_unwritten(self, context: LogContext, message: str) -> None:
         """
-        The evidence of a settlement whose commit failed could not be written to Cloud Logging either.
+        Report that the commit of a settlement failed and its evidence could not be written to Cloud Logging either.
         """
         self._tell("evidence.unwritten", context, message)
 
     def settled(self, context: LogContext, outcome: Outcome | None) -> None:
         """
-        The settling commit of an attempt is applied.
+        Report that the settling commit of an attempt is applied.
         """
         self.trail.write("settled", context, f"settled: {outcome}", outcome=str(outcome))
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
         """
-        The handler of an attempt has raised, or an error was raised at it.
+        Report that the handler of an attempt has raised *error*, or that the library has raised it in the attempt.
         """
         for each in self._observers:
             each.raised(attempt, error)
 
     def lease_lost(self, lost: Lost, told: Event) -> None:
         """
-        A holder learns that its lease is lost; *told* is set if it has learnt that before.
+        Report that a holder learns that its lease is lost, unless *told* is set, because it has learnt that before.
         """
         if not told.is_set():
             for each in self._observers:
@@ -307,7 +309,7 @@ class Events:
         self, attempt: ObservedAttempt, outcome: Outcome | None, reason: str, error: BaseException | None = None
     ) -> None:
         """
-        An attempt is over; None: its outcome is not known.
+        Report that an attempt has ended; *outcome* is None if it is not known.
         """
         for each in self._observers:
             each.ended(attempt, outcome, reason, error)
@@ -318,14 +320,14 @@ class Events:
         self, outcome: Outcome, about: About, reason: str, *, to: str, level: int | None = None, **facts: Any
     ) -> None:
         """
-        A delivery, or a task that a worker has found or a batch has taken along, was dealt with.
+        Report the end of a delivery, or of a task that a worker has found or a batch has taken along.
 
         Args:
-            outcome: How it ended.
-            about: The document and attempt that it was about.
-            reason: A sentence.
-            to: Its destination, see ``destination``.
-            level: Of the line in the log; None: that of ordinary decisions.
+            outcome: Outcome of the delivery.
+            about: The document and attempt of the delivery.
+            reason: The reason of the outcome, as a sentence.
+            to: Destination of the delivery; see ``destination``.
+            level: Level of the log line; None: the level of ordinary decisions.
             **facts: More fields of that line.
         """
         for each in self._observers:
@@ -336,7 +338,8 @@ class Events:
 
     def taken_over(self, about: About, verdict: Verdict, outcome: Outcome | None) -> None:
         """
-        An expired lease was taken over by the *verdict* on its holder; None: it was granted anew.
+        Report that an expired lease was taken over by the *verdict* on its holder. *outcome* is None if the lease was
+        granted again.
         """
         self._take_over(verdict, outcome)
         self._tell(
@@ -350,7 +353,8 @@ class Events:
 
     def key_contested(self, about: About, verdict: Verdict, decision: Put | None) -> None:
         """
-        The holder of a resource key that others need was judged; *decision* is the takeover of its lease, if there was one.
+        Report that the holder of a resource key that others need was judged. *decision* is the takeover of its lease;
+        None if there was none.
         """
         if decision is not None:
             self._take_over(verdict, decision.outcome)
@@ -363,13 +367,13 @@ class Events:
 
     def lock_taken(self, about: About, message: str) -> None:
         """
-        A named lock was granted whose last holder has not given it back.
+        Report that a named lock was granted whose last holder has not given it back.
         """
         self._tell("lease.taken_over", about, message, logging.WARNING)
 
     def key_handed_over(self, about: About, message: str) -> None:
         """
-        A resource key was given to the task that waited for it.
+        Report that a resource key was given to a task that waited for it.
         """
         self._tell("key.handed_over", about, message)
 
@@ -377,30 +381,30 @@ class Events:
 
     def damaged(self, about: About, message: str) -> None:
         """
-        A lock record can't be decoded.
+        Report that a lock record can't be decoded.
         """
         self._tell("lock.damaged", about, message, logging.ERROR)
 
     def repaired(self, about: About, message: str) -> None:
         """
-        A person has made a damaged record anew.
+        Report that a person has had a damaged record written anew.
         """
         self._tell("lock.repaired", about, message, logging.WARNING)
 
     def refused_for_good(self, about: About, message: str, outcome: Outcome) -> None:
         """
-        Firestore refuses for good to write a record, which was ended.
+        Report that Firestore has refused to write a record for good, and that the task was ended.
         """
         self._tell("task.refused", about, message, logging.ERROR, outcome=str(outcome))
 
     def person_needed(self, snapshot: Snapshot, name: str, reason: str) -> None:
         """
-        A person must be told of the document in *snapshot* at once: its record can't remember it.
+        Report that a person must be told of the document in *snapshot* at once, because its record can't store that.
 
         Args:
             snapshot: The document.
             name: Name of the event among those of the document.
-            reason: A sentence.
+            reason: The reason, as a sentence.
         """
         for each in self._observers:
             each.person_needed(snapshot, name, reason)

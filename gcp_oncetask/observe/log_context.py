@@ -1,5 +1,5 @@
 """
-The attempt that a log line is about, by the names that every line of the library has for it.
+The attempt that a log line is about, with the field names that all lines of the library share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 def plain(value: Any) -> str:
     """
-    The text of *value*; the name of its type if it has none.
+    Return *value* as text; the name of its type if that fails.
     """
     try:
         return str(value)
@@ -35,28 +35,29 @@ def plain(value: Any) -> str:
 LINES: Final = json.JSONEncoder(default=plain, separators=(",", ":"), allow_nan=False)
 """Encodes log lines."""
 quoted: Final[Callable[[str], str]] = LINES.encode
-"""JSON text of a text."""
+"""Returns the JSON form of a text."""
 
 
 @dataclass(slots=True)
 class LogContext:
     """
-    The attempt that a line belongs to. Never changed.
+    The attempt that a log line belongs to. It is never changed.
 
     Attributes:
         document: Path of the document.
         sequence: Sequence, 1-based, never repeated.
-        attempt: Attempt of that sequence, 1-based; 0 before one is granted.
+        attempt: Number of the attempt within the sequence, 1-based; 0 before the first grant.
         token: Fencing token.
         holder: Nonce of the attempt.
         env: Environment.
         trace: Trace id of its request, 32 hexadecimal digits.
-        task: Id of the once-task; None: it is none, or a batch of several.
-        kind: Its kind.
-        key: The resource key that it holds.
-        step: Step of its chain, 1-based; 0: not known; None: it is no chain but, say, a named lock.
-        said: What ``str()`` says, as JSON text.
-        members: All of it as JSON text, without braces: the begin of the JSON field ``oncetask``.
+        task: Id of the once-task; None: there is none, or it is a batch of several.
+        kind: Kind of the once-task; None: there is none.
+        key: The resource key of the task; None: it has none.
+        step: Step within its chain, 1-based; 0: it is not known; None: the document is no chain, but a named lock for
+            instance.
+        said: The text of ``str()``, as JSON text.
+        members: All fields as JSON text without braces, the begin of the JSON field ``oncetask``.
     """
 
     document: str
@@ -74,7 +75,7 @@ class LogContext:
     members: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Of every attempt, so put together by hand; else it is as ``fields``.
+        # Every attempt needs this, so for speed it is put together by hand. It equals ``fields``.
         document = quoted(self.document)
         self.said = f'{document[:-1]}{self._place()}"'
         step = f'"step":"{self.step}",' if self.step else ""
@@ -87,7 +88,7 @@ class LogContext:
 
     def __str__(self) -> str:
         """
-        How every line for people names it: ``orders/42 (sequence 5, step 2, attempt 1)``.
+        Return the name of the attempt in lines for people: ``orders/42 (sequence 5, step 2, attempt 1)``.
         """
         return self.document + self._place()
 
@@ -100,19 +101,19 @@ class LogContext:
 
     def without(self, text: Any) -> str:
         """
-        *text* without the document in front of it, as errors have it: for a line that says it already.
+        Return *text* without the document with which messages of errors begin, for a line that begins with it already.
         """
         return str(text).removeprefix(f"{self.document}: ")
 
     def log(self, level: int, message: str, *args: Any, exc_info: Any = None) -> None:
         """
-        Log a line for people that begins with what it is about, and carries it among its fields.
+        Log a line for people. It begins with the name of the attempt, and its fields hold the attempt, too.
 
         Args:
-            level: Of ``logging``.
-            message: What happened, for ``%``.
-            *args: What goes into it.
-            exc_info: As ``logging`` takes it.
+            level: Level of ``logging``.
+            message: Message with placeholders for ``%``.
+            *args: Values of the placeholders.
+            exc_info: Error to log, as for ``logging``.
         """
         if LOGGER.isEnabledFor(level):
             shown = [self.without(text_of(each)) if isinstance(each, BaseException) else each for each in args]
@@ -122,7 +123,8 @@ class LogContext:
     @property
     def fields(self) -> dict[str, str]:
         """
-        As the JSON field ``oncetask``: ids and counters are texts, since Cloud Logging would make floats of them.
+        Members of the JSON field ``oncetask``. Ids and counters are texts, because Cloud Logging would turn numbers
+        into floats.
         """
         return {
             "document": self.document,
@@ -142,26 +144,26 @@ class LogContext:
 
 class Ours(dict[str, Any]):
     """
-    What the library itself says in the field ``oncetask``: the formatter believes it, and nobody else's.
+    The library's own value of the field ``oncetask``. The formatter trusts only values of this class.
     """
 
 
 About = LogContext | Callable[[], LogContext] | None
-"""What a line is about, or how to find that out if the line is written."""
+"""The attempt that a line is about, or a function that returns it if the line is written."""
 
 
 def context_at(
     document: str, env: str, lock: Lock | None, sequence: int | None = None, attempt: int | None = None
 ) -> LogContext:
     """
-    What a line names that is about a stored document.
+    Return the context of a log line about a stored document.
 
     Args:
-        document: Its path.
+        document: Path of the document.
         env: Environment.
-        lock: Its lock; None: it has none, or it is not known.
+        lock: Lock of the document; None: it has none, or it is not known.
         sequence: The sequence that the line is about; None: the present one.
-        attempt: The attempt that it is about; None: the last one of that sequence, if that is the present one.
+        attempt: The attempt that the line is about; None: the last attempt, if the sequence is the present one.
     """
     present = 0 if lock is None else lock.sequence
     sequence = present if sequence is None else sequence
@@ -188,12 +190,13 @@ def _step(lock: Lock | None, sequence: int) -> int | None:
 
 
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
-"""The attempt that is running in this context."""
+"""The attempt that runs in this context."""
 
 
 def trace_of(header: Callable[[str], str | None]) -> str | None:
     """
-    The trace id of a request, whose headers are read by name: that by which Cloud Run's request log goes; None if there is none.
+    Return the trace id that Cloud Run's request log uses for a request; None if there is none. *header* returns a
+    header by its name.
     """
     own = (header("X-Cloud-Trace-Context") or "").split("/", 1)[0].strip().lower()
     if _TRACE.fullmatch(own):
@@ -208,8 +211,8 @@ def log_decision(
     """
     Log a decision with its event name, attempt and facts as structured fields.
 
-    The source location is that of the code that tells the event: log_decision, the observer and two methods of the reporter lie
-    between.
+    The source location of the line is the code that reports the event. Between it and the logger are log_decision, the
+    observer and two methods of the reporter.
     """
     own = Ours({"event": event, **(context.fields if context is not None else {})})
     own.update(

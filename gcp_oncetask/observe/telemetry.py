@@ -1,22 +1,23 @@
 """
-OpenTelemetry: the only importer of its API, and silent without it.
+Spans and metrics for OpenTelemetry. No other module imports its API, and without it this one does nothing.
 
-A schedule is a PRODUCER span; its context is stored in the record as ``traceparent``, so that it survives retries, new dispatches
-and takeovers. Each attempt is a CONSUMER span that links to it: a child of the request in which it runs, if that has a span.
-Nothing is imported here before the application itself has imported the API, which it must to set a provider: without one each
-hook costs a look into ``sys.modules``, and the record holds nothing more. What goes wrong in here is logged once and changes
-no outcome.
+A schedule is a PRODUCER span. Its context is stored in the record as ``traceparent``, so that it survives retries, new
+dispatches and takeovers. Each attempt is a CONSUMER span that links to it. If the request in which the attempt runs has
+a span, the attempt's span is its child. This module imports nothing before the application has imported the API, which
+it needs to set a provider. Without a provider each hook costs a look into ``sys.modules``, and the record holds nothing
+more. An error in here is logged once and changes no outcome.
 
 Shape of the metrics:
-    oncetask.deliveries: counter of ended deliveries, those of workers too, by ``oncetask.outcome``.
-    oncetask.duplicates: counter of deliveries of what was finished or had moved on.
+    oncetask.deliveries: counter of ended deliveries, including tasks of workers, by ``oncetask.outcome``.
+    oncetask.duplicates: counter of deliveries whose sequence was finished or replaced by a later one.
     oncetask.takeovers: counter of expired leases that were taken over, by ``oncetask.verdict`` and ``oncetask.outcome``.
-    oncetask.leases.lost: counter of holders that were refused, each once.
-    oncetask.start.latency: histogram, seconds from when a task was due to its grant, both by the server's clock.
+    oncetask.leases.lost: counter of holders that were refused because their lease was lost, each counted once.
+    oncetask.start.latency: histogram, seconds from the due time of a task to its grant, both by the server's clock.
 
 Source:
-    The semantic conventions for messaging spans (status: development): named ``{operation} {destination}``, links rather than
-    parents, ``error.type`` where it failed; opentelemetry.io/docs/specs/semconv/messaging.
+    The semantic conventions for messaging spans (status: development): spans are named ``{operation} {destination}``,
+    have links in place of parents, and have ``error.type`` if they failed;
+    opentelemetry.io/docs/specs/semconv/messaging.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Consuming:
     The span of an attempt.
 
     Attributes:
-        span: Itself.
-        token: Gives back the context that was current before; None: it was not made current.
+        span: The span.
+        token: Token that restores the context that was current before; None: the span was not made current.
         failed: Whether an exception was recorded.
     """
 
@@ -79,16 +80,17 @@ _complained = False
 
 def _harmless(fn: Callable[P, R]) -> Callable[P, R | None]:
     """
-    *fn*, whose failures (an SDK's, an exporter's) are logged once and give None.
+    Return *fn* guarded: if it raises, because an SDK or an exporter fails, the error is logged once and the result is
+    None.
     """
 
     @wraps(fn)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
-        global _complained  # noqa: PLW0603 - said once in a process
+        global _complained  # noqa: PLW0603 - logged once in a process
         try:
             return fn(*args, **kwargs)
         except Exception:
-            # What is observed must not depend on its observer.
+            # Tasks must not depend on their observer.
             if not _complained:
                 _complained = True
                 logging.getLogger("gcp_oncetask").warning(
@@ -105,7 +107,7 @@ _tracers: tuple[Any, Any] = (None, None)
 
 def _tracer() -> Tracer | None:
     """
-    The tracer of the application's provider; None if it has set none.
+    Return the tracer of the application's provider; None if it has set none.
     """
     global _tracers  # noqa: PLW0603 - a provider is one of a process
     api = sys.modules.get("opentelemetry.trace")
@@ -136,7 +138,7 @@ _meters: tuple[Any, Any] = (None, None)
 
 def _instruments() -> _Instruments | None:
     """
-    The instruments of the application's provider; None if it has imported none.
+    Return the instruments of the application's provider; None if the application has not imported the API.
     """
     global _meters  # noqa: PLW0603 - a provider is one of a process
     api = sys.modules.get("opentelemetry.metrics")
@@ -179,7 +181,7 @@ _producing: ContextVar[_Producing | None] = ContextVar("oncetask_producing", def
 @contextmanager
 def _producer(tracer: Tracer, message: Callable[[], Message | None]) -> Iterator[None]:
     """
-    A PRODUCER span for the tasks that are scheduled inside; none if there are none.
+    Make a PRODUCER span for the tasks that are scheduled in the context; none if *message* returns None.
     """
     found = _produce(tracer, message)
     if found is None:
@@ -205,7 +207,7 @@ def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Pr
     try:
         found = message()
     except (OncetaskError, AttributeError, TypeError, ValueError):
-        # Arguments that can't be: the call itself says so, better.
+        # The arguments are invalid. The scheduling call itself raises a better error.
         return None
     if found is None:
         return None
@@ -325,7 +327,7 @@ _fail_of: Final = _harmless(_fail)
 def _count_ended(made: _Instruments, outcome: Outcome, to: str) -> None:
     attributes = {"messaging.system": SYSTEM}
     if to and outcome not in _UNKNOWN_CALLER:
-        # Whoever is not known may say anything, and each text would be a series of its own.
+        # An unknown caller may send any destination, and each one would become a series of its own.
         attributes["messaging.destination.name"] = to
     if outcome is Outcome.DUPLICATE:
         made.duplicates.add(1, attributes)
@@ -354,7 +356,7 @@ def _measure(made: _Instruments, before: Snapshot, lock: Lock, granted: Lock) ->
 
 class Telemetry(Observer):
     """
-    Gives spans and metrics to the application's providers, if it has set any.
+    Sends spans and metrics to the application's providers, if it has set any.
     """
 
     def __init__(self) -> None:

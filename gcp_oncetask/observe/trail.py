@@ -1,5 +1,5 @@
 """
-The evidence trail: the lines that an attempt leaves on standard output, by which recovery learns what became of it.
+The evidence trail: the lines that each attempt writes to standard output, from which recovery learns how it ended.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gcp_oncetask.rules.timestamps import instant_of
 
 class Trail:
     """
-    The lines by which recovery learns what became of an attempt, written past the user's logging set-up.
+    Writes the lines from which recovery learns how an attempt ended. They do not depend on the user's logging set-up.
 
     Args:
-        project: Finds the project id, for the trace.
-        stream: Where; None: standard output as it is when a line is written.
-        clock: Wall time.
+        project: Returns the project id, for the trace.
+        stream: Stream for the lines; None: the standard output at the time of each line.
+        clock: Tells the wall time.
     """
 
     def __init__(self, project: Callable[[], str | None], stream: TextIO | None, clock: Clock) -> None:
@@ -32,14 +32,14 @@ class Trail:
 
     def write(self, event: str, context: LogContext, message: str, *, outcome: str = "", settlement: str = "") -> None:
         """
-        Write one line. A stream that can't be written to is complained of once.
+        Write one line. If the stream can't be written to, log a warning once.
 
         Args:
-            event: Its name.
+            event: Name of the event.
             context: The attempt.
-            message: In our own plain words: nothing in it is quoted.
-            outcome: How the attempt ends, a name; empty: it does not yet.
-            settlement: What its end writes, as JSON text; empty: it is not told.
+            message: Plain text of the library's own, which needs no escapes in JSON.
+            outcome: Name of the attempt's outcome; empty: it has not ended yet.
+            settlement: The settlement of the attempt, as JSON text; empty: it is left out.
 
         Shape:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, step,
@@ -51,7 +51,8 @@ class Trail:
         more = f',"outcome":"{outcome}"' if outcome else ""
         if settlement:
             more += f',"settlement":{quoted(settlement)}'
-        # Put together from parts: what the three lines of an attempt have in common is encoded once.
+        # The line is put together from parts, so that the parts common to the three lines of an attempt are encoded
+        # only once.
         line = (
             f'{{"severity":"INFO","time":"{instant_of(self._clock.mark().wall)}",'
             f'"message":{context.said[:-1]}: {message}"{trace},'
@@ -59,11 +60,11 @@ class Trail:
         )
         stream = self._stream or sys.stdout
         try:
-            # One write per line: lines of several threads do not mix.
+            # Each line is one write, so that lines of several threads do not mix.
             stream.write(line)
             stream.flush()
         except (OSError, ValueError, AttributeError) as error:
-            # AttributeError: a process without standard output has None there.
+            # AttributeError: sys.stdout is None in a process without standard output.
             if not self._complained:
                 self._complained = True
                 LOGGER.warning(
@@ -76,7 +77,7 @@ class Trail:
     @staticmethod
     def payload(event: str, context: LogContext, message: str, outcome: str, settlement: str) -> dict[str, Any]:
         """
-        What a line of the trail says, to be written by another way.
+        Return the fields of a line of the trail, which are written in another way.
         """
         own = {"event": event, **context.fields, "pid": str(forks.pid), "parent": str(forks.parent), "outcome": outcome}
         if settlement:
