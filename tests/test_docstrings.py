@@ -14,7 +14,6 @@ from tests.support.prose import riddles, texts
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("gcp_oncetask", "emulator/gcp_emulator", "functions", "benchmarks", "examples")
 LEFT = {
-    "gcp_oncetask/effects": "events get one reporter",
     "gcp_oncetask/recovery": "events get one reporter",
     "gcp_oncetask/rules": "the record is grouped",
     "gcp_oncetask/runtime": "the pipeline is rebuilt",

@@ -1,3 +1,4 @@
 """
-What follows a commit: resource keys handed on, alerts sent, damaged and refused records attended to.
+The effects that follow a commit: Cloud Tasks are created, resource keys handed over, alerts sent, and damaged and
+refused records dealt with.
 """

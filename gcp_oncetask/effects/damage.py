@@ -1,10 +1,11 @@
 """
-Damaged locks: set aside until the sweep finds them again, told once, and made anew by a person's word.
+Damaged locks. They are set aside until the sweep finds them again, reported once, and written anew when a person asks
+for it.
 
-A record that can't be decoded is decided on by no rule. All that is ever written to it is ``due`` (and ``attention``), on
-condition that it has not moved, so that it is looked at again, and whatever stands behind it goes on; a ``lock`` that is no map
-is never written to. What was told of is kept in a document of its own, under ``onceLocks``: a damage is told once, whoever
-finds it, and however often.
+No rule decides on a record that can't be decoded. Only ``due`` (and ``attention``) are written to it, and only if the
+document has not changed. So the sweep looks at it again later, and the tasks behind it go on. A ``lock`` that is no map
+is never written to. A document of its own under ``onceLocks`` records that a damage was reported. So it is reported
+once, even if several processes find it several times.
 
 Shape:
     onceLocks/{..}:{env}:told:{digest}: ``document``, ``field``, ``trouble``, ``env``, ``toldAt``, ``expireAt``.
@@ -36,10 +37,10 @@ from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
 
 LATER: Final = timedelta(hours=1)
-"""A damaged document is looked at again after so long."""
+"""Time after which a damaged document is looked at again."""
 _TRIES: Final = 5
 _REMEMBERED: Final = timedelta(days=30)
-"""For so long it is known what was told of, where a TTL policy deletes it then."""
+"""Time after which a TTL policy, if there is one, deletes the record that a damage was reported."""
 
 
 # --- set aside --------------------------------------------------------------------------------------------------------
@@ -47,11 +48,11 @@ _REMEMBERED: Final = timedelta(days=30)
 
 def attend(runtime: Runtime, error: DamagedError) -> Outcome:
     """
-    Set the document of *error* aside, as it is now, and tell a person.
+    Read the document of *error* again; if it is damaged still, set it aside and tell a person.
 
     Returns:
-        SET_ASIDE: the sweep will find it. FOREIGN: it is another environment's. DAMAGED: ask again, for the sweep may not find
-        it, or it has been repaired meanwhile.
+        SET_ASIDE: the sweep will find the document. FOREIGN: it belongs to another environment. DAMAGED: the delivery
+        must come again, because the sweep may not find the document, or because it was repaired meanwhile.
     """
     path = error.document
     try:
@@ -70,8 +71,11 @@ def attend(runtime: Runtime, error: DamagedError) -> Outcome:
 
 def set_aside(runtime: Runtime, error: DamagedError, document: Document) -> bool:
     """
-    Move the due time of *document*, so that it is looked at again later and holds up nothing until then, and tell a person;
-    returns whether that was written.
+    Move the due time of *document*, so that it is looked at again later and holds up no other task until then, and tell
+    a person.
+
+    Returns:
+        Whether the due time was written.
     """
     is_map = error.field != WHOLE
     written = is_map and _put_aside(runtime, error, document)
@@ -83,7 +87,7 @@ def set_aside(runtime: Runtime, error: DamagedError, document: Document) -> bool
 
 def pass_over(runtime: Runtime, error: DamagedError, document: Document) -> None:
     """
-    As ``set_aside``, for one that stays where it was found: it is written to only if nobody would look at it again.
+    Deal with a damaged document as ``set_aside`` does, but write to it only if no sweep would look at it again.
     """
     due = _text(document.fields["lock"].map_value.fields, "due")
     if is_due(due) and due.rsplit("/", 1)[1] > instant(runtime.store.estimate()):
@@ -133,15 +137,16 @@ def _text(stored: Any, name: str) -> str:
     return str(stored[name].string_value) if name in stored else ""
 
 
-# --- telling ----------------------------------------------------------------------------------------------------------
+# --- reports ----------------------------------------------------------------------------------------------------------
 
 
 def _tell(runtime: Runtime, document: Document, error: DamagedError) -> None:
     """
-    Alert a person, unless that was done before. What is told twice, because it could not be noted, is one message.
+    Alert a person, unless that was done before. If the note about it could not be written, the alert is sent again
+    under the same id.
     """
     path, stored = error.document, document.fields["lock"].map_value.fields
-    # A record that was repaired and has run since has another damage.
+    # A record that was repaired and has run since counts as newly damaged.
     state = [repr(decode(stored[name]))[:60] if name in stored else "" for name in ("sequence", "token")]
     told = "\n".join((runtime.config.env, path, error.field, error.trouble, *state))
     digest = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:40]
@@ -190,12 +195,12 @@ def _note(runtime: Runtime, note: str, path: str, error: DamagedError) -> None:
 
 def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefused]:
     """
-    Write the record of the damaged document at *path* anew, as a new sequence, with all that can be read of it.
+    Write the record of the damaged document at *path* anew, as a new sequence, with all values that can be read.
 
     Raises:
-        DamagedError: Its ``lock`` is no map.
-        UsageError: No task may go to its URL.
-        ContentionError: Others kept changing it.
+        DamagedError: The document's ``lock`` is no map.
+        UsageError: No task may go to the URL of the record.
+        ContentionError: Others kept changing the document.
         OncetaskError: As ``Store.change``.
     """
     nonce = runtime.clock.nonce()
@@ -211,13 +216,13 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefu
         else:
             lock = snapshot.lock
             if lock is not None and lock.scheduled_by == nonce:
-                # An earlier try, whose answer was lost.
+                # An earlier try was applied, and its answer was lost.
                 return Changed(Put(lock, dispatch=True), snapshot)
             return Changed(CallRefused(Refusal.MOVED, "it has been repaired meanwhile; look at it again"), snapshot)
         try:
             changed = _try_reset(runtime, start, wishes, nonce)
         except DamagedError as error:
-            # It has moved, and is damaged still, or a try has an unknown fate: look again.
+            # The document has changed and is damaged still, or the fate of a try is unknown, so it is read again.
             _about(runtime, path).log(logging.WARNING, "%s It is tried again.", error)
             continue
         if changed is not None:
@@ -229,7 +234,7 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefu
 
 def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | CallRefused] | None:
     """
-    None if the document has moved.
+    Write the record anew; return None if the document has changed.
     """
     path = start.path
     found, lost = salvage(start.document)
@@ -242,7 +247,7 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
     name = task_name(path)
     pulled = name is not None and "url" not in found and "url" not in lost
     lane = pull_lane(name.kind) if name is not None and pulled else PUSH
-    # What an ended task has beside its record.
+    # The fields that an ended task has beside its record.
     cleared = dict.fromkeys(("doneAt", "expireAt") if name is not None else ())
 
     def decide(seen: Snapshot) -> Put | CallRefused | None:

@@ -1,5 +1,6 @@
 """
-The Cloud Task of a sequence: made after the commit that owes it. One that can't be made is left to the sweeper.
+The dispatch of a sequence: its Cloud Task is created after the commit that owes it. If it can't be created, it is left
+to the sweeper.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from gcp_oncetask.services.cloud_tasks import Push
 from gcp_oncetask.store.snapshot import Snapshot, contents_of, version_of
 
 HORIZON: Final = timedelta(days=29)
-"""Cloud Tasks takes schedule times up to 30 days ahead; later ones are relayed."""
+"""Cloud Tasks takes schedule times up to 30 days ahead; a later task gets an earlier delivery, which makes the next one."""
 
 
 def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     """
-    Make the Cloud Task of the present sequence; a failure is logged and left to the sweeper. A task that workers pull
+    Create the Cloud Task of the present sequence. A failure is logged and left to the sweeper. A task that workers pull
     needs none.
+
+    Returns:
+        False if a needed Cloud Task was not created.
     """
     if snapshot.lock is not None and snapshot.lock.url is None:
         return True
@@ -39,10 +43,10 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
 
 def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     """
-    The Cloud Task of the present sequence in *snapshot*.
+    Return the Cloud Task of the present sequence in *snapshot*.
 
     Raises:
-        DispatchError: None may be made (``left``), or whether it may could not be found out.
+        DispatchError: This process may not create the Cloud Task (``left``), or whether it may is not known.
     """
     lock = snapshot.lock
     assert lock is not None
@@ -93,7 +97,7 @@ def _delivery_of(runtime: Runtime, snapshot: Snapshot, lock: Lock) -> Delivery:
 
 def cloud_task_name(snapshot: Snapshot) -> str:
     """
-    Full name of the Cloud Task of the present sequence in *snapshot*.
+    Return the full name of the Cloud Task of the present sequence in *snapshot*.
     """
     lock = snapshot.lock
     assert lock is not None

@@ -1,13 +1,14 @@
 """
-Resource keys at work: a claim takes the key in its own commit, or parks the task; whoever gives the key back hands it to the
-task that has waited longest.
+Resource keys: a claim takes the key in its own commit, or parks the task. The process that gives a key back hands it
+over to the task that has waited longest.
 
 Shape:
-    onceLocks/{..}:{env}:key:{key}: ``lock`` (``status`` leased or completed, ``holder`` the path of the task that has it,
-    ``token`` that of its attempt, ``scheduledBy`` the nonce of its attempt once it has claimed, ``due`` only while somebody
-    waits), ``key``, ``waiting`` (0 or 1).
+    onceLocks/{..}:{env}:key:{key}: ``lock`` (``status`` leased or completed, ``holder`` the path of the task that has
+    the key, ``token`` the fencing token of its attempt, ``scheduledBy`` the nonce of its attempt once it has claimed,
+    ``due`` only while tasks wait), ``key``, ``waiting`` (0 or 1).
 
-A crash between giving back and handing over loses nothing: the key's document is due, and the sweeper hands over.
+A crash between giving back and handing over loses nothing: the key's document is due, and the sweeper hands the key
+over.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ _NEVER: Final = LATEST - timedelta(days=366)
 _MAY_RUN: Final = Lock.of(
     {"env": "", "sequence": 1, "status": Status.LEASED, "granted_at": _NEVER, "leased_at": _NEVER}
 )
-"""Stands for the record of a key's holder that can't be read."""
+"""Record that stands for the record of a key's holder, if that can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contested:
     """
-    The key's holder has let its lease expire: judge it by the evidence, then claim again.
+    The answer that the lease of the key's *holder* has expired. The holder must be judged by the evidence before the
+    next claim.
     """
 
     holder: Snapshot
@@ -62,11 +64,13 @@ class Gate:
         runtime: Shared parts.
         path: Document of the task.
         key: The key that it needs.
-        undecided: Nonce of an expired holder that was judged already, of which nothing is known.
+        undecided: Nonce of an expired holder that was judged already, with the verdict that nothing is known about it.
 
     Attributes:
-        free: The task was parked although nobody has the key, behind others that wait: hand it over.
-        version: Update time of the key's document once it was written; None: it was not, or the answer was lost.
+        free: Whether the key is free although the task was parked, behind others that wait. Then the key must be handed
+            over.
+        version: Update time of the key's document after the claim has written it; None: it was not written, or the
+            answer was lost.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -84,14 +88,14 @@ class Gate:
 
     def again(self) -> None:
         """
-        Read the key, and whoever holds it.
+        Read the key and its holder.
         """
         self._write = None
         self._record, self._holder = read_key(self._runtime, self.key, but=self._path)
 
     def admit(self, seen: Snapshot, put: Put, at: DecisionContext) -> Put | Refused | Contested:
         """
-        Let the grant *put* pass if the key can be had with it; else let the task wait for it.
+        Return the grant *put* if the key can be taken with it; otherwise park the task, or return ``Contested``.
         """
         key, holder = self._record.lock, self._holder
         read = self._record.read if holder is None else holder.read
@@ -128,20 +132,21 @@ class Gate:
 
     def writes(self, put: Put) -> Sequence[Any]:
         """
-        The key's write, if the decision needs one.
+        Return the write of the key's document, if the decision needs one.
         """
         return () if self._write is None else (self._write,)
 
     def done(self, results: Sequence[Any] | None) -> None:
         """
-        Keep the version by which the end of the attempt will know the key.
+        Keep the version of the key's document, which the end of the attempt needs.
         """
         self.version = results[0].update_time if results else None
 
 
 def read_key(runtime: Runtime, key: str, *, but: str = "") -> tuple[Snapshot, Snapshot | None]:
     """
-    The key's document, and that of its holder unless nobody or *but* has it; each with the server's time.
+    Return the key's document and its holder's document, each with the server's time. The latter is None if no task
+    holds the key, or if *but* holds it.
     """
     path = key_path(runtime.config.env, key)
     record = runtime.store.read_all([path])[path]
@@ -155,7 +160,7 @@ def read_key(runtime: Runtime, key: str, *, but: str = "") -> tuple[Snapshot, Sn
     try:
         return record, snapshot_of(path, document, read)
     except DamagedError as error:
-        # It may run: the key is its own until it is repaired.
+        # The holder may run, so it keeps the key until its record is repaired.
         assert document is not None
         damage.pass_over(runtime, error, document)
         return record, Snapshot(path, None, None, _MAY_RUN.but(token=lock.token), read)
@@ -165,12 +170,12 @@ def _waiting(record: Snapshot) -> bool:
     return "waiting" in record.fields and bool(decode(record.fields["waiting"]))
 
 
-# --- handing over -----------------------------------------------------------------------------------------------------
+# --- hand-over --------------------------------------------------------------------------------------------------------
 
 
 def hand_over(runtime: Runtime, freed: Freed | None) -> None:
     """
-    Give a key that was given back to the task that has waited longest. A failure is logged and left to the sweeper.
+    Hand over a freed key to the task that has waited longest. A failure is logged and left to the sweeper.
     """
     if freed is None:
         return
@@ -182,15 +187,15 @@ def hand_over(runtime: Runtime, freed: Freed | None) -> None:
 
 def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
     """
-    Hand *key* to the task that has waited longest, if nobody has it.
+    Hand over *key* to the task that has waited longest, if the key is free.
 
     Args:
         runtime: Shared parts.
         key: The key.
-        version: Update time at which it is known to be free; None reads.
+        version: Update time at which the key's document shows it free; None: the document is read.
 
     Returns:
-        Whether a task has got it.
+        Whether a task has got the key.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -204,7 +209,7 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
                 _remember(runtime, key, record)
                 return False
             if record.lock is None:
-                # A person has deleted the key's document, and with it what it said of those that wait.
+                # A person has deleted the key's document, and with it the note that tasks wait.
                 record = Snapshot(path, record.version, None, rules.unused(runtime.config.env))
         else:
             record, version = Snapshot(path, version, None, rules.unused(runtime.config.env)), None
@@ -214,7 +219,7 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
         except StoreError as error:
             if not waiters or not error.facts.get("contents"):
                 raise
-            # Those that wait behind it shall not wait for one that can't be written any more.
+            # The tasks behind this one must not wait for a task that can't be written any more.
             error.seen = waiters[0]
             refused.attend(runtime, error)
             skipped.add(waiters[0].path)
@@ -232,7 +237,8 @@ def _standing(record: Snapshot, holder: Snapshot | None) -> KeyStanding:
 
 def _remember(runtime: Runtime, key: str, record: Snapshot) -> None:
     """
-    Note on the document of a *key* that somebody has, made anew after a person had deleted it, that others wait.
+    Note on the document of a held *key* that tasks wait. The note is missing if a person has deleted the document and a
+    claim has made it again.
     """
     lock = record.lock
     if lock is None or _waiting(record) or not parked(runtime.store, parked_prefix(runtime.config.env, key), limit=1):
@@ -240,13 +246,15 @@ def _remember(runtime: Runtime, key: str, record: Snapshot) -> None:
     request = runtime.wire.request()
     watched = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.moment(record))
     request.writes.append(key_write(runtime.wire.name(record.path), key, record.version, watched, waiting=True))
-    # Refused: somebody else has written it, and knows of those that wait, or the next sweep looks again.
+    # If this is refused, another process has written the document. It knows of the waiting tasks, or the next sweep
+    # looks again.
     runtime.store.commit_both(request)
 
 
 def _waiters(runtime: Runtime, key: str, refused: Collection[str]) -> tuple[list[Snapshot], bool]:
     """
-    The first two that wait for *key*, and whether others were passed over because they need a newer release, or were *refused*.
+    Return the first two tasks that wait for *key*, and whether others were passed over because they need a newer
+    release or are *refused*.
     """
     limit = 2
     while True:
@@ -260,8 +268,11 @@ def _waiters(runtime: Runtime, key: str, refused: Collection[str]) -> tuple[list
 
 def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapshot], *, newer: bool) -> bool | None:
     """
-    Commit the hand-over to the first of *waiters*; None if somebody was quicker. With *newer* ones behind them, which only a
-    newer release can be given the key, it stays due.
+    Commit the hand-over to the first of *waiters*. If *newer* is true, other tasks wait that only a newer release can
+    give the key to, so the key stays due.
+
+    Returns:
+        Whether a task has got the key; None if another process was quicker.
     """
     store, lock = runtime.store, record.lock
     assert lock is not None
@@ -295,7 +306,10 @@ def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapsh
 
 def attend(runtime: Runtime, snapshot: Snapshot) -> bool:
     """
-    What the sweeper does with a key's document that is due: hand over, or look again later; returns whether a task got it.
+    Deal with a key's document that is due, for the sweeper: hand the key over, or look at it again later.
+
+    Returns:
+        Whether a task has got the key.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -316,11 +330,11 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> bool:
 
 def look_for_forgotten(runtime: Runtime) -> int:
     """
-    What the sweeper does for tasks that wait for a key whose document does not know of them, because a person has deleted it:
-    the first gets the key if nobody has it, else the key's document is told that somebody waits.
+    Find tasks that wait for a key whose document does not know of them, because a person has deleted it. The first one
+    gets the key if it is free; otherwise the key's document notes that tasks wait. The sweeper uses this.
 
     Returns:
-        How many keys were handed over.
+        Number of keys handed over.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -341,7 +355,7 @@ def look_for_forgotten(runtime: Runtime) -> int:
 
 def give_up_reservation(runtime: Runtime, snapshot: Snapshot) -> None:
     """
-    The task of *snapshot* will not be run now: if its key was handed over to it, the next one gets it.
+    Give up the key that was handed over to the task of *snapshot*, which will not run now; the next task gets the key.
     """
     lock = snapshot.lock
     if lock is not None and lock.key is not None:
@@ -350,7 +364,8 @@ def give_up_reservation(runtime: Runtime, snapshot: Snapshot) -> None:
 
 def attend_refused(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> refused.Attended:
     """
-    As ``refused.attend``; the resource key of a task that has ended by it goes to the next one.
+    Deal with a refused write as ``refused.attend`` does. If the task has ended by it, its resource key goes to the next
+    one.
 
     Raises:
         OncetaskError: As ``refused.attend``.

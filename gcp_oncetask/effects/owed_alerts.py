@@ -1,5 +1,6 @@
 """
-Alerts that are owed: sent after the commit that decided them, by one sender at a time, until they are known to be sent.
+Owed alerts: they are sent after the commit that decided on them, by one sender at a time, until it is recorded that
+they are sent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
     """
-    Ids of the alerts that the step from *before* to *after* decided: its committer sends them first.
+    Return the ids of the alerts that *after* owes and *before* does not. The process that has committed the change
+    sends them first.
     """
     if after is None or not after.owed:
         return ()
@@ -41,9 +43,9 @@ def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
 
 def send_owed(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
-    Send alerts that this process has decided, at *decided*, or let them wait; returns how many were sent.
+    Send the alerts on which this process has decided at *decided*, or let them wait; return the number sent.
 
-    A failure is logged and changes nothing: they stay owed, and whoever sweeps sends them.
+    A failure is logged. The alerts then stay owed, and a sweep sends them.
     """
     if not ids:
         return 0
@@ -58,7 +60,8 @@ def send_owed(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided:
 
 def send_in_turn(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str]) -> int:
     """
-    Send those alerts whose turn it is; the others wait for the end of a window. Which of both is recorded first.
+    Send the alerts that need not wait; the others wait for the end of a window. It is first recorded which of them
+    wait. Return the number sent.
 
     Raises:
         OncetaskError: As ``Store.change``; nothing was sent.
@@ -84,17 +87,17 @@ def send_in_turn(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str]) -> in
 
 def send_each(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
-    Send alerts whose trusted sender this process is since *decided*, each as it is; returns how many were sent. Failures are
-    logged: those stay owed.
+    Send each alert of which this process is the trusted sender since *decided*; return the number sent. After a
+    failure, which is logged, an alert stays owed.
     """
     sent = []
     for owed in snapshot.lock.owed if snapshot.lock is not None else ():
-        # Past the time for which it is trusted, a sender must leave the alert to the next one.
+        # When the time for which a sender is trusted is over, it must leave the alert to the next sender.
         if owed.id not in ids or elapsed(decided, runtime.clock.mark()) > runtime.config.alert_retry * 0.75:
             continue
         try:
             runtime.alerts.send(alert_of(runtime, snapshot, owed))
-        except Exception as error:  # noqa: BLE001 - a channel of the user's may raise anything; no outcome depends on it
+        except Exception as error:  # noqa: BLE001 - a channel is user code and may raise anything; no outcome depends on it
             about = runtime.about(snapshot, owed.sequence, owed.attempt)
             about.log(logging.ERROR, "the alert of its %s is still owed: %s", owed.event, error)
         else:
@@ -106,7 +109,7 @@ def send_each(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided:
 
 def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> None:
     """
-    Record that those alerts of the document are sent; a failure is logged, and whoever sweeps comes back to them.
+    Record that these alerts of the document are sent. A failure is logged, and a sweep comes back to them.
     """
 
     def decide(seen: Snapshot) -> Put | None:
@@ -124,7 +127,7 @@ def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> 
 
 def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:
     """
-    Let those alerts, which a digest tells, wait until it is tried again.
+    Let the alerts that a digest reports wait until *until*, when the digest is tried again.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -140,12 +143,13 @@ def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: d
 
 def take_and_send(runtime: Runtime, snapshot: Snapshot, seen: Mapping[str, str | None]) -> int:
     """
-    Become the trusted sender of alerts whose sender is overdue, and send them as mails of their own; returns how many were sent.
+    Become the trusted sender of alerts whose sender is overdue, and send each in a mail of its own; return the number
+    sent.
 
     Args:
         runtime: Shared parts.
         snapshot: The document.
-        seen: Their ids, with the ``digest`` that each bears.
+        seen: Ids of the alerts, each with its ``digest``.
 
     Raises:
         OncetaskError: As ``Store.change``; nothing was sent.
@@ -159,10 +163,11 @@ def take(
     runtime: Runtime, snapshot: Snapshot, seen: Mapping[str, str | None], digest: str | None = None
 ) -> tuple[Snapshot, tuple[str, ...]] | None:
     """
-    Become the trusted sender of alerts whose sender is overdue, or whose window is over, as mails of their own or in a *digest*.
+    Become the trusted sender of alerts whose sender is overdue or whose window is over, to send each in a mail of its
+    own, or all in a *digest*.
 
     Returns:
-        The document afterwards, and which of them; None: of none.
+        The document after the commit, and the ids of these alerts; None if there are none.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -184,24 +189,24 @@ def take(
 
 def send_directly(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str, *, waits: bool = True) -> bool:
     """
-    Alert of something that the lock can't remember; a failure to send is logged.
+    Send an alert that the lock can't store. A failure to send it is logged.
 
     Args:
         runtime: Shared parts.
-        snapshot: What it is about.
-        id_: Its id.
-        reason: Why, as a sentence.
-        waits: Whether it may wait for others of its kind and reason, which a digest tells together.
+        snapshot: The document that the alert is about.
+        id_: Id of the alert.
+        reason: Its reason, as a sentence.
+        waits: Whether the alert may wait for others of its kind and reason, so that a digest reports all of them.
 
     Returns:
-        Whether it was sent, or a digest will tell it.
+        Whether the alert was sent, or a digest will report it.
     """
     return _send(runtime, snapshot, _failure(runtime, snapshot, id_, reason), waits=waits)
 
 
 class DirectAlerts(Observer):
     """
-    Sends the alerts of events that no record can remember.
+    Sends the alerts of events that no record can store.
 
     Args:
         runtime: Shared parts.
@@ -216,15 +221,18 @@ class DirectAlerts(Observer):
 
 def send_daily(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> bool:
     """
-    As ``send_directly``, once a day (of UTC) by each process: for what goes on until somebody mends it. Its Message-ID is the
-    same on the same day, whoever sends it. Returns whether it was sent today.
+    Send an alert as ``send_directly`` does, but once a day (UTC) in each process. It is for trouble that goes on until
+    a person ends it. On one day, the Message-ID is the same in all processes.
+
+    Returns:
+        Whether the alert was sent today.
     """
     return send_once(runtime, snapshot, _failure(runtime, snapshot, f"{id_}-{day_of(runtime)}", reason))
 
 
 def send_once(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> bool:
     """
-    Send an alert directly, if this process has not sent it today; returns whether it was sent today.
+    Send an alert directly, if this process has not sent it today; return whether it was sent today.
     """
     name, day = f"{snapshot.path} {owed.id}", day_of(runtime)
     if runtime.told.get(name) != day:
@@ -238,7 +246,7 @@ def send_once(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> bool:
 
 def day_of(runtime: Runtime) -> str:
     """
-    Today, in UTC.
+    Return the date of today, in UTC.
     """
     return f"{runtime.clock.now():%Y%m%d}"
 
@@ -253,10 +261,10 @@ def _send(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, *, waits: bo
     alert = alert_of(runtime, snapshot, owed)
     alerts = [alert]
     if waits and runtime.config.alert_window:
-        # Nothing tells one that is sent again from another one with the same name.
+        # An alert that is sent again can't be told from another one with the same name, so each gets a new id here.
         wait = wait_of(runtime, alert, owed.id, runtime.clock.nonce())
         alerts = alerts if wait is None else count(runtime, wait, alert)
-    # All of them, whatever becomes of the first.
+    # All alerts are sent, even if the first one fails.
     sent = [_sent_now(runtime, snapshot, each) for each in alerts]
     return all(sent)
 
@@ -272,7 +280,7 @@ def _sent_now(runtime: Runtime, snapshot: Snapshot, alert: Alert) -> bool:
 
 def alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
-    The alert, with all that a person needs and none of the payload.
+    Return the alert for *owed*, with all facts that a person needs and without the payload.
     """
     return _digest_of(runtime, snapshot, owed) if is_digest(snapshot.path) else _alert_of(runtime, snapshot, owed)
 
@@ -280,7 +288,7 @@ def alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
 def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     lock = snapshot.lock or Lock(env=runtime.config.env, sequence=0, status=Status.SCHEDULED)
     lost, damaged = owed.id.endswith(RESULT_LOST), owed.id.startswith(DAMAGED)
-    # What is owed stays owed while the task goes on; its id stays the same.
+    # An owed alert stays owed while the task goes on, and its id stays the same.
     since = instant(owed.at) if owed.id in {each.id for each in lock.owed} else lock.scheduled_by or ""
     identity = (runtime.project(), runtime.config.database, lock.env, snapshot.path, since, owed.id)
     return Alert(
@@ -298,7 +306,7 @@ def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert
         reason=owed.reason,
         evidence=owed.evidence,
         errors=lock.errors,
-        # Nothing is to be run again for a result that is lost, and no map made of what is none.
+        # A lost result needs no new run, and no command can turn a ``lock`` that is no map into one.
         commands=commands_for(
             runtime,
             snapshot.path,
@@ -315,7 +323,7 @@ def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert
 
 def _digest_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
     """
-    The alert that a digest is, as its document says.
+    Return the alert for a digest, made from its document.
     """
     told = {name: decode(snapshot.fields[name]) for name in ("kind", "count", "first")}
     first = told["first"]
@@ -335,14 +343,14 @@ def _digest_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Aler
 
 def commands_for(runtime: Runtime, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
     """
-    The command lines that show and resolve what happened, complete: with the settings that each needs. A verb that the record
-    does not have is left out.
+    Return the command lines that show and resolve the task, each with all settings that it needs. A verb that the
+    record does not have is left out.
     """
     config = runtime.config
     reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": runtime.project()}
     if config.database != "(default)":
         reads["ONCETASK_DATABASE"] = config.database
-    # What makes a delivery needs the identity that deliveries carry, and must know where they may go.
+    # A command that makes a delivery needs the identity of deliveries, and must know where they may go.
     dispatches = dict(reads)
     if config.collections:
         dispatches["ONCETASK_COLLECTIONS"] = ",".join(config.collections)
@@ -376,7 +384,8 @@ def _command(settings: Mapping[str, str], *arguments: str) -> str:
 
 def for_shell(text: str) -> str:
     """
-    *text* as a word for a shell, printable: what is not is written as bash, zsh and POSIX of 2024 read it.
+    Return *text* as a printable word for a shell. Characters that are not printable are escaped in the form that bash,
+    zsh and POSIX of 2024 read.
     """
     if text.isprintable():
         return shlex.quote(text)

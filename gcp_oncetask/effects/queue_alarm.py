@@ -1,13 +1,16 @@
 """
-One alarm for a queue whose tasks stand still, however many they are; the lane of a kind that workers pull is such a queue.
+The alarm for a queue whose tasks stand still: one alarm for all its tasks. The lane of a kind that workers pull counts
+as a queue.
 
 Shape:
-    onceLocks/{2 hex}:{env}:queue:{queue, escaped}: ``queue`` (of a kind that workers pull ``pull.{kind}``), ``since`` (when the
-    oldest of its tasks could first have been claimed), ``tasks`` (how many were seen), ``seenAt``, ``sendUntil`` (until then its
-    present sender is trusted), ``told``. Not seen for ``FORGOTTEN``, it is over: the next standstill is told anew.
+    onceLocks/{2 hex}:{env}:queue:{queue, escaped}: ``queue`` (``pull.{kind}`` for a kind that workers pull), ``since``
+    (time at which the oldest of its tasks could first have been claimed), ``tasks`` (number of tasks seen), ``seenAt``,
+    ``sendUntil`` (time until which the present sender is trusted), ``told``. A standstill that was not seen for
+    ``FORGOTTEN`` is over, and the next one has its own alarm.
 
 Guarantee
-    Each standstill is told once, under one Message-ID; again only where the sender died before it could say that it had sent it.
+    Each standstill is reported once, under one Message-ID. It is reported again only if the sender died before it could
+    record that it had sent the alarm.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 
 FORGOTTEN: Final = timedelta(hours=2)
-"""A queue of which nothing stuck was seen for this long stands still no more: each task is looked at once an hour."""
+"""Time without a stuck task after which a standstill is over; each task is looked at once an hour."""
 SEEN_EVERY: Final = timedelta(minutes=15)
-"""How often it is noted that it still stands still."""
+"""Time between two notes that a standstill goes on."""
 
 
 class Standstill(NamedTuple):
@@ -36,9 +39,9 @@ class Standstill(NamedTuple):
 
     Attributes:
         queue: Full name of the queue, or the lane of a kind that workers pull.
-        tasks: How many were seen.
-        since: When the oldest of them could first have been claimed.
-        sentence: What a person is told.
+        tasks: Number of tasks seen.
+        since: Time at which the oldest of them could first have been claimed.
+        sentence: Message to a person.
     """
 
     queue: str
@@ -49,7 +52,10 @@ class Standstill(NamedTuple):
 
 def tell(runtime: Runtime, found: Standstill) -> int:
     """
-    Tell a person of *found*, unless one was told of this standstill; returns how many alerts were sent. Failures are logged.
+    Tell a person of *found*, unless a person was told of this standstill before. Failures are logged.
+
+    Returns:
+        Number of alerts sent.
     """
     try:
         return _tell(runtime, found)

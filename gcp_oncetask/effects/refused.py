@@ -1,6 +1,6 @@
 """
-Writes that Firestore refuses for good: the record is ended by a commit that makes it smaller; where that is refused too, and
-where it is the caller who is refused, a person is told directly, once a day.
+Writes that Firestore refuses for good. A commit ends the record and makes it smaller. If this is refused too, or if
+Firestore refuses the caller, a person is told directly, once a day.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NO_MORE = Refused(Outcome.REFUSED, "nothing more can be dropped")
 
 class Attended(NamedTuple):
     """
-    What became of a record whose write was refused for good.
+    The end of a record whose write was refused for good.
 
     Attributes:
-        outcome: FAILED or CANCELLED: it has ended. REFUSED: nothing can be written, and a person was told. BUSY: it has moved, or
-            somebody holds its lease.
-        reason: The same as a sentence.
+        outcome: FAILED or CANCELLED: the record has ended. REFUSED: nothing can be written, and a person was told.
+            BUSY: the record has changed, or its lease is held.
+        reason: The reason as a sentence.
     """
 
     outcome: Outcome
@@ -38,24 +38,25 @@ class Attended(NamedTuple):
 
 def attend(runtime: Runtime, error: StoreError, *, holder: str | None = None) -> Attended:
     """
-    Attend to the document whose write was refused for good with *error*.
+    Deal with the document whose write was refused for good with *error*.
 
     Args:
         runtime: Shared parts.
-        error: The refusal; ``seen`` is the document.
-        holder: Nonce of the caller's own attempt, which is over; None: a lease must have expired.
+        error: The refusal; its ``seen`` is the document.
+        holder: Nonce of the caller's own attempt, which has ended; None: the record is ended only if its lease has
+            expired.
 
     Returns:
-        What became of it. The caller gives up the resource key of one that has ended.
+        The end of the record. If it has ended, the caller must give up its resource key.
 
     Raises:
-        OncetaskError: As ``Store.change``, but for refusals that are for good.
+        OncetaskError: As ``Store.change``, except for refusals for good.
     """
     seen: Snapshot | None = error.seen
     if seen is None or seen.lock is None or not error.facts.get("contents"):
         tell(runtime, error)
         return Attended(Outcome.REFUSED, str(error))
-    # All is tried once a day: it takes some commits, and whoever sweeps comes each minute.
+    # All cuts are tried once a day only, because they take several commits and a sweep may come each minute.
     tried = f"{version_of(seen.version)} {owed_alerts.day_of(runtime)}"
     if runtime.refused.get(seen.path) == tried:
         return Attended(Outcome.REFUSED, str(error))
@@ -69,7 +70,7 @@ def attend(runtime: Runtime, error: StoreError, *, holder: str | None = None) ->
 
 def tell(runtime: Runtime, error: StoreError) -> None:
     """
-    Tell a person that Firestore refuses what this process asks for, whichever document it is about; once a day.
+    Tell a person that Firestore refuses this process, once a day for all documents together.
     """
     name = f"firestore/{error.facts['code'].name.lower()}" if "code" in error.facts else "firestore/refused"
     owed_alerts.send_daily(runtime, Snapshot(name, None, None, None), "refused", str(error))
@@ -77,12 +78,13 @@ def tell(runtime: Runtime, error: StoreError) -> None:
 
 def _end(runtime: Runtime, seen: Snapshot, lock: Lock, error: StoreError, holder: str | None) -> Attended:
     """
-    End the record, with as little less as Firestore takes.
+    End the record, and drop only as much of it as Firestore demands.
     """
     ended = lock.status not in (Status.SCHEDULED, Status.LEASED)
     for cut in range(rules.CUTS):
         last = cut == rules.CUTS - 1
-        # Before what is owed is dropped, it is told; and before the end is written without a word about it.
+        # Owed alerts are sent before they are dropped. The last cut owes no alert of its own, so a person is told
+        # before it.
         if (last or ended) and not _told(runtime, seen, lock, error, also=last):
             break
         changed = _cut(runtime, seen, str(error), cut, holder)

@@ -1,17 +1,18 @@
 """
-The windows in which alerts wait that belong together, and the documents that owe the digests of them.
+The windows in which alerts for the same reason wait, and the documents that owe their digests.
 
 Shape:
-    onceLocks/{2 hex}:{env}:windows:{digest of event and kind}: ``event``, ``kind``, ``windows`` (cause -> ``until``, ``first``).
-    Written by the alert that opens a window.
-    onceLocks/{2 hex}:{env}:digest:{id}: ``lock`` (a completed record that owes one alert: the digest), ``kind``, ``group``,
-    ``count``, ``first`` (the first ``NAMED`` of its alerts), ``members`` (which entries of other documents it tells; empty where
-    it tells alerts that no document could owe), ``expireAt`` once it is sent. A release that does not know digests sends it as
-    any other alert.
+    onceLocks/{2 hex}:{env}:windows:{digest of event and kind}: ``event``, ``kind``, ``windows`` (cause -> ``until``,
+    ``first``). The alert that opens a window writes it.
+    onceLocks/{2 hex}:{env}:digest:{id}: ``lock`` (a completed record that owes one alert: the digest), ``kind``,
+    ``group``, ``count``, ``first`` (the first ``NAMED`` of its alerts), ``members`` (the entries of other documents
+    that it reports; empty if no document could owe its alerts), ``expireAt`` once it is sent. A release that does not
+    know digests sends it as any other alert.
 
 Guarantee
-    A digest is sent as what a document owes: once, under one Message-ID; again only where its sender died before that was
-    recorded. All that its mail says stands in its document, which does not change once somebody has begun to send it.
+    A digest is sent as other owed alerts are: once, under one Message-ID. It is sent again only if its sender died
+    before that was recorded. Its document holds the whole content of its mail, and does not change after a sender has
+    begun to send it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 NAMED: Final = 20
-"""So many alerts are named in a digest."""
+"""Most alerts that a digest names."""
 DAMAGED: Final = "damaged-"
-"""How the id of an alert begins that tells of a damaged lock, before the name of the attribute."""
+"""Begin of the id of an alert about a damaged lock; the name of the attribute follows."""
 _KEPT: Final = timedelta(days=30)
 _TRIES: Final = 5
 _LONGEST_REASON: Final = 200
@@ -53,13 +54,14 @@ _LONGEST_REASON: Final = 200
 
 def wait_of(runtime: Runtime, alert: Alert, name: str, id_: str) -> rules.Wait | None:
     """
-    What an alert waits for; None: it leaves at once, and so it does where the windows can't be asked.
+    Return the window for whose end an alert waits; None: it is sent at once. It is sent at once, too, if the windows
+    can't be read.
 
     Args:
         runtime: Shared parts.
         alert: The alert.
-        name: What it is called within its document.
-        id_: By which it is known again where it asks twice.
+        name: Id of the alert within its document.
+        id_: Id by which the alert is recognised if it asks twice.
     """
     group = floods.group_of(alert.event, alert.document, name, alert.reason)
     try:
@@ -73,7 +75,7 @@ def wait_of(runtime: Runtime, alert: Alert, name: str, id_: str) -> rules.Wait |
 def _turn(runtime: Runtime, group: Group, id_: str) -> Turn:
     path = windows_path(runtime.config.env, group.event, group.kind)
     length, now = runtime.config.alert_window, runtime.store.estimate()
-    # A window that is open stays open.
+    # An open window stays open, so it need not be read again.
     known = runtime.windows.get(path, {}).get(group.cause)
     if known is not None and known.first != id_ and now < known.until:
         return Turn(group.cause, known.until, None)
@@ -84,13 +86,13 @@ def _turn(runtime: Runtime, group: Group, id_: str) -> Turn:
         if turn.windows is None or runtime.store.put_fields(stored, _fields(group, turn.windows)) is not None:
             runtime.windows[path] = turn.windows or windows
             return turn
-    # Others open windows all the time.
+    # Others open windows all the time, so the alert does not wait.
     return Turn(group.cause, None, None)
 
 
 def _windows(stored: Snapshot) -> dict[str, Window]:
     found = decode(stored.fields["windows"]) if "windows" in stored.fields else {}
-    # What somebody has written by hand is no window.
+    # Values that a person has written by hand are skipped.
     found = found if isinstance(found, dict) else {}
     known = {cause: (each.get("until"), each.get("first")) for cause, each in found.items() if isinstance(each, dict)}
     return {cause: Window(until, str(first)) for cause, (until, first) in known.items() if isinstance(until, datetime)}
@@ -109,21 +111,22 @@ def _fields(group: Group, windows: dict[str, Window]) -> dict[str, Any]:
 
 def entry_id(path: str, owed: PendingAlert) -> str:
     """
-    How a digest knows an alert that the document at *path* owes.
+    Return the id under which a digest lists an alert that the document at *path* owes.
     """
     return hashlib.sha256(f"{path}\n{owed.id}\n{instant(owed.at)}".encode()).hexdigest()[:32]
 
 
 def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members: Sequence[str]) -> Snapshot | None:
     """
-    Let the digest *id_* of *alerts* be owed, with this process as its sender; None: there is one already.
+    Write the document that owes the digest *id_* of *alerts*, with this process as its sender. Return None if there is
+    one already.
 
     Args:
         runtime: Shared parts.
-        id_: Its id, which the entries bear.
+        id_: Id of the digest, which its entries hold.
         group: ``Group.mark`` of its alerts.
-        alerts: They, in order.
-        members: The ``entry_id`` of each.
+        alerts: The alerts, in order.
+        members: The ``entry_id`` of each alert.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -147,12 +150,12 @@ def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members
 
 def count(runtime: Runtime, wait: rules.Wait, alert: Alert) -> list[Alert]:
     """
-    Let an alert that no document can owe be told by the digest at its window's end.
+    Add an alert that no document can owe to the digest at the end of its window.
 
-    Of the threads of this process one writes, and takes along what the others bring meanwhile.
+    One thread of this process writes, and takes along the alerts that others bring meanwhile.
 
     Returns:
-        Alerts that could not be counted: the caller sends them.
+        Alerts that could not be added; the caller sends them.
     """
     if not runtime.gathering.bring(wait.mark, (wait, alert)):
         return []
@@ -173,7 +176,7 @@ def _count(runtime: Runtime, wait: rules.Wait, alerts: list[Alert]) -> list[Aler
             name = f"{wait.mark}\n{instant(wait.until)}\n{number}"
             if _added(runtime, hashlib.sha256(name.encode()).hexdigest()[:24], wait, alerts):
                 return []
-            # The window is over, and somebody sends its digest.
+            # The window is over, and a process sends its digest, so the next one is tried.
     except OncetaskError as error:
         LOGGER.error("%d alert(s) could not be counted, so they are sent: %s", len(alerts), error)
     return alerts
@@ -202,7 +205,7 @@ def _added(runtime: Runtime, id_: str, wait: rules.Wait, alerts: list[Alert]) ->
 
 def _known(seen: Snapshot, more: Sequence[Alert]) -> tuple[int, list[dict[str, Any]]]:
     """
-    How many alerts a digest has, and the first of them, with some more.
+    Return the number of alerts of a digest and the first of them, with *more* added.
     """
     stored = seen.fields
     known = decode(stored["count"]) if "count" in stored else 0
@@ -215,7 +218,7 @@ def _record(runtime: Runtime, nonce: str) -> Lock:
 
 
 def _name(id_: str, alert: Alert) -> str:
-    # As the ids of alerts tell that are no digests.
+    # A damage and a lost result are marked as in the ids of other alerts.
     return f"{DAMAGED if alert.damaged else ''}{id_}{f'-{RESULT_LOST}' if alert.result_lost else ''}"
 
 
@@ -242,6 +245,7 @@ def _contents(
 
 def retiring(runtime: Runtime, seen: Snapshot) -> dict[str, Value]:
     """
-    What the commit that records an alert of *seen* as sent writes beside the lock: a digest may be deleted after a time.
+    Return the fields that the commit that records an alert of *seen* as sent writes beside the lock: the time after
+    which a digest may be deleted.
     """
     return {"expireAt": encode(runtime.store.estimate() + _KEPT)} if is_digest(seen.path) else {}
