@@ -1,9 +1,10 @@
 """
 Once-tasks: typed payloads with an id, each run once, on the locker's leases.
 
-``data``: payloads and kinds. ``task``: a task as stored and read. ``manager``, ``stored``: the public face. ``creation``,
-``bulk``: creating. ``handlers``: deliveries. ``batch``: all tasks of a resource key in one call. ``generator``,
-``recurrence``: tasks that recur. ``queues``: newest request wins. ``reads``: reading.
+``data``, ``payloads``: payloads and kinds. ``task``: a task as stored and read. ``manager``, ``admin``: the classes
+that users call. ``creation``, ``draft``, ``bulk``: the creation of tasks. ``handlers``: deliveries. ``batch``: all
+tasks of a resource key in one call. ``generator``, ``redeclaring``, ``recurrence``: tasks that recur. ``queues``:
+queues in which the newest request wins. ``reads``: queries. ``context``: the attempt of the present context.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The once-tasks that are stored: reading them, and what a person may do to them.
+Stored once-tasks: reads, and the verbs of a person (cancel, reset, delete, pause, resume).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ R = TypeVar("R")
 
 class StoredTasks:
     """
-    The once-tasks of one environment; by-id calls take the kind first.
+    The once-tasks of one environment. Calls that take an id take the model of its kind first.
 
     Args:
-        locker: In whose environment and database.
+        locker: The locker, which gives the environment and the database.
     """
 
     def __init__(self, locker: Locker) -> None:
@@ -40,28 +40,28 @@ class StoredTasks:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def _name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - as everybody says it
+    def _name_of(self, model: type[TaskData], id: str) -> TaskName:  # noqa: A002 - the usual name
         """
-        What tells the task of that kind and id from all others.
+        Return the name of the task of that kind and id.
 
         Raises:
-            UsageError: The model has no kind, or the id can't be one.
+            UsageError: The model has no kind, or the id is invalid.
         """
         return TaskName(self.locker.config.env, kind_of(model).name, values.name(id, "id"))
 
     def get_task(self, model: type[D], id: str) -> OnceTask[D] | MaybeNone:  # noqa: A002
         """
-        One task; None if there is none.
+        Return a task; None if there is none.
 
         Raises:
-            UsageError: Its payload does not fit *model*.
+            UsageError: The stored payload does not fit *model*.
             StoreError: Firestore was unreachable or refused.
         """
         return reads.one(self._runtime, model, self._name_of(model, id))
 
     def get_tasks_by_ids(self, model: type[D], ids: Iterable[str]) -> list[OnceTask[D]]:
         """
-        Those of the tasks that exist, in the order of their ids as given; duplicates are left out.
+        Return the tasks that exist, in the order of *ids*; duplicates are left out.
 
         Raises:
             UsageError: A stored payload does not fit *model*.
@@ -71,7 +71,7 @@ class StoredTasks:
 
     def get_tasks_by_resource_key(self, model: type[D], key: str) -> list[OnceTask[D]]:
         """
-        The tasks of a kind and a resource key, ordered by creation.
+        Return the tasks of a kind and a resource key, ordered by creation.
 
         Raises:
             UsageError: A stored payload does not fit *model*.
@@ -81,7 +81,7 @@ class StoredTasks:
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
-        How many tasks of a kind have each status, by aggregations; an expired lease counts as leased.
+        Count the tasks of a kind by status, with aggregation queries. A task with an expired lease counts as leased.
 
         Raises:
             UsageError: The model has no kind.
@@ -91,7 +91,7 @@ class StoredTasks:
 
     def get_pending_count(self, model: type[TaskData]) -> int:
         """
-        How many tasks of a kind are due and not running.
+        Count the tasks of a kind that are due and not running.
 
         Raises:
             UsageError: The model has no kind.
@@ -105,47 +105,51 @@ class StoredTasks:
     def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any: ...
     def result(self, model: type[TaskData], id: str, *, as_: Any = None) -> Any:  # noqa: A002
         """
-        What the completed run returned: JSON data, or *as_* a pydantic model or any type.
+        Return the result of the completed run, as JSON data, or read into *as_*, a pydantic model or any type.
 
         Raises:
             TaskNotFoundError: There is no such task.
-            NotFinishedError: It has not completed yet.
-            TaskFailedError: It failed, was cancelled or is quarantined.
+            NotFinishedError: The task has not completed yet.
+            TaskFailedError: The task failed, was cancelled or is quarantined.
         """
         path = self._name_of(model, id).path
         return result_of(path, self.locker.show(path), as_)
 
-    # --- what a person may do -----------------------------------------------------------------------------------------
+    # --- the verbs of a person ----------------------------------------------------------------------------------------
 
     def cancel_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
-        Cancel a task: before it runs, while it waits, or, if its handler heeds ``attempt.cancelled``, while it runs.
+        Cancel a task before it runs or while it waits. A running task is cancelled only if its handler heeds
+        ``attempt.cancelled``.
 
         Returns:
-            Whether this call asked for it; False: there is none, it has ended, or its cancellation is under way.
+            True if this call asked for the cancellation; False if there is no such task, if it has ended, or if its
+            cancellation is under way.
 
         Raises:
-            TaskConflictError: It belongs to another environment.
+            TaskConflictError: The document belongs to another environment.
             StoreError: Firestore was unreachable or refused.
         """
         return self.cancel_tasks_by_ids(model, [id]) == 1
 
     def cancel_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
         """
-        Cancel several; returns of how many this call asked for the cancellation. Duplicates and missing ones are harmless.
+        Cancel several tasks; return the number whose cancellation this call asked for. Duplicates and missing tasks are
+        harmless.
 
         Raises:
-            DamagedError: One is damaged; the others are cancelled.
+            DamagedError: A record is damaged; the other tasks are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
         return self._each([self._name_of(model, id_).path for id_ in dict.fromkeys(ids)], self.locker.cancel_path)
 
     def cancel_tasks_by_resource_key(self, model: type[TaskData], key: str) -> int:
         """
-        Cancel all tasks of a kind and a resource key that have not ended; returns of how many.
+        Cancel all tasks of a kind and a resource key that have not ended; return the number whose cancellation this
+        call asked for.
 
         Raises:
-            DamagedError: One is damaged; the others are cancelled.
+            DamagedError: A record is damaged; the other tasks are cancelled.
             StoreError: Firestore was unreachable or refused; calling again cancels the rest.
         """
         paths = reads.live_paths(self._runtime, kind_of(model).name, values.name(key, "key"))
@@ -161,15 +165,17 @@ class StoredTasks:
         step: int | None = None,
     ) -> bool:
         """
-        Run an ended task again from the start; one that did not complete keeps its ``attempt.key``. A damaged record is made
-        anew, as ``Locker.reset`` does, with *new_key* and *step*.
+        Run an ended task again from the start. A task that did not complete keeps its ``attempt.key``. A damaged record
+        is written anew, as by ``Locker.reset``, with *new_key* and *step*.
 
         Returns:
-            Whether it was reset; False: there is none, or it has not ended.
+            True if the task was reset; False if there is no such task, or if it has not ended.
 
         Raises:
-            AlreadyFinishedError: Its payload was erased, or its retention is over and it may be deleted at any moment.
-            DamagedError: It can't be made anew so: the message says what is to be said, or repaired by hand.
+            AlreadyFinishedError: The payload was erased, or the retention is over and the task may be deleted at any
+                moment.
+            DamagedError: The record can't be written anew with these arguments; the message says which one to add, or
+                what to repair by hand.
         """
 
         def reset(path: str) -> bool:
@@ -179,7 +185,7 @@ class StoredTasks:
 
     def _reset(self, path: str, **options: Any) -> bool:
         """
-        Reset the task at *path*; False: it has not ended, and is left alone.
+        Reset the task at *path*; return False if it has not ended, and so was not changed.
         """
         try:
             self.locker.reset_path(path, **options)
@@ -189,11 +195,12 @@ class StoredTasks:
 
     def reset_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, keep_errors: bool = False) -> int:
         """
-        Reset several; returns how many. Duplicates, missing ones and those that have not ended are left alone.
+        Reset several tasks; return the number reset. Duplicates, missing tasks and tasks that have not ended are
+        skipped.
 
         Raises:
-            AlreadyFinishedError: The payload of one was erased, or its retention is over.
-            DamagedError: One is damaged; the others are reset.
+            AlreadyFinishedError: The payload of a task was erased, or its retention is over.
+            DamagedError: A record is damaged; the other tasks are reset.
             StoreError: Firestore was unreachable or refused; calling again resets the rest.
         """
 
@@ -204,7 +211,7 @@ class StoredTasks:
 
     def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
-        Delete a task, running or not; a handler that runs is not heard any more. Returns whether there was one.
+        Delete a task, running or not; return whether there was one. A running handler can write nothing more.
 
         Raises:
             StoreError: Firestore was unreachable or refused.
@@ -213,7 +220,7 @@ class StoredTasks:
 
     def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
         """
-        Delete several; returns how many there were.
+        Delete several tasks; return the number that existed.
 
         Raises:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
@@ -223,7 +230,7 @@ class StoredTasks:
 
     def clear(self, model: type[TaskData]) -> int:
         """
-        Delete all tasks of a kind in this environment; returns how many there were.
+        Delete all tasks of a kind in this environment; return the number that existed.
 
         Raises:
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
@@ -232,7 +239,7 @@ class StoredTasks:
 
     def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
-        Let a recurring task make no occurrences until ``resume``; returns whether this call paused it.
+        Pause a recurring task, so that it makes no occurrences until ``resume``; return whether this call paused it.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -242,7 +249,8 @@ class StoredTasks:
 
     def resume(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """
-        Let a paused task recur again; its misfire policy says what becomes of what was due meanwhile.
+        Let a paused task recur again; return whether this call resumed it. The misfire policy decides on the
+        occurrences that were due meanwhile.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -268,7 +276,8 @@ class StoredTasks:
 
     def _each(self, paths: Iterable[str], act: Callable[[str], bool]) -> int:
         """
-        Of how many *act* was true; a missing one is left alone, and a damaged one holds up none of the others.
+        Call *act* for each path; return the number of calls that returned True. A missing task is skipped, and a
+        damaged one does not hold up the others.
         """
         done, damaged = 0, None
         for path in paths:

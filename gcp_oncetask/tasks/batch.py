@@ -1,8 +1,9 @@
 """
-All due tasks of a resource key in one call: the task that was delivered holds the key, the others ride with it.
+Batches: all due tasks of a resource key in one call. The task that was delivered, the leader, holds the key, and the
+others ride with it.
 
-Each has a lease, an attempt and an outcome of its own. The one that holds the key is settled last, so that the key is not given
-back before the work is done; if the process dies, each is judged by its own trail.
+Each task has a lease, an attempt and an outcome of its own. The leader is settled last, so that the key is not given
+back before the work is done. If the process dies, each task is judged by its own trail.
 """
 
 from __future__ import annotations
@@ -39,17 +40,18 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.task import OnceTask
 
 MAX_BATCH: Final = 100
-"""Tasks of one call; the rest follow in the next."""
+"""Most tasks of one call; the rest follow in the next."""
 _NOT_NOW: Final = Refused(Outcome.BUSY, "it does not ride along")
 
 
 class PerTask:
     """
-    What a batch handler returns when its tasks end differently.
+    The return value of a batch handler whose tasks end differently.
 
     Args:
-        outcomes: Task id -> result or verdict (``Retry``, ``Snooze``, ``Fail``); those left out end as *otherwise*.
-        otherwise: Result or verdict of the others.
+        outcomes: Result or verdict (``Retry``, ``Snooze``, ``Fail``) by task id; tasks that are left out end as
+            *otherwise*.
+        otherwise: Result or verdict of the other tasks.
     """
 
     def __init__(self, outcomes: Mapping[str, Any], *, otherwise: Any = None) -> None:
@@ -59,27 +61,28 @@ class PerTask:
     @classmethod
     def finished(cls, tasks: Iterable[OnceTask[Any]], *, again: Duration = 60.0) -> PerTask:
         """
-        Those *tasks* are done; the others are offered again after *again* (seconds or a timedelta), no attempt burned.
+        Return the outcomes of a batch of which *tasks* are completed. The other tasks run again after *again*, seconds
+        or a timedelta; no attempt is burned.
 
         Raises:
-            UsageError: *again* can't be a delay.
+            UsageError: *again* is no valid delay.
 
         Source:
-            go-session-lock's Tasker, which returns what it has done of its batch.
+            The Tasker of go-session-lock, which returns the finished tasks of its batch.
         """
         values.seconds(again, "again")
         return cls({task.id: None for task in tasks}, otherwise=Snooze(again))
 
     def of(self, task: OnceTask[Any]) -> Any:
         """
-        How *task* ends.
+        Return the result or verdict of *task*.
         """
         return self.outcomes.get(task.id, self.otherwise)
 
 
 class _Rider(NamedTuple):
     """
-    A task that rides along, its attempt, and what ends that.
+    A task that rides along, its attempt, and the exit stack that ends the attempt.
     """
 
     task: OnceTask[Any]
@@ -89,13 +92,14 @@ class _Rider(NamedTuple):
 
 class Batch:
     """
-    Runs ``fn(tasks, attempts)`` for a task and those that ride with it.
+    Runs ``fn(tasks, attempts)`` for a task and its riders.
 
     Args:
         executor: Shared parts.
-        fn: User code.
-        whole_kind: Gather the due tasks of the kind that need no resource key, instead of those that need the same one.
-        size: Tasks of one call; the rest follow in the next.
+        fn: The batch handler of user code.
+        whole_kind: Whether to gather the due tasks of the kind that need no resource key, in place of the tasks with
+            the same key.
+        size: Most tasks of one call; the rest follow in the next.
     """
 
     def __init__(
@@ -109,7 +113,8 @@ class Batch:
 
     def __call__(self, task: OnceTask[Any], attempt: Attempt) -> Any:
         """
-        The user code of the handler spec: gathers, runs, settles the others, and returns how *task* ends.
+        Run the batch of *task*, as the user code of the handler spec: gather its riders, call the handler, settle the
+        riders, and return the result or verdict of *task*.
         """
         leader = running_of(attempt)
         with ExitStack() as lives:
@@ -119,7 +124,7 @@ class Batch:
                 key=lambda one: (one[0].lock.wait_until or one[0].created_at, one[0].created_at),
             )
             if any(one.held_for() <= 0 for _, one in everybody):
-                # Gathering took so long that a lease is over: all are given back, and no attempt is burned.
+                # Gathering took so long that a lease is over. All leases are given back, and no attempt is burned.
                 self._settle(riders, Snooze(0))
                 return Snooze(0)
             if riders:
@@ -146,7 +151,8 @@ class Batch:
 
     def _gather(self, task: OnceTask[Any], leader: RunningAttempt, lives: ExitStack) -> list[_Rider]:
         """
-        Lease the other due tasks of the key; one that can't be is left for later. *lives* ends those that nobody has settled.
+        Lease the other due tasks of the key. A task that can't be leased is left for later. *lives* ends the attempts
+        that are not settled otherwise.
         """
         key = leader.granted.key
         if (key is None) is not self._whole_kind or leader.granted.cancel_requested_at is not None:
@@ -162,7 +168,7 @@ class Batch:
         riders: list[_Rider] = []
         for snapshot in found:
             alone = snapshot.lock is None or snapshot.lock.key != key or snapshot.path == leader.context.document
-            # A generator makes occurrences; it is never run itself.
+            # A generator makes occurrences and is never run itself.
             alone = alone or "recurrence" in snapshot.fields
             if not alone and len(riders) < self._size - 1:
                 rider = self._lease(snapshot, leader)
@@ -207,13 +213,13 @@ class Batch:
         context = context_of(
             snapshot.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts
         )
-        # It counts from the leader's claim: its run must end no later than that of the attempt that has the key.
+        # The run limit of a rider counts from the leader's claim, because its run must end no later than the leader's.
         granted = Granted(spec, snapshot, before, context, leader.granted_mark, leader.hold, leader=leader)
         life = ExitStack()
         attempt = life.enter_context(open_attempt(self._executor, granted))
         try:
             attempt.subject = spec.subject.load(self._executor.runtime, attempt)
-        except Exception as error:  # noqa: BLE001 - validators are code of the user's
+        except Exception as error:  # noqa: BLE001 - validators are user code
             unread = spec.subject.unread(self._executor.runtime, snapshot) is not None
             self._end(attempt, life, Snooze(0) if unread else error)
             return None
@@ -223,7 +229,7 @@ class Batch:
 
     def _settle(self, riders: Sequence[_Rider], value: Any) -> None:
         """
-        End each rider; one that was deleted or lost meanwhile spoils nothing for the others.
+        End each rider. If one was deleted or lost meanwhile, the others end all the same.
         """
         for task, attempt, life in riders:
             self._end(attempt, life, value.of(task) if isinstance(value, PerTask) else value)

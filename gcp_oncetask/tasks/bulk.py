@@ -1,5 +1,6 @@
 """
-Many once-tasks at once: batched writes, each write on its own condition, so that one that exists spoils nothing.
+The creation and deletion of many once-tasks by batched writes. Each write has its own condition, so that a task that
+exists does not stop the others.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from gcp_oncetask.tasks.draft import Created, Draft
 
 T = TypeVar("T")
 BATCH: Final = 50
-"""Writes of one call: 1,000 tasks are 20 calls."""
+"""Writes of one call, so that 1,000 tasks need 20 calls."""
 _TRIES: Final = 10
 _MOVED: Final = (5, 9, 10)
-"""Statuses of a write that was refused because the document has changed: NOT_FOUND, FAILED_PRECONDITION, ABORTED."""
+"""Statuses of a write that was refused because its document has changed: NOT_FOUND, FAILED_PRECONDITION, ABORTED."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedMany:
     """
-    What became of each payload of ``create_tasks``, in order.
+    The results of ``create_tasks``, one for each payload, in order.
 
     Attributes:
-        items: ``Created``, or the error that kept it from being created.
+        items: ``Created``, or the error because of which the task was not created.
     """
 
     items: tuple[Created | OncetaskError, ...]
@@ -46,14 +47,14 @@ class CreatedMany:
     @property
     def created(self) -> int:
         """
-        How many are new.
+        Number of new tasks.
         """
         return sum(not isinstance(item, OncetaskError) and item.created for item in self.items)
 
     @property
     def errors(self) -> tuple[OncetaskError, ...]:
         """
-        What went wrong; calling again with the same payloads creates the rest.
+        The errors. Another call with the same payloads creates the missing tasks.
         """
         return tuple(item for item in self.items if isinstance(item, OncetaskError))
 
@@ -74,19 +75,19 @@ def create_many(
     progress: Callable[[int, int], None] | None,
 ) -> CreatedMany:
     """
-    See ``TaskManager.create_tasks``.
+    Create many tasks; see ``TaskManager.create_tasks``.
 
     Args:
         runtime: Shared parts.
-        tasks: Payloads.
-        path: Where their deliveries go.
-        create: Creates a single one, for what the batch can't do.
-        parallel: Batches at once.
-        progress: Called with how many are done, of how many.
+        tasks: The payloads.
+        path: Path or URL of their deliveries.
+        create: Creates a single task, if the batch could not do it.
+        parallel: Most batches at once.
+        progress: Called with the number of tasks that are done and the number of all; None: not called.
     """
     drafts = [creation.draft(runtime, data, path) for data in tasks]
-    # Of those with one id the one counts that would if they had been created one after the other: where the newest replaces
-    # the others the last, else the first.
+    # Of several drafts with one id, one counts, as if they were created one after the other: the last one if the newest
+    # replaces the others, else the first.
     counts: dict[TaskName, int] = {}
     for index, made in enumerate(drafts):
         if made.name not in counts or made.kind.on_conflict == "replace":
@@ -138,14 +139,15 @@ def _create(
     runtime: Runtime, create: Callable[[Draft], Created], drafts: Sequence[Draft], batch: Sequence[int]
 ) -> dict[int, Created | OncetaskError]:
     """
-    Create one batch and dispatch it; what the batch could not do is done one by one.
+    Create one batch and dispatch its tasks. Tasks that the batch could not create are created one by one.
     """
     updates = [creation.new_task(runtime, drafts[index]) for index in batch]
     answers: list[tuple[Any, int]] = []
     try:
         answers = runtime.wire.batch_write([update.message for update in updates])
     except WireError:
-        # What was applied of it shows when each is created again: by our nonce, as after any lost answer.
+        # Each task is created again. A write that was applied is then recognised by its nonce, as after any lost
+        # answer.
         answers = [(None, -1)] * len(batch)
     found: dict[int, Created | OncetaskError] = {}
     for index, update, (result, code) in zip(batch, updates, answers, strict=True):
@@ -163,13 +165,13 @@ def _create(
 
 def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
     """
-    Delete documents; returns how many there were. The keys that they held go to those that wait.
+    Delete documents; return the number that existed. The keys that they held are handed over to waiting tasks.
 
-    Each is deleted as it was read, so that a deletion that comes late deletes nothing that was made since.
+    Each document is deleted only if it is unchanged since it was read, so a late deletion deletes no newer document.
 
     Raises:
-        StoreError: Firestore was unreachable or refused, or one of them kept changing; calling again deletes the rest.
-        UnknownFeatureError: One of them needs a newer release; the others are deleted.
+        StoreError: Firestore was unreachable or refused, or a document kept changing; calling again deletes the rest.
+        UnknownFeatureError: A record needs a newer release; the other documents are deleted.
     """
     deleted = 0
     newer: dict[str, tuple[str, ...]] = {}
@@ -180,7 +182,7 @@ def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
                 raise StoreError(f"{left[0]} could not be deleted, because it kept changing; try again.", unknown=False)
             read = runtime.store.documents(left)
             there = {path: document for path, (document, _) in read.items() if document is not None}
-            # Of damaged ones as well.
+            # A damaged record is read as far as possible.
             known = {path: salvage(document)[0] for path, document in there.items()}
             newer |= {path: needs for path, values in known.items() if (needs := features.of(values.get("needs", ())))}
             found = {path: document for path, document in there.items() if path not in newer}

@@ -1,5 +1,5 @@
 """
-Who am I: the attempt that runs in this context.
+Functions that return the attempt, the task and the resource key of the present context.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from gcp_oncetask.observe.log_context import current
 
 def current_attempt() -> Attempt:
     """
-    The attempt whose handler runs in this context; in a batch, that of the task which holds the key.
+    Return the attempt whose handler runs in this context; in a batch, the leader's attempt.
 
     Raises:
-        NoAttemptError: None does.
+        NoAttemptError: No handler runs in this context.
     """
     attempt = current_of_context.get()
     if attempt is None:
@@ -25,7 +25,8 @@ def current_attempt() -> Attempt:
 
 def current_task_id() -> str | None:
     """
-    Id of the once-task whose handler runs in this context; None outside, and in a batch of several.
+    Return the id of the once-task whose handler runs in this context; None outside a handler, and in a batch of
+    several.
     """
     context = current.get()
     return None if context is None else context.task
@@ -33,7 +34,7 @@ def current_task_id() -> str | None:
 
 def current_resource_key() -> str | None:
     """
-    The resource key that the handler of this context holds; None outside, or if it needs none.
+    Return the resource key of the handler's task in this context; None outside a handler, or if the task needs none.
     """
     context = current.get()
     return None if context is None else context.key

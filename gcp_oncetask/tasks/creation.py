@@ -1,5 +1,5 @@
 """
-Creating once-tasks: what is stored, and what happens when the id exists already.
+The creation of once-tasks: the stored fields, and the decision on an id that exists already.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from gcp_oncetask.tasks.draft import Draft
 from gcp_oncetask.tasks.recurrence import Recurrence, occurrence_id
 
 MAX_PAYLOAD = 900_000
-"""Bytes of a payload as JSON; Firestore's documents end at 1 MiB."""
+"""Most bytes of a stored payload; a document of Firestore has at most 1 MiB."""
 _SMALL: Final = 100_000
-"""Bytes of a payload that leaves room in any document."""
+"""Bytes up to which a payload leaves enough room in any document."""
 
 _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.QUARANTINED: "running"}
-"""What ``unique`` calls the states of a task that has not ended."""
+"""The words of ``unique`` for the states of a task that has not ended."""
 
 
 def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
     """
-    The task that *data* asks for, delivered to *url*.
+    Return the draft of the task for *data*, whose deliveries go to *url*.
 
     Raises:
-        UsageError: The payload, its id, time or recurrence can't be.
+        UsageError: The payload, its id, time or recurrence is invalid.
         ConfigError: The URL, queue or account is not configured.
     """
     kind = kind_of(data)
@@ -74,7 +74,8 @@ def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
         model=fingerprint(type(data)),
     )
     if made.stored.ByteSize() > _SMALL:
-        # Here, so that of many payloads none is created before one is refused; occurrences are as large as their generator.
+        # The size is checked here, so that no task of many payloads is created if one of them is too large. An
+        # occurrence is as large as its generator.
         update = new_task(runtime, made)
         check_room(update.before, [update.message], keep=0 if recurrence is None else OCCURRENCE)
     return made
@@ -90,10 +91,10 @@ def _id_of(data: TaskData) -> str:
 
 def _check_names(name: TaskName, key: str | None, recurrence: Recurrence | None) -> None:
     """
-    Refuse an id or a resource key that is too long, for the task and for the occurrences that it will make.
+    Check that the id and the resource key are not too long, for the task and for its future occurrences.
 
     Raises:
-        UsageError: With the limit.
+        UsageError: A name is too long; the message has the limit.
     """
     names = [name]
     if recurrence is not None:
@@ -108,17 +109,17 @@ def _check_names(name: TaskName, key: str | None, recurrence: Recurrence | None)
 
 def overlap_key(kind: str, generator: str) -> str:
     """
-    The resource key of the occurrences of a generator without one, of which one runs at a time.
+    Return the resource key of the occurrences of a generator that has none. It lets one occurrence run at a time.
     """
     return f"recurrence/{kind}/{generator}"
 
 
 def stored_payload(kind: Kind, payload: dict[str, Any]) -> Value:
     """
-    Firestore's value of *payload*.
+    Return Firestore's value of *payload*.
 
     Raises:
-        UsageError: Firestore can't hold it, or it is too large.
+        UsageError: Firestore can't hold the payload, or it is too large.
     """
     owner = f"The payload of this {kind.name!r} task"
     try:
@@ -146,7 +147,7 @@ def _target(runtime: Runtime, kind: Kind, url: str, at: Any) -> Target:
 
 def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> Message | None:
     """
-    The tasks that a call is about to create, for observers; None: there are none.
+    Return the description, for observers, of the tasks that a call is about to create; None if there are none.
     """
     kinds = {kind.name: kind for kind in map(kind_of, tasks)}
     if not kinds:
@@ -164,7 +165,7 @@ def message(runtime: Runtime, operation: str, tasks: Sequence[TaskData]) -> Mess
 
 def new_task(runtime: Runtime, made: Draft) -> Update:
     """
-    The write that creates *made*, on condition that it is not there.
+    Return the write that creates *made*, on condition that its document does not exist.
     """
     missing = Snapshot(made.name.path, None, None, None)
     put = decide(runtime, made, missing)
@@ -175,7 +176,7 @@ def new_task(runtime: Runtime, made: Draft) -> Update:
 
 def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
     """
-    Create the task, or do with the one that is there what its kind says.
+    Decide to create the task, or decide on the stored one as the kind says.
     """
     at = runtime.moment(seen, None if seen.exists else made.lane)
     if not seen.exists:
@@ -194,20 +195,21 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
         return CallRefused(Refusal.EXISTS, "it exists")
     if made.recurrence is not None or "recurrence" in seen.fields:
         return _written(made, redeclaring.decide(made, seen, lock, differences(made, seen), at))
-    # Where max_running has changed since, the stored place is as good.
+    # If max_running has changed since, the stored key serves as well.
     if lock.key != made.resource_key and made.kind.max_running is None:
         raise TaskConflictError(
             f"{seen.path}: the newer payload needs the resource key {made.resource_key!r}, the stored one {lock.key!r}; "
             "the key of a task that is replaced must stay. Nothing was written.",
             document=seen.path,
         )
-    # Given None: at once, as for a task that is created. A server-time estimate a moment later is no later date.
+    # Without a time the task runs at once, as a new one does. An estimate of the server's time a moment later does not
+    # count as a later date.
     return _written(made, rules.replace(lock, made.target, made.nonce, at))
 
 
 def _written(made: Draft, decision: Put | CallRefused) -> Put | CallRefused:
     """
-    *decision*, with the model by which the payload is written that is stored with it.
+    Return *decision* with the fingerprint of the model by which its payload is written.
     """
     if isinstance(decision, CallRefused):
         return decision
@@ -216,7 +218,7 @@ def _written(made: Draft, decision: Put | CallRefused) -> Put | CallRefused:
 
 def changes(runtime: Runtime, made: Draft, seen: Snapshot) -> Changes:
     """
-    What is stored with the decision.
+    Return the fields that are stored with the decision.
     """
     if not seen.exists:
         return Changes(made.fields(runtime))
@@ -226,7 +228,7 @@ def changes(runtime: Runtime, made: Draft, seen: Snapshot) -> Changes:
 
 def differences(made: Draft, stored: Snapshot) -> list[str]:
     """
-    Where the payload of *made*, and its schedule, differ from what is stored.
+    Return the differences of the payload and the schedule between the stored task and *made*.
     """
     return _payload_differences(made, stored.fields) + redeclaring.differences(made, stored)
 
@@ -241,7 +243,7 @@ def _payload_differences(made: Draft, fields: Mapping[str, Value]) -> list[str]:
 
 def drafts_differ(made: Draft, other: Draft) -> list[str]:
     """
-    Where *made* differs from the *other* draft of the same id.
+    Return the differences between *made* and the *other* draft of the same id.
     """
     schedule = None if other.recurrence is None else other.recurrence.to_data()
     return difference(other.payload, made.payload) + redeclaring.schedule_differences(schedule, made.recurrence)
@@ -249,7 +251,7 @@ def drafts_differ(made: Draft, other: Draft) -> list[str]:
 
 def another(found: Sequence[str]) -> str:
     """
-    Another payload, schedule, or both: what the differences *found* say.
+    Return "another payload", "another schedule" or both, according to the differences *found*.
     """
     parts = {each.partition(":")[0].partition(".")[0] == "recurrence" for each in found}
     return {(True,): "another schedule", (False, True): "another payload and schedule"}.get(
@@ -259,14 +261,15 @@ def another(found: Sequence[str]) -> str:
 
 def without_values(found: Sequence[str]) -> list[str]:
     """
-    The differences *found* as names of fields alone: without leave no part of a payload gets into a log or an alert.
+    Return the differences *found* as names of fields only. No part of a payload may get into a log or an alert, unless
+    ``log_contents`` allows it.
     """
     return [each.partition(": ")[0] for each in found]
 
 
 def conflict(runtime: Runtime, made: Draft, path: str, found: list[str]) -> TaskConflictError:
     """
-    The error for an id that exists with another payload or schedule; its ``differences`` have the values.
+    Return the error for an id that exists with another payload or schedule; its ``differences`` have the values.
     """
     shown = found if runtime.config.log_contents else without_values(found)
     return TaskConflictError(

@@ -1,5 +1,5 @@
 """
-Payloads of once-tasks: what a producer must know of a kind is said on its class.
+Payloads of once-tasks. The class of a payload declares its kind, with all options that a producer must know.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ _METHODS: Final = ("task_id", "resource_key", "scheduled_at", "recurrence")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """
-    What every process that creates tasks of a kind must know of it.
+    The options of a kind. Every process that creates tasks of the kind must have the same ones.
 
     Attributes:
-        name: Stored with each task.
+        name: Name of the kind; it is stored with each task.
         queue: Queue id or full name; None: the configured one.
-        pull: Claimed by workers instead of pushed by Cloud Tasks.
-        on_conflict: What happens when an id exists with another payload or recurrence: ``keep`` the first, ``raise``, or
-            ``replace`` it by the newest; of a recurring task, from its next run on.
-        unique: The id may be used again once its task has ended; while it is ``queued``, ``running``, or either, a second
-            request is refused. A request that is not refused replaces the payload of what waits, or runs after what runs.
-        on_refused: Called with the payload of each request that ``unique`` refuses.
-        max_running: At most so many run at once, across all workers and deliveries; None: any number. Each task falls on one of
-            so many resource keys by its id, so with few that wait fewer may run. A change holds for tasks created after it.
-        retention: Ended tasks of which nobody need be told any more are deleted so long after their end (seconds or a timedelta),
-            an hour at least, by Firestore's TTL; None: kept.
-        tombstone: After the retention only payload and result are erased: id, outcome and payload hash stay, so that the
-            id can't be used again.
+        pull: Whether workers pull the tasks; otherwise Cloud Tasks pushes them.
+        on_conflict: The decision on an id that exists with another payload or recurrence: ``keep`` the first one,
+            ``raise`` an error, or ``replace`` it by the newest one; a recurring task is replaced from its next run on.
+        unique: ``queued``, ``running`` or ``queued_or_running``: a second request for an id is refused while its task
+            is in such a state. Otherwise it replaces the payload of a waiting task, or runs after a running one. The id
+            of an ended task may be used again.
+        on_refused: Function that is called with the payload of each request that ``unique`` refuses.
+        max_running: Most tasks that run at once, in all workers and deliveries together; None: no limit. The id of a
+            task selects one of as many resource keys. So if few tasks wait, fewer than the limit may run. A change
+            counts for tasks created after it.
+        retention: Time after its end after which Firestore's TTL deletes a task that owes no alert; seconds or a
+            timedelta, an hour at least. None: tasks are kept.
+        tombstone: Whether only payload and result are erased after the retention. The id, outcome and payload hash
+            stay, so that the id can't be used again.
     """
 
     name: str
@@ -65,14 +67,14 @@ class Kind:
     @property
     def replaces(self) -> bool:
         """
-        Whether a newer request for an id may take the place of the stored one.
+        True if a newer request for an id may replace the stored one.
         """
         return self.on_conflict == "replace" or self.unique is not None
 
 
 class KindOptions(TypedDict, total=False):
     """
-    Arguments of a kind that a queue has too; see ``Kind``.
+    Arguments of a kind that a queue also has; see ``Kind``.
     """
 
     queue: str | None
@@ -94,20 +96,20 @@ class TaskData(BaseModel, metaclass=TaskMeta):
     Class arguments are those of ``Kind``. Four methods may be overridden: ``task_id()``, ``resource_key()``,
     ``scheduled_at()`` and ``recurrence()``; no field may have one of these names.
 
-    What is stored of it is equal to it when it is loaded; see ``payload()``.
+    A payload that is stored and loaded again is equal to the original; see ``payload()``.
 
     Raises:
-        UsageError: When the class is made: a field has a method's name, the kind is malformed, its arguments contradict each
-            other, or no value of a field could be stored and loaded again.
+        UsageError: While the class is created: a field has the name of a method, the kind is malformed, its arguments
+            contradict each other, or no value of a field could be stored and loaded again.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     __kind__: ClassVar[Kind | None] = None
     __home__: ClassVar[type[TaskData] | None] = None
-    """The class that declares the kind: what is stored is loaded as that."""
+    """The class that declares the kind; stored payloads are loaded as this class."""
     __plain__: ClassVar[bool] = False
-    """Whether it is made of plain fields, and declares its kind itself."""
+    """True if the class has only plain fields and declares its kind itself."""
 
     @classmethod
     def __init_subclass__(
@@ -128,7 +130,7 @@ class TaskData(BaseModel, metaclass=TaskMeta):
         Accept the kind's arguments as class arguments, beside those of pydantic's configuration.
 
         Raises:
-            UsageError: There is another one.
+            UsageError: There is another class argument.
         """
         hand_on(cls.__name__, {**kwargs}, _ARGUMENTS, super().__init_subclass__)
 
@@ -160,35 +162,35 @@ class TaskData(BaseModel, metaclass=TaskMeta):
 
     def task_id(self) -> str:
         """
-        What makes the task the same task: by default a canonical hash of the payload.
+        Return the id by which a task is recognised as the same one; by default a canonical hash of the payload.
         """
         return self.payload_hash()[:40]
 
     def resource_key(self) -> str | None:
         """
-        Tasks with the same key, of whatever kind, run one at a time; None: it needs none.
+        Return the resource key; None: the task needs none. Tasks with the same key, of any kind, run one at a time.
         """
         return None
 
     def scheduled_at(self) -> datetime | None:
         """
-        Not before this instant, aware; None: at once.
+        Return the earliest time of the run, an aware datetime; None: at once.
         """
         return None
 
     def recurrence(self) -> Recurrence | None:
         """
-        Run again and again; None: once.
+        Return the rule by which the task recurs; None: it runs once.
         """
         return None
 
     def payload(self) -> dict[str, Any]:
         """
-        The payload as JSON data, by alias, which is loaded as an equal object; sets are lists in ascending order, the same in
-        every process.
+        Return the payload as JSON data, by alias. It is loaded again as an equal object. Sets become lists in ascending
+        order, which is the same in every process.
 
         Raises:
-            UsageError: It would not be equal; the message names the field.
+            UsageError: The loaded object would not be equal; the message names the field.
         """
         stored: dict[str, Any] = in_order(
             self,
@@ -198,17 +200,17 @@ class TaskData(BaseModel, metaclass=TaskMeta):
 
     def payload_hash(self) -> str:
         """
-        SHA-256 of the canonical JSON of the payload, hexadecimal.
+        Return the SHA-256 of the canonical JSON of the payload, hexadecimal.
         """
         return hash_of(self.payload())
 
     @classmethod
     def of(cls, payload: dict[str, Any], path: str) -> Self:
         """
-        The payload stored at *path*.
+        Return the payload stored at *path* as an object of this class.
 
         Raises:
-            UsageError: It does not fit; the message lists where.
+            UsageError: The payload does not fit; the message lists the fields.
         """
         try:
             return payloads.load(cls, payload)
@@ -220,10 +222,10 @@ class TaskData(BaseModel, metaclass=TaskMeta):
 
 def named(kind: object) -> str:
     """
-    The name of a kind.
+    Return *kind* if it is a valid name of a kind.
 
     Raises:
-        UsageError: It can't be one.
+        UsageError: The name is invalid.
     """
     if not isinstance(kind, str) or not KIND.fullmatch(kind):
         raise UsageError(
@@ -244,7 +246,7 @@ def _checked(name: str, kind: Kind) -> Kind:
     if kind.unique is not None:
         words.check(f"{name}: unique", kind.unique, get_args(Unique))
     if kind.on_refused is not None and kind.unique is None:
-        raise UsageError(f"{name}: on_refused= is called for what unique= refuses; give that too.")
+        raise UsageError(f"{name}: on_refused= is called for requests that unique= refuses; give unique= too.")
     if kind.max_running is not None:
         values.whole(kind.max_running, f"{name}: max_running")
     if kind.queue is not None:
@@ -258,7 +260,7 @@ def _checked(name: str, kind: Kind) -> Kind:
 
 def key_of(data: TaskData, id_: str) -> str | None:
     """
-    The resource key that the task *id_* needs: its own, or its place among the ``max_running`` of its kind.
+    Return the resource key that the task *id_* needs: its own, or one of the ``max_running`` keys of its kind.
     """
     kind = kind_of(data)
     if kind.max_running is None:
@@ -269,10 +271,10 @@ def key_of(data: TaskData, id_: str) -> str | None:
 
 def kind_of(data: TaskData | type[TaskData]) -> Kind:
     """
-    The kind of a payload.
+    Return the kind of a payload.
 
     Raises:
-        UsageError: Its class declares none.
+        UsageError: The class declares no kind.
     """
     cls = data if isinstance(data, type) else type(data)
     if cls.__kind__ is None:
@@ -282,7 +284,7 @@ def kind_of(data: TaskData | type[TaskData]) -> Kind:
 
 def hash_of(payload: Any) -> str:
     """
-    SHA-256 of the canonical JSON of *payload*: keys sorted, no spaces.
+    Return the SHA-256 of the canonical JSON of *payload*: keys sorted, no spaces.
     """
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -290,7 +292,7 @@ def hash_of(payload: Any) -> str:
 
 def difference(stored: Any, given: Any, at: str = "") -> list[str]:
     """
-    Where two payloads differ, field by field, as ``field: stored -> given``; at most ten.
+    Return the differences of two payloads, field by field, as ``field: stored -> given``; at most ten.
     """
     if isinstance(stored, dict) and isinstance(given, dict):
         found: list[str] = []

@@ -1,5 +1,5 @@
 """
-A task about to be created, and how its creation went.
+A task about to be created, and the result of its creation.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from gcp_oncetask.tasks.task import SCHEMA
 @dataclass(frozen=True, slots=True)
 class Created:
     """
-    What ``create_task`` did; true only if the task is new.
+    The result of ``create_task``; it is true only if the task is new.
 
     Attributes:
         id: Id of the task.
         created: Whether this call created it.
-        dispatched: Whether its Cloud Task was made; if not, the sweeper makes it. False too for a task that existed.
-        replaced: This payload runs instead of, or after, the one that was there (``on_conflict="replace"``, ``unique=``).
-        refused: The kind's ``unique`` refused it: its task is queued or running.
-        differences: Where the stored payload and recurrence, which were kept, differ from these.
+        dispatched: Whether its Cloud Task was created; if not, the sweeper creates it. It is also False for a task that
+            existed.
+        replaced: Whether this payload runs in place of the stored one, or after it (``on_conflict="replace"``,
+            ``unique=``).
+        refused: Whether the kind's ``unique`` refused it, because its task is queued or running.
+        differences: The differences between this payload and recurrence and the stored ones, which were kept.
     """
 
     id: str
@@ -47,7 +49,10 @@ class Created:
 
     def dispatch(self) -> bool:
         """
-        Make the Cloud Task, after the caller's own transaction has been committed; safe to repeat.
+        Create the Cloud Task, after the caller's own transaction was committed. Repeated calls are safe.
+
+        Returns:
+            Whether the Cloud Task was created.
         """
         return self.dispatched or (self._dispatch is not None and self._dispatch())
 
@@ -58,19 +63,19 @@ class Draft:
     A task about to be created.
 
     Attributes:
-        name: What tells it from all others.
-        kind: Its kind.
-        target: Where it goes, and when.
+        name: Name of the task: environment, kind and id.
+        kind: Kind of the task.
+        target: Destination and time of its delivery.
         payload: The payload as JSON data.
-        stored: Firestore's value of it.
-        digest: Its hash.
-        nonce: Recognises this creation.
-        resource_key: The key that it needs.
-        recurrence: Its rule, if it is a generator.
-        needed: Seconds for which another document refers to it; its retention is longer by that.
+        stored: Firestore's value of the payload.
+        digest: Hash of the payload.
+        nonce: Nonce by which this creation is recognised.
+        resource_key: The resource key that the task needs; None: it needs none.
+        recurrence: The rule of a generator; None: the task is none.
+        needed: Seconds for which another document refers to the task; its retention is longer by this time.
         extra: More stored fields: an occurrence's parent and nominal time.
-        data: The payload as it was given.
-        model: Fingerprint of the model by which the payload was written; None: not known.
+        data: The payload as it was given; None: the task is an occurrence.
+        model: Fingerprint of the model by which the payload was written; None: it is not known.
     """
 
     name: TaskName
@@ -90,13 +95,13 @@ class Draft:
     @property
     def lane(self) -> str:
         """
-        By whom it is looked at.
+        The lane of its due time, which decides who looks at the task: the sweeper, or workers of its kind.
         """
         return pull_lane(self.kind.name) if self.kind.pull else PUSH
 
     def fields(self, runtime: Runtime) -> dict[str, Value | None]:
         """
-        What is stored beside the record.
+        Return the fields that are stored beside the record.
         """
         fields: dict[str, Any] = {
             "id": self.name.id,
@@ -118,17 +123,17 @@ class Draft:
     @property
     def fingerprint(self) -> Fingerprint | None:
         """
-        The model by which the payload was written.
+        Fingerprint of the payload and of its model; None: it is not known.
         """
         return None if self.model is None else Fingerprint(self.digest, self.model)
 
     def lock(self, made: Lock) -> Lock:
         """
-        *made*, with what the kind and the payload say.
+        Return the record *made* with the values that the kind and the payload determine.
         """
         erase = self.kind.retention if self.kind.tombstone else None
         return made.but(
-            # A generator makes tasks that need the key; it needs none itself.
+            # A generator makes tasks that need the key, and needs none itself.
             key=None if self.recurrence is not None else self.resource_key,
             cleanup=self.recurrence is None,
             erase_seconds=None if erase is None else values.seconds(erase, "retention"),

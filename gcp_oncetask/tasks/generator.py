@@ -1,6 +1,6 @@
 """
-Generators: tasks that recur. When one is due, its occurrences are created and its own next time is set in one commit, so
-neither can be without the other.
+Generators: tasks that recur. When a generator is due, one commit creates its occurrences and sets its next time. So
+neither can happen without the other.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from gcp_oncetask.tasks.draft import Draft
 from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
 
 LAST: Final = "lastOccurrence"
-"""Field of a generator: the document of the occurrence it made last."""
+"""Field of a generator: the document of the occurrence that it made last."""
 
 
 def recurs(model: type[TaskData]) -> bool:
     """
-    Whether tasks of this model may be generators.
+    Tell whether tasks of this model may be generators.
     """
     return model.recurrence is not TaskData.recurrence
 
 
 def deliver(runtime: Runtime, model: type[TaskData], delivery: Delivery, start: Snapshot) -> Ended | None:
     """
-    Make what is due of the generator that *delivery* is for, as it was read in *start*; None: it is no generator, but an
-    ordinary task.
+    Make the due occurrences of the generator of *delivery*, which was read as *start*. Return None if the task is no
+    generator.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -54,7 +54,7 @@ def deliver(runtime: Runtime, model: type[TaskData], delivery: Delivery, start: 
 
 def make_due(runtime: Runtime, kind: Kind, seen: Snapshot) -> None:
     """
-    Make what is due of a generator, as its delivery would.
+    Make the due occurrences of a generator, as its delivery would.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -82,7 +82,7 @@ def _step(runtime: Runtime, kind: Kind, delivery: Delivery, start: Snapshot) -> 
 
 class _Step:
     """
-    One step of a generator: what it decides, and the occurrences that are created in the same commit.
+    A step of a generator: its decision, and the occurrences that are created in the same commit.
     """
 
     def __init__(self, runtime: Runtime, kind: Kind, delivery: Delivery) -> None:
@@ -98,7 +98,7 @@ class _Step:
 
     def decide(self, seen: Snapshot) -> Put | Refused | NeedTime:
         """
-        What is due, and when the generator is due again.
+        Decide which occurrences are due, and when the generator is due again.
         """
         at = self._runtime.moment(seen)
         refusal = rules.ready(seen.lock, self._delivery, at)
@@ -111,14 +111,14 @@ class _Step:
             recurrence = Recurrence.from_data(decode(seen.fields["recurrence"]))
             step = advance(recurrence, due, max(at.now, due))
         except (RecurrenceError, TypeError, AttributeError) as error:
-            # Trying again can't mend it: it ends, and a person is told.
+            # Another try can't help, so the generator fails, and a person is told.
             self._planned = []
             return rules.fail(lock.but(settled_by=self._nonce), f"its stored recurrence can't be read: {error}", at)
         spawn = step.spawn
         if spawn and recurrence.overlap == "skip":
-            # Of several that were missed the newest alone: they would overlap each other.
+            # Of several missed occurrences only the newest is made, because they would overlap each other.
             spawn = () if self._last_runs(seen) else spawn[-1:]
-        # The last one is referred to until the next one is made.
+        # The generator refers to its last occurrence until it makes the next one.
         referred = 0.0 if step.next is None else max(0.0, (step.next - at.now).total_seconds())
         self._planned = [
             self._occurrence(seen, recurrence, nominal, referred if nominal == spawn[-1] else 0.0)
@@ -129,15 +129,15 @@ class _Step:
 
     def _last_runs(self, seen: Snapshot) -> bool:
         """
-        Whether the occurrence made last has not ended. One that is gone has: TTL deletes no other (``rules.retention``), and of
-        one that a person deletes nobody is heard any more.
+        Tell whether the last occurrence has not ended. A missing document counts as ended: TTL deletes only ended tasks
+        (``rules.retention``), and the handler of a task that a person has deleted can write nothing more.
         """
         if LAST not in seen.fields:
             return False
         try:
             last = self._runtime.store.get(decode(seen.fields[LAST]))
         except DamagedError as error:
-            # It may run. Those that come after it wait until it is repaired; the generator goes on.
+            # The occurrence may run. Later ones wait until it is repaired, and the generator goes on.
             damage.attend(self._runtime, error)
             return True
         return last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)
@@ -172,7 +172,7 @@ class _Step:
 
     def changes(self, seen: Snapshot) -> Changes:
         """
-        The occurrence made last, noted on the generator.
+        Return the field of the generator that names its last occurrence.
         """
         return Changes({LAST: encode(self._planned[-1].name.path)}) if self._planned else Changes()
 
@@ -180,7 +180,7 @@ class _Step:
 
     def writes(self, put: Put) -> Sequence[Any]:
         """
-        The creation of each occurrence.
+        Return the write that creates each occurrence.
         """
         self._written = [new_task(self._runtime, draft) for draft in self._planned]
         self._tried |= {update.before.path: update for update in self._written}
@@ -188,17 +188,17 @@ class _Step:
 
     def done(self, results: Sequence[Any] | None) -> None:
         """
-        The occurrences are there.
+        Note the occurrences that the commit has created.
         """
         if results is not None:
             self.made = [update.applied(result) for update, result in zip(self._written, results, strict=True)]
             return
-        # The answer that was lost may be that of an earlier try, whose occurrences are not planned any more.
+        # The lost answer may belong to an earlier try, whose occurrences are not planned any more.
         self.made = [Snapshot(path, None, None, update.lock, whole=False) for path, update in self._tried.items()]
 
     def again(self) -> None:
         """
-        Look which occurrences are there already: then the generator advances alone.
+        Look which planned occurrences exist already; for these the generator only advances.
         """
         paths = [draft.name.path for draft in self._planned]
         if paths:

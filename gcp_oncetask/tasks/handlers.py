@@ -1,5 +1,5 @@
 """
-Handlers of once-tasks, and the delivery that finds the right one.
+Handlers of once-tasks, and the deliveries that find them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ D = TypeVar("D", bound=TaskData)
 
 class Tasks(Generic[D]):
     """
-    What the handler of a kind is given: the task of the attempt.
+    Gives the handler of a kind its subject: the task of the attempt.
     """
 
     def __init__(self, model: type[D]) -> None:
@@ -53,7 +53,8 @@ class Tasks(Generic[D]):
 
     def unread(self, runtime: Runtime, seen: Snapshot) -> str | None:
         """
-        Why the payload in *seen* does not fit the model, if it was written by another one; or why it can't be run as it is.
+        Return the reason why the payload in *seen* does not fit the model, if another model has written it, or why the
+        task can't run here. None: it can run.
         """
         document, lock = seen.document, seen.lock
         if document is None or lock is None:
@@ -65,7 +66,7 @@ class Tasks(Generic[D]):
 
     def written_at(self, seen: Snapshot) -> datetime | None:
         """
-        When the task was created.
+        Return the time at which the task was created; None if it is not known.
         """
         document = seen.document
         if document is None or not document.fields["createdAt"].HasField("timestamp_value"):
@@ -74,7 +75,7 @@ class Tasks(Generic[D]):
 
     def load(self, runtime: Runtime, attempt: RunningAttempt) -> OnceTask[D]:
         """
-        The task, its payload validated.
+        Return the task with its payload validated.
         """
         task = task_of(attempt.snapshot, self.model)
         attempt.model = fingerprint(self.model)
@@ -82,7 +83,7 @@ class Tasks(Generic[D]):
 
     def changes(self, subject: OnceTask[D], value: Any) -> Changes:
         """
-        The payload of the next sequence, if the run ended in a ``Continue`` with data.
+        Return the payload of the next sequence, if the run ended in a ``Continue`` with data.
 
         Raises:
             UsageError: The data is no payload of this kind, or a URL is given.
@@ -106,11 +107,11 @@ class Tasks(Generic[D]):
 @dataclass(frozen=True, slots=True)
 class Handler:
     """
-    What is registered for a kind.
+    The handler that is registered for a kind.
 
     Attributes:
-        model: The payload's model.
-        spec: How its tasks are run.
+        model: Model of the payload.
+        spec: The handler spec of its tasks.
     """
 
     model: type[TaskData]
@@ -130,8 +131,8 @@ class HandlerRegistry:
         Register *handler*.
 
         Raises:
-            DuplicateKindError: Its kind has a handler.
-            UsageError: It is a coroutine.
+            DuplicateKindError: The kind has a handler already.
+            UsageError: The model has no kind.
         """
         name = kind_of(handler.model).name
         if name in self._handlers:
@@ -140,17 +141,17 @@ class HandlerRegistry:
 
     def get(self, kind: str) -> Handler | None:
         """
-        The handler of a kind; None: this deployment has none.
+        Return the handler of a kind; None: this deployment has none.
         """
         return self._handlers.get(kind)
 
     def pull_kinds(self, wanted: Sequence[type[TaskData] | str] | None) -> tuple[str, ...]:
         """
-        Names of the kinds that workers pull and that have a handler: all, or those *wanted* (models or names).
+        Return the names of the pull kinds that have a handler: of all, or of the *wanted* ones (models or names).
 
         Raises:
-            UnknownKindError: One that is wanted has no handler.
-            UsageError: One that is wanted is pushed.
+            UnknownKindError: A wanted kind has no handler.
+            UsageError: A wanted kind is pushed.
         """
         if wanted is None:
             return tuple(name for name, handler in self._handlers.items() if kind_of(handler.model).pull)
@@ -166,7 +167,7 @@ class HandlerRegistry:
 
     def kinds(self) -> tuple[str, ...]:
         """
-        The kinds that have a handler.
+        Return the kinds that have a handler.
         """
         return tuple(self._handlers)
 
@@ -182,7 +183,8 @@ def deliver(
     Execute one delivery of a once-task.
 
     Returns:
-        How it ended; UNHANDLED if this deployment has no handler for its kind: the task stays and is delivered again.
+        The end of the delivery. If this deployment has no handler for its kind, it is UNHANDLED: the task stays and is
+        delivered again.
     """
     runtime = executor.runtime
     delivery = parse(runtime, body)
@@ -209,7 +211,7 @@ def deliver(
 
 def pull(executor: Executor, registry: HandlerRegistry, snapshot: Snapshot) -> Ended:
     """
-    Run a task that a worker has found to be due: its lease may be free or expired.
+    Run a due task that a worker has found; its lease may be free or expired.
     """
     name, lock = task_name(snapshot.path), snapshot.lock
     if name is None or lock is None:

@@ -1,5 +1,5 @@
 """
-The public face of once-tasks: create, handle, read, and what a person may do.
+The task manager, the class with which users create, handle and read once-tasks.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ R = TypeVar("R")
 
 LEASE: Final = timedelta(minutes=10)
 RETRY: Final = ExponentialBackoff()
-"""The ancestor's: 3 attempts, 1 s, doubled, at most 5 minutes."""
+"""The default retry policy, as in oncetask: 3 attempts, pauses of 1 s, doubled each time, at most 5 minutes."""
 CATCH_UPS: Final = 5
-"""How often what a stored schedule owes is made before another one replaces it: a rule of seconds would owe some always."""
+"""
+Times that owed occurrences of a stored schedule are made before another one replaces it. There must be a limit, because a
+rule of seconds would always owe some.
+"""
 CANCEL_RETRY: Final = ExponentialBackoff(max_attempts=5, maximum=timedelta(minutes=10))
 
 
@@ -66,13 +69,14 @@ _PLAIN: Final = "handlers are plain functions for now"
 
 class TaskManager(StoredTasks):
     """
-    Once-tasks of one deployment. A manager without handlers creates tasks.
+    The once-tasks of one deployment. A manager without handlers only creates and reads tasks.
 
     Args:
-        locker: On whose leases, in whose environment and database.
-        path: Where the blueprint takes deliveries: a path joined to the base URL, or an absolute URL.
-        on_error: Called as ``on_error(task, error)`` for each attempt that raised, or ended in a ``Retry`` or ``Fail``; what
-            it raises itself is logged and changes nothing. May be exchanged at any time.
+        locker: The locker, which gives the leases, the environment and the database.
+        path: Target of the deliveries: a path that is joined to the base URL, or an absolute URL.
+        on_error: Function that is called as ``on_error(task, error)`` for each attempt that raised, or that ended in a
+            ``Retry`` or ``Fail``. An error that it raises itself is logged and changes nothing. It may be replaced at
+            any time.
 
     Raises:
         UsageError: The path is neither a path nor an absolute URL.
@@ -94,17 +98,17 @@ class TaskManager(StoredTasks):
 
     def create_task(self, data: TaskData, *, transaction: Transaction | None = None) -> Created:
         """
-        Create the task of *data*: one commit, then one Cloud Task. An id that exists is left alone, or treated as its kind
-        says (``on_conflict``).
+        Create the task of *data*: one commit, then one Cloud Task. If the id exists, the stored task is kept, or
+        treated as the kind's ``on_conflict`` says.
 
         Args:
             data: The payload.
-            transaction: Join this transaction; call ``dispatch()`` on what is returned after its commit, or leave it to the
-                sweeper.
+            transaction: Transaction of which the write becomes a part. Call ``dispatch()`` on the returned object after
+                the commit, or leave the dispatch to the sweeper.
 
         Raises:
             TaskConflictError: The id exists with another payload or recurrence, and the kind says ``raise``.
-            UsageError: The payload, its id, time or recurrence can't be.
+            UsageError: The payload, its id, time or recurrence is invalid.
             ConfigError: The URL, queue or account is not configured.
             StoreError: Firestore was unreachable or refused.
         """
@@ -115,8 +119,8 @@ class TaskManager(StoredTasks):
 
     def _create(self, made: Draft) -> Created:
         """
-        Create the task of a draft, or deal with the one that is there; a draft that was created already by a call whose answer
-        was lost is recognised by its nonce.
+        Create the task of a draft, or deal with the stored one. If an earlier call has created the draft and its answer
+        was lost, it is recognised by its nonce.
 
         Raises:
             As ``create_task``.
@@ -129,7 +133,7 @@ class TaskManager(StoredTasks):
         def decide(seen: Snapshot) -> Put | CallRefused | None:
             owing.clear()
             if tries and redeclaring.owes(made, seen, runtime.moment(seen)):
-                # What its stored schedule owes is made first.
+                # The occurrences that the stored schedule owes are made first.
                 owing.append(seen)
                 return None
             return creation.decide(runtime, made, seen)
@@ -217,19 +221,19 @@ class TaskManager(StoredTasks):
         progress: Callable[[int, int], None] | None = None,
     ) -> bulk.CreatedMany:
         """
-        Create many tasks, by batched writes; safe to repeat, since those that exist are left alone.
+        Create many tasks by batched writes. Repeated calls are safe, because existing tasks are kept.
 
         Args:
-            tasks: The payloads; one that comes twice is created once.
-            parallel: Calls under way at once.
-            progress: Called as ``progress(done, total)`` after each batch, from the calling thread.
+            tasks: The payloads; a payload that comes twice is created once.
+            parallel: Most calls under way at once.
+            progress: Function that is called as ``progress(done, total)`` after each batch, in the calling thread.
 
         Returns:
-            Of each payload, in order, what became of it: ``Created``, or the error.
+            For each payload, in order, ``Created`` or the error.
 
         Raises:
-            UsageError: A payload can't be a task; nothing was written.
-            StoreError: Firestore was unreachable before anything was written.
+            UsageError: A payload is invalid; nothing was written.
+            StoreError: Firestore was unreachable, and nothing was written.
         """
         runtime, create, given = self._runtime, self._create, list(tasks)
         with runtime.events.scheduling(lambda: creation.message(runtime, "create_tasks", given)):
@@ -241,7 +245,7 @@ class TaskManager(StoredTasks):
         self, model: type[D], **options: Unpack[HandlerOptions[D]]
     ) -> Callable[[Callable[[OnceTask[D], Attempt], R]], Callable[[OnceTask[D], Attempt], R]]:
         """
-        Register ``fn(task, attempt)`` as the handler of a kind; options as in ``register_task_handler``.
+        Register ``fn(task, attempt)`` as the handler of a kind; the options are those of ``register_task_handler``.
 
         Raises:
             As ``register_task_handler``.
@@ -269,29 +273,33 @@ class TaskManager(StoredTasks):
         cancel_retry: RetryPolicy = CANCEL_RETRY,
     ) -> None:
         """
-        Let ``fn(task, attempt)`` run the tasks of a kind.
+        Register ``fn(task, attempt)`` as the handler of the tasks of a kind.
 
-        Returning settles: None, JSON data or a pydantic model is the result; a ``Retry``, ``Snooze``, ``Fail`` or
-        ``Continue`` (raised or returned) does what it says. Raising is a failed attempt.
+        Its return value settles the attempt. None, JSON data or a pydantic model is the result; a ``Retry``,
+        ``Snooze``, ``Fail`` or ``Continue``, returned or raised, is a verdict. Any other raised error is a failed
+        attempt.
 
         Args:
-            model: The payload's model.
+            model: Model of the payload.
             fn: The handler.
-            retry: When a failed attempt is tried again, and how often.
-            lease_duration: Within this the holder is trusted without question; seconds or a timedelta.
-            lease_timeout: After this it is taken over whatever the logs say; no earlier than the log grace after the run limit
-                and the last lease's end.
-            run_limit: Renewals end here; None: the lease timeout.
-            renew: Whether the lease is renewed while it runs.
-            on_unknown: What happens at the timeout when nothing is known: takeover, or quarantine.
-            alert_on: Events a person is alerted of.
-            on_cancel: Runs once for a task that was cancelled before it ended; None: it just ends.
+            retry: Retry policy for failed attempts.
+            lease_duration: Time after the grant or a renewal in which the lease is not taken over; seconds or a
+                timedelta.
+            lease_timeout: Time after the grant after which an expired lease is taken over even if the logs show nothing
+                about its holder; no earlier than the log grace after the run limit and after the end of the last lease.
+            run_limit: Time after the grant after which the lease is no longer renewed; None: the lease timeout.
+            renew: Whether the lease is renewed while the handler runs.
+            on_unknown: The decision at the timeout if nothing is known about the holder: takeover, or quarantine until
+                a person resolves it.
+            alert_on: Events of which a person is alerted: takeover, failure, quarantine.
+            on_cancel: Handler that runs once for a task that was cancelled before it ended; None: such a task only
+                ends.
             cancel_retry: Retry policy of *on_cancel*, with an attempt count of its own.
 
         Raises:
-            DuplicateKindError: The kind has a handler.
+            DuplicateKindError: The kind has a handler already.
             ConfigError: The durations contradict each other.
-            UsageError: A function is a coroutine, or the model has no kind.
+            UsageError: A function is async or a generator, or the model has no kind.
         """
         runtime = self._runtime
 
@@ -328,7 +336,7 @@ class TaskManager(StoredTasks):
 
     def _around(self, attempt: Attempt, call_next: Callable[[], Any]) -> Any:
         """
-        Middleware that tells ``on_error`` of failed attempts.
+        Call ``on_error`` for failed attempts, as a middleware.
         """
         try:
             value = call_next()
@@ -355,14 +363,15 @@ class TaskManager(StoredTasks):
 
     def add_task(self, name: str, key: str, data: Any = None, *, delay: Duration | None = None) -> Created:
         """
-        Ask for *name* to be done for *key* with the newest *data*: of several requests only the newest is run; one that comes
-        while it runs is run afterwards, once more however many come.
+        Add a request for *key* to the queue *name*. Only the newest of several waiting requests is run. Requests that
+        come while one runs lead to one more run, with the newest *data*.
 
         Args:
-            name: Name of the queue, see ``queue_kind``.
-            key: What is to be brought up to date.
+            name: Name of the queue; see ``queue_kind``.
+            key: Name of the thing to bring up to date.
             data: JSON data.
-            delay: Run it so much later; a request that follows puts it off again (debounce).
+            delay: Shortest time from now to the run, seconds or a timedelta. A later request postpones the run again
+                (debounce).
 
         Raises:
             As ``create_task``.
@@ -379,10 +388,12 @@ class TaskManager(StoredTasks):
         **options: Unpack[HandlerOptions[D]],
     ) -> None:
         """
-        Let ``fn(tasks, attempts)`` run all due tasks of a kind and a resource key in one call, in due order.
+        Register ``fn(tasks, attempts)`` as the handler of all due tasks of a kind and a resource key in one call, in
+        due order.
 
-        What it returns is stored on every task, unless it is a ``PerTask``. Raising is a failed attempt of each. A task that
-        is deleted meanwhile spoils nothing for the rest; cancelled ones go alone. Options as in ``register_task_handler``.
+        Its return value becomes the result of every task, unless it is a ``PerTask``. If it raises, the attempt of each
+        task fails. If a task is deleted meanwhile, the others end all the same. A cancelled task runs alone. The
+        options are those of ``register_task_handler``.
 
         Raises:
             As ``register_task_handler``.
@@ -400,10 +411,11 @@ class TaskManager(StoredTasks):
         **options: Unpack[HandlerOptions[D]],
     ) -> None:
         """
-        Let ``fn(tasks, attempts)`` run up to *size* tasks of a kind that are due, in one call; for kinds without resource keys.
+        Register ``fn(tasks, attempts)`` as the handler of up to *size* due tasks of a kind in one call, for kinds
+        without resource keys.
 
-        What it returns is stored on every task, unless it is a ``PerTask``, such as ``PerTask.finished(tasks)``. Options as in
-        ``register_task_handler``.
+        Its return value becomes the result of every task, unless it is a ``PerTask``, such as
+        ``PerTask.finished(tasks)``. The options are those of ``register_task_handler``.
 
         Raises:
             As ``register_task_handler``.
@@ -415,22 +427,22 @@ class TaskManager(StoredTasks):
 
     def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
         """
-        Execute one delivery of a once-task, whose caller is known to be allowed to make it; what the blueprint does.
+        Execute one delivery of a once-task; the caller was verified before.
         """
         return deliver(self._executor, self._registry, body, headers, trace)
 
     def serve(self, request: endpoint.IncomingRequest) -> endpoint.Answer:
         """
-        Verify the caller, execute the delivery, answer; what an adapter of a framework calls.
+        Verify the caller, execute the delivery, and return the answer. The adapter of a framework calls this.
         """
         return endpoint.serve(self._runtime, request, self._deliver)
 
 
 def registry_of(manager: TaskManager) -> HandlerRegistry:
     """
-    The handlers of *manager*, for the library's own modules.
+    Return the handlers of *manager*, for the library's own modules.
     """
-    return manager._registry  # noqa: SLF001 - hidden from users alone
+    return manager._registry  # noqa: SLF001 - hidden from users only
 
 
 def _not_limited(model: type[TaskData]) -> None:

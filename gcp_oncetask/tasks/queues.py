@@ -1,8 +1,9 @@
 """
-Queues where the newest request per key wins, without a model of their own.
+Queues in which the newest request for a key wins, and which need no model of their own.
 
 Source:
-    esync: its README and first tests. Scoped by name: two queues may use the same key.
+    The README and the first tests of esync. Here keys belong to a queue by its name, so two queues may use the same
+    key.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from gcp_oncetask.tasks.data import KindOptions, TaskData, named
 
 class Request(TaskData):
     """
-    A request of a queue: bring *key* up to date with *data*.
+    A request of a queue to bring *key* up to date with *data*.
 
     Attributes:
-        key: What is to be brought up to date; the task's id.
+        key: Name of the thing to bring up to date; it is the id of the task.
         data: JSON data.
     """
 
@@ -33,7 +34,7 @@ class Request(TaskData):
     @classmethod
     def request(cls, key: str, data: Any, not_before: datetime | None) -> Self:
         """
-        A request, to be run not before an instant.
+        Make a request that runs at *not_before* at the earliest; None: at once.
         """
         made = cls(key=key, data=data)
         made._not_before = not_before
@@ -41,13 +42,13 @@ class Request(TaskData):
 
     def task_id(self) -> str:
         """
-        The key: of several requests for one, only the newest is run.
+        Return the key. Only the newest of several requests for one key is run.
         """
         return self.key
 
     def scheduled_at(self) -> datetime | None:
         """
-        Not before the delay that was asked for.
+        Return the earliest time of the run, after the requested delay.
         """
         return self._not_before
 
@@ -57,14 +58,14 @@ _KINDS: Final[dict[str, type[Request]]] = {}
 
 def queue_kind(name: str, **options: Unpack[KindOptions]) -> type[Request]:
     """
-    The kind of the queue *name*; the first call may give its options.
+    Return the kind of the queue *name*; the first call may give its options.
 
     Args:
-        name: Of the queue, and of its kind.
-        options: As of ``Kind``; ``on_conflict`` is ``replace``.
+        name: Name of the queue and of its kind.
+        options: Options of ``Kind``; ``on_conflict`` is ``replace``.
 
     Raises:
-        UsageError: The name can't be a kind, or the queue has other options already.
+        UsageError: The name is not valid for a kind, or the queue has other options already.
     """
     if named(name) not in _KINDS:
         _KINDS[name] = type(

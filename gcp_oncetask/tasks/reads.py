@@ -1,5 +1,5 @@
 """
-Reading once-tasks: by id, by resource key, and in numbers.
+Reads of once-tasks by id and by resource key, and counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAGE: Final = 100
 
 def one(runtime: Runtime, model: type[D], name: TaskName) -> OnceTask[D] | None:
     """
-    One task; None if there is none.
+    Return a task; None if there is none.
     """
     snapshot = runtime.store.get(name.path)
     return task_of(snapshot, model) if snapshot.lock is not None else None
@@ -32,7 +32,7 @@ def one(runtime: Runtime, model: type[D], name: TaskName) -> OnceTask[D] | None:
 
 def many(runtime: Runtime, model: type[D], names: Sequence[TaskName]) -> list[OnceTask[D]]:
     """
-    Those that exist, in the given order.
+    Return the tasks that exist, in the given order.
     """
     found: dict[str, Snapshot] = {}
     paths = [name.path for name in names]
@@ -43,7 +43,7 @@ def many(runtime: Runtime, model: type[D], names: Sequence[TaskName]) -> list[On
 
 def by_resource_key(runtime: Runtime, model: type[D], key: str) -> list[OnceTask[D]]:
     """
-    The tasks of a resource key, ordered by creation.
+    Return the tasks of a resource key, ordered by creation.
     """
     kind = model.__kind__
     assert kind is not None
@@ -54,7 +54,7 @@ def by_resource_key(runtime: Runtime, model: type[D], key: str) -> list[OnceTask
 
 def live_paths(runtime: Runtime, kind: str, key: str) -> list[str]:
     """
-    Documents of the tasks of a resource key that have not ended.
+    Return the paths of the tasks of a resource key that have not ended.
     """
     prefix = resource_prefix(runtime.config.env, kind, key, live=True)
     return paths_in_range(runtime.store, "resource", f"{prefix}/", f"{prefix}{AFTER}")
@@ -62,7 +62,7 @@ def live_paths(runtime: Runtime, kind: str, key: str) -> list[str]:
 
 def all_paths(runtime: Runtime, kind: str) -> list[str]:
     """
-    Documents of all tasks of a kind.
+    Return the paths of all tasks of a kind.
     """
     prefix = state_prefix(runtime.config.env, kind)
     return paths_in_range(runtime.store, "state", f"{prefix}/", f"{prefix}{AFTER}")
@@ -70,7 +70,8 @@ def all_paths(runtime: Runtime, kind: str) -> list[str]:
 
 def first_due(runtime: Runtime, kinds: Sequence[str], after: datetime | None = None) -> datetime | None:
     """
-    When the first task of some pull kinds is due, in whichever shard, *after* an instant if one is given.
+    Return the due time of the first task of some pull kinds, in any shard; only times *after* an instant count, if it
+    is given. None: there is none.
     """
     shards, env = range(runtime.config.pull_shards), runtime.config.env
     found = (first_of_shard(runtime.store, env, kind, shard, after) for kind in kinds for shard in shards)
@@ -79,7 +80,7 @@ def first_due(runtime: Runtime, kinds: Sequence[str], after: datetime | None = N
 
 def pending(runtime: Runtime, kind: str) -> int:
     """
-    How many are due and not running.
+    Count the tasks that are due and not running.
     """
     prefix = state_prefix(runtime.config.env, kind, Status.SCHEDULED)
     return count_range(runtime.store, "state", f"{prefix}/", f"{prefix}/{instant(runtime.store.estimate())}")
@@ -97,7 +98,7 @@ _STATES: Final = {
 
 def count(runtime: Runtime, kind: str) -> dict[TaskStatus, int]:
     """
-    How many there are of each status: one aggregation each.
+    Count the tasks of each status, with one aggregation query each.
     """
     env = runtime.config.env
 

@@ -1,8 +1,8 @@
 """
 Generators that are declared again with another payload or schedule. Pure.
 
-What a generator has made stays as it is. What its stored schedule owes at this moment is made first, by that schedule; the newer
-one holds from the next run on.
+The occurrences that a generator has made stay as they are. The occurrences that its stored schedule owes now are made
+first, by that schedule; the newer schedule counts from the next run on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from gcp_oncetask.tasks.recurrence import Recurrence
 
 def schedule_differences(stored: Any, given: Recurrence | None) -> list[str]:
     """
-    Where two schedules differ, as ``recurrence.tz: stored -> given``; None: it does not recur.
+    Return the differences of two schedules, as ``recurrence.tz: stored -> given``; None stands for a task that does not
+    recur.
     """
     if stored is not None and not isinstance(stored, Mapping):
         return ["recurrence: (it can't be read) -> another one"]
@@ -34,10 +35,11 @@ def schedule_differences(stored: Any, given: Recurrence | None) -> list[str]:
 
 def differences(made: Draft, seen: Snapshot) -> list[str]:
     """
-    Where the schedule of *made* differs from the stored one, and, of a generator, its resource key.
+    Return the differences between the stored schedule and that of *made*, and for a generator also those of the
+    resource key.
     """
     found = schedule_differences(_stored(seen, "recurrence"), made.recurrence)
-    # Where max_running has changed since, the stored place is as good.
+    # If max_running has changed since, the stored key serves as well.
     if made.recurrence is not None and made.kind.max_running is None:
         found += difference(_stored(seen, "resourceKey"), made.resource_key, "resource_key")
     return found
@@ -45,7 +47,7 @@ def differences(made: Draft, seen: Snapshot) -> list[str]:
 
 def owes(made: Draft, seen: Snapshot, at: DecisionContext) -> bool:
     """
-    Whether runs of the stored schedule are to be made before that of *made* replaces it.
+    Tell whether the stored schedule owes occurrences that must be made before *made* replaces it.
     """
     lock = seen.lock
     if made.recurrence is None or not made.kind.replaces or lock is None or "recurrence" not in seen.fields:
@@ -60,14 +62,14 @@ def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Decisi
     Replace the stored generator by *made*, if it differs.
 
     Args:
-        made: What is declared.
-        seen: What is stored.
-        lock: Its record.
-        found: Where they differ.
-        at: Moment.
+        made: The declared generator.
+        seen: The stored task.
+        lock: The stored record.
+        found: Their differences.
+        at: Moment of the decision.
 
     Raises:
-        TaskConflictError: The one recurs and the other does not.
+        TaskConflictError: One of the two recurs and the other does not.
     """
     if made.recurrence is None or "recurrence" not in seen.fields:
         stored = (
@@ -84,7 +86,7 @@ def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Decisi
         return CallRefused(Refusal.EXISTS, "it exists")
     upcoming = lock.wait_until
     if lock.finished or schedule_differences(_stored(seen, "recurrence"), made.recurrence):
-        # What fell due while it was paused is the newer schedule's, as its misfire policy says.
+        # The newer schedule's misfire policy decides on the runs that fell due while the generator was paused.
         late = not lock.finished and lock.wait_until is not None and lock.wait_until < at.now
         upcoming = made.recurrence.first(lock.wait_until if late else at.now)
     return rules.redeclare(lock, made.target._replace(wait_until=upcoming), made.nonce, at)
@@ -92,7 +94,7 @@ def decide(made: Draft, seen: Snapshot, lock: Lock, found: list[str], at: Decisi
 
 def fields(made: Draft) -> dict[str, Value | None]:
     """
-    What is stored of a generator's newer schedule.
+    Return the stored fields of a generator's newer schedule.
     """
     assert made.recurrence is not None
     key = made.resource_key

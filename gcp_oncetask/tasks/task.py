@@ -29,11 +29,11 @@ SCHEMA: Final = 1
 
 class TaskStatus(StrEnum):
     """
-    What a task looks like at a given instant; the names are the ancestor's, and quarantined.
+    The status of a task at a given instant, derived from its record. The names are those of oncetask, and quarantined.
     """
 
     PENDING = "pending"
-    """Due, and nobody holds it (or its holder's lease has expired)."""
+    """Due, and not leased, or its lease has expired."""
     WAITING = "waiting"
     """Not due yet."""
     LEASED = "leased"
@@ -41,10 +41,10 @@ class TaskStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLATION_PENDING = "cancellationPending"
-    """Its cancellation was asked for and is not done."""
+    """A cancellation was requested and is not done yet."""
     CANCELLED = "cancelled"
     QUARANTINED = "quarantined"
-    """Its holder is gone without a trace, and a person must decide."""
+    """Nothing is known about its last holder, and a person must decide."""
 
 
 _TIMES: Final = {"createdAt": False, "doneAt": True, "occurrenceAt": True}
@@ -59,11 +59,11 @@ _ENDED: Final = {
 
 def status_of(lock: Lock, now: datetime) -> TaskStatus:
     """
-    The derived status of a record at *now*, first match from above.
+    Return the derived status of a record at *now*; the first match from above counts.
 
     Source:
-        oncetask's ``GetStatus``, whose page swaps two columns of "waiting"; here what has ended is read from the stored
-        status, not from counting attempts against errors.
+        The ``GetStatus`` of oncetask, whose page swaps two columns of "waiting". Here the end of a task is read from
+        its stored status, not from a comparison of attempts and errors.
     """
     if lock.status in _ENDED:
         return _ENDED[lock.status]
@@ -82,19 +82,19 @@ class OnceTask(Generic[D]):
     A once-task as it was read.
 
     Attributes:
-        id: Its id, unique within environment and kind.
-        kind: Its kind.
-        env: Its environment.
-        payload: The payload as stored; empty once it was erased.
+        id: Id of the task, unique within environment and kind.
+        kind: Kind of the task.
+        env: Environment of the task.
+        payload: The payload as stored; empty after it was erased.
         data: The payload, typed.
-        lock: Its record: status, attempts, errors, result.
-        resource_key: The key it needs, if any.
-        created_at: Estimate of the server's clock.
-        done_at: When it ended; None before.
-        recurrence: The stored rule of a generator.
-        parent_id: The generator that made this occurrence.
-        occurrence_at: The nominal time of this occurrence.
-        path: Its document.
+        lock: The record: status, attempts, errors, result.
+        resource_key: The resource key that it needs; None: it needs none.
+        created_at: Time of its creation, an estimate of the server's clock.
+        done_at: Time of its end; None: it has not ended.
+        recurrence: The stored rule of a generator; None: the task is none.
+        parent_id: Id of the generator that made this occurrence; None: the task is none.
+        occurrence_at: The nominal time of this occurrence; None: the task is none.
+        path: Path of its document.
     """
 
     id: str
@@ -113,48 +113,48 @@ class OnceTask(Generic[D]):
 
     def status(self, now: datetime) -> TaskStatus:
         """
-        What it looked like, when read, at *now* (aware).
+        Return the status at *now* (aware) of the task as it was read.
         """
         return status_of(self.lock, now)
 
     @property
     def is_queued(self) -> bool:
         """
-        Whether it waits to be run: scheduled, for whatever reason.
+        True if the task waits for a run: it is scheduled, for any reason.
         """
         return self.lock.status is Status.SCHEDULED
 
     @property
     def is_running(self) -> bool:
         """
-        Whether an attempt holds its lease, expired or not.
+        True if an attempt has its lease, expired or not.
         """
         return self.lock.status is Status.LEASED
 
     @property
     def errors(self) -> tuple[Failure, ...]:
         """
-        Its last failures, oldest first.
+        The last failed attempts, oldest first.
         """
         return self.lock.errors
 
     @property
     def result(self) -> Any:
         """
-        What its completed run returned, as JSON data; None before.
+        Result of the completed run, as JSON data; None before.
 
         Raises:
-            ResultNotStoredError: It has completed, and what it returned could not be stored.
+            ResultNotStoredError: The run has completed, and its result could not be stored.
         """
         return returned_by(self.path, self.lock)
 
 
 def task_of(snapshot: Snapshot, model: type[D]) -> OnceTask[D]:
     """
-    The task stored in *snapshot*.
+    Return the task stored in *snapshot*.
 
     Raises:
-        UsageError: Its payload does not fit *model*.
+        UsageError: The payload does not fit *model*.
         StoreError: The document is not a once-task.
     """
     name, lock = task_name(snapshot.path), snapshot.lock
