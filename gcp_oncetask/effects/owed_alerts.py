@@ -272,7 +272,7 @@ def _send(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, *, waits: bo
 def _sent_now(runtime: Runtime, snapshot: Snapshot, alert: Alert) -> bool:
     try:
         runtime.alerts.send(alert)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - a channel is user code and may raise anything
         runtime.about(snapshot).log(logging.ERROR, "an alert (%s) could not be sent: %s", alert.reason, error)
         return False
     return True

@@ -455,11 +455,11 @@ def executor_of(locker: StoredChains) -> Executor:
     """
     Return the executor of *locker*, for the library's own modules.
     """
-    return locker._executor  # noqa: SLF001 - hidden from users alone
+    return locker._executor  # noqa: SLF001 - hidden from users only
 
 
 def runtime_of(locker: StoredChains) -> Runtime:
     """
     Return the shared parts of *locker*, for the library's own modules.
     """
-    return locker._runtime  # noqa: SLF001 - hidden from users alone
+    return locker._runtime  # noqa: SLF001 - hidden from users only

@@ -179,7 +179,7 @@ class Locker(StoredChains):
 
         def changes(seen: Snapshot) -> Changes:
             written = changed_fields(seen)
-            # It is about to be committed: from here on every sweep must know of its collection.
+            # The commit comes next. From here on every sweep must know the collection.
             runtime.register(type(entity).__collection__, target.url)
             return written
 

@@ -109,7 +109,7 @@ def _tracer() -> Tracer | None:
     """
     Return the tracer of the application's provider; None if it has set none.
     """
-    global _tracers  # noqa: PLW0603 - a provider is one of a process
+    global _tracers  # noqa: PLW0603 - a process has one provider
     api = sys.modules.get("opentelemetry.trace")
     if api is None:
         return None
@@ -119,7 +119,7 @@ def _tracer() -> Tracer | None:
             return None
         if provider is not _tracers[0]:
             _tracers = provider, provider.get_tracer(_SCOPE)
-    except Exception:  # noqa: BLE001 - half imported by another thread, or its set-up is wrong
+    except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
         return None
     made: Tracer = _tracers[1]
     return made
@@ -140,7 +140,7 @@ def _instruments() -> _Instruments | None:
     """
     Return the instruments of the application's provider; None if the application has not imported the API.
     """
-    global _meters  # noqa: PLW0603 - a provider is one of a process
+    global _meters  # noqa: PLW0603 - a process has one provider
     api = sys.modules.get("opentelemetry.metrics")
     if api is None:
         return None
@@ -161,7 +161,7 @@ def _instruments() -> _Instruments | None:
                 ),
             )
             _meters = provider, made
-    except Exception:  # noqa: BLE001 - half imported by another thread, or its set-up is wrong
+    except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
         return None
     found: _Instruments = _meters[1]
     return found
