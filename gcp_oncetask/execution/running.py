@@ -54,7 +54,6 @@ class RunningAttempt(HeldLease):
         pending: A settlement whose commit failed, with the fields that it saves; it is tried again when the handler
             ends.
         ended: The end of its delivery; None: it runs.
-        span: Its span; None without telemetry.
     """
 
     def __init__(
