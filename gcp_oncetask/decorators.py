@@ -27,7 +27,7 @@ from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.locks.runs import OnceCall, run_once
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules.decisions import Policy
-from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.record import Result
 from gcp_oncetask.store.json_data import result as result_of
 

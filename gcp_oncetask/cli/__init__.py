@@ -15,7 +15,7 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli import explain, index_file, registered, show
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.tasks.data import KIND
 

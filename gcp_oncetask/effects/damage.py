@@ -25,7 +25,7 @@ from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import Wishes
 from gcp_oncetask.rules.decisions import CallRefused, Put
-from gcp_oncetask.rules.documents import KEY, LOCKS, PUSH, is_key, pull_lane, task_name
+from gcp_oncetask.rules.document_paths import KEY, LOCKS, PUSH, is_key, parse_task_path, pull_lane
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
@@ -115,7 +115,7 @@ def _place(runtime: Runtime, path: str, stored: Any) -> str:
     due = _text(stored, "due")
     if is_due(due) and due.startswith(f"{runtime.config.env}/"):
         return due.rsplit("/", 1)[0]
-    name, lane = task_name(path), PUSH
+    name, lane = parse_task_path(path), PUSH
     if is_key(path):
         lane = KEY
     elif name is not None and "url" not in stored:
@@ -244,14 +244,14 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
     if "key" in lost and isinstance(key := _field(start, "resourceKey"), str):
         found["key"] = key
         del lost["key"]
-    name = task_name(path)
+    name = parse_task_path(path)
     pulled = name is not None and "url" not in found and "url" not in lost
     lane = pull_lane(name.kind) if name is not None and pulled else PUSH
     # The fields that an ended task has beside its record.
     cleared = dict.fromkeys(("doneAt", "expireAt") if name is not None else ())
 
     def decide(seen: Snapshot) -> Put | CallRefused | None:
-        return rules.repair(found, lost, wishes, nonce, runtime.moment(seen, lane)) if seen is start else None
+        return rules.repair(found, lost, wishes, nonce, runtime.decision_context(seen, lane)) if seen is start else None
 
     changed = runtime.store.change(path, decide, start=start, changes=Changes(cleared))
     if changed.decision is None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from gcp_oncetask.errors import DispatchError, StoreError, UsageError
-from gcp_oncetask.rules.delivery import Delivery, delivery_url, task_id
+from gcp_oncetask.rules.delivery import Delivery, cloud_task_id, delivery_url
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.addressing import account
 from gcp_oncetask.runtime.runtime import Runtime
@@ -65,7 +65,7 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     sender = account(runtime)
     return Push(
         queue=lock.queue,
-        task_id=task_id(delivery),
+        task_id=cloud_task_id(delivery),
         url=delivery_url(delivery, lock.url),
         body=delivery.to_json(),
         headers=lock.headers or {},
@@ -101,4 +101,4 @@ def cloud_task_name(snapshot: Snapshot) -> str:
     """
     lock = snapshot.lock
     assert lock is not None
-    return f"{lock.queue}/tasks/{task_id(Delivery.present(snapshot.path, lock))}"
+    return f"{lock.queue}/tasks/{cloud_task_id(Delivery.present(snapshot.path, lock))}"

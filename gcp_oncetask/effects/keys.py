@@ -27,7 +27,7 @@ from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules import keys as rules
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
-from gcp_oncetask.rules.documents import KEY, key_path, parked_place, parked_prefix
+from gcp_oncetask.rules.document_paths import KEY, key_path, parked_place, parked_prefix
 from gcp_oncetask.rules.keys import KeyStanding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
@@ -244,7 +244,7 @@ def _remember(runtime: Runtime, key: str, record: Snapshot) -> None:
     if lock is None or _waiting(record) or not parked(runtime.store, parked_prefix(runtime.config.env, key), limit=1):
         return
     request = runtime.wire.request()
-    watched = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.moment(record))
+    watched = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.decision_context(record))
     request.writes.append(key_write(runtime.wire.name(record.path), key, record.version, watched, waiting=True))
     # If this is refused, another process has written the document. It knows of the waiting tasks, or the next sweep
     # looks again.
@@ -279,7 +279,7 @@ def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapsh
     first = waiters[0] if waiters else None
     if first is None and record.version is None:
         return False
-    at = runtime.moment(first or record)
+    at = runtime.decision_context(first or record)
     request = runtime.wire.request()
     place, more_wait = runtime.place(record.path, KEY), newer or len(waiters) > 1
     after = lock.but(status=Status.COMPLETED, holder=None, due=None)
@@ -321,7 +321,7 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> bool:
     lock = record.lock
     if lock is not None and lock.due is not None and lock.due == (snapshot.lock or lock).due:
         request = runtime.wire.request()
-        later = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.moment(record))
+        later = rules.look_at_key(lock, runtime.place(record.path, KEY), runtime.decision_context(record))
         name = runtime.wire.name(record.path)
         request.writes.append(key_write(name, key, record.version, later, waiting=_waiting(record)))
         runtime.store.commit_both(request)

@@ -20,7 +20,7 @@ from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.observe.events import Observer
 from gcp_oncetask.rules import floods, verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put
-from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
@@ -79,7 +79,7 @@ def send_in_turn(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str]) -> in
         if seen.lock is None:
             return None
         mine[:] = [o.id for o in seen.lock.owed if o.id in turns and turns[o.id] is None and rules.is_decided(o)]
-        return rules.assigned(seen.lock, turns, runtime.moment(seen))
+        return rules.assigned(seen.lock, turns, runtime.decision_context(seen))
 
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     return send_each(runtime, changed.snapshot, mine, mark) if isinstance(changed.decision, Put) else 0
@@ -115,7 +115,7 @@ def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> 
     def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
             return None
-        return rules.sent(seen.lock, sent, runtime.moment(seen))
+        return rules.sent(seen.lock, sent, runtime.decision_context(seen))
 
     try:
         changes = Changes(retiring(runtime, snapshot))
@@ -136,7 +136,7 @@ def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: d
     def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
             return None
-        return rules.put_off(seen.lock, ids, until, runtime.moment(seen))
+        return rules.put_off(seen.lock, ids, until, runtime.decision_context(seen))
 
     runtime.store.change(snapshot.path, decide, start=snapshot)
 
@@ -181,7 +181,7 @@ def take(
         if now.read is None:
             return NeedTime()
         mine = rules.ripe(now.lock, seen, now.read)
-        return rules.sending(now.lock, seen, runtime.moment(now), digest)
+        return rules.sending(now.lock, seen, runtime.decision_context(now), digest)
 
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     return (changed.snapshot, mine) if isinstance(changed.decision, Put) else None

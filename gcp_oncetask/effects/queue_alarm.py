@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.log_context import LOGGER
-from gcp_oncetask.rules.documents import queue_path
+from gcp_oncetask.rules.document_paths import queue_path
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode

@@ -117,7 +117,7 @@ def _cut(runtime: Runtime, seen: Snapshot, reason: str, cut: int, holder: str | 
     def decide(now: Snapshot) -> Put | Refused | NeedTime:
         if now.lock is None or now.version != seen.version:
             return _MOVED
-        return rules.cut_off(now.lock, reason, cut, nonce, holder, runtime.moment(now)) or _NO_MORE
+        return rules.cut_off(now.lock, reason, cut, nonce, holder, runtime.decision_context(now)) or _NO_MORE
 
     try:
         return runtime.store.change(seen.path, decide, start=seen, own=True)

@@ -31,7 +31,7 @@ from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import floods, writes
 from gcp_oncetask.rules.decisions import Put
-from gcp_oncetask.rules.documents import digest_path, is_digest, windows_path
+from gcp_oncetask.rules.document_paths import digest_path, is_digest, windows_path
 from gcp_oncetask.rules.floods import Group, Turn, Window
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
@@ -136,7 +136,7 @@ def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members
     def decide(seen: Snapshot) -> Put | None:
         if seen.lock is not None:
             return None
-        at = runtime.moment(seen)
+        at = runtime.decision_context(seen)
         until = at.now + timedelta(seconds=at.alert_retry)
         owed = PendingAlert(
             _name(id_, alerts[0]), alerts[0].event, alerts[0].at, until, 0, 0, _reason(len(alerts), first), tries=1
@@ -186,7 +186,7 @@ def _added(runtime: Runtime, id_: str, wait: rules.Wait, alerts: list[Alert]) ->
     nonce = runtime.clock.nonce()
 
     def decide(seen: Snapshot) -> Put | None:
-        at, lock = runtime.moment(seen), seen.lock or _record(runtime, nonce)
+        at, lock = runtime.decision_context(seen), seen.lock or _record(runtime, nonce)
         if seen.lock is None:
             owed = PendingAlert(_name(id_, alerts[0]), alerts[0].event, alerts[0].at, wait.until, 0, 0, "")
         elif lock.owed and lock.owed[0].tries == 0:

@@ -249,7 +249,7 @@ class StoredChains:
         Cancel by the document's path; see ``cancel``.
         """
         decision, snapshot = self._by_hand(
-            path, "cancel", lambda lock, seen: rules.cancel(lock, self._runtime.moment(seen))
+            path, "cancel", lambda lock, seen: rules.cancel(lock, self._runtime.decision_context(seen))
         )
         if not isinstance(decision, Put):
             return False
@@ -274,7 +274,9 @@ class StoredChains:
             decision, snapshot = self._by_hand(
                 path,
                 "reset",
-                lambda lock, seen: rules.reset(lock, nonce, self._runtime.moment(seen), keep_errors=keep_errors),
+                lambda lock, seen: rules.reset(
+                    lock, nonce, self._runtime.decision_context(seen), keep_errors=keep_errors
+                ),
                 schedules=True,
             )
         except DamagedError as error:
@@ -305,7 +307,7 @@ class StoredChains:
         decision, snapshot = self._by_hand(
             path,
             "resolve",
-            lambda lock, seen: rules.resolve(lock, how, nonce, self._runtime.moment(seen), result=kept),
+            lambda lock, seen: rules.resolve(lock, how, nonce, self._runtime.decision_context(seen), result=kept),
             schedules=how == "run",
         )
         if isinstance(decision, CallRefused):
@@ -323,7 +325,7 @@ class StoredChains:
             if seen.lock.env != env:
                 return CallRefused(Refusal.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
             has_verb(verb, seen, seen.lock)
-            late = too_late(expiry_of(seen), self._runtime.moment(seen)) if verb in _REVIVING else None
+            late = too_late(expiry_of(seen), self._runtime.decision_context(seen)) if verb in _REVIVING else None
             return late or rule(seen.lock, seen)
 
         def changes(seen: Snapshot) -> Changes:

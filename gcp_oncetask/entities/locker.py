@@ -30,7 +30,7 @@ from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe.alerts import AlertChannel
 from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.rules.decisions import CallRefused, Put, Target
-from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Fingerprint
 from gcp_oncetask.rules.refusals import Refusal
@@ -175,7 +175,7 @@ class Locker(StoredChains):
         known, loaded, changed_fields = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.moment(seen)))
+            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.decision_context(seen)))
 
         def changes(seen: Snapshot) -> Changes:
             written = changed_fields(seen)
@@ -278,7 +278,7 @@ class Locker(StoredChains):
         kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.moment(seen)))
+            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.decision_context(seen)))
 
         path = entity.document_path
         if transaction is not None:

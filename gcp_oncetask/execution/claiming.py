@@ -58,7 +58,7 @@ def postpone(runtime: Runtime, snapshot: Snapshot, refused: Refused) -> Ended:
     def decide(seen: Snapshot) -> Put | Refused:
         if seen.lock is None or seen.lock != before:
             return Refused(Outcome.EARLY, "it has moved meanwhile")
-        return rules.postpone(seen.lock, runtime.moment(seen))
+        return rules.postpone(seen.lock, runtime.decision_context(seen))
 
     changed = runtime.store.change(snapshot.path, decide, start=snapshot)
     if isinstance(changed.decision, Refused):
@@ -131,7 +131,7 @@ class Claim:
         def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
             before[:] = [seen]
             self._seen = seen
-            at = runtime.moment(seen)
+            at = runtime.decision_context(seen)
             decision = rules.claim(seen.lock, delivery, self._spec.to_claim(seen.lock).policy, self.claimant, at)
             if not isinstance(decision, Put) or decision.outcome is not None:
                 return decision
@@ -165,7 +165,7 @@ class Claim:
         """
         runtime = self._runtime
         [judged] = takeover.judge_all(runtime, [holder])
-        changed = takeover.take_over(runtime, judged, None)
+        changed = takeover.commit_takeover(runtime, judged, None)
         decision = changed.decision
         put = decision if isinstance(decision, Put) else None
         runtime.events.key_contested(runtime.about(holder), judged.verdict, put)
@@ -189,7 +189,7 @@ class Claim:
         # this version of the program can't read.
         alone = lock.rides or self._spec.subject.unread(runtime, snapshot) is not None
         grant_to = None if alone else (self._spec.to_claim(lock).policy, self.claimant)
-        changed = takeover.take_over(runtime, judged, grant_to)
+        changed = takeover.commit_takeover(runtime, judged, grant_to)
         decision = changed.decision
         if isinstance(decision, Refused):
             return Ended(decision.outcome, decision.reason)
@@ -237,7 +237,7 @@ class Claim:
         how = Settlement(kind=SettlementKind.RELEASE, nonce=runtime.clock.nonce())
         changed = runtime.store.change(
             snapshot.path,
-            lambda seen: rules.settle(seen.lock, fence, how, runtime.moment(seen)),
+            lambda seen: rules.settle(seen.lock, fence, how, runtime.decision_context(seen)),
             start=snapshot,
             own=True,
             hold=hold,

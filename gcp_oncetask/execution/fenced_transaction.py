@@ -99,7 +99,7 @@ def _keep_key(attempt: RunningAttempt, opened: transactions.Open) -> None:
 
 def _checkpoint(attempt: RunningAttempt, snapshot: Snapshot) -> transactions.Ending:
     mark = Settlement(kind=SettlementKind.CHECKPOINT, nonce=attempt.nonce())
-    decision: object = rules.settle(snapshot.lock, attempt.fence, mark, attempt.runtime.moment(snapshot))
+    decision: object = rules.settle(snapshot.lock, attempt.fence, mark, attempt.runtime.decision_context(snapshot))
     return transactions.Ending(attempt.took(Changed(decision, snapshot)))
 
 

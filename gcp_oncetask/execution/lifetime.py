@@ -16,7 +16,7 @@ from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.observe.log_context import LogContext, current
 from gcp_oncetask.rules.decisions import Claimant
-from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.side_writes import Hold
@@ -116,7 +116,7 @@ def context_of(
     """
     Return the attempt as log lines name it; *lock* is its record, None if that is not known.
     """
-    task = task_name(path)
+    task = parse_task_path(path)
     return LogContext(
         document=path,
         sequence=sequence,

@@ -17,7 +17,7 @@ from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
-from gcp_oncetask.rules.documents import DATA_HASH
+from gcp_oncetask.rules.document_paths import DATA_HASH
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -109,7 +109,7 @@ class RunningAttempt(HeldLease):
             raise AlreadySettledError("The attempt is settled; there is no lease to renew.")
         changed = self.runtime.store.change(
             self.snapshot.path,
-            lambda seen: rules.renew(seen.lock, self.fence, self.runtime.moment(seen)),
+            lambda seen: rules.renew(seen.lock, self.fence, self.runtime.decision_context(seen)),
             start=self.snapshot,
             alive=self.alive,
             own=True,
@@ -159,7 +159,7 @@ class RunningAttempt(HeldLease):
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
         return self.runtime.store.change(
             self.snapshot.path,
-            lambda seen: rules.settle(seen.lock, self.fence, how, self.runtime.moment(seen)),
+            lambda seen: rules.settle(seen.lock, self.fence, how, self.runtime.decision_context(seen)),
             start=self.snapshot,
             changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
             alive=self.alive,
@@ -258,7 +258,7 @@ class RunningAttempt(HeldLease):
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
         self._register(how)
         check_conflicts(opened.snapshot, changes)
-        decision = rules.settle(opened.snapshot.lock, self.fence, how, self.runtime.moment(opened.snapshot))
+        decision = rules.settle(opened.snapshot.lock, self.fence, how, self.runtime.decision_context(opened.snapshot))
         put = self.took(Changed(decision, opened.snapshot))
         room = how.kind is SettlementKind.CONTINUE
         opened.ending, opened.how = transactions.Ending(put, changes, room), how

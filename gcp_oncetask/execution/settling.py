@@ -49,7 +49,7 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
     if isinstance(said, Raised):
         return _after(runtime, spec, attempt, said.error)
     if attempt.settled is None:
-        return settle(runtime, spec, attempt, said)
+        return commit_settlement(runtime, spec, attempt, said)
     if said is not None:
         attempt.context.log(
             logging.WARNING,
@@ -67,7 +67,7 @@ def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: 
     if not isinstance(error, Exception):
         # The process is about to end. The attempt is settled as failed, so that its lease need not run out.
         if attempt.settled is None:
-            settle(runtime, spec, attempt, failure(runtime, spec, attempt, error))
+            commit_settlement(runtime, spec, attempt, failure(runtime, spec, attempt, error))
         raise error
     if attempt.settled is not None:
         return _raised_after(runtime, attempt, error)
@@ -75,7 +75,7 @@ def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: 
     if reason is not None:
         return _unread(runtime, attempt, reason)
     attempt.context.log(logging.ERROR, "the attempt failed", exc_info=error)
-    return settle(runtime, spec, attempt, failure(runtime, spec, attempt, error))
+    return commit_settlement(runtime, spec, attempt, failure(runtime, spec, attempt, error))
 
 
 def _unread(runtime: Runtime, attempt: RunningAttempt, reason: str) -> Ended:
@@ -139,7 +139,7 @@ def _next_step(attempt: RunningAttempt, value: Any) -> Message | None:
     return Message("schedule", to, attempt.context.document, kind)
 
 
-def settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> Ended:
+def commit_settlement(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> Ended:
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """

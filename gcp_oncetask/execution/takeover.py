@@ -129,7 +129,7 @@ def _judged(snapshot: Snapshot, holder: Holder, verdict: Verdict, asked: datetim
     return Judged(snapshot, fence, verdict, settlement, changes, asked)
 
 
-def take_over(
+def commit_takeover(
     runtime: Runtime, judged: Judged, grant_to: tuple[Policy, Claimant] | None
 ) -> Changed[Put | Refused | Lost | NeedTime]:
     """
@@ -158,7 +158,7 @@ def take_over(
             reason=judged.verdict.reason,
             evidence=judged.verdict.evidence,
             settlement=judged.settlement,
-            at=runtime.moment(seen)._replace(chance=runtime.clock.random()),
+            at=runtime.decision_context(seen)._replace(chance=runtime.clock.random()),
             grant_to=None if hold is not None and hold.lost else grant_to,
             asked=judged.asked,
         )
@@ -178,7 +178,7 @@ def take_over(
     except StoreError as error:
         if not error.final or judged.settlement is None:
             raise
-        return take_over(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
+        return commit_takeover(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
     keys.hand_over(runtime, changed.freed)
     return changed
 

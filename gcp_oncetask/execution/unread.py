@@ -31,7 +31,7 @@ def judge(runtime: Runtime, spec: HandlerSpec, seen: Snapshot, nonce: str) -> Pu
         return None
     ready = [each for each in (spec.subject.written_at(seen), lock.wait_until) if each is not None]
     since = lock.ready_since or max(ready, default=None)
-    return rules.left(lock, reason, since, nonce, runtime.moment(seen))
+    return rules.left(lock, reason, since, nonce, runtime.decision_context(seen))
 
 
 def leave(delivery: Delivery, reason: str) -> Ended:

@@ -155,7 +155,7 @@ class Holding(HeldLease):
 
         def decide(seen: Snapshot) -> Put | CallRefused | Lost:
             self._before = seen.lock
-            return rule(seen.lock, self.fence, runtime.moment(seen))
+            return rule(seen.lock, self.fence, runtime.decision_context(seen))
 
         changed = runtime.store.change(
             self.snapshot.path,

@@ -27,7 +27,7 @@ from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.decisions import CallRefused, Claimant, NeedTime, Policy, Put
-from gcp_oncetask.rules.documents import LOCKS
+from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime.runtime import Runtime
@@ -244,7 +244,7 @@ class NamedLock:
 
         def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
             before[:] = [seen.lock]
-            return named.acquire(seen.lock, self._policy, claimant, runtime.moment(seen))
+            return named.acquire(seen.lock, self._policy, claimant, runtime.decision_context(seen))
 
         mark = runtime.clock.mark()
         # The document is probably as this object left it. Any other earlier state is out of date.

@@ -148,7 +148,9 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
     def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
         stored = seen.fields.get("dataHash")
         same = stored is not None and stored.string_value == run.data_hash
-        return named.begin(seen.lock, same=same, policy=run.policy, claimant=claimant, at=runtime.moment(seen))
+        return named.begin(
+            seen.lock, same=same, policy=run.policy, claimant=claimant, at=runtime.decision_context(seen)
+        )
 
     mark = runtime.clock.mark()
     changed = runtime.store.change(

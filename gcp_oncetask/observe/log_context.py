@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gcp_oncetask.checks.told import Harmless, text_of
-from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Lock
 
 LOGGER: Final = logging.getLogger("gcp_oncetask")
@@ -168,7 +168,7 @@ def context_at(
     present = 0 if lock is None else lock.sequence
     sequence = present if sequence is None else sequence
     own = lock if sequence == present else None
-    task = task_name(document)
+    task = parse_task_path(document)
     return LogContext(
         document=document,
         sequence=sequence,

@@ -35,8 +35,8 @@ from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.events import Message, ObservedAttempt, Observer, destination
 from gcp_oncetask.rules.decisions import Lost
-from gcp_oncetask.rules.delivery import Delivery, task_id
-from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Lock
 from gcp_oncetask.store.codec import get_timestamp
@@ -252,7 +252,7 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
     if producing.message.size is None and producing.message.document in (None, path):
         producing.span.set_attributes(
             {
-                "messaging.message.id": task_id(Delivery.present(path, lock)),
+                "messaging.message.id": cloud_task_id(Delivery.present(path, lock)),
                 "oncetask.document": path,
                 "oncetask.sequence": lock.sequence,
             }
@@ -276,7 +276,7 @@ def _begin(tracer: Tracer, attempt: ObservedAttempt, *, current: bool) -> Consum
     attributes = _attributes("process", "process", to, about.document, about.kind)
     named = headers.task if headers is not None else ""
     attributes |= {
-        "messaging.message.id": named or task_id(Delivery.present(about.document, lock)),
+        "messaging.message.id": named or cloud_task_id(Delivery.present(about.document, lock)),
         "oncetask.sequence": lock.sequence,
         "oncetask.attempt": lock.attempts,
         "oncetask.token": lock.token,
@@ -345,7 +345,7 @@ def _measure(made: _Instruments, before: Snapshot, lock: Lock, granted: Lock) ->
     if due is None or granted.granted_at in (None, SERVER_TIME):
         return
     assert granted.granted_at is not None
-    name = task_name(before.path)
+    name = parse_task_path(before.path)
     to = destination(granted.queue, None if name is None else name.kind)
     passed = max(0.0, (granted.granted_at - due).total_seconds())
     made.latency.record(passed, {"messaging.system": SYSTEM, "messaging.destination.name": to})

@@ -32,7 +32,7 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import floods
-from gcp_oncetask.rules.documents import digest_path, is_digest
+from gcp_oncetask.rules.document_paths import digest_path, is_digest
 from gcp_oncetask.rules.floods import WAITS
 from gcp_oncetask.rules.record import PendingAlert
 from gcp_oncetask.runtime.runtime import Runtime

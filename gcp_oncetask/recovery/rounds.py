@@ -13,7 +13,7 @@ from typing import Any
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.observe.log_context import LOGGER
-from gcp_oncetask.rules.documents import LOCKS, TASKS
+from gcp_oncetask.rules.document_paths import LOCKS, TASKS
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.indexes import override

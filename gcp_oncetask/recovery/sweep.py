@@ -25,7 +25,7 @@ from gcp_oncetask.recovery.rounds import Round
 from gcp_oncetask.recovery.unclaimed import Unclaimed
 from gcp_oncetask.rules import features, verbs
 from gcp_oncetask.rules.decisions import Expired, Lost, NeedTime, Put, Refused, SweepAction
-from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.document_paths import LOCKS, parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.runtime.requirements import DISPATCH
@@ -232,7 +232,7 @@ def _one(
     if verbs.record_of(snapshot.path, lock, {}).sort is verbs.Sort.RESOURCE_KEY:
         swept.handed_over += keys.attend(runtime, snapshot)
         return
-    found = rules.look(lock, runtime.moment(snapshot))
+    found = rules.look(lock, runtime.decision_context(snapshot))
     match found.action:
         case SweepAction.PUT:
             assert found.put is not None
@@ -264,7 +264,7 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     """
     lock = snapshot.lock
     assert lock is not None
-    found = rules.look(lock, runtime.moment(snapshot))
+    found = rules.look(lock, runtime.decision_context(snapshot))
     if found.action is SweepAction.DISPATCH or (found.action is SweepAction.JUDGE and lock.status is Status.LEASED):
         return None
     swept, expired, digests = Swept(), list[Snapshot](), Digests(runtime)
@@ -279,12 +279,12 @@ def _others(runtime: Runtime, snapshot: Snapshot, digests: Digests) -> None:
     """
     Attend to alerts that other tasks of the same kind owe to digests, because sweeps skip the tasks of workers.
     """
-    name, config = task_name(snapshot.path), runtime.config
+    name, config = parse_task_path(snapshot.path), runtime.config
     if name is None:
         return
     aside = partial(damage.set_aside, runtime)
     for other in due_for_workers(runtime.store, config.env, name.kind, range(config.pull_shards), MOST, aside):
-        at, lock = runtime.moment(other), other.lock
+        at, lock = runtime.decision_context(other), other.lock
         if other.path == snapshot.path or lock is None or at.read is None or features.unknown(lock):
             continue
         digests.attend(other, [o.id for o in lock.owed if o.digest is not None and o.until <= at.read])
@@ -306,11 +306,11 @@ def _take_over(runtime: Runtime, swept: Swept, judged: takeover.Judged) -> None:
     before = takeover.lock_of(judged.snapshot)
     if before.url is not None:
         runtime.require(DISPATCH)
-    changed = takeover.take_over(runtime, judged, None)
+    changed = takeover.commit_takeover(runtime, judged, None)
     decision: Put | Refused | Lost | NeedTime | Expired = changed.decision
     if isinstance(decision, Refused) and decision.outcome in (Outcome.UNKNOWN, Outcome.QUARANTINED):
         swept.unknown += before.status is Status.LEASED
-        runtime.store.put(judged.snapshot, rules.later(before, runtime.moment(judged.snapshot)))
+        runtime.store.put(judged.snapshot, rules.later(before, runtime.decision_context(judged.snapshot)))
         return
     if not isinstance(decision, Put):
         return

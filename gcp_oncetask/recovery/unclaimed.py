@@ -23,7 +23,7 @@ from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
-from gcp_oncetask.rules.delivery import Delivery, task_id
+from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.requirements import DISPATCH
@@ -151,7 +151,7 @@ class Unclaimed:
             self._put_off(queue, snapshot, lock)
             return
         try:
-            seen = runtime.tasks.queued(lock.queue or "", task_id(Delivery.present(snapshot.path, lock)))
+            seen = runtime.tasks.queued(lock.queue or "", cloud_task_id(Delivery.present(snapshot.path, lock)))
         except DispatchError as error:
             self._not_told(queue, snapshot, lock, error)
             return
@@ -173,7 +173,7 @@ class Unclaimed:
     # --- still queued ---
 
     def _still_queued(self, queue: _Queue, snapshot: Snapshot, lock: Lock, seen: Queued | None) -> None:
-        at = self._runtime.moment(snapshot)
+        at = self._runtime.decision_context(snapshot)
         queue.add(lock, at, seen)
         self.queued += 1
         refused = f"{seen.attempts} deliveries, the last one answered HTTP {REFUSED}" if _refused_by_us(seen) else None
@@ -182,7 +182,7 @@ class Unclaimed:
             self._send_owed(lock, committed)
 
     def _put_off(self, queue: _Queue, snapshot: Snapshot, lock: Lock) -> None:
-        at = self._runtime.moment(snapshot)
+        at = self._runtime.decision_context(snapshot)
         queue.add(lock, at, None)
         self.unasked += 1
         due = rules.still_queued(lock, at).lock.due
@@ -209,7 +209,7 @@ class Unclaimed:
         """
         Leave a task whose Cloud Task may not be made here to another process. All such tasks count as those of one queue.
         """
-        queue, at = self._queues.setdefault(LEFT, _Queue()), self._runtime.moment(snapshot)
+        queue, at = self._queues.setdefault(LEFT, _Queue()), self._runtime.decision_context(snapshot)
         if trouble not in queue.troubles and len(queue.troubles) < _TROUBLES:
             queue.troubles.append(trouble)
             message = f"it is left to a process that may make its task. {trouble}"
@@ -229,7 +229,7 @@ class Unclaimed:
         is made again, which changes nothing if it exists. Only after a long wait it gets a new name: a Cloud Task of the old
         name may have run, and then it can't be made again.
         """
-        runtime, at = self._runtime, self._runtime.moment(snapshot)
+        runtime, at = self._runtime, self._runtime.decision_context(snapshot)
         if not error.facts.get("final"):
             self.failed += 1
             self._complain(snapshot, error)
@@ -253,7 +253,7 @@ class Unclaimed:
 
     def _dispatch(self, snapshot: Snapshot, lock: Lock) -> None:
         runtime = self._runtime
-        put = rules.redispatch(lock, runtime.moment(snapshot))
+        put = rules.redispatch(lock, runtime.decision_context(snapshot))
         committed = self._runtime.store.put(snapshot, put)
         if committed is None:
             return
@@ -279,7 +279,7 @@ class Unclaimed:
         owed_alerts.send_daily(
             self._runtime, queue, "refused", f"{refused} Its tasks wait, {snapshot.path} among them."
         )
-        put = rules.undispatched(lock, self._runtime.moment(snapshot))
+        put = rules.undispatched(lock, self._runtime.decision_context(snapshot))
         if put is not None:
             self._runtime.store.put(snapshot, put)
 

@@ -15,7 +15,7 @@ from typing import Final
 from gcp_oncetask.effects import damage, queue_alarm
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.log_context import LOGGER
-from gcp_oncetask.rules.documents import pull_lane
+from gcp_oncetask.rules.document_paths import pull_lane
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.queries import due_for_workers, due_of

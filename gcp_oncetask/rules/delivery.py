@@ -137,7 +137,7 @@ def _number(data: dict[str, Any], name: str, least: int) -> int:
     return value
 
 
-def task_id(delivery: Delivery) -> str:
+def cloud_task_id(delivery: Delivery) -> str:
     """
     Return the id of the Cloud Task. It is a hash, so that ids neither collide with their tombstones nor make a hot spot.
     """

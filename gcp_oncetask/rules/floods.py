@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.document_paths import LOCKS, parse_task_path
 from gcp_oncetask.rules.record import Event
 
 MOST_CAUSES: Final = 20
@@ -103,7 +103,7 @@ def kind_of(path: str) -> str:
     """
     Return the kind of the once-task at *path*, or its collection, with ``*`` for the ids of parent documents.
     """
-    name = task_name(path)
+    name = parse_task_path(path)
     if name is not None:
         return name.kind
     parts = path.split("/")[:-1]
@@ -114,7 +114,7 @@ def kind_of(path: str) -> str:
 
 
 def _ids(path: str) -> set[str]:
-    name = task_name(path)
+    name = parse_task_path(path)
     found = {*path.split("/")[1::2], path.rsplit("/", 1)[-1]} | ({name.id} if name is not None else set())
     return {one for each in found for one in (each, unquote(each)) if len(one) > 1}
 

@@ -68,7 +68,7 @@ def of_contents(status: str) -> bool:
     return status in _OF_CONTENTS
 
 
-def fate_of(service: Service, status: str, message: str = "") -> FailureClass:
+def failure_class(service: Service, status: str, message: str = "") -> FailureClass:
     """
     Return the effect of a call to *service* that failed with *status*, a gRPC name, and the service's *message*.
     """

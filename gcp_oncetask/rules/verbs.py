@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gcp_oncetask.rules.decisions import CallRefused
-from gcp_oncetask.rules.documents import LOCKS, TaskName, is_digest, is_task, task_name
+from gcp_oncetask.rules.document_paths import LOCKS, TaskName, is_digest, is_task, parse_task_path
 from gcp_oncetask.rules.named import ends_at
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.refusals import Refusal
@@ -94,7 +94,7 @@ def record_of(path: str, lock: Lock | None, fields: Mapping[str, Any]) -> Record
     Return the record of the document at *path*, by its path, its lock (None: it can't be read) and its decoded *fields*.
     """
     if is_task(path):
-        return Record(path, Sort.RECURRING if "recurrence" in fields else Sort.ONCE_TASK, task=task_name(path))
+        return Record(path, Sort.RECURRING if "recurrence" in fields else Sort.ONCE_TASK, task=parse_task_path(path))
     collection, _, id_ = path.rpartition("/")
     found = _ID.fullmatch(id_)
     # Locks may be in any collection, keys may not. But a document that was ever scheduled in a user's collection is a chain,

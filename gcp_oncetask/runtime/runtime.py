@@ -20,7 +20,7 @@ from gcp_oncetask.observe.log_context import LogContext, context_at
 from gcp_oncetask.observe.telemetry import Telemetry
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import DecisionContext
-from gcp_oncetask.rules.documents import PULL, PUSH, pull_lane, task_name
+from gcp_oncetask.rules.document_paths import PULL, PUSH, parse_task_path, pull_lane
 from gcp_oncetask.rules.floods import Window
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.runtime.gathering import Gathering
@@ -225,7 +225,7 @@ class Runtime:
         """
         self.registry.register(collection, self.targets.own(url))
 
-    def moment(self, snapshot: Snapshot, lane: str | None = None) -> DecisionContext:
+    def decision_context(self, snapshot: Snapshot, lane: str | None = None) -> DecisionContext:
         """
         Return the context of a decision on *snapshot* now; *lane* is the lane of a document without a record.
         """
@@ -270,5 +270,5 @@ def _lane(snapshot: Snapshot) -> str:
     lock = snapshot.lock
     if lock is None or lock.url is not None:
         return PUSH
-    name = task_name(snapshot.path)
+    name = parse_task_path(snapshot.path)
     return PUSH if name is None else pull_lane(name.kind)

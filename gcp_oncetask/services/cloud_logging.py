@@ -29,7 +29,7 @@ from gcp_oncetask.rules.evidence import (
     has_ended,
     origin,
 )
-from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of
+from gcp_oncetask.rules.statuses import FailureClass, Service, failure_class
 from gcp_oncetask.rules.timestamps import instant
 
 MAX_FILTER: Final = 20_000
@@ -340,7 +340,7 @@ def _saying(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # credentials, channel, service or an odd entry failed: nothing is known
         code = getattr(error, "grpc_status_code", None)
-        final = code is not None and fate_of(Service.LOGGING, code.name) is FailureClass.REFUSED
+        final = code is not None and failure_class(Service.LOGGING, code.name) is FailureClass.REFUSED
         raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
 
 

@@ -15,7 +15,7 @@ import grpc
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, pause
 from gcp_oncetask.errors import DispatchError
-from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of
+from gcp_oncetask.rules.statuses import FailureClass, Service, failure_class
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
 _TRIES: Final = 2
@@ -126,9 +126,9 @@ class CloudTasks:
             try:
                 self._call("create", request, push.queue)
             except _CallError as failed:
-                if failed.fate is FailureClass.MOVED:
+                if failed.failure is FailureClass.MOVED:
                     return False
-                if failed.fate is not FailureClass.AMBIGUOUS or tried == _TRIES:
+                if failed.failure is not FailureClass.AMBIGUOUS or tried == _TRIES:
                     raise DispatchError(_sentence(push, failed), task=push.name, **failed.facts) from failed
                 pause(self._clock, 0.05 + 0.1 * self._clock.random())
             else:
@@ -200,8 +200,8 @@ class _CallError(Exception):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.fate = fate_of(Service.TASKS, code.name, message)
-        self.facts = {"code": code.name, "final": self.fate is FailureClass.REFUSED}
+        self.failure = failure_class(Service.TASKS, code.name, message)
+        self.facts = {"code": code.name, "final": self.failure is FailureClass.REFUSED}
 
 
 def _sentence(push: Push, failed: _CallError) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from gcp_oncetask.errors import ContentionError, StoreError
-from gcp_oncetask.rules.statuses import FailureClass, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import FailureClass, Service, failure_class, of_contents
 
 _HINTS: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.PERMISSION_DENIED: " Grant this service account roles/datastore.user.",
@@ -23,14 +23,14 @@ class WireError(Exception):
     The error of a failed call.
 
     Attributes:
-        fate: Class of the failure, which tells whether the call may have had an effect.
+        failure: Class of the failure, which tells whether the call may have had an effect.
         code: The service's status.
         message: The service's sentence.
     """
 
-    def __init__(self, fate: FailureClass, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, failure: FailureClass, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
-        self.fate = fate
+        self.failure = failure
         self.code = code
         self.message = message
 
@@ -38,11 +38,11 @@ class WireError(Exception):
         """
         Return the library's error for the failure of *what*; ``unknown``: it may still be applied.
         """
-        fate = " It may still be applied." if unknown else ""
-        final = self.fate is FailureClass.REFUSED and not unknown
+        pending = " It may still be applied." if unknown else ""
+        final = self.failure is FailureClass.REFUSED and not unknown
         hint = _HINTS.get(self.code, "")
         error = StoreError(
-            f"Firestore: {what} failed with {self.code.name}: {self.message}.{hint}{fate}",
+            f"Firestore: {what} failed with {self.code.name}: {self.message}.{hint}{pending}",
             unknown=unknown,
             final=final,
             contents=final and of_contents(self.code.name),
@@ -59,7 +59,7 @@ def classify(error: grpc.RpcError) -> WireError:
     call: Any = error  # every error of a call is also the call, but its type does not show that
     code: grpc.StatusCode = call.code()
     message = call.details() or code.name
-    return WireError(fate_of(Service.FIRESTORE, code.name, message), code, message)
+    return WireError(failure_class(Service.FIRESTORE, code.name, message), code, message)
 
 
 def gave_up(path: str, error: WireError, patience: float, *, unsure: bool) -> Exception:
@@ -67,7 +67,7 @@ def gave_up(path: str, error: WireError, patience: float, *, unsure: bool) -> Ex
     Return the error about a write to the document at *path* that failed until *patience*, in seconds, ran out; *unsure*: the
     write may still be applied.
     """
-    if unsure or error.fate is not FailureClass.CONTENTION:
+    if unsure or error.failure is not FailureClass.CONTENTION:
         return error.translated(f"writing {path}", unknown=unsure)
     return ContentionError(
         f"{path}: gave up after {patience:g} s of contention ({error.message}); nothing was written.",

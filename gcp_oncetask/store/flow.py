@@ -308,21 +308,21 @@ class ChangeFlow(Generic[T]):
                 return tried.applied(response.write_results)
             self._tries += 1
             self._failed = self._failed or self._clock.mark()
-            self._refusals += bool(tried.keyed) and error.fate in (FailureClass.MOVED, FailureClass.CONTENTION)
-            if error.fate is FailureClass.AMBIGUOUS:
+            self._refusals += bool(tried.keyed) and error.failure in (FailureClass.MOVED, FailureClass.CONTENTION)
+            if error.failure is FailureClass.AMBIGUOUS:
                 self._unsure = (decision, snapshot)
-            elif error.fate is FailureClass.MOVED or self._unsure is not None:
+            elif error.failure is FailureClass.MOVED or self._unsure is not None:
                 with self._told():
                     snapshot = yield from self._again(tried)
                 if self._landed(snapshot):
                     return tried.found(snapshot)
-            elif error.fate is FailureClass.REFUSED:
+            elif error.failure is FailureClass.REFUSED:
                 refused = error.translated(f"writing {self._path}", unknown=False)
                 refused.seen = snapshot
                 raise refused from error
             if elapsed(self._failed, self._clock.mark()) >= self._patience:
                 raise gave_up(self._path, error, self._patience, unsure=self._unsure is not None) from error
-            if error.fate is not FailureClass.MOVED or self._tries > 1:
+            if error.failure is not FailureClass.MOVED or self._tries > 1:
                 yield Backoff(self._tries)
             if self._along is not None:
                 with self._told():

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.paths import valid_path
 from gcp_oncetask.rules import retry_policy
-from gcp_oncetask.rules.documents import KEY, PUSH, is_key
+from gcp_oncetask.rules.document_paths import KEY, PUSH, is_key
 from gcp_oncetask.rules.record import Lock, Status
 
 LONGEST: Final = 10 * values.LONGEST

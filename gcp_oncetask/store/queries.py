@@ -15,7 +15,7 @@ from google.cloud.firestore_v1.types import query as _query
 
 from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError
-from gcp_oncetask.rules.documents import AFTER, PULL, TASKS, fitting, pull_lane
+from gcp_oncetask.rules.document_paths import AFTER, PULL, TASKS, fitting, pull_lane
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 from gcp_oncetask.store.codec import Document, get_timestamp
 from gcp_oncetask.store.failures import WireError

@@ -24,7 +24,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from gcp_oncetask.checks.urls import allowed
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.rules.documents import LOCKS, TASKS, collection_path, fitting, origin_path
+from gcp_oncetask.rules.document_paths import LOCKS, TASKS, collection_path, fitting, origin_path
 from gcp_oncetask.rules.record import SCHEMA
 from gcp_oncetask.store.codec import Document, decode, encode
 from gcp_oncetask.store.failures import WireError

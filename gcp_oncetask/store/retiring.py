@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from gcp_oncetask.rules import retention, verbs
-from gcp_oncetask.rules.documents import is_task
+from gcp_oncetask.rules.document_paths import is_task
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot

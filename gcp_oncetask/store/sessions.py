@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gcp_oncetask.rules.documents import AFTER
+from gcp_oncetask.rules.document_paths import AFTER
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.codec import decode, put
@@ -84,7 +84,7 @@ def _commit(store: Store, request: Any, version: Any | None, what: str) -> Any:
         try:
             return _on(store, request, version)
         except WireError as error:
-            if error.fate is not FailureClass.MOVED:
+            if error.failure is not FailureClass.MOVED:
                 raise
             # An earlier commit whose answer was lost was applied, or the document was deleted. No other process writes it.
             return _on(store, request, store.get(store.wire.path(request.writes[0].update.name)).version)

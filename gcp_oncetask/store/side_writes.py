@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask.rules.documents import is_task, key_path, resource_of, state_of, task_name
+from gcp_oncetask.rules.document_paths import is_task, key_path, parse_task_path, resource_of, state_of
 from gcp_oncetask.rules.keys import Effect, effect, holds
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import Value, encode, encode_lock
@@ -117,7 +117,7 @@ def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences
     """
     if not is_task(snapshot.path):
         return Consequences(retirement(snapshot, after, now))
-    task = task_name(snapshot.path)
+    task = parse_task_path(snapshot.path)
     if task is None:
         return NOTHING
     before = snapshot.lock

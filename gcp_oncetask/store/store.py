@@ -114,7 +114,7 @@ class Store:
         try:
             return self.wire.commit(request)
         except WireError as error:
-            if error.fate is FailureClass.REFUSED:
+            if error.failure is FailureClass.REFUSED:
                 raise error.translated("writing", unknown=False) from error
             return None
 
@@ -153,7 +153,7 @@ class Store:
                 failed = failed or now
                 # A failed read loses nothing: a later delivery or sweep tries again.
                 impatient = tries >= 3 or elapsed(failed, now) >= self._patience
-                if impatient or error.fate in (FailureClass.REFUSED, FailureClass.MOVED):
+                if impatient or error.failure in (FailureClass.REFUSED, FailureClass.MOVED):
                     raise error.translated(what, unknown=False) from error
             self._pause(tries)
 
@@ -291,8 +291,8 @@ class Store:
                 tries += 1
                 now = self._clock.mark()
                 failed = failed or now
-                if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
-                    unsure = error.fate is FailureClass.AMBIGUOUS
+                if error.failure is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
+                    unsure = error.failure is FailureClass.AMBIGUOUS
                     raise gave_up(known.path, error, self._patience, unsure=unsure) from error
                 # Writing the same values again is harmless, so a lost answer needs only another read.
                 self._pause(tries)
@@ -323,7 +323,7 @@ class Store:
                 tries += 1
                 now = self._clock.mark()
                 failed = failed or now
-                if error.fate is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
+                if error.failure is FailureClass.REFUSED or elapsed(failed, now) >= self._patience:
                     raise error.translated(f"writing {' and '.join(paths)}", unknown=False) from error
                 # Another process was quicker, or the answer was lost: the next read shows it.
                 self._pause(tries)
@@ -349,9 +349,9 @@ class Store:
         try:
             response = self.wire.commit(request)
         except WireError as error:
-            if error.fate is FailureClass.MOVED:
+            if error.failure is FailureClass.MOVED:
                 return None
-            raise error.translated(f"writing {known.path}", unknown=error.fate is FailureClass.AMBIGUOUS) from error
+            raise error.translated(f"writing {known.path}", unknown=error.failure is FailureClass.AMBIGUOUS) from error
         return Snapshot(known.path, response.write_results[0].update_time, None, None)
 
     def raw_write(self, path: str, version: Any, fields: Mapping[str, Value]) -> Any:
@@ -383,7 +383,7 @@ class Store:
         try:
             self.wire.commit(request)
         except WireError as error:
-            if error.fate is FailureClass.MOVED:
+            if error.failure is FailureClass.MOVED:
                 return False
-            raise error.translated(f"writing {path}", unknown=error.fate is FailureClass.AMBIGUOUS) from error
+            raise error.translated(f"writing {path}", unknown=error.failure is FailureClass.AMBIGUOUS) from error
         return True

@@ -236,7 +236,7 @@ def _after_error(
     """
     Return the document if the commit was applied in spite of *error*; None if it surely was not, and can't be any more.
     """
-    in_doubt = error.fate is FailureClass.AMBIGUOUS and transaction.in_progress
+    in_doubt = error.failure is FailureClass.AMBIGUOUS and transaction.in_progress
     if not in_doubt:
         roll_back(transaction)
         return None
@@ -272,6 +272,6 @@ def roll_back(transaction: OwnTransaction) -> bool:
 
 
 def _translated(error: WireError, what: str) -> Exception:
-    if error.fate in (FailureClass.CONTENTION, FailureClass.MOVED):
+    if error.failure in (FailureClass.CONTENTION, FailureClass.MOVED):
         return ContentionError(f"{what} met contention: {error.message}. Nothing was written.")
     return error.translated(what, unknown=False)

@@ -163,7 +163,7 @@ class Wire:
         try:
             return self._unary(calls.get, calls, _GetDocumentRequest(name=calls.prefix + path), timeout)
         except WireError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND and error.fate is FailureClass.MOVED:
+            if error.code is grpc.StatusCode.NOT_FOUND and error.failure is FailureClass.MOVED:
                 return None
             raise
 

@@ -15,7 +15,7 @@ from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
 from gcp_oncetask.errors import AlreadyScheduledError, DamagedError, TaskNotFoundError
 from gcp_oncetask.rules.decisions import CallRefused, Put
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
@@ -265,7 +265,7 @@ class StoredTasks:
             if seen.lock is None:
                 raise TaskNotFoundError(f"{path} does not exist.", document=path)
             has_verb(verb, seen, seen.lock)
-            return rule(seen.lock, runtime.moment(seen))
+            return rule(seen.lock, runtime.decision_context(seen))
 
         changed = runtime.store.change(path, decide)
         if not isinstance(changed.decision, Put):

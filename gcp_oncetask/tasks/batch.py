@@ -27,11 +27,11 @@ from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.lifetime import Granted, context_of, open_attempt
 from gcp_oncetask.execution.results import HandlerResult, Snooze
 from gcp_oncetask.execution.running import RunningAttempt
-from gcp_oncetask.execution.settling import failure, settle
+from gcp_oncetask.execution.settling import commit_settlement, failure
 from gcp_oncetask.observe.events import destination
 from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
-from gcp_oncetask.rules.documents import resource_prefix, state_prefix, task_name
+from gcp_oncetask.rules.document_paths import parse_task_path, resource_prefix, state_prefix
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
@@ -185,7 +185,7 @@ class Batch:
         def decide(seen: Snapshot) -> Put | Refused:
             if seen.lock is None or spec.subject.unread(runtime, seen) is not None:
                 return _NOT_NOW
-            return rules.ridden(seen.lock, spec.policy, claimant, runtime.moment(seen)) or _NOT_NOW
+            return rules.ridden(seen.lock, spec.policy, claimant, runtime.decision_context(seen)) or _NOT_NOW
 
         try:
             changed = runtime.store.change(snapshot.path, decide, start=snapshot)
@@ -244,12 +244,12 @@ class Batch:
                     return
                 if isinstance(value, BaseException) and not isinstance(value, HandlerResult):
                     value = failure(runtime, spec, attempt, value)
-                ended = attempt.ended = settle(runtime, spec, attempt, value)
+                ended = attempt.ended = commit_settlement(runtime, spec, attempt, value)
         except OncetaskError as error:
             attempt.context.log(logging.ERROR, "it could not be settled: %s", error)
             return
         to = destination(attempt.granted.queue, attempt.context.kind)
-        name = task_name(attempt.context.document)
+        name = parse_task_path(attempt.context.document)
         runtime.events.delivered(
             ended.outcome, attempt.context, ended.reason, to=to, level=logging.DEBUG, task=name and name.id
         )

@@ -14,7 +14,7 @@ from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.rules import features
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document, salvage
@@ -208,4 +208,4 @@ def _deleted(runtime: Runtime, found: Mapping[str, Document]) -> list[int]:
         writes = [runtime.wire.deletion(path, document.update_time) for path, document in found.items()]
         return [code for _, code in runtime.wire.batch_write(writes)]
     except WireError as error:
-        raise error.translated("deleting tasks", unknown=error.fate is not FailureClass.REFUSED) from error
+        raise error.translated("deleting tasks", unknown=error.failure is not FailureClass.REFUSED) from error

@@ -14,7 +14,7 @@ from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
 from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.rules.decisions import CallRefused, Put, Target
-from gcp_oncetask.rules.documents import TaskName, check_resource_key
+from gcp_oncetask.rules.document_paths import TaskName, check_resource_key
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime import addressing
@@ -178,7 +178,7 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
     """
     Decide to create the task, or decide on the stored one as the kind says.
     """
-    at = runtime.moment(seen, None if seen.exists else made.lane)
+    at = runtime.decision_context(seen, None if seen.exists else made.lane)
     if not seen.exists:
         put = rules.schedule(None, None, made.target, made.nonce, at)
         assert isinstance(put, Put)

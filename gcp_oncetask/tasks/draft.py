@@ -10,7 +10,7 @@ from typing import Any
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.rules.decisions import Target
-from gcp_oncetask.rules.documents import PUSH, TaskName, pull_lane
+from gcp_oncetask.rules.document_paths import PUSH, TaskName, pull_lane
 from gcp_oncetask.rules.record import Fingerprint, Lock
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode

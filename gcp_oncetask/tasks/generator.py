@@ -18,7 +18,7 @@ from gcp_oncetask.execution.claiming import postpone
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Delivery
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode, encode
@@ -100,7 +100,7 @@ class _Step:
         """
         Decide which occurrences are due, and when the generator is due again.
         """
-        at = self._runtime.moment(seen)
+        at = self._runtime.decision_context(seen)
         refusal = rules.ready(seen.lock, self._delivery, at)
         if refusal is not None:
             return refusal

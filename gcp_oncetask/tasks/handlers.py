@@ -29,7 +29,7 @@ from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.unread import leave
 from gcp_oncetask.recovery import sweep
 from gcp_oncetask.rules.delivery import Delivery
-from gcp_oncetask.rules.documents import DATA_HASH, task_name
+from gcp_oncetask.rules.document_paths import DATA_HASH, parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
@@ -190,7 +190,7 @@ def deliver(
     delivery = parse(runtime, body)
     if isinstance(delivery, Ended):
         return delivery
-    name = task_name(delivery.document)
+    name = parse_task_path(delivery.document)
     if name is None:
         return Ended(Outcome.REJECTED, f"{delivery.document} is not a once-task")
     handler = registry.get(name.kind)
@@ -213,7 +213,7 @@ def pull(executor: Executor, registry: HandlerRegistry, snapshot: Snapshot) -> E
     """
     Run a due task that a worker has found; its lease may be free or expired.
     """
-    name, lock = task_name(snapshot.path), snapshot.lock
+    name, lock = parse_task_path(snapshot.path), snapshot.lock
     if name is None or lock is None:
         return Ended(Outcome.REJECTED, f"{snapshot.path} is not a once-task")
     handler = registry.get(name.kind)

@@ -132,7 +132,7 @@ class TaskManager(StoredTasks):
 
         def decide(seen: Snapshot) -> Put | CallRefused | None:
             owing.clear()
-            if tries and redeclaring.owes(made, seen, runtime.moment(seen)):
+            if tries and redeclaring.owes(made, seen, runtime.decision_context(seen)):
                 # The occurrences that the stored schedule owes are made first.
                 owing.append(seen)
                 return None
@@ -187,7 +187,7 @@ class TaskManager(StoredTasks):
         runtime = self._runtime
         if made.recurrence is not None and made.kind.replaces:
             stored = runtime.store.get(path)
-            if redeclaring.owes(made, stored, runtime.moment(stored)):
+            if redeclaring.owes(made, stored, runtime.decision_context(stored)):
                 generator.make_due(runtime, made.kind, stored)
         snapshot = transactions.read_in(runtime.store, transaction, path)
         decision = creation.decide(runtime, made, snapshot)

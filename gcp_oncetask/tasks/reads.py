@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from gcp_oncetask.rules.documents import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
+from gcp_oncetask.rules.document_paths import AFTER, CANCELLING, TaskName, resource_prefix, state_prefix
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime

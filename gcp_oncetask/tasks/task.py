@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from gcp_oncetask import rules
 from gcp_oncetask.entities.chains import returned_by
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
@@ -157,7 +157,7 @@ def task_of(snapshot: Snapshot, model: type[D]) -> OnceTask[D]:
         UsageError: The payload does not fit *model*.
         StoreError: The document is not a once-task.
     """
-    name, lock = task_name(snapshot.path), snapshot.lock
+    name, lock = parse_task_path(snapshot.path), snapshot.lock
     if name is None or lock is None:
         raise StoreError(f"{snapshot.path} is not a once-task.", unknown=False)
     fields = {key: decode(value) for key, value in snapshot.fields.items()}

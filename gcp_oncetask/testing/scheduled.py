@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from gcp_oncetask.entities.models import LockedModel, parts_of
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.rules.documents import LOCKS, task_name
+from gcp_oncetask.rules.document_paths import LOCKS, parse_task_path
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import snapshot_of
@@ -144,7 +144,7 @@ def _found(documents: Mapping[str, Any]) -> Iterator[Found]:
         snapshot = snapshot_of(path, document, None)
         if snapshot.lock is None:
             continue
-        name = task_name(path)
+        name = parse_task_path(path)
         fields = {key: decode(value) for key, value in snapshot.fields.items()}
         if name is None:
             yield Found(path, path.rpartition("/")[2], None, snapshot.lock, fields)

@@ -114,7 +114,7 @@ class Listener:
         self._close()
 
 
-class Listening:
+class ListenerSupervisor:
     """
     Keeps a listener open: another one is opened when it breaks, and when the shards change.
 

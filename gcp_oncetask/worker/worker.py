@@ -22,7 +22,7 @@ from gcp_oncetask.entities.chains import executor_of
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.observe.log_context import LOGGER
-from gcp_oncetask.rules.documents import task_name
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.requirements import STORE
 from gcp_oncetask.runtime.runtime import Runtime
@@ -34,7 +34,7 @@ from gcp_oncetask.tasks.handlers import pull
 from gcp_oncetask.tasks.manager import TaskManager, registry_of
 from gcp_oncetask.tasks.reads import first_due
 from gcp_oncetask.worker.fetcher import Fetcher
-from gcp_oncetask.worker.listening import Listening
+from gcp_oncetask.worker.listening import ListenerSupervisor
 from gcp_oncetask.worker.membership import Membership
 from gcp_oncetask.worker.telling import shown
 
@@ -124,7 +124,7 @@ class Worker:
         # here.
         self._running: dict[_Claim, str] = {}
         self._membership: Membership | None = None
-        self._listening: Listening | None = None
+        self._listening: ListenerSupervisor | None = None
         self._polled: Mark | None = None
         self._more: int | None = None
         self._ended = 0
@@ -197,7 +197,7 @@ class Worker:
             self._runtime.use_client(self._client_factory())
         self._runtime.require(STORE)
         self._membership = Membership(self._runtime, self.kinds, self._ttl)
-        self._listening = Listening(self._runtime, self._wake.set) if self._listens else None
+        self._listening = ListenerSupervisor(self._runtime, self._wake.set) if self._listens else None
         limits = ", ".join(f"{kind} (up to {limit})" for kind, limit in self._limits.items())
         env = self._runtime.config.env
         LOGGER.info("%s starts: %d at once, environment %s, kinds: %s", self._name(), self._total, env, limits)
@@ -514,7 +514,7 @@ class Worker:
         """
         Run a task that was found to be due, on the calling thread; return True if it was run, None if it can't be run yet.
         """
-        name = task_name(snapshot.path)
+        name = parse_task_path(snapshot.path)
         assert name is not None
         ended = self._run_one(name.kind, snapshot)
         if ended is None or ended.outcome in _UNPRODUCTIVE:

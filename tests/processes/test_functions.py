@@ -18,7 +18,7 @@ from google.cloud.firestore import Client
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.ports import free_port
 from gcp_oncetask import Config, Locker
-from gcp_oncetask.rules.documents import collection_path
+from gcp_oncetask.rules.document_paths import collection_path
 from gcp_oncetask.tasks import TaskManager
 from tests.support.branches import Branch
 from tests.support.functions import ROOT, as_json, post, send_written, serving, stored

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import LockedModel, once
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.tasks import Recurrence, TaskData, every
 from gcp_oncetask.testing.cloud import OncetaskCloud

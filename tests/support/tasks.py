@@ -248,7 +248,7 @@ class Service:
         """
         The resource key's document as stored.
         """
-        from gcp_oncetask.rules.documents import key_path
+        from gcp_oncetask.rules.document_paths import key_path
 
         found = self.manager.locker.client.document(key_path(self.manager.locker.config.env, key)).get().to_dict()
         assert found is not None

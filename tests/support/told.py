@@ -10,7 +10,7 @@ from typing import Any
 
 from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.observe.alerts import Alert
-from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode_lock

@@ -28,7 +28,7 @@ from gcp_oncetask.cli import main
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.observe.alerts import body_of, subject_of
 from gcp_oncetask.rules.delivery import idempotency_key
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.forms import is_due
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -672,14 +672,14 @@ def test_a_document_that_upsets_the_sweep_holds_up_no_other(
     paths = {name: service.path(name) for name in ("held", "upsetting", "sound", "kept")}
     for name in ("held", "upsetting"):
         bring(client, paths[name], "leased", now)
-    take_over = takeover.take_over
+    take_over = takeover.commit_takeover
 
     def upset(runtime: Any, judged: takeover.Judged, *rest: Any) -> Any:
         if judged.snapshot.path == paths["upsetting"]:
             raise ValueError("a rule that nobody thought of")
         return take_over(runtime, judged, *rest)
 
-    monkeypatch.setattr(takeover, "take_over", upset)
+    monkeypatch.setattr(takeover, "commit_takeover", upset)
     key = client.document(key_path("DEFAULT", "K"))
     # A key's document that does not say which.
     free = {"env": "DEFAULT", "sequence": 1, "status": "completed", "due": f"DEFAULT/key/000/{instant(now)}"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Attempt, FixedDelay, LeaseLostError, Status, StoreError
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 from tests.support.patience import patient

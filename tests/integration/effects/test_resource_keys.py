@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from gcp_oncetask import FixedDelay, Snooze, Status
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 from tests.support.tasks import Other, Service, Work

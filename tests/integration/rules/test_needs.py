@@ -14,7 +14,7 @@ from flask import Flask
 from gcp_oncetask import Attempt, OncetaskError, Retry, UnknownFeatureError, once, sweep
 from gcp_oncetask.cli import main
 from gcp_oncetask.rules import features
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.verbs import VERBS
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud

@@ -18,7 +18,7 @@ from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.outbox import dispatch_written
-from gcp_oncetask.rules.documents import origin_path
+from gcp_oncetask.rules.document_paths import origin_path
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import Swept
 from gcp_oncetask.tasks import TaskData, TaskManager

@@ -24,7 +24,7 @@ from gcp_oncetask.checks.paths import valid_path
 from gcp_oncetask.cli import main
 from gcp_oncetask.errors import AlreadyScheduledError, TaskNotFoundError, UsageError
 from gcp_oncetask.flask import blueprint, locked_handler
-from gcp_oncetask.rules.documents import collection_path, fitting
+from gcp_oncetask.rules.document_paths import collection_path, fitting
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.indexes import definition, override, to_text
 from gcp_oncetask.store.registry import Registry

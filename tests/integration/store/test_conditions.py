@@ -18,7 +18,7 @@ from google.cloud import firestore
 import gcp_oncetask
 from gcp_emulator.firestore.server import FirestoreServer
 from gcp_oncetask import Attempt, Fail, FixedDelay, Snooze, once
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.store import sessions
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire

@@ -14,7 +14,7 @@ from google.cloud.firestore_v1.types import GetDocumentRequest
 from gcp_emulator.clock import micros_of
 from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.rules.documents import is_digest
+from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.alerts_checker import AlertsChecker

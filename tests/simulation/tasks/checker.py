@@ -12,7 +12,7 @@ from typing import Any
 
 from gcp_oncetask import Attempt, Status
 from gcp_oncetask.rules import expires_at
-from gcp_oncetask.rules.documents import is_key, key_path, task_name
+from gcp_oncetask.rules.document_paths import is_key, key_path, parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
@@ -585,7 +585,7 @@ class TasksChecker(Checker):
         which = (fields["parentRecurrenceId"], fields["occurrenceAt"])
         if self.occurrences.setdefault(which, path) != path:
             self.broken(path, f"the occurrence of {which[1]} exists twice, as {self.occurrences[which]} too")
-        name = task_name(path)
+        name = parse_task_path(path)
         assert name is not None
         generator = next((one for one, f in self.stored.items() if f.get("id") == which[0] and "recurrence" in f), None)
         if generator is not None:

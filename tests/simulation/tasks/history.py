@@ -16,7 +16,7 @@ from google.cloud import firestore
 from gcp_oncetask import Attempt, Continue, Fail, Retry, Snooze
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules import retention
-from gcp_oncetask.rules.documents import TaskName, key_path
+from gcp_oncetask.rules.document_paths import TaskName, key_path
 from gcp_oncetask.rules.retry_policy import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.tasks.data import kind_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store import sessions as sessions_module
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks.data import kind_of

@@ -11,7 +11,7 @@ import pytest
 
 from gcp_oncetask import Config, ConfigError, LockedModel, UsageError
 from gcp_oncetask.checks.paths import trouble_with_path, valid_path
-from gcp_oncetask.rules.documents import (
+from gcp_oncetask.rules.document_paths import (
     TaskName,
     check_resource_key,
     key_path,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.cli.show import as_json, described, printable
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, PendingAlert, Since, Status
 from gcp_oncetask.rules.verbs import Record, Sort
 

@@ -20,7 +20,7 @@ import pytest
 from pydantic import BaseModel, Field, RootModel
 
 from gcp_oncetask.locks.arguments import Calls, digest, document_id
-from gcp_oncetask.rules.documents import TaskName, collection_path, key_path
+from gcp_oncetask.rules.document_paths import TaskName, collection_path, key_path
 from gcp_oncetask.tasks.data import TaskData, hash_of
 
 

@@ -71,13 +71,13 @@ class History:
         if isinstance(put, Put):
             self.lock = as_released(self.lock, put) if old else put.lock
 
-    def moment(self) -> DecisionContext:
+    def decision_context(self) -> DecisionContext:
         return DecisionContext(now=self.now, read=self.now, place="E/push/000", env="E")
 
     def schedule(self, *, old: bool) -> None:
         self.run += 1
         loaded = None if self.lock is None else self.lock.sequence
-        self.write(rules.schedule(self.lock, loaded, TARGET, f"s{self.run}", self.moment()), old=old)
+        self.write(rules.schedule(self.lock, loaded, TARGET, f"s{self.run}", self.decision_context()), old=old)
 
     def attempt(self, kind: SettlementKind, *, old: bool) -> None:
         """
@@ -87,7 +87,7 @@ class History:
         if lock is None or lock.status is not Status.SCHEDULED:
             return
         delivery = Delivery("E", PATH, lock.sequence, lock.dispatches, lock.scheduled_by or "", lock.token)
-        claimed = rules.claim(lock, delivery, Policy(), Claimant(f"h{self.now}"), self.moment())
+        claimed = rules.claim(lock, delivery, Policy(), Claimant(f"h{self.now}"), self.decision_context())
         self.write(claimed, old=old)
         held = self.lock
         assert held is not None
@@ -100,7 +100,10 @@ class History:
         how = Settlement(kind, f"n{self.now}", next_nonce="next", target=TARGET, message="m")
         if kind is SettlementKind.CONTINUE:
             self.run += 1
-        self.write(rules.settle(held, Fence(held.sequence, held.token, held.holder or ""), how, self.moment()), old=old)
+        self.write(
+            rules.settle(held, Fence(held.sequence, held.token, held.holder or ""), how, self.decision_context()),
+            old=old,
+        )
 
     def reset(self, *, old: bool) -> None:
         """
@@ -111,7 +114,7 @@ class History:
             return
         if lock.status is Status.COMPLETED:
             self.run += 1
-        self.write(rules.reset(lock, f"r{self.now}", self.moment()), old=old)
+        self.write(rules.reset(lock, f"r{self.now}", self.decision_context()), old=old)
 
     def delete(self, *, old: bool) -> None:
         self.lock = None

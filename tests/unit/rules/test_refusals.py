@@ -14,7 +14,7 @@ import pytest
 from gcp_oncetask import rules
 from gcp_oncetask.rules import named, retention, verbs
 from gcp_oncetask.rules.decisions import CallRefused, Claimant, Fence, Policy, Put, Target
-from gcp_oncetask.rules.documents import TaskName
+from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.record import NO_RESULT, Lock, Status
 from gcp_oncetask.rules.refusals import ERRORS, Refusal
 from gcp_oncetask.store.codec import encode

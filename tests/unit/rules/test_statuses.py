@@ -14,7 +14,7 @@ import pytest
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.errors import BackendError, ContentionError, DispatchError
-from gcp_oncetask.rules.statuses import STATUSES, FailureClass, Service, fate_of, of_contents
+from gcp_oncetask.rules.statuses import STATUSES, FailureClass, Service, failure_class, of_contents
 from gcp_oncetask.services.cloud_tasks import CloudTasks, Push
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 
@@ -30,7 +30,7 @@ def test_every_status_has_a_row() -> None:
     assert set(STATUSES) == {code.name for code in FAILURES}
     assert {name for name, row in STATUSES.items() if FailureClass.AMBIGUOUS in row} == AMBIGUOUS
     assert all(set(row) == {FailureClass.AMBIGUOUS} for name, row in STATUSES.items() if name in AMBIGUOUS)
-    assert fate_of(Service.TASKS, "NO_SUCH_STATUS") is FailureClass.REFUSED
+    assert failure_class(Service.TASKS, "NO_SUCH_STATUS") is FailureClass.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_status_that_firestore_uses_for_two_things_is_told_by_its_sentence(
     """
     A document that is missing and a database that is; a quota and a message that is too large.
     """
-    assert fate_of(Service.FIRESTORE, status, message) is fate
+    assert failure_class(Service.FIRESTORE, status, message) is fate
 
 
 def test_final_status_says_whose_fault_it_is() -> None:
@@ -106,7 +106,7 @@ def test_every_caller_says_what_the_table_says(oncetask_cloud: OncetaskCloud, co
     stored = failed(lambda: runtime.store.read_all(["c/a"]))
     made = failed(lambda: tasks.create(push))
     asked = failed(lambda: runtime.request_log.write({}, insert_id="i", at=clock.now()))
-    fates = {service: fate_of(service, code.name) for service in Service}
+    fates = {service: failure_class(service, code.name) for service in Service}
     assert isinstance(stored, BackendError)
     assert stored.final is (fates[Service.FIRESTORE] is FailureClass.REFUSED)
     assert stored.facts["contents"] is (stored.final and of_contents(code.name))

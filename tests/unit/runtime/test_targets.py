@@ -10,7 +10,7 @@ import pytest
 
 from gcp_oncetask import Config, UsageError
 from gcp_oncetask.checks.urls import allowed, origin_of
-from gcp_oncetask.rules.documents import is_key, is_task, task_name
+from gcp_oncetask.rules.document_paths import is_key, is_task, parse_task_path
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.verbs import Sort, record_of
 from gcp_oncetask.runtime.targets import Targets, configured
@@ -251,7 +251,7 @@ def test_what_is_nested_is_no_once_task_and_no_key(path: str) -> None:
     """
     Nothing but the documents of the top-level collections is; what else has a lock is a chain of whoever has written it.
     """
-    assert (is_task(path), task_name(path), is_key(path)) == (False, None, False)
+    assert (is_task(path), parse_task_path(path), is_key(path)) == (False, None, False)
     assert record_of(path, Lock(env="E", sequence=1, status=Status.SCHEDULED), {}).sort is Sort.CHAIN
     assert (is_task("onceTasks/00:E:kind:id"), is_key("onceLocks/00:E:key:k")) == (True, True)
 

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gcp_emulator.clock import VirtualClock
 from gcp_oncetask import ContentionError, OncetaskError, StoreError, UnknownFeatureError
 from gcp_oncetask.rules.decisions import Lost, NeedTime, Put, Refused
-from gcp_oncetask.rules.documents import key_path
+from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.statuses import FailureClass

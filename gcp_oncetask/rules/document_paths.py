@@ -73,7 +73,7 @@ def is_task(path: str) -> bool:
     return path.startswith(_BELOW_TASKS) and path.count("/") == 1
 
 
-def task_name(path: str) -> TaskName | None:
+def parse_task_path(path: str) -> TaskName | None:
     """
     Return the name of the once-task at *path*; None if *path* is no once-task's.
     """
