@@ -21,7 +21,9 @@ from google.cloud.firestore_v1.types import CommitResponse
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from benchmarks.variants import BenchOrder, Library, Raw
+from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.clock import SystemClock as EmulatorClock
+from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.oidc import OidcIssuer
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.flask import locked_handler
@@ -29,7 +31,6 @@ from gcp_oncetask.services.identity import Identity, Verifier
 
 _Response = CommitResponse.pb()
 ROUNDS = 7
-REQUESTS = 400
 
 
 class _ByHand(Raw):
@@ -54,10 +55,11 @@ class _ByHand(Raw):
         self._change(name, version, "completed", "done")
 
 
-def measure() -> dict[str, float]:
+def measure(requests: int = 400) -> dict[str, float]:
     """
     Return milliseconds of CPU: of a bare view; over that, of the library without I/O, of a whole push, of its two writes by
-    hand; and of the verification of a token, which is not included in the others.
+    hand; and of the verification of a token, which is not included in the others. Each of seven rounds makes so many
+    *requests* of each sort.
     """
     # A delivery of another environment is logged as an error, and logging is I/O.
     logging.getLogger("gcp_oncetask").setLevel(logging.CRITICAL)
@@ -71,7 +73,7 @@ def measure() -> dict[str, float]:
         for path, data in (("/bare", body), ("/task", elsewhere), ("/task", body), ("/by-hand", body))
     ]
     assert [json.loads(call().data)["outcome"] for call in calls] == ["completed", "foreign", "completed", "completed"]
-    rounds = [[_once(call) for call in calls] for _ in range(ROUNDS)]
+    rounds = [[_once(call, requests) for call in calls] for _ in range(ROUNDS)]
     bare, *more = (statistics.median(times) for times in zip(*rounds, strict=True))
     share, whole, by_hand = (time - bare for time in more)
     return {
@@ -79,20 +81,15 @@ def measure() -> dict[str, float]:
         "share_ms": share,
         "whole_ms": whole,
         "by_hand_ms": by_hand,
-        "verification_ms": _verification(),
+        "verification_ms": _verification(requests),
     }
 
 
 def _prepare(app: Flask) -> bytes:
-    import os
-
-    from google.cloud.firestore import Client
-
-    os.environ["FIRESTORE_EMULATOR_HOST"] = "127.0.0.1:1"
-    try:
-        library = Library(Client(project="bench"))
-    finally:
-        del os.environ["FIRESTORE_EMULATOR_HOST"]
+    library = Library(firestore_client(InProcessChannel([FirestoreServer().service]), "bench"))
+    library.locker.schedule(
+        BenchOrder(id="1", kind="charge", order="42", amount=1999, email="ann@example.com"), "/task"
+    )
     wire: Any = library.locker._runtime.wire
     calls = wire._open()
     answers = {transforms: _answer(transforms) for transforms in range(3)}
@@ -116,9 +113,6 @@ def _prepare(app: Flask) -> bytes:
             return answers[len(request.writes[0].update_transforms) if request.writes else 0]
 
     wire._calls = Instant
-    library.locker.schedule(
-        BenchOrder(id="1", kind="charge", order="42", amount=1999, email="ann@example.com"), "/task"
-    )
 
     @app.post("/bare")
     def bare() -> Any:
@@ -155,7 +149,7 @@ def _answer(transforms: int) -> Any:
     return response
 
 
-def _verification() -> float:
+def _verification(requests: int) -> float:
     issuer = OidcIssuer(EmulatorClock())
     issuer.start()
     try:
@@ -163,19 +157,15 @@ def _verification() -> float:
             mode="token", audiences=("https://x",), callers=("a@b",), certs_url=issuer.certs_url, clock=SystemClock()
         )
         # A token per request, as Cloud Tasks makes one per dispatch.
-        headers = iter([f"Bearer {issuer.token('https://x', 'a@b')}" for _ in range(REQUESTS * ROUNDS)])
+        headers = iter([f"Bearer {issuer.token('https://x', 'a@b')}" for _ in range(requests * ROUNDS)])
         assert isinstance(verifier.check(f"Bearer {issuer.token('https://x', 'a@b')}"), Identity)
-        return _cpu(lambda: verifier.check(next(headers)))
+        return statistics.median(_once(lambda: verifier.check(next(headers)), requests) for _ in range(ROUNDS))
     finally:
         issuer.stop()
 
 
-def _cpu(call: Callable[[], Any]) -> float:
-    return statistics.median(_once(call) for _ in range(ROUNDS))
-
-
-def _once(call: Callable[[], Any]) -> float:
+def _once(call: Callable[[], Any], requests: int) -> float:
     start = time.process_time()
-    for _ in range(REQUESTS):
+    for _ in range(requests):
         call()
-    return (time.process_time() - start) * 1000 / REQUESTS
+    return (time.process_time() - start) * 1000 / requests
