@@ -41,6 +41,9 @@ def main() -> int:
     parser.add_argument(
         "--firestore", choices=("google", "embedded"), help="default: Google's emulator if it is installed"
     )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "latest.json", help="the JSON file (default: results/latest.json)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 if a target is missed")
     chosen = parser.parse_args()
     kind = chosen.firestore or ("google" if find() is not None else "embedded")
@@ -53,14 +56,14 @@ def main() -> int:
         for threads in chosen.threads:
             report["threads"][threads] = compare(variants, chosen.tasks, chosen.rounds, threads)
     say("schedule to handler ...")
-    report["latency"] = latency.measure()
+    report["latency"] = latency.measure(chosen.tasks)
     say("own share of one push ...")
-    report["own_share"] = own_share.measure()
+    report["own_share"] = own_share.measure(2 * chosen.tasks)
     report["targets"] = targets(report)
     show(report)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(report, indent=2))
-    print(f"\nwritten to {RESULTS.name}/latest.json")
+    chosen.out.parent.mkdir(exist_ok=True)
+    chosen.out.write_text(json.dumps(report, indent=2))
+    print(f"\nwritten to {chosen.out}")
     return int(chosen.strict and not all(t["met"] for t in report["targets"]))
 
 

@@ -23,8 +23,6 @@ from gcp_emulator.channel import InProcessChannel, firestore_client
 from gcp_emulator.firestore import FirestoreServer, GoogleFirestore
 from gcp_emulator.firestore.google import find
 
-DOCUMENTS = 50_000
-
 
 def main() -> int:
     """
@@ -32,6 +30,9 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.firestore", description=__doc__)
     parser.add_argument("--calls", type=int, default=400, help="calls per round (default: %(default)s)")
+    parser.add_argument(
+        "--documents", type=int, default=50_000, help="in the query and in memory, at least 500 (default: %(default)s)"
+    )
     parser.add_argument("--writes", type=int, default=500_000, help="writes of the ageing run (default: %(default)s)")
     chosen = parser.parse_args()
     if find() is None:
@@ -49,12 +50,13 @@ def main() -> int:
         with _process() as address:
             one, many = _loopback(_client_at(address), theirs, chosen.calls)
         rows += [("rate over loopback, 1 thread", one, 1, True), ("rate over loopback, 16 threads", many, 0.7, True)]
-        say(f"an equality query on {DOCUMENTS} documents ...")
-        rows.append(("equality query with a limit", _query(theirs) / _query(_in_process()), 20, True))
+        say(f"an equality query on {chosen.documents} documents ...")
+        slow, fast = (_query(client, chosen.documents) for client in (theirs, _in_process()))
+        rows.append(("equality query with a limit", slow / fast, 20, True))
     finally:
         google.stop()
     say("memory and ageing, each in a process of its own ...")
-    rows.append((f"MB for {DOCUMENTS} small documents", _alone("memory"), 300, False))
+    rows.append((f"MB for {chosen.documents} small documents", _alone("memory", chosen.documents), 300, False))
     rows.append((f"rate after {chosen.writes} writes, to the first", _alone("ageing", chosen.writes), 0.9, True))
     print(f"\n{'target':<44}{'measured':>10}{'limit':>8}")
     for name, value, limit, at_least in rows:
@@ -183,8 +185,8 @@ def _loopback(ours: firestore.Client, theirs: firestore.Client, calls: int) -> t
     return statistics.median(ratios[1]), statistics.median(ratios[16])
 
 
-def _query(client: firestore.Client) -> float:
-    _fill(client)
+def _query(client: firestore.Client, documents: int) -> float:
+    _fill(client, documents)
     query = client.collection("many").where(filter=firestore.FieldFilter("kind", "==", 7)).limit(10)
     list(query.stream())
     times = []
@@ -195,13 +197,14 @@ def _query(client: firestore.Client) -> float:
     return statistics.median(times)
 
 
-def _fill(client: firestore.Client) -> None:
+def _fill(client: firestore.Client, documents: int) -> None:
     many = client.collection("many")
-    for first in range(0, DOCUMENTS, 500):
+    for first in range(0, documents, 500):
         batch = client.batch()
         for number in range(first, first + 500):
             batch.set(
-                many.document(f"d{number:06d}"), {"kind": number % 1000, "name": f"document {number}", "on": True}
+                many.document(f"d{number:06d}"),
+                {"kind": number % (documents // 50), "name": f"document {number}", "on": True},
             )
         batch.commit()
 
@@ -215,8 +218,8 @@ def _alone(what: str, *arguments: int) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _memory() -> float:
-    _fill(_in_process())
+def _memory(documents: int) -> float:
+    _fill(_in_process(), documents)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

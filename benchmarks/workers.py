@@ -47,7 +47,7 @@ def main() -> int:
     print(f"{'workers':>8}{'places':>8}{'tasks':>8}{'seconds':>9}{'tasks/s':>9}  run once; by worker")
     rates: list[float] = []
     once = True
-    runs = [*((workers, chosen.tasks) for workers in chosen.workers), (8, chosen.many)]
+    runs = [*((workers, chosen.tasks) for workers in chosen.workers), (max(chosen.workers), chosen.many)]
     for workers, tasks in runs:
         with latency.emulator() as environment:
             os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]

@@ -1,0 +1,71 @@
+"""
+The benchmarks of ``make bench`` run, with small numbers. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcp_emulator.firestore.google import find
+
+ROOT = Path(__file__).parent.parent
+FLOWS = ("locker.schedule()", "push, entity", "manager.create_task()", "pull", "sweep of one expired lease")
+# The arguments that make each benchmark small, and the words with which the lines of its tables begin.
+BENCHMARKS = {
+    "benchmarks": (
+        "--firestore embedded --rounds 1 --threads 1 2 --tasks 2 --out {out}",
+        ("1  a:", "2  c:", "own share of a push", "verification", "written to"),
+    ),
+    "benchmarks.firestore": (
+        "--calls 2 --documents 500 --writes 40",
+        ("first write", "rate of transaction", "rate over loopback", "equality query", "MB for 500", "rate after 40"),
+    ),
+    "benchmarks.workers": ("--workers 1 --tasks 8 --many 8", ("1", "each task once: True")),
+    "benchmarks.ways": ("", tuple(f"| {flow}" for flow in FLOWS)),
+    "benchmarks.instructions": ("--runs 1", tuple(f"| {flow}" for flow in FLOWS)),
+}
+MARKS = {
+    "benchmarks.firestore": (
+        pytest.mark.slow,
+        pytest.mark.google,
+        pytest.mark.skipif(find() is None, reason="Google's emulator is not installed"),
+    ),
+    "benchmarks.workers": (pytest.mark.slow,),
+}
+
+
+def of_make() -> list[str]:
+    """
+    Return the modules that ``make bench`` runs.
+    """
+    [recipe] = re.findall(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return re.findall(r"-m (\S+)", recipe)
+
+
+def test_each_benchmark_of_make_is_tried() -> None:
+    assert of_make() == list(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in BENCHMARKS])
+def test_benchmark_runs(name: str, tmp_path: Path) -> None:
+    """
+    It ends with status 0 and prints the lines of its tables.
+    """
+    arguments, heads = BENCHMARKS[name]
+    done = subprocess.run(
+        [sys.executable, "-m", name, *arguments.format(out=tmp_path / "bench.json").split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    lines = [line.strip() for line in done.stdout.splitlines()]
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [head for head in heads if not any(line.startswith(head) for line in lines)] == [], done.stdout
