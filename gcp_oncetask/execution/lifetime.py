@@ -86,6 +86,8 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
             )
     finally:
         executor.attempts.discard(attempt)
+        # The subject knows its attempt: only the garbage collector would free the two.
+        attempt.subject = None
         owed = granted.owed + owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
         owed_alerts.send_owed(runtime, attempt.snapshot, owed, granted.mark)
 
