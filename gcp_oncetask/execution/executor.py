@@ -62,9 +62,14 @@ class Executor:
         """
         Renew *lease*, which was granted or renewed at *since*, while the context is entered.
         """
-        renewals = self.renewals
-        renewals.add(lease, renewal_interval(lease.policy.lease), since)
+        self.renew(lease, since)
         try:
             yield
         finally:
-            renewals.remove(lease)
+            self.renewals.remove(lease)
+
+    def renew(self, lease: HeldLease, since: Mark) -> None:
+        """
+        Renew *lease*, which was granted or renewed at *since*, until it is removed from ``renewals``.
+        """
+        self.renewals.add(lease, renewal_interval(lease.policy.lease), since)

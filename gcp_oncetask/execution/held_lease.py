@@ -41,6 +41,9 @@ class HeldLease:
         mutex: Held during a commit under the lease.
     """
 
+    delivery: TaskHeaders | None = None
+    cancelled = False
+
     def __init__(
         self, runtime: Runtime, snapshot: Snapshot, context: LogContext, *, policy: Policy, mark: Mark
     ) -> None:
@@ -55,8 +58,6 @@ class HeldLease:
         self.leased_mark = mark
         self.fence: Final = Fence(lock.sequence, lock.token, context.holder)
         self.mutex: Final = threading.RLock()
-        self.delivery: TaskHeaders | None = None
-        self.cancelled = False
 
     @property
     def lost(self) -> threading.Event:

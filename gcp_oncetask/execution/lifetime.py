@@ -5,7 +5,7 @@ The life of an attempt: the one place where it is opened and closed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from gcp_oncetask.clock import Mark
@@ -71,38 +71,30 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
         leader=granted.leader,
     )
     executor.attempts.add(attempt)
-    renewed = executor.renewed(attempt, granted.mark) if spec.renew else nullcontext()
+    if spec.renew:
+        executor.renew(attempt, granted.mark)
+    about, outer = (current.set(attempt.context), current_attempt.set(Attempt(attempt))) if leads else (None, None)
     try:
-        with renewed, _current(attempt) if leads else nullcontext():
-            runtime.events.granted(attempt, granted.before, current=leads, note="" if leads else ", in a batch")
-            try:
-                yield attempt
-            except BaseException as error:
-                runtime.events.ended(attempt, attempt.settled, "", error)
-                raise
-            ended = attempt.ended
-            runtime.events.ended(
-                attempt, None if ended is None else ended.outcome, "" if ended is None else ended.reason
-            )
+        runtime.events.granted(attempt, granted.before, current=leads, note="" if leads else ", in a batch")
+        yield attempt
+    except BaseException as error:
+        runtime.events.ended(attempt, attempt.settled, "", error)
+        raise
+    else:
+        ended = attempt.ended
+        assert ended is not None
+        runtime.events.ended(attempt, ended.outcome, ended.reason)
     finally:
+        if about is not None and outer is not None:
+            current.reset(about)
+            current_attempt.reset(outer)
+        if spec.renew:
+            executor.renewals.remove(attempt)
         executor.attempts.discard(attempt)
         # The subject knows its attempt: only the garbage collector would free the two.
         attempt.subject = None
         owed = granted.owed + owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)
         owed_alerts.send_owed(runtime, attempt.snapshot, owed, granted.mark)
-
-
-@contextmanager
-def _current(attempt: RunningAttempt) -> Iterator[None]:
-    """
-    Make *attempt* known to log lines and to ``current_attempt()`` in this context.
-    """
-    about, outer = current.set(attempt.context), current_attempt.set(Attempt(attempt))
-    try:
-        yield
-    finally:
-        current.reset(about)
-        current_attempt.reset(outer)
 
 
 def context_of(

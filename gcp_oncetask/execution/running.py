@@ -56,6 +56,14 @@ class RunningAttempt(HeldLease):
         ended: The end of its delivery; None: it runs.
     """
 
+    subject: Any = None
+    model: str | None = None
+    collection: str | None = None
+    open: transactions.Open | None = None
+    settled: Outcome | None = None
+    pending: tuple[Settlement, Changes] | None = None
+    ended: Ended | None = None
+
     def __init__(
         self,
         runtime: Runtime,
@@ -74,14 +82,7 @@ class RunningAttempt(HeldLease):
         self.renewing: Final = renewing
         self.hold: Final = hold
         self.leader: Final = leader
-        self.subject: Any = None
-        self.model: str | None = None
-        self.collection: str | None = None
         self.cancelled = self.granted.cancel_requested_at is not None
-        self.open: transactions.Open | None = None
-        self.settled: Outcome | None = None
-        self.pending: tuple[Settlement, Changes] | None = None
-        self.ended: Ended | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
         """

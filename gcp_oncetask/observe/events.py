@@ -153,6 +153,9 @@ class Observer:
         """
 
 
+_SEEN: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
+
+
 class Log(Observer):
     """
     Logs each event.
@@ -183,17 +186,22 @@ class Events:
 
     def __init__(self, trail: Trail, *observers: Observer) -> None:
         self.trail: Trail = trail
-        self._observers: Final = list(observers)
+        self._seeing: Final[dict[str, list[Observer]]] = {name: [] for name in _SEEN}
+        for each in observers:
+            self.add(each)
 
     def add(self, observer: Observer) -> None:
         """
         Let *observer* see the events from now on.
         """
-        self._observers.append(observer)
+        for name, seeing in self._seeing.items():
+            # Most observers are about few events; the others cost nothing.
+            if getattr(type(observer), name) is not getattr(Observer, name):
+                seeing.append(observer)
 
     def _tell(self, event: str, about: About, message: str, level: int | None = None, **facts: Any) -> None:
         told = Told(event, about, message, level, facts)
-        for each in self._observers:
+        for each in self._seeing["told"]:
             each.told(told)
 
     # --- scheduling ---
@@ -203,7 +211,7 @@ class Events:
         Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
         None: there are none.
         """
-        entered = [during for each in self._observers if (during := each.scheduling(message)) is not None]
+        entered = [during for each in self._seeing["scheduling"] if (during := each.scheduling(message)) is not None]
         if not entered:
             return _NOTHING
         during = ExitStack()
@@ -215,13 +223,13 @@ class Events:
         """
         Return the W3C trace context that is stored with the tasks that are being scheduled; None: there is none.
         """
-        return next((found for each in self._observers if (found := each.traceparent()) is not None), None)
+        return next((found for each in self._seeing["traceparent"] if (found := each.traceparent()) is not None), None)
 
     def scheduled(self, stored: Snapshot) -> None:
         """
         Report that a sequence was scheduled; *stored* is its document.
         """
-        for each in self._observers:
+        for each in self._seeing["scheduled"]:
             each.scheduled(stored)
 
     def requested(self, event: str, about: About, message: str) -> None:
@@ -263,7 +271,7 @@ class Events:
             note: Text that is added to the line of the trail.
         """
         self.trail.write("started", attempt.context, f"started{note}")
-        for each in self._observers:
+        for each in self._seeing["granted"]:
             each.granted(attempt, before, current=current)
 
     def never_started(self, context: LogContext, message: str) -> None:
@@ -294,7 +302,7 @@ class Events:
         """
         Report that the handler of an attempt has raised *error*, or that the library has raised it in the attempt.
         """
-        for each in self._observers:
+        for each in self._seeing["raised"]:
             each.raised(attempt, error)
 
     def lease_lost(self, lost: Lost, told: Event) -> None:
@@ -302,7 +310,7 @@ class Events:
         Report that a holder learns that its lease is lost, unless *told* is set, because it has learnt that before.
         """
         if not told.is_set():
-            for each in self._observers:
+            for each in self._seeing["lease_lost"]:
                 each.lease_lost(lost)
 
     def ended(
@@ -311,7 +319,7 @@ class Events:
         """
         Report that an attempt has ended; *outcome* is None if it is not known.
         """
-        for each in self._observers:
+        for each in self._seeing["ended"]:
             each.ended(attempt, outcome, reason, error)
 
     # --- deliveries ---
@@ -330,7 +338,7 @@ class Events:
             level: Level of the log line; None: the level of ordinary decisions.
             **facts: More fields of that line.
         """
-        for each in self._observers:
+        for each in self._seeing["delivered"]:
             each.delivered(outcome, to)
         self._tell(f"delivery.{outcome}", about, reason, level, **facts)
 
@@ -362,7 +370,7 @@ class Events:
         self._tell("key.contested", about, message, verdict=str(verdict.finding))
 
     def _take_over(self, verdict: Verdict, outcome: Outcome | None) -> None:
-        for each in self._observers:
+        for each in self._seeing["taken_over"]:
             each.taken_over(str(verdict.finding), outcome)
 
     def lock_taken(self, about: About, message: str) -> None:
@@ -406,5 +414,5 @@ class Events:
             name: Name of the event among those of the document.
             reason: The reason, as a sentence.
         """
-        for each in self._observers:
+        for each in self._seeing["person_needed"]:
             each.person_needed(snapshot, name, reason)

@@ -51,14 +51,20 @@ class Recorder(Observer):
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("seen", "__class__", "__dict__"):
-            return super().__getattribute__(name)
 
-        def note(*args: Any, **kwargs: Any) -> None:
-            self.seen.append(f"told {args[0].event}" if name == "told" else name)
+def noting(name: str) -> Callable[..., None]:
+    """
+    A method of the recorder.
+    """
 
-        return note
+    def note(self: Recorder, *args: Any, **kwargs: Any) -> None:
+        self.seen.append(f"told {args[0].event}" if name == "told" else name)
+
+    return note
+
+
+for _name in [name for name in vars(Observer) if not name.startswith("_")]:
+    setattr(Recorder, _name, noting(_name))
 
 
 EVENTS: dict[str, tuple[Callable[[Events], object], list[str], list[str]]] = {

@@ -126,7 +126,7 @@ def created(model: type[TaskData]) -> Any:
     name = TaskName("E", kind.name, "1")
     made = Draft(name, kind, TARGET, {}, encode({}), "d", "n")
     seen = Snapshot(name.path, None, encode({}).map_value, leased())
-    runtime: Any = SimpleNamespace(moment=lambda *_: moment())
+    runtime: Any = SimpleNamespace(decision_context=lambda *_: moment())
     return creation.decide(runtime, made, seen)
 
 
