@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+from pydantic import BaseModel
 from trove_classifiers import classifiers
 
 import gcp_oncetask
@@ -311,11 +312,13 @@ SHOWN = {
     "transaction",
     "Locker": "cancel cancel_path client complete config from_env get lock reset reset_path resolve resolve_path result save "
     "schedule show",
+    "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",
     "OnceTask": "created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
     "recurrence resource_key result status",
     "Scheduled": "cancelled dispatch dispatched sequence task_name",
     "Created": "created differences dispatch dispatched id refused replaced",
+    "TaskData": "of payload payload_hash recurrence resource_key scheduled_at task_id",
     "TaskManager": "add_task cancel_task cancel_tasks_by_ids cancel_tasks_by_resource_key clear count create_task create_tasks "
     "delete_task delete_tasks_by_ids get_pending_count get_task get_tasks_by_ids get_tasks_by_resource_key handler locker "
     "on_error path pause register_batch_handler register_resource_key_handler register_task_handler reset_task "
@@ -326,11 +329,10 @@ SHOWN = {
 
 def shown(kind: type, made: object | None) -> set[str]:
     """
-    The names of a class, and of an object of it, that begin with no underscore.
+    The names of a class, and of an object of it, that begin with no underscore; those of pydantic are left out.
     """
-    return {
-        name for name in {*dir(kind), *(vars(made) if hasattr(made, "__dict__") else ())} if not name.startswith("_")
-    }
+    names = {*dir(kind), *(vars(made) if hasattr(made, "__dict__") else ())}
+    return {name for name in names if not name.startswith("_") and not hasattr(BaseModel, name)}
 
 
 def test_objects_of_users_show_no_other_name() -> None:
@@ -347,10 +349,12 @@ def test_objects_of_users_show_no_other_name() -> None:
     objects = {
         "Attempt": (gcp_oncetask.Attempt, None),
         "Locker": (gcp_oncetask.Locker, locker),
+        "LockedModel": (gcp_oncetask.LockedModel, gcp_oncetask.LockedModel(id="a")),
         "NamedLock": (gcp_oncetask.NamedLock, locker.lock("a")),
         "OnceTask": (tasks.OnceTask, None),
         "Scheduled": (gcp_oncetask.Scheduled, None),
         "Created": (tasks.Created, None),
+        "TaskData": (tasks.TaskData, None),
         "TaskManager": (tasks.TaskManager, manager),
         "Worker": (Worker, Worker(manager)),
     }
