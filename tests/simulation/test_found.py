@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.chains.plan import Plan
+from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.runner import play
 from tests.simulation.tasks.plan import TasksPlan
 
@@ -482,6 +483,34 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a claim of unknown fate makes a deleted document anew, for another payload": LocksPlan(
+        seed=1349,
+        chains=1,
+        steps=1,
+        instances=1,
+        minutes=10,
+        quarantine=False,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=1,
+        inline=True,
+        names=1,
+        holders=1,
+        keys=3,
+        callers=3,
+        troubles=frozenset(
+            {
+                "conflicts",
+                "forgets",
+                "freezes",
+                "late_calls",
+                "long_runs",
+                "lost_answers",
+                "outages",
+                "retirements",
+            }
+        ),
+    ),
 }
 
 
@@ -493,4 +522,6 @@ def test_found_once_and_mended(name: str) -> None:
     told = play(FOUND[name])
 
     assert told.violations == []
-    assert any(count for name, count in told.counts.items() if name.startswith("delivery."))
+    assert any(
+        count for name, count in told.counts.items() if name.startswith("delivery.") or name == "conflicts refused"
+    )

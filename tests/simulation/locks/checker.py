@@ -4,6 +4,7 @@ The promise of named locks and of functions that run once, checked after every c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -69,6 +70,7 @@ class LocksChecker(Checker):
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
+        lives: How often each document was deleted; a call of an earlier life may have claimed the next one, unheard of.
     """
 
     collection: ClassVar[str] = "onceLocks/"
@@ -80,6 +82,7 @@ class LocksChecker(Checker):
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
+    lives: Counter[str] = field(default_factory=Counter)
 
     # --- after each call ---
 
@@ -99,6 +102,13 @@ class LocksChecker(Checker):
         else:
             self._same_token(path, before, lock)
 
+    def has_run(self, path: str) -> bool:
+        """
+        Whether the document has a result, in its present life.
+        """
+        lock = self.locks.get(path)
+        return lock is not None and lock.status is Status.COMPLETED
+
     def _gone(self, path: str, before: Lock | None) -> None:
         if before is None:
             return
@@ -107,6 +117,7 @@ class LocksChecker(Checker):
             self._nobody_believes(path, None, "its document is deleted")
         del self.locks[path]
         self.executions.pop(path, None)
+        self.lives[path] += 1
 
     def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         counts, known = self.world.counts, self.tokens.get(path)

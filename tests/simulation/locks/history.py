@@ -223,6 +223,7 @@ class LocksHistory(History):
         path = f"onceLocks/{document_id(process.locker.config.env, 'once', 'charge', key)}"
         payload = int(self.world.hit("conflicts", 0.15)) if payload is None else payload
         runs: list[Execution] = []
+        life = checker.lives[path]
 
         def charge(key: str, payload: int) -> Any:
             runtime = process.locker._runtime
@@ -246,7 +247,8 @@ class LocksHistory(History):
             counts["busy runs refused"] += 1
         except TaskConflictError:
             counts["conflicts refused"] += 1
-            if not any(run.payload != payload for run in checker.executions.get(path, ())) and path in checker.results:
+            others = any(run.payload != payload for run in checker.executions.get(path, ()))
+            if checker.lives[path] == life and checker.has_run(path) and not others:
                 checker.broken(path, f"payload {payload} was refused, and no other one was used")
         except LeaseLostError:
             counts["results refused, too late"] += 1
