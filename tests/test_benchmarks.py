@@ -30,6 +30,7 @@ BENCHMARKS = {
     "benchmarks.instructions": ("--runs 1", tuple(f"| {flow}" for flow in FLOWS)),
 }
 MARKS = {
+    "benchmarks": (pytest.mark.slow,),
     "benchmarks.firestore": (
         pytest.mark.slow,
         pytest.mark.google,

@@ -39,7 +39,7 @@ class Sort:
         plan: Type of those.
         history: Plays them.
         exercised: What *many* of them must have met.
-        few: How many ``make test`` plays: of all kinds together as many as fit into 150 CPU seconds.
+        few: How many ``make test`` plays: of all kinds together as many as fit into 110 CPU seconds.
         many: How many more ``make test-all`` plays.
         together: How many one test plays: some two CPU seconds.
     """
@@ -54,10 +54,10 @@ class Sort:
 
 
 KINDS = {
-    "chains": Sort(plan_of, Plan, History, EXERCISED, few=700, many=2200, together=50),
-    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=250, many=950, together=25),
-    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=210, many=490, together=30),
-    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=80, many=240, together=10),
+    "chains": Sort(plan_of, Plan, History, EXERCISED, few=500, many=2200, together=50),
+    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=200, many=950, together=25),
+    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=150, many=490, together=30),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=60, many=240, together=10),
 }
 """Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 

@@ -411,9 +411,9 @@ def test_stopped_worker_is_followed_at_once_and_a_new_one_shares(worker_of):
 
 def test_32_claimers_drain_the_queue_and_run_each_task_once(loopback, make_manager):
     """
-    Eight workers of four places each: 1,500 tasks, each once, nobody idle, 2 commits and at most 1 query a task.
+    Eight workers of four places each: 800 tasks, each once, nobody idle, 2 commits and at most 1 query a task.
     """
-    ledger, count = Ledger(), 1500
+    ledger, count = Ledger(), 800
     managers = [make_manager() for _ in range(8)]
     for manager in managers:
         manager.register_task_handler(Item, lambda task, attempt: ledger.note(task.id))
