@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from gcp_emulator.clock import micros_of
 from gcp_oncetask import NamedLock, Status
 from gcp_oncetask.locks.holding import Holding
-from gcp_oncetask.rules.named import ends_at
+from gcp_oncetask.rules.named import UNLIMITED, ends_at
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
 from tests.simulation.locks.plan import LocksPlan
@@ -183,9 +184,23 @@ class LocksChecker(Checker):
         if (known := self.tokens.get(path, 0)) < token:
             self.broken(path, f"token {token} is held, and {known} was the last one granted")
         self.believes_no_longer_than_stored(holder)
+        self._begins_in_time(path, token)
         lock = self.locks.get(path)
         if lock is not None and lock.token == token and lock.holder in holder.process.unheard:
             self.world.counts["lost answers of acquire recognised"] += 1
+
+    def _begins_in_time(self, path: str, token: int) -> None:
+        """
+        By the world's own clock at least half of a lease is left when its holder begins.
+        """
+        lock = self.locks.get(path)
+        if lock is None or lock.token != token or lock.leased_at is None or lock.lease_seconds >= UNLIMITED:
+            return
+        passed = (self.world.hub.now - micros_of(lock.leased_at)) / 1_000_000
+        if passed > lock.lease_seconds / 2:
+            self.broken(
+                path, f"the holder of token {token} begins {passed:g} s after a lease of {lock.lease_seconds:g} s"
+            )
 
     def believes_no_longer_than_stored(self, holder: Holder) -> None:
         """
@@ -258,6 +273,7 @@ class LocksChecker(Checker):
             self.broken(path, f"it runs with token {token}, whose lease is over")
         if lock is None or (lock.token, lock.status) != (token, Status.LEASED):
             self.broken(path, f"it runs with token {token}, which is not the holder")
+        self._begins_in_time(path, token)
         earlier = self.executions.setdefault(path, [])
         for other in earlier:
             if other.payload != run.payload:
