@@ -41,6 +41,13 @@ def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
     return tuple(owed.id for owed in after.owed if owed.id not in known)
 
 
+def send_newly_owed(runtime: Runtime, before: Lock | None, after: Snapshot, decided: Mark) -> int:
+    """
+    Send the alerts that the step from *before* to *after* owes, as ``send_owed`` does; return the number of sent alerts.
+    """
+    return send_owed(runtime, after, newly_owed(before, after.lock), decided)
+
+
 def send_owed(runtime: Runtime, snapshot: Snapshot, ids: Sequence[str], decided: Mark) -> int:
     """
     Send the alerts on which this process has decided at *decided*, or let them wait; return the number sent.

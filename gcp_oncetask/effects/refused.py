@@ -99,8 +99,7 @@ def _end(runtime: Runtime, seen: Snapshot, lock: Lock, error: StoreError, holder
         outcome = decision.outcome or Outcome.RECOVERED
         about = runtime.about(seen)
         runtime.events.refused_for_good(about, f"{error} It was ended: {outcome}.", outcome)
-        owed = owed_alerts.newly_owed(lock, changed.snapshot.lock)
-        owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
+        owed_alerts.send_newly_owed(runtime, lock, changed.snapshot, runtime.clock.mark())
         return Attended(outcome, str(error))
     return Attended(Outcome.REFUSED, f"{error} So is what would make the document smaller.")
 

@@ -172,8 +172,7 @@ class Claim:
         if put is not None:
             if put.dispatch:
                 dispatch(runtime, changed.snapshot)
-            owed = owed_alerts.newly_owed(holder.lock, changed.snapshot.lock)
-            owed_alerts.send_owed(runtime, changed.snapshot, owed, self.mark)
+            owed_alerts.send_newly_owed(runtime, holder.lock, changed.snapshot, self.mark)
         if isinstance(decision, Refused) and decision.outcome is Outcome.UNKNOWN:
             # Nothing is known of the holder yet, so this task waits for the key as others do.
             self._undecided = judged.fence.holder
@@ -209,8 +208,7 @@ class Claim:
         """
         Return the end of a delivery that has nothing left to run; send the alerts that the document now owes.
         """
-        owed = owed_alerts.newly_owed(before, snapshot.lock)
-        owed_alerts.send_owed(self._runtime, snapshot, owed, self._runtime.clock.mark())
+        owed_alerts.send_newly_owed(self._runtime, before, snapshot, self._runtime.clock.mark())
         return Ended(outcome, reason or f"it is {outcome}")
 
     def _granted(

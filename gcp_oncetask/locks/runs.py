@@ -114,7 +114,7 @@ def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) 
             lambda lock, fence, at: rules.settle(lock, fence, how, at),
             ending(run.retention, runtime.store.estimate(), owes=how.result.lost is not None),
         )
-        owed_alerts.send_owed(runtime, after, owed_alerts.newly_owed(None, after.lock), mark)
+        owed_alerts.send_newly_owed(runtime, None, after, mark)
         return how.result
 
     try:

@@ -321,5 +321,4 @@ def _take_over(runtime: Runtime, swept: Swept, judged: takeover.Judged) -> None:
         swept.taken_over += 1
     if decision.dispatch:
         swept.dispatched += dispatch(runtime, changed.snapshot)
-    owed = owed_alerts.newly_owed(before, changed.snapshot.lock)
-    swept.alerted += owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
+    swept.alerted += owed_alerts.send_newly_owed(runtime, before, changed.snapshot, runtime.clock.mark())

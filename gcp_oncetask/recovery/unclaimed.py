@@ -284,5 +284,4 @@ class Unclaimed:
             self._runtime.store.put(snapshot, put)
 
     def _send_owed(self, before: Lock, after: Snapshot) -> None:
-        owed = owed_alerts.newly_owed(before, after.lock)
-        self.alerted += owed_alerts.send_owed(self._runtime, after, owed, self._runtime.clock.mark())
+        self.alerted += owed_alerts.send_newly_owed(self._runtime, before, after, self._runtime.clock.mark())

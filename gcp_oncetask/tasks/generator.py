@@ -70,8 +70,7 @@ def _step(runtime: Runtime, kind: Kind, delivery: Delivery, start: Snapshot) -> 
     if isinstance(decision, Refused):
         return postpone(runtime, changed.snapshot, decision)
     assert isinstance(decision, Put)
-    owed = owed_alerts.newly_owed(start.lock, changed.snapshot.lock)
-    owed_alerts.send_owed(runtime, changed.snapshot, owed, runtime.clock.mark())
+    owed_alerts.send_newly_owed(runtime, start.lock, changed.snapshot, runtime.clock.mark())
     failed = sum(not dispatch(runtime, made) for made in step.made)
     failed += decision.dispatch and not dispatch(runtime, changed.snapshot)
     assert decision.outcome is not None
