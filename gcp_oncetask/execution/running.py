@@ -37,6 +37,19 @@ _SAVES: Final = frozenset(
 """The settlements that save changed fields."""
 
 
+def without_result(how: Settlement, error: StoreError) -> Settlement:
+    """
+    Return *how* without the result that Firestore refuses for good: the run is done, and is not repeated for its result.
+
+    Raises:
+        StoreError: *error*, if it is no such refusal.
+    """
+    less = how.instead(str(error))
+    if not error.final or less.kind is not how.kind:
+        raise error
+    return less
+
+
 class RunningAttempt(HeldLease):
     """
     A running attempt; user code sees it as an ``Attempt``.
@@ -205,7 +218,9 @@ class RunningAttempt(HeldLease):
                 try:
                     changed = self._commit(how, changes)
                 except StoreError as error:
-                    changed = self._commit(self._without_result(how, error), changes)
+                    less = without_result(how, error)
+                    self.context.log(logging.ERROR, "the result could not be stored: %s", error)
+                    changed = self._commit(less, changes)
             except StoreError as error:
                 if not error.final:
                     # This settlement may be tried again as it is. One that is refused for good can't be, so another one
@@ -217,20 +232,6 @@ class RunningAttempt(HeldLease):
             self.note_settled(put)
             keys.hand_over(self.runtime, changed.freed)
             return put
-
-    def _without_result(self, how: Settlement, error: StoreError) -> Settlement:
-        """
-        Return the settlement without its result, which Firestore refuses for good. The run is done and must not be
-        repeated for that reason.
-
-        Raises:
-            StoreError: *error*, if it is not final, or if there is no result to leave out.
-        """
-        less = how.instead(str(error))
-        if not error.final or less.kind is not how.kind:
-            raise error
-        self.context.log(logging.ERROR, "the result could not be stored: %s", error)
-        return less
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
         """

@@ -21,6 +21,7 @@ from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.executor import Executor
+from gcp_oncetask.execution.running import without_result
 from gcp_oncetask.locks.arguments import readable
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.observe.log_context import LOGGER
@@ -120,10 +121,7 @@ def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) 
     try:
         recorded = commit(how)
     except StoreError as error:
-        less = how.instead(str(error))
-        if not error.final or less.kind is not how.kind:
-            raise
-        recorded = commit(less)
+        recorded = commit(without_result(how, error))
     if recorded.lost is not None:
         claimed.context.log(logging.ERROR, "its result could not be stored: %s", recorded.lost)
     return recorded
