@@ -101,7 +101,7 @@ class EntityHandler:
     """
 
     def __init__(self, locker: Locker, model: type[LockedModel], spec: HandlerSpec) -> None:
-        self._locker = locker
+        self._executor = executor_of(locker)
         self._model = model
         self._spec = spec
 
@@ -111,14 +111,13 @@ class EntityHandler:
         """
         Serve a delivery; *arguments* are the variables of the route, which the handler gets.
         """
-        return endpoint.serve(runtime_of(self._locker), request, partial(self._deliver, arguments))
+        return endpoint.serve(self._executor.runtime, request, partial(self._deliver, arguments))
 
     def _deliver(self, arguments: Mapping[str, Any], body: bytes, headers: TaskHeaders, trace: str | None) -> Ended:
-        locker = self._locker
-        found = parse(runtime_of(locker), body)
+        found = parse(self._executor.runtime, body)
         if isinstance(found, Ended):
             return found
         elsewhere = models.misrouted(self._model, found.document)
         if elsewhere is not None:
             return Ended(Outcome.REJECTED, elsewhere, delivered(found))
-        return execute(executor_of(locker), self._spec, found, headers, trace, arguments)
+        return execute(self._executor, self._spec, found, headers, trace, arguments)

@@ -13,7 +13,6 @@ from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules.decisions import Fence, Policy
 from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.named import UNLIMITED
-from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot
@@ -76,15 +75,6 @@ class HeldLease:
         """
         lock = self.granted
         return idempotency_key(lock.env, self.context.document, lock.keyed, lock.granted)
-
-    @property
-    def lock(self) -> Lock:
-        """
-        The lock as this process knows it.
-        """
-        lock = self.snapshot.lock
-        assert lock is not None
-        return lock
 
     def left(self) -> float:
         """

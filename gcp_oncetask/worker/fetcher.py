@@ -69,12 +69,12 @@ class Fetcher:
     read for nothing. Another worker may have taken a task that was read ahead; the claim detects that.
 
     Args:
-        runtime: Returns the shared parts. It is called each time, because a test may exchange them.
+        runtime: Shared parts.
         limits: Most tasks of each kind that run at once.
         alive: Tells whether the worker's session is alive; no query is made after it has died.
     """
 
-    def __init__(self, runtime: Callable[[], Runtime], limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
+    def __init__(self, runtime: Runtime, limits: Mapping[str, int], alive: Callable[[], bool]) -> None:
         self._runtime = runtime
         self._limits = limits
         self._alive = alive
@@ -88,7 +88,7 @@ class Fetcher:
         Skip the task at *path* for a while. If it waits for another version of the program, skip it *longer* each time,
         because each query reads all skipped tasks.
         """
-        mark = self._runtime().clock.mark()
+        mark = self._runtime.clock.mark()
         with self._guard:
             before = self._later.get(path)
             seconds = LEFT_ALONE if before is None or not longer else min(2 * before.seconds, LONGEST)
@@ -121,7 +121,7 @@ class Fetcher:
             limit: Number of tasks that can be run now.
             most: Most tasks that are read ahead; None: no such limit.
         """
-        known, now = self._kinds[kind], self._runtime().clock.mark()
+        known, now = self._kinds[kind], self._runtime.clock.mark()
         with self._guard:
             self._later = {path: one for path, one in self._later.items() if elapsed(one.since, now) < one.kept}
             later = {path for path, one in self._later.items() if elapsed(one.since, now) < one.seconds}
@@ -153,7 +153,7 @@ class Fetcher:
         return found[:limit]
 
     def _query(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:
-        runtime = self._runtime()
+        runtime = self._runtime
         try:
             return due_for_workers(
                 runtime.store, runtime.config.env, kind, shards, limit, partial(damage.set_aside, runtime)

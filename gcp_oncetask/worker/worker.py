@@ -130,7 +130,7 @@ class Worker:
         self._ended = 0
         self._keys_freed = self._keys_seen = 0
         self._turn = 0
-        self._looking = Fetcher(lambda: self._runtime, self._limits, self._alive)
+        self._looking = Fetcher(self._runtime, self._limits, self._alive)
         self.done = 0
 
     @property
