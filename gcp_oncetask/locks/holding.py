@@ -15,10 +15,11 @@ from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import named
-from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Fence, Lost, Policy, Put
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Fence, Lost, NeedTime, Policy, Put
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode, get_timestamp
+from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 Rule = Callable[[Lock | None, Fence, DecisionContext], Put | CallRefused | Lost]
@@ -46,6 +47,29 @@ def expiring(runtime: Runtime, after: float | None) -> dict[str, Any]:
     """
     at = None if after is None else encode(runtime.store.estimate() + timedelta(seconds=after))
     return {"expireAt": at}
+
+
+def claim(
+    runtime: Runtime,
+    path: str,
+    decide: Callable[[Snapshot], Put | CallRefused | NeedTime],
+    *,
+    start: Snapshot,
+    changes: Callable[[Snapshot], Changes],
+) -> Changed[Put | CallRefused | NeedTime]:
+    """
+    Commit what *decide* says of a claim, and claim again if the document was made so late that its token may be behind
+    others.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
+    changed = runtime.store.change(path, decide, start=start, changes=changes)
+    while changed.snapshot.lock is not None and named.came_late(changed.snapshot.lock):
+        if not isinstance(changed.decision, Put):
+            break
+        changed = runtime.store.change(path, decide, start=changed.snapshot, changes=changes)
+    return changed
 
 
 class Holding(HeldLease):

@@ -23,7 +23,7 @@ from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
 from gcp_oncetask.execution.renewal import Renewals, renewal_interval
 from gcp_oncetask.locks.arguments import document_id, readable
-from gcp_oncetask.locks.holding import Holding, checked_lease, expiring
+from gcp_oncetask.locks.holding import Holding, checked_lease, claim, expiring
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.decisions import CallRefused, Claimant, NeedTime, Policy, Put
@@ -252,7 +252,7 @@ class NamedLock:
         start = start or runtime.store.read(self.document)
         unsure, self._unsure = self._unsure, True
         try:
-            changed = runtime.store.change(self.document, decide, start=start, changes=self._fields)
+            changed = claim(runtime, self.document, decide, start=start, changes=self._fields)
         except ContentionError as error:
             self._unsure = unsure
             return CallRefused(Refusal.HELD, str(error))

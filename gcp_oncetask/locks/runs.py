@@ -23,7 +23,7 @@ from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.running import without_result
 from gcp_oncetask.locks.arguments import readable
-from gcp_oncetask.locks.holding import Holding
+from gcp_oncetask.locks.holding import Holding, claim
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import (
@@ -151,7 +151,8 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
         )
 
     mark = runtime.clock.mark()
-    changed = runtime.store.change(
+    changed = claim(
+        runtime,
         run.document,
         decide,
         start=Snapshot(run.document, None, None, None),

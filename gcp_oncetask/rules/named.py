@@ -8,20 +8,21 @@ States of a named lock::
 
     (none) --acquire--> leased --free--> scheduled, sequence + 1 --acquire--> leased --...
                         |    ^
-                        '----' acquire after its end: a takeover, token + 1
+                        '----' acquire after its end: a takeover, next token
 
 States of a run (``settle`` completes it)::
 
     (none) --begin--> leased --complete--> completed, for good
                       |  | ^
-                      |  '-' begin after its end: a takeover, token + 1
-                      '-give_up--> scheduled --begin--> leased, token + 1
+                      |  '-' begin after its end: a takeover, next token
+                      '-give_up--> scheduled --begin--> leased, next token
 
 Tokens
-    The token of a new document begins at the server's epoch milliseconds, and each grant adds one. So if a document without
-    a holder is deleted (by TTL, or by a person) and made again, its tokens are beyond all tokens of the deleted one. Only a
-    grant per millisecond, for as long as the document lives, would break that; Firestore takes one write per second and
-    document.
+    The token of a new document is the server's epoch milliseconds. The next token is one more than the token before it, or
+    than the time of the grant before it, whichever is greater. So if a document without a holder is deleted (by TTL, or by a
+    person) and made again, its tokens are beyond all tokens of the deleted one. A create that is applied long after it was
+    sent may have a token that is behind those of a document deleted meanwhile: its holder is granted the next token first
+    (``came_late``).
 
 Source:
     resque-lock-timeout's acquire, refresh and release. The differences: expiry is judged by the server's clock alone, and
@@ -42,6 +43,10 @@ from gcp_oncetask.rules.writes import expires_at
 
 UNLIMITED: Final = 100 * 365.25 * 86_400
 """Seconds of a lease that only its release ends: a century."""
+_PROMPT: Final = 1000
+"""
+Milliseconds after its token within which a create is applied as a rule. No document is made, used and deleted in such a time.
+"""
 
 
 def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | CallRefused | NeedTime:
@@ -55,19 +60,29 @@ def acquire(lock: Lock | None, policy: Policy, claimant: Claimant, at: DecisionC
         at: Moment.
 
     Returns:
-        Put: granted, or granted already to this very nonce (then the lease begins anew). CallRefused: HELD. NeedTime: read
-        again; also for a new document, because its token is made of the server's time.
+        Put: granted, or granted already to this very nonce (then the lease begins anew, with the next token if the grant
+        came late). CallRefused: HELD. NeedTime: read again; also for a new document, because its token is made of the
+        server's time.
     """
     if lock is None:
         return NeedTime() if at.read is None else _granted(_new(at, at.read), policy, claimant)
     if lock.status is Status.LEASED:
         if lock.holder == claimant.nonce:
-            return Put(lock.but(leased_at=SERVER_TIME))
+            return _granted(lock, policy, claimant) if came_late(lock) else Put(lock.but(leased_at=SERVER_TIME))
         if at.read is None:
             return NeedTime()
         if at.read < expires_at(lock):
             return _busy(lock)
     return _granted(lock, policy, claimant)
+
+
+def came_late(lock: Lock) -> bool:
+    """
+    Tell whether *lock* is a first grant that was applied so long after its token was made that a document of the same name
+    may have been used and deleted meanwhile. Then its holder must be granted the next token before it begins.
+    """
+    first = lock.status is Status.LEASED and lock.sequence == 1 and lock.attempts == 1
+    return first and lock.granted_at is not None and writes.epoch_milliseconds(lock.granted_at) > lock.token + _PROMPT
 
 
 def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
@@ -134,7 +149,7 @@ def begin(
         lock: The record; None if there is no document.
         same: Whether the record was made for the same payload.
         policy: Length of the lease and its run limit.
-        claimant: The claimant; its nonce is fresh.
+        claimant: The claimant; its nonce is fresh, or that of a grant that came late.
         at: Moment.
 
     Returns:
@@ -147,7 +162,7 @@ def begin(
         return CallRefused(Refusal.OTHER_PAYLOAD, "the same key was used with another payload")
     if lock.status is Status.COMPLETED:
         return CallRefused(Refusal.ENDED, "it has run")
-    if lock.status is Status.LEASED:
+    if lock.status is Status.LEASED and lock.holder != claimant.nonce:
         if at.read is None:
             return NeedTime()
         if at.read < expires_at(lock):
@@ -185,9 +200,10 @@ def _busy(lock: Lock) -> CallRefused:
 
 
 def _granted(lock: Lock, policy: Policy, claimant: Claimant) -> Put:
+    before = 0 if lock.granted_at is None else writes.epoch_milliseconds(lock.granted_at)
     granted = lock.but(
         status=Status.LEASED,
-        token=lock.token + 1,
+        token=max(lock.token, before) + 1,
         holder=claimant.nonce,
         granted_at=SERVER_TIME,
         leased_at=SERVER_TIME,

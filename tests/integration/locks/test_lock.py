@@ -85,7 +85,7 @@ def test_one_holder_at_a_time_and_tokens_go_up(locker: Locker) -> None:
         assert (lock.held, lock.remaining(), lock.locked()) == (False, 0, False)
         locker.client.document(locker.lock("other").document).delete()
 
-    assert tokens == [tokens[0], tokens[0] + 1, tokens[0] + 2]
+    assert tokens[0] < tokens[1] < tokens[2]
 
 
 def test_costs_on_the_wire(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
@@ -149,7 +149,7 @@ def test_expired_lock_is_taken_over_and_its_old_holder_changes_nothing(
     with caplog.at_level(logging.WARNING, "gcp_oncetask"):
         assert new.acquire(blocking=False)
     assert "was not given back in time" in caplog.text
-    assert new.token == old.token + 1
+    assert new.token > old.token
 
     before = document(locker, new)
     with pytest.raises(LeaseLostError) as caught:
@@ -178,7 +178,7 @@ def test_late_release_after_the_takeover_was_released_too(oncetask_cloud: Onceta
         old.release()
     assert before == document(locker, new)
     assert old.acquire(blocking=False)
-    assert old.token == before["lock"]["token"] + 1  # type: ignore[index]  # it is there
+    assert old.token > before["lock"]["token"]  # type: ignore[index]  # it is there
 
 
 def test_expired_but_untaken_lock_is_refreshed_or_freed(
@@ -689,6 +689,79 @@ def test_late_commit_of_an_old_holder_does_not_land(oncetask_cloud: OncetaskClou
 
     assert before == document(locker, new)
     assert not locker.lock("graph").acquire(blocking=False)
+
+
+def test_late_create_does_not_take_the_tokens_back(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+    """
+    An acquire is given up, others have the lock, a person deletes its document, and the create of the acquire is applied:
+    the next token is beyond all that were granted. So is the token of its own object, which finds its grant then.
+    """
+    old, new = locker.lock("graph", ttl=10), locker.lock("graph", ttl=10)
+    unknown(oncetask_cloud, "late")
+    with pytest.raises(StoreError):
+        old.acquire()
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(seconds=10)
+    with new:
+        granted = new.token
+    locker.client.document(new.document).delete()
+    oncetask_cloud.advance(seconds=50)
+    late = document(locker, new)["lock"]
+    assert late["token"] < granted
+
+    assert old.acquire(blocking=False)
+    assert old.token > granted
+    oncetask_cloud.advance(seconds=11)
+    assert new.acquire(blocking=False)
+    assert new.token > old.token
+
+
+def test_late_create_does_not_take_the_tokens_of_later_holders_back(
+    oncetask_cloud: OncetaskCloud, locker: Locker
+) -> None:
+    """
+    The same if the process that sent the create is gone: whoever takes the lock over has a greater token.
+    """
+    old, new = locker.lock("graph", ttl=10), locker.lock("graph", ttl=10)
+    unknown(oncetask_cloud, "late")
+    with pytest.raises(StoreError):
+        old.acquire()
+    oncetask_cloud.faults.clear()
+    oncetask_cloud.advance(seconds=10)
+    with new:
+        granted = new.token
+    locker.client.document(new.document).delete()
+    oncetask_cloud.advance(seconds=50)
+    assert document(locker, new)["lock"]["token"] < granted
+    oncetask_cloud.advance(seconds=11)
+
+    assert new.acquire(blocking=False)
+    assert new.token > granted
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_create_whose_answer_is_slow_is_granted_the_next_token_first(
+    oncetask_cloud: OncetaskCloud, locker: Locker, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """
+    It was applied more than a second after its token was made. A create that was faster costs no more than before.
+    """
+    real, sent = locker._runtime.wire.commit, list[Any]()
+
+    def commit(request: Any, *args: Any, **kwargs: Any) -> Any:
+        if not sent:
+            oncetask_cloud.clock.advance(seconds)
+        sent.append(request)
+        return real(request, *args, **kwargs)
+
+    monkeypatch.setattr(locker._runtime.wire, "commit", commit)
+    lock = locker.lock("graph", ttl=60)
+    before = oncetask_cloud.clock.micros() // 1000
+    assert lock.acquire(blocking=False)
+    assert len(sent) == (2 if seconds > 1 else 1)
+    assert (lock.token - before >= 2000) is (seconds > 1)
+    assert lock.held
+    lock.release()
 
 
 def test_grant_whose_answer_took_half_the_lease_is_refreshed_first(

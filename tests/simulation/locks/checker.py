@@ -67,6 +67,7 @@ class LocksChecker(Checker):
     Attributes:
         holders: Everybody who wants or has a named lock.
         tokens: The greatest token of each document, of whatever generation.
+        behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
         freed: Holdings that were given back: (document, token).
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
@@ -79,6 +80,7 @@ class LocksChecker(Checker):
     plan: LocksPlan
     holders: list[Holder] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
+    behind: set[tuple[str, int]] = field(default_factory=set)
     freed: set[tuple[str, int]] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
@@ -123,9 +125,14 @@ class LocksChecker(Checker):
     def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         counts, known = self.world.counts, self.tokens.get(path)
         if known is not None and lock.token <= known:
-            self.broken(path, f"token {lock.token} was granted after {known}")
-        if before is not None and lock.token != before.token + 1:
+            if before is not None or not self.world.landing:
+                self.broken(path, f"token {lock.token} was granted after {known}")
+            self.behind.add((path, lock.token))
+            counts["documents made late with an old token"] += 1
+        if before is not None and lock.token <= before.token:
             self.broken(path, f"the token went from {before.token} to {lock.token}")
+        if lock.token > self.world.hub.now // 1000 + 1:
+            self.broken(path, f"token {lock.token} is ahead of the time")
         self.tokens[path] = max(lock.token, known or 0)
         if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
             self.broken(path, f"token {lock.token} was granted to nobody")
@@ -135,7 +142,9 @@ class LocksChecker(Checker):
             return
         if before.status is Status.COMPLETED:
             self.broken(path, "it has run, and is run again")
-        if before.status is Status.LEASED:
+        if before.status is Status.LEASED and before.holder == lock.holder:
+            counts["granted again because the create came late"] += 1
+        elif before.status is Status.LEASED:
             end = ends_at(before)
             if end is None or self.world.hub.time() < end:
                 self.broken(path, f"token {before.token} was taken over before its end, {end}")
@@ -181,6 +190,8 @@ class LocksChecker(Checker):
         holder.token, holder.since = token, self.world.hub.now
         if not holder.lock.held:
             self.broken(path, f"token {token} was acquired, and its holder may not believe in it")
+        if (path, token) in self.behind:
+            self.broken(path, f"token {token} was acquired, and is behind others")
         if (known := self.tokens.get(path, 0)) < token:
             self.broken(path, f"token {token} is held, and {known} was the last one granted")
         self.believes_no_longer_than_stored(holder)
@@ -271,6 +282,8 @@ class LocksChecker(Checker):
             self.broken(path, f"it runs with token {token}, which was never granted")
         if run.holding.held_for() <= 0:
             self.broken(path, f"it runs with token {token}, whose lease is over")
+        if (path, token) in self.behind:
+            self.broken(path, f"it runs with token {token}, which is behind others")
         if lock is None or (lock.token, lock.status) != (token, Status.LEASED):
             self.broken(path, f"it runs with token {token}, which is not the holder")
         self._begins_in_time(path, token)

@@ -33,6 +33,9 @@ TIMES = {
     "unknown": None,
 }
 FENCE = Fence(5, 7, "h")
+MILLISECONDS = round(NOW.timestamp() * 1000)
+NEXT = MILLISECONDS + 1
+"""The token after that of a grant at NOW."""
 
 
 def record(case: dict[str, str], holder: str = "h") -> Lock | None:
@@ -57,7 +60,7 @@ def said(decision: object, nonce: str) -> str:
         case Put(lock=lock):
             assert (lock.status, lock.holder, lock.due) == (Status.LEASED, nonce, None)
             assert (lock.granted_at, lock.leased_at, lock.lease_seconds) == (SERVER_TIME, SERVER_TIME, 60)
-            return "granted, token + 1" if lock.token == 8 else "granted, token of the server's time"
+            return "granted, next token" if lock.token == NEXT else "granted, token of the server's time"
     raise AssertionError(decision)
 
 
@@ -124,7 +127,7 @@ def test_release_leaves_the_next_sequence_and_the_token_that_was_freed() -> None
 
     again = named.acquire(lock, POLICY, Claimant("n"), moment(None))
     assert isinstance(again, Put)
-    assert (again.lock.token, again.lock.sequence) == (8, 6)
+    assert (again.lock.token, again.lock.sequence) == (NEXT, 6)
 
 
 def released(before: Lock, token: int, times: int) -> Lock:
@@ -159,7 +162,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     assert not applied(before)
     # Taken over from us, and then freed by them: ours was not applied.
     assert not applied(released(before, 8, 1))
-    two_later = named.free(mine.lock, Fence(6, 8, "x"), "y", alive=False)
+    two_later = named.free(mine.lock, Fence(6, NEXT, "x"), "y", alive=False)
     assert isinstance(two_later, Put)
     assert applied(two_later.lock, alive=True)
     assert not applied(two_later.lock.but(scheduled_token=8))
@@ -173,7 +176,7 @@ def test_release_that_is_repeated_finds_what_it_did() -> None:
     assert isinstance(put, Put)
     again = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(again, Put)
-    freed_again = named.free(again.lock, Fence(6, 8, "x"), "y", alive=False)
+    freed_again = named.free(again.lock, Fence(6, NEXT, "x"), "y", alive=False)
     assert isinstance(freed_again, Put)
 
     for lock in (put.lock, again.lock):
@@ -207,7 +210,45 @@ def test_token_of_a_document_made_anew_is_beyond_its_predecessors() -> None:
         assert isinstance(put, Put)
         tokens.append(put.lock.token)
 
-    assert tokens == [round(NOW.timestamp() * 1000), round(NOW.timestamp() * 1000) + 1000]
+    assert tokens == [MILLISECONDS, MILLISECONDS + 1000]
+
+
+def test_next_token_is_beyond_the_one_before_and_the_time_of_its_grant() -> None:
+    """
+    Where others were granted tokens for a document that was deleted, those are behind the time of this document's grant.
+    """
+    for token, granted_at, next_token in (
+        (MILLISECONDS - 900_000, NOW, NEXT),
+        (MILLISECONDS, NOW, NEXT),
+        (MILLISECONDS + 5, NOW, MILLISECONDS + 6),
+        (7, None, 8),
+    ):
+        lock = leased(status=Status.SCHEDULED, token=token, granted_at=granted_at)
+        put = named.acquire(lock, POLICY, Claimant("n"), moment())
+        assert isinstance(put, Put)
+        assert put.lock.token == next_token
+
+
+@pytest.mark.parametrize("late", [0, 1000, 1001, 900_000])
+def test_create_that_comes_late_is_granted_the_next_token_first(late: int) -> None:
+    """
+    More than a second after its token was made; the same for a lock and for a run.
+    """
+    made = named.acquire(None, POLICY, Claimant("n"), moment())
+    begun = named.begin(None, same=True, policy=POLICY, claimant=Claimant("n"), at=moment())
+    again = []
+    for put in (made, begun):
+        assert isinstance(put, Put)
+        at = NOW + timedelta(milliseconds=late)
+        lock = put.lock.but(granted_at=at, leased_at=at)
+        assert named.came_late(lock) is (late > 1000)
+        if late > 1000:
+            again += [named.acquire(lock, POLICY, Claimant("n"), moment(None))]
+            again += [named.begin(lock, same=True, policy=POLICY, claimant=Claimant("n"), at=moment(None))]
+    for put in again:
+        assert isinstance(put, Put)
+        assert (put.lock.token, put.lock.holder, put.lock.attempts) == (MILLISECONDS + late + 1, "n", 2)
+        assert not named.came_late(put.lock.but(granted_at=NOW + timedelta(days=1)))
 
 
 def test_abandoned_acquire_is_freed_only_if_it_was_granted() -> None:
@@ -233,7 +274,7 @@ def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
     third = named.begin(died, same=True, policy=POLICY, claimant=Claimant("m"), at=moment(NOW + 60 * SECOND))
     assert isinstance(third, Put)
     how = Settlement(kind=SettlementKind.COMPLETE, nonce="s", result=Result({"paid": 1}))
-    done = rules.settle(third.lock, Fence(5, 9, "m"), how, moment())
+    done = rules.settle(third.lock, Fence(5, NEXT + 1, "m"), how, moment())
 
     assert isinstance(done, Put)
     assert [error.message for error in done.lock.errors] == ["ValueError: no", "lease expired"]
