@@ -511,6 +511,67 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a create of a named lock is applied after its document was used and deleted": LocksPlan(
+        seed=3391,
+        chains=1,
+        steps=1,
+        minutes=10,
+        sweepers=1,
+        troubles=frozenset(
+            {
+                "crashes",
+                "failing_handlers",
+                "forgets",
+                "freezes",
+                "hangs",
+                "late_calls",
+                "outages",
+                "refused_calls",
+                "skews",
+            }
+        ),
+        names=2,
+        holders=4,
+        callers=3,
+    ),
+    "a batch goes on whose leader was deleted while it gathered": TasksPlan(
+        seed=3533,
+        chains=1,
+        instances=1,
+        minutes=5,
+        log_contents=False,
+        max_attempts=5,
+        sweepers=1,
+        troubles=frozenset(
+            {
+                "cancels",
+                "crashes",
+                "deletes",
+                "duplicates",
+                "frees",
+                "freezes",
+                "hangs",
+                "late_calls",
+                "late_lines",
+                "lost_answers",
+                "lost_deliveries",
+                "mail_down",
+                "outages",
+                "recreations",
+                "refused_calls",
+                "retirements",
+                "schedules",
+                "skews",
+                "user_writes",
+            }
+        ),
+        works=4,
+        newest=2,
+        ticks=0,
+        keys=2,
+        cancel_attempts=4,
+        overlap="queue",
+    ),
 }
 
 

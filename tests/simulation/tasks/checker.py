@@ -566,7 +566,8 @@ class TasksChecker(Checker):
 
     def _rides(self, path: str, attempt: Attempt, lock: Lock) -> None:
         assert lock.key is not None
-        if self._is_freed(attempt):
+        # If the task that has the key is deleted while it runs, nobody fences its batch.
+        if self._is_freed(attempt) or lock.trace in self.left:
             return
         key = self.keys[key_path(lock.env, lock.key)].lock
         leader = self.locks.get(key.holder or "")
