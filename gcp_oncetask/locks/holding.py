@@ -58,8 +58,8 @@ def claim(
     changes: Callable[[Snapshot], Changes],
 ) -> Changed[Put | CallRefused | NeedTime]:
     """
-    Commit what *decide* says of a claim, and claim again if the document was made so late that its token may be behind
-    others.
+    Commit the claim that *decide* decides. If its create was applied so late that its token may be behind other tokens,
+    commit it again, with the next token.
 
     Raises:
         OncetaskError: As ``Store.change``.
