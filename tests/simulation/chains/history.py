@@ -97,6 +97,7 @@ class History:
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
         world.mailed = self.checker.alerts.mailed
+        world.calls = self.checker.belief.estimates
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -382,7 +383,8 @@ class History:
         world.faults.clear()
         for process in world.processes:
             world.thaw(process)
-            process.cut_off, process.skew = 0, timedelta(0)
+            process.cut_off = process.starved_until = 0
+            process.corrects_its_clocks()
         world.tell("the world", "has no more troubles")
         self._resume()
 

@@ -5,8 +5,8 @@ The promise of named locks and of functions that run once, checked after every c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from gcp_emulator.clock import micros_of
@@ -15,6 +15,7 @@ from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED, ends_at
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
+from tests.simulation.checks.belief import Believer
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
 
@@ -97,6 +98,7 @@ class LocksChecker(Checker):
             self._gone(path, before)
             return
         self.locks[path] = lock
+        self.belief.committed(process, path, before, lock)
         self.world.tell(who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}")
         if before is None or lock.token != before.token:
             self._granted_anew(process, path, before, lock)
@@ -117,7 +119,9 @@ class LocksChecker(Checker):
             return
         self.world.tell("a user", f"{path} is deleted")
         if before.status is Status.LEASED:
-            self._nobody_believes(path, None, "its document is deleted")
+            for one in self.believers(path):
+                if one.left > 0:
+                    self.broken(path, f"it is deleted while {one.process.name} still believes in {one.lease[1]}")
         del self.locks[path]
         self.executions.pop(path, None)
         self.lives[path] += 1
@@ -137,7 +141,6 @@ class LocksChecker(Checker):
         if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
             self.broken(path, f"token {lock.token} was granted to nobody")
         counts["documents made again"] += before is None and known is not None
-        self._nobody_believes(path, lock.token, f"token {lock.token} is granted")
         if before is None:
             return
         if before.status is Status.COMPLETED:
@@ -150,17 +153,16 @@ class LocksChecker(Checker):
                 self.broken(path, f"token {before.token} was taken over before its end, {end}")
             counts["runs taken over" if ":once:" in path else "locks taken over"] += 1
 
-    def _nobody_believes(self, path: str, token: int | None, what: str) -> None:
-        for one in self.holders:
-            if one.process.dead or one.lock.document != path or not one.lock.held:
-                continue
-            if one.lock.token != token:
-                self.broken(path, f"{what} while {one.process.name} still believes in {one.lock.token}")
-        for run in self.executions.get(path, ()):
-            if run.process.dead or run.ended is not None or run.holding.context.token == token:
-                continue
-            if run.holding.held_for() > 0:
-                self.broken(path, f"{what} while {run.process.name} still runs under {run.holding.context.token}")
+    def believers(self, path: str) -> Iterator[Believer]:
+        """
+        Those that have the lock, and those that run the function for the key.
+        """
+        held = [(one.process, one.lock._holding) for one in self.holders if one.lock.document == path]
+        held += [(run.process, run.holding) for run in self.executions.get(path, ()) if run.ended is None]
+        for process, holding in held:
+            if holding is not None and not process.dead:
+                lease = (path, holding.context.token, holding.context.holder)
+                yield Believer(process, lease, holding.held_for())
 
     def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
         """
@@ -194,7 +196,7 @@ class LocksChecker(Checker):
             self.broken(path, f"token {token} was acquired, and is behind others")
         if (known := self.tokens.get(path, 0)) < token:
             self.broken(path, f"token {token} is held, and {known} was the last one granted")
-        self.believes_no_longer_than_stored(holder)
+        self.belief.look(path)
         self._begins_in_time(path, token)
         lock = self.locks.get(path)
         if lock is not None and lock.token == token and lock.holder in holder.process.unheard:
@@ -212,24 +214,6 @@ class LocksChecker(Checker):
             self.broken(
                 path, f"the holder of token {token} begins {passed:g} s after a lease of {lock.lease_seconds:g} s"
             )
-
-    def believes_no_longer_than_stored(self, holder: Holder) -> None:
-        """
-        A holder's own count ends before the server's.
-        """
-        lock = self.locks.get(holder.lock.document)
-        left = holder.lock.remaining()
-        if left <= 0:
-            return
-        if lock is None or (lock.token, lock.status) != (holder.token, Status.LEASED):
-            self.broken(holder.lock.document, f"token {holder.token} is believed in, and is not the holder")
-            return
-        end = ends_at(lock)
-        if end is not None and self._later(left) > end:
-            self.broken(holder.lock.document, f"token {holder.token} is believed in beyond its end")
-
-    def _later(self, seconds: float) -> datetime:
-        return self.world.hub.time() + timedelta(seconds=min(seconds, 1e9))
 
     def kept_alive(self, holder: Holder) -> None:
         """

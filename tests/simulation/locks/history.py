@@ -25,7 +25,9 @@ from tests.simulation.world import Process, World
 RETENTION = 7200.0
 """Seconds for which unused documents are kept here; longer than any call can be late."""
 LONGEST = 60.0
-"""The longest ttl."""
+"""The longest ttl, where leases are not long."""
+LONG = 4000.0
+"""A ttl within which clocks that drift go wrong by more than the margin."""
 RUN_LIMIT = 300.0
 
 
@@ -99,7 +101,8 @@ class LocksHistory(History):
     def _hold(self, process: Process, name: str) -> None:
         draw = self.draw
         kind = draw.choice(("ttl", "ttl", "keep_alive", "keep_alive", "plain"))
-        lengths = {} if kind == "plain" else {kind: draw.choice((20.0, 30.0, LONGEST))}
+        length = LONG if self.world.hit("long_leases", 0.3) else draw.choice((20.0, 30.0, LONGEST))
+        lengths = {} if kind == "plain" else {kind: length}
         lock = process.locker.lock(name, **lengths, listen=False)
         holder = Holder(process, lock, kind=kind)
         self.checker.holders.append(holder)
@@ -108,6 +111,10 @@ class LocksHistory(History):
                 if not self._acquire(holder):
                     return
                 self._use(holder)
+                if length == LONG and self.world.hit("long_leases", 0.5):
+                    self.world.counts["long stays"] += 1
+                    self.hub.sleep(draw.choice((LONG / 2, LONG + 60)))
+                    self._write(holder)
                 if kind == "ttl" and self.world.hit("forgets", 0.1):
                     self.world.tell(process.name, f"forgets the token {holder.token} of {name}")
                     return
@@ -174,7 +181,7 @@ class LocksHistory(History):
             self.world.freeze(holder.process, self.draw.choice((30, 90, 400, 800)), "between its look and its write")
         self.hub.sleep(self.draw.expovariate(5))
         if holder.lock.held:
-            self.checker.believes_no_longer_than_stored(holder)
+            self.checker.belief.look(holder.lock.document)
         self.checker.effect(holder, believed=believed)
 
     def _refresh(self, holder: Holder) -> None:
@@ -186,7 +193,7 @@ class LocksHistory(History):
         except OncetaskError:
             return
         else:
-            self.checker.believes_no_longer_than_stored(holder)
+            self.checker.belief.look(holder.lock.document)
 
     def _release(self, holder: Holder) -> None:
         counts = self.world.counts
@@ -309,7 +316,7 @@ class LocksHistory(History):
 
     def _peace(self) -> None:
         self._no_more_troubles()
-        self.hub.sleep(1500)
+        self.hub.sleep(1500 + (LONG if self.plan.has("long_leases") else 0))
         for name in self.names:
             self._free_in_the_end(name)
         for key in self.keys if self.locks_plan.callers else ():

@@ -23,6 +23,10 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "drifts",
+    "suspends",
+    "starved_renewals",
+    "long_leases",
 )
 """Kinds of trouble; each is on or off in one history."""
 
