@@ -19,7 +19,8 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.alerts_checker import AlertsChecker
 from tests.simulation.chains.plan import Plan
-from tests.simulation.checks.belief import Belief, Believer
+from tests.simulation.checks.belief import Belief, Believer, Lease
+from tests.simulation.checks.late import Late
 from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.world import DATABASE, Process, World
 
@@ -38,6 +39,14 @@ class Running:
     process: Process
     attempt: Attempt
 
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        context = self.attempt._running.context
+        return context.document, self.attempt.token, context.holder
+
 
 @dataclass
 class Checker:
@@ -55,6 +64,7 @@ class Checker:
         expected: Leases that their process must have heard of: (document, token) -> process.
         started: Every lease whose handler was entered.
         belief: Compares what holders believe with what is stored.
+        late_holders: Looks whether late holders are told.
     """
 
     collection: ClassVar[str] = "jobs/"
@@ -72,10 +82,12 @@ class Checker:
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
     alerts: AlertsChecker = field(init=False)
     belief: Belief = field(init=False)
+    late_holders: Late = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.belief = Belief(self)
+        self.late_holders = Late(self)
         self.alerts = AlertsChecker(self.broken, lambda name: self.world.counts.update({name: 1}))
 
     def broken(self, path: str, sentence: str) -> None:
@@ -153,7 +165,13 @@ class Checker:
             attempt = one.attempt._running
             over = one.process.dead or attempt.settled is not None or attempt.lost.is_set()
             if attempt.context.document == path and not over:
-                yield Believer(one.process, (path, attempt.granted.token, attempt.context.holder), attempt.held_for())
+                yield Believer(one.process, one.lease, attempt.held_for())
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether a holder may be told that its lease is lost although it is not.
+        """
+        return False
 
     def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
         if lock.token not in (before.token, before.token + 1):

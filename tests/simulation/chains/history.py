@@ -175,17 +175,18 @@ class History:
             running = Running(process, attempt)
             self.checker.starts(running, job.count, job.note)
             try:
-                return self._work(process, job, attempt)
+                return self._work(running, job, attempt)
             except LeaseLostError:
                 world.counts["zombies refused"] += 1
                 raise
             finally:
                 self.checker.running.remove(running)
+                self.checker.late_holders.leaves(running)
 
         return app
 
-    def _work(self, process: Process, job: Job, attempt: Attempt) -> Any:
-        world, draw, locker = self.world, self.draw, process.locker
+    def _work(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        world, draw, process = self.world, self.draw, running.process
         world.tell(
             process.name,
             f"runs {job.document_path} step {attempt.step}, attempt {attempt.number}, token {attempt.token}",
@@ -197,6 +198,9 @@ class History:
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
             self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
+            if draw.random() < 0.1:
+                with self.checker.late_holders.call(running.lease, attempt.sequence, "renewal"):
+                    attempt.renew()
         if world.hit("hangs", 0.05):
             self.hub.sleep(10 * BOUND)
         if self.plan.floods and world.trouble and draw.random() < FLOOD:
@@ -205,13 +209,20 @@ class History:
             self._give_up()
         job.count += 1
         if draw.random() < 0.3:
-            return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
+                return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+        return self._settle(running, job, attempt)
+
+    def _settle(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        draw, locker = self.draw, running.process.locker
         if attempt.step < job.steps:
             if draw.random() < 0.3:
                 return Continue(delay=draw.choice((None, 20.0)))
-            locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "schedule"):
+                locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
         elif draw.random() < 0.5:
-            locker.complete(job, result={"count": job.count})
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "complete"):
+                locker.complete(job, result={"count": job.count})
         return None
 
     def _give_up(self) -> None:

@@ -15,9 +15,13 @@ from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED, ends_at
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
-from tests.simulation.checks.belief import Believer
+from tests.simulation.checks.belief import Believer, Lease, end_of
+from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
+
+_RENEWED = 5.0
+"""Seconds that a renewal may take where nothing goes wrong."""
 
 
 @dataclass(eq=False)
@@ -30,6 +34,7 @@ class Holder:
         kind: ``ttl``, ``keep_alive`` or ``plain``, which has no end.
         token: Of the holding; 0 before it.
         since: When that began, micros.
+        nonce: Of the holder, as stored.
     """
 
     process: Process
@@ -37,6 +42,14 @@ class Holder:
     kind: str
     token: int = 0
     since: int = 0
+    nonce: str = ""
+
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        return self.lock.document, self.token, self.nonce
 
 
 @dataclass(eq=False)
@@ -59,6 +72,13 @@ class Execution:
     result: Any = None
     ended: str | None = None
 
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        return self.path, self.holding.context.token, self.holding.context.holder
+
 
 @dataclass
 class LocksChecker(Checker):
@@ -69,7 +89,7 @@ class LocksChecker(Checker):
         holders: Everybody who wants or has a named lock.
         tokens: The greatest token of each document, of whatever generation.
         behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
-        freed: Holdings that were given back: (document, token).
+        freed: Holdings that were given back: (document, token), and whether their leases were over by then.
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
@@ -82,7 +102,7 @@ class LocksChecker(Checker):
     holders: list[Holder] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
     behind: set[tuple[str, int]] = field(default_factory=set)
-    freed: set[tuple[str, int]] = field(default_factory=set)
+    freed: dict[tuple[str, int], bool] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
@@ -161,8 +181,8 @@ class LocksChecker(Checker):
         held += [(run.process, run.holding) for run in self.executions.get(path, ()) if run.ended is None]
         for process, holding in held:
             if holding is not None and not process.dead:
-                lease = (path, holding.context.token, holding.context.holder)
-                yield Believer(process, lease, holding.held_for())
+                context = holding.context
+                yield Believer(process, (path, context.token, context.holder), holding.held_for())
 
     def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
         """
@@ -180,7 +200,8 @@ class LocksChecker(Checker):
         else:
             if (lock.status, lock.sequence) != (Status.SCHEDULED, before.sequence + 1):
                 self.broken(path, f"{lock.status} at sequence {lock.sequence} is no lock that was given back")
-            self.freed.add((path, lock.token))
+            end = end_of(before)
+            self.freed[path, lock.token] = end is not None and self.world.hub.time() >= end
 
     # --- named locks ---
 
@@ -190,6 +211,8 @@ class LocksChecker(Checker):
         """
         path, token = holder.lock.document, holder.lock.token
         holder.token, holder.since = token, self.world.hub.now
+        assert holder.lock._holding is not None
+        holder.nonce = holder.lock._holding.context.holder
         if not holder.lock.held:
             self.broken(path, f"token {token} was acquired, and its holder may not believe in it")
         if (path, token) in self.behind:
@@ -217,10 +240,13 @@ class LocksChecker(Checker):
 
     def kept_alive(self, holder: Holder) -> None:
         """
-        What is renewed in the background is held for as long as nothing goes wrong.
+        What is renewed in the background is held for as long as nothing goes wrong, and again once all goes well.
         """
-        unhurt = holder.process.hurt_until < holder.since and not self._any_call_fails()
-        if holder.kind == "keep_alive" and not holder.lock.held and unhurt:
+        lock, policy = self.locks.get(holder.lock.document), holder.lock._policy
+        since = max(holder.since, holder.process.hurt_until) + round((policy.lease / 3 + _RENEWED) * SECOND)
+        unhurt = holder.process.hurt_until < holder.since or since < self.world.hub.now
+        its = lock is not None and holder.lease[1:] == (lock.token, lock.holder)
+        if holder.kind == "keep_alive" and its and not holder.lock.held and unhurt and not self._any_call_fails():
             self.broken(holder.lock.document, f"token {holder.token} is kept alive, and is not held any more")
 
     def effect(self, holder: Holder, *, believed: bool) -> None:  # type: ignore[override]
@@ -237,22 +263,18 @@ class LocksChecker(Checker):
             self.broken(path, f"the write of token {token} was refused while its holder may believe in it")
         self.world.counts["zombie writes that were sent in time"] += believed
 
-    def released(self, holder: Holder) -> None:
+    def released(self, holder: Holder, *, late: bool) -> None:
         """
-        The library says that it was given back.
+        The library says that it was given back; *late*: after the end of its lease.
         """
         path, token = holder.lock.document, holder.token
         if (path, token) not in self.freed:
             self.broken(path, f"token {token} was given back, and nothing was written")
-
-    def told_lost(self, holder: Holder) -> None:
-        """
-        The library says that it was somebody else's: it is not this holder's, and was not ended by it.
-        """
-        path, token = holder.lock.document, holder.token
-        lock = self.locks.get(path)
-        if lock is not None and lock.token == token:
-            self.broken(path, f"token {token} was told that others have it, and it is the last one granted")
+            return
+        lock, over = self.locks.get(path), self.freed[path, token]
+        known = lock is not None and lock.holder == holder.nonce
+        if late is not over and (late or known):
+            self.broken(path, f"token {token} was given back; its lease was over: {over}, its holder was told: {late}")
 
     # --- runs ---
 

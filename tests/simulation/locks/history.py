@@ -186,10 +186,10 @@ class LocksHistory(History):
 
     def _refresh(self, holder: Holder) -> None:
         try:
-            holder.lock.refresh()
+            with self.checker.late_holders.call(holder.lease, 0, "refresh"):
+                holder.lock.refresh()
         except LeaseLostError:
             self.world.counts["zombie refreshes refused"] += 1
-            self.checker.told_lost(holder)
         except OncetaskError:
             return
         else:
@@ -205,13 +205,13 @@ class LocksHistory(History):
                 continue
             if lost is None:
                 counts["releases"] += 1
-                self.checker.released(holder)
+                self.checker.released(holder, late=False)
             elif lost.taken_over:
                 counts["zombie releases refused"] += 1
-                self.checker.told_lost(holder)
+                self.checker.late_holders.told(holder.lease, lost)
             else:
                 counts["released after its end, nobody had taken it"] += 1
-                self.checker.released(holder)
+                self.checker.released(holder, late=True)
             return
 
     # --- functions that run once ---
@@ -257,8 +257,9 @@ class LocksHistory(History):
             others = any(run.payload != payload for run in checker.executions.get(path, ()))
             if checker.lives[path] == life and checker.has_run(path) and not others:
                 checker.broken(path, f"payload {payload} was refused, and no other one was used")
-        except LeaseLostError:
+        except LeaseLostError as error:
             counts["results refused, too late"] += 1
+            checker.late_holders.told(runs[0].lease, error)
             self._ended(runs, "unrecorded")
         except OncetaskError:
             counts["runs of unknown fate"] += bool(runs)

@@ -15,6 +15,7 @@ from gcp_oncetask.rules.document_paths import is_key, key_path, parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.checks.belief import Lease
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
@@ -334,6 +335,13 @@ class TasksChecker(Checker):
 
     def _is_orphan(self, attempt: Attempt) -> bool:
         return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether it may have lost its resource key instead.
+        """
+        lock = self.locks.get(lease[0])
+        return lock is not None and lock.key is not None and (lock.rides or lock.status is Status.QUARANTINED)
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
