@@ -75,7 +75,8 @@ class Belief:
         """
         moved = before is not None and (lock.status, lock.sequence) != (before.status, before.sequence)
         held = before is not None and before.status is Status.LEASED and lock.token == before.token
-        if held and moved and process is not None and process.name == lock.instance:
+        settled = before is not None and lock.settled_by != before.settled_by
+        if held and moved and settled and process is not None and process.name == lock.instance:
             self.ended.add((path, lock.token, lock.holder))
         self.look(path)
         if lock.status is Status.LEASED and (before is None or lock.leased_at != before.leased_at):

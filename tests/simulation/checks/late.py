@@ -90,7 +90,7 @@ class Late:
         if error.facts.get("taken_over") is False:
             self.checker.broken(path, f"token {token} is lost, and its holder was told that nobody has taken it")
         if not self._may_be_lost(lease) and not self.checker.may_be_refused(lease):
-            self.checker.broken(path, f"token {token} was told that it is lost, and it is not")
+            self.checker.broken(path, f"token {token} was told that it is lost, and it is not: {error}")
 
     def leaves(self, running: Running) -> None:
         """

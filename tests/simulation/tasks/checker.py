@@ -341,7 +341,8 @@ class TasksChecker(Checker):
         Whether it may have lost its resource key instead.
         """
         lock = self.locks.get(lease[0])
-        return lock is not None and lock.key is not None and (lock.rides or lock.status is Status.QUARANTINED)
+        freed = lease[:2] in self.freed or (lock is not None and (lock.rides or lock.status is Status.QUARANTINED))
+        return lock is not None and lock.key is not None and freed
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
