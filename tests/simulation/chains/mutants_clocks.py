@@ -35,12 +35,6 @@ CHAIN_CLOCK_MUTANTS = (
         "        return get_timestamp(stamp, now.wall - mark.wall)\n",
     ),
     Mutant(
-        "a renewal counts from its answer",
-        "execution/held_lease.py",
-        "            self._renew()\n            self.leased_mark = mark\n",
-        "            self._renew()\n            self.leased_mark = self.runtime.clock.mark()\n",
-    ),
-    Mutant(
         "a renewed lease is believed in beyond the run limit",
         "execution/held_lease.py",
         (
