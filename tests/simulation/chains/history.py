@@ -20,13 +20,13 @@ from google.cloud import firestore
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
 from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
-from gcp_oncetask.execution import held_lease
+from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
-from tests.simulation.hub import SECOND, Promise
+from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.world import QUEUE, Process, World
 
@@ -127,7 +127,11 @@ class History:
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(held_lease, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
+        return [
+            (held_lease, "threading", cooperative(self.hub)),
+            (renewal, "Wakeup", lambda: Signal(self.hub)),
+            (registry, "DECLARED", {"jobs": Job}),
+        ]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
