@@ -258,9 +258,6 @@ WORKERS_EXERCISED = (
     "wall clock off by +1 days",
     "wall clock off by -1 days",
     "suspends",
-    "suspensions: monotonic stand",
-    "suspensions: monotonic and wall stand",
-    "suspensions: monotonic and boottime stand",
     "clocks that run too fast",
     "clocks that run too slow",
     "starved_renewals",
@@ -280,6 +277,8 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "suspensions: monotonic and boottime stand",
+        "late holders told",
     },
     "tasks": {
         "taken from a holder that was past it",
@@ -295,11 +294,14 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "suspensions: monotonic and boottime stand",
+        "late holders told",
     },
     "locks": {
         "acquires of unknown fate given up",
         "results refused, too late",
         "ambiguous commit: to completed",
+        "suspensions: monotonic and boottime stand",
     },
     "workers": set[str](),
 }

@@ -138,8 +138,8 @@ class ProcessClock:
         return self._process.clocks.now() + self._process.skew
 
     def mark(self) -> Mark:
-        clocks = self._process.clocks
-        return Mark(clocks.monotonic(), clocks.boottime(), self.now().timestamp())
+        clocks, skew = self._process.clocks, self._process.skew.total_seconds()
+        return Mark(clocks.monotonic(), clocks.boottime(), (self._hub.now + clocks.error(WALL)) / SECOND + skew)
 
     def wait(self, event: Wakeup | Signal, timeout: float) -> bool:
         clocks = self._process.clocks

@@ -16,12 +16,6 @@ LOCK_CLOCK_MUTANTS = tuple(
             "    return most\n",
         ),
         (
-            "a renewal counts from its answer",
-            "execution/held_lease.py",
-            "            self._renew()\n            self.leased_mark = mark\n",
-            "            self._renew()\n            self.leased_mark = self.runtime.clock.mark()\n",
-        ),
-        (
             "a lease that was over once is renewed no more",
             "execution/held_lease.py",
             "            if self._goes_on():\n",
