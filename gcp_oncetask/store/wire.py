@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Clock, Mark, at_least
+from gcp_oncetask.clock import Clock, Mark, at_least, elapsed
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
 from gcp_oncetask.store.failures import WireError, classify
@@ -47,6 +47,8 @@ _CURRENT: Final = 3
 _REMOVED: Final = 2
 
 T = TypeVar("T")
+_TRUSTED: Final = 3600.0
+"""Seconds for which an answer tells the server's time. Later the estimate would be behind by more than some seconds."""
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 
 
@@ -280,14 +282,14 @@ class Wire:
 
     def estimate(self) -> datetime | None:
         """
-        Return a lower bound of the server's present time: the time of its latest answer plus the time since; None before
-        the first answer.
+        Return a lower bound of the server's present time: the time of its latest answer plus the time that has surely
+        passed since. None before the first answer, and an hour after the latest, when the bound is seconds behind.
         """
-        seen = self._seen
-        if seen is None:
+        seen, now = self._seen, self._clock.mark()
+        if seen is None or elapsed(seen[1], now) > _TRUSTED:
             return None
         stamp, mark = seen
-        return get_timestamp(stamp, at_least(mark, self._clock.mark()))
+        return get_timestamp(stamp, at_least(mark, now))
 
     def _saw(self, stamp: Any) -> None:
         # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.

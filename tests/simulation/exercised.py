@@ -79,6 +79,15 @@ EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "suspends",
+    "suspensions: monotonic stand",
+    "suspensions: monotonic and wall stand",
+    "suspensions: monotonic and boottime stand",
+    "clocks that run too fast",
+    "clocks that run too slow",
+    "starved_renewals",
+    "beliefs looked at",
+    "late holders told",
 )
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
@@ -145,6 +154,15 @@ TASKS_EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "suspends",
+    "suspensions: monotonic stand",
+    "suspensions: monotonic and wall stand",
+    "suspensions: monotonic and boottime stand",
+    "clocks that run too fast",
+    "clocks that run too slow",
+    "starved_renewals",
+    "beliefs looked at",
+    "late holders told",
 )
 """The same for histories of once-tasks."""
 
@@ -186,6 +204,17 @@ LOCKS_EXERCISED = (
     "hangs",
     "wall clock off by +1 days",
     "wall clock off by -1 days",
+    "suspends",
+    "suspensions: monotonic stand",
+    "suspensions: monotonic and wall stand",
+    "suspensions: monotonic and boottime stand",
+    "clocks that run too fast",
+    "clocks that run too slow",
+    "starved_renewals",
+    "long_leases",
+    "long stays",
+    "beliefs looked at",
+    "late holders told",
 )
 """The same for histories of named locks and of functions that run once."""
 
@@ -228,6 +257,11 @@ WORKERS_EXERCISED = (
     "failing_handlers",
     "wall clock off by +1 days",
     "wall clock off by -1 days",
+    "suspends",
+    "clocks that run too fast",
+    "clocks that run too slow",
+    "starved_renewals",
+    "beliefs looked at",
 )
 """The same for histories of workers."""
 
@@ -243,6 +277,8 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "suspensions: monotonic and boottime stand",
+        "late holders told",
     },
     "tasks": {
         "taken from a holder that was past it",
@@ -258,11 +294,14 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "suspensions: monotonic and boottime stand",
+        "late holders told",
     },
     "locks": {
         "acquires of unknown fate given up",
         "results refused, too late",
         "ambiguous commit: to completed",
+        "suspensions: monotonic and boottime stand",
     },
     "workers": set[str](),
 }

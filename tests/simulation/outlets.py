@@ -45,7 +45,7 @@ class Stdout:
         world.returned.add(own["holder"])
         # The last end counts. A line that is dated by a wrong clock is not among those that recovery asks for.
         world.in_time.pop(own["holder"], None)
-        if delay is not None and delay <= LOG_GRACE and own.get("settlement") and not process.skew:
+        if delay is not None and delay <= LOG_GRACE and own.get("settlement") and not process.dated_wrongly:
             world.in_time[own["holder"]] = world.hub.time()
             if delay > LEASE and world.hit("crashes", 0.5):
                 # The worst moment to die: the platform tells of it before the end line comes.

@@ -511,6 +511,19 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a holder on a slow clock relies on a long lease past its end": LocksPlan(
+        seed=87,
+        chains=1,
+        steps=1,
+        instances=1,
+        minutes=5,
+        sweepers=1,
+        names=1,
+        holders=3,
+        keys=1,
+        callers=3,
+        troubles=frozenset({"drifts", "long_leases"}),
+    ),
     "a create of a named lock is applied after its document was used and deleted": LocksPlan(
         seed=3391,
         chains=1,

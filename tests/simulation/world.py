@@ -7,8 +7,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -23,15 +23,15 @@ from gcp_emulator.rpc import RpcError, Service
 from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
 from gcp_oncetask import Config, Locker, forks
-from gcp_oncetask.clock import Mark, Wakeup
-from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
 from tests.simulation.clients import PROJECT, Clients
-from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
+from tests.simulation.hub import SECOND, Hub, Owner, Promise
 from tests.simulation.outlets import Mail, Stdout
+from tests.simulation.process import MachineClocks, Process, ProcessClock
+from tests.simulation.troubles import clocks, starvation
 
 DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
@@ -41,64 +41,6 @@ MOST_READS = 3
 """Tries of one read, as many as the library makes."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 _REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-
-
-class ProcessClock:
-    """
-    The library's clock in one process: virtual time, and a wall clock that may be wrong.
-    """
-
-    def __init__(self, hub: Hub, process: Process) -> None:
-        self._hub = hub
-        self._process = process
-
-    def now(self) -> datetime:
-        return self._hub.time() + self._process.skew
-
-    def mark(self) -> Mark:
-        seconds = self._hub.now / SECOND
-        return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
-
-    def wait(self, event: Wakeup | Signal, timeout: float) -> bool:
-        # Rounded up: who waits for less than a microsecond would look again at the same instant, for ever.
-        wait = timeout + 1 / SECOND if timeout > 0 else 0.0
-        if isinstance(event, Signal):
-            event.wait(wait)
-        else:
-            self._hub.sleep(wait)
-        return event.is_set()
-
-    def random(self) -> float:
-        return self._hub.rng.random()
-
-    def nonce(self) -> str:
-        return f"{self._hub.rng.getrandbits(96):024x}"
-
-
-@dataclass(eq=False)
-class Process(Owner):
-    """
-    One app process.
-
-    Attributes:
-        skew: How wrong its wall clock is.
-        cut_off: Until then (micros) its network is down.
-        hurt_until: Until then it may be frozen, cut off, or unable to read.
-        unread: How often it has failed to read a document since it last wrote it.
-        unheard: Nonces that were granted a lease by a commit whose answer never came.
-        locker: Its locker.
-        app: Its Flask app; None before the first delivery.
-        requests: Those it has not answered.
-    """
-
-    skew: timedelta = timedelta(0)
-    cut_off: int = 0
-    hurt_until: int = 0
-    unread: Counter[str] = field(default_factory=Counter)
-    unheard: set[str] = field(default_factory=set)
-    locker: Any = None
-    app: Any = None
-    requests: list[Promise] = field(default_factory=list)
 
 
 class World:
@@ -133,6 +75,7 @@ class World:
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
         self.mailed: Callable[[Alert], None] = lambda alert: None
+        self.calls: Callable[[Process], None] = lambda process: None
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
@@ -188,7 +131,8 @@ class World:
         Start an app process, with a locker of its own.
         """
         self._made += 1
-        process = Process(f"app-{self._made}")
+        process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub))
+        clocks.drift(self, process)
         clients = self._clients_by(self._call_of(process))
         clock = ProcessClock(self.hub, process)
         config = Config(
@@ -212,7 +156,7 @@ class World:
         )
         process.locker._runtime.trail_to(Stdout(self, process))
         process.locker._runtime.instance = lambda: process.name
-        process.locker._executor.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
+        process.locker._executor.renewals = starvation.renewals(self, process)
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)
@@ -222,10 +166,11 @@ class World:
 
     def freeze(self, process: Process, seconds: float, when: str = "") -> None:
         """
-        SIGSTOP, and SIGCONT after *seconds*.
+        SIGSTOP, and SIGCONT after *seconds*; or its whole machine is suspended.
         """
         self.words(process)
         process.frozen = True
+        clocks.suspend(self, process)
         process.hurt_until = max(process.hurt_until, self.hub.now + round(seconds * SECOND))
         self.tell(process.name, f"is frozen for {seconds:g} s {when}")
         self.hub.spawn(self.cloud, self.thaw, process, after=seconds)
@@ -237,6 +182,7 @@ class World:
         if process.frozen:
             self.counts["thaws"] += 1
             self.tell(process.name, "goes on")
+            clocks.resume(process)
             self.hub.thaw(process)
 
     def kill(self, process: Process, when: str = "") -> None:
@@ -291,6 +237,7 @@ class World:
 
     def _call_of(self, process: Process) -> Callable[..., Any]:
         def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
+            self.calls(process)
             if name == "Commit":
                 for write in request.writes:
                     process.unread.pop(write.update.name, None)

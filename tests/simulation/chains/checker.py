@@ -4,7 +4,7 @@ The promise, checked after every commit and at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -19,6 +19,8 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.alerts_checker import AlertsChecker
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.belief import Belief, Believer, Lease
+from tests.simulation.checks.late import Late
 from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.world import DATABASE, Process, World
 
@@ -37,6 +39,14 @@ class Running:
     process: Process
     attempt: Attempt
 
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        context = self.attempt._running.context
+        return context.document, self.attempt.token, context.holder
+
 
 @dataclass
 class Checker:
@@ -53,6 +63,8 @@ class Checker:
         owed: Every alert that was ever owed: (document, event, sequence).
         expected: Leases that their process must have heard of: (document, token) -> process.
         started: Every lease whose handler was entered.
+        belief: Compares what holders believe with what is stored.
+        late_holders: Looks whether late holders are told.
     """
 
     collection: ClassVar[str] = "jobs/"
@@ -69,9 +81,13 @@ class Checker:
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
     alerts: AlertsChecker = field(init=False)
+    belief: Belief = field(init=False)
+    late_holders: Late = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.belief = Belief(self)
+        self.late_holders = Late(self)
         self.alerts = AlertsChecker(self.broken, lambda name: self.world.counts.update({name: 1}))
 
     def broken(self, path: str, sentence: str) -> None:
@@ -139,6 +155,23 @@ class Checker:
         if before is not None:
             self._step(process, path, before, lock)
         self._state(path, lock, fields)
+        self.belief.committed(process, path, before, lock)
+
+    def believers(self, path: str) -> Iterator[Believer]:
+        """
+        Those that run the document's handler.
+        """
+        for one in self.running:
+            attempt = one.attempt._running
+            over = one.process.dead or attempt.settled is not None or attempt.lost.is_set()
+            if attempt.context.document == path and not over:
+                yield Believer(one.process, one.lease, attempt.held_for())
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether a holder may be told that its lease is lost although it is not.
+        """
+        return False
 
     def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
         if lock.token not in (before.token, before.token + 1):
@@ -240,10 +273,6 @@ class Checker:
                 # The worst moment to come back: while a successor runs.
                 world = self.world
                 world.hub.spawn(world.cloud, world.thaw, other.process, after=world.hub.rng.random() * 20)
-            if other.process.dead or attempt._running.context.document != path or attempt.token == lock.token:
-                continue
-            if attempt._running.settled is None and not attempt.lost.is_set() and attempt.held_for() > 0:
-                self.broken(path, f"token {lock.token} is granted while {attempt.token} still believes in its lease")
 
     def _state(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
         live = lock.status in (Status.SCHEDULED, Status.LEASED)
@@ -286,14 +315,7 @@ class Checker:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0:
             self.broken(path, f"token {attempt.token} starts when its lease is over")
-        now = self.locks[path]
-        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
-        if (
-            now.token == attempt.token
-            and now.leased_at is not None
-            and believed > now.leased_at + timedelta(seconds=60)
-        ):
-            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
+        self.belief.look(path)
         stored = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
         if stored.update_time == attempt._running.snapshot.version:
             found = (decode(stored.fields["count"]), decode(stored.fields["note"]))

@@ -20,13 +20,13 @@ from google.cloud import firestore
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
 from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
-from gcp_oncetask.execution import held_lease
+from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
-from tests.simulation.hub import SECOND, Promise
+from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.world import QUEUE, Process, World
 
@@ -97,6 +97,7 @@ class History:
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
         world.mailed = self.checker.alerts.mailed
+        world.calls = self.checker.belief.estimates
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -126,7 +127,11 @@ class History:
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(held_lease, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
+        return [
+            (held_lease, "threading", cooperative(self.hub)),
+            (renewal, "Wakeup", lambda: Signal(self.hub)),
+            (registry, "DECLARED", {"jobs": Job}),
+        ]
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -174,17 +179,18 @@ class History:
             running = Running(process, attempt)
             self.checker.starts(running, job.count, job.note)
             try:
-                return self._work(process, job, attempt)
+                return self._work(running, job, attempt)
             except LeaseLostError:
                 world.counts["zombies refused"] += 1
                 raise
             finally:
                 self.checker.running.remove(running)
+                self.checker.late_holders.leaves(running)
 
         return app
 
-    def _work(self, process: Process, job: Job, attempt: Attempt) -> Any:
-        world, draw, locker = self.world, self.draw, process.locker
+    def _work(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        world, draw, process = self.world, self.draw, running.process
         world.tell(
             process.name,
             f"runs {job.document_path} step {attempt.step}, attempt {attempt.number}, token {attempt.token}",
@@ -196,6 +202,9 @@ class History:
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
             self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
+            if draw.random() < 0.1:
+                with self.checker.late_holders.call(running.lease, attempt.sequence, "renewal"):
+                    attempt.renew()
         if world.hit("hangs", 0.05):
             self.hub.sleep(10 * BOUND)
         if self.plan.floods and world.trouble and draw.random() < FLOOD:
@@ -204,13 +213,20 @@ class History:
             self._give_up()
         job.count += 1
         if draw.random() < 0.3:
-            return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
+                return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+        return self._settle(running, job, attempt)
+
+    def _settle(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        draw, locker = self.draw, running.process.locker
         if attempt.step < job.steps:
             if draw.random() < 0.3:
                 return Continue(delay=draw.choice((None, 20.0)))
-            locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "schedule"):
+                locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
         elif draw.random() < 0.5:
-            locker.complete(job, result={"count": job.count})
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "complete"):
+                locker.complete(job, result={"count": job.count})
         return None
 
     def _give_up(self) -> None:
@@ -382,7 +398,8 @@ class History:
         world.faults.clear()
         for process in world.processes:
             world.thaw(process)
-            process.cut_off, process.skew = 0, timedelta(0)
+            process.cut_off = process.starved_until = 0
+            process.corrects_its_clocks()
         world.tell("the world", "has no more troubles")
         self._resume()
 

@@ -28,6 +28,9 @@ TROUBLES = (
     "hangs",
     "failing_handlers",
     "words",
+    "drifts",
+    "suspends",
+    "starved_renewals",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)

@@ -23,6 +23,10 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "drifts",
+    "suspends",
+    "starved_renewals",
+    "long_leases",
 )
 """Kinds of trouble; each is on or off in one history."""
 
@@ -77,5 +81,7 @@ def locks_plan_of(seed: int) -> LocksPlan:
         holders=draw.randint(1, 4),
         keys=draw.randint(1, 4),
         callers=draw.randint(0, 3),
-        troubles=frozenset(t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t == "retirements" else 0.5)),
+        troubles=frozenset(
+            t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t in ("retirements", "long_leases") else 0.5)
+        ),
     )

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.document_paths import is_key, key_path, parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.checks.belief import Lease
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
@@ -150,6 +150,7 @@ class TasksChecker(Checker):
             self._step(process, path, before, lock)
             self._count(before, lock)
         self._state(path, lock, fields)
+        self.belief.committed(process, path, before, lock)
         if fresh:
             self._created(path, fields)
 
@@ -165,6 +166,7 @@ class TasksChecker(Checker):
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
+        self.belief.deleted(path)
         self.alerts.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
@@ -284,10 +286,7 @@ class TasksChecker(Checker):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
-        everybody = self.running
-        self.running = [one for one in everybody if not self._is_orphan(one.attempt)]
         super()._granted(process, path, before, lock)
-        self.running = everybody
         if lock.rides:
             # It begins only when all others of its batch are gathered.
             self.expected.pop((path, lock.token), None)
@@ -336,6 +335,14 @@ class TasksChecker(Checker):
 
     def _is_orphan(self, attempt: Attempt) -> bool:
         return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether it may have lost its resource key instead.
+        """
+        lock = self.locks.get(lease[0])
+        freed = lease[:2] in self.freed or (lock is not None and (lock.rides or lock.status is Status.QUARANTINED))
+        return lock is not None and lock.key is not None and freed
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
@@ -548,11 +555,8 @@ class TasksChecker(Checker):
         now = self.locks.get(path)
         if now is None or self._is_orphan(attempt):
             return
-        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
-        mine = now.token == attempt.token and now.status is Status.LEASED
-        if mine and believed > expires_at(now):
-            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
-        if lock.rides and mine:
+        self.belief.look(path)
+        if lock.rides and now.token == attempt.token and now.status is Status.LEASED:
             self._rides(path, attempt, now)
         order, revision = self.revisions[path], task.data.revision
         if revision not in order:

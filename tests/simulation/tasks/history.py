@@ -263,9 +263,10 @@ class TasksHistory(History):
         running = Running(process, attempt)
         self.checker.begins(running, task, cleans=cleans)
         try:
-            return self._act(process, task, attempt, cleans=cleans)
+            return self._act(running, task, attempt, cleans=cleans)
         finally:
             self.checker.running.remove(running)
+            self.checker.late_holders.leaves(running)
 
     def _batch(self, process: Process, tasks: list[OnceTask[Any]], attempts: list[Attempt]) -> Any:
         everybody = [Running(process, attempt) for attempt in attempts]
@@ -275,21 +276,22 @@ class TasksHistory(History):
         self.world.counts["batches with riders"] += len(tasks) > 1
         try:
             outcomes: dict[str, Any] = {}
-            for task, attempt in zip(tasks, attempts, strict=True):
-                outcomes[task.id] = self._attempted(process, task, attempt)
+            for task, running in zip(tasks, everybody, strict=True):
+                outcomes[task.id] = self._attempted(running, task, running.attempt)
             return PerTask(outcomes)
         finally:
             for running in everybody:
                 self.checker.running.remove(running)
+                self.checker.late_holders.leaves(running)
 
-    def _attempted(self, process: Process, task: OnceTask[Any], attempt: Attempt) -> Any:
+    def _attempted(self, running: Running, task: OnceTask[Any], attempt: Attempt) -> Any:
         try:
-            return self._act(process, task, attempt, cleans=False)
+            return self._act(running, task, attempt, cleans=False)
         except (Retry, Snooze, Fail) as verdict:
             return verdict
 
-    def _act(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
-        world, draw, path = self.world, self.draw, task.path
+    def _act(self, running: Running, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
+        world, draw, path, process = self.world, self.draw, task.path, running.process
         what = "cleans up" if cleans else "runs"
         world.tell(
             process.name,
@@ -306,7 +308,8 @@ class TasksHistory(History):
         if world.hit("hangs", 0.04):
             self.hub.sleep(10 * BOUND)
         if draw.random() < 0.3:
-            attempt.run_transaction(lambda txn: self._in_transaction(process, attempt, txn))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
+                attempt.run_transaction(lambda txn: self._in_transaction(process, attempt, txn))
         if attempt.cancelled and not cleans and draw.random() < 0.5:
             world.counts["cancellations heeded"] += 1
             raise Retry("it is cancelled", after=1.0)

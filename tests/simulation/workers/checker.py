@@ -25,7 +25,16 @@ SLACK = 5.0
 """Seconds that the calls of a heartbeat may take where nothing goes wrong."""
 MOST_BEATS = 30
 """Heartbeats of one worker within a minute, whatever goes wrong."""
-_HURTING = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages", "skews")
+_HURTING = (
+    "refused_calls",
+    "lost_answers",
+    "late_calls",
+    "crashes",
+    "freezes",
+    "outages",
+    "skews",
+    "starved_renewals",
+)
 _REPEATING = ("long_runs", "hangs", "failing_handlers", "cancels", "stops")
 
 
