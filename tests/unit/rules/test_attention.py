@@ -189,6 +189,15 @@ def test_one_that_waits_for_too_long_is_looked_at_in_time() -> None:
     assert parse_instant(due.rsplit("/", 1)[-1]) == at(901).now
 
 
+def test_one_that_is_still_queued_is_looked_at_as_soon_as_it_waits_for_too_long() -> None:
+    """
+    Half of its age later a person would be told much too late.
+    """
+    due = rules.still_queued(scheduled(), at(700)).lock.due
+    assert due is not None
+    assert parse_instant(due.rsplit("/", 1)[-1]) == at(901).now
+
+
 def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
     first = rules.redispatch(scheduled(), at(899)).lock
     assert (first.attention, first.owed) == (None, ())
