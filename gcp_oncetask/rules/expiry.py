@@ -194,8 +194,8 @@ def undispatched(lock: Lock, at: DecisionContext) -> Put | None:
     Record that a task needs a person, because its Cloud Task was refused for good; None if that is recorded already. The
     person is alerted for all tasks of the queue at once, not by this record.
     """
-    marked = needs_person(lock, Reason.UNDISPATCHED, None, at)
-    return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
+    marked = needs_person(writes.with_due(lock, at), Reason.UNDISPATCHED, None, at)
+    return None if marked.attention == lock.attention else Put(marked)
 
 
 def needs_person(lock: Lock, reason: Reason, message: str | None, at: DecisionContext) -> Lock:
