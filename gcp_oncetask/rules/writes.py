@@ -255,7 +255,7 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
     """
     if superseded(lock):
         return following(lock, at)
-    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)
+    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 
 
 def following(lock: Lock, at: DecisionContext) -> Put:

@@ -217,6 +217,17 @@ def test_one_that_does_not_stand_still_any_more_needs_nobody(move: Callable[[Loc
     assert move(stuck).attention is None
 
 
+def test_generator_that_has_ended_is_not_paused() -> None:
+    """
+    Else a person could resume it, and it would be delivered once more.
+    """
+    paused = made(admin.pause(scheduled(LATER), at(1)))
+    for ended in (made(admin.redeclare(paused, TARGET, "r", at(2))), made(admin.cancel(paused, at(2)))):
+        assert ended.finished
+        assert not ended.paused
+        assert not isinstance(admin.resume(ended, at(3)), Put)
+
+
 def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
     first = rules.redispatch(scheduled(), at(899)).lock
     assert (first.attention, first.owed) == (None, ())
