@@ -37,6 +37,8 @@ DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
+IMPATIENT, PATIENT = 240.0, 900.0
+"""Seconds after which a person is told of a task that stands still: where tasks often do, and elsewhere."""
 MOST_READS = 3
 """Tries of one read, as many as the library makes."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
@@ -86,6 +88,7 @@ class Process(Owner):
         hurt_until: Until then it may be frozen, cut off, or unable to read.
         unread: How often it has failed to read a document since it last wrote it.
         unheard: Nonces that were granted a lease by a commit whose answer never came.
+        failed_at: When it was told last that a call has failed, other than by a plain answer of the server.
         locker: Its locker.
         app: Its Flask app; None before the first delivery.
         requests: Those it has not answered.
@@ -96,6 +99,7 @@ class Process(Owner):
     hurt_until: int = 0
     unread: Counter[str] = field(default_factory=Counter)
     unheard: set[str] = field(default_factory=set)
+    failed_at: int = 0
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)
@@ -132,7 +136,10 @@ class World:
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
-        self.mailed: Callable[[Alert], None] = lambda alert: None
+        self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
+        self.lined: Callable[[Process, dict[str, str], float | None], None] = lambda process, own, delay: None
+        self.failed: Callable[[Process, str, Any, grpc.StatusCode], None] = lambda process, name, request, code: None
+        self.stuck = IMPATIENT if plan.has("standstills") else PATIENT
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
@@ -200,6 +207,7 @@ class World:
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
             alert_window=self.plan.window,
+            stuck=self.stuck,
             **self._settings,
         )
         process.locker = Locker(
@@ -296,7 +304,8 @@ class World:
                     process.unread.pop(write.update.name, None)
             try:
                 return hurt(service, name, request, timeout)
-            except RpcError:
+            except RpcError as error:
+                self.failed(process, name, request, error.code)
                 for read in [request.name] if name == "GetDocument" else getattr(request, "documents", ()):
                     self._unread(process, read)
                 raise
