@@ -95,12 +95,6 @@ CHAIN_CHECKS_MUTANTS = (
         "    again = lock.but(dispatches=lock.dispatches + 1)\n    if False:\n",
     ),
     Mutant(
-        "a person is told at each dispatch of a task that stands still",
-        "rules/expiry.py",
-        "    if present is not None and ORDER.index(present) <= ORDER.index(reason):\n        return lock\n",
-        "    present = None\n",
-    ),
-    Mutant(
         "a queued task is looked at once a day",
         "rules/attention.py",
         "    return at.now + min(max(timedelta(seconds=at.grace), age(lock, at) / 2), LONGEST_LOOK)\n",
