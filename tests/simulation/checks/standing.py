@@ -215,6 +215,9 @@ class Standing:
         looks = {}
         for path, stand in self._stands.items():
             record = self._watch.records[path]
+            if record.owed:
+                # The sweep may send its alert, and leave the rest to the next look.
+                continue
             # Tasks for workers are told by a query for those that are due for so long.
             due = record.due_at + (0 if record.url else self.stuck) + _SECOND_MORE
             if stand.since + self.stuck + _SECOND_MORE < now and due < now:
