@@ -124,10 +124,4 @@ CHAIN_CHECKS_MUTANTS = (
         "    if decision.dispatch:\n        swept.dispatched += dispatch(runtime, changed.snapshot)\n",
         "",
     ),
-    Mutant(
-        "an alert is looked at when its task is due",
-        "rules/writes.py",
-        "    times = [when, *(owed.until for owed in lock.owed)]\n    return lock.but(",
-        "    times = [when]\n    return lock.but(",
-    ),
 )

@@ -22,12 +22,6 @@ TASK_CHECKS_MUTANTS = tuple(
             "    failed = 0\n",
         ),
         (
-            "a task that gets its key is left to the sweeper",
-            "rules/keys.py",
-            "    return Put(ready, dispatch=True)\n",
-            "    return Put(ready)\n",
-        ),
-        (
             "a task that waits for its key is said to stand still",
             "rules/writes.py",
             '            lock.__dict__["attention"] = None\n',

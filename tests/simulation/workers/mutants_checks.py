@@ -10,12 +10,6 @@ WORKER_CHECKS_MUTANTS = tuple(
     Mutant(mistake, file, old, new, "workers")
     for mistake, file, old, new in (
         (
-            "nobody is told of tasks that no worker fetches",
-            "recovery/sweep.py",
-            "    swept.alerted += unfetched.tell(runtime, around.pulled)\n",
-            "",
-        ),
-        (
             "a worker that is busy counts as gone",
             "recovery/unfetched.py",
             "    by = store.estimate() - timedelta(seconds=config.stuck)\n",
