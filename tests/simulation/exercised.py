@@ -308,6 +308,7 @@ RARE = {
     },
     "workers": {
         "ended: quarantined",
+        "stood still for too long, and was swept",
         "taken over: not begun",
         "taken over: settled from the log",
         "owed: quarantine",
