@@ -39,11 +39,5 @@ TASK_CHECKS_MUTANTS = tuple(
             "        dispatches=lock.dispatches + moved,\n        ready_at=None if moved else lock.ready_at,\n",
             "        ready_at=None if moved else lock.ready_at,\n",
         ),
-        (
-            "the time since when a task waits begins anew with each payload",
-            "rules/admin.py",
-            "        ready_at=None if moved else lock.ready_at,\n        parked",
-            "        ready_at=lock.ready_at,\n        parked",
-        ),
     )
 )
