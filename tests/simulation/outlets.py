@@ -36,6 +36,7 @@ class Stdout:
         delay = None if self._world.hit("lost_lines", 0.15) else self._world.log_delay()
         if delay is not None:
             self._world.run_logs(self._process, delay).line("stdout", text.rstrip("\n"), self._process.name)
+        self._world.lined(self._process, own, delay)
         if own["event"] == "returned":
             self._returned(own, delay)
         return len(text)
@@ -76,7 +77,7 @@ class Mail:
             world.counts["mails refused"] += 1
             raise AlertError("the mail server of the simulation is down")
         world.alerts.append(alert)
-        world.mailed(alert)
+        world.mailed(self._process, alert)
         world.tell(self._process.name, f"mails {alert.count} {alert.event} of {alert.document}")
         if alert.documents:
             self._may_die("when its digest was taken")

@@ -37,6 +37,8 @@ DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
+IMPATIENT, PATIENT = 240.0, 900.0
+"""Seconds after which a person is told of a task that stands still: where tasks often do, and elsewhere."""
 MOST_READS = 3
 """Tries of one read, as many as the library makes."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
@@ -74,8 +76,11 @@ class World:
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
-        self.mailed: Callable[[Alert], None] = lambda alert: None
         self.calls: Callable[[Process], None] = lambda process: None
+        self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
+        self.lined: Callable[[Process, dict[str, str], float | None], None] = lambda process, own, delay: None
+        self.failed: Callable[[Process, str, Any, grpc.StatusCode], None] = lambda process, name, request, code: None
+        self.stuck = IMPATIENT if plan.has("standstills") else PATIENT
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
@@ -144,6 +149,7 @@ class World:
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
             alert_window=self.plan.window,
+            stuck=self.stuck,
             **self._settings,
         )
         process.locker = Locker(
@@ -243,7 +249,8 @@ class World:
                     process.unread.pop(write.update.name, None)
             try:
                 return hurt(service, name, request, timeout)
-            except RpcError:
+            except RpcError as error:
+                self.failed(process, name, request, error.code)
                 for read in [request.name] if name == "GetDocument" else getattr(request, "documents", ()):
                     self._unread(process, read)
                 raise

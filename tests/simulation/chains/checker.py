@@ -4,7 +4,7 @@ The promise, checked after every commit and at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -14,10 +14,8 @@ from google.cloud.firestore_v1.types import GetDocumentRequest
 from gcp_emulator.clock import micros_of
 from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
-from tests.simulation.alerts_checker import AlertsChecker
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.belief import Belief, Believer, Lease
 from tests.simulation.checks.late import Late
@@ -80,7 +78,6 @@ class Checker:
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
-    alerts: AlertsChecker = field(init=False)
     belief: Belief = field(init=False)
     late_holders: Late = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
@@ -88,7 +85,6 @@ class Checker:
     def __post_init__(self) -> None:
         self.belief = Belief(self)
         self.late_holders = Late(self)
-        self.alerts = AlertsChecker(self.broken, lambda name: self.world.counts.update({name: 1}))
 
     def broken(self, path: str, sentence: str) -> None:
         """
@@ -109,19 +105,6 @@ class Checker:
         for path in paths:
             if path.startswith(self.collection):
                 self._changed(process, path)
-        self.look_at_alerts(process, paths)
-
-    def look_at_alerts(self, process: Process | None, paths: Iterable[str]) -> None:
-        """
-        What documents owe that a commit has touched.
-        """
-        world = self.world
-        for path in paths:
-            if path in self.locks or is_digest(path):
-                document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-                lends = self.alerts.committed(world.runtime, path, document, self.locks)
-                if lends and process in world.processes and world.hit("crashes", 0.1):
-                    world.hub.spawn(world.cloud, world.kill_if_alive, process, "while it makes a digest")
 
     def read(self, path: str) -> tuple[Lock | None, dict[str, Any]]:
         """
@@ -353,4 +336,3 @@ class Checker:
             if len(set(keys)) != 1:
                 self.broken(path, f"sequence {sequence} used {len(set(keys))} idempotency keys")
             self.world.counts["effects repeated with their key"] += len(keys) - 1
-        self.alerts.at_the_end(lambda path: path not in self.locks)

@@ -26,8 +26,10 @@ from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.outlets import Heard, cooperative
+from tests.simulation.troubles.standstills import stand_still
 from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600
@@ -82,6 +84,7 @@ class History:
         self.checker = Checker(plan)
         self.world = World(plan, self.begin, self.app, self.observe, self.settings)
         self.checker.world = self.world
+        self.watch = Watch(self.world, self._broken)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -90,13 +93,15 @@ class History:
         self.ended = False
         self.over = False
 
+    def _broken(self, path: str, sentence: str) -> None:
+        self.checker.broken(path, sentence)
+
     def play(self) -> Told:
         """
         From the first process to the last check.
         """
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
-        world.mailed = self.checker.alerts.mailed
         world.calls = self.checker.belief.estimates
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
@@ -121,6 +126,7 @@ class History:
             self._late_duplicates()
         if not self.checker.violations:
             self.checker.at_the_end(self.chains)
+            self.watch.at_the_end()
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
@@ -177,6 +183,7 @@ class History:
         )
         def run(job: Job, attempt: Attempt) -> Any:
             running = Running(process, attempt)
+            self.watch.begins(attempt)
             self.checker.starts(running, job.count, job.note)
             try:
                 return self._work(running, job, attempt)
@@ -303,8 +310,10 @@ class History:
         self.world.counts["sweeps"] += 1
         self.world.counts["sweeps beside another"] += any(not other.dead for other in self._sweeping)
         self._sweeping.append(process)
+        begun = self.watch.standing.sweep_begins()
         try:
             sweep(process.locker)
+            self.watch.standing.swept(process, begun)
         finally:
             self._sweeping.remove(process)
 
@@ -324,6 +333,7 @@ class History:
         After every call that took effect.
         """
         self.checker.observe(process, name, request)
+        self.watch.observe(process, name, request)
         if name == "CreateTask":
             self._pump_soon()
 
@@ -367,6 +377,7 @@ class History:
                 process.skew = timedelta(days=days)
                 world.counts[f"wall clock off by {days:+d} days"] += 1
                 world.tell(process.name, f"has its wall clock off by {days:+d} days")
+            stand_still(world, self._resume)
             if world.hit("paused_queue", 0.1):
                 world.tasks.service.call("PauseQueue", PauseQueueRequest(name=QUEUE))
                 self.hub.sleep(draw.choice((60, 600)))

@@ -112,8 +112,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "the due time stays when the chain has ended",
         "rules/writes.py",
-        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n",
-        "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
+        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
+        "    return Put(lock.but(status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
     ),
     Mutant("contents travel after a merge", "effects/dispatch.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(

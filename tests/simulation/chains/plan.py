@@ -31,6 +31,7 @@ TROUBLES = (
     "drifts",
     "suspends",
     "starved_renewals",
+    "standstills",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)

@@ -118,7 +118,6 @@ class TasksChecker(Checker):
             self.lasts[path] = self.stored.get(path, {}).get("lastOccurrence")
         if tasks or any(map(is_key, paths)):
             self._between()
-        self.look_at_alerts(process, paths)
 
     def _changed(self, process: Process | None, path: str) -> None:
         lock, fields = self.read(path)
@@ -167,7 +166,6 @@ class TasksChecker(Checker):
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
         self.belief.deleted(path)
-        self.alerts.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.world.counts["deleted while parked"] += before.parked is not None

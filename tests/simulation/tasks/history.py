@@ -261,6 +261,7 @@ class TasksHistory(History):
 
     def _one(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
         running = Running(process, attempt)
+        self.watch.begins(attempt, cleans=cleans)
         self.checker.begins(running, task, cleans=cleans)
         try:
             return self._act(running, task, attempt, cleans=cleans)
@@ -271,6 +272,7 @@ class TasksHistory(History):
     def _batch(self, process: Process, tasks: list[OnceTask[Any]], attempts: list[Attempt]) -> Any:
         everybody = [Running(process, attempt) for attempt in attempts]
         for running, task in zip(everybody, tasks, strict=True):
+            self.watch.begins(running.attempt)
             self.checker.begins(running, task, cleans=False)
         self.world.counts["riders"] += len(tasks) - 1
         self.world.counts["batches with riders"] += len(tasks) > 1

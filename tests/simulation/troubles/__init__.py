@@ -1,0 +1,3 @@
+"""
+What goes wrong in the worlds of histories, one module for each subject.
+"""
