@@ -87,7 +87,7 @@ class Checker:
         """
         Look at every document that a commit has touched.
         """
-        if name != "Commit":
+        if name not in ("Commit", "BatchWrite"):
             return
         paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
         for path in paths:
@@ -221,7 +221,7 @@ class Checker:
         return any(who == lock.holder for _, _, who in self.started)
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
-        if (path, event, sequence) not in self.owed:
+        if (path, event, sequence) not in self.owed and not self.world.refusals.told_of(path):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:

@@ -280,6 +280,8 @@ class TasksChecker(Checker):
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
         # Attempts used up owe a failure, and a newer payload may follow at once.
+        if self.world.refusals.told_of(path):
+            return
         if not any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
