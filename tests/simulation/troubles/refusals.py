@@ -115,7 +115,10 @@ class Refusals:
         self._world = world
         self.now: Refusal | None = None
         self.last = -(10**18)
+        self._large: set[str] = set()
+        self._untold: set[str] = set()
         self._mails = 0
+        self._mailing = True
 
     def check(self, process: Process, service: Service, method: str, request: Any) -> None:
         """
@@ -134,17 +137,42 @@ class Refusals:
         world.tell(process.name, f"{method} is refused: {refusal.name}")
         raise RpcError(refusal.code, refusal.message)
 
+    @property
+    def document(self) -> str:
+        """
+        Path of the document that is too large now; empty: there is none.
+        """
+        return "" if self.now is None else self.now.document.partition("/documents/")[2]
+
     def lately(self, seconds: float) -> bool:
         """
         Whether a call was refused within the last *seconds*.
         """
         return self._world.hub.now - self.last <= seconds * SECOND
 
-    def told_of(self, path: str) -> bool:
+    def tells_instead(self, path: str) -> bool:
         """
-        Whether a mail has told that the document at *path* is too large.
+        Whether the document at *path* was too large for what it owes; then a person is told directly, perhaps by a digest.
         """
-        return any(alert.document == path and "exceeds the maximum" in alert.reason for alert in self._world.alerts)
+        if self.was_large(path):
+            self._untold.add(path)
+        return self.was_large(path)
+
+    def was_large(self, path: str) -> bool:
+        """
+        Whether the document at *path* was too large at some time.
+        """
+        return path in self._large
+
+    def at_the_end(self, broken: Callable[[str, str], None]) -> None:
+        """
+        A person was told of each document that could not say itself that it has failed.
+        """
+        mails = [alert for alert in self._world.alerts if "failed with INVALID_ARGUMENT" in alert.reason]
+        told = {name for alert in mails for name in (alert.document, *alert.documents)}
+        for path in sorted(self._untold - told):
+            broken(path, "it was too large to owe an alert, and nobody was told")
+        self._world.counts["told in place of a document"] += len(self._untold & told)
 
     # --- its course ---
 
@@ -157,6 +185,7 @@ class Refusals:
                 and only Firestore refuses.
         """
         world, draw = self._world, self._world.hub.rng
+        self._mailing = documents is not None
         left = [list(_TASKS), list(_STORE), list(_LOGS), [None]] if documents else [list(_STORE)]
         while world.trouble and left:
             world.hub.sleep(draw.expovariate(1 / 150))
@@ -183,6 +212,8 @@ class Refusals:
         world = self._world
         self.now, self._mails = refusal, len(world.alerts)
         world.tell("a person", f"makes a mistake: {refusal.name} {refusal.document}")
+        if self.document:
+            self._large.add(self.document)
         if refusal is GONE:
             # Its tasks are lost. A queue of that name can't be made again for days, so this one stays, and takes no task.
             world.tasks.service.call("PurgeQueue", PurgeQueueRequest(name=world.queue))
@@ -204,7 +235,7 @@ class Refusals:
         if refusal is None:
             return
         standing = Standing(world.hub)
-        if refusal.alerts:
+        if refusal.alerts and self._mailing:
             end = world.hub.now + round((2 * TOLD_WITHIN + self._world.plan.window) * SECOND)
             while world.hub.now < end and not self._is_told(refusal):
                 world.hub.sleep(30)
