@@ -79,6 +79,28 @@ EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "ambiguous commit: CANCELLED",
+    "ambiguous commit: UNKNOWN",
+    "commit without effect: CANCELLED",
+    "commit without effect: UNKNOWN",
+    "commit without effect: DEADLINE_EXCEEDED",
+    "commit without effect: INTERNAL",
+    "commit without effect: UNAVAILABLE",
+    "rollbacks failed",
+    "refused for good: the queue is deleted",
+    "refused for good: no role to make tasks",
+    "refused for good: no role to look up tasks",
+    "refused for good: Cloud Tasks is disabled",
+    "refused for good: no role to write documents",
+    "refused for good: Firestore is disabled",
+    "refused for good: no role to read logs",
+    "refused for good: Cloud Logging is disabled",
+    "refused for good: a document is too large",
+    "refused until a person is told",
+    "told of a refusal",
+    "shuffled_lines",
+    "twice_lines",
+    "others_lines",
 )
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
@@ -145,6 +167,11 @@ TASKS_EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "single writes failed in doubt",
+    "single writes failed without effect",
+    "refused for good: a document is too large",
+    "told of a refusal",
+    "told in place of a document",
 )
 """The same for histories of once-tasks."""
 
@@ -186,6 +213,10 @@ LOCKS_EXERCISED = (
     "hangs",
     "wall clock off by +1 days",
     "wall clock off by -1 days",
+    "ambiguous commit: CANCELLED",
+    "ambiguous commit: UNKNOWN",
+    "refused for good: no role to write documents",
+    "refused for good: Firestore is disabled",
 )
 """The same for histories of named locks and of functions that run once."""
 
@@ -243,8 +274,11 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "refused for good: no role to look up tasks",
     },
     "tasks": {
+        "told in place of a document",
+        "told of a refusal",
         "taken from a holder that was past it",
         "made after the last one was retired",
         "cancellations heeded",

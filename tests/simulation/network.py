@@ -74,6 +74,8 @@ class Network:
         if name == "CreateTask":
             world.made[request.task.name.rpartition("/")[2]] = world.counts["tasks made"]
             world.counts["tasks made"] += 1
+        if name == "Commit" and request.transaction:
+            world.transactions.committed(request.transaction)
         self._observe(process, name, request)
         return answer
 

@@ -572,6 +572,57 @@ FOUND: dict[str, Plan] = {
         cancel_attempts=4,
         overlap="queue",
     ),
+    "a result is kept where the caller is refused": LocksPlan(
+        seed=45,
+        chains=1,
+        steps=1,
+        instances=3,
+        minutes=5,
+        sweepers=1,
+        names=1,
+        holders=2,
+        keys=4,
+        callers=3,
+        troubles=frozenset(
+            {
+                "conflicts",
+                "crashes",
+                "failing_handlers",
+                "final_refusals",
+                "freezes",
+                "late_calls",
+                "lost_answers",
+            }
+        ),
+    ),
+    "a sweep that is refused tells a person": Plan(
+        seed=350,
+        chains=4,
+        steps=3,
+        instances=1,
+        minutes=20,
+        inline=False,
+        window=60.0,
+        troubles=frozenset(
+            {
+                "crashes",
+                "delays",
+                "duplicates",
+                "failed_rollbacks",
+                "final_refusals",
+                "late_lines",
+                "lost_answers",
+                "lost_deliveries",
+                "lost_lines",
+                "outages",
+                "refused_calls",
+                "shuffled_lines",
+                "skews",
+                "twice_lines",
+                "user_writes",
+            }
+        ),
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.transactions import Transactions
 from tests.simulation.clients import PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.network import Network
@@ -141,6 +142,7 @@ class World:
         self.network = Network(self, observe)
         self.logs = Logs(self)
         self.refusals = Refusals(self)
+        self.transactions = Transactions()
         self._made = 0
         self.made: dict[str, int] = {}
         self._newest = -1

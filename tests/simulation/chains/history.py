@@ -98,6 +98,7 @@ class History:
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
         world.mailed = self.checker.alerts.mailed
+        world.transactions.broken = self.checker.broken
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -211,7 +212,7 @@ class History:
             self._give_up()
         job.count += 1
         if draw.random() < 0.3:
-            return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+            return world.transactions.run(attempt, lambda txn: self._in_transaction(process, job, attempt, txn))
         if attempt.step < job.steps:
             if draw.random() < 0.3:
                 return Continue(delay=draw.choice((None, 20.0)))
