@@ -87,6 +87,7 @@ EXERCISED = (
     "commit without effect: INTERNAL",
     "commit without effect: UNAVAILABLE",
     "rollbacks failed",
+    "transactions that land after their error",
     "refused for good: the queue is deleted",
     "refused for good: no role to make tasks",
     "refused for good: no role to look up tasks",

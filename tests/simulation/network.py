@@ -94,6 +94,8 @@ class Network:
             # The worst moment to come back: while somebody asks whether one is still alive.
             for other in world.processes:
                 world.thaw(other)
+        if name == "Commit" and request.transaction and world.hit("failed_rollbacks", 0.1):
+            self._lands_soon(process, service, request)
         answer = self.applied(process, service, name, request)
         if name == "ListLogEntries":
             world.logs.shuffle(answer)
@@ -159,10 +161,25 @@ class Network:
         self._world.hub.sleep(1)
         raise RpcError(grpc.StatusCode.UNAVAILABLE, "the network is down")
 
+    def _lands_soon(self, process: Process, service: Service, commit: Any) -> None:
+        """
+        The commit of a transaction fails, and takes effect while its caller finds out what became of it.
+        """
+        world = self._world
+        world.counts["transactions that land after their error"] += 1
+        self._land(process, service, "Commit", commit, after=world.hub.rng.random() * 0.3)
+        raise RpcError(grpc.StatusCode.UNAVAILABLE, "the connection was lost")
+
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
         world = self._world
         after = min(world.hub.rng.choice((1.0, 15.0, 90.0, 900.0)), world.latest)
         world.quiet_from = max(world.quiet_from, world.hub.now + round(after * SECOND))
+        self._land(process, service, name, request, after=after)
+        world.hub.sleep(timeout or 10.0)
+        raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _land(self, process: Process, service: Service, name: str, request: Any, *, after: float) -> None:
+        world = self._world
         world.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
 
         def land() -> None:
@@ -181,8 +198,6 @@ class Network:
                 world.landing = False
 
         world.hub.spawn(world.cloud, land, after=after)
-        world.hub.sleep(timeout or 10.0)
-        raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 def _kind(commit: Any) -> str:

@@ -29,7 +29,7 @@ NETWORK_MUTANTS = (
         "a single write of a batch that failed counts as applied",
         "tasks/bulk.py",
         "        if code == 0:\n            dispatched",
-        "        if True:\n            dispatched",
+        "        if result is not None:\n            dispatched",
         kind="tasks",
     ),
     Mutant(

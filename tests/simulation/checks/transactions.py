@@ -4,7 +4,7 @@ What handlers are told of their transactions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcp_oncetask import Attempt, ContentionError, StoreError
@@ -30,14 +30,16 @@ class Transactions:
         ids: list[bytes] = []
 
         def noted(txn: Any) -> Any:
+            # One that is tried again after contention has written nothing.
+            self._are_told(ids[-1:], attempt)
             ids.append(txn.id)
             return fn(txn)
 
         try:
             return attempt.run_transaction(noted)
         except (ContentionError, StoreError) as error:
-            for id_ in ids[:-1] if error.facts.get("unknown") else ids:
-                self._is_told(id_, attempt._running.context.document)
+            if not error.facts.get("unknown"):
+                self._are_told(ids[-1:], attempt)
             raise
 
     def committed(self, id_: bytes) -> None:
@@ -50,7 +52,9 @@ class Transactions:
                 self._nothing[id_], "its transaction took effect after its handler was told that nothing was written"
             )
 
-    def _is_told(self, id_: bytes, path: str) -> None:
-        self._nothing[id_] = path
-        if id_ in self._applied:
-            self.broken(path, "its transaction took effect, and its handler was told that nothing was written")
+    def _are_told(self, ids: Sequence[bytes], attempt: Attempt) -> None:
+        path = attempt._running.context.document
+        for id_ in ids:
+            self._nothing[id_] = path
+            if id_ in self._applied:
+                self.broken(path, "its transaction took effect, and its handler was told that nothing was written")
