@@ -94,7 +94,7 @@ class Network:
             # The worst moment to come back: while somebody asks whether one is still alive.
             for other in world.processes:
                 world.thaw(other)
-        if name == "Commit" and request.transaction and world.hit("failed_rollbacks", 0.1):
+        if name == "Commit" and request.transaction and world.hit("failed_rollbacks", 0.3):
             self._lands_soon(process, service, request)
         answer = self.applied(process, service, name, request)
         if name == "ListLogEntries":
@@ -167,7 +167,7 @@ class Network:
         """
         world = self._world
         world.counts["transactions that land after their error"] += 1
-        self._land(process, service, "Commit", commit, after=world.hub.rng.random() * 0.3)
+        self._land(process, service, "Commit", commit, after=world.hub.rng.random() * 0.15)
         raise RpcError(grpc.StatusCode.UNAVAILABLE, "the connection was lost")
 
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
