@@ -63,6 +63,7 @@ NETWORK_MUTANTS = (
         "effects/refused.py",
         "        not also or _daily(runtime, seen, error)\n",
         "        True\n",
+        kind="tasks",
     ),
     Mutant(
         "an end of another service's instance counts",
