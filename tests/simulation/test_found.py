@@ -623,6 +623,39 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a transaction took effect, and its record has moved on": Plan(
+        seed=433,
+        chains=2,
+        steps=3,
+        instances=3,
+        minutes=20,
+        quarantine=True,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=2,
+        inline=True,
+        window=0.0,
+        troubles=frozenset(
+            [
+                "delays",
+                "duplicates",
+                "failed_rollbacks",
+                "failed_writes",
+                "failing_handlers",
+                "freezes",
+                "hangs",
+                "mail_down",
+                "others_lines",
+                "paused_queue",
+                "rare_codes",
+                "shuffled_lines",
+                "skews",
+                "twice_lines",
+                "user_writes",
+                "words",
+            ]
+        ),
+    ),
 }
 
 

@@ -66,21 +66,14 @@ NETWORK_MUTANTS = (
         kind="tasks",
     ),
     Mutant(
-        "an end of another service's instance counts",
-        "rules/evidence.py",
-        "not line.payload and (line.resource, line.instance) == place[:2]:",
-        "not line.payload and line.instance == place.instance:",
-    ),
-    Mutant(
-        "the request of another service counts",
-        "rules/evidence.py",
-        "    if place is not None and (line.resource, line.instance) != place[:2]:\n        return False\n    return line.at",
-        "    return line.at",
-    ),
-    Mutant(
-        "an attempt's lines count in the order in which they come",
-        "rules/evidence.py",
-        "    own = sorted((line for line in lines if _is_own(holder, line)), key=lambda line: line.at)\n",
-        "    own = [line for line in lines if _is_own(holder, line)]\n",
+        "a record that has moved on counts as one that a transaction has not written",
+        "store/transaction.py",
+        "    if signed or not rolled_back:\n",
+        "    if not rolled_back:\n",
+        also=(
+            "store/transaction.py",
+            "    if rules.was_applied(put.lock, before.lock, found.lock, alive=False):\n",
+            "    if found.lock is not None and found.lock.settled_by == put.lock.settled_by:\n",
+        ),
     ),
 )
