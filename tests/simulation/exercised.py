@@ -121,6 +121,29 @@ EXERCISED = (
     "late holders told",
     *WIRE,
     *PUSHED,
+    "ambiguous commit: CANCELLED",
+    "ambiguous commit: UNKNOWN",
+    "commit without effect: CANCELLED",
+    "commit without effect: UNKNOWN",
+    "commit without effect: DEADLINE_EXCEEDED",
+    "commit without effect: INTERNAL",
+    "commit without effect: UNAVAILABLE",
+    "rollbacks failed",
+    "transactions that land after their error",
+    "refused for good: the queue is deleted",
+    "refused for good: no role to make tasks",
+    "refused for good: no role to look up tasks",
+    "refused for good: Cloud Tasks is disabled",
+    "refused for good: no role to write documents",
+    "refused for good: Firestore is disabled",
+    "refused for good: no role to read logs",
+    "refused for good: Cloud Logging is disabled",
+    "refused for good: a document is too large",
+    "refused until a person is told",
+    "told of a refusal",
+    "shuffled_lines",
+    "twice_lines",
+    "others_lines",
 )
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
@@ -199,6 +222,11 @@ TASKS_EXERCISED = (
     *WIRE,
     *PUSHED,
     "Cloud Tasks of tries that were refused",
+    "single writes failed in doubt",
+    "single writes failed without effect",
+    "refused for good: a document is too large",
+    "told of a refusal",
+    "told in place of a document",
 )
 """The same for histories of once-tasks."""
 
@@ -251,6 +279,10 @@ LOCKS_EXERCISED = (
     "long stays",
     "beliefs looked at",
     "late holders told",
+    "ambiguous commit: CANCELLED",
+    "ambiguous commit: UNKNOWN",
+    "refused for good: no role to write documents",
+    "refused for good: Firestore is disabled",
 )
 """The same for histories of named locks and of functions that run once."""
 
@@ -319,10 +351,13 @@ RARE = {
         "late holders told",
         "taken over: settled from the log",
         "told to stand still",
+        "refused for good: no role to look up tasks",
     },
     "tasks": {
         "taken over: settled from the log",
         "Cloud Tasks of tries that were refused",
+        "told in place of a document",
+        "told of a refusal",
         "taken from a holder that was past it",
         "made after the last one was retired",
         "cancellations heeded",

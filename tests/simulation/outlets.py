@@ -33,10 +33,12 @@ class Stdout:
 
     def write(self, text: str) -> int:
         own = json.loads(text)["oncetask"]
-        delay = None if self._world.hit("lost_lines", 0.15) else self._world.log_delay()
+        delay = None if self._world.hit("lost_lines", 0.15) else self._world.logs.delay()
         if delay is not None:
-            self._world.run_logs(self._process, delay).line("stdout", text.rstrip("\n"), self._process.name)
+            self._world.logs.output(self._process, text.rstrip("\n"), delay)
         self._world.lined(self._process, own, delay)
+        if own["event"] == "started":
+            self._world.logs.others(self._process)
         if own["event"] == "returned":
             self._returned(own, delay)
         return len(text)

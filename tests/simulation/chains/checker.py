@@ -99,7 +99,7 @@ class Checker:
         """
         Look at every document that a commit has touched.
         """
-        if name != "Commit":
+        if name not in ("Commit", "BatchWrite"):
             return
         paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
         for path in paths:
@@ -223,7 +223,9 @@ class Checker:
                 self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
         said = self.world.in_time.get(before.holder or "")
         settled = lock.settled_by != before.settled_by
-        if said is not None and said <= min(ends) and not settled and now <= timeout:
+        # What a document has no room for can't be settled from the evidence.
+        in_time = said is not None and said <= min(ends) and not self.world.refusals.was_large(path)
+        if in_time and not settled and now <= timeout:
             self.broken(path, f"token {before.token} had finished, and its end line was not waited for")
         heard = self.expected.get((path, before.token))
         unhurt = heard is not None and not heard.dead and heard.hurt_until < micros_of(before.granted_at)
@@ -237,7 +239,7 @@ class Checker:
         return any(who == lock.holder for _, _, who in self.started)
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
-        if (path, event, sequence) not in self.owed:
+        if (path, event, sequence) not in self.owed and not self.world.refusals.tells_instead(path):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
@@ -336,3 +338,4 @@ class Checker:
             if len(set(keys)) != 1:
                 self.broken(path, f"sequence {sequence} used {len(set(keys))} idempotency keys")
             self.world.counts["effects repeated with their key"] += len(keys) - 1
+        self.world.refusals.at_the_end(self.broken)

@@ -22,6 +22,7 @@ from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
 from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
 from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.recovery import unclaimed
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import ROOT, Checker, Running
@@ -103,6 +104,7 @@ class History:
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
         world.calls = self.checker.belief.estimates
+        world.transactions.broken = self.checker.broken
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -133,11 +135,15 @@ class History:
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [
+        found: list[tuple[Any, str, Any]] = [
             (held_lease, "threading", cooperative(self.hub)),
             (renewal, "Wakeup", lambda: Signal(self.hub)),
             (registry, "DECLARED", {"jobs": Job}),
         ]
+        if self.plan.has("failed_writes"):
+            # A sweep moves due times by one BatchWrite as soon as it knows that a queue stands.
+            found.append((unclaimed, "ASKED", 1))
+        return found
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -158,6 +164,8 @@ class History:
         for _ in range(plan.sweepers):
             hub.spawn(world.cloud, self._sweeper, after=self.draw.random() * 60)
         hub.spawn(world.cloud, self._chaos)
+        if plan.has("final_refusals"):
+            hub.spawn(world.cloud, world.refusals.course, self._documents)
         hub.spawn(world.cloud, self._peace, after=plan.minutes * 60)
 
     # --- the app ---
@@ -205,7 +213,7 @@ class History:
         for _ in range(draw.randint(0, 2)):
             self.hub.sleep(draw.expovariate(1))
             self.checker.effect(attempt)
-        world.words(process)
+        world.logs.words(process)
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
             self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
@@ -221,7 +229,7 @@ class History:
         job.count += 1
         if draw.random() < 0.3:
             with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
-                return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+                return world.transactions.run(attempt, lambda txn: self._in_transaction(process, job, attempt, txn))
         return self._settle(running, job, attempt)
 
     def _settle(self, running: Running, job: Job, attempt: Attempt) -> Any:
@@ -282,7 +290,7 @@ class History:
         while path not in self.checker.locks:
             job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
             self._on(lambda process, job=job: process.locker.schedule(job, "/run"))
-            self.hub.sleep(5)
+            self.hub.sleep(5 if self.world.refusals.now is None else 60)
 
     def _write_notes(self, path: str) -> None:
         while self.world.trouble:
@@ -358,6 +366,12 @@ class History:
 
     # --- troubles ---
 
+    def _documents(self) -> list[str]:
+        """
+        Full names of the documents that may become too large.
+        """
+        return [ROOT + path for path in self.checker.locks]
+
     def _chaos(self) -> None:
         world, draw = self.world, self.draw
         while world.trouble:
@@ -412,6 +426,7 @@ class History:
             process.cut_off = process.starved_until = 0
             process.corrects_its_clocks()
         world.tell("the world", "has no more troubles")
+        world.refusals.until_told(lambda: self.checker.locks, self.checker.broken)
         self._resume()
 
     def _late_duplicates(self) -> None:

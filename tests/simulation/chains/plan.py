@@ -32,6 +32,13 @@ TROUBLES = (
     "suspends",
     "starved_renewals",
     "standstills",
+    "rare_codes",
+    "failed_rollbacks",
+    "failed_writes",
+    "final_refusals",
+    "shuffled_lines",
+    "twice_lines",
+    "others_lines",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)

@@ -1,3 +1,3 @@
 """
-Checks of what is seen on the wire and in handlers. They use no rule, no codec and no log event of the library.
+Invariants that all kinds of histories check, as the wire and the handlers show them.
 """

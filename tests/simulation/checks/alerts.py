@@ -249,12 +249,13 @@ class Alerts:
         before = self._sent.get(alert.id)
         if before is not None:
             world.counts["mails sent again"] += 1
-            if before.says != says:
+            if before.says != says and not _is_daily(alert):
                 self._broken(alert.document, f"the mail {alert.id} says {says}, and said {before.says}")
             sender = before.process
             hurt = sender.dead or sender.frozen or max(sender.hurt_until, sender.failed_at) >= before.at
             # One that was held up before it sent does not know that others were trusted meanwhile.
-            if not hurt and max(process.hurt_until, process.failed_at) < micros_of(alert.at):
+            trusted = max(process.hurt_until, process.failed_at) < micros_of(alert.at)
+            if not hurt and trusted and not _is_daily(alert):
                 self._broken(
                     alert.document, f"the mail {alert.id} comes again, and {sender.name}, its sender, was well"
                 )
@@ -302,6 +303,7 @@ class Alerts:
             path in self._watch.damaged
             or path in dispatches.refused
             or (path.startswith("queues/") and dispatches.closed)
+            or (_is_daily(alert) and self._world.refusals.ever)
         )
 
     def _digested(self, alert: Alert, at: int) -> frozenset[Entry] | None:
@@ -324,6 +326,13 @@ class Alerts:
         for entry in sorted(self.owed):
             if not self.told[entry]:
                 self._broken(entry.path, f"its alert {entry.id} was owed and never told")
+
+
+def _is_daily(alert: Alert) -> bool:
+    """
+    Whether it tells of a refusal: of one day all processes have one Message-ID, and each names what it was about to do.
+    """
+    return alert.document.startswith(("queues/", "firestore/")) or " So is what would " in alert.reason
 
 
 def _failures(before: Record, after: Record) -> set[Events]:

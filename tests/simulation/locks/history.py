@@ -78,6 +78,8 @@ class LocksHistory(History):
             hub.spawn(cloud, self._calls, after=draw.random() * 60)
         hub.spawn(cloud, self._janitor)
         hub.spawn(cloud, self._chaos)
+        if plan.has("final_refusals"):
+            hub.spawn(cloud, self.world.refusals.course, None)
         minutes = plan.minutes * 60.0
         if plan.has("retirements"):
             self.idle_from = hub.now + round(minutes / 2 * SECOND)

@@ -27,6 +27,8 @@ LOCKS_TROUBLES = (
     "suspends",
     "starved_renewals",
     "long_leases",
+    "rare_codes",
+    "final_refusals",
 )
 """Kinds of trouble; each is on or off in one history."""
 

@@ -280,7 +280,9 @@ class TasksChecker(Checker):
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
         # Attempts used up owe a failure, and a newer payload may follow at once.
-        if not any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
+        if any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
+            return
+        if not self.world.refusals.tells_instead(path):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
@@ -449,11 +451,17 @@ class TasksChecker(Checker):
         if ready and task.sequence == 1 and not any(one[0] == before.holder for one in self.orphans):
             self.broken(path, f"it was handed to {before.holder}, and is given away before that claimed it")
 
-    def _in_order(self, path: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
+    def _in_order(self, where: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
         assert chosen.parked is not None
-        first = min(one.parked for one in tasks.values() if one.parked is not None and one.key == chosen.key)
+        refused = self.world.refusals.document
+        first = min(
+            one.parked
+            for path, one in tasks.items()
+            # One that can't be written any more is passed over.
+            if one.parked is not None and one.key == chosen.key and (path != refused or one is chosen)
+        )
         if chosen.parked != first:
-            self.broken(path, f"{chosen.parked} was handed the key before {first}")
+            self.broken(where, f"{chosen.parked} was handed the key before {first}")
 
     def _promptly(self, process: Process | None, path: str) -> None:
         """

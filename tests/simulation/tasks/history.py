@@ -19,7 +19,9 @@ from gcp_oncetask.rules import retention
 from gcp_oncetask.rules.document_paths import TaskName, key_path
 from gcp_oncetask.rules.retry_policy import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
+from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.data import kind_of
+from gcp_oncetask.tasks.draft import Created
 from tests.simulation.chains.checker import ROOT, Running
 from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
@@ -311,7 +313,7 @@ class TasksHistory(History):
             self.hub.sleep(10 * BOUND)
         if draw.random() < 0.3:
             with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
-                attempt.run_transaction(lambda txn: self._in_transaction(process, attempt, txn))
+                world.transactions.run(attempt, lambda txn: self._in_transaction(process, attempt, txn))
         if attempt.cancelled and not cleans and draw.random() < 0.5:
             world.counts["cancellations heeded"] += 1
             raise Retry("it is cancelled", after=1.0)
@@ -364,8 +366,7 @@ class TasksHistory(History):
         piles = [other.data for other in self.items if isinstance(other.data, Pile)]
         while item.path not in self.checker.seen:
             if isinstance(item.data, Pile) and self.draw.random() < 0.5:
-                self._by(lambda manager: manager.create_tasks(piles, parallel=1))
-                self.world.counts["bulk creations"] += 1
+                self._created_many(self._by(lambda manager: manager.create_tasks(piles, parallel=1)))
             else:
                 self._by(lambda manager: manager.create_task(item.data))
             self.hub.sleep(5)
@@ -373,6 +374,18 @@ class TasksHistory(History):
             other = item.data.model_copy(update={"revision": 99})
             self._by(lambda manager: manager.create_task(other))
             self.world.counts["created again"] += 1
+
+    def _created_many(self, made: CreatedMany | None) -> None:
+        """
+        What a bulk creation says to be there was there.
+        """
+        self.world.counts["bulk creations"] += 1
+        for found in made or ():
+            path = (
+                TaskName("DEFAULT", kind_of(self.models[2]).name, found.id).path if isinstance(found, Created) else None
+            )
+            if path is not None and path not in self.checker.seen:
+                self.checker.broken(path, "it was said to be created, and is not there")
 
     def _renewed(self, item: Item) -> None:
         while self.world.trouble and self.plan.has("newer"):
