@@ -100,8 +100,15 @@ class Alerts:
                 self._lent[owed.digest].add(entry)
         kept = {(owed.id, owed.at) for owed in after.owed}
         for owed in known.values():
-            if (owed.id, owed.at) not in kept and not self.told[Entry(path, owed.id, owed.at)]:
-                self._broken(path, f"its alert {owed.id} is not owed any more, and was not told")
+            entry = Entry(path, owed.id, owed.at)
+            if (owed.id, owed.at) in kept or self.told[entry]:
+                continue
+            if owed.id.endswith("-stuck") and any(one.id == owed.id for one in fresh):
+                # It stood still once more before its alert was sent: the later alert tells of both.
+                self.owed.pop(entry, None)
+                self._world.counts["alerts of a standstill replaced"] += 1
+                continue
+            self._broken(path, f"its alert {owed.id} is not owed any more, and was not told")
         if fresh or before is None or (before.status, before.token) != (after.status, after.token):
             self._reasons(process, path, before, after, fresh)
         return any(owed.digest and not owed.digest.startswith("wait-") for owed in after.owed)
@@ -136,6 +143,9 @@ class Alerts:
             self._world.counts[f"owed: {owed.event}"] += 1
         allowed = before.alert_on if before is not None else ()
         events = tuple(sorted(owed.event for owed in plain))
+        if not events and ("failure",) in right and self._world.refusals.tells_instead(path):
+            # A document that is too large can't owe an alert: its process tells a person directly.
+            return
         if events not in {tuple(event for event in each if event in allowed) for each in right}:
             self._broken(path, f"it owes alerts of {events}, and what happened asks for one of {sorted(right)}")
         if before is None:
@@ -245,7 +255,9 @@ class Alerts:
         """
         world = self._world
         world.counts[f"mails: {alert.event}"] += 1
-        says = (alert.event, alert.count, alert.documents, alert.document, alert.reason, alert.at, alert.sequence)
+        # Of a standstill each sender tells how many tasks wait at the moment at which it looks.
+        moving = () if ":queue:" in alert.document else (alert.reason, alert.at)
+        says = (alert.event, alert.count, alert.documents, alert.document, *moving, alert.sequence)
         before = self._sent.get(alert.id)
         if before is not None:
             world.counts["mails sent again"] += 1

@@ -38,6 +38,7 @@ class Stand:
         sure: Whether the commit that made it so was not held up after it was decided.
         until: When that was over; 0: it is not.
         told: Whether the record owed an alert that it stands still.
+        refused: Whether it said that its Cloud Task was refused for good; a person is alerted of the whole queue then.
     """
 
     since: int
@@ -45,6 +46,7 @@ class Stand:
     sure: bool
     until: int = 0
     told: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Standing:
             self._stands[path] = Stand(max(now, after.wait_until), lane, self._sure(process))
         self._looked_at(path, after, now)
         stand = self._stands.get(path)
+        if stand is not None and "/undispatched/" in after.attention:
+            stand.refused = True
         if "/stuck/" in after.attention and (stand is None or (stand.sure and not self._long(stand, now))):
             self._broken(path, f"it is said to be stuck, and could be claimed since {stand and stand.since}")
 
@@ -239,11 +243,7 @@ class Standing:
             if stand.until:
                 continue
             self._world.counts["stood still for too long, and was swept"] += 1
-            if (
-                not stand.told
-                and not self._alarmed(stand.lane)
-                and "/undispatched/" not in self._watch.records[path].attention
-            ):
+            if not stand.told and not stand.refused and not self._alarmed(stand.lane):
                 self._broken(path, f"it can be claimed since {stand.since}, was swept, and nobody is told")
 
     def _alarmed(self, lane: str) -> bool:
