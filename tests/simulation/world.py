@@ -39,6 +39,8 @@ ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
 MOST_READS = 3
 """Tries of one read, as many as the library makes."""
+_WRITING = ("Commit", "BatchWrite", "CreateTask")
+"""Calls that change something also when their caller has given up."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 _REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
@@ -365,7 +367,8 @@ class World:
 
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
         after = min(self.hub.rng.choice((1.0, 15.0, 90.0, 900.0)), self.latest)
-        self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
+        if name in _WRITING:
+            self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
         self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
 
         def land() -> None:

@@ -24,7 +24,6 @@ from tests.simulation.workers.plan import WorkersPlan
 from tests.simulation.world import Process, World
 
 SHARDS = 5
-POLL = 15.0
 DRAINED = 12
 """Tasks that are run at the end by one that drains."""
 
@@ -95,12 +94,12 @@ class WorkersHistory(TasksHistory):
             self.checker.looks(process, kind, shards)
         return due_for_workers(store, env, kind, shards, limit, *more)
 
-    def _beaten(self, beat: Callable[..., None]) -> Callable[..., None]:
-        def beats(*args: Any, **kwargs: Any) -> None:
+    def _beaten(self, beat: Callable[..., Any]) -> Callable[..., Any]:
+        def beats(*args: Any, **kwargs: Any) -> Any:
             process = self._here()
             assert isinstance(process, Process)
             self.checker.beating(process)
-            beat(*args, **kwargs)
+            return beat(*args, **kwargs)
 
         return beats
 
@@ -119,7 +118,7 @@ class WorkersHistory(TasksHistory):
         worker = Worker(
             self.managers[process],
             concurrency=self.workers_plan.concurrency,
-            poll_interval=POLL,
+            poll_interval=self.workers_plan.poll,
             session_ttl=TTL,
             listen=False,
         )

@@ -23,10 +23,12 @@ class WorkersPlan(TasksPlan):
     Attributes:
         concurrency: Tasks at once in each.
         drill: What happens to the workers once all is quiet: ``join``, ``stop``, ``kill``.
+        poll: Seconds between two queries of a worker.
     """
 
     concurrency: int = 2
     drill: tuple[str, ...] = ()
+    poll: float = 15.0
 
     def has(self, trouble: str) -> bool:
         """
@@ -71,4 +73,5 @@ def workers_plan_of(seed: int) -> WorkersPlan:
         drill=tuple(draw.choice(("join", "stop", "kill")) for _ in range(2)),
         troubles=frozenset(t for t in WORKER_TROUBLES if draw.random() < 0.45 and not (calm and t in TROUBLES)),
         window=draw.choice(WINDOWS),
+        poll=draw.choice((15.0, 60.0, 60.0, 60.0)),
     )
