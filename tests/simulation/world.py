@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import grpc
 
-from gcp_emulator.channel import Call
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.messages import CommitRequest, Write
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.rpc import RpcError, Service
@@ -29,11 +30,11 @@ from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
-from tests.simulation.clients import PROJECT, Clients
+from tests.simulation.clients import DATABASE, PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
+from tests.simulation.troubles.listeners import Stream
 
-DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
@@ -138,6 +139,8 @@ class World:
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
+        self.streams: list[tuple[Process, Stream]] = []
+        self.no_listeners = False
         self.landing = False
         self.latest = 900.0
         self.quiet_from = 0
@@ -153,9 +156,16 @@ class World:
         self._clients: list[Clients] = []
         self._started: list[Process] = []
 
-    def _clients_by(self, via: Call) -> Clients:
+    def listener(self) -> Listener:
+        """
+        The server's side of a Listen call.
+        """
+        return self.firestore.listener(DATABASE)
+
+    def _clients_by(self, process: Process) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)
-        self._clients.append(Clients.to(services, self.hub, via))
+        via, talk = self._call_of(process), partial(Stream, self, process)
+        self._clients.append(Clients.to(services, self.hub, via, talk))
         return self._clients[-1]
 
     def close(self) -> None:
@@ -191,7 +201,7 @@ class World:
         """
         self._made += 1
         process = Process(f"app-{self._made}")
-        clients = self._clients_by(self._call_of(process))
+        clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
             project=PROJECT,
@@ -360,6 +370,10 @@ class World:
         The network of the process is down: nothing is answered, and what it sent may have got through.
         """
         self.counts["calls into an outage"] += 1
+        # A stream hangs in silence on a connection that is lost; the heartbeats on it are lost too.
+        if name == "Commit" and "/onceSessions/" in request.writes[0].update.name:
+            for _, stream in [each for each in self.streams if each[0] is process]:
+                stream.hang()
         if self.hub.rng.random() < 0.3:
             self._lands_late(process, service, name, request, timeout)
         self.hub.sleep(1)

@@ -23,6 +23,7 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "listeners",
 )
 """Kinds of trouble; each is on or off in one history."""
 
@@ -37,12 +38,14 @@ class LocksPlan(Plan):
         holders: Who take them, again and again.
         keys: Of the function that runs once.
         callers: Who call it.
+        listen: Whether those that wait listen.
     """
 
     names: int = 1
     holders: int = 3
     keys: int = 1
     callers: int = 2
+    listen: bool = False
 
     def has(self, trouble: str) -> bool:
         """
@@ -78,4 +81,5 @@ def locks_plan_of(seed: int) -> LocksPlan:
         keys=draw.randint(1, 4),
         callers=draw.randint(0, 3),
         troubles=frozenset(t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t == "retirements" else 0.5)),
+        listen=draw.random() < 0.5,
     )

@@ -1,0 +1,3 @@
+"""
+Checks of the promise, each in a module of its own.
+"""

@@ -1,0 +1,3 @@
+"""
+Troubles of the world, each in a module of its own.
+"""
