@@ -76,6 +76,8 @@ EXERCISED = (
     "failing_handlers",
     "user_writes",
     "words",
+    "processes of the release before",
+    "made ready by the release before",
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
@@ -83,6 +85,7 @@ EXERCISED = (
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
 TASKS_EXERCISED = (
+    "processes of the release before",
     "parked",
     "hand-overs",
     "given back with others waiting",
@@ -199,6 +202,7 @@ LOCKS_EXERCISED = (
 """The same for histories of named locks and of functions that run once."""
 
 WORKERS_EXERCISED = (
+    "processes of the release before",
     "sessions begun",
     "sessions died",
     "sessions ended",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,6 +35,7 @@ from tests.simulation.clients import DATABASE, PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.troubles.listeners import Stream
+from tests.simulation.troubles.versions import Versions
 
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
@@ -91,6 +93,7 @@ class Process(Owner):
         unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
         app: Its Flask app; None before the first delivery.
+        released: Whether it is of the release before.
         requests: Those it has not answered.
     """
 
@@ -101,6 +104,7 @@ class Process(Owner):
     unheard: set[str] = field(default_factory=set)
     locker: Any = None
     app: Any = None
+    released: bool = False
     requests: list[Promise] = field(default_factory=list)
 
 
@@ -141,6 +145,8 @@ class World:
         self.in_time: dict[str, datetime] = {}
         self.streams: list[tuple[Process, Stream]] = []
         self.no_listeners = False
+        self.versions = Versions() if plan.has("versions") else None
+        self.hub.before = None if self.versions is None else self.versions.be
         self.landing = False
         self.latest = 900.0
         self.quiet_from = 0
@@ -173,6 +179,8 @@ class World:
         End what still waits; the clients are free for another world.
         """
         self.hub.close()
+        if self.versions is not None:
+            self.versions.be(self.cloud)
         for process in self._started:
             process.locker._executor.renewals.close()
         while self._clients:
@@ -201,6 +209,9 @@ class World:
         """
         self._made += 1
         process = Process(f"app-{self._made}")
+        if self.versions is not None and self.hub.rng.random() < 0.5:
+            process.released = True
+            self.counts["processes of the release before"] += 1
         clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
@@ -371,7 +382,7 @@ class World:
         """
         self.counts["calls into an outage"] += 1
         # A stream hangs in silence on a connection that is lost; the heartbeats on it are lost too.
-        if name == "Commit" and "/onceSessions/" in request.writes[0].update.name:
+        if name == "Commit" and any("/onceSessions/" in write.update.name for write in request.writes):
             for _, stream in [each for each in self.streams if each[0] is process]:
                 stream.hang()
         if self.hub.rng.random() < 0.3:
@@ -409,7 +420,8 @@ class World:
         if name == "CreateTask":
             self.made[request.task.name.rpartition("/")[2]] = self.counts["tasks made"]
             self.counts["tasks made"] += 1
-        self._observe(process, name, request)
+        with nullcontext() if self.versions is None else self.versions.newest():
+            self._observe(process, name, request)
         return answer
 
     def write(self, **write: Any) -> None:

@@ -28,6 +28,7 @@ TROUBLES = (
     "hangs",
     "failing_handlers",
     "words",
+    "versions",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)
