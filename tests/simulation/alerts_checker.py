@@ -32,6 +32,8 @@ class AlertsChecker:
     Attributes:
         broken: Told of violations: a document and a sentence.
         count: Told of what was exercised.
+        by_released: Whether the sender of the present mail is of the release before.
+        apart: Entries that the release before has told.
         means: Message-ID -> what it tells.
         told: Entry -> Message-IDs of the mails that told it.
         said: Message-ID -> what its first mail said.
@@ -39,6 +41,8 @@ class AlertsChecker:
 
     broken: Callable[[str, str], None]
     count: Callable[[str], None]
+    by_released: Callable[[], bool] = lambda: False
+    apart: set[Entry] = field(default_factory=set)
     means: dict[str, frozenset[Entry]] = field(default_factory=dict)
     told: dict[Entry, set[str]] = field(default_factory=lambda: defaultdict(set))
     said: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +104,10 @@ class AlertsChecker:
         self.said[alert.id] = says
         for entry in self.means.get(alert.id, ()):
             self.told[entry].add(alert.id)
-            if len(self.told[entry]) > 1:
+            if self.by_released():
+                # It knows no digests, and tells again what one of them has told.
+                self.apart.add(entry)
+            if len(self.told[entry]) > 1 and entry not in self.apart:
                 self.broken(entry[0], f"its alert {entry[1]} was told under {len(self.told[entry])} Message-IDs")
 
     def deleted(self, path: str) -> None:

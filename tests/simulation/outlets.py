@@ -76,6 +76,7 @@ class Mail:
             world.counts["mails refused"] += 1
             raise AlertError("the mail server of the simulation is down")
         world.alerts.append(alert)
+        world.sender = self._process
         world.mailed(alert)
         world.tell(self._process.name, f"mails {alert.count} {alert.event} of {alert.document}")
         if alert.documents:

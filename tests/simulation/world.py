@@ -140,6 +140,7 @@ class World:
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
         self.mailed: Callable[[Alert], None] = lambda alert: None
+        self.sender: Process | None = None
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}

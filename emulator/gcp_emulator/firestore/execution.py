@@ -72,7 +72,7 @@ def run(store: Store, query: Query) -> Answer:
 
 def selects(query: Query, stored: Stored) -> bool:
     """
-    Tell whether *stored* matches the filters of *query*, whatever its cursors and its limit.
+    Tell whether *stored* matches the filters of *query*; its cursors and its limit don't count.
     """
     if query.depth is not None and len(stored.segments) != query.depth:
         return False

@@ -27,7 +27,7 @@ class Target:
 
     Attributes:
         look: Returns its present documents, by path; None for a missing one.
-        selects: Tells whether the present document at a path matches, whatever the limit.
+        selects: Tells whether the present document at a path matches; a limit does not count.
         shown: The versions that were sent last.
     """
 
@@ -141,7 +141,7 @@ class Listener:
             touched = [
                 (id_, target)
                 for id_, target in self._targets.items()
-                # A document that neither was shown nor matches now changes no result, whatever the limit.
+                # A document that neither was shown nor matches now changes no result, also under a limit.
                 if any(path in target.shown or target.selects(path) for path in paths)
             ]
             return [each for id_, target in touched for each in self._differences(id_, target)]

@@ -74,7 +74,11 @@ class Checker:
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.alerts = AlertsChecker(self.broken, lambda name: self.world.counts.update({name: 1}))
+        self.alerts = AlertsChecker(
+            self.broken,
+            lambda name: self.world.counts.update({name: 1}),
+            lambda: self.world.sender is not None and self.world.sender.released,
+        )
 
     def broken(self, path: str, sentence: str) -> None:
         """

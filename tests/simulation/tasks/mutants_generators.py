@@ -13,7 +13,7 @@ GENERATOR_MUTANTS = tuple(
             "a quarantined occurrence counts as ended",
             "tasks/generator.py",
             "last.lock is not None and not last.lock.finished\n",
-            "last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)\n",
+            "last.lock is not None and str(last.lock.status) in ('scheduled', 'leased')\n",
         ),
         (
             "an occurrence that has ended keeps the next one from being made",
