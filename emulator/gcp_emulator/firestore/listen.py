@@ -134,7 +134,7 @@ class Listener:
 
     def changed(self, paths: Collection[str]) -> Iterator[Any]:
         """
-        Send what has changed in the targets since the documents at *paths* were written.
+        Send the changes of the targets after a commit that has written the documents at *paths*.
         """
 
         def all_differences() -> list[Any]:
