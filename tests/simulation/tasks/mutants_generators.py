@@ -53,4 +53,4 @@ GENERATOR_MUTANTS = tuple(
         ),
     )
 )
-"""Need the checks of ``checks/generators.py``. A run that is made however late is caught by ``test_misfire_policy_after_an_outage``."""
+"""Need the checks of ``checks/generators.py``; ``test_misfire_policy_after_an_outage`` catches runs that are too late."""
