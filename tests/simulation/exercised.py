@@ -107,6 +107,8 @@ EXERCISED = (
     "failing_handlers",
     "user_writes",
     "words",
+    "processes of the release before",
+    "made ready by the release before",
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
@@ -148,6 +150,7 @@ EXERCISED = (
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
 TASKS_EXERCISED = (
+    "processes of the release before",
     "parked",
     "hand-overs",
     "given back with others waiting",
@@ -179,6 +182,12 @@ TASKS_EXERCISED = (
     "occurrences found existing",
     "occurrences left out",
     "misfires",
+    *(f"steps with overlap {o}, misfire {m}" for o in ("allow", "queue", "skip") for m in ("all", "latest", "skip")),
+    "steps beside a last run: leased",
+    "steps beside a last run: waiting",
+    "steps beside a last run: waiting again",
+    "steps beside a last run: parked",
+    "steps beside a last run: quarantined",
     "retired by TTL",
     "retired by TTL after an alert",
     "digests of several",
@@ -242,6 +251,9 @@ LOCKS_EXERCISED = (
     "lost answers of acquire recognised",
     "acquires of unknown fate given up",
     "waited and was granted",
+    "waits for a lock that ended",
+    "listeners opened",
+    "listeners broken",
     "busy locks refused",
     "held for longer than documents are kept",
     "documents retired by TTL",
@@ -287,6 +299,7 @@ LOCKS_EXERCISED = (
 """The same for histories of named locks and of functions that run once."""
 
 WORKERS_EXERCISED = (
+    "processes of the release before",
     "sessions begun",
     "sessions died",
     "sessions ended",
@@ -295,6 +308,12 @@ WORKERS_EXERCISED = (
     "looks",
     "pulled runs",
     "digests of several",
+    "listeners opened",
+    "listeners refused",
+    "listeners broken",
+    "listeners hung",
+    "tasks polled",
+    "tasks woken",
     "workers that ended politely",
     "tasks drained",
     "drill: join",
@@ -358,6 +377,13 @@ RARE = {
         "Cloud Tasks of tries that were refused",
         "told in place of a document",
         "told of a refusal",
+        "steps with overlap allow, misfire latest",
+        "steps with overlap allow, misfire skip",
+        "steps with overlap queue, misfire latest",
+        "steps beside a last run: waiting",
+        "steps beside a last run: waiting again",
+        "steps beside a last run: parked",
+        "steps beside a last run: quarantined",
         "taken from a holder that was past it",
         "made after the last one was retired",
         "cancellations heeded",
@@ -387,6 +413,7 @@ RARE = {
         "taken over: settled from the log",
         "owed: quarantine",
         "mails: quarantine",
+        "listeners hung",
     },
 }
 """What happens less than 15 times in the histories of ``make test``: only those of ``make test-all`` must meet it."""

@@ -62,6 +62,7 @@ class Hub:
     Attributes:
         seed: Decides every draw.
         now: Virtual time, micros since the epoch.
+        before: Told of the owner of each task that is about to run.
     """
 
     seed: int
@@ -69,6 +70,7 @@ class Hub:
     rng: random.Random = field(init=False)
     now: int = field(init=False)
     steps: int = 0
+    before: Callable[[Owner], None] | None = None
     task: Task | None = None
     _heap: list[tuple[int, float, int, Task, int]] = field(default_factory=list)
     _order: int = 0
@@ -143,6 +145,8 @@ class Hub:
                 owner.parked.append(task)
                 continue
             self.steps += 1
+            if self.before is not None:
+                self.before(owner)
             task.ticket += 1
             self.task = task
             try:

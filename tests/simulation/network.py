@@ -5,6 +5,7 @@ Remote calls of the processes of one history, and everything that goes wrong wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -29,6 +30,10 @@ AMBIGUOUS = (
 _LOST = AMBIGUOUS[:3]
 _REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 _ANY_REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, *AMBIGUOUS)
+
+
+_WRITING = ("Commit", "BatchWrite", "CreateTask")
+"""Calls that change something also when their caller has given up."""
 
 
 class Network:
@@ -78,7 +83,8 @@ class Network:
             world.counts["tasks made"] += 1
         if name == "Commit" and request.transaction:
             world.transactions.committed(request.transaction)
-        self._observe(process, name, request)
+        with nullcontext() if world.versions is None else world.versions.newest():
+            self._observe(process, name, request)
         return answer
 
     def _hurt(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> Any:
@@ -158,6 +164,10 @@ class Network:
         The network of the process is down: nothing is answered, and what it sent may have got through.
         """
         self._world.counts["calls into an outage"] += 1
+        # A stream hangs in silence on a connection that is lost; the heartbeats on it are lost too.
+        if name == "Commit" and any("/onceSessions/" in write.update.name for write in request.writes):
+            for _, stream in [each for each in self._world.streams if each[0] is process]:
+                stream.hang()
         if self._world.hub.rng.random() < 0.3:
             self._lands_late(process, service, name, request, timeout)
         self._world.hub.sleep(1)
@@ -175,7 +185,8 @@ class Network:
     def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
         world = self._world
         after = min(world.hub.rng.choice((1.0, 15.0, 90.0, 900.0)), world.latest)
-        world.quiet_from = max(world.quiet_from, world.hub.now + round(after * SECOND))
+        if name in _WRITING:
+            world.quiet_from = max(world.quiet_from, world.hub.now + round(after * SECOND))
         self._land(process, service, name, request, after=after)
         world.hub.sleep(timeout or 10.0)
         raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")

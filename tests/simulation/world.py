@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import grpc
 
-from gcp_emulator.channel import Call
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.messages import CommitRequest, Write
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
@@ -24,16 +25,17 @@ from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.transactions import Transactions
-from tests.simulation.clients import PROJECT, Clients
+from tests.simulation.clients import DATABASE, PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise
 from tests.simulation.network import Network
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.process import MachineClocks, Process, ProcessClock
 from tests.simulation.troubles import clocks, starvation
+from tests.simulation.troubles.listeners import Stream
 from tests.simulation.troubles.logs import Logs, request_record
 from tests.simulation.troubles.refusals import Refusals
+from tests.simulation.troubles.versions import Versions
 
-DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
@@ -80,6 +82,10 @@ class World:
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
+        self.streams: list[tuple[Process, Stream]] = []
+        self.no_listeners = False
+        self.versions = Versions() if plan.has("versions") else None
+        self.hub.before = None if self.versions is None else self.versions.be
         self.landing = False
         self.latest = 900.0
         self.quiet_from = 0
@@ -99,9 +105,16 @@ class World:
         self._clients: list[Clients] = []
         self._started: list[Process] = []
 
-    def _clients_by(self, via: Call) -> Clients:
+    def listener(self) -> Listener:
+        """
+        The server's side of a Listen call.
+        """
+        return self.firestore.listener(DATABASE)
+
+    def _clients_by(self, process: Process) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)
-        self._clients.append(Clients.to(services, self.hub, via))
+        via, talk = self.network.call_of(process), partial(Stream, self, process)
+        self._clients.append(Clients.to(services, self.hub, via, talk))
         return self._clients[-1]
 
     def close(self) -> None:
@@ -109,6 +122,8 @@ class World:
         End what still waits; the clients are free for another world.
         """
         self.hub.close()
+        if self.versions is not None:
+            self.versions.be(self.cloud)
         for process in self._started:
             process.locker._executor.renewals.close()
         while self._clients:
@@ -138,7 +153,10 @@ class World:
         self._made += 1
         process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub))
         clocks.drift(self, process)
-        clients = self._clients_by(self.network.call_of(process))
+        if self.versions is not None and self.hub.rng.random() < 0.5:
+            process.released = True
+            self.counts["processes of the release before"] += 1
+        clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
             project=PROJECT,

@@ -57,6 +57,7 @@ class Checker:
         effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
         by_hand: Documents that a person has resolved.
         locks: Every lock as it was last seen.
+        undated: Documents whose present state the release before has made: it does not say since when.
         granted: Every lease that was ever granted: (document, token, holder).
         owed: Every alert that was ever owed: (document, event, sequence).
         expected: Leases that their process must have heard of: (document, token) -> process.
@@ -74,6 +75,7 @@ class Checker:
     running: list[Running] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
     locks: dict[str, Lock] = field(default_factory=dict)
+    undated: set[str] = field(default_factory=set)
     granted: set[tuple[str, int, str | None]] = field(default_factory=set)
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
@@ -137,6 +139,8 @@ class Checker:
             )
         if before is not None:
             self._step(process, path, before, lock)
+        elif process is not None and process.released:
+            self.undated.add(path)
         self._state(path, lock, fields)
         self.belief.committed(process, path, before, lock)
 
@@ -169,7 +173,7 @@ class Checker:
         moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
         if held and moved and (process is None or process.name != before.instance):
             self._ended_by_others(path, before, lock)
-        self._waits(path, before, lock)
+        self._waits(process, path, before, lock)
         again = lock.status is Status.SCHEDULED and (
             lock.sequence > before.sequence or lock.dispatches > before.dispatches
         )
@@ -178,16 +182,11 @@ class Checker:
         if lock.status is Status.FAILED and moved and path not in self.by_hand:
             self._must_owe(path, "failure", lock.sequence)
 
-    def _waits(self, path: str, before: Lock, lock: Lock) -> None:
+    def _waits(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
         """
-        Each one that can be claimed says since when; looks don't move that, and nobody's attention is asked for what runs.
+        Each one that can be claimed says since when, unless the release before has made it so; looks don't move that, and
+        nobody's attention is asked for what runs.
         """
-        if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
-            if lock.status is Status.LEASED and lock.attention is not None:
-                self.broken(path, "it runs, and asks for a person's attention")
-            return
-        if lock.ready_since is None:
-            self.broken(path, "it can be claimed, and does not say since when")
         same = (
             before.status,
             before.sequence,
@@ -197,9 +196,19 @@ class Checker:
             before.cancelling,
             before.paused,
         )
-        if same != (lock.status, lock.sequence, lock.token, lock.parked, lock.wanted, lock.cancelling, lock.paused):
+        moved = same != (lock.status, lock.sequence, lock.token, lock.parked, lock.wanted, lock.cancelling, lock.paused)
+        if process is not None and moved:
+            (self.undated.add if process.released else self.undated.discard)(path)
+        if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
+            if lock.status is Status.LEASED and lock.attention is not None:
+                self.broken(path, "it runs, and asks for a person's attention")
             return
-        if lock.ready_since != before.ready_since:
+        if path in self.undated:
+            self.world.counts["made ready by the release before"] += moved
+            return
+        if lock.ready_since is None:
+            self.broken(path, "it can be claimed, and does not say since when")
+        if not moved and lock.ready_since != before.ready_since:
             self.broken(path, f"a look moved the time since when it can be claimed: {before.ready_at} {lock.ready_at}")
 
     def _ended_by_others(self, path: str, before: Lock, lock: Lock) -> None:

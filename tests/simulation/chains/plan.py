@@ -39,6 +39,7 @@ TROUBLES = (
     "shuffled_lines",
     "twice_lines",
     "others_lines",
+    "versions",
 )
 """Kinds of trouble; each is on or off in one history."""
 _KNOWN = frozenset(TROUBLES)

@@ -78,6 +78,7 @@ class Alerts:
         self._means: dict[str, frozenset[Entry]] = {}
         self._sent: dict[str, Sent] = {}
         self._digests: dict[str, Digest] = {}
+        self._apart: set[Entry] = set()
         self._told_digests: set[str] = set()
         self._lent: defaultdict[str, set[Entry]] = defaultdict(set)
         self._granted: dict[str, Process | None] = {}
@@ -279,7 +280,10 @@ class Alerts:
             self._broken(alert.document, f"the Message-ID {alert.id} is that of another alert too")
         for entry in sorted(entries):
             self.told[entry].add(alert.id)
-            if len(self.told[entry]) > 1:
+            if process.released:
+                # The release before knows no digests, and tells again what one of them has told.
+                self._apart.add(entry)
+            if len(self.told[entry]) > 1 and entry not in self._apart:
                 self._broken(entry.path, f"its alert {entry.id} was told under {len(self.told[entry])} Message-IDs")
 
     def _meant(self, alert: Alert) -> frozenset[Entry] | None:

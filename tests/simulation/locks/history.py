@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask
+from google.cloud.firestore import DocumentReference
 
 from gcp_oncetask import LeaseLostError, LockBusyError, OncetaskError, Status, StoreError, TaskConflictError, once
 from gcp_oncetask.decorators import document_id
@@ -17,9 +18,11 @@ from gcp_oncetask.rules.named import UNLIMITED
 from tests.simulation.chains.checker import ROOT
 from tests.simulation.chains.history import BOUND, History
 from tests.simulation.chains.plan import Plan
-from tests.simulation.hub import SECOND, Promise
+from tests.simulation.checks.waking import check_waiters
+from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan
+from tests.simulation.troubles.listeners import watching
 from tests.simulation.world import Process, World
 
 RETENTION = 7200.0
@@ -57,6 +60,8 @@ class LocksHistory(History):
             *super().replaced(),
             (lock_module, "_RETENTION", RETENTION),
             (runs_module, "Holding", self._claimed),
+            (lock_module, "Wakeup", lambda: Signal(self.hub)),
+            (DocumentReference, "on_snapshot", watching(self.world)),
         ]
 
     def _claimed(self, *args: Any, **kwargs: Any) -> Holding:
@@ -107,7 +112,7 @@ class LocksHistory(History):
         if self.world.hit("long_leases", 0.3):
             kind, length = draw.choice(("ttl", "ttl", "keep_alive")), LONG
         lengths = {} if kind == "plain" else {kind: length}
-        lock = process.locker.lock(name, **lengths, listen=False)
+        lock = process.locker.lock(name, **lengths, listen=self.locks_plan.listen)
         holder = Holder(process, lock, kind=kind)
         self.checker.holders.append(holder)
         try:
@@ -326,6 +331,8 @@ class LocksHistory(History):
             self._free_in_the_end(name)
         for key in self.keys if self.locks_plan.callers else ():
             self._run_in_the_end(key)
+        if self.locks_plan.listen:
+            check_waiters(self)
         self.over = True
 
     def _free_in_the_end(self, name: str) -> None:

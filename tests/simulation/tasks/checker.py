@@ -16,6 +16,7 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
 from tests.simulation.checks.belief import Lease
+from tests.simulation.checks.generators import check_occurrence, check_step
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
@@ -114,7 +115,7 @@ class TasksChecker(Checker):
             if is_key(path):
                 self._key_changed(process, path, before)
         for path in tasks:
-            self._generator(path, before.get(path), created)
+            check_step(self, path, before.get(path), created)
             self.lasts[path] = self.stored.get(path, {}).get("lastOccurrence")
         if tasks or any(map(is_key, paths)):
             self._between()
@@ -603,45 +604,8 @@ class TasksChecker(Checker):
             rule = Recurrence.from_data(self.stored[generator]["recurrence"])
             if rule.first(which[1]) != which[1]:
                 self.broken(path, f"{which[1]} is no run of its generator")
+            check_occurrence(self, path, generator, rule)
         self.world.counts["occurrences"] += 1
-
-    def _generator(self, path: str, before: Lock | None, created: set[str]) -> None:
-        """
-        A generator moves on only with what was due.
-        """
-        fields, lock = self.stored.get(path, {}), self.locks.get(path)
-        if before is None or lock is None or "recurrence" not in fields or before.wait_until is None:
-            return
-        if lock.sequence == before.sequence and lock.status is not Status.COMPLETED:
-            return
-        if lock.status is Status.COMPLETED and before.status is not Status.SCHEDULED:
-            return
-        rule = Recurrence.from_data(fields["recurrence"])
-        until = lock.wait_until if lock.status is Status.SCHEDULED else None
-        due = [run for run in rule.runs(before.wait_until) if until is None or run < until]
-        made = [run for run in due if self.occurrences.get((fields["id"], run)) in self.seen]
-        here = [run for run in made if self.occurrences[fields["id"], run] in created]
-        counts = self.world.counts
-        counts["misfires"] += len(due) > 1
-        counts["occurrences found existing"] += len(made) > len(here)
-        if rule.overlap == "skip":
-            self._skipped(path, here)
-        if rule.misfire == "skip" or rule.overlap == "skip":
-            counts["occurrences left out"] += len(due) > len(made)
-            return
-        owed = due[-rule.misfire_limit :] if rule.misfire == "all" else due[-1:]
-        missing = [str(run) for run in owed if run not in made]
-        if missing:
-            self.broken(path, f"it moved on without its occurrence of {', '.join(missing)}")
-
-    def _skipped(self, path: str, here: list[Any]) -> None:
-        """
-        None is made beside the last one.
-        """
-        last = self.locks.get(self.lasts.get(path) or "")
-        if here and last is not None and last.status in (Status.SCHEDULED, Status.LEASED):
-            self.broken(path, f"it made {here[-1]} while its last occurrence is {last.status}")
-        self.world.counts["made after the last one was retired"] += bool(here) and self.lasts.get(path) in self.erased
 
     def _schedule(self, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         """

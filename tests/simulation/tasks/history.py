@@ -166,7 +166,7 @@ class TasksHistory(History):
         for model, count in zip(self.models, counts, strict=True):
             for number in range(count):
                 named: dict[str, Any] = {"name": f"{model.__name__.lower()}{number}"}
-                if issubclass(model, Pile) or draw.random() < 0.85:
+                if issubclass(model, Pile) or draw.random() < (0.5 if issubclass(model, Tick) else 0.85):
                     named["key"] = f"k{draw.randrange(plan.keys)}"
                 if issubclass(model, Tick):
                     named |= {"start": f"{start:%Y%m%dT%H%M%SZ}", "runs": draw.randint(2, 6)}

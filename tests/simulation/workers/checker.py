@@ -104,10 +104,10 @@ class WorkersChecker(TasksChecker):
             self.world.tell(process.name, f"begins the session {id_}")
             self.sessions[id_] = Session(process, self.world.hub.now)
             self.world.counts["sessions begun"] += 1
+        elif known.ended:
+            self.broken(f"session {id_}", "a late heartbeat has revived it")
         else:
-            # Heartbeats that were under way may land when it has ended; it runs out by itself then.
-            self.world.counts["heartbeats that landed after the end"] += known.ended
-            known.ended, known.beat_at = False, self.world.hub.now
+            known.beat_at = self.world.hub.now
 
     def beating(self, process: Process) -> None:
         """
