@@ -200,7 +200,7 @@ class Checker:
         if process is not None and moved:
             (self.undated.add if process.released else self.undated.discard)(path)
         if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
-            if lock.status is Status.LEASED and lock.attention is not None:
+            if lock.status is Status.LEASED and lock.attention is not None and path not in self.undated:
                 self.broken(path, "it runs, and asks for a person's attention")
             return
         if path in self.undated:
