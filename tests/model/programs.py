@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gcp_oncetask import rules
 from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask import rules
 from gcp_oncetask.execution.claiming import Claim
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.handler_spec import HandlerSpec
@@ -133,9 +133,7 @@ def _attempt(running: Running) -> RunningAttempt:
     leased = PROCESS.mark()
     PROCESS.tick = now
     claimant = Claimant(lock.holder or "")
-    context = context_of(
-        running.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts
-    )
+    context = context_of(running.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts)
     attempt = RunningAttempt(
         RUNTIME, snapshot, context, policy=POLICY, mark=mark, delivery=None, renewing=True, hold=hold
     )
@@ -235,7 +233,7 @@ def sweep(path: str) -> str:
         if after is not None and not queued:
             dispatch(RUNTIME, after)
     elif found.action is SweepAction.JUDGE:
-        sweeping._judge(RUNTIME, sweeping.Swept(), [snapshot])  # noqa: SLF001 - the whole sweep would look at all collections
+        sweeping._judge(RUNTIME, sweeping.Swept(), [snapshot])
     return str(found.action)
 
 

@@ -200,7 +200,6 @@ class Replay:
         return [line_of(line) for line in found]
 
 
-
 class _Silent:
     """
     Events and log of a process that tells nobody of them.

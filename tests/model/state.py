@@ -169,7 +169,9 @@ def _in_process(process: Process) -> frozenset[int]:
 # --- what a commit may do ---------------------------------------------------------------------------------------------
 
 
-def broken_by(before: Lock | None, after: Lock | None, *, own: bool, running: list[Running], began: bool, tick: int) -> str | None:
+def broken_by(
+    before: Lock | None, after: Lock | None, *, own: bool, running: list[Running], began: bool, tick: int
+) -> str | None:
     """
     Return what is wrong with the step of a record from *before* to *after*, as a sentence; None: nothing.
 

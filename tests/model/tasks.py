@@ -86,7 +86,9 @@ class TaskWorld:
         Return the state in which the world begins.
         """
         messages = tuple(sorted((body_number(body), 0) for body in self.bodies))
-        return State(0, len(self.docs), self.docs, messages=messages, faults=tuple(sorted(self.faults)), budget=self.budget)
+        return State(
+            0, len(self.docs), self.docs, messages=messages, faults=tuple(sorted(self.faults)), budget=self.budget
+        )
 
     # --- transitions ---
 
@@ -128,7 +130,7 @@ class TaskWorld:
             process = Process(Call("deliver", (body_of(number), tried), seed, state.tick), message=number, seed=seed)
             told = f"process {seed} gets sequence {_named(number)[1]} of {_named(number)[0]}"
             rest = state._replace(messages=state.messages[:place] + state.messages[place + 1 :])
-            if self._stale(state, number):
+            if self.key is None and self._stale(state, number):
                 yield self._at_once(rest, process, f"a duplicate of sequence {_named(number)[1]} comes late")
                 continue
             yield self._with(rest, None, process, told)
@@ -167,8 +169,10 @@ class TaskWorld:
                 continue
             seed = fresh(state)
             process = Process(Call("sweep", (path,), seed, state.tick), seed=seed)
-            idle = lock.status is Status.SCHEDULED and self._queued(state, path) if lock.status is not Status.LEASED else (
-                not path.startswith(KEY_AT) and instant(state.tick) < rules.expires_at(lock)
+            idle = (
+                lock.status is Status.SCHEDULED and self._queued(state, path)
+                if lock.status is not Status.LEASED
+                else (not path.startswith(KEY_AT) and instant(state.tick) < rules.expires_at(lock))
             )
             for base in _uses(state, "idle sweep") if idle else (state,):
                 yield self._with(base, None, process, f"process {seed} sweeps {path}")
@@ -214,7 +218,13 @@ class TaskWorld:
             if asked.kind == "create":
                 message = body_number(asked.value), 0
                 after = state._replace(messages=tuple(sorted({*state.messages, message})))
-            yield self._told(after, place, process, Answer(asked.kind, state.tick, None, value), f"{name}: {asked.kind} {_shown(asked)}")
+            yield self._told(
+                after,
+                place,
+                process,
+                Answer(asked.kind, state.tick, None, value),
+                f"{name}: {asked.kind} {_shown(asked)}",
+            )
 
     def _answered(self, state: State, asked: Request) -> Any:
         docs = dict(state.docs)
@@ -222,7 +232,9 @@ class TaskWorld:
             case "get" | "read":
                 return tuple(docs.get(path, documents.MISSING) for path in asked.value)
             case "parked":
-                waiting = [(lock.parked, number) for _, number in state.docs if (lock := lock_of(number)) and lock.parked]
+                waiting = [
+                    (lock.parked, number) for _, number in state.docs if (lock := lock_of(number)) and lock.parked
+                ]
                 return tuple(number for _, number in sorted(waiting))
             case "lines":
                 # All of a crashed instance are found by its own lines, as in the library's query.
@@ -235,13 +247,23 @@ class TaskWorld:
     def _commits(self, state: State, place: int, process: Process, message: bytes, name: str) -> Iterator[Step[State]]:
         yield self._applies(state, message, place, f"{name} commits")
         for after in _uses(state, "lost answer"):
-            yield self._applies(after, message, place, f"{name} commits, and its answer is lost", FailureClass.AMBIGUOUS)
+            yield self._applies(
+                after, message, place, f"{name} commits, and its answer is lost", FailureClass.AMBIGUOUS
+            )
         for after in _uses(state, "late landing"):
             flying = after._replace(flying=tuple(sorted((*after.flying, message))))
             answer = Answer("commit", state.tick, FailureClass.AMBIGUOUS)
-            yield self._told(flying, place, process, answer, f"{name} commits, is told nothing, and the commit is under way")
+            yield self._told(
+                flying, place, process, answer, f"{name} commits, is told nothing, and the commit is under way"
+            )
         for after in _uses(state, "contention"):
-            yield self._told(after, place, process, Answer("commit", state.tick, FailureClass.CONTENTION), f"{name} is refused for contention")
+            yield self._told(
+                after,
+                place,
+                process,
+                Answer("commit", state.tick, FailureClass.CONTENTION),
+                f"{name} is refused for contention",
+            )
 
     def _crashes(self, state: State, place: int, process: Process, name: str) -> Iterator[Step[State]]:
         for after in _uses(state, "crash"):
@@ -383,7 +405,10 @@ class TaskWorld:
         if isinstance(result, Running):
             known, mine = result.lock, running.lock
             if (known.status, known.token, known.holder) != (Status.LEASED, mine.token, mine.holder):
-                return gone, f"{running.path}: token {mine.token} has renewed the lease of {known.token}, {known.status}"
+                return (
+                    gone,
+                    f"{running.path}: token {mine.token} has renewed the lease of {known.token}, {known.status}",
+                )
             going = process._replace(call=None, answers=(), running=result, applied="")
             return _replaced(state, place, going), None
         if result.error != "LeaseLostError":
@@ -394,7 +419,10 @@ class TaskWorld:
             running.lock.token,
             running.lock.holder,
         )
-        return gone, f"{running.path}: token {running.lock.token} is told that it is lost, and it is not" if mine else None
+        return (
+            gone,
+            f"{running.path}: token {running.lock.token} is told that it is lost, and it is not" if mine else None,
+        )
 
     # --- what must hold ---
 
@@ -461,7 +489,7 @@ def _tidy(state: State) -> State:
     Forget lines that nobody will ask for any more.
     """
     nonces = {lock.holder for _, number in state.docs if (lock := lock_of(number)) is not None}
-    kept = tuple(line for line in state.lines if line.nonce in nonces or line.event == "never-started" and state.flying)
+    kept = tuple(line for line in state.lines if line.nonce in nonces or (line.event == "never-started" and state.flying))
     return state if kept == state.lines else state._replace(lines=kept)
 
 
@@ -513,7 +541,9 @@ def _noted(process: Process, before: tuple[tuple[str, int], ...], after: tuple[t
         was, now = lock_of(old.get(path, documents.MISSING)), lock_of(number)
         if now is None or number == old.get(path):
             continue
-        name, nonce = ("settled_by", f"n{process.seed}.s") if call.name == "settle" else ("holder", f"n{process.seed}.1")
+        name, nonce = (
+            ("settled_by", f"n{process.seed}.s") if call.name == "settle" else ("holder", f"n{process.seed}.1")
+        )
         if getattr(now, name) == nonce and (was is None or getattr(was, name) != nonce):
             # Another process may commit the logged settlement; then it owes an alert.
             recovered = was is not None and now.owed != was.owed and call.name == "settle"
@@ -527,9 +557,13 @@ def _settled(before: Lock, after: Lock, state: State, process: Process | None) -
     """
     if after.settled_by == before.settled_by:
         return False
-    if process is None or process.call is None or process.call.name in ("settle", "deliver") and process.seed and (
-        after.settled_by or ""
-    ).startswith(f"n{process.seed}."):
+    if (
+        process is None
+        or process.call is None
+        or (process.call.name in ("settle", "deliver")
+        and process.seed
+        and (after.settled_by or "").startswith(f"n{process.seed}."))
+    ):
         return True
     return False
 

@@ -161,6 +161,8 @@ LOCKS_EXERCISED = (
     "acquires of unknown fate given up",
     "waited and was granted",
     "busy locks refused",
+    "locks seen held",
+    "locks seen free",
     "held for longer than documents are kept",
     "documents retired by TTL",
     "documents made again",

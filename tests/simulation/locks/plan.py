@@ -23,6 +23,7 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "reads",
 )
 """Kinds of trouble; each is on or off in one history."""
 

@@ -4,6 +4,7 @@ Two worlds of tasks: a chain of one entity, and two once-tasks that need the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from gcp_oncetask.rules.document_paths import key_path
@@ -54,3 +55,18 @@ def shared_key(**options: Any) -> TaskWorld:
         docs, body = _made(Call("create", (path, KEY), at + 1, 0), docs, at)
         bodies.append(body)
     return TaskWorld(docs, tuple(bodies), key=key, steps_of_chain=1, **options)
+
+
+WORLDS: Final[dict[str, Callable[[], TaskWorld]]] = {
+    "one step": lambda: chain(steps_of_chain=1, last=5, budget=1),
+    "two steps": lambda: chain(steps_of_chain=2, last=2, budget=1),
+    "shared key": lambda: shared_key(last=2, budget=1),
+}
+"""The worlds that ``make test`` explores: five instants are enough for a takeover without evidence."""
+LARGE: Final[dict[str, Callable[[], TaskWorld]]] = {
+    "one step, two faults": lambda: chain(steps_of_chain=1, last=5, budget=2),
+    "two steps, all of the time": lambda: chain(steps_of_chain=2, last=5, budget=1),
+    "two steps, two faults": lambda: chain(steps_of_chain=2, last=2, budget=2),
+    "shared key, a takeover": lambda: shared_key(last=3, budget=1),
+}
+"""Those that ``make test-all`` explores beside them."""
