@@ -85,6 +85,11 @@ _FENCE: Final = (
     "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n    assert lock is not None\n"
 )
 _GONE: Final = '    if lock is None:\n        return Lost("gone", finished=True)\n'
+_HELD: Final = """    if lock.status is Status.LEASED:
+        if at.read is None:
+            return NeedTime()
+        if at.read < expires_at(lock):
+            return Refused(Outcome.BUSY, f"attempt"""
 _APPLIED: Final = "        if rules.was_applied(put.lock, before.lock, snapshot.lock, alive=self._alive()):\n"
 
 MISTAKES: Final = (
@@ -109,14 +114,8 @@ MISTAKES: Final = (
     Mistake(
         "a lease that is held is granted to the next delivery",
         "rules/attempts.py",
-        "    if lock.status is Status.LEASED:\n        if at.read is None:\n            return NeedTime()\n        if at.read < expires_at(lock):\n            return Refused(Outcome.BUSY, f",
-        "    if False:\n        if at.read is None:\n            return NeedTime()\n        if at.read < expires_at(lock):\n            return Refused(Outcome.BUSY, f",
-    ),
-    Mistake(
-        "a lease that was renewed is taken over",
-        "rules/expiry.py",
-        "    if at.read < expires_at(lock):\n",
-        "    if False:\n",
+        _HELD,
+        _HELD.replace("lock.status is Status.LEASED", "False"),
     ),
     Mistake(
         "an expired lease is taken over without evidence before its timeout",
@@ -176,12 +175,6 @@ MISTAKES: Final = (
         "rules/writes.py",
         '    lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None\n',
         '    lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times and lock.attempts == 0 else None\n',
-    ),
-    Mistake(
-        "a holder counts its lease from the answer to its renewal",
-        "execution/held_lease.py",
-        "            self._renew()\n            self.leased_mark = mark\n",
-        "            self._renew()\n            self.leased_mark = self.runtime.clock.mark()\n",
     ),
     Mistake(
         "a key that another task has counts as free",

@@ -183,10 +183,10 @@ def renew(running: Running) -> Running:
     """
     Renew the lease of an attempt.
     """
-    begun = PROCESS.tick
     attempt = _attempt(running)
     attempt.renew()
-    return running._replace(snapshot=_number(attempt.snapshot), leased=begun, hand=_hand(attempt.hold))
+    leased = round(attempt.leased_mark.monotonic / TICK)
+    return running._replace(snapshot=_number(attempt.snapshot), leased=leased, hand=_hand(attempt.hold))
 
 
 def settlement(running: Running, seed: int, kind: SettlementKind) -> Settlement:

@@ -284,7 +284,7 @@ def alone() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        with mock.patch.object(owed_alerts, "send_owed", lambda *_: 0):
+        with mock.patch.object(owed_alerts, "send_owed", return_value=0):
             yield
     finally:
         logger.setLevel(before)

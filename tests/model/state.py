@@ -5,10 +5,10 @@ The states of the model, and what each commit may do to a record.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from functools import cache
 from typing import Final, NamedTuple
 
-from gcp_oncetask import rules
 from gcp_oncetask.rules.record import Lock, Status
 from tests.model import documents
 from tests.model.documents import TICK, instant
@@ -193,7 +193,8 @@ def broken_by(
         return f"{before.status} did not stay: {after.status}, sequence {after.sequence}"
     granted = after.status is Status.LEASED and (after.holder != before.holder or before.status is not Status.LEASED)
     if granted != (after.token == before.token + 1):
-        return f"{before.status} {before.holder} became {after.status} {after.holder} with the token {after.token} after {before.token}"
+        was, now = f"{before.status} of {before.holder}", f"{after.status} of {after.holder}"
+        return f"{was} became {now} with the token {after.token} after {before.token}"
     if granted and after.attempts != before.attempts + 1 and after.sequence == before.sequence:
         return f"a grant took the attempts from {before.attempts} to {after.attempts}"
     if after.sequence > before.sequence and before.status is not Status.LEASED:
@@ -206,9 +207,16 @@ def broken_by(
 
 def _ended_by_others(before: Lock, after: Lock, running: list[Running], *, began: bool, tick: int) -> str | None:
     now = instant(tick)
-    if now < rules.expires_at(before):
+    # The ends are computed here once more, so that a mistake in the rules shows.
+    assert before.leased_at is not None
+    assert before.granted_at is not None
+    run_end = before.granted_at + timedelta(seconds=before.run_limit_seconds)
+    lease = timedelta(seconds=before.lease_seconds)
+    timeout = before.granted_at + timedelta(seconds=before.timeout_seconds)
+    heard = max(min(before.leased_at, run_end) + lease, run_end) + timedelta(seconds=LOG_GRACE)
+    if now < min(before.leased_at + lease, run_end):
         return f"the lease of token {before.token} was ended before its end"
-    if now <= rules.timeout_at(before, LOG_GRACE):
+    if now <= max(timeout, heard):
         for one in running:
             if one.lock.holder == before.holder and one.lock.token == before.token:
                 return f"token {before.token} was taken over without evidence while its code runs"

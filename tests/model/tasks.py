@@ -8,21 +8,41 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.rules.decisions import SettlementKind
-from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.statuses import FailureClass
 from tests.model import documents
-from tests.model.documents import ROOT, instant, lock_of
+from tests.model.documents import instant, lock_of
 from tests.model.explorer import Step
+from tests.model.invariants import broken_in, wrong_in
 from tests.model.loglines import LogLine
-from tests.model.programs import Running, believes, settlement
+from tests.model.moves import (
+    FAULTS,
+    NO_CALL,
+    about_of,
+    answer_of,
+    attempt_of,
+    given_back,
+    having,
+    is_queued,
+    is_stale,
+    named_in,
+    noted,
+    shown_of,
+    text_at,
+    tidied,
+    told_changes,
+    with_line,
+    with_process,
+    without_document,
+    word_of,
+)
+from tests.model.programs import Running, settlement
 from tests.model.replay import Answer, Call, Failed, Request, run
 from tests.model.state import (
     KEY_AT,
@@ -30,29 +50,13 @@ from tests.model.state import (
     State,
     body_number,
     body_of,
-    broken_by,
     fresh,
-    looked_after,
     process_number,
     process_of,
 )
 
 AGAIN: Final = (Outcome.BUSY, Outcome.UNKNOWN, Outcome.EARLY, Outcome.SHORT_LEASE, Outcome.LOST)
 """Outcomes after which the queue delivers again."""
-FAULTS: Final = (
-    "lost answer",
-    "late landing",
-    "contention",
-    "crash",
-    "duplicate",
-    "lost line",
-    "late line",
-    "failure",
-    "idle sweep",
-    "pause",
-    "freed key",
-    "deleted task",
-)
 SLOTS: Final = 2
 
 
@@ -128,20 +132,14 @@ class TaskWorld:
         for place, (number, tried) in enumerate(state.messages):
             seed = fresh(state)
             process = Process(Call("deliver", (body_of(number), tried), seed, state.tick), message=number, seed=seed)
-            told = f"process {seed} gets sequence {_named(number)[1]} of {_named(number)[0]}"
+            told = f"process {seed} gets sequence {named_in(number)[1]} of {named_in(number)[0]}"
             rest = state._replace(messages=state.messages[:place] + state.messages[place + 1 :])
-            if self.key is None and self._stale(state, number):
-                yield self._at_once(rest, process, f"a duplicate of sequence {_named(number)[1]} comes late")
+            if self.key is None and is_stale(state, number):
+                yield self._at_once(rest, process, f"a duplicate of sequence {named_in(number)[1]} comes late")
                 continue
             yield self._with(rest, None, process, told)
-            for after in _uses(state, "duplicate"):
+            for after in having(state, "duplicate"):
                 yield self._with(after, None, process, f"{told}; it will come again")
-
-    @staticmethod
-    def _stale(state: State, body: int) -> bool:
-        path, sequence, _ = _named(body)
-        lock = lock_of(dict(state.docs).get(path, documents.MISSING))
-        return lock is None or lock.sequence > sequence or lock.finished
 
     def _at_once(self, state: State, process: Process, told: str) -> Step[State]:
         """
@@ -155,55 +153,53 @@ class TaskWorld:
                     return Step(told, state, f"{told}, and is granted a lease")
                 failure = FailureClass.MOVED
             else:
-                value = self._answered(state, asked)
+                value = answer_of(state, asked)
             process = process._replace(answers=(*process.answers, Answer(asked.kind, state.tick, failure, value)))
-        return Step(told, _tidy(state))
+        return Step(told, tidied(state))
 
     def _sweeps(self, state: State) -> Iterator[Step[State]]:
-        if any((process_of(number).call or _NO_CALL).name == "sweep" for number in state.processes):
+        if any((process_of(number).call or NO_CALL).name == "sweep" for number in state.processes):
             return
         for path, number in state.docs:
             lock = lock_of(number)
             due = None if lock is None or lock.due is None else lock.due.rsplit("/", 1)[-1]
-            if lock is None or due is None or due > _text(state.tick):
+            if lock is None or due is None or due > text_at(state.tick):
                 continue
             seed = fresh(state)
             process = Process(Call("sweep", (path,), seed, state.tick), seed=seed)
             idle = (
-                lock.status is Status.SCHEDULED and self._queued(state, path)
+                lock.status is Status.SCHEDULED and is_queued(state, path)
                 if lock.status is not Status.LEASED
                 else (not path.startswith(KEY_AT) and instant(state.tick) < rules.expires_at(lock))
             )
-            for base in _uses(state, "idle sweep") if idle else (state,):
+            for base in having(state, "idle sweep") if idle else (state,):
                 yield self._with(base, None, process, f"process {seed} sweeps {path}")
         if self.key is not None and state.freed and not dict(state.docs).get(self.key):
             seed = fresh(state)
             process = Process(Call("look_for_forgotten", (), seed, state.tick), seed=seed)
             yield self._with(state, None, process, f"process {seed} looks for forgotten keys")
 
-    @staticmethod
-    def _queued(state: State, path: str) -> bool:
-        lock = lock_of(dict(state.docs)[path])
-        now = None if lock is None else (path, lock.sequence, max(lock.dispatches, 1))
-        return any(_named(number) == now for number, _ in state.messages)
-
     def _people(self, state: State) -> Iterator[Step[State]]:
         if self.key is not None and dict(state.docs).get(self.key):
-            for after in _uses(state, "freed key"):
-                yield Step("a person deletes the key", after._replace(docs=_without(after.docs, self.key), freed=True))
+            for after in having(state, "freed key"):
+                yield Step(
+                    "a person deletes the key", after._replace(docs=without_document(after.docs, self.key), freed=True)
+                )
         for path, number in state.docs:
             if number and path != self.key:
-                for after in _uses(state, "deleted task"):
-                    yield Step(f"a person deletes {path}", after._replace(docs=_without(after.docs, path), freed=True))
+                for after in having(state, "deleted task"):
+                    yield Step(
+                        f"a person deletes {path}", after._replace(docs=without_document(after.docs, path), freed=True)
+                    )
 
     def _goes_on(self, state: State, place: int) -> Iterator[Step[State]]:
         process = process_of(state.processes[place])
         name = f"process {process.seed}"
         if process.paused:
-            yield Step(f"{name} goes on", _replaced(state, place, process._replace(paused=False)))
+            yield Step(f"{name} goes on", with_process(state, place, process._replace(paused=False)))
             return
-        for after in _uses(state, "pause"):
-            yield Step(f"{name} is paused", _replaced(after, place, process._replace(paused=True)))
+        for after in having(state, "pause"):
+            yield Step(f"{name} is paused", with_process(after, place, process._replace(paused=True)))
         yield from self._crashes(state, place, process, name)
         if process.call is None:
             yield from self._user_code(state, place, process, name)
@@ -213,7 +209,7 @@ class TaskWorld:
         if asked.kind == "commit":
             yield from self._commits(state, place, process, asked.value, name)
         else:
-            value = self._answered(state, asked)
+            value = answer_of(state, asked)
             after = state
             if asked.kind == "create":
                 message = body_number(asked.value), 0
@@ -223,40 +219,22 @@ class TaskWorld:
                 place,
                 process,
                 Answer(asked.kind, state.tick, None, value),
-                f"{name}: {asked.kind} {_shown(asked)}",
+                f"{name}: {asked.kind} {shown_of(asked)}",
             )
-
-    def _answered(self, state: State, asked: Request) -> Any:
-        docs = dict(state.docs)
-        match asked.kind:
-            case "get" | "read":
-                return tuple(docs.get(path, documents.MISSING) for path in asked.value)
-            case "parked":
-                waiting = [
-                    (lock.parked, number) for _, number in state.docs if (lock := lock_of(number)) and lock.parked
-                ]
-                return tuple(number for _, number in sorted(waiting))
-            case "lines":
-                # All of a crashed instance are found by its own lines, as in the library's query.
-                return tuple(line for line in state.lines if line.nonce in asked.value and line.visible <= state.tick)
-            case "queued":
-                return self._queued(state, asked.value[0])
-            case _:
-                return None
 
     def _commits(self, state: State, place: int, process: Process, message: bytes, name: str) -> Iterator[Step[State]]:
         yield self._applies(state, message, place, f"{name} commits")
-        for after in _uses(state, "lost answer"):
+        for after in having(state, "lost answer"):
             yield self._applies(
                 after, message, place, f"{name} commits, and its answer is lost", FailureClass.AMBIGUOUS
             )
-        for after in _uses(state, "late landing"):
+        for after in having(state, "late landing"):
             flying = after._replace(flying=tuple(sorted((*after.flying, message))))
             answer = Answer("commit", state.tick, FailureClass.AMBIGUOUS)
             yield self._told(
                 flying, place, process, answer, f"{name} commits, is told nothing, and the commit is under way"
             )
-        for after in _uses(state, "contention"):
+        for after in having(state, "contention"):
             yield self._told(
                 after,
                 place,
@@ -266,15 +244,15 @@ class TaskWorld:
             )
 
     def _crashes(self, state: State, place: int, process: Process, name: str) -> Iterator[Step[State]]:
-        for after in _uses(state, "crash"):
-            gone = _replaced(after, place, None)
+        for after in having(state, "crash"):
+            gone = with_process(after, place, None)
             if process.message is not None:
-                gone = _back(gone, process.message)
-            yield Step(f"{name} dies, and nothing is logged", _tidy(gone))
-            nonce, own = _attempt_of(process)
+                gone = given_back(gone, process.message)
+            yield Step(f"{name} dies, and nothing is logged", tidied(gone))
+            nonce, own = attempt_of(process)
             if own is not None:
                 line = LogLine("crash", nonce, own[0], own[1], own[2], state.tick, state.tick)
-                yield Step(f"{name} dies, and the platform logs it", _tidy(_logged(gone, line)))
+                yield Step(f"{name} dies, and the platform logs it", tidied(with_line(gone, line)))
 
     # --- user code ---
 
@@ -286,7 +264,7 @@ class TaskWorld:
             yield self._with(state, place, process._replace(call=call, answers=(), applied=""), f"{name} renews")
         last = running.lock.step >= self.steps_of_chain
         kinds = [(state, SettlementKind.COMPLETE if last else SettlementKind.CONTINUE)]
-        kinds += [(after, SettlementKind.RETRY) for after in _uses(state, "failure")]
+        kinds += [(after, SettlementKind.RETRY) for after in having(state, "failure")]
         for base, kind in kinds:
             yield from self._ends(base, place, process, running, kind, f"{name} ends: {kind}")
 
@@ -300,12 +278,12 @@ class TaskWorld:
         line = LogLine(
             "returned", lock.holder or "", running.path, lock.sequence, lock.token, state.tick, state.tick, logged
         )
-        yield self._with(_logged(state, line), place, ending, told)
-        for after in _uses(state, "lost line"):
+        yield self._with(with_line(state, line), place, ending, told)
+        for after in having(state, "lost line"):
             yield self._with(after, place, ending, f"{told}, and its line is lost")
-        for after in _uses(state, "late line"):
+        for after in having(state, "late line"):
             late = line._replace(visible=state.tick + 3)
-            yield self._with(_logged(after, late), place, ending, f"{told}, and its line comes late")
+            yield self._with(with_line(after, late), place, ending, f"{told}, and its line comes late")
 
     # --- after a commit, and after an answer ---
 
@@ -322,35 +300,19 @@ class TaskWorld:
                 return Step(f"{told}: it is refused", state)
             answer = Answer("commit", state.tick, failure or FailureClass.MOVED)
             return self._told(state, place, process, answer, f"{told}: the document has moved")
-        told += f": {_changes(state.docs, done.documents)}"
-        broken = self._broken(state, done.documents, process)
+        told += f": {told_changes(state.docs, done.documents)}"
+        broken = broken_in(state, done.documents, process)
         after = state._replace(docs=done.documents, stamp=state.stamp + 1)
         numbers = list(after.processes)
         for at, number in enumerate(numbers):
-            numbers[at] = process_number(_noted(process_of(number), state.docs, done.documents))
+            numbers[at] = process_number(noted(process_of(number), state.docs, done.documents))
         if place is None:
-            return Step(told, _tidy(after._replace(processes=tuple(sorted(numbers)))), broken)
+            return Step(told, tidied(after._replace(processes=tuple(sorted(numbers)))), broken)
         process = process_of(numbers[place])
         after = after._replace(processes=tuple(numbers))
         answer = Answer("commit", state.tick, failure, None if failure is not None else done.response)
         step = self._told(after, place, process, answer, told)
         return step if broken is None else step._replace(broken=broken)
-
-    def _broken(self, state: State, after: tuple[tuple[str, int], ...], process: Process | None) -> str | None:
-        old = dict(state.docs)
-        running = [r for number in state.processes if (r := process_of(number).running) is not None]
-        for path, number in after:
-            if path.startswith(KEY_AT) or number == old.get(path):
-                continue
-            before, now = lock_of(old.get(path, documents.MISSING)), lock_of(number)
-            own = before is not None and now is not None and _settled(before, now, state, process)
-            began = before is not None and any(
-                line.nonce == before.holder and line.event == "started" for line in state.lines
-            )
-            wrong = broken_by(before, now, own=own, running=running, began=began, tick=state.tick)
-            if wrong is not None:
-                return f"{path}: {wrong}"
-        return None
 
     def _told(self, state: State, place: int, process: Process, answer: Answer, told: str) -> Step[State]:
         return self._with(state, place, process._replace(answers=(*process.answers, answer)), told)
@@ -363,39 +325,39 @@ class TaskWorld:
             result = run(process.call, process.answers)
             if not isinstance(result, Request):
                 return self._ended(state, place, process, result[0], told)
-        return Step(told, _tidy(_replaced(state, place, process)))
+        return Step(told, tidied(with_process(state, place, process)))
 
     def _ended(self, state: State, place: int | None, process: Process, result: Any, told: str) -> Step[State]:
         assert process.call is not None
         name = process.call.name
-        self.met[f"{name}: {_word(result)}"] += 1
-        told = f"{told}; {name}: {_word(result)}"
-        gone = _replaced(state, place, None)
+        self.met[f"{name}: {word_of(result)}"] += 1
+        told = f"{told}; {name}: {word_of(result)}"
+        gone = with_process(state, place, None)
         after, broken = gone, None
-        back = None if process.message is None else _back(gone, process.message)
+        back = None if process.message is None else given_back(gone, process.message)
         if name == "deliver" and isinstance(result, Running):
             lock = result.lock
             if not process.applied:
                 broken = f"{result.path}: token {lock.token} begins, and was never granted"
             line = LogLine("started", lock.holder or "", result.path, lock.sequence, lock.token, state.tick, state.tick)
             begun = process._replace(call=None, answers=(), running=result, applied="")
-            after = _logged(_replaced(state, place, begun), line)
+            after = with_line(with_process(state, place, begun), line)
         elif name == "deliver" and back is not None:
             after = back if not isinstance(result, Ended) or result.outcome in AGAIN else gone
             if isinstance(result, Failed) and result.unknown:
-                nonce, own = _attempt_of(process)
+                nonce, own = attempt_of(process)
                 assert own is not None
-                after = _logged(after, LogLine("never-started", nonce, *own, state.tick, state.tick))
+                after = with_line(after, LogLine("never-started", nonce, *own, state.tick, state.tick))
         elif name == "renew":
             after, broken = self._renewed(state, place, process, result, back or gone)
         elif name == "settle":
             lost = isinstance(result, Failed) and result.error == "LeaseLostError"
             if lost and process.applied == "own":
-                broken = f"{_about(process)} is told that its lease is lost, and its settling was applied"
+                broken = f"{about_of(process)} is told that its lease is lost, and its settling was applied"
             if not isinstance(result, Failed) and not process.applied:
-                broken = f"{_about(process)} is told that it is settled, and nothing was applied"
+                broken = f"{about_of(process)} is told that it is settled, and nothing was applied"
             after = back if isinstance(result, Failed) and not lost and back is not None else gone
-        return Step(told, _tidy(after), broken)
+        return Step(told, tidied(after), broken)
 
     def _renewed(
         self, state: State, place: int | None, process: Process, result: Any, gone: State
@@ -410,9 +372,9 @@ class TaskWorld:
                     f"{running.path}: token {mine.token} has renewed the lease of {known.token}, {known.status}",
                 )
             going = process._replace(call=None, answers=(), running=result, applied="")
-            return _replaced(state, place, going), None
+            return with_process(state, place, going), None
         if result.error != "LeaseLostError":
-            return _replaced(state, place, process._replace(call=None, answers=(), applied="")), None
+            return with_process(state, place, process._replace(call=None, answers=(), applied="")), None
         lock = lock_of(dict(state.docs).get(running.path, documents.MISSING))
         mine = lock is not None and (lock.status, lock.token, lock.holder) == (
             Status.LEASED,
@@ -430,166 +392,4 @@ class TaskWorld:
         """
         Return what is wrong in *state*.
         """
-        believers: Counter[str] = Counter()
-        for number in state.processes:
-            running = process_of(number).running
-            if running is not None and believes(running, state.tick):
-                believers[running.path] += 1
-                if self.key is not None and running.hand is not None and not state.freed:
-                    believers[self.key] += 1
-        for path, count in believers.items():
-            if count > 1:
-                return f"{path}: {count} attempts believe that they have it"
-        for path, number in state.docs:
-            wrong = looked_after(number)
-            if wrong is not None and not path.startswith(KEY_AT):
-                return f"{path}: {wrong}"
-        return self._parked(state) if self.key is not None and not state.freed else None
-
-    def _parked(self, state: State) -> str | None:
-        docs = dict(state.docs)
-        assert self.key is not None
-        for path, number in state.docs:
-            lock = lock_of(number)
-            if lock is None or lock.parked is None:
-                continue
-            key = documents.document_of(docs.get(self.key, documents.MISSING))
-            record = lock_of(docs.get(self.key, documents.MISSING))
-            if key is None or record is None or not key.fields["waiting"].integer_value or record.due is None:
-                return f"{path}: it waits for its key, and nobody is to look at the key"
-        return None
-
-
-_NO_CALL: Final = Call("", (), 0, 0)
-
-
-def _uses(state: State, fault: str) -> Iterator[State]:
-    if state.budget and fault in state.faults:
-        rest = tuple(other for other in state.faults if other != fault)
-        yield state._replace(faults=rest if state.budget > 1 else (), budget=state.budget - 1)
-
-
-def _replaced(state: State, place: int | None, process: Process | None) -> State:
-    numbers = [number for at, number in enumerate(state.processes) if at != place]
-    if process is not None:
-        numbers.append(process_number(process))
-    return state._replace(processes=tuple(sorted(numbers)))
-
-
-def _back(state: State, message: int) -> State:
-    return state._replace(messages=tuple(sorted({*state.messages, (message, 1)})))
-
-
-def _logged(state: State, line: LogLine) -> State:
-    return state._replace(lines=tuple(sorted({*state.lines, line})))
-
-
-def _tidy(state: State) -> State:
-    """
-    Forget lines that nobody will ask for any more.
-    """
-    nonces = {lock.holder for _, number in state.docs if (lock := lock_of(number)) is not None}
-    kept = tuple(line for line in state.lines if line.nonce in nonces or (line.event == "never-started" and state.flying))
-    return state if kept == state.lines else state._replace(lines=kept)
-
-
-def _without(docs: tuple[tuple[str, int], ...], path: str) -> tuple[tuple[str, int], ...]:
-    return tuple((each, documents.MISSING if each == path else number) for each, number in docs)
-
-
-@cache
-def _named(body: int) -> tuple[str, int, int]:
-    delivery = Delivery.from_json(body_of(body))
-    return delivery.document, delivery.sequence, delivery.dispatch
-
-
-@cache
-def _text(tick: int) -> str:
-    return instant(tick).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _attempt_of(process: Process) -> tuple[str, tuple[str, int, int] | None]:
-    """
-    Nonce of the attempt that *process* is in, with its document, sequence and token; None: it is in none.
-    """
-    call = process.call
-    running = process.running or (call.args[0] if call is not None and call.name in ("settle", "renew") else None)
-    if isinstance(running, Running):
-        lock = running.lock
-        return lock.holder or "", (running.path, lock.sequence, lock.token)
-    if call is not None and call.name == "deliver":
-        delivery = Delivery.from_json(call.args[0])  # type: ignore[arg-type]
-        return f"n{process.seed}.1", (delivery.document, delivery.sequence, delivery.token + 1)
-    return "", None
-
-
-def _about(process: Process) -> str:
-    _, own = _attempt_of(process)
-    assert own is not None
-    return f"{own[0]}: token {own[2]}"
-
-
-def _noted(process: Process, before: tuple[tuple[str, int], ...], after: tuple[tuple[str, int], ...]) -> Process:
-    """
-    The same process, which is marked if the commit from *before* to *after* was its own.
-    """
-    call = process.call
-    if call is None or process.applied:
-        return process
-    old = dict(before)
-    for path, number in after:
-        was, now = lock_of(old.get(path, documents.MISSING)), lock_of(number)
-        if now is None or number == old.get(path):
-            continue
-        name, nonce = (
-            ("settled_by", f"n{process.seed}.s") if call.name == "settle" else ("holder", f"n{process.seed}.1")
-        )
-        if getattr(now, name) == nonce and (was is None or getattr(was, name) != nonce):
-            # Another process may commit the logged settlement; then it owes an alert.
-            recovered = was is not None and now.owed != was.owed and call.name == "settle"
-            return process._replace(applied="recovered" if recovered else "own")
-    return process
-
-
-def _settled(before: Lock, after: Lock, state: State, process: Process | None) -> bool:
-    """
-    Whether the holder in *before* has settled; one that has died, or whose commit lands late, may have as well.
-    """
-    if after.settled_by == before.settled_by:
-        return False
-    if (
-        process is None
-        or process.call is None
-        or (process.call.name in ("settle", "deliver")
-        and process.seed
-        and (after.settled_by or "").startswith(f"n{process.seed}."))
-    ):
-        return True
-    return False
-
-
-def _changes(before: tuple[tuple[str, int], ...], after: tuple[tuple[str, int], ...]) -> str:
-    old = dict(before)
-    told = []
-    for path, number in after:
-        if number != old.get(path):
-            lock = lock_of(number)
-            if lock is not None:
-                told.append(f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, {lock.holder}")
-    return "; ".join(told)
-
-
-def _shown(asked: Request) -> str:
-    return " ".join(path.removeprefix(ROOT) for path in asked.value) if asked.kind in ("get", "read") else ""
-
-
-def _word(result: Any) -> str:
-    match result:
-        case Running():
-            return f"granted, token {result.lock.token}"
-        case Ended():
-            return str(result.outcome)
-        case Failed():
-            return f"{result.error}{', unknown' if result.unknown else ''}"
-        case _:
-            return str(result)
+        return wrong_in(state, self.key)

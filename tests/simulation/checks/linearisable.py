@@ -66,7 +66,8 @@ class LockCall:
 
     def __str__(self) -> str:
         end = "never" if self.returned == math.inf else f"{self.returned / 1e6:.3f}"
-        return f"{self.kind.name.lower()} of token {self.token} from {self.invoked / 1e6:.3f} to {end}: {self.result.name.lower()}"
+        kind, result = self.kind.name.lower(), self.result.name.lower()
+        return f"{kind} of token {self.token} from {self.invoked / 1e6:.3f} to {end}: {result}"
 
 
 class _Lock(NamedTuple):
