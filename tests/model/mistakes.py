@@ -184,24 +184,10 @@ MISTAKES: Final = (
         "shared key",
     ),
     Mistake(
-        "a task whose key was handed over loses it to the next one",
-        "rules/keys.py",
-        "    if handed_over and (holder.wait_until is None or holder.wait_until <= read):\n        return KeyStanding.BUSY\n",
-        "",
-        "shared key",
-    ),
-    Mistake(
         "a task that waits for its key leaves no note with the key",
         "effects/keys.py",
         "        self._write = self._written(waited, waiting=True)\n",
         "",
-        "shared key",
-    ),
-    Mistake(
-        "a key that is handed over keeps its token",
-        "effects/keys.py",
-        "rules.taken(lock, at.env, first.path, first.lock.token + 1)",
-        "rules.taken(lock, at.env, first.path, first.lock.token)",
         "shared key",
     ),
 )

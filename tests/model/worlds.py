@@ -60,13 +60,14 @@ def shared_key(**options: Any) -> TaskWorld:
 WORLDS: Final[dict[str, Callable[[], TaskWorld]]] = {
     "one step": lambda: chain(steps_of_chain=1, last=5, budget=1),
     "two steps": lambda: chain(steps_of_chain=2, last=2, budget=1),
-    "shared key": lambda: shared_key(last=2, budget=1),
+    "shared key": lambda: shared_key(last=1, budget=1, faults=("freed key",)),
 }
 """The worlds that ``make test`` explores: five instants are enough for a takeover without evidence."""
 LARGE: Final[dict[str, Callable[[], TaskWorld]]] = {
     "one step, two faults": lambda: chain(steps_of_chain=1, last=5, budget=2),
     "two steps, all of the time": lambda: chain(steps_of_chain=2, last=5, budget=1),
     "two steps, two faults": lambda: chain(steps_of_chain=2, last=2, budget=2),
-    "shared key, a takeover": lambda: shared_key(last=3, budget=1),
+    "shared key, a takeover": lambda: shared_key(last=3, budget=0),
+    "shared key, a fault": lambda: shared_key(last=1, budget=1),
 }
 """Those that ``make test-all`` explores beside them."""

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
+LATEST = 1_000 * 1_000_000
+"""Micros after which no commit of a call of unknown fate is applied any more."""
+
 
 class Kind(Enum):
     """
@@ -77,7 +80,6 @@ class _Lock(NamedTuple):
     Attributes:
         token: The last token that is known to have been granted.
         held: Whether it is held.
-        mine: Whether *token* is the holder's; else a call of unknown fate has it.
         first: Earliest instant at which its lease may have ended.
         last: Latest such instant.
         now: Earliest instant of the next call.
@@ -85,7 +87,6 @@ class _Lock(NamedTuple):
 
     token: int = 0
     held: bool = False
-    mine: bool = True
     first: float = 0.0
     last: float = 0.0
     now: float = 0.0
@@ -95,8 +96,8 @@ def linearisable(calls: Sequence[LockCall]) -> bool:
     """
     Tell whether *calls* of one lock have an order that a lock would have answered so.
     """
-    # A call that must have happened, then those that may have.
-    calls = sorted(calls, key=lambda call: call.invoked)
+    doubt = min((call.invoked for call in calls if _is_doubtful(call)), default=math.inf)
+    calls = sorted(_certain(calls), key=lambda call: call.invoked)
     surely = sum(1 << at for at, call in enumerate(calls) if call.result is not Result.UNKNOWN)
     seen: set[tuple[int, _Lock]] = set()
     stack = [(0, _Lock())]
@@ -107,38 +108,55 @@ def linearisable(calls: Sequence[LockCall]) -> bool:
         if (done, lock) in seen:
             continue
         seen.add((done, lock))
-        stack.extend((done | 1 << at, after) for at, after in _next(calls, done, lock))
+        stack.extend((done | 1 << at, after) for at, after in _next(calls, done, lock, doubt))
     return False
 
 
-def _next(calls: Sequence[LockCall], done: int, lock: _Lock) -> Iterator[tuple[int, _Lock]]:
+def _is_doubtful(call: LockCall) -> bool:
+    return call.kind is Kind.ACQUIRE and call.result is Result.UNKNOWN
+
+
+def _certain(calls: Sequence[LockCall]) -> Iterator[LockCall]:
+    """
+    Leave out calls whose answer proves nothing: an acquire may be refused for contention at any time, and a failed read says
+    nothing. Leave out acquires of unknown fate, too, and reads that may have shown the holder that one of them had made: there
+    are too many orders of these, and a lock that is held too long shows in the other calls.
+    """
+    unknown = [call for call in calls if _is_doubtful(call)]
+    for call in calls:
+        if (call.kind, call.result) in ((Kind.ACQUIRE, Result.REFUSED), (Kind.READ, Result.UNKNOWN)):
+            continue
+        seen = call.kind is Kind.READ and call.result is Result.DONE
+        if call in unknown or (
+            seen and any(c.invoked <= call.returned <= c.invoked + LATEST + c.lease for c in unknown)
+        ):
+            continue
+        yield call
+
+
+def _next(calls: Sequence[LockCall], done: int, lock: _Lock, doubt: float) -> Iterator[tuple[int, _Lock]]:
     left = [(at, call) for at, call in enumerate(calls) if not done >> at & 1]
     # No call comes after one that began when it had returned already.
     limit = min((call.returned for _, call in left if call.result is not Result.UNKNOWN), default=math.inf)
     for at, call in reversed(left):
         if call.invoked <= limit:
-            yield from ((at, after) for after in _answered(lock, call))
+            yield from ((at, after) for after in _answered(lock, call, doubt))
 
 
-def _answered(lock: _Lock, call: LockCall) -> Iterator[_Lock]:
+def _answered(lock: _Lock, call: LockCall, doubt: float) -> Iterator[_Lock]:
     """
-    The lock after *call*, if it would have answered so; nothing if not.
+    The lock after *call*, if it would have answered so; nothing if not. From *doubt* on an acquire of unknown fate may have
+    taken over a lease that was over.
     """
     now = max(lock.now, call.invoked)
-    ours = lock.held and lock.mine and lock.token == call.token
+    ours = lock.held and lock.token == call.token
     match call.kind, call.result:
         case Kind.DELETE, _:
             yield lock._replace(held=False, now=now)
         case Kind.ACQUIRE, Result.DONE:
             now = max(now, lock.first) if lock.held else now
             if now <= call.returned and call.token > lock.token:
-                yield _Lock(call.token, True, True, now + call.least, call.returned + call.lease, now)
-        case Kind.ACQUIRE, Result.REFUSED:
-            # It may be refused for contention, so a refusal proves nothing.
-            yield lock._replace(now=now)
-        case Kind.ACQUIRE, Result.UNKNOWN:
-            now = max(now, lock.first) if lock.held else now
-            yield _Lock(lock.token, True, False, now + call.least, math.inf, now)
+                yield _Lock(call.token, True, now + call.least, call.returned + call.lease, now)
         case Kind.REFRESH, Result.DONE:
             if ours:
                 yield lock._replace(first=now + call.least, last=max(lock.last, call.returned + call.lease), now=now)
@@ -148,15 +166,15 @@ def _answered(lock: _Lock, call: LockCall) -> Iterator[_Lock]:
         case ((Kind.REFRESH | Kind.RELEASE), Result.REFUSED):
             if not ours:
                 yield lock._replace(now=now)
-            elif call.kind is Kind.RELEASE and call.returned >= lock.first:
+            elif call.returned >= lock.first and (call.kind is Kind.RELEASE or call.returned >= doubt):
                 # It was released by the first try, whose answer was lost. Once its lease may have ended and others have had
                 # the lock, the record does not show that any more.
                 yield lock._replace(held=False, now=now)
         case Kind.RELEASE, Result.UNKNOWN:
-            if lock.held:
+            if ours:
                 yield lock._replace(held=False, now=now)
         case Kind.REFRESH, Result.UNKNOWN:
-            if lock.held:
+            if ours:
                 yield lock._replace(last=math.inf, now=now)
         case Kind.READ, Result.DONE:
             if lock.held and now < lock.last:
@@ -165,8 +183,6 @@ def _answered(lock: _Lock, call: LockCall) -> Iterator[_Lock]:
             now = max(now, lock.first) if lock.held else now
             if now <= call.returned:
                 yield lock._replace(now=now)
-        case _:
-            yield lock._replace(now=now)
 
 
 @dataclass
