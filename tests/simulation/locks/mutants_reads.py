@@ -16,10 +16,10 @@ READ_MUTANTS = tuple(
             "lock.status is Status.LEASED",
         ),
         (
-            "a lock that was renewed is told to be free, because its lease counts from the grant",
+            "a lock without an end is told to be free",
             "locks/lock.py",
             "lock.status is Status.LEASED and seen.read < expires_at(lock)",
-            "lock.status is Status.LEASED and seen.read < expires_at(lock.but(leased_at=lock.granted_at))",
+            "lock.status is Status.LEASED and lock.lease_seconds < named.UNLIMITED and seen.read < expires_at(lock)",
         ),
     )
 )
