@@ -60,7 +60,7 @@ def shared_key(**options: Any) -> TaskWorld:
 WORLDS: Final[dict[str, Callable[[], TaskWorld]]] = {
     "one step": lambda: chain(steps_of_chain=1, last=5, budget=1),
     "two steps": lambda: chain(steps_of_chain=2, last=2, budget=1),
-    "shared key": lambda: shared_key(last=1, budget=1, faults=("freed key",)),
+    "shared key": lambda: shared_key(last=1, budget=0),
 }
 """The worlds that ``make test`` explores: five instants are enough for a takeover without evidence."""
 LARGE: Final[dict[str, Callable[[], TaskWorld]]] = {
@@ -68,6 +68,6 @@ LARGE: Final[dict[str, Callable[[], TaskWorld]]] = {
     "two steps, all of the time": lambda: chain(steps_of_chain=2, last=5, budget=1),
     "two steps, two faults": lambda: chain(steps_of_chain=2, last=2, budget=2),
     "shared key, a takeover": lambda: shared_key(last=3, budget=0),
-    "shared key, a fault": lambda: shared_key(last=1, budget=1),
+    "shared key, a person": lambda: shared_key(last=1, budget=1, faults=("freed key",)),
 }
 """Those that ``make test-all`` explores beside them."""
