@@ -16,6 +16,7 @@ from gcp_oncetask.rules.named import UNLIMITED, ends_at
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
 from tests.simulation.checks.belief import Believer, Lease, end_of
+from tests.simulation.checks.linearisable import LockCalls
 from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
@@ -32,6 +33,7 @@ class Holder:
     Attributes:
         lock: Theirs alone.
         kind: ``ttl``, ``keep_alive`` or ``plain``, which has no end.
+        length: Of its leases, in seconds; infinity: they have no end.
         token: Of the holding; 0 before it.
         since: When that began, micros.
         nonce: Of the holder, as stored.
@@ -40,6 +42,7 @@ class Holder:
     process: Process
     lock: NamedLock
     kind: str
+    length: float
     token: int = 0
     since: int = 0
     nonce: str = ""
@@ -94,6 +97,7 @@ class LocksChecker(Checker):
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
         lives: How often each document was deleted; a call of an earlier life may have claimed the next one, unheard of.
+        calls: What was called on each named lock, and what the callers were told.
     """
 
     collection: ClassVar[str] = "onceLocks/"
@@ -107,6 +111,11 @@ class LocksChecker(Checker):
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
     lives: Counter[str] = field(default_factory=Counter)
+    calls: LockCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calls = LockCalls(lambda: self.world.hub.now)
 
     # --- after each call ---
 
@@ -143,6 +152,7 @@ class LocksChecker(Checker):
                 if one.left > 0:
                     self.broken(path, f"it is deleted while {one.process.name} still believes in {one.lease[1]}")
         del self.locks[path]
+        self.calls.deleted(path)
         self.executions.pop(path, None)
         self.lives[path] += 1
 
@@ -336,6 +346,8 @@ class LocksChecker(Checker):
         """
         Effects of one key are keyed by it, and happened once unless something came between them and their record.
         """
+        for path, sentence in self.calls.wrong():
+            self.broken(path, sentence)
         for path, runs in self.executions.items():
             lock = self.locks[path]
             recorded = [run for run in runs if run.ended == "recorded"]
