@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="processes (default: %(default)s)")
     parser.add_argument("--kind", choices=KINDS, help="of histories (default: all)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
-    parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
+    parser.add_argument("--quiet", action="store_true", help="only the first failing seed and its checks")
     chosen = parser.parse_args()
     if chosen.story is not None:
         plan = planned(chosen.story, chosen.kind or "chains")
@@ -36,7 +36,8 @@ def main() -> int:
 def _played(kind: str, seeds: range, chosen: argparse.Namespace) -> int:
     summary = run_many(seeds, chosen.jobs, kind=kind, progress=None if chosen.quiet else _progress)
     if summary.failed:
-        print(summary.failed[0] if chosen.quiet else report(summary.failed[0], kind))
+        seed = summary.failed[0]
+        print("\n".join([str(seed), *summary.tripped[seed]]) if chosen.quiet else report(seed, kind))
         return 1
     if chosen.quiet:
         return 0

@@ -84,11 +84,13 @@ class Summary:
     Attributes:
         counts: What was exercised, summed.
         failed: Seeds whose histories broke the promise.
+        tripped: Of each of those, the names of the checks that found it.
         kind: Kind of the histories.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
+    tripped: dict[int, list[str]] = field(default_factory=dict)
     kind: str = "chains"
 
     @property
@@ -115,6 +117,7 @@ def run_some(seeds: Sequence[int], kind: str) -> Summary:
         summary.counts.update(told.counts)
         if told.violations:
             summary.failed.append(seed)
+            summary.tripped[seed] = told.tripped
     return summary
 
 
@@ -137,6 +140,7 @@ def run_many(
         for part in pool.map(partial(run_some, kind=kind), batches):
             summary.counts.update(part.counts)
             summary.failed.extend(part.failed)
+            summary.tripped.update(part.tripped)
             done += BATCH
             if progress is not None:
                 progress(min(done, len(seeds)), len(seeds))

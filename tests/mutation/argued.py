@@ -1,0 +1,7 @@
+"""
+Generated changes that no test need catch: change -> the reason.
+"""
+
+from __future__ import annotations
+
+ARGUED: dict[str, str] = {}
