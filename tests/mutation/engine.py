@@ -93,7 +93,7 @@ class Engine:
                 mine += [item] if spent <= MOST_SECONDS else []
             result = before
             if mine:
-                result = _forked(lambda c=change, m=mine: self._with(c, m), 60 + 20 * spent) or TIMEOUT
+                result = _forked(lambda c=change, m=mine: self._with(c, m), 40 + 15 * spent) or TIMEOUT
             if result in (SURVIVED, UNRUN) and not last:
                 left[change] = result
             else:
