@@ -165,7 +165,7 @@ def test_batch_takes_what_waits_and_was_not_cancelled() -> None:
     Nor what waits for its time.
     """
     waits = record(Status.SCHEDULED, holder=None)
-    policy, claimant = Policy(max_attempts=3), Claimant("rider")
+    policy, claimant = Policy(max_attempts=3, cleanup=True), Claimant("rider")
 
     rider = writes.ridden(waits, policy, claimant, AT)
 
@@ -201,10 +201,10 @@ def test_steps_count_within_the_chain() -> None:
     """
     The sequences of earlier chains, and those to come, are no steps of it.
     """
-    lock = record(base=1)
+    lock = record(base=2, sequence=5)
 
-    assert lock.step == 2
-    assert [lock.step_of(sequence) for sequence in (1, 2, 3, 4)] == [0, 1, 2, 0]
+    assert lock.step == 3
+    assert [lock.step_of(sequence) for sequence in (1, 2, 3, 5, 6)] == [0, 0, 1, 3, 0]
 
 
 # --- alerts -----------------------------------------------------------------------------------------------------------
