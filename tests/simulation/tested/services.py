@@ -106,11 +106,56 @@ SERVICES = (
         test="tests/unit/services/test_identity.py::test_service_that_lets_the_public_in_is_told_once",
     ),
     Mutant(
+        "a token of any length is read",
+        "services/identity.py",
+        "    if len(token) > _MAX_TOKEN or token",
+        "    if token",
+        test="tests/unit/services/test_identity.py::test_token_of_any_length_is_not_read",
+    ),
+    Mutant(
         "a truth value counts as a time",
         "services/identity.py",
         "    if isinstance(value, bool) or not isinstance(value, int | float) or not 0",
         "    if not isinstance(value, int | float) or not 0",
         test="tests/unit/services/test_identity.py::test_bad_claims_are_denied",
+    ),
+    Mutant(
+        "each unknown key causes a fetch",
+        "services/identity.py",
+        "        return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause\n",
+        "        return True\n",
+        test="tests/integration/services/test_identity_http.py::test_failed_fetch_is_cannot_tell_not_denied",
+    ),
+    Mutant(
+        "a failed fetch forgets the known keys",
+        "services/identity.py",
+        ("            self._trouble, self._tried = (sentence, error), self._clock.mark()\n            return\n"),
+        (
+            "            self._trouble, self._tried, self._keys = (sentence, error), "
+            "self._clock.mark(), {}\n            return\n"
+        ),
+        test="tests/integration/services/test_identity_http.py::test_hanging_endpoint_is_bounded_and_holds_up_no_known_key",
+    ),
+    Mutant(
+        "a forked child waits for a lock of its parent",
+        "services/identity.py",
+        "        if self._forks != forks.generation:\n            self._lock",
+        "        if False:\n            self._lock",
+        test="tests/integration/services/test_identity_http.py::test_fork_during_a_fetch_does_not_block_the_child",
+    ),
+    Mutant(
+        "an answer without keys replaces the known keys",
+        "services/identity.py",
+        "            if not keys:\n                raise ValueError",
+        "            if False:\n                raise ValueError",
+        test="tests/integration/services/test_identity_http.py::test_nonsense_instead_of_certificates_is_cannot_tell",
+    ),
+    Mutant(
+        "any answer counts as that of the metadata server",
+        "services/identity.py",
+        'if answer.headers.get("Metadata-Flavor") == "Google" else ""',
+        "",
+        test="tests/integration/services/test_identity_http.py::test_region_is_the_metadata_server_s",
     ),
     Mutant(
         "a subject has several lines",
@@ -139,6 +184,16 @@ SERVICES = (
         "    if alert.is_digest:\n        return _digest_of(alert)\n",
         "",
         test="tests/unit/observe/test_alerts.py::test_alert_of_many_says_how_many_and_which",
+    ),
+    Mutant(
+        "a lost result is told as a failure",
+        "observe/alerts.py",
+        (
+            "        _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else "
+            '_HAPPENED[alert.event],\n        f"Why'
+        ),
+        '        _DAMAGED if alert.damaged else _HAPPENED[alert.event],\n        f"Why',
+        test="tests/unit/observe/test_alerts.py::test_alert_of_a_lost_result_says_that_nothing_runs_again",
     ),
     Mutant(
         "a mail has no evidence",

@@ -303,6 +303,17 @@ def test_looks_at_what_nobody_has_claimed() -> None:
     assert (rules.postpone(waits, AT).lock.dispatches, rules.postpone(waits, AT).dispatch) == (2, True)
 
 
+def test_trigger_leaves_what_needs_a_newer_release() -> None:
+    """
+    And what waits for workers or has ended.
+    """
+    waits = record(Status.SCHEDULED, due=f"E/push/007/{instant(T0)}")
+
+    assert rules.newly_scheduled(None, waits, "E")
+    for other in (waits.but(needs=("a feature",)), waits.but(url=None), waits.but(status=Status.COMPLETED)):
+        assert not rules.newly_scheduled(None, other, "E")
+
+
 def test_looks_at_an_unknown_holder() -> None:
     """
     Every half minute, and right after its timeout.
@@ -322,6 +333,16 @@ def test_quarantined_attempt_is_looked_up_in_the_logs_for_an_hour() -> None:
 
     assert due(writes.with_due(record(Status.QUARANTINED), AT)) == 300
     assert writes.with_due(record(Status.QUARANTINED, granted_at=long_ago, leased_at=long_ago), AT).due is None
+
+
+def test_renewed_lease_expires_a_lease_after_its_renewal() -> None:
+    """
+    Its run limit counts from the grant.
+    """
+    renewed = record(leased_at=T0 + timedelta(minutes=2))
+
+    assert rules.expires_at(renewed) == T0 + timedelta(minutes=3)
+    assert rules.expires_at(renewed.but(run_limit_seconds=150.0)) == T0 + timedelta(seconds=150)
 
 
 def test_paused_generator_does_not_stand_still() -> None:

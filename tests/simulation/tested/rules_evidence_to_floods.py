@@ -1,12 +1,12 @@
 """
-Mistakes in the rules, each with the test that catches it, from evidence.py to named.py.
+Mistakes in the rules, each with the test that catches it, from evidence.py to floods.py.
 """
 
 from __future__ import annotations
 
 from tests.simulation.mutant import Mutant
 
-RULES_EVIDENCE_TO_NAMED = (
+RULES_EVIDENCE_TO_FLOODS = (
     Mutant(
         "a holder counts as dead at its grant though it renewed its lease",
         "rules/evidence.py",
@@ -137,6 +137,41 @@ RULES_EVIDENCE_TO_NAMED = (
         test="tests/unit/rules/test_rules.py::test_take_over_decides_as_the_table_says",
     ),
     Mutant(
+        "a recovered failure is not dispatched again",
+        "rules/expiry.py",
+        "    if put.outcome is Outcome.FAILED_ATTEMPT:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_admin.py::test_recovered_failure_is_dispatched",
+    ),
+    Mutant(
+        "what a quarantined holder had logged is not written",
+        "rules/expiry.py",
+        ("    if finding is Finding.RECORDED and settlement is not None:\n        return _recovered(lock, fence"),
+        "    if False:\n        return _recovered(lock, fence",
+        test="tests/unit/rules/test_admin.py::test_recovered_failure_is_dispatched",
+    ),
+    Mutant(
+        "the sweeper looks before the time",
+        "rules/expiry.py",
+        "> instant(at.read):\n        return Look(SweepAction.LEAVE)\n",
+        "> instant(at.read) and False:\n        return Look(SweepAction.LEAVE)\n",
+        test="tests/unit/rules/test_writes.py::test_look_at_a_document_that_is_due",
+    ),
+    Mutant(
+        "the sweeper judges a live lease",
+        "rules/expiry.py",
+        ("        case Status.LEASED if at.read < expires_at(lock):\n            return Look(SweepAction.PUT"),
+        "        case Status.LEASED if False:\n            return Look(SweepAction.PUT",
+        test="tests/unit/rules/test_writes.py::test_look_at_a_document_that_is_due",
+    ),
+    Mutant(
+        "the payload of a task that runs is erased",
+        "rules/expiry.py",
+        ("        case _ if lock.finished and lock.erase_seconds is not None and not lock.erased:\n            return"),
+        "        case _ if lock.erase_seconds is not None and not lock.erased:\n            return",
+        test="tests/unit/rules/test_writes.py::test_look_at_a_document_that_is_due",
+    ),
+    Mutant(
         "a tombstone keeps its result",
         "rules/expiry.py",
         "erased=True, result=None,",
@@ -151,11 +186,32 @@ RULES_EVIDENCE_TO_NAMED = (
         test="tests/unit/rules/test_attention.py::test_task_that_waits_needs_a_person_as_the_table_says",
     ),
     Mutant(
+        "a task that is dispatched again has the name of the last dispatch",
+        "rules/expiry.py",
+        "    again = lock.but(dispatches=lock.dispatches + 1)\n",
+        "    again = lock\n",
+        test="tests/unit/rules/test_writes.py::test_looks_at_what_nobody_has_claimed",
+    ),
+    Mutant(
         "a standstill is recorded again at each look",
         "rules/expiry.py",
         "    return None if marked.attention == lock.attention else Put(",
         "    return Put(",
         test="tests/unit/rules/test_attention.py::test_graver_reason_stays_and_the_time_too",
+    ),
+    Mutant(
+        "a person is alerted again for a graver reason",
+        "rules/expiry.py",
+        "    return marked if message is None or present is not None else",
+        "    return marked if message is None else",
+        test="tests/unit/rules/test_writes.py::test_person_is_alerted_once_for_one_that_stands_still",
+    ),
+    Mutant(
+        "a trigger dispatches what needs a newer release",
+        "rules/expiry.py",
+        "or features.unknown(after):\n",
+        "or False:\n",
+        test="tests/unit/rules/test_writes.py::test_trigger_leaves_what_needs_a_newer_release",
     ),
     Mutant(
         "a trigger dispatches the second name again",
@@ -170,6 +226,20 @@ RULES_EVIDENCE_TO_NAMED = (
         '    return lock.due is not None and lock.due.rsplit("/", 1)[-1] <= instant(now)\n',
         "    return lock.due is not None\n",
         test="tests/unit/rules/test_rules.py::test_written_documents_owe_a_task_as_the_table_says",
+    ),
+    Mutant(
+        "a delivery that came too early is lost",
+        "rules/expiry.py",
+        "Outcome.POSTPONED, dispatch=True)",
+        "Outcome.POSTPONED)",
+        test="tests/unit/rules/test_writes.py::test_looks_at_what_nobody_has_claimed",
+    ),
+    Mutant(
+        "an unknown holder is looked at long after its timeout",
+        "rules/expiry.py",
+        "        when = min(when, timeout + timedelta(seconds=1))\n",
+        "        pass\n",
+        test="tests/unit/rules/test_writes.py::test_looks_at_an_unknown_holder",
     ),
     Mutant(
         "a record that needs a newer release is touched",
@@ -236,84 +306,5 @@ RULES_EVIDENCE_TO_NAMED = (
         ),
         "    if window is not None:\n        return Turn(cause, window.until, None)\n",
         test="tests/unit/rules/test_rules.py::test_alerts_leave_as_the_table_says",
-    ),
-    Mutant(
-        "a parked task is forgotten",
-        "rules/keys.py",
-        "    return Put(with_due(lock, at, parked=place), Outcome.PARKED)\n",
-        "    return Put(lock, Outcome.PARKED)\n",
-        test="tests/unit/rules/test_task_rules.py::test_parking_and_handing_over",
-    ),
-    Mutant(
-        "a task that was handed its key is not dispatched",
-        "rules/keys.py",
-        (
-            "    ready = with_due(lock, at, parked=None, ready_at=None, dispatches=lock.dispatches + 1)\n"
-            "    return Put(ready, dispatch=True)\n"
-        ),
-        (
-            "    ready = with_due(lock, at, parked=None, ready_at=None, dispatches=lock.dispatches + 1)\n"
-            "    return Put(ready)\n"
-        ),
-        test="tests/unit/rules/test_task_rules.py::test_parking_and_handing_over",
-    ),
-    Mutant(
-        "a payload that nobody can read needs a person at once",
-        "rules/leaving.py",
-        "    if since is None or at.now < since + LEFT:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_task_rules.py::test_payloads_of_another_version",
-    ),
-    Mutant(
-        "a payload that nobody can read is left for ever",
-        "rules/leaving.py",
-        "    if since is None or at.now < since + LEFT:\n",
-        "    if True:\n",
-        test="tests/unit/rules/test_task_rules.py::test_no_log_is_asked_about_what_was_put_away",
-    ),
-    Mutant(
-        "a payload that nobody can read is set aside without an alert",
-        "rules/leaving.py",
-        '    owing = writes.owe(lock, Event.QUARANTINE, f"for',
-        '    owing = lock.but() or (lock, Event.QUARANTINE, f"for',
-        test="tests/unit/rules/test_task_rules.py::test_payloads_of_another_version",
-    ),
-    Mutant(
-        "a lock without an end ends after a century",
-        "rules/named.py",
-        "    return None if lock.lease_seconds >= UNLIMITED else expires_at(lock)\n",
-        "    return expires_at(lock)\n",
-        test="tests/unit/rules/test_verbs.py::test_a_named_lock_tells_until_when_it_is_held",
-    ),
-    Mutant(
-        "an acquire of unknown fate frees the lock of another",
-        "rules/named.py",
-        "    if lock is None or lock.status is not Status.LEASED or lock.holder != holder:\n",
-        "    if lock is None or lock.status is not Status.LEASED:\n",
-        test="tests/unit/rules/test_named_rules.py::test_abandoned_acquire_is_freed_only_if_it_was_granted",
-    ),
-    Mutant(
-        "the tokens of a lock go back when a create comes late",
-        "rules/named.py",
-        "        token=max(lock.token, before) + 1,\n",
-        "        token=lock.token + 1,\n",
-        test="tests/unit/rules/test_named_rules.py::test_release_leaves_the_next_sequence_and_the_token_that_was_freed",
-    ),
-    Mutant(
-        "a holder whose first grant came late begins with its old token",
-        "rules/named.py",
-        (
-            "            return _granted(lock, policy, claimant) if came_late(lock) else "
-            "Put(lock.but(leased_at=SERVER_TIME))\n"
-        ),
-        "            return Put(lock.but(leased_at=SERVER_TIME))\n",
-        test="tests/unit/rules/test_named_rules.py::test_create_that_comes_late_is_granted_the_next_token_first",
-    ),
-    Mutant(
-        "a first grant never counts as late",
-        "rules/named.py",
-        "writes.epoch_milliseconds(lock.granted_at) > lock.token + _PROMPT\n",
-        "False\n",
-        test="tests/unit/rules/test_named_rules.py::test_create_that_comes_late_is_granted_the_next_token_first",
     ),
 )

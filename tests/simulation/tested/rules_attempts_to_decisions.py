@@ -1,133 +1,12 @@
 """
-Mistakes in the rules, each with the test that catches it, from admin.py to delivery.py.
+Mistakes in the rules, each with the test that catches it, from attempts.py to decisions.py.
 """
 
 from __future__ import annotations
 
 from tests.simulation.mutant import Mutant
 
-RULES_ADMIN_TO_DELIVERY = (
-    Mutant(
-        "a cancellation is asked for twice",
-        "rules/admin.py",
-        "    if lock.cancel_requested_at is not None:\n        return CallRefused(Refusal.CANCELLING",
-        "    if False:\n        return CallRefused(Refusal.CANCELLING",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a task that waits is reset",
-        "rules/admin.py",
-        "    if not lock.finished and lock.status is not Status.QUARANTINED:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "an erased task is reset",
-        "rules/admin.py",
-        "    if lock.erased:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_task_rules.py::test_tombstone",
-    ),
-    Mutant(
-        "a record that was never scheduled is reset",
-        "rules/admin.py",
-        "    if lock.scheduled_by is None:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a failed step that is reset has a new idempotency key",
-        "rules/admin.py",
-        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
-        "    kept = again.keyed\n",
-        test="tests/unit/rules/test_rules.py::test_reset_keeps_key_step_and_token",
-    ),
-    Mutant(
-        "a newer payload keeps the time of the older one",
-        "rules/admin.py",
-        "        errors=(),\n        wait_until=target.wait_until,\n",
-        "        errors=(),\n",
-        test="tests/unit/rules/test_attention.py::test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not",
-    ),
-    Mutant(
-        "a newer payload inherits the attempts of the older one",
-        "rules/admin.py",
-        "        granted=newer.wanted,\n        attempts=0,\n",
-        "        granted=newer.wanted,\n",
-        test="tests/unit/rules/test_task_rules.py::test_newer_payload_leads_to_what_the_table_says",
-    ),
-    Mutant(
-        "a newer payload for an ended task is stored, and does not run",
-        "rules/admin.py",
-        (
-            "    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, "
-            "traceparent=target.traceparent)\n    if lock.finished:\n"
-        ),
-        (
-            "    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, "
-            "traceparent=target.traceparent)\n    if False:\n"
-        ),
-        test="tests/unit/rules/test_task_rules.py::test_newer_payload_leads_to_what_the_table_says",
-    ),
-    Mutant(
-        "an ended generator is paused",
-        "rules/admin.py",
-        '    if lock.finished:\n        return CallRefused(Refusal.ENDED, f"it is {lock.status}; only',
-        '    if False:\n        return CallRefused(Refusal.ENDED, f"it is {lock.status}; only',
-        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
-    ),
-    Mutant(
-        "a generator is resumed that is not paused",
-        "rules/admin.py",
-        "    if not lock.paused:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
-    ),
-    Mutant(
-        "a resumed generator is not dispatched",
-        "rules/admin.py",
-        "    return Put(again, dispatch=True)\n",
-        "    return Put(again)\n",
-        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
-    ),
-    Mutant(
-        "a step is resolved that is not quarantined",
-        "rules/admin.py",
-        (
-            "    if lock.status is not Status.QUARANTINED:\n        return CallRefused(\n"
-            "            Refusal.NOT_QUARANTINED"
-        ),
-        "    if False:\n        return CallRefused(\n            Refusal.NOT_QUARANTINED",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a chain is completed from outside by an old entity",
-        "rules/admin.py",
-        "    if loaded != lock.sequence:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a chain of another environment is completed from outside",
-        "rules/admin.py",
-        "    if lock.env != at.env:\n",
-        "    if False:\n",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a running chain is completed from outside",
-        "rules/admin.py",
-        ('    if lock.status is not Status.SCHEDULED:\n        return CallRefused(_occupied(lock), f"sequence'),
-        '    if False:\n        return CallRefused(_occupied(lock), f"sequence',
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
-    Mutant(
-        "a running record is said to be quarantined",
-        "rules/admin.py",
-        "    return Refusal.RUNNING if lock.status is Status.LEASED else Refusal.QUARANTINED\n",
-        "    return Refusal.QUARANTINED\n",
-        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
-    ),
+RULES_ATTEMPTS_TO_DECISIONS = (
     Mutant(
         "a chain of another environment is scheduled",
         "rules/attempts.py",
@@ -198,6 +77,13 @@ RULES_ADMIN_TO_DELIVERY = (
         test="tests/unit/rules/test_rules.py::test_claim_decides_as_the_table_says",
     ),
     Mutant(
+        "a delivery of another environment is run",
+        "rules/attempts.py",
+        "    if lock.env != at.env or delivery.env != at.env:\n",
+        "    if lock.env != at.env:\n",
+        test="tests/unit/rules/test_admin.py::test_delivery_of_another_environment_is_foreign",
+    ),
+    Mutant(
         "a delivery of a later sequence is run",
         "rules/attempts.py",
         "    if delivery.sequence > lock.sequence:\n",
@@ -226,6 +112,34 @@ RULES_ADMIN_TO_DELIVERY = (
         test="tests/unit/rules/test_task_rules.py::test_generator_recurs_until_it_ends",
     ),
     Mutant(
+        "an occurrence's attempt counts as the newest after a cancellation",
+        "rules/attempts.py",
+        ("    return superseded(lock) or (lock is not None and how.wanted is not None and lock.wanted > how.wanted)\n"),
+        "    return superseded(lock)\n",
+        test="tests/unit/rules/test_writes.py::test_payload_that_was_wanted_after_the_grant_is_newer",
+    ),
+    Mutant(
+        "a lost result owes no alert",
+        "rules/attempts.py",
+        "    told = lock if result.lost is None else writes.owe_result_lost(lock, result.lost, at)\n",
+        "    told = lock\n",
+        test="tests/integration/rules/test_retention.py::test_swept_resource_keys_and_once_keys_do_not_meet",
+    ),
+    Mutant(
+        "a completed chain stays marked as cancelled",
+        "rules/attempts.py",
+        "        result_lost=lock.note(result.lost),\n        cancel_requested_at=None,\n",
+        "        result_lost=lock.note(result.lost),\n",
+        test="tests/unit/rules/test_writes.py::test_cancellation_that_came_too_late_is_forgotten",
+    ),
+    Mutant(
+        "a chain whose cancellation handler ran counts as completed",
+        "rules/attempts.py",
+        "    if lock.cancelling:\n        return writes.ended(lock, Status.CANCELLED",
+        "    if False:\n        return writes.ended(lock, Status.CANCELLED",
+        test="tests/unit/rules/test_writes.py::test_cancellation_that_came_too_late_is_forgotten",
+    ),
+    Mutant(
         "a snooze counts as an attempt",
         "rules/attempts.py",
         "    return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait",
@@ -247,6 +161,44 @@ RULES_ADMIN_TO_DELIVERY = (
         test="tests/unit/rules/test_task_rules.py::test_cancelled_while_it_ran",
     ),
     Mutant(
+        "a cancelled task is left to the queue's retries",
+        "rules/attempts.py",
+        "    if writes.stopped(noted):\n        return writes.cancelled(noted, at)\n",
+        "",
+        test="tests/unit/rules/test_writes.py::test_cancelled_attempt_that_fails_is_not_tried_again",
+    ),
+    Mutant(
+        "the error of a final failure is not kept",
+        "rules/attempts.py",
+        "    return writes.given_up(writes.noted(lock, message, at), at, message)\n",
+        "    return writes.given_up(lock, at, message)\n",
+        test="tests/unit/rules/test_writes.py::test_error_of_each_failure_is_kept",
+    ),
+    Mutant(
+        "a quarantined attempt renews its lease",
+        "rules/attempts.py",
+        (
+            "    if lock.status is Status.QUARANTINED:\n"
+            '        return Lost("the attempt is quarantined; it may settle, not'
+        ),
+        '    if False:\n        return Lost("the attempt is quarantined; it may settle, not',
+        test="tests/unit/rules/test_writes.py::test_only_the_holder_renews",
+    ),
+    Mutant(
+        "a renewal by a holder that was taken over counts",
+        "rules/attempts.py",
+        (
+            "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n"
+            "    assert lock is not None\n    if lock.status is Status.QUARANTINED:\n"
+            '        return Lost("the attempt is quarantined; it may settle, not'
+        ),
+        (
+            "    assert lock is not None\n    if lock.status is Status.QUARANTINED:\n"
+            '        return Lost("the attempt is quarantined; it may settle, not'
+        ),
+        test="tests/unit/rules/test_writes.py::test_only_the_holder_renews",
+    ),
+    Mutant(
         "a settling that another process may have moved counts as its own",
         "rules/attempts.py",
         ("    return alive or (found.sequence == before.sequence + 1 and found.scheduled_token == before.token)\n"),
@@ -259,6 +211,34 @@ RULES_ADMIN_TO_DELIVERY = (
         "    if lock.status in (Status.LEASED, Status.QUARANTINED) and lock.token",
         "    if lock.status is Status.LEASED and lock.token",
         test="tests/unit/rules/test_rules.py::test_fence_holds_as_the_table_says",
+    ),
+    Mutant(
+        "a quarantined attempt writes other documents under its key",
+        "rules/attempts.py",
+        ("    if lost is None and lock is not None and lock.status is Status.QUARANTINED and lock.key is not None:\n"),
+        "    if False:\n",
+        test="tests/unit/rules/test_writes.py::test_only_the_holder_renews",
+    ),
+    Mutant(
+        "a checkpoint ends the attempt",
+        "rules/attempts.py",
+        "            return Put(signed)\n",
+        "            return complete(signed, how.result, at)\n",
+        test="tests/unit/rules/test_writes.py::test_checkpoint_changes_nothing_but_its_nonce",
+    ),
+    Mutant(
+        "a continued chain loses its cancellation",
+        "rules/attempts.py",
+        "        made = made.but(cancel_requested_at=lock.cancel_requested_at, cancelling=True)\n",
+        "        pass\n",
+        test="tests/unit/rules/test_writes.py::test_cancellation_that_came_too_late_is_forgotten",
+    ),
+    Mutant(
+        "a paused generator counts as standing still",
+        "rules/attention.py",
+        "and lock.parked is None and not lock.paused\n    return max",
+        "and lock.parked is None\n    return max",
+        test="tests/unit/rules/test_writes.py::test_paused_generator_does_not_stand_still",
     ),
     Mutant(
         "a task never counts as standing still",
@@ -289,11 +269,32 @@ RULES_ADMIN_TO_DELIVERY = (
         test="tests/unit/rules/test_attention.py::test_new_name_comes_from_the_third_look_on_once_an_hour",
     ),
     Mutant(
+        "a lost result needs no person",
+        "rules/attention.py",
+        ("        case Status.COMPLETED if lock.returned.lost is not None:\n            return Reason.RESULT_LOST\n"),
+        "",
+        test="tests/unit/rules/test_writes.py::test_notes_count_for_their_own_grant",
+    ),
+    Mutant(
         "the time since when a person is needed moves on",
         "rules/attention.py",
         '    since = instant(at.now) if lock.attention is None else lock.attention.rsplit("/", 1)[-1]\n',
         "    since = instant(at.now)\n",
         test="tests/unit/rules/test_attention.py::test_graver_reason_stays_and_the_time_too",
+    ),
+    Mutant(
+        "any reason of a task that waits is kept",
+        "rules/attention.py",
+        "and parts[-3] in (Reason.STUCK, Reason.UNDISPATCHED) else None",
+        "else None",
+        test="tests/unit/rules/test_writes.py::test_person_is_alerted_once_for_one_that_stands_still",
+    ),
+    Mutant(
+        "a logged settlement forgets its time",
+        "rules/decisions.py",
+        '                "waitUntil": None if t.wait_until is None else instant(t.wait_until),\n',
+        '                "waitUntil": None,\n',
+        test="tests/unit/rules/test_writes.py::test_logged_settlement_comes_back_whole",
     ),
     Mutant(
         "a logged settlement that is read forgets its fingerprint",
@@ -303,31 +304,10 @@ RULES_ADMIN_TO_DELIVERY = (
         test="tests/unit/rules/test_task_rules.py::test_settlement_in_the_log_has_its_fingerprint",
     ),
     Mutant(
-        "a URL may be longer than Cloud Tasks takes",
-        "rules/delivery.py",
-        '    if _url_length(made) > _LONGEST_URL:\n        made = f"{target}{mark}{numbers}"\n',
-        "",
-        test="tests/unit/rules/test_delivery.py::test_urls_end_where_a_delivery_could_not_be_named",
-    ),
-    Mutant(
-        "the query of a URL is lost",
-        "rules/delivery.py",
-        '    mark = "?" if "?" not in target else',
-        '    mark = "?" if True else',
-        test="tests/unit/rules/test_delivery.py::test_urls_of_deliveries_end_at_2083_characters",
-    ),
-    Mutant(
-        "the digest of a path could be a path",
-        "rules/delivery.py",
-        '    return f"sha256:{hashlib',
-        '    return f"sha256/{hashlib',
-        test="tests/unit/rules/test_evidence.py::test_judge_finds",
-    ),
-    Mutant(
-        "a URL that is too long is taken",
-        "rules/delivery.py",
-        "        if length <= LONGEST_TARGET\n",
-        "        if True\n",
-        test="tests/unit/rules/test_delivery.py::test_urls_end_where_a_delivery_could_not_be_named",
+        "a settlement that is refused for good is tried again with its result",
+        "rules/decisions.py",
+        "            return self._replace(result=Result(lost=refusal))\n",
+        "            return self\n",
+        test="tests/integration/rules/test_retention.py::test_swept_resource_keys_and_once_keys_do_not_meet",
     ),
 )
