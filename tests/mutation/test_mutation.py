@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutation.argued import page
 from tests.mutation.operators import changes
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +97,10 @@ def test_run_names_survivors_and_goes_on(tmp_path: Path) -> None:
     assert first.stdout.splitlines()[1:] == second.stdout.splitlines()[1:]
     assert results["rules/task_headers.py count: len(text) < 10 => len(text) >= 10"] == "test_part.py::test_part"
     assert "SURVIVED: rules/task_headers.py count: len(text) < 10 => len(text) <= 10" in first.stdout
+
+
+def test_page_lists_the_argued_changes() -> None:
+    """
+    To write it anew: ``(ROOT / "docs/survivors.md").write_text(page())``.
+    """
+    assert (ROOT / "docs" / "survivors.md").read_text() == page()

@@ -22,11 +22,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.simulation.chains.mutants import CHAIN_MUTANTS
+from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
 from tests.simulation.locks.mutants import LOCK_MUTANTS
+from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.named_checks import names
 from tests.simulation.runner import KINDS
 from tests.simulation.tasks.mutants import TASK_MUTANTS
+from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
 from tests.simulation.tested import TESTED_MUTANTS
 from tests.simulation.untripped import UNTRIPPED
 from tests.simulation.workers.mutants import WORKER_MUTANTS
@@ -34,7 +37,8 @@ from tests.simulation.workers.mutants import WORKER_MUTANTS
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
 
-ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS + TESTED_MUTANTS
+ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
+ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + TESTED_MUTANTS
 
 
 class Caught(NamedTuple):
