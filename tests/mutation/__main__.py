@@ -60,7 +60,7 @@ def main() -> int:
             state.write(json.dumps({"id": change.id, "result": result, "change": _shown(change)}) + "\n")
             state.flush()
 
-        broken = run(chosen.tests or _tests(path), left, told) if left else []
+        broken = run([each.resolve() for each in chosen.tests or _tests(path)], left, told) if left else []
     if broken:
         print(f"{len(broken)} tests fail here without a change, and were left out: {', '.join(broken[:3])} ...")
     return _summary(done)

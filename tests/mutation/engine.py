@@ -172,7 +172,7 @@ def _within(code: CodeType) -> Iterator[CodeType]:
 
 
 def _pairs(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
-    return zip(items, [*items[1:], None], strict=True)
+    return zip(items, [*items[1:], None][: len(items)], strict=True)
 
 
 def _forked(work: Callable[[], Any], limit: float) -> Any:
@@ -191,9 +191,12 @@ def _forked(work: Callable[[], Any], limit: float) -> Any:
         for descriptor in (1, 2):
             os.dup2(silent, descriptor)
         faulthandler.disable()
-        with os.fdopen(writer, "wb") as answer:
-            answer.write(pickle.dumps(work()))
-        os._exit(0)
+        try:
+            with os.fdopen(writer, "wb") as answer:
+                answer.write(pickle.dumps(work()))
+        finally:
+            # Nothing else of the session happens here.
+            os._exit(0)
     os.close(writer)
     timer = threading.Timer(limit, _killed, [child])
     timer.start()

@@ -68,6 +68,12 @@ def test_generator_that_is_declared_anew() -> None:
     assert put(rules.redeclare(waits, later, "n", AT)).dispatch
     paused = put(rules.redeclare(waits.but(paused=True), later, "n", AT))
     assert (paused.dispatch, paused.lock.wait_until) == (False, later.wait_until)
+    moved = put(rules.redeclare(waits, later, "n", AT)).lock
+    assert (moved.wanted, moved.granted, moved.wanted_by, moved.ready_since) == (1, 1, "n", later.wait_until)
+    same = put(rules.redeclare(moved, later, "m", AT)).lock
+    assert (same.wanted, same.ready_since, same.dispatches) == (2, later.wait_until, moved.dispatches)
+    again = put(rules.redeclare(record(Status.COMPLETED, paused=True), later, "n", AT))
+    assert (again.dispatch, again.lock.paused, again.lock.sequence) == (True, False, 4)
     over = put(rules.redeclare(waits, Target("https://x/y", "q"), "n", AT))
     assert (over.lock.status, over.outcome) == (Status.COMPLETED, Outcome.COMPLETED)
 

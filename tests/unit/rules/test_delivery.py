@@ -135,6 +135,7 @@ def test_query_names_a_valid_document_or_none() -> None:
     url = delivery_url(Delivery("E", "orders/a b", 7, 1, "n"), "https://x.test/run")
 
     assert claimed_in(url.partition("?")[2]) == ("orders/a b", 7)
+    assert claimed_in("oncetask_document=orders%2F1") == ("orders/1", 0)
     assert claimed_in("oncetask_document=orders") is None
     assert claimed_in(f"oncetask_document={path_digest('orders/1')}") is None
     assert claimed_in("x" * 3000 + "&oncetask_document=orders%2F1") is None

@@ -45,6 +45,12 @@ def made(*lost: str, wishes: Wishes | None = None, **found: Any) -> Lock:
     return put.lock
 
 
+def made_of(found: dict[str, Any]) -> Lock:
+    put = repair(found, (), Wishes(), "n", AT)
+    assert isinstance(put, Put)
+    return put.lock
+
+
 def test_what_can_be_read_is_kept() -> None:
     """
     The step, the token, and the idempotency key of a step that did not complete.
@@ -54,6 +60,17 @@ def test_what_can_be_read_is_kept() -> None:
     assert (lock.sequence, lock.step, lock.token, lock.keyed) == (8, 3, 9, 70)
     assert (lock.status, lock.scheduled_by, lock.url, lock.queue) == (Status.SCHEDULED, "n", "https://x/y", "q")
     assert made("max_attempts", status=Status.COMPLETED).keyed == 71
+    assert made("base", "queue", wishes=Wishes(step=3)).step == 3
+    later = T0 + timedelta(hours=1)
+    assert made("max_attempts", status=Status.SCHEDULED, wait_until=later).wait_until == later
+    assert made("max_attempts", wait_until=later).wait_until is None
+    wanted = made("max_attempts", wanted=3, granted=2)
+    assert (wanted.wanted, wanted.granted) == (3, 2)
+    assert (made("max_attempts", wanted=2, granted=3).wanted, made("token", token=1).token > 9) == (3, True)
+    nothing = repair({name: SOUND[name] for name in SOUND if name not in ("token", "url")}, (), Wishes(), "n", AT)
+    assert isinstance(nothing, CallRefused)
+    pulled = {name: SOUND[name] for name in SOUND if name not in ("token", "scheduled_token", "url", "queue")}
+    assert made_of(pulled).token == 0
 
 
 def test_what_can_not_be_read_is_beyond_all_that_was() -> None:

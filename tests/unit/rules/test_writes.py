@@ -25,7 +25,7 @@ from gcp_oncetask.rules.decisions import (
     Target,
 )
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Event, Fingerprint, Lock, Note, PendingAlert, Result, Since, Status
+from gcp_oncetask.rules.record import SERVER_TIME, Event, Fingerprint, Lock, Note, PendingAlert, Result, Since, Status
 from gcp_oncetask.rules.timestamps import instant
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -123,6 +123,7 @@ def test_only_the_holder_renews() -> None:
     mine = rules.renew(record(), FENCE, AT)
 
     assert isinstance(mine, Put)
+    assert mine.lock.leased_at is SERVER_TIME
     assert isinstance(rules.renew(record(token=6, holder="other"), FENCE, AT), Lost)
     assert isinstance(rules.renew(record(Status.QUARANTINED), FENCE, AT), Lost)
     assert isinstance(rules.writable(record(Status.QUARANTINED, key="k"), FENCE), Lost)
@@ -138,6 +139,12 @@ def test_payload_that_was_wanted_after_the_grant_is_newer() -> None:
     assert rules.outdated(record(wanted=2, granted=1), how)
     assert rules.outdated(record(wanted=2, granted=2), how)
     assert not rules.outdated(record(wanted=1, granted=1), how)
+    assert not rules.outdated(None, how)
+    written = Fingerprint("hash", "model")
+    assert settled(SettlementKind.COMPLETE, fingerprint=written).lock.fingerprint == written
+    newer = settled(SettlementKind.COMPLETE, record(wanted=2, granted=1), fingerprint=written, wanted=1)
+    assert (newer.lock.fingerprint, newer.lock.sequence) == (None, 4)
+    assert writes.following(record(), AT).lock.scheduled_by == "h"
 
 
 def test_logged_settlement_comes_back_whole() -> None:
@@ -157,6 +164,11 @@ def test_logged_settlement_comes_back_whole() -> None:
     )
 
     assert Settlement.from_data(how.to_data()) == how
+    done = Settlement(SettlementKind.COMPLETE, "s", result=Result({"a": 1}, "[1]", "big"))
+    assert Settlement.from_data(done.to_data()) == done
+    assert done.instead("too big") == done._replace(result=Result(lost="too big"))
+    failed = Settlement(SettlementKind.FAIL, "s").instead("too big")
+    assert (failed.kind, failed.nonce, "too big" in str(failed.message)) == (SettlementKind.RETRY, "s", True)
     assert Settlement.from_data(Settlement(SettlementKind.FAIL, "s").to_data()) == Settlement(SettlementKind.FAIL, "s")
 
 
@@ -173,6 +185,23 @@ def test_batch_takes_what_waits_and_was_not_cancelled() -> None:
     assert rider.lock.rides
     for other in (waits.but(cancel_requested_at=T0), waits.but(wait_until=T0 + timedelta(1)), record()):
         assert writes.ridden(other, policy, claimant, AT) is None
+
+
+def test_commit_in_doubt_is_recognised_by_what_it_alone_wrote() -> None:
+    """
+    Not by a nonce that was there before, nor by what another person did to a quarantined step.
+    """
+    before = record()
+    put_away = record(Status.QUARANTINED)
+    reset = put_away.but(status=Status.SCHEDULED, sequence=4, scheduled_token=5)
+
+    assert rules.was_applied(before.but(settled_by="s"), before, before.but(settled_by="s"), alive=False)
+    assert not rules.was_applied(before.but(settled_by="s"), before, before, alive=True)
+    assert not rules.was_applied(put_away.but(settled_by="s"), put_away, reset, alive=False)
+    assert rules.was_applied(before.but(settled_by="s"), before, reset, alive=False)
+    first = rules.schedule(None, None, TARGET, "n", AT)
+    assert isinstance(first, Put)
+    assert first.dispatch
 
 
 # --- what is known of a run -------------------------------------------------------------------------------------------
@@ -238,6 +267,7 @@ def test_sender_touches_its_own_alerts() -> None:
     delayed = owing.put_off(lock, ["a"], after, AT)
     told = owing.sent(lock, ["a"], AT)
 
+    assert owing.assigned(lock, {}, AT) is None
     assert lent is not None and delayed is not None and told is not None  # noqa: PT018
     assert [each.digest for each in lent.lock.owed] == ["digest", None]
     assert [each.until for each in delayed.lock.owed] == [after, T0 + timedelta(hours=1)]
