@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 
 REASONS: Mapping[str, Sequence[str]] = {
     "It changes a text for people and nothing else": (
-        "rules/verbs.py _of_lock: 'Nobody holds it, so there is nothing to free.' => "
-        "'Nobody holds it, so there is nothing to free.~'",
-        "rules/verbs.py _of_key: 'The function raised when it ran last; the next call runs it again.' => "
-        "'The function raised when it ran last; the next call runs it again.~'",
+        (
+            "rules/verbs.py _of_lock: 'Nobody holds it, so there is nothing to free.' => "
+            "'Nobody holds it, so there is nothing to free.~'"
+        ),
+        (
+            "rules/verbs.py _of_key: 'The function raised when it ran last; the next call runs it again.' => "
+            "'The function raised when it ran last; the next call runs it again.~'"
+        ),
         "rules/refused.py cut_off: name in dropped => name not in dropped",
         "rules/refused.py cut_off: 'headers' => 'headers~'",
     ),
@@ -24,8 +28,10 @@ REASONS: Mapping[str, Sequence[str]] = {
         "rules/delivery.py delivery_url: '' if target.endswith(('?', '&')) else '&' => '&'",
     ),
     "Another condition of the same rule says it too: the due time begins with the environment": (
-        "rules/expiry.py newly_scheduled: after is None or after.env != env or after.status is not Status.SCHEDULED or "
-        "features.unknown(after) => after is None or after.status is not Status.SCHEDULED or features.unknown(after)",
+        (
+            "rules/expiry.py newly_scheduled: after is None or after.env != env or after.status is not Status.SCHEDULED or "
+            "features.unknown(after) => after is None or after.status is not Status.SCHEDULED or features.unknown(after)"
+        ),
     ),
     "It runs when the module is loaded, before the change; with it, the library can't be imported": (
         "rules/record.py _camel: return head + ''.join((part.capitalize() for part in rest)) => return None",

@@ -33,12 +33,14 @@ from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
 from tests.simulation.tested import TESTED_MUTANTS
 from tests.simulation.untripped import UNTRIPPED
 from tests.simulation.workers.mutants import WORKER_MUTANTS
+from tests.simulation.workers.mutants_checks import WORKERS_CHECK_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
 
 ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
-ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + TESTED_MUTANTS
+ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKERS_CHECK_MUTANTS
+ALL += TESTED_MUTANTS
 
 
 class Caught(NamedTuple):

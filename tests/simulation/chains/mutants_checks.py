@@ -80,4 +80,18 @@ CHAINS_CHECK_MUTANTS = (
         '        return CallRefused(Refusal.ENDED, "")\n',
         "chains",
     ),
+    Mutant(
+        "a dispatch of a chain counts as a hundred",
+        "rules/expiry.py",
+        "    again = lock.but(dispatches=lock.dispatches + 1)\n",
+        "    again = lock.but(dispatches=lock.dispatches + 100)\n",
+        "chains",
+    ),
+    Mutant(
+        "the second step of a chain takes two sequences",
+        "rules/writes.py",
+        "        sequence=lock.sequence + 1,\n        base=base,\n",
+        "        sequence=lock.sequence + (2 if lock.sequence else 1),\n        base=base,\n",
+        "chains",
+    ),
 )

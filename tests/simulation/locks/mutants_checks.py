@@ -105,4 +105,18 @@ LOCKS_CHECK_MUTANTS = (
         "        same = False\n",
         "locks",
     ),
+    Mutant(
+        "a holder may not believe in the lock that it acquired",
+        "locks/holding.py",
+        ("        if self.lost.is_set() or self.ending:\n            return 0.0\n        return self.left()\n"),
+        "        return 0.0\n\n\n",
+        "locks",
+    ),
+    Mutant(
+        "once: a call is answered with the result of its own payload",
+        "locks/runs.py",
+        "        return claimed.returned\n",
+        ('        return claimed.returned._replace(value={**(claimed.returned.value or {}), "made": -1})\n'),
+        "locks",
+    ),
 )

@@ -77,4 +77,80 @@ TASKS_CHECK_MUTANTS = (
         "    return ended + timedelta(seconds=retention)\n",
         "tasks",
     ),
+    Mutant(
+        "an ended task that runs again is leased at once",
+        "rules/writes.py",
+        "        keyed=max(lock.keyed, lock.sequence) + 1,\n        status=Status.SCHEDULED,\n",
+        (
+            "        keyed=max(lock.keyed, lock.sequence) + 1,\n"
+            "        status=Status.CANCELLED if lock.finished else Status.SCHEDULED,\n"
+        ),
+        "tasks",
+    ),
+    Mutant(
+        "a completed task that is cancelled loses its result",
+        "rules/admin.py",
+        (
+            "    if lock.finished:\n"
+            '        return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status} '
+            'already")\n'
+        ),
+        "    if lock.finished:\n        return Put(lock.but(result=None))\n",
+        "tasks",
+    ),
+    Mutant(
+        "a cancellation handler completes its task",
+        "rules/attempts.py",
+        "    if lock.cancelling:\n        return writes.ended(lock, Status.CANCELLED",
+        "    if False:\n        return writes.ended(lock, Status.CANCELLED",
+        "tasks",
+    ),
+    Mutant(
+        "a parked task that is looked at goes to the end of its queue",
+        "effects/keys.py",
+        (
+            "        if lock.parked is not None:\n            return Refused(Outcome.PARKED, reason)\n"
+            '        created = decode(seen.fields["createdAt"])\n'
+        ),
+        "        created = self._runtime.store.estimate()\n\n\n",
+        "tasks",
+    ),
+    Mutant(
+        "a parked task is granted and stays parked",
+        "rules/writes.py",
+        "        parked=None,\n        rides=False,\n",
+        "        rides=False,\n",
+        "tasks",
+    ),
+    Mutant(
+        "a task that has ended stays due",
+        "rules/writes.py",
+        ("    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n"),
+        "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
+        "tasks",
+    ),
+    Mutant(
+        "a retried task drops its payload",
+        "execution/running.py",
+        "            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,\n",
+        '            changes=lambda seen: changes.with_({"data": None}),\n',
+        "tasks",
+    ),
+    Mutant(
+        "the payload of before is given to the handler",
+        "execution/claiming.py",
+        ("        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)\n"),
+        (
+            "        return Granted(spec, before or snapshot, before, context, self.mark, hold, "
+            "self._headers, owed=owed)\n"
+        ),
+        "tasks",
+    ),
+    Mutant(
+        "a dispatch of a once-task counts as a hundred",
+        "rules/expiry.py",
+        "    again = lock.but(dispatches=lock.dispatches + 1)\n",
+        "    again = lock.but(dispatches=lock.dispatches + 100)\n",
+        "tasks",
+    ),
 )

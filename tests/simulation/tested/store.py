@@ -22,6 +22,16 @@ STORE = (
         test="tests/unit/store/test_flow.py::test_resource_key_is_given_back_with_the_end",
     ),
     Mutant(
+        "a transaction under a key does not check it",
+        "store/side_writes.py",
+        (
+            "        write.update_mask.SetInParent()\n"
+            "        write.current_document.update_time.CopyFrom(self.version)\n"
+        ),
+        "        write.update_mask.SetInParent()\n",
+        test="tests/integration/effects/test_freed_keys.py::test_key_that_is_freed_while_a_transaction_is_open_refuses_its_commit",
+    ),
+    Mutant(
         "an end is held up by tasks that come for its key",
         "store/flow.py",
         "    if more.frees and refusals >= _REFUSALS:\n",
@@ -88,6 +98,20 @@ STORE = (
         test="tests/unit/store/test_flow.py::test_failure_to_look_at_them_again_tells_of_a_lost_answer",
     ),
     Mutant(
+        "the server's times are not known after a commit",
+        "store/snapshot.py",
+        "        if self.stamped and lock is not None:\n",
+        "        if False:\n",
+        test="tests/integration/effects/test_floods.py::test_one_that_waits_alone_is_an_ordinary_mail",
+    ),
+    Mutant(
+        "a version loses its nanoseconds",
+        "store/snapshot.py",
+        '    return f"{stamp.seconds}.{stamp.nanos}"\n',
+        '    return f"{stamp.seconds}.0"\n',
+        test="tests/integration/effects/test_refused_for_good.py::test_caller_that_is_refused_once_ends_the_record",
+    ),
+    Mutant(
         "a task without retention expires",
         "store/retiring.py",
         "    if RETENTION not in stored:\n",
@@ -107,6 +131,20 @@ STORE = (
         "    if unknown:\n        raise",
         "    if False:\n        raise",
         test="tests/unit/store/test_flow.py::test_record_that_needs_a_newer_release_is_its_holders_alone",
+    ),
+    Mutant(
+        "a transaction under a key commits without the key",
+        "store/transaction.py",
+        "    if hold is not None and not (keyed or alone or hold.lost):\n",
+        "    if False:\n",
+        test="tests/integration/effects/test_freed_keys.py::test_key_that_is_freed_while_a_transaction_is_open_refuses_its_commit",
+    ),
+    Mutant(
+        "a condition that does not hold is an error",
+        "store/store.py",
+        ('            if error.failure is FailureClass.REFUSED:\n                raise error.translated("writing"'),
+        '            if True:\n                raise error.translated("writing"',
+        test="tests/integration/effects/test_resource_key_races.py::test_key_found_free_of_a_postponed_waiter_is_not_taken_after_its_claim",
     ),
     Mutant(
         "a document that is too large is scheduled",
