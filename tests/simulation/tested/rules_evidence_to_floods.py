@@ -144,7 +144,7 @@ RULES_EVIDENCE_TO_FLOODS = (
         test="tests/unit/rules/test_admin.py::test_recovered_failure_is_dispatched",
     ),
     Mutant(
-        "what a quarantined holder had logged is not written",
+        "the logged settlement of a quarantined holder is not written",
         "rules/expiry.py",
         ("    if finding is Finding.RECORDED and settlement is not None:\n        return _recovered(lock, fence"),
         "    if False:\n        return _recovered(lock, fence",

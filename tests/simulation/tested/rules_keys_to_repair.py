@@ -105,7 +105,7 @@ RULES_KEYS_TO_REPAIR = (
             "Put(lock.but(leased_at=SERVER_TIME))\n"
         ),
         "            return Put(lock.but(leased_at=SERVER_TIME))\n",
-        test="tests/integration/locks/test_lock.py::test_late_create_does_not_take_the_tokens_back",
+        test="tests/unit/rules/test_named_rules.py::test_create_that_comes_late_is_granted_the_next_token_first",
     ),
     Mutant(
         "a first grant never counts as late",
