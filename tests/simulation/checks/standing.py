@@ -220,7 +220,7 @@ class Standing:
         for path, stand in self._stands.items():
             record = self._watch.records[path]
             if record.owed:
-                # The sweep may send its alert, and leave the rest to the next look.
+                # The sweep sends its alert, and leaves the rest to the next look, which is soon.
                 continue
             # Tasks for workers are told by a query for those that are due for so long.
             due = record.due_at + (0 if record.url else self.stuck) + _SECOND_MORE
