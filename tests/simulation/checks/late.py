@@ -114,7 +114,8 @@ class Late:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost when its handler ended, and it is {ended.outcome}"
                 )
-            if told and lost and further and ended.outcome is not Outcome.LOST_TO_LATER:
+            still = further and self._is_further(lease[0], running.attempt._running.granted.sequence)
+            if told and lost and still and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost to a later sequence, and it is {ended.outcome}"
                 )
