@@ -90,9 +90,9 @@ class Dispatches:
             self._expect(process, key, after)
             if before is not None and _same(before, after) and after.dispatches > before.dispatches:
                 self._again(process, path, before, after)
-        elif not after.wait_until and known.wait_until <= self._world.hub.now:
+        elif max(after.wait_until, known.wait_until) <= self._world.hub.now:
             # A lease is given back after its time had come: its delivery is tried again.
-            self._asked[key] = known._replace(wait_until=0)
+            self._asked[key] = known._replace(wait_until=after.wait_until)
         elif known.wait_until not in (after.wait_until, UNKNOWN):
             self._broken(
                 path, f"its time moved from {known.wait_until} to {after.wait_until}, without another delivery"
