@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_READS = 3
 """Tries of one read, as many as the library makes."""
+MOST_REFUSALS = 3
+"""After so many refusals an end leaves its resource key alone."""
 AMBIGUOUS = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -83,6 +85,10 @@ class Network:
             world.counts["tasks made"] += 1
         if name == "Commit" and request.transaction:
             world.transactions.committed(request.transaction)
+        if name == "Commit" and process is not None:
+            if process.refused_commits >= MOST_REFUSALS:
+                world.left_keys.update(write.update.name.partition("/documents/")[2] for write in request.writes)
+            process.refused_commits = 0
         with nullcontext() if world.versions is None else world.versions.newest():
             self._observe(process, name, request)
         return answer
@@ -120,6 +126,7 @@ class Network:
         world = self._world
         code = world.hub.rng.choice(_ANY_REFUSED if world.plan.has("rare_codes") else _REFUSED)
         world.tell(process.name, f"{name} fails before its effect: {code.name}")
+        process.refused_commits += name == "Commit"
         if name == "Commit" and code in AMBIGUOUS:
             world.counts[f"commit without effect: {code.name}"] += 1
         if name == "Rollback":

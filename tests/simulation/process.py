@@ -94,6 +94,7 @@ class Process(Owner):
         starved_until: Until then its renewal threads do not run.
         unread: How often it has failed to read a document since it last wrote it.
         failed_at: When it was told last that a call has failed, other than by a plain answer of the server.
+        refused_commits: How many commits were refused since its last one that was applied.
         released: Whether it is of the release before.
         unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
@@ -109,6 +110,7 @@ class Process(Owner):
     unread: Counter[str] = field(default_factory=Counter)
     unheard: set[str] = field(default_factory=set)
     failed_at: int = 0
+    refused_commits: int = 0
     released: bool = False
     locker: Any = None
     app: Any = None

@@ -319,6 +319,8 @@ class Alerts:
             or path in dispatches.refused
             or (path.startswith("queues/") and dispatches.closed)
             or (_is_daily(alert) and self._world.refusals.ever)
+            # What user code raises once its attempt is settled changes nothing that is stored.
+            or " after it had settled " in alert.reason
         )
 
     def _digested(self, alert: Alert, at: int) -> frozenset[Entry] | None:

@@ -494,6 +494,7 @@ class TasksChecker(Checker):
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
             # An end that was refused three times leaves the key alone.
             refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= _REFUSALS
+            refused = refused or key.lock.holder in self.world.left_keys
             if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
         holders: dict[str, str] = {}
