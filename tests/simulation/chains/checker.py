@@ -4,6 +4,7 @@ The promise, checked after every commit and at the end.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,9 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation.alerts_checker import AlertsChecker
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.attempts import Attempts
+from tests.simulation.checks.idempotency import Idempotency
+from tests.simulation.checks.quarantines import Quarantines
 from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.world import DATABASE, Process, World
 
@@ -53,6 +57,8 @@ class Checker:
         owed: Every alert that was ever owed: (document, event, sequence).
         expected: Leases that their process must have heard of: (document, token) -> process.
         started: Every lease whose handler was entered.
+        lives: How often each document was deleted.
+        late: Lives that began with a commit that landed long after it was sent: two calls of one millisecond have one key.
     """
 
     collection: ClassVar[str] = "jobs/"
@@ -68,11 +74,22 @@ class Checker:
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
+    lives: Counter[str] = field(default_factory=Counter)
+    late: set[str] = field(default_factory=set)
     alerts: AlertsChecker = field(init=False)
+    quarantines: Quarantines = field(init=False)
+    idempotency: Idempotency = field(init=False)
+    attempts: Attempts = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.alerts = AlertsChecker(self.broken, lambda name: self.world.counts.update({name: 1}))
+        self.alerts = AlertsChecker(self.broken, self._count_one)
+        self.quarantines = Quarantines(self.broken, lambda grant: grant in self.started)
+        self.idempotency = Idempotency(self.broken, self._count_one, self.late)
+        self.attempts = Attempts(self.broken, lambda grant: grant in self.started)
+
+    def _count_one(self, name: str) -> None:
+        self.world.counts[name] += 1
 
     def broken(self, path: str, sentence: str) -> None:
         """
@@ -138,7 +155,26 @@ class Checker:
             )
         if before is not None:
             self._step(process, path, before, lock)
+        self._always(process, path, before, lock)
         self._state(path, lock, fields)
+
+    def _always(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
+        """
+        What holds for the records of all kinds.
+        """
+        if before is not None:
+            self.quarantines.changed(self.world, process, path, before, lock)
+        self.idempotency.changed(path, self.lives[path], before, lock)
+        self.attempts.changed(process, path, self.lives[path], before, lock, self._most(lock))
+
+    def asked(self, path: str) -> None:
+        """
+        A person calls a verb for the document at *path*.
+        """
+        self.quarantines.asked[path] = self.world.hub.now
+
+    def _most(self, lock: Lock) -> int:
+        return self.plan.max_attempts
 
     def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
         if lock.token not in (before.token, before.token + 1):
@@ -282,6 +318,7 @@ class Checker:
         path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
+        self.idempotency.starts(attempt)
         if (path, attempt.token, lock.holder) not in self.granted:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0:

@@ -178,6 +178,9 @@ class History:
             except LeaseLostError:
                 world.counts["zombies refused"] += 1
                 raise
+            except Snooze:
+                self.checker.attempts.snoozes(attempt)
+                raise
             finally:
                 self.checker.running.remove(running)
 
@@ -271,6 +274,7 @@ class History:
 
     def _cancel(self, path: str) -> None:
         for _ in range(5):
+            self.checker.asked(path)
             done = self._on(lambda process: process.locker.cancel_path(path))
             if isinstance(done, bool):
                 self.world.counts["cancelled" if done else "cancelled in vain"] += 1
@@ -299,6 +303,7 @@ class History:
                 self.checker.by_hand.add(path)
                 self.world.tell("a person", f"resolves {path}: {how}")
                 self.world.counts[f"resolved: {how}"] += 1
+                self.checker.asked(path)
                 self._on(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
 
     # --- the queue ---

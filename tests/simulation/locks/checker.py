@@ -4,7 +4,6 @@ The promise of named locks and of functions that run once, checked after every c
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -85,7 +84,6 @@ class LocksChecker(Checker):
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
-    lives: Counter[str] = field(default_factory=Counter)
 
     # --- after each call ---
 

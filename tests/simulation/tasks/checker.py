@@ -54,9 +54,7 @@ class TasksChecker(Checker):
         wanted: Documents that somebody creates.
         seen: Documents that were there at some time.
         erased: Documents that were deleted and are not there.
-        lives: How often each document was deleted.
         owners: Of each idempotency key the document, and which of its lives it belongs to.
-        late: Lives that began with a commit that landed long after it was sent: two calls of one millisecond have one key.
         orphans: Leases whose documents were deleted: nobody hears them any more.
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
@@ -76,9 +74,7 @@ class TasksChecker(Checker):
     wanted: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
-    lives: Counter[str] = field(default_factory=Counter)
     owners: dict[str, str] = field(default_factory=dict)
-    late: set[str] = field(default_factory=set)
     orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -149,6 +145,7 @@ class TasksChecker(Checker):
         if before is not None:
             self._step(process, path, before, lock)
             self._count(before, lock)
+        self._always(process, path, before, lock)
         self._state(path, lock, fields)
         if fresh:
             self._created(path, fields)
@@ -356,11 +353,14 @@ class TasksChecker(Checker):
             self.broken(path, f"{lock.status}, and still due")
         if lock.owed and lock.due is None:
             self.broken(path, "an alert is owed, and nobody is to send it")
-        most = self.plan.cancel_attempts if lock.cancelling else self.plan.max_attempts
+        most = self._most(lock)
         if lock.attempts > most and lock.status is Status.LEASED:
             self.broken(path, f"attempt {lock.attempts} of {most}")
         if lock.dispatches > MOST_DISPATCHES:
             self.broken(path, f"{lock.dispatches} dispatches of one sequence")
+
+    def _most(self, lock: Lock) -> int:
+        return self.plan.cancel_attempts if lock.cancelling else self.plan.max_attempts
 
     def _payload(self, path: str, before: Lock | None, lock: Lock, fields: dict[str, Any]) -> None:
         old, new = self.stored.get(path, {}).get("data"), fields.get("data")
@@ -539,6 +539,7 @@ class TasksChecker(Checker):
         path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
+        self.idempotency.starts(attempt)
         if (path, attempt.token, lock.holder) not in self.granted:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0 and not lock.rides:

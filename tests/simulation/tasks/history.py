@@ -264,6 +264,9 @@ class TasksHistory(History):
         self.checker.begins(running, task, cleans=cleans)
         try:
             return self._act(process, task, attempt, cleans=cleans)
+        except Snooze:
+            self.checker.attempts.snoozes(attempt)
+            raise
         finally:
             self.checker.running.remove(running)
 
@@ -277,6 +280,9 @@ class TasksHistory(History):
             outcomes: dict[str, Any] = {}
             for task, attempt in zip(tasks, attempts, strict=True):
                 outcomes[task.id] = self._attempted(process, task, attempt)
+            for task, attempt in zip(tasks, attempts, strict=True):
+                if isinstance(outcomes[task.id], Snooze):
+                    self.checker.attempts.snoozes(attempt)
             return PerTask(outcomes)
         finally:
             for running in everybody:
@@ -384,6 +390,8 @@ class TasksHistory(History):
 
     def _cancelled(self, item: Item) -> None:
         model, name, key = type(item.data), item.data.name, item.data.key
+        for other in self.items:
+            self.checker.asked(other.path)
         if key is not None and self.draw.random() < 0.3:
             self._by(lambda manager: manager.cancel_tasks_by_resource_key(model, key))
         else:
@@ -402,6 +410,7 @@ class TasksHistory(History):
                 self.world.write(delete=ROOT + path)
 
     def _reset(self, item: Item) -> None:
+        self.checker.asked(item.path)
         if self._by(lambda manager: manager.reset_task(type(item.data), item.data.name)):
             self.world.counts["resets"] += 1
 

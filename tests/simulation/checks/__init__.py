@@ -1,0 +1,3 @@
+"""
+Invariants that all kinds of histories check.
+"""

@@ -1,0 +1,3 @@
+"""
+Things that go wrong around the library.
+"""
