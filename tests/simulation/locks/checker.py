@@ -14,8 +14,13 @@ from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED, ends_at
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
+from tests.simulation.checks.seizures import Seizures
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
+
+
+PROMPT = 1000
+"""Milliseconds after which a create is late; no person deletes a document that soon after it was made."""
 
 
 @dataclass(eq=False)
@@ -66,12 +71,16 @@ class LocksChecker(Checker):
     Attributes:
         holders: Everybody who wants or has a named lock.
         tokens: The greatest token of each document, of whatever generation.
+        last: Of each document the holder that was granted that token.
         behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
         freed: Holdings that were given back: (document, token).
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
         lives: How often each document was deleted; a call of an earlier life may have claimed the next one, unheard of.
+        keys: Of each life of a document its idempotency key.
+        owners: Of each idempotency key the life of a document.
+        seizures: Holdings whose documents a person has deleted.
     """
 
     collection: ClassVar[str] = "onceLocks/"
@@ -79,11 +88,19 @@ class LocksChecker(Checker):
     plan: LocksPlan
     holders: list[Holder] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
+    last: dict[str, str | None] = field(default_factory=dict)
     behind: set[tuple[str, int]] = field(default_factory=set)
     freed: set[tuple[str, int]] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
+    keys: dict[tuple[str, int], str] = field(default_factory=dict)
+    owners: dict[str, tuple[str, int]] = field(default_factory=dict)
+    seizures: Seizures = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seizures = Seizures(self.broken)
 
     # --- after each call ---
 
@@ -114,7 +131,7 @@ class LocksChecker(Checker):
         if before is None:
             return
         self.world.tell("a user", f"{path} is deleted")
-        if before.status is Status.LEASED:
+        if before.status is Status.LEASED and not self.seizures.has(path, before.token):
             self._nobody_believes(path, None, "its document is deleted")
         del self.locks[path]
         self.executions.pop(path, None)
@@ -123,15 +140,13 @@ class LocksChecker(Checker):
     def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         counts, known = self.world.counts, self.tokens.get(path)
         if known is not None and lock.token <= known:
-            if before is not None or not self.world.landing:
-                self.broken(path, f"token {lock.token} was granted after {known}")
-            self.behind.add((path, lock.token))
-            counts["documents made late with an old token"] += 1
+            self._behind(path, before, lock, known)
         if before is not None and lock.token <= before.token:
             self.broken(path, f"the token went from {before.token} to {lock.token}")
         if lock.token > self.world.hub.now // 1000 + 1:
             self.broken(path, f"token {lock.token} is ahead of the time")
-        self.tokens[path] = max(lock.token, known or 0)
+        if known is None or lock.token >= known:
+            self.tokens[path], self.last[path] = lock.token, lock.holder
         if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
             self.broken(path, f"token {lock.token} was granted to nobody")
         counts["documents made again"] += before is None and known is not None
@@ -148,16 +163,29 @@ class LocksChecker(Checker):
                 self.broken(path, f"token {before.token} was taken over before its end, {end}")
             counts["runs taken over" if ":once:" in path else "locks taken over"] += 1
 
+    def _behind(self, path: str, before: Lock | None, lock: Lock, known: int) -> None:
+        """
+        Only a create that is applied late has a token that is not beyond all others, and its holder does not begin with it.
+        """
+        again = lock.token == known and lock.holder == self.last.get(path)
+        late = self.world.hub.now // 1000 - lock.token > PROMPT
+        if before is not None or not (late or again):
+            self.broken(path, f"token {lock.token} was granted after {known}")
+        if late:
+            self.behind.add((path, lock.token))
+        self.world.counts["documents made late with an old token"] += 1
+
     def _nobody_believes(self, path: str, token: int | None, what: str) -> None:
         for one in self.holders:
             if one.process.dead or one.lock.document != path or not one.lock.held:
                 continue
-            if one.lock.token != token:
+            if one.lock.token != token and not self.seizures.may_believe(path, one.lock.token, self.world.hub.now):
                 self.broken(path, f"{what} while {one.process.name} still believes in {one.lock.token}")
         for run in self.executions.get(path, ()):
             if run.process.dead or run.ended is not None or run.holding.context.token == token:
                 continue
-            if run.holding.held_for() > 0:
+            seized = self.seizures.may_believe(path, run.holding.context.token, self.world.hub.now)
+            if run.holding.held_for() > 0 and not seized:
                 self.broken(path, f"{what} while {run.process.name} still runs under {run.holding.context.token}")
 
     def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
@@ -217,7 +245,7 @@ class LocksChecker(Checker):
         """
         lock = self.locks.get(holder.lock.document)
         left = holder.lock.remaining()
-        if left <= 0:
+        if left <= 0 or self.seizures.may_believe(holder.lock.document, holder.token, self.world.hub.now):
             return
         if lock is None or (lock.token, lock.status) != (holder.token, Status.LEASED):
             self.broken(holder.lock.document, f"token {holder.token} is believed in, and is not the holder")
@@ -234,6 +262,7 @@ class LocksChecker(Checker):
         What is renewed in the background is held for as long as nothing goes wrong.
         """
         unhurt = holder.process.hurt_until < holder.since and not self._any_call_fails()
+        unhurt = unhurt and not self.seizures.has(holder.lock.document, holder.token)
         if holder.kind == "keep_alive" and not holder.lock.held and unhurt:
             self.broken(holder.lock.document, f"token {holder.token} is kept alive, and is not held any more")
 
@@ -247,7 +276,7 @@ class LocksChecker(Checker):
             self.world.counts["fenced writes"] += 1
             return
         self.world.counts["zombie writes refused"] += 1
-        if holder.lock.held:
+        if holder.lock.held and not self.seizures.may_believe(path, token, self.world.hub.now):
             self.broken(path, f"the write of token {token} was refused while its holder may believe in it")
         self.world.counts["zombie writes that were sent in time"] += believed
 
@@ -282,8 +311,12 @@ class LocksChecker(Checker):
             self.broken(path, f"it runs with token {token}, whose lease is over")
         if (path, token) in self.behind:
             self.broken(path, f"it runs with token {token}, which is behind others")
-        if lock is None or (lock.token, lock.status) != (token, Status.LEASED):
+        seized = self.seizures.may_believe(path, token, self.world.hub.now)
+        if (lock is None or (lock.token, lock.status) != (token, Status.LEASED)) and not seized:
             self.broken(path, f"it runs with token {token}, which is not the holder")
+        if self.seizures.has(path, token):
+            return
+        self._keyed(path, run.holding.key)
         self._begins_in_time(path, token)
         earlier = self.executions.setdefault(path, [])
         for other in earlier:
@@ -300,6 +333,16 @@ class LocksChecker(Checker):
             why = "an error" if last.ended == "raised" else "a crash" if last.process.dead else "a loss"
             counts[f"runs after {why}"] += 1
         earlier.append(run)
+
+    def _keyed(self, path: str, key: str) -> None:
+        """
+        The idempotency key is the same over retries and takeovers, and never the same for two lives of a document.
+        """
+        life = (path, self.lives[path])
+        if self.keys.setdefault(life, key) != key:
+            self.broken(path, "it runs with another idempotency key than before")
+        if self.owners.setdefault(key, life) != life:
+            self.broken(path, "it runs with the idempotency key of an earlier life of its document")
 
     def _any_call_fails(self) -> bool:
         return any(self.plan.has(name) for name in ("refused_calls", "lost_answers", "late_calls", "skews"))
@@ -329,7 +372,9 @@ class LocksChecker(Checker):
         Effects of one key are keyed by it, and happened once unless something came between them and their record.
         """
         for path, runs in self.executions.items():
-            lock = self.locks[path]
+            lock = self.locks.get(path)
+            if lock is None:
+                continue
             recorded = [run for run in runs if run.ended == "recorded"]
             if len(recorded) > 1:
                 self.broken(path, f"it was recorded {len(recorded)} times")

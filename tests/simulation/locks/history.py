@@ -20,6 +20,7 @@ from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan
+from tests.simulation.troubles import lock_people
 from tests.simulation.world import Process, World
 
 RETENTION = 7200.0
@@ -75,6 +76,7 @@ class LocksHistory(History):
         for _ in range(plan.callers):
             hub.spawn(cloud, self._calls, after=draw.random() * 60)
         hub.spawn(cloud, self._janitor)
+        lock_people.set_up(self)
         hub.spawn(cloud, self._chaos)
         minutes = plan.minutes * 60.0
         if plan.has("retirements"):
@@ -186,6 +188,7 @@ class LocksHistory(History):
         except OncetaskError:
             return
         else:
+            self.checker.seizures.goes_on(holder.lock.document, holder.token)
             self.checker.believes_no_longer_than_stored(holder)
 
     def _release(self, holder: Holder) -> None:

@@ -40,8 +40,8 @@ LOCK_MUTANTS = tuple(
         (
             "a takeover does not move the token",
             "rules/named.py",
-            "        token=lock.token + 1,\n",
-            "        token=lock.token,\n",
+            "        token=max(lock.token, before) + 1,\n",
+            "        token=max(lock.token, 1),\n",
         ),
         (
             "the end of a lock is judged by the local clock",

@@ -23,6 +23,8 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "deletes",
+    "seizures",
 )
 """Kinds of trouble; each is on or off in one history."""
 
