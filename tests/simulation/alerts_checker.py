@@ -92,7 +92,9 @@ class AlertsChecker:
         """
         The mail server has taken *alert*.
         """
-        says = (alert.event, alert.count, alert.documents, alert.reason, alert.at, alert.sequence)
+        # Nothing stores when the damage of a record was found: two processes that find it at once differ in that.
+        at = None if alert.damaged else alert.at
+        says = (alert.event, alert.count, alert.documents, alert.reason, at, alert.sequence)
         if alert.id in self.said:
             self.count("mails sent again")
             if self.said[alert.id] != says:

@@ -28,6 +28,7 @@ from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
 from tests.simulation.hub import SECOND, Promise
 from tests.simulation.outlets import Heard, cooperative
+from tests.simulation.troubles import damage, people
 from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600
@@ -138,8 +139,11 @@ class History:
             "lose_answer": 0.15 if plan.has("lost_deliveries") else 0.0,
         }
         world.faults.deliveries = DeliveryFaults(**rates)
+        people.set_up(self)
+        people.set_up_chains(self)
+        damage.set_up(self)
         for path in self.chains:
-            hub.spawn(world.cloud, self._produce, path, after=self.draw.random() * plan.minutes * 15)
+            hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
                 hub.spawn(world.cloud, self._write_notes, path)
             if plan.has("cancels") and self.draw.random() < 0.5:
@@ -243,7 +247,7 @@ class History:
 
     # --- people ---
 
-    def _on(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
+    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
         """
         Run something in some process; None if it fails, or the process dies or sleeps over it.
         """
@@ -258,10 +262,26 @@ class History:
         self.hub.spawn(process, attempt)
         return promise.value if promise.wait(timeout) else None
 
-    def _produce(self, path: str) -> None:
+    def loaded(self, process: Process, path: str) -> Job | None:
+        """
+        The entity of *path* as *process* reads it.
+        """
+        found: Job | None = process.locker.get(Job, path.removeprefix("jobs/"))
+        return found
+
+    def recurs(self, path: str) -> bool:
+        """
+        Whether *path* is a generator, or made by one.
+        """
+        return False
+
+    def produce(self, path: str) -> None:
+        """
+        Schedule the chain of *path*, until it is there.
+        """
         while path not in self.checker.locks:
             job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
-            self._on(lambda process, job=job: process.locker.schedule(job, "/run"))
+            self.on_some(lambda process, job=job: process.locker.schedule(job, "/run"))
             self.hub.sleep(5)
 
     def _write_notes(self, path: str) -> None:
@@ -275,7 +295,7 @@ class History:
     def _cancel(self, path: str) -> None:
         for _ in range(5):
             self.checker.asked(path)
-            done = self._on(lambda process: process.locker.cancel_path(path))
+            done = self.on_some(lambda process: process.locker.cancel_path(path))
             if isinstance(done, bool):
                 self.world.counts["cancelled" if done else "cancelled in vain"] += 1
                 return
@@ -283,7 +303,7 @@ class History:
 
     def _sweeper(self) -> None:
         while True:
-            self._on(self._sweep)
+            self.on_some(self._sweep)
             # When all has ended, sweeping is there to find that nothing is left; that need not be found every minute.
             self.hub.sleep(300 if self.ended else 60)
 
@@ -304,7 +324,7 @@ class History:
                 self.world.tell("a person", f"resolves {path}: {how}")
                 self.world.counts[f"resolved: {how}"] += 1
                 self.checker.asked(path)
-                self._on(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
+                self.on_some(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
 
     # --- the queue ---
 

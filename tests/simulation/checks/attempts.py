@@ -52,12 +52,14 @@ class Attempts:
         """
         if before is None:
             return
-        if lock.token > before.token:
+        if lock.token > before.token and lock.status is Status.LEASED:
             this = (path, life, lock.sequence, lock.granted, lock.cancelling)
             self._rounds[path, lock.token, lock.holder] = this
             self.counted[this] += 1
             if self.counted[this] > most:
-                self.broken(path, f"sequence {lock.sequence} was granted {self.counted[this]} times, {most} are allowed")
+                self.broken(
+                    path, f"sequence {lock.sequence} was granted {self.counted[this]} times, {most} are allowed"
+                )
             if self.counted[this] != lock.attempts:
                 self.broken(path, f"it says that it has {lock.attempts} attempts, and had {self.counted[this]}")
             return

@@ -29,6 +29,7 @@ class Idempotency:
         keys: Of each piece of work its key.
         owners: Of each key its piece of work.
         renewed: Documents whose next sequence may have a new key, because a person said so.
+        unsure: Documents whose present sequence is that one.
     """
 
     broken: Callable[[str, str], None]
@@ -39,18 +40,22 @@ class Idempotency:
     keys: dict[Work, str] = field(default_factory=dict)
     owners: dict[str, Work] = field(default_factory=dict)
     renewed: set[str] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
 
-    def changed(self, path: str, life: int, before: Lock | None, lock: Lock) -> None:
+    def changed(self, path: str, life: int, before: Lock | None, lock: Lock, *, anew: bool) -> None:
         """
-        The record at *path* went from *before* to *lock*.
+        The record at *path* went from *before* to *lock*; *anew*: by the reset of a damaged record.
         """
         if before is None or lock.sequence > before.sequence:
-            again = before is not None and _is_reset(before, lock)
-            self.numbers[path] += not again or path in self.renewed
-            self.renewed.discard(path)
+            again = before is not None and (_is_reset(before, lock) or (anew and not before.finished))
+            self.numbers[path] += not again
+            self.unsure.discard(path)
+            if path in self.renewed:
+                self.renewed.remove(path)
+                self.unsure.add(path)
             if again:
                 self.count("resets with the key of before")
-        if before is None or lock.token > before.token:
+        if path not in self.unsure and (before is None or lock.token > before.token):
             self.of_grant[path, lock.token, lock.holder] = (path, life, self.numbers[path], lock.granted)
 
     def starts(self, attempt: Attempt) -> None:

@@ -18,7 +18,6 @@ from tests.simulation.checks.seizures import Seizures
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
 
-
 PROMPT = 1000
 """Milliseconds after which a create is late; no person deletes a document that soon after it was made."""
 

@@ -95,7 +95,7 @@ class LocksHistory(History):
     def _holds(self) -> None:
         while self.world.trouble:
             name = self.draw.choice(self.names)
-            self._on(lambda process, name=name: self._hold(process, name), timeout=self.draw.choice((30.0, 200.0)))
+            self.on_some(lambda process, name=name: self._hold(process, name), timeout=self.draw.choice((30.0, 200.0)))
             self._rest(20)
 
     def _hold(self, process: Process, name: str) -> None:
@@ -214,7 +214,7 @@ class LocksHistory(History):
 
     def _calls(self) -> None:
         while self.world.trouble:
-            self._on(self._call, timeout=self.draw.choice((30.0, 200.0)))
+            self.on_some(self._call, timeout=self.draw.choice((30.0, 200.0)))
             self._rest(30)
 
     def _call(self, process: Process, key: str | None = None, payload: int | None = None) -> Any:
@@ -331,14 +331,14 @@ class LocksHistory(History):
             self.checker.holders.remove(holder)
             return True
 
-        if self._on(hold, timeout=1000.0) is not True:
+        if self.on_some(hold, timeout=1000.0) is not True:
             self.checker.broken(name, "nobody can have it although all holders are gone")
 
     def _run_in_the_end(self, key: str) -> None:
         results = []
         for number in range(40):
             # Which payload the key was claimed with, perhaps by one who died before running it, is not known here.
-            result = self._on(lambda process, at=number: self._call(process, key, at % 2), timeout=1000.0)
+            result = self.on_some(lambda process, at=number: self._call(process, key, at % 2), timeout=1000.0)
             if isinstance(result, dict):
                 results.append(result["made"])
             if len(results) == 2:

@@ -53,9 +53,7 @@ class TasksChecker(Checker):
         plan: Of this history.
         wanted: Documents that somebody creates.
         seen: Documents that were there at some time.
-        erased: Documents that were deleted and are not there.
         owners: Of each idempotency key the document, and which of its lives it belongs to.
-        orphans: Leases whose documents were deleted: nobody hears them any more.
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
@@ -73,9 +71,7 @@ class TasksChecker(Checker):
     plan: TasksPlan
     wanted: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
-    erased: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
-    orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     freed: set[tuple[str, int]] = field(default_factory=set)
@@ -117,6 +113,8 @@ class TasksChecker(Checker):
         self.look_at_alerts(process, paths)
 
     def _changed(self, process: Process | None, path: str) -> None:
+        if self._is_damaged(process, path):
+            return
         lock, fields = self.read(path)
         before = self.locks.get(path)
         if lock is None:
@@ -142,10 +140,11 @@ class TasksChecker(Checker):
             self._tell(process, path, lock)
         self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
-        if before is not None:
-            self._step(process, path, before, lock)
+        anew = self.damages.is_made_anew(path, before, lock)
+        if before is not None and not anew:
+            self._step(process, path, before, lock, fields)
             self._count(before, lock)
-        self._always(process, path, before, lock)
+        self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
         if fresh:
             self._created(path, fields)
@@ -239,7 +238,7 @@ class TasksChecker(Checker):
 
     # --- one task ---
 
-    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         same = lock.sequence == before.sequence
         if lock.token not in (before.token, before.token + 1):
             self.broken(path, f"the token went from {before.token} to {lock.token}")
@@ -281,10 +280,7 @@ class TasksChecker(Checker):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
-        everybody = self.running
-        self.running = [one for one in everybody if not self._is_orphan(one.attempt)]
         super()._granted(process, path, before, lock)
-        self.running = everybody
         if lock.rides:
             # It begins only when all others of its batch are gathered.
             self.expected.pop((path, lock.token), None)
@@ -330,9 +326,6 @@ class TasksChecker(Checker):
         """
         leaders = [(self.locks.get(path), token) for path, token in self.freed]
         return any(one and one.token == token and one.trace and one.trace == rider.trace for one, token in leaders)
-
-    def _is_orphan(self, attempt: Attempt) -> bool:
-        return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
@@ -663,7 +656,7 @@ class TasksChecker(Checker):
         """
         Whether nothing is left to do.
         """
-        there = all(path in self.locks or path in self.erased for path in chains)
+        there = all(path in self.locks or path in self.erased for path in chains) and not self.damages.now
         return there and all(lock.finished and not lock.owed for lock in self.locks.values())
 
     def at_the_end(self, chains: list[str]) -> None:

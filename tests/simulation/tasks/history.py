@@ -354,11 +354,17 @@ class TasksHistory(History):
         Have some process do it, again if it fails; None if it never could.
         """
         for _ in range(tries):
-            done = self._on(lambda process: run(self.managers[process]))
+            done = self.on_some(lambda process: run(self.managers[process]))
             if done is not None and not isinstance(done, Exception):
                 return done
             self.hub.sleep(20)
         return None
+
+    def recurs(self, path: str) -> bool:
+        """
+        Whether *path* is a generator, or made by one.
+        """
+        return bool({"recurrence", "occurrenceAt"} & set(self.checker.stored.get(path, ())))
 
     def _create(self, item: Item) -> None:
         self.checker.wanted.add(item.path)

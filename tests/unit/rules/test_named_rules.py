@@ -136,7 +136,9 @@ def released(before: Lock, token: int, times: int) -> Lock:
     """
     lock = before.but(token=token, holder="x")
     for _ in range(times):
-        freed = named.free(lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", keyed=0, alive=False)
+        freed = named.free(
+            lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", keyed=0, alive=False
+        )
         assert isinstance(freed, Put)
         granted = named.acquire(freed.lock, POLICY, Claimant("x"), moment())
         assert isinstance(granted, Put)
