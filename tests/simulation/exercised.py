@@ -79,6 +79,20 @@ EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "resolves",
+    "quarantine left by its holder",
+    "quarantine left by a person",
+    "queues purged",
+    "Cloud Tasks deleted",
+    "deleted while running",
+    "resets with the key of before",
+    "schedule from outside",
+    "complete from outside",
+    "made again from outside",
+    "damages told",
+    "records damaged while they run",
+    "records made anew",
+    "records repaired by hand",
 )
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
@@ -145,6 +159,13 @@ TASKS_EXERCISED = (
     "resolved: run",
     "resolved: complete",
     "resolved: fail",
+    "quarantine left by its holder",
+    "quarantine left by a person",
+    "queues purged",
+    "Cloud Tasks deleted",
+    "resets with the key of before",
+    "damages told",
+    "late_ttl",
 )
 """The same for histories of once-tasks."""
 
@@ -249,6 +270,10 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "resolves",
+        "quarantine left by its holder",
+        "quarantine left by a person",
+        "made again from outside",
     },
     "tasks": {
         "taken from a holder that was past it",
@@ -264,6 +289,9 @@ RARE = {
         "resolved: run",
         "resolved: complete",
         "resolved: fail",
+        "quarantine left by its holder",
+        "quarantine left by a person",
+        "damages told",
     },
     "locks": {
         "acquires of unknown fate given up",

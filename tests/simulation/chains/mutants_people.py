@@ -37,4 +37,46 @@ CHAIN_PEOPLE_MUTANTS = (
         "    back = writes.with_due(lock, at, status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))\n",
         "    back = writes.with_due(lock, at, status=Status.SCHEDULED)\n",
     ),
+    Mutant(
+        "an ended chain is scheduled anew with an entity of an earlier sequence",
+        "rules/attempts.py",
+        '    if loaded != lock.sequence:\n        return CallRefused(Refusal.MOVED, f"it has moved on from',
+        '    if False:\n        return CallRefused(Refusal.MOVED, f"it has moved on from',
+    ),
+    Mutant(
+        "a chain is completed with an entity of an earlier sequence",
+        "rules/admin.py",
+        "    if loaded != lock.sequence:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a chain is scheduled with an entity whose document was deleted",
+        "entities/locker.py",
+        "            return _written(entity, _deleted_since(known, seen) or again)\n",
+        "            return _written(entity, again)\n",
+    ),
+    Mutant(
+        "a chain that is made again has the idempotency keys of the first",
+        "rules/attempts.py",
+        '"sequence": 0, "keyed": keyed, ',
+        '"sequence": 0, ',
+    ),
+    Mutant(
+        "the damage of a record is told to nobody",
+        "effects/damage.py",
+        "    if written or not is_map:\n        _tell(runtime, document, error)\n",
+        "",
+    ),
+    Mutant(
+        "a damaged record that is made anew gets a new idempotency key",
+        "rules/repair.py",
+        "    if not keyed:\n        keyed = beyond\n",
+        "    if True:\n        keyed = beyond\n",
+    ),
+    Mutant(
+        "a damaged record is made anew as the first step",
+        "rules/repair.py",
+        "base=sequence + 1 - step)",
+        "base=sequence)",
+    ),
 )

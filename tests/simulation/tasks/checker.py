@@ -202,6 +202,9 @@ class TasksChecker(Checker):
         stays = not lock.finished or bool(lock.owed)
         if "retentionSeconds" in fields and stays is not (expires is None):
             self.broken(path, f"{lock.status}, {len(lock.owed)} alerts owed, and it expires: {expires}")
+        again = lock.status is Status.SCHEDULED and fields.get("data") == self.stored.get(path, {}).get("data")
+        if again and before is not None and self._prompt() and before + _SLACK < self.world.hub.time():
+            self.broken(path, f"it was reset, and TTL may have deleted it since {before}")
         if expires is None or expires == before:
             return
         if expires < fields["doneAt"] + timedelta(seconds=fields["retentionSeconds"]):

@@ -21,4 +21,11 @@ TASK_PEOPLE_MUTANTS = (
         "    kept = lock.keyed\n",
         "tasks",
     ),
+    Mutant(
+        "a task is reset that TTL may delete at any moment",
+        "rules/retention.py",
+        "    if (at.read or at.now) < expires:\n",
+        "    if True:\n",
+        "tasks",
+    ),
 )
