@@ -36,6 +36,8 @@ TROUBLES = (
 CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders")
 """The same in histories of chains."""
 _KNOWN = frozenset(CHAIN_TROUBLES)
+RARER = {"damages", "deletes", "resets", "outsiders"}
+"""Troubles that make a history longer: they are on in one of four."""
 WINDOWS = (0.0, 0.0, 60.0, 600.0)
 """Lengths of an alert's window."""
 
@@ -121,6 +123,8 @@ def plan_of(seed: int) -> Plan:
         max_attempts=draw.choice((3, 6, 11)),
         sweepers=draw.randint(1, 2),
         inline=draw.random() < 0.8,
-        troubles=frozenset(trouble for trouble in CHAIN_TROUBLES if draw.random() < 0.5),
+        troubles=frozenset(
+            trouble for trouble in CHAIN_TROUBLES if draw.random() < (0.25 if trouble in RARER else 0.5)
+        ),
         window=draw.choice(WINDOWS),
     )

@@ -55,24 +55,36 @@ def _damage_some(history: History, before: set[Any]) -> None:
 
 def _damage(history: History, path: str, how: Damage) -> None:
     world, checker = history.world, history.checker
-    service = world.firestore.service
-    whole = service.call("GetDocument", _Get(name=ROOT + path)).fields["lock"].map_value.fields
+    document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+    whole = document.fields["lock"].map_value.fields
     names = (how.field, *(name for name, _ in how.also))
     kept = {name: whole[name] for name in names if name in whole}
     changes = {how.field: how.value} | dict(how.also)
     written = {name: encode(value) for name, value in changes.items() if value is not DELETE_FIELD}
+    if not _is_damage(document, path, names, written):
+        # This record may have that value.
+        return
     checker.damages.now[path] = whole
     _write(history, path, names, written)
+    world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
+    world.counts["records damaged"] += 1
+    world.counts["records damaged while they run"] += checker.locks[path].status is Status.LEASED
+    history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
+
+
+def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[str, Any]) -> bool:
+    changed = type(document)()
+    changed.CopyFrom(document)
+    fields = changed.fields["lock"].map_value.fields
+    for name in names:
+        fields.pop(name, None)
+    for name, value in written.items():
+        fields[name].CopyFrom(value)
     try:
-        decode_lock(service.call("GetDocument", _Get(name=ROOT + path)), path)
+        decode_lock(changed, path)
     except DamagedError:
-        world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
-        world.counts["records damaged"] += 1
-        world.counts["records damaged while they run"] += checker.locks[path].status is Status.LEASED
-        history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
-    else:
-        # This record may have that value.
-        _write(history, path, names, kept)
+        return True
+    return False
 
 
 def _write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
