@@ -452,6 +452,9 @@ class TasksHistory(History):
                     if self.world.trouble and self.plan.has("late_ttl") and self.draw.random() < 0.95:
                         # Firestore deletes within a day, not at once.
                         self.world.counts["late_ttl"] += 1
+                        if self.draw.random() < 0.1:
+                            self.checker.asked(path)
+                            self.on_some(lambda process, path=path: process.locker.reset_path(path))
                         continue
                     self.checker.retires(path)
                     self.world.write(delete=ROOT + path)

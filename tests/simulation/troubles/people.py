@@ -155,7 +155,7 @@ def _call_from_outside(history: History, path: str) -> None:
     """
     world, hub, draw = history.world, history.hub, history.draw
     while world.trouble:
-        hub.sleep(draw.expovariate(1 / 240))
+        hub.sleep(draw.expovariate(1 / 60))
         if path in history.checker.locks and world.hit("outsiders", 0.6):
             pause, how = draw.choice((0.0, 5.0, 60.0, 300.0)), draw.choice(("schedule", "complete", "schedule anew"))
             told = history.on_some(lambda process, pause=pause, how=how: _one_call(history, process, path, pause, how))
