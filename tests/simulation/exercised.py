@@ -88,7 +88,6 @@ EXERCISED = (
     "resets with the key of before",
     "schedule from outside",
     "complete from outside",
-    "made again from outside",
     "damages told",
     "records damaged while they run",
     "records made anew",
@@ -273,7 +272,6 @@ RARE = {
         "resolves",
         "quarantine left by its holder",
         "quarantine left by a person",
-        "made again from outside",
     },
     "tasks": {
         "taken from a holder that was past it",

@@ -319,6 +319,9 @@ class History:
     def _resolve(self) -> None:
         for path, lock in list(self.checker.locks.items()):
             if lock.status is Status.QUARANTINED:
+                if self.plan.has("resolves") and self.draw.random() < 0.85:
+                    people.leave(self, path)
+                    continue
                 how = self.draw.choice(("run", "complete", "fail"))
                 self.checker.by_hand.add(path)
                 self.world.tell("a person", f"resolves {path}: {how}")

@@ -50,12 +50,6 @@ CHAIN_PEOPLE_MUTANTS = (
         "    if False:\n",
     ),
     Mutant(
-        "a chain is scheduled with an entity whose document was deleted",
-        "entities/locker.py",
-        "            return _written(entity, _deleted_since(known, seen) or again)\n",
-        "            return _written(entity, again)\n",
-    ),
-    Mutant(
         "a chain that is made again has the idempotency keys of the first",
         "rules/attempts.py",
         '"sequence": 0, "keyed": keyed, ',

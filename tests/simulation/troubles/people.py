@@ -63,7 +63,7 @@ def _resolve(history: History) -> None:
         hub.sleep(draw.expovariate(1 / 60))
         for path, lock in list(checker.locks.items()):
             if lock.status is Status.QUARANTINED and world.hit("resolves", 0.5):
-                _stale_delivery(history, path)
+                leave(history, path)
                 for how in draw.sample(("run", "complete", "fail", "cancel", "reset"), draw.choice((1, 1, 2))):
                     checker.by_hand.add(path)
                     checker.asked(path)
@@ -85,9 +85,9 @@ def _verb(path: str, how: str) -> Callable[[Process], Any]:
     return call
 
 
-def _stale_delivery(history: History, path: str) -> None:
+def leave(history: History, path: str) -> None:
     """
-    Cloud Tasks delivers an old Cloud Task of the document once more.
+    Leave what is quarantined for a while, in which an old Cloud Task of it is delivered once more.
     """
     name = path.rpartition("/")[2]
     records = [record for record in history.world.tasks.dispatches if name.encode() in record.dispatch.body]
