@@ -377,6 +377,8 @@ class History:
                 process = draw.choice(world.processes)
                 days = draw.choice((-1, 0, 1))
                 process.skew = timedelta(days=days)
+                # Its patience with a call of unknown fate may be over at once: what it claims just now is left to others.
+                process.hurt_until = max(process.hurt_until, self.hub.now)
                 world.counts[f"wall clock off by {days:+d} days"] += 1
                 world.tell(process.name, f"has its wall clock off by {days:+d} days")
             if world.hit("paused_queue", 0.1):
