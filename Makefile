@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 2000
+FIRST ?= 0
 FUZZ_SEEDS ?= 200
 # The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
@@ -74,8 +75,8 @@ bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks.ways
 	@$(BIN)/python -m benchmarks.instructions
 
-simulate: $(STAMP) ## the promise in as many simulated histories of each kind as wanted: make simulate SEEDS=20000
-	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+simulate: $(STAMP) ## the promise in as many simulated histories of each kind as wanted, resumed: make simulate SEEDS=20000 FIRST=0
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --state build/simulation-$(FIRST).json
 
 mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 	@$(BIN)/python -m tests.simulation.mutants

@@ -16,6 +16,10 @@ from gcp_oncetask.checks import values
 Duration: TypeAlias = values.Duration
 """A length of time: a timedelta, or a number of seconds."""
 
+DRIFT: Final = 500e-6
+"""
+Share by which the clocks of a machine may run too fast or too slow: the most by which Linux corrects a clock for good.
+"""
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _NONCES: Final = random.Random()  # not the common generator, which an application may seed
 os.register_at_fork(after_in_child=_NONCES.seed)
@@ -24,11 +28,18 @@ os.register_at_fork(after_in_child=_NONCES.seed)
 class Mark(NamedTuple):
     """
     One instant on three clocks, in seconds. Elapsed time is measured between two marks.
+
+    Attributes:
+        monotonic: Time that stands while the machine is suspended.
+        boottime: Time that goes on while the machine is suspended, where the system has such a clock.
+        wall: Time of day, which may step.
+        drift: Share by which these clocks may run too fast or too slow.
     """
 
     monotonic: float
     boottime: float
     wall: float
+    drift: float = DRIFT
 
 
 class Wakeup:
@@ -97,19 +108,21 @@ class Clock(Protocol):
 
 def elapsed(start: Mark, end: Mark) -> float:
     """
-    Return the seconds from *start* to *end*, by the clock on which most time has passed.
+    Return the most seconds that can have passed from *start* to *end*, by the clock on which most time has passed.
 
-    A machine that was suspended, or whose wall clock stepped forward, must not believe that it still holds a lease. A wall
-    clock that stepped back must not lengthen the lease.
+    A machine that was suspended, whose wall clock stepped forward, or whose clocks run too slow, must not believe that it
+    still holds a lease. A wall clock that stepped back must not lengthen the lease.
     """
-    return max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)
+    most = max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)
+    return most / (1 - end.drift)
 
 
 def at_least(start: Mark, end: Mark) -> float:
     """
-    Return the seconds that have surely passed from *start* to *end*, suspended time included. The wall clock is not used.
+    Return the seconds that have surely passed from *start* to *end*, even if the clocks run too fast. Suspended time is
+    included. The wall clock is not used.
     """
-    return max(end.monotonic - start.monotonic, end.boottime - start.boottime)
+    return max(end.monotonic - start.monotonic, end.boottime - start.boottime) / (1 + end.drift)
 
 
 class SystemClock:

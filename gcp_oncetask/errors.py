@@ -254,6 +254,13 @@ class StoreError(BackendError):
 
     seen: Any = None
 
+    @property
+    def of_contents(self) -> bool:
+        """
+        True if the error is final because of the data to be written, so that the same write with less data may succeed.
+        """
+        return bool(self.facts.get("contents"))
+
 
 class DamagedError(StoreError):
     """

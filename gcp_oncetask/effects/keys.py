@@ -217,7 +217,7 @@ def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:
         try:
             done = _give(runtime, key, record, waiters, newer=newer)
         except StoreError as error:
-            if not waiters or not error.facts.get("contents"):
+            if not waiters or not error.of_contents:
                 raise
             # The tasks behind this one must not wait for a task that can't be written any more.
             error.seen = waiters[0]

@@ -53,7 +53,7 @@ def attend(runtime: Runtime, error: StoreError, *, holder: str | None = None) ->
         OncetaskError: As ``Store.change``, except for refusals for good.
     """
     seen: Snapshot | None = error.seen
-    if seen is None or seen.lock is None or not error.facts.get("contents"):
+    if seen is None or seen.lock is None or not error.of_contents:
         tell(runtime, error)
         return Attended(Outcome.REFUSED, str(error))
     # All cuts are tried once a day only, because they take several commits and a sweep may come each minute.
@@ -121,7 +121,7 @@ def _cut(runtime: Runtime, seen: Snapshot, reason: str, cut: int, holder: str | 
     try:
         return runtime.store.change(seen.path, decide, start=seen, own=True)
     except StoreError as again:
-        if not again.final:
+        if not again.of_contents:
             raise
         return None
 

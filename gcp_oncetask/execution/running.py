@@ -42,10 +42,10 @@ def without_result(how: Settlement, error: StoreError) -> Settlement:
     Return *how* without the result that Firestore refuses for good: the run is done, and is not repeated for its result.
 
     Raises:
-        StoreError: *error*, if it is no such refusal.
+        StoreError: *error*, if the reason for it is not the result.
     """
     less = how.instead(str(error))
-    if not error.final or less.kind is not how.kind:
+    if not error.of_contents or less.kind is not how.kind:
         raise error
     return less
 
@@ -222,9 +222,9 @@ class RunningAttempt(HeldLease):
                     self.context.log(logging.ERROR, "the result could not be stored: %s", error)
                     changed = self._commit(less, changes)
             except StoreError as error:
-                if not error.final:
-                    # This settlement may be tried again as it is. One that is refused for good can't be, so another one
-                    # may replace it.
+                if not error.of_contents:
+                    # This settlement may be tried again as it is. One whose contents are refused for good can't be, so
+                    # another one may replace it.
                     self.pending = how, changes
                     self._write_through(how, logged)
                 raise

@@ -188,7 +188,7 @@ def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, ho
     except (ConflictError, ContentionError, UsageError) as error:
         return _try_failure(runtime, spec, attempt, error)
     except StoreError as error:
-        if not error.final:
+        if not error.of_contents:
             raise
         return _try_failure(runtime, spec, attempt, error)
 

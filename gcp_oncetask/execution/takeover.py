@@ -176,7 +176,7 @@ def commit_takeover(
     try:
         changed = runtime.store.change(judged.snapshot.path, decide, start=judged.snapshot, changes=changes, hold=hold)
     except StoreError as error:
-        if not error.final or judged.settlement is None:
+        if not error.of_contents or judged.settlement is None:
             raise
         return commit_takeover(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
     keys.hand_over(runtime, changed.freed)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from gcp_oncetask.checks.values import printable
+from gcp_oncetask.effects import refused
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules.document_paths import LOCKS, TASKS
@@ -91,7 +92,8 @@ class Round:
 
     def _failed(self, error: StoreError, where: str, group: str, field: str) -> None:
         """
-        Note and log a failed query; if an index is missing, with the line that makes it.
+        Note and log a failed query; if an index is missing, with the line that makes it. If Firestore refuses the caller, a
+        person is told.
         """
         text = f"{where} can't be looked at: {error}"
         if getattr(error.facts.get("code"), "name", "") == "FAILED_PRECONDITION" and "index" in str(error):
@@ -100,6 +102,8 @@ class Round:
         made = StoreError(text, **error.facts)
         made.__cause__ = error
         self._failures.append(made)
+        if made.final:
+            refused.tell(self._runtime, made)
 
     def _remedy(self, group: str, field: str) -> str:
         named = [] if group == LOCKS else [each for each in self.collections if each.rpartition("/")[2] == group]

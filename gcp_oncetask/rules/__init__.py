@@ -20,9 +20,9 @@ States::
 
 Trust window
     A lease counts from ``leased_at``, which the server's clock wrote. The holder counts from the instant before it sent
-    the claim, and subtracts a margin, so for the holder the lease ends before it ends for all others. Expiry is judged
-    only against the server time of the very read that showed the record. A lease is valid while
-    ``read < leased_at + lease`` (exactly at its end it has expired), and it is taken over without evidence when
+    the claim, as if its own clock ran 500 ppm too slow, and subtracts a margin, so for the holder the lease ends before it
+    ends for all others. Expiry is judged only against the server time of the very read that showed the record. A lease is
+    valid while ``read < leased_at + lease`` (exactly at its end it has expired), and it is taken over without evidence when
     ``read > granted_at + timeout`` (exactly at that instant it is not taken over yet).
 
 Fence

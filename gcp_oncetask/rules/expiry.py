@@ -171,7 +171,8 @@ def still_queued(lock: Lock, at: DecisionContext, refused: str | None = None) ->
     known = writes.with_due(lock, at)
     if refused is not None and attention.is_stuck(known, at):
         known = needs_person(known, Reason.STUCK, f"it is refused at {lock.url}: {refused}. {_LOGGED}", at)
-    return Put(writes.look_again(known, at, attention.next_look(known, at)))
+    assert known.ready_at is not None
+    return Put(writes.look_again(known, at, attention.look_by(known.ready_at, attention.next_look(known, at), at)))
 
 
 def redispatch(lock: Lock, at: DecisionContext) -> Put:
@@ -193,8 +194,8 @@ def undispatched(lock: Lock, at: DecisionContext) -> Put | None:
     Record that a task needs a person, because its Cloud Task was refused for good; None if that is recorded already. The
     person is alerted for all tasks of the queue at once, not by this record.
     """
-    marked = needs_person(lock, Reason.UNDISPATCHED, None, at)
-    return None if marked.attention == lock.attention else Put(writes.with_due(marked, at))
+    marked = needs_person(writes.with_due(lock, at), Reason.UNDISPATCHED, None, at)
+    return None if marked.attention == lock.attention else Put(marked)
 
 
 def needs_person(lock: Lock, reason: Reason, message: str | None, at: DecisionContext) -> Lock:

@@ -18,11 +18,11 @@ States of a run (``settle`` completes it)::
                       '-give_up--> scheduled --begin--> leased, next token
 
 Tokens
-    The token of a new document is the server's epoch milliseconds. The next token is one more than the greater of two numbers:
-    the token before it, and the epoch milliseconds of the grant before it. So if a document without a holder is deleted (by
-    TTL, or by a person) and made again, its tokens are beyond all tokens of the deleted one. A create that is applied long
-    after it was sent may have a token that is behind those of a document deleted meanwhile: its holder is granted the next
-    token first (``came_late``).
+    The token of a new document is the server's epoch milliseconds. The next token is one more than the greater of two
+    numbers: the token before it, and the epoch milliseconds of the grant before it. So if a document without a holder is
+    deleted (by TTL, or by a person) and made again, its tokens are beyond all tokens of the deleted one. A create that is
+    applied long after it was sent may have a token that is behind those of a document deleted meanwhile: its holder is
+    granted the next token first (``came_late``).
 
 Numbers
     The number of a new document (``keyed``) is the server's epoch milliseconds, and the document keeps it. A grant that came

@@ -85,12 +85,15 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     times = [owed.until for owed in lock.owed]
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
-            pass
+            lock.__dict__["attention"] = None
         case Status.SCHEDULED:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
             # Workers look at a task when it is due; a delivery gets time to arrive before it is made again.
             patience = 0.0 if lock.url is None else min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)
-            ready = lock.__dict__["ready_at"] = attention.ready(lock, start)
+            ready = attention.ready(lock, start)
+            if ready is not lock.ready_at:
+                # The time for which it waits begins anew, so it does not stand still any more.
+                lock.__dict__.update(ready_at=ready, attention=None)
             times.append(attention.look_by(ready, start + timedelta(seconds=patience), at) if patience else start)
         case Status.LEASED:
             assert lock.leased_at is not None
@@ -252,7 +255,7 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
     """
     if superseded(lock):
         return following(lock, at)
-    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)
+    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 
 
 def following(lock: Lock, at: DecisionContext) -> Put:

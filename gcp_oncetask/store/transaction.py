@@ -16,6 +16,7 @@ from google.api_core.exceptions import Aborted
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import write as _write
 
+from gcp_oncetask import rules
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
 from gcp_oncetask.rules.decisions import Put, Settlement
 from gcp_oncetask.rules.statuses import FailureClass
@@ -219,8 +220,7 @@ def commit(
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
     except WireError as error:
-        nonce = ending.put.lock.settled_by
-        applied = _after_error(store, transaction, snapshot.path, nonce, error)
+        applied = _after_error(store, transaction, snapshot, ending.put, error)
         if applied is None:
             raise _translated(error, f"the transaction on {snapshot.path}") from error
         return applied, more.freed(None)
@@ -231,10 +231,14 @@ def commit(
 
 
 def _after_error(
-    store: Store, transaction: OwnTransaction, path: str, nonce: str | None, error: WireError
+    store: Store, transaction: OwnTransaction, before: Snapshot, put: Put, error: WireError
 ) -> Snapshot | None:
     """
-    Return the document if the commit was applied in spite of *error*; None if it surely was not, and can't be any more.
+    Return the document if the commit of *put* was applied in spite of *error*; None if it surely was not, and can't be any
+    more. The transaction has read the document as it was *before*.
+
+    Raises:
+        StoreError: It may have been applied, or may still be.
     """
     in_doubt = error.failure is FailureClass.AMBIGUOUS and transaction.in_progress
     if not in_doubt:
@@ -243,13 +247,16 @@ def _after_error(
     # A transaction that is rolled back can't be applied later; if it was applied, the document has its nonce.
     rolled_back = roll_back(transaction)
     try:
-        found = store.get(path)
+        found = store.get(before.path)
     except StoreError as unreadable:
-        raise error.translated(f"the transaction on {path}", unknown=True) from unreadable
-    if found.lock is not None and found.lock.settled_by == nonce:
+        raise error.translated(f"the transaction on {before.path}", unknown=True) from unreadable
+    if rules.was_applied(put.lock, before.lock, found.lock, alive=False):
         return found
-    if not rolled_back:
-        raise error.translated(f"the transaction on {path}", unknown=True) from error
+    # Each commit signs the record, so a record with the old signature has not seen this one. Below a new signature it may
+    # have been.
+    signed = found.lock is None or before.lock is None or found.lock.settled_by != before.lock.settled_by
+    if signed or not rolled_back:
+        raise error.translated(f"the transaction on {before.path}", unknown=True) from error
     return None
 
 

@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Clock, Mark, at_least
+from gcp_oncetask.clock import Clock, Mark, at_least, elapsed
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
 from gcp_oncetask.store.failures import WireError, classify
@@ -47,6 +47,8 @@ _CURRENT: Final = 3
 _REMOVED: Final = 2
 
 T = TypeVar("T")
+_TRUSTED: Final = 3600.0
+"""Seconds for which an answer tells the server's time. Later the estimate would be behind by more than some seconds."""
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 
 
@@ -226,13 +228,14 @@ class Wire:
         response = self._unary(calls.batch_write, calls, request, timeout)
         return [(result, status.code) for result, status in zip(response.write_results, response.status, strict=True)]
 
-    def listen(self, queries: Sequence[Any]) -> tuple[Iterator[tuple[int, Document | None]], Callable[[], None]]:
+    def listen(self, queries: Sequence[Any]) -> tuple[Iterator[tuple[int, str, Document | None]], Callable[[], None]]:
         """
         Listen to the results of some queries, over one stream, until it is closed.
 
         Returns:
-            An iterator and a function that closes the stream. The iterator yields pairs of a query's place and the document
-            that it now shows. None: a document that it showed is gone; place -1 - n: the query at place n is up to date.
+            An iterator and a function that closes the stream. The iterator yields a query's place, the full name of a
+            document, and the document as the query now shows it; None: the query shows it no more. Place -1 - n: the query
+            at place n is up to date.
         """
         calls = self._open()
         ended = threading.Event()
@@ -280,14 +283,14 @@ class Wire:
 
     def estimate(self) -> datetime | None:
         """
-        Return a lower bound of the server's present time: the time of its latest answer plus the time since; None before
-        the first answer.
+        Return a lower bound of the server's present time: the time of its latest answer plus the time that has surely
+        passed since. None before the first answer, and an hour after the latest, when the bound is seconds behind.
         """
-        seen = self._seen
-        if seen is None:
+        seen, now = self._seen, self._clock.mark()
+        if seen is None or elapsed(seen[1], now) > _TRUSTED:
             return None
         stamp, mark = seen
-        return get_timestamp(stamp, at_least(mark, self._clock.mark()))
+        return get_timestamp(stamp, at_least(mark, now))
 
     def _saw(self, stamp: Any) -> None:
         # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.
@@ -357,19 +360,23 @@ class Wire:
             raise classify(error) from error
 
 
-def _changes(stream: Any, count: int) -> Iterator[tuple[int, Document | None]]:
+def _changes(stream: Any, count: int) -> Iterator[tuple[int, str, Document | None]]:
     try:
         for answer in stream:
             match answer.WhichOneof("response_type"):
                 case "document_change":
                     change = answer.document_change
-                    yield from ((target - 1, change.document) for target in change.target_ids)
-                    yield from ((target - 1, None) for target in change.removed_target_ids)
+                    name = change.document.name
+                    yield from ((target - 1, name, change.document) for target in change.target_ids)
+                    yield from ((target - 1, name, None) for target in change.removed_target_ids)
                 case "document_delete" | "document_remove" as what:
-                    yield from ((target - 1, None) for target in getattr(answer, what).removed_target_ids)
+                    gone = getattr(answer, what)
+                    yield from ((target - 1, gone.document, None) for target in gone.removed_target_ids)
                 case "target_change" if answer.target_change.target_change_type == _CURRENT:
                     # A change without ids is about all targets.
-                    yield from ((-target, None) for target in answer.target_change.target_ids or range(1, count + 1))
+                    yield from (
+                        (-target, "", None) for target in answer.target_change.target_ids or range(1, count + 1)
+                    )
                 case "target_change" if answer.target_change.target_change_type == _REMOVED:
                     return
                 case _:

@@ -19,7 +19,6 @@ from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.rules.decisions import NeedTime, Put, Refused, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.document_paths import TaskName
-from gcp_oncetask.rules.record import Status
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
@@ -128,8 +127,9 @@ class _Step:
 
     def _last_runs(self, seen: Snapshot) -> bool:
         """
-        Tell whether the last occurrence has not ended. A missing document counts as ended: TTL deletes only ended tasks
-        (``rules.retention``), and the handler of a task that a person has deleted can write nothing more.
+        Tell whether the last occurrence has not ended; a quarantined one may still run. A missing document counts as ended:
+        TTL deletes only ended tasks (``rules.retention``), and the handler of a task that a person has deleted can write
+        nothing more.
         """
         if LAST not in seen.fields:
             return False
@@ -139,7 +139,7 @@ class _Step:
             # The occurrence may run. Later ones wait until it is repaired, and the generator goes on.
             damage.attend(self._runtime, error)
             return True
-        return last.lock is not None and last.lock.status in (Status.SCHEDULED, Status.LEASED)
+        return last.lock is not None and not last.lock.finished
 
     def _name(self, seen: Snapshot, nominal: datetime) -> TaskName:
         generator = decode(seen.fields["id"])

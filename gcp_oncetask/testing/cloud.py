@@ -61,7 +61,7 @@ class TestClock:
     def mark(self) -> Mark:
         self._looked.at = self.virtual.micros()
         seconds = self._looked.at / 1_000_000
-        return Mark(seconds, seconds, seconds)
+        return Mark(seconds, seconds, seconds, drift=0.0)
 
     def wait(self, wakeup: Wakeup, timeout: float) -> bool:
         if isinstance(wakeup, Pause) or threading.current_thread() is threading.main_thread():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +24,22 @@ from gcp_oncetask.store.sessions import leaving_query
 FIRST_PAUSE: Final = 1.0
 """Seconds before a broken listener is opened again; doubled each time it breaks again, with jitter."""
 LONGEST_PAUSE: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """
+    The first due task of a kind and shard.
+
+    Attributes:
+        name: Full name of its document.
+        due: Time at which it is due.
+        count: Number of the change that has shown it.
+    """
+
+    name: str
+    due: datetime
+    count: int
 
 
 class Listener:
@@ -42,7 +59,7 @@ class Listener:
         env = runtime.config.env
         self._wake = wake
         self._places = [(kind, shard) for kind, owned in sorted(shards.items()) for shard in owned]
-        self._heads: dict[int, tuple[datetime, int]] = {}
+        self._heads: dict[int, _Head] = {}
         self._count = 0
         self._guard = threading.Lock()
         self._current: set[int] = set()
@@ -57,17 +74,18 @@ class Listener:
     def _run(self, changes: object) -> None:
         reason = "Firestore ended it"
         try:
-            for place, document in changes:  # type: ignore[attr-defined]  # an iterator of pairs
+            for place, name, document in changes:  # type: ignore[attr-defined]  # an iterator of triples
                 with self._guard:
                     if place < 0:
                         self._current.add(-1 - place)
-                    elif document is None:
-                        pass
                     elif place == len(self._places):
-                        self.departures += 1
-                    else:
+                        self.departures += document is not None
+                    elif document is not None:
                         self._count += 1
-                        self._heads[place] = due_of(document), self._count
+                        self._heads[place] = _Head(name, due_of(document), self._count)
+                    elif place in self._heads and self._heads[place].name == name:
+                        # It is due no more. The head that takes its place may have been shown before.
+                        del self._heads[place]
                 self._wake()
         except WireError as error:
             reason = str(error)
@@ -89,7 +107,7 @@ class Listener:
         Return the time at which the next task is due, as far as the stream has shown it; None if it has shown none.
         """
         with self._guard:
-            return min((due for due, _ in self._heads.values()), default=None)
+            return min((head.due for head in self._heads.values()), default=None)
 
     def shown(self) -> int:
         """
@@ -104,7 +122,7 @@ class Listener:
         since.
         """
         with self._guard:
-            self._heads = {place: head for place, head in self._heads.items() if head[0] > now or head[1] > shown}
+            self._heads = {place: head for place, head in self._heads.items() if head.due > now or head.count > shown}
 
     def close(self) -> None:
         """

@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
+from collections import Counter
+from pathlib import Path
 
-from tests.simulation.runner import KINDS, planned, play, report, run_many, story_of
+from tests.simulation.campaign import Campaign
+from tests.simulation.runner import KINDS, Summary, planned, play, report, run_many, story_of
 
 
 def main() -> int:
@@ -23,32 +27,89 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, help="of histories (default: all)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
     parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="go on where FILE says that a run of the same sources was stopped; failing histories don't stop the run",
+    )
     chosen = parser.parse_args()
     if chosen.story is not None:
         plan = planned(chosen.story, chosen.kind or "chains")
         told = play(plan)
         print(story_of(plan, told))
         return int(bool(told.violations))
+    kinds = (chosen.kind,) if chosen.kind else tuple(KINDS)
+    if chosen.state is not None:
+        return _resumed(kinds, chosen)
     seeds = range(chosen.first, chosen.first + chosen.seeds)
-    return max(_played(kind, seeds, chosen) for kind in ((chosen.kind,) if chosen.kind else KINDS))
+    return max(_played(kind, seeds, chosen) for kind in kinds)
 
 
 def _played(kind: str, seeds: range, chosen: argparse.Namespace) -> int:
-    summary = run_many(seeds, chosen.jobs, kind=kind, progress=None if chosen.quiet else _progress)
-    if summary.failed:
-        print(summary.failed[0] if chosen.quiet else report(summary.failed[0], kind))
-        return 1
+    progress = None if chosen.quiet else Progress(len(seeds)).add
+    summary = run_many(seeds, chosen.jobs, kind=kind, progress=progress)
+    if chosen.quiet and summary.failed:
+        print(summary.failed[0])
     if chosen.quiet:
-        return 0
-    print(f"\n{kind}\n{summary.table()}", flush=True)
-    for name in summary.missing:
-        print(f"NEVER EXERCISED: {name}")
-    return int(bool(summary.missing))
+        return int(bool(summary.failed))
+    return _told(summary)
 
 
-def _progress(done: int, of: int) -> None:
-    if done % 100 == 0 or done == of:
-        print(f"{done} of {of} histories", file=sys.stderr, flush=True)
+def _resumed(kinds: tuple[str, ...], chosen: argparse.Namespace) -> int:
+    campaign = Campaign(chosen.state, chosen.first)
+    worst = 0
+    for kind in kinds:
+        played = campaign.of(kind)
+        done, end = chosen.first + played.histories, chosen.first + chosen.seeds
+        if played.histories:
+            print(f"{kind}: {played.histories} histories were played before", file=sys.stderr, flush=True)
+        progress = Progress(max(0, end - done))
+
+        def add(part: Summary, kind: str = kind, progress: Progress = progress) -> None:
+            campaign.of(kind).add(part)
+            campaign.keep()
+            progress.add(part)
+
+        run_many(range(done, end), chosen.jobs, kind=kind, stop=False, progress=add)
+        summary = Summary(Counter(played.counts), played.failed, kind, played.histories, played.cpu)
+        worst = max(worst, _told(summary))
+    return worst
+
+
+def _told(summary: Summary) -> int:
+    if summary.failed:
+        print(report(summary.failed[0], summary.kind))
+        for seed in summary.failed[1:]:
+            print(f"ALSO FAILED: python -m tests.simulation --kind {summary.kind} --story {seed}")
+    else:
+        print(f"\n{summary.kind}\n{summary.table()}")
+        for name in summary.missing:
+            print(f"NEVER EXERCISED: {name}")
+    each = summary.cpu / max(1, summary.played)
+    print(f"{summary.kind}: {summary.played} histories, {summary.cpu:.0f} CPU seconds, {each:.3f} each", flush=True)
+    return int(bool(summary.failed or summary.missing))
+
+
+class Progress:
+    """
+    A line on standard error for every hundred histories, of *total*.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._begun = time.monotonic()
+
+    def add(self, part: Summary) -> None:
+        """
+        Count the histories of *part*.
+        """
+        before, self._done = self._done, self._done + part.played
+        if self._done // 100 == before // 100 and self._done < self._total:
+            return
+        rate = self._done / max(time.monotonic() - self._begun, 1e-3)
+        print(f"{self._done} of {self._total} histories, {rate:.1f} a second", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

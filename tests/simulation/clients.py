@@ -6,7 +6,8 @@ Making them takes as long as a dozen calls, so those of a world that has ended s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
@@ -19,6 +20,9 @@ from gcp_emulator.clock import Clock
 from gcp_emulator.rpc import Service
 
 PROJECT = "sim"
+DATABASE = f"projects/{PROJECT}/databases/(default)"
+Talk = Callable[[Iterator[Any]], Any]
+"""Answers a stream of requests with another one."""
 _FREE: list[Clients] = []
 
 
@@ -27,17 +31,28 @@ class _Line(InProcessChannel):
     A channel that is led from one world to the next.
     """
 
-    def lead(self, services: Sequence[Service], clock: Clock, via: Call) -> None:
+    _talk: Talk | None = None
+
+    def lead(self, services: Sequence[Service], clock: Clock, via: Call, talk: Talk) -> None:
         """
-        End at *services* from now on.
+        End at *services* from now on; *talk* answers streams of requests.
         """
         super().__init__(services, clock, via)
+        self._talk = talk
+
+    def stream_stream(self, method: str, *_: Any, **__: Any) -> Any:
+        def call(requests: Iterator[Any], *_: Any, **__: Any) -> Any:
+            assert self._talk is not None, method
+            return self._talk(requests)
+
+        return call
 
     def cut(self) -> None:
         """
         End nowhere.
         """
         super().__init__(())
+        self._talk = None
 
 
 class Clients:
@@ -60,12 +75,12 @@ class Clients:
         )
 
     @classmethod
-    def to(cls, services: Sequence[Service], clock: Clock, via: Call) -> Clients:
+    def to(cls, services: Sequence[Service], clock: Clock, via: Call, talk: Talk) -> Clients:
         """
         Clients that nobody else uses, on a channel to *services*.
         """
         clients = _FREE.pop() if _FREE else cls()
-        clients._line.lead(services, clock, via)
+        clients._line.lead(services, clock, via, talk)
         return clients
 
     def give_back(self) -> None:

@@ -62,6 +62,7 @@ class Hub:
     Attributes:
         seed: Decides every draw.
         now: Virtual time, micros since the epoch.
+        before: Told of the owner of each task that is about to run.
     """
 
     seed: int
@@ -69,10 +70,12 @@ class Hub:
     rng: random.Random = field(init=False)
     now: int = field(init=False)
     steps: int = 0
+    before: Callable[[Owner], None] | None = None
     task: Task | None = None
     _heap: list[tuple[int, float, int, Task, int]] = field(default_factory=list)
     _order: int = 0
     _tasks: list[Task] = field(default_factory=list)
+    _looks: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
     _closed: bool = False
     _main: Any = None
 
@@ -125,6 +128,11 @@ class Hub:
         """
         assert getcurrent() is self._main
         while self._heap and not until():
+            if self._looks and self._looks[0][0] <= self._heap[0][0]:
+                at, _, look = heapq.heappop(self._looks)
+                self.now = max(self.now, at)
+                look()
+                continue
             at, _, _, task, ticket = heapq.heappop(self._heap)
             if ticket != task.ticket:
                 continue
@@ -137,6 +145,8 @@ class Hub:
                 owner.parked.append(task)
                 continue
             self.steps += 1
+            if self.before is not None:
+                self.before(owner)
             task.ticket += 1
             self.task = task
             try:
@@ -155,6 +165,14 @@ class Hub:
                 task.greenlet.throw()
         self._tasks.clear()
         self._heap.clear()
+        self._looks.clear()
+
+    def look_at(self, at: int, look: Callable[[], None]) -> None:
+        """
+        Call *look* at that time, between two tasks; it sees the world and changes nothing.
+        """
+        self._order += 1
+        heapq.heappush(self._looks, (max(at, self.now), self._order, look))
 
     def _push(self, task: Task, seconds: float) -> None:
         self._order += 1

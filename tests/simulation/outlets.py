@@ -33,9 +33,12 @@ class Stdout:
 
     def write(self, text: str) -> int:
         own = json.loads(text)["oncetask"]
-        delay = None if self._world.hit("lost_lines", 0.15) else self._world.log_delay()
+        delay = None if self._world.hit("lost_lines", 0.15) else self._world.logs.delay()
         if delay is not None:
-            self._world.run_logs(self._process, delay).line("stdout", text.rstrip("\n"), self._process.name)
+            self._world.logs.output(self._process, text.rstrip("\n"), delay)
+        self._world.lined(self._process, own, delay)
+        if own["event"] == "started":
+            self._world.logs.others(self._process)
         if own["event"] == "returned":
             self._returned(own, delay)
         return len(text)
@@ -45,7 +48,7 @@ class Stdout:
         world.returned.add(own["holder"])
         # The last end counts. A line that is dated by a wrong clock is not among those that recovery asks for.
         world.in_time.pop(own["holder"], None)
-        if delay is not None and delay <= LOG_GRACE and own.get("settlement") and not process.skew:
+        if delay is not None and delay <= LOG_GRACE and own.get("settlement") and not process.dated_wrongly:
             world.in_time[own["holder"]] = world.hub.time()
             if delay > LEASE and world.hit("crashes", 0.5):
                 # The worst moment to die: the platform tells of it before the end line comes.
@@ -76,7 +79,7 @@ class Mail:
             world.counts["mails refused"] += 1
             raise AlertError("the mail server of the simulation is down")
         world.alerts.append(alert)
-        world.mailed(alert)
+        world.mailed(self._process, alert)
         world.tell(self._process.name, f"mails {alert.count} {alert.event} of {alert.document}")
         if alert.documents:
             self._may_die("when its digest was taken")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -85,11 +86,15 @@ class Summary:
         counts: What was exercised, summed.
         failed: Seeds whose histories broke the promise.
         kind: Kind of the histories.
+        played: How many there were.
+        cpu: CPU seconds of all of them.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
     kind: str = "chains"
+    played: int = 0
+    cpu: float = 0.0
 
     @property
     def missing(self) -> list[str]:
@@ -110,11 +115,14 @@ def run_some(seeds: Sequence[int], kind: str) -> Summary:
     Play the histories of *seeds* in this process, all of them.
     """
     summary = Summary(kind=kind)
+    begun = time.process_time()
     for seed in seeds:
         told = play(planned(seed, kind))
+        summary.played += 1
         summary.counts.update(told.counts)
         if told.violations:
             summary.failed.append(seed)
+    summary.cpu = time.process_time() - begun
     return summary
 
 
@@ -124,22 +132,23 @@ def run_many(
     *,
     kind: str = "chains",
     stop: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """
-    Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails.
+    Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails. *progress* is told of each
+    part, in the order of the seeds.
     """
     summary = Summary(kind=kind)
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
-    done = 0
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start) as pool:
         for part in pool.map(partial(run_some, kind=kind), batches):
             summary.counts.update(part.counts)
             summary.failed.extend(part.failed)
-            done += BATCH
+            summary.played += part.played
+            summary.cpu += part.cpu
             if progress is not None:
-                progress(min(done, len(seeds)), len(seeds))
+                progress(part)
             if stop and summary.failed:
                 pool.shutdown(wait=True, cancel_futures=True)
                 break

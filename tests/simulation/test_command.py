@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.simulation.campaign import Campaign, Played
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants import ALL
+from tests.simulation.runner import Summary, run_some
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "tests.simulation", "--kind", "chains", "--seeds", "100000", "--jobs", "2")
@@ -28,7 +32,7 @@ def test_its_processes_end_with_it(sent: signal.Signals) -> None:
     """
     with subprocess.Popen(COMMAND, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as command:
         assert command.stderr is not None
-        assert command.stderr.readline() == "100 of 100000 histories\n"
+        assert command.stderr.readline().startswith("100 of 100000 histories, ")
         pool = psutil.Process(command.pid).children(recursive=True)
 
         command.send_signal(sent)
@@ -37,6 +41,44 @@ def test_its_processes_end_with_it(sent: signal.Signals) -> None:
     _, alive = psutil.wait_procs(pool, timeout=120)
     assert len(pool) >= 2
     assert alive == []
+
+
+def test_campaign_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """
+    The second run plays the histories that the first one has not, and both together count what one run of all counts.
+    """
+    state = tmp_path / "below" / "state.json"
+
+    def play(seeds: int, *more: str) -> str:
+        command = [sys.executable, "-m", "tests.simulation", "--kind", "chains", "--jobs", "1", "--seeds", str(seeds)]
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stderr + done.stdout
+
+    play(10, "--state", str(state))
+    told = play(20, "--state", str(state))
+    assert "chains: 10 histories were played before\n10 of 10 histories, " in told
+    assert "\nchains: 20 histories, " in told
+    kept = json.loads(state.read_text())["kinds"]["chains"]
+    assert (kept["histories"], kept["failed"], kept["counts"]["histories"]) == (20, [], 20)
+    assert kept["counts"] == run_some(range(20), "chains").counts
+    assert kept["cpu"] > 0
+
+
+def test_campaign_of_other_sources_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The same for another first seed. A failing seed is kept.
+    """
+    state = tmp_path / "state.json"
+    campaign = Campaign(state, 7)
+    campaign.of("locks").add(Summary(Counter(x=1), [9], "locks", 3, 0.5))
+    campaign.keep()
+
+    again = Campaign(state, 7)
+    assert (again.anew, again.of("locks")) == (False, Played(3, 0.5, [9], {"x": 1}))
+    assert Campaign(state, 8).kinds == {}
+    monkeypatch.setattr("tests.simulation.campaign.SOURCES", ("gcp_oncetask/rules",))
+    other = Campaign(state, 7)
+    assert (other.anew, other.kinds) == (True, {})
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.mistake)

@@ -4,14 +4,17 @@ What the histories of workers have found, as small as it gets.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from gcp_emulator.firestore.messages import Document
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker, fetcher
+from gcp_oncetask.worker.listening import Listener
 from tests.simulation.workers.history import PulledNewest, PulledWork
 
 TTL = 60.0
@@ -89,3 +92,22 @@ def test_worker_without_a_session_waits_for_its_heartbeat(oncetask_cloud: Onceta
 
     assert not worker._membership.alive()
     assert worker._patience() > 0
+
+
+def test_listener_forgets_a_task_that_is_due_no_more(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A task was shown while it was leased, and has ended: the end of that lease is no reason to look for tasks.
+    """
+    leased, other = _due("leased", second=10), _due("other", second=20)
+    changes = [(0, leased.name, leased), (1, other.name, other), (0, leased.name, None), (1, leased.name, None)]
+    monkeypatch.setattr(worker._runtime.wire, "listen", lambda queries: (iter(changes), lambda: None))
+    listener = Listener(worker._runtime, {worker.kinds[0]: (0, 1)}, lambda: None)
+    listener._thread.join()
+
+    assert listener.first_due() == datetime(2026, 1, 1, 0, 0, 20, tzinfo=UTC)
+
+
+def _due(name: str, second: int) -> Any:
+    document = Document(name=name)
+    document.fields["lock"].map_value.fields["due"].string_value = f"DEFAULT/kind/000/2026-01-01T00:00:{second}.000000Z"
+    return document

@@ -4,101 +4,43 @@ The world of one history: the in-process cloud, app processes that live and die 
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import grpc
 
-from gcp_emulator.channel import Call
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.messages import CommitRequest, Write
 from gcp_emulator.logging import LoggingServer
-from gcp_emulator.rpc import RpcError, Service
-from gcp_emulator.run.logs import RequestRecord, RunLogs
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
-from gcp_oncetask import Config, Locker, forks
-from gcp_oncetask.clock import Mark, Wakeup
-from gcp_oncetask.execution.renewal import Renewals
-from gcp_oncetask.logs import CloudFormatter
+from gcp_oncetask import Config, Locker
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
-from tests.simulation.clients import PROJECT, Clients
-from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
+from tests.simulation.checks.transactions import Transactions
+from tests.simulation.clients import DATABASE, PROJECT, Clients
+from tests.simulation.hub import SECOND, Hub, Owner, Promise
+from tests.simulation.network import Network
 from tests.simulation.outlets import Mail, Stdout
+from tests.simulation.process import MachineClocks, Process, ProcessClock
+from tests.simulation.troubles import clocks, starvation
+from tests.simulation.troubles.listeners import Stream
+from tests.simulation.troubles.logs import Logs, request_record
+from tests.simulation.troubles.refusals import Refusals
+from tests.simulation.troubles.versions import Versions
 
-DATABASE = f"projects/{PROJECT}/databases/(default)"
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
 REQUEST_TIMEOUT = 300.0
-MOST_READS = 3
-"""Tries of one read, as many as the library makes."""
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
-_REFUSED = (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-
-
-class ProcessClock:
-    """
-    The library's clock in one process: virtual time, and a wall clock that may be wrong.
-    """
-
-    def __init__(self, hub: Hub, process: Process) -> None:
-        self._hub = hub
-        self._process = process
-
-    def now(self) -> datetime:
-        return self._hub.time() + self._process.skew
-
-    def mark(self) -> Mark:
-        seconds = self._hub.now / SECOND
-        return Mark(seconds, seconds, seconds + self._process.skew.total_seconds())
-
-    def wait(self, event: Wakeup | Signal, timeout: float) -> bool:
-        # Rounded up: who waits for less than a microsecond would look again at the same instant, for ever.
-        wait = timeout + 1 / SECOND if timeout > 0 else 0.0
-        if isinstance(event, Signal):
-            event.wait(wait)
-        else:
-            self._hub.sleep(wait)
-        return event.is_set()
-
-    def random(self) -> float:
-        return self._hub.rng.random()
-
-    def nonce(self) -> str:
-        return f"{self._hub.rng.getrandbits(96):024x}"
-
-
-@dataclass(eq=False)
-class Process(Owner):
-    """
-    One app process.
-
-    Attributes:
-        skew: How wrong its wall clock is.
-        cut_off: Until then (micros) its network is down.
-        hurt_until: Until then it may be frozen, cut off, or unable to read.
-        unread: How often it has failed to read a document since it last wrote it.
-        unheard: Nonces that were granted a lease by a commit whose answer never came.
-        locker: Its locker.
-        app: Its Flask app; None before the first delivery.
-        requests: Those it has not answered.
-    """
-
-    skew: timedelta = timedelta(0)
-    cut_off: int = 0
-    hurt_until: int = 0
-    unread: Counter[str] = field(default_factory=Counter)
-    unheard: set[str] = field(default_factory=set)
-    locker: Any = None
-    app: Any = None
-    requests: list[Promise] = field(default_factory=list)
+IMPATIENT, PATIENT = 240.0, 900.0
+"""Seconds after which a person is told of a task that stands still: where tasks often do, and elsewhere."""
 
 
 class World:
@@ -132,28 +74,47 @@ class World:
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
         self.alerts: list[Alert] = []
-        self.mailed: Callable[[Alert], None] = lambda alert: None
+        self.calls: Callable[[Process], None] = lambda process: None
+        self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
+        self.lined: Callable[[Process, dict[str, str], float | None], None] = lambda process, own, delay: None
+        self.failed: Callable[[Process, str, Any, grpc.StatusCode], None] = lambda process, name, request, code: None
+        self.stuck = IMPATIENT if plan.has("standstills") else PATIENT
         self.mail_down = False
         self.returned: set[str] = set()
         self.in_time: dict[str, datetime] = {}
+        self.streams: list[tuple[Process, Stream]] = []
+        self.no_listeners = False
+        self.versions = Versions() if plan.has("versions") else None
+        self.hub.before = None if self.versions is None else self.versions.be
         self.landing = False
         self.latest = 900.0
         self.quiet_from = 0
         self.trouble = True
+        self.queue = QUEUE
         self.counts: Counter[str] = Counter()
         self.story: list[tuple[int, str, str]] = []
         self._begin = begin
         self._make_app = make_app
-        self._observe = observe
+        self.network = Network(self, observe)
+        self.logs = Logs(self)
+        self.refusals = Refusals(self)
+        self.transactions = Transactions()
         self._made = 0
         self.made: dict[str, int] = {}
         self._newest = -1
         self._clients: list[Clients] = []
         self._started: list[Process] = []
 
-    def _clients_by(self, via: Call) -> Clients:
+    def listener(self) -> Listener:
+        """
+        The server's side of a Listen call.
+        """
+        return self.firestore.listener(DATABASE)
+
+    def _clients_by(self, process: Process) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)
-        self._clients.append(Clients.to(services, self.hub, via))
+        via, talk = self.network.call_of(process), partial(Stream, self, process)
+        self._clients.append(Clients.to(services, self.hub, via, talk))
         return self._clients[-1]
 
     def close(self) -> None:
@@ -161,6 +122,8 @@ class World:
         End what still waits; the clients are free for another world.
         """
         self.hub.close()
+        if self.versions is not None:
+            self.versions.be(self.cloud)
         for process in self._started:
             process.locker._executor.renewals.close()
         while self._clients:
@@ -188,8 +151,12 @@ class World:
         Start an app process, with a locker of its own.
         """
         self._made += 1
-        process = Process(f"app-{self._made}")
-        clients = self._clients_by(self._call_of(process))
+        process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub))
+        clocks.drift(self, process)
+        if self.versions is not None and self.hub.rng.random() < 0.5:
+            process.released = True
+            self.counts["processes of the release before"] += 1
+        clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
             project=PROJECT,
@@ -200,6 +167,7 @@ class World:
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
             alert_window=self.plan.window,
+            stuck=self.stuck,
             **self._settings,
         )
         process.locker = Locker(
@@ -212,7 +180,7 @@ class World:
         )
         process.locker._runtime.trail_to(Stdout(self, process))
         process.locker._runtime.instance = lambda: process.name
-        process.locker._executor.renewals = Renewals(clock, lambda run, *a: self.hub.spawn(process, run, *a))
+        process.locker._executor.renewals = starvation.renewals(self, process)
         self._begin(self, process)
         self.processes.append(process)
         self._started.append(process)
@@ -222,10 +190,11 @@ class World:
 
     def freeze(self, process: Process, seconds: float, when: str = "") -> None:
         """
-        SIGSTOP, and SIGCONT after *seconds*.
+        SIGSTOP, and SIGCONT after *seconds*; or its whole machine is suspended.
         """
-        self.words(process)
+        self.logs.words(process)
         process.frozen = True
+        clocks.suspend(self, process)
         process.hurt_until = max(process.hurt_until, self.hub.now + round(seconds * SECOND))
         self.tell(process.name, f"is frozen for {seconds:g} s {when}")
         self.hub.spawn(self.cloud, self.thaw, process, after=seconds)
@@ -237,6 +206,7 @@ class World:
         if process.frozen:
             self.counts["thaws"] += 1
             self.tell(process.name, "goes on")
+            clocks.resume(process)
             self.hub.thaw(process)
 
     def kill(self, process: Process, when: str = "") -> None:
@@ -247,29 +217,9 @@ class World:
         self.processes.remove(process)
         self.tell(process.name, f"is killed {when} with {len(process.requests)} requests")
         if self.hub.rng.random() < 0.5:
-            self.run_logs(process).system("Container terminated on signal 9.", process.name)
+            self.logs.of(process).system("Container terminated on signal 9.", process.name)
         for promise in process.requests:
             promise.give(Answer(503, b"connection error"))
-
-    def words(self, process: Process) -> None:
-        """
-        What users say on the instance of *process*: it looks like evidence about its holders, and is none.
-        """
-        if not (self.trouble and self.plan.has("words")):
-            return
-        self.counts["words"] += 1
-        logs = self.run_logs(process, delay=0.3)
-        killed = f"Worker (pid:{forks.pid}) was sent SIGKILL! Perhaps out of memory?"
-        stamped = f"[{self.hub.time():%Y-%m-%d %H:%M:%S %z}] [{{}}] [ERROR] {killed}"
-        logs.line("stderr", f"WARNING:root:can't parse comment '{killed}'", process.name)
-        logs.line("stderr", f"can't parse comment 'x\n{stamped.format(forks.parent)}", process.name)
-        logs.line("stderr", f"{stamped.format(forks.parent)}, says a user", process.name)
-        logs.line("stderr", stamped.format(forks.pid), process.name)
-        logs.line("stdout", "Container terminated on signal 9.", process.name)
-        data = {"oncetask": {"event": "returned", "settlement": '{"kind": "complete", "nonce": "users"}'}}
-        created = self.hub.time().timestamp()
-        record = logging.makeLogRecord({"msg": "ordered", "levelno": logging.INFO, "created": created, **data})
-        logs.line("stdout", CloudFormatter().format(record), process.name)
 
     def kill_if_alive(self, process: Process, when: str) -> None:
         """
@@ -287,119 +237,12 @@ class World:
             return self.start_process()
         return self.hub.rng.choice(alive)
 
-    # --- remote calls ---
-
-    def _call_of(self, process: Process) -> Callable[..., Any]:
-        def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
-            if name == "Commit":
-                for write in request.writes:
-                    process.unread.pop(write.update.name, None)
-            try:
-                return hurt(service, name, request, timeout)
-            except RpcError:
-                for read in [request.name] if name == "GetDocument" else getattr(request, "documents", ()):
-                    self._unread(process, read)
-                raise
-
-        def hurt(service: Service, name: str, request: Any, timeout: float | None) -> Any:
-            draw = self.hub.rng
-            self.hub.sleep(draw.expovariate(50))
-            self._struck(process, f"before its {name}")
-            if self.hub.now < process.cut_off:
-                self._cut(process, service, name, request, timeout)
-            if self.hit("refused_calls", 0.05):
-                code = draw.choice(_REFUSED)
-                self.tell(process.name, f"{name} fails before its effect: {code.name}")
-                raise RpcError(code, "refused by the simulation")
-            if self.hit("late_calls", 0.04):
-                self._lands_late(process, service, name, request, timeout)
-            if name == "ListLogEntries" and self.trouble and draw.random() < 0.5:
-                # The worst moment to come back: while somebody asks whether one is still alive.
-                for other in self.processes:
-                    self.thaw(other)
-            answer = self._applied(process, service, name, request)
-            self._struck(process, f"after its {name}")
-            if self.hit("lost_answers", 0.06):
-                code = draw.choice(_LOST)
-                self.tell(process.name, f"the answer of {name} is lost: {code.name}")
-                if name == "Commit":
-                    self.counts[f"ambiguous commit: {code.name}"] += 1
-                    self.counts[f"ambiguous commit: {_kind(request)}"] += 1
-                    process.unheard |= _holders(request)
-                self.hub.sleep(draw.expovariate(1))
-                raise RpcError(code, "the answer was lost")
-            self.hub.sleep(draw.expovariate(50))
-            return answer
-
-        return call
-
-    def _unread(self, process: Process, name: str) -> None:
-        """
-        A library that can't read back what became of its commit leaves that to others, after a few tries.
-        """
-        process.unread[name] += 1
-        if process.unread[name] >= MOST_READS:
-            self.counts["claims never heard of"] += 1
-            process.hurt_until = max(process.hurt_until, self.hub.now)
-
-    def _struck(self, process: Process, when: str) -> None:
-        """
-        The process may die, or stop for a while, right here.
-        """
-        if self.hit("crashes", 0.015):
-            self.kill(process, when)
-            self.hub.sleep(0)
-        if self.hit("freezes", 0.01):
-            self.freeze(process, self.hub.rng.choice((30, 90, 400, 1000)), when)
-            self.hub.sleep(0)
-
-    def _cut(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
-        """
-        The network of the process is down: nothing is answered, and what it sent may have got through.
-        """
-        self.counts["calls into an outage"] += 1
-        if self.hub.rng.random() < 0.3:
-            self._lands_late(process, service, name, request, timeout)
-        self.hub.sleep(1)
-        raise RpcError(grpc.StatusCode.UNAVAILABLE, "the network is down")
-
-    def _lands_late(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> None:
-        after = min(self.hub.rng.choice((1.0, 15.0, 90.0, 900.0)), self.latest)
-        self.quiet_from = max(self.quiet_from, self.hub.now + round(after * SECOND))
-        self.tell(process.name, f"{name} gets no answer; it lands {after:g} s later")
-
-        def land() -> None:
-            self.tell("network", f"the {name} of {process.name} lands")
-            self.landing = True
-            try:
-                self._applied(process, service, name, request)
-            except RpcError as error:
-                self.counts[f"late {name} refused"] += 1
-                self.tell("network", f"and is refused: {error.code.name}")
-            else:
-                self.counts[f"late {name} applied"] += 1
-                if name == "Commit":
-                    process.unheard |= _holders(request)
-            finally:
-                self.landing = False
-
-        self.hub.spawn(self.cloud, land, after=after)
-        self.hub.sleep(timeout or 10.0)
-        raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-
-    def _applied(self, process: Process | None, service: Service, name: str, request: Any) -> Any:
-        answer = service.call(name, request)
-        if name == "CreateTask":
-            self.made[request.task.name.rpartition("/")[2]] = self.counts["tasks made"]
-            self.counts["tasks made"] += 1
-        self._observe(process, name, request)
-        return answer
-
     def write(self, **write: Any) -> None:
         """
         A user's own write, past the library: a ``Write``, as their Firestore client would send it.
         """
-        self._applied(None, self.firestore.service, "Commit", CommitRequest(database=DATABASE, writes=[Write(**write)]))
+        request = CommitRequest(database=DATABASE, writes=[Write(**write)])
+        self.network.applied(None, self.firestore.service, "Commit", request)
 
     # --- deliveries ---
 
@@ -417,6 +260,7 @@ class World:
         sent = replace(dispatch, headers={**dispatch.headers, "X-Cloud-Trace-Context": f"{trace}/1"})
         self.hub.spawn(process, self._serve, process, sent, promise)
         begun = self.hub.now
+        self.logs.passed_on(dispatch.url, trace, begun)
         if not promise.wait(REQUEST_TIMEOUT):
             promise.give(Answer(504, b"upstream request timeout"))
             self.counts["requests timed out"] += 1
@@ -448,59 +292,9 @@ class World:
     def _log_request(self, process: Process, dispatch: Dispatch, trace: str, begun: int, answer: Answer) -> None:
         if self.hit("lost_lines", 0.1):
             return
-        record = RequestRecord(
-            method="POST",
-            url=dispatch.url,
-            # A proxy may have sent the head of an answer before the process behind it died.
-            status=200 if process.dead and self.hit("lost_lines", 0.3) else answer.status or 0,
-            started=begun,
-            ended=self.hub.now,
-            request_size=0,
-            response_size=0,
-            user_agent="",
-            remote_ip="",
-            referer="",
-            trace=trace,
-            span_id="",
-            instance_id=process.name,
+        # A proxy may have sent the head of an answer before the process behind it died.
+        status = 200 if process.dead and self.hit("lost_lines", 0.3) else answer.status or 0
+        record = request_record(
+            dispatch.url, status, started=begun, ended=self.hub.now, trace=trace, instance=process.name
         )
-        self.run_logs(process).request(record)
-
-    def log_delay(self) -> float:
-        """
-        Seconds until a line that is written now can be read: within the log grace, or far beyond it.
-        """
-        return self.hub.rng.choice((5.0, 100.0, 400.0)) if self.hit("late_lines", 0.1) else 0.3
-
-    def run_logs(self, process: Process, delay: float | None = None) -> RunLogs:
-        """
-        The platform's log writer, as slow as this moment is unless *delay* says otherwise.
-        """
-        return RunLogs(
-            self.logging,
-            self.hub,
-            project=PROJECT,
-            region="here",
-            service="app",
-            revision=f"app-{process.name}",
-            delay=self.log_delay() if delay is None else delay,
-        )
-
-
-def _kind(commit: Any) -> str:
-    """
-    What a commit of the library's makes of its lock.
-    """
-    for write in commit.writes:
-        lock = write.update.fields.get("lock")
-        if lock is not None and "status" in lock.map_value.fields:
-            return f"to {lock.map_value.fields['status'].string_value}"
-    return "others"
-
-
-def _holders(commit: Any) -> set[str]:
-    """
-    Nonces that a commit grants leases to.
-    """
-    locks = [write.update.fields["lock"].map_value for write in commit.writes if "lock" in write.update.fields]
-    return {lock.fields["holder"].string_value for lock in locks if "holder" in lock.fields}
+        self.logs.request(process, record)

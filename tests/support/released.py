@@ -20,10 +20,9 @@ NEW = ("needs", "ready_at", "attention", "fingerprint")
 """Attributes that it does not know."""
 
 
-@contextmanager
-def released() -> Iterator[None]:
+def replacements() -> tuple[tuple[Any, str, Any], ...]:
     """
-    Be that process meanwhile.
+    What of the library is otherwise in that process: module, name and value.
     """
     known = {name: DEFAULTS[name] for name in NEW}
     encode = codec.encode_lock
@@ -41,21 +40,29 @@ def released() -> Iterator[None]:
 
     one_owed_of = codec._one_owed
     fields = {stored: read for stored, read in codec._FIELDS.items() if stored not in {STORED_NAMES[n] for n in NEW}}
+    return (
+        (codec, "_FIELDS", fields),
+        (codec, "encode_lock", encode_lock),
+        (snapshot, "encode_lock", encode_lock),
+        (attention, "ready", lambda lock, at: None),
+        (attention, "look_by", lambda ready, when, at: when),
+        (attention, "reason_of", lambda lock: None),
+        (features, "unknown", lambda lock: ()),
+        # Each alert is a mail.
+        (codec, "_one_owed", one_owed),
+        (owed_alerts, "send_owed", owed_alerts.send_each),
+        (owed_alerts, "wait_of", lambda *args: None),
+        (owed_alerts, "alert_of", owed_alerts._alert_of),
+        (Digests, "attend", attend),
+    )
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """
+    Be that process meanwhile.
+    """
     with ExitStack() as stack:
-        for module, name, value in (
-            (codec, "_FIELDS", fields),
-            (codec, "encode_lock", encode_lock),
-            (snapshot, "encode_lock", encode_lock),
-            (attention, "ready", lambda lock, at: None),
-            (attention, "look_by", lambda ready, when, at: when),
-            (attention, "reason_of", lambda lock: None),
-            (features, "unknown", lambda lock: ()),
-            # Each alert is a mail.
-            (codec, "_one_owed", one_owed),
-            (owed_alerts, "send_owed", owed_alerts.send_each),
-            (owed_alerts, "wait_of", lambda *args: None),
-            (owed_alerts, "alert_of", owed_alerts._alert_of),
-            (Digests, "attend", attend),
-        ):
+        for module, name, value in replacements():
             stack.enter_context(mock.patch.object(module, name, value))
         yield

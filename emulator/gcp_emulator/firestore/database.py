@@ -5,7 +5,7 @@ One database: its documents, its time, its transactions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import grpc
@@ -53,7 +53,7 @@ class Database:
 
     Attributes:
         locks: Whether transactions lock the documents they read, instead of being checked when they commit.
-        observers: Called after every commit that has changed something.
+        observers: Called after every commit that has changed something, with the paths of the documents.
         waits: Transactions that wait to commit, and those that each waits for.
 
     Times are microseconds. A commit's time is later than that of every commit and read before it, so a read shows
@@ -67,7 +67,7 @@ class Database:
         self.waits: dict[bytes, set[bytes]] = {}
         self._history: deque[tuple[int, str, Stored | None]] = deque(maxlen=HISTORY)
         self._forgotten = 0
-        self.observers: set[Callable[[], None]] = set()
+        self.observers: list[Callable[[Collection[str]], None]] = []
         self.store = Store()
         self._clock = clock
         self._time = 0
@@ -78,8 +78,10 @@ class Database:
         """
         Forget the documents, close the transactions; time goes on.
         """
-        self.store = Store()
+        gone, self.store = self.store, Store()
         self._transactions.clear()
+        for observer in tuple(self.observers):
+            observer(["/".join(stored.segments) for stored in gone.all()])
         self._history.clear()
         self._forgotten = self._time
 
@@ -245,8 +247,8 @@ class Database:
                 self._indexes.check_entries(stored.document)
         self._time = time
         self._put(changes, finished, time)
-        for observer in self.observers:
-            observer()
+        for observer in tuple(self.observers):
+            observer(finished)
         return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
 
     def _change(self, changes: dict[str, Change], write: AnyWrite) -> Change:

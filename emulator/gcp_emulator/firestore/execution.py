@@ -70,6 +70,18 @@ def run(store: Store, query: Query) -> Answer:
     return answer
 
 
+def selects(query: Query, stored: Stored) -> bool:
+    """
+    Tell whether *stored* matches the filters of *query*; its cursors and its limit don't count.
+    """
+    if query.depth is not None and len(stored.segments) != query.depth:
+        return False
+    return query.scope.holds("/".join(stored.segments[:-1])) and any(
+        all(_lies_in(stored, each) for each in conjunct.ranges) and not _is_excluded(stored, conjunct)
+        for conjunct in query.conjuncts
+    )
+
+
 def _of_one(store: Store, query: Query, conjunct: Conjunct, answer: Answer) -> Iterator[Row]:
     """
     Yield the documents that satisfy *conjunct*, in order, between the cursors.

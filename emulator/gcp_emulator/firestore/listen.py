@@ -5,7 +5,7 @@ Listen: send the results of queries and documents, and send them again at each c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -17,7 +17,6 @@ from gcp_emulator.firestore.writes import Stored
 from gcp_emulator.rpc import RpcError, unimplemented
 
 _ADD, _REMOVE, _CURRENT = 1, 2, 3
-_CHANGED = object()
 _OVER = object()
 
 
@@ -28,11 +27,18 @@ class Target:
 
     Attributes:
         look: Returns its present documents, by path; None for a missing one.
+        selects: Tells whether the present document at a path matches; a limit does not count.
         shown: The versions that were sent last.
     """
 
     look: Callable[[], dict[str, Stored | None]]
+    selects: Callable[[str], bool]
     shown: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    paths: Collection[str]
 
 
 class Listener:
@@ -42,9 +48,10 @@ class Listener:
     Args:
         database: Name of the database.
         read: Runs a function while nothing changes; returns its value and the time of the read (microseconds).
-        query: Makes a function that runs a query target.
+        query: Makes the two functions of a query target.
         get: Reads one document by path.
-        observe: Registers a function to be called after every commit to the database; returns a function that ends that.
+        observe: Registers a function to be called after every commit to the database, with the paths of its documents;
+            returns a function that ends that.
     """
 
     def __init__(
@@ -52,15 +59,15 @@ class Listener:
         database: str,
         *,
         read: Callable[[Callable[[], Any]], tuple[Any, int]],
-        query: Callable[[Any], Callable[[], dict[str, Stored | None]]],
+        query: Callable[[Any], Target],
         get: Callable[[str], Stored | None],
-        observe: Callable[[Callable[[], None]], Callable[[], None]],
+        observe: Callable[[Callable[[Collection[str]], None]], Callable[[], None]],
     ) -> None:
         self._database = database
         self._read = read
         self._query = query
         self._get = get
-        self._observe = observe
+        self.observe = observe
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._targets: dict[int, Target] = {}
 
@@ -70,13 +77,13 @@ class Listener:
         """
         self._inbox.put(first)
         threading.Thread(target=self._receive, args=(requests,), name="firestore-listen", daemon=True).start()
-        done = self._observe(lambda: self._inbox.put(_CHANGED))
+        done = self.observe(lambda paths: self._inbox.put(_Changed(paths)))
         try:
             while (item := self._inbox.get()) is not _OVER:
-                if item is _CHANGED:
-                    yield from self._changed()
+                if isinstance(item, _Changed):
+                    yield from self.changed(item.paths)
                 else:
-                    yield from self._asked(item)
+                    yield from self.asked(item)
         finally:
             done()
 
@@ -87,7 +94,10 @@ class Listener:
                 self._inbox.put(request)
         self._inbox.put(_OVER)
 
-    def _asked(self, request: Any) -> Iterator[Any]:
+    def asked(self, request: Any) -> Iterator[Any]:
+        """
+        Answer one request.
+        """
         if request.WhichOneof("target_change") == "remove_target":
             self._targets.pop(request.remove_target, None)
             yield _told(_REMOVE, request.remove_target)
@@ -96,7 +106,7 @@ class Listener:
         if target.target_id in self._targets:
             raise invalid(f"Target id {target.target_id} is in use already.")
         try:
-            made = Target(self._look(target))
+            made = self._look(target)
         except RpcError as error:
             refused = _told(_REMOVE, target.target_id)
             refused.target_change.cause.code = error.code.value[0]
@@ -110,7 +120,7 @@ class Listener:
         yield _told(_CURRENT, target.target_id, time)
         yield _told(0, None, time)
 
-    def _look(self, target: Any) -> Callable[[], dict[str, Stored | None]]:
+    def _look(self, target: Any) -> Target:
         if target.WhichOneof("resume_type") is not None:
             raise unimplemented("Resuming a listen target (leave resume_token and read_time out)")
         match target.WhichOneof("target_type"):
@@ -118,13 +128,23 @@ class Listener:
                 return self._query(target.query)
             case "documents":
                 paths = ["/".join(document_segments(name, self._database)) for name in target.documents.documents]
-                return lambda: {path: self._get(path) for path in paths}
+                return Target(lambda: {path: self._get(path) for path in paths}, paths.__contains__)
             case _:
                 raise invalid("A target must be a query or documents.")
 
-    def _changed(self) -> Iterator[Any]:
+    def changed(self, paths: Collection[str]) -> Iterator[Any]:
+        """
+        Send the changes of the targets after a commit that has written the documents at *paths*.
+        """
+
         def all_differences() -> list[Any]:
-            return [each for id_, target in self._targets.items() for each in self._differences(id_, target)]
+            touched = [
+                (id_, target)
+                for id_, target in self._targets.items()
+                # A document that neither was shown nor matches now changes no result, also under a limit.
+                if any(path in target.shown or target.selects(path) for path in paths)
+            ]
+            return [each for id_, target in touched for each in self._differences(id_, target)]
 
         changes, time = self._read(all_differences)
         if changes:

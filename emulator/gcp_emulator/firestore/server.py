@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,12 +19,12 @@ from gcp_emulator.firestore import documents, files
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
+from gcp_emulator.firestore.execution import selects
 from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
-from gcp_emulator.firestore.listen import Listener
+from gcp_emulator.firestore.listen import Listener, Target
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
-from gcp_emulator.firestore.writes import Stored
 from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
 
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
@@ -355,33 +355,44 @@ class FirestoreServer:
         first = next(requests, None)
         if first is None:
             return
+        yield from self.listener(first.database).run(first, requests)
+
+    def listener(self, database_name: str) -> Listener:
+        """
+        Return the server's side of one Listen call.
+        """
         with self._lock:
-            database = self._database(first.database)
+            database = self._database(database_name)
 
         def read(look: Callable[[], Any]) -> tuple[Any, int]:
             with self._lock:
                 return look(), database.reader(b"")[1]
 
-        def query(target: Any) -> Callable[[], dict[str, Stored | None]]:
+        def query(target: Any) -> Target:
             name, wanted = self._read_query(target.structured_query, target.parent)
             if name != database.name:
                 raise invalid(f'The query is not in database "{database.name}".')
-            return lambda: {each.path: each for each in database.run(wanted, None).documents}
 
-        def observe(call: Callable[[], None]) -> Callable[[], None]:
+            def matches(path: str) -> bool:
+                stored = database.get(path, None)
+                return stored is not None and selects(wanted, stored)
+
+            return Target(lambda: {each.path: each for each in database.run(wanted, None).documents}, matches)
+
+        def observe(call: Callable[[Collection[str]], None]) -> Callable[[], None]:
             with self._lock:
-                database.observers.add(call)
+                database.observers.append(call)
 
             def done() -> None:
                 with self._lock:
-                    database.observers.discard(call)
+                    if call in database.observers:
+                        database.observers.remove(call)
 
             return done
 
-        listener = Listener(
+        return Listener(
             database.name, read=read, query=query, get=lambda path: database.get(path, None), observe=observe
         )
-        yield from listener.run(first, requests)
 
     def _read_query(self, message: m.AnyQuery, parent: str, having: Iterable[FieldPath] = ()) -> tuple[str, Query]:
         name, query = read_query(message, parent)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import Attempt, Config, Continue, FixedDelay, Locker, Status, sweep
+from gcp_oncetask import Attempt, Config, Continue, FixedDelay, Locker, Status, StoreError, once, sweep
 from gcp_oncetask.rules import CUTS
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.sizes import size_of
@@ -530,6 +530,59 @@ def test_caller_without_leave_ends_no_task(world: World) -> None:
     world.cloud.faults.clear()
     world.cloud.advance(hours=2)
     assert all(world.lock(f"orders/{number}").status is Status.COMPLETED for number in range(5))
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_end_that_is_refused_to_a_caller_is_recorded_whole(
+    oncetask_cloud: OncetaskCloud, open_shop: Callable[..., Shop], refused: int
+) -> None:
+    """
+    An account that lost its role for a moment, when its end was recorded, or when that was taken from the log too: nothing is
+    left out of it, no attempt has failed, and the step is not run again.
+    """
+    world = World(oncetask_cloud, open_shop(config=Config(log_contents=True)))
+    runs = []
+
+    def charge(order: Order, attempt: Attempt) -> Any:
+        runs.append(attempt.number)
+        world.refuse(times=refused, code=DENIED)
+        return {"receipt": 42}
+
+    world.shop.on_charge = charge
+    path = world.order()
+    for _ in range(6):
+        world.cloud.advance(minutes=5)
+        world.cloud.sweep()
+    lock = world.lock(path)
+    assert (lock.status, lock.result, lock.errors, runs) == (Status.COMPLETED, {"receipt": 42}, (), [1])
+
+
+def test_result_of_a_run_is_not_dropped_for_a_refused_caller(world: World) -> None:
+    """
+    The caller gets the refusal, and the run is not recorded without its result.
+    """
+
+    @once(world.locker, key=lambda: "k")
+    def charge() -> str:
+        world.refuse(code=DENIED)
+        return "receipt"
+
+    with pytest.raises(StoreError, match="PERMISSION_DENIED"):
+        charge()
+    (run,) = [doc for doc in world.locker.client.collection("onceLocks").stream() if ":once:" in doc.id]
+    assert run.to_dict()["lock"]["status"] == "leased"
+
+
+def test_sweep_without_leave_tells_a_person(world: World) -> None:
+    """
+    Once a day, though nothing can be found: each sweep says it to its caller too.
+    """
+    world.order()
+    world.cloud.faults.fail("RunQuery", times=None, code=DENIED)
+    for _ in range(3):
+        with pytest.raises(StoreError, match="PERMISSION_DENIED"):
+            sweep(world.locker)
+    assert [document for document, _ in world.alerts()] == ["firestore/permission_denied"]
 
 
 @pytest.mark.parametrize(("call", "asks"), [("Commit", "beats"), ("RunQuery", "beats"), ("RunQuery", "looks")])

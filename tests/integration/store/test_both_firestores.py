@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -289,7 +290,7 @@ def test_named_lock_is_held_refreshed_taken_over_and_retired(local: LocalCloud, 
     assert not new.acquire(blocking=False)
     assert new.acquire(timeout=10)
     token = new.token
-    assert token == old.token + 1
+    assert token > old.token
     before = shop.locker.show(new.document)
     with pytest.raises(LeaseLostError):
         old.release()
@@ -320,7 +321,8 @@ def test_waiting_threads_hold_a_lock_one_at_a_time(local: LocalCloud, shop: Shop
         list(threads.map(work, range(8)))
 
     assert counter.get().get("n") == 24
-    assert tokens == list(range(tokens[0], tokens[0] + 24))
+    assert len(tokens) == 24
+    assert all(before < after for before, after in pairwise(tokens))
 
 
 def test_function_runs_once_for_simultaneous_calls(local: LocalCloud, shop: Shop) -> None:

@@ -76,6 +76,28 @@ def test_overlap_with_a_run_that_has_not_ended(service: Service, overlap: str, e
     assert [hour[3:] for hour in days(service)] == expected
 
 
+@pytest.mark.parametrize(("overlap", "expected"), [("allow", ["00", "01", "02"]), ("skip", ["00", "02"])])
+def test_quarantined_run_has_not_ended(oncetask_cloud: OncetaskCloud, overlap: str, expected: list[str]) -> None:
+    """
+    Its holder still runs: none is made beside it until it has settled.
+    """
+    service = Service(oncetask_cloud).handle(Repeat, lease_duration=60.0, on_unknown="quarantine", renew=False)
+
+    def act(task: Any, attempt: Any) -> None:
+        service.act = lambda task, attempt: None
+        sleep(service, minutes=20)
+        oncetask_cloud.forget_logs()
+        assert oncetask_cloud.sweep().quarantined == 1
+        sleep(service, minutes=45)
+        service.deliver("r", Repeat)
+
+    service.act = act
+    service.manager.create_task(Repeat(rule=HOURLY, overlap=overlap))
+    oncetask_cloud.run_until_idle()
+    oncetask_cloud.advance(hours=1)
+    assert [hour[3:] for hour in days(service)] == expected
+
+
 def test_overlapping_run_is_queued(service: Service) -> None:
     """
     The second run falls due while the first one runs: it starts afterwards.

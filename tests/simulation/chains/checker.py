@@ -5,7 +5,7 @@ The promise, checked after every commit and at the end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -15,14 +15,14 @@ from google.cloud.firestore_v1.types import GetDocumentRequest
 from gcp_emulator.clock import micros_of
 from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
-from tests.simulation.alerts_checker import AlertsChecker
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.attempts import Attempts
+from tests.simulation.checks.belief import Belief, Believer, Lease
 from tests.simulation.checks.damages import Damages
 from tests.simulation.checks.idempotency import Idempotency
+from tests.simulation.checks.late import Late
 from tests.simulation.checks.quarantines import Quarantines
 from tests.simulation.checks.revivals import Revivals
 from tests.simulation.outlets import LOG_GRACE
@@ -43,6 +43,14 @@ class Running:
     process: Process
     attempt: Attempt
 
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        context = self.attempt._running.context
+        return context.document, self.attempt.token, context.holder
+
 
 @dataclass
 class Checker:
@@ -55,6 +63,7 @@ class Checker:
         effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
         by_hand: Documents that a person has resolved.
         locks: Every lock as it was last seen.
+        undated: Documents whose present state the release before has made: it does not say since when.
         granted: Every lease that was ever granted: (document, token, holder).
         owed: Every alert that was ever owed: (document, event, sequence).
         expected: Leases that their process must have heard of: (document, token) -> process.
@@ -63,6 +72,8 @@ class Checker:
         orphans: Leases whose documents were deleted: nobody hears them any more.
         lives: How often each document was deleted.
         late: Lives that began with a commit that landed long after it was sent: two calls of one millisecond have one key.
+        belief: Compares what holders believe with what is stored.
+        late_holders: Looks whether late holders are told.
     """
 
     collection: ClassVar[str] = "jobs/"
@@ -74,6 +85,7 @@ class Checker:
     running: list[Running] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
     locks: dict[str, Lock] = field(default_factory=dict)
+    undated: set[str] = field(default_factory=set)
     granted: set[tuple[str, int, str | None]] = field(default_factory=set)
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
@@ -82,16 +94,18 @@ class Checker:
     orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     lives: Counter[str] = field(default_factory=Counter)
     late: set[str] = field(default_factory=set)
-    alerts: AlertsChecker = field(init=False)
     quarantines: Quarantines = field(init=False)
     idempotency: Idempotency = field(init=False)
     attempts: Attempts = field(init=False)
     revivals: Revivals = field(default_factory=Revivals)
     damages: Damages = field(init=False)
+    belief: Belief = field(init=False)
+    late_holders: Late = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.alerts = AlertsChecker(self.broken, self._count_one)
+        self.belief = Belief(self)
+        self.late_holders = Late(self)
         self.quarantines = Quarantines(self.broken, lambda grant: grant in self.started)
         self.idempotency = Idempotency(self.broken, self._count_one, self.late)
         self.damages = Damages(self.broken)
@@ -113,25 +127,12 @@ class Checker:
         """
         Look at every document that a commit has touched.
         """
-        if name != "Commit":
+        if name not in ("Commit", "BatchWrite"):
             return
         paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
         for path in paths:
             if path.startswith(self.collection):
                 self._changed(process, path)
-        self.look_at_alerts(process, paths)
-
-    def look_at_alerts(self, process: Process | None, paths: Iterable[str]) -> None:
-        """
-        What documents owe that a commit has touched.
-        """
-        world = self.world
-        for path in paths:
-            if (path in self.locks and path not in self.damages.now) or is_digest(path):
-                document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-                lends = self.alerts.committed(world.runtime, path, document, self.locks)
-                if lends and process in world.processes and world.hit("crashes", 0.1):
-                    world.hub.spawn(world.cloud, world.kill_if_alive, process, "while it makes a digest")
 
     def read(self, path: str) -> tuple[Lock | None, dict[str, Any]]:
         """
@@ -168,10 +169,31 @@ class Checker:
                 who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, due {lock.due}"
             )
         anew = self.damages.is_made_anew(path, before, lock)
+        if before is None and process is not None and process.released:
+            self.undated.add(path)
         if before is not None and not anew:
             self._step(process, path, before, lock, fields)
         self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
+        self.belief.committed(process, path, before, lock)
+
+    def believers(self, path: str) -> Iterator[Believer]:
+        """
+        Those that run the document's handler; without those whose document was deleted, which is told to nobody.
+        """
+        for one in self.running:
+            attempt = one.attempt._running
+            over = (
+                one.process.dead or attempt.settled is not None or attempt.lost.is_set() or self._is_orphan(one.attempt)
+            )
+            if attempt.context.document == path and not over:
+                yield Believer(one.process, one.lease, attempt.held_for())
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether a holder may be told that its lease is lost although it is not.
+        """
+        return False
 
     def _is_damaged(self, process: Process | None, path: str) -> bool:
         if path not in self.damages.now:
@@ -184,7 +206,6 @@ class Checker:
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
-        self.alerts.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.orphans |= {one for one in self.granted if one[0] == path}
@@ -235,7 +256,7 @@ class Checker:
         moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
         if held and moved and (process is None or process.name != before.instance):
             self._ended_by_others(path, before, lock)
-        self._waits(path, before, lock)
+        self._waits(process, path, before, lock)
         again = lock.status is Status.SCHEDULED and (
             lock.sequence > before.sequence or lock.dispatches > before.dispatches
         )
@@ -244,17 +265,11 @@ class Checker:
         if lock.status is Status.FAILED and moved and path not in self.by_hand:
             self._must_owe(path, "failure", lock.sequence)
 
-    def _waits(self, path: str, before: Lock, lock: Lock) -> None:
+    def _waits(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
         """
-        Each one that can be claimed says since when; looks don't move that, and nobody's attention is asked for what runs.
+        Each one that can be claimed says since when, unless the release before has made it so; looks don't move that, and
+        nobody's attention is asked for what runs.
         """
-        if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
-            noted = self.damages.is_noted(path, lock)
-            if lock.status is Status.LEASED and lock.attention is not None and not noted:
-                self.broken(path, "it runs, and asks for a person's attention")
-            return
-        if lock.ready_since is None:
-            self.broken(path, "it can be claimed, and does not say since when")
         same = (
             before.status,
             before.sequence,
@@ -264,9 +279,20 @@ class Checker:
             before.cancelling,
             before.paused,
         )
-        if same != (lock.status, lock.sequence, lock.token, lock.parked, lock.wanted, lock.cancelling, lock.paused):
+        moved = same != (lock.status, lock.sequence, lock.token, lock.parked, lock.wanted, lock.cancelling, lock.paused)
+        if process is not None and moved:
+            (self.undated.add if process.released else self.undated.discard)(path)
+        if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
+            noted = self.damages.is_noted(path, lock) or path in self.undated
+            if lock.status is Status.LEASED and lock.attention is not None and not noted:
+                self.broken(path, "it runs, and asks for a person's attention")
             return
-        if lock.ready_since != before.ready_since:
+        if path in self.undated:
+            self.world.counts["made ready by the release before"] += moved
+            return
+        if lock.ready_since is None:
+            self.broken(path, "it can be claimed, and does not say since when")
+        if not moved and lock.ready_since != before.ready_since:
             self.broken(path, f"a look moved the time since when it can be claimed: {before.ready_at} {lock.ready_at}")
 
     def _ended_by_others(self, path: str, before: Lock, lock: Lock) -> None:
@@ -290,7 +316,9 @@ class Checker:
                 self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
         said = self.world.in_time.get(before.holder or "")
         settled = lock.settled_by != before.settled_by
-        if said is not None and said <= min(ends) and not settled and now <= timeout:
+        # What a document has no room for can't be settled from the evidence.
+        in_time = said is not None and said <= min(ends) and not self.world.refusals.was_large(path)
+        if in_time and not settled and now <= timeout:
             self.broken(path, f"token {before.token} had finished, and its end line was not waited for")
         heard = self.expected.get((path, before.token))
         unhurt = heard is not None and not heard.dead and heard.hurt_until < micros_of(before.granted_at)
@@ -304,7 +332,7 @@ class Checker:
         return any(who == lock.holder for _, _, who in self.started)
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
-        if (path, event, sequence) not in self.owed:
+        if (path, event, sequence) not in self.owed and not self.world.refusals.tells_instead(path):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
@@ -325,10 +353,6 @@ class Checker:
                 # The worst moment to come back: while a successor runs.
                 world = self.world
                 world.hub.spawn(world.cloud, world.thaw, other.process, after=world.hub.rng.random() * 20)
-            if other.process.dead or attempt._running.context.document != path or attempt.token == lock.token:
-                continue
-            if attempt._running.settled is None and not attempt.lost.is_set() and attempt.held_for() > 0:
-                self.broken(path, f"token {lock.token} is granted while {attempt.token} still believes in its lease")
 
     def _state(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
         live = lock.status in (Status.SCHEDULED, Status.LEASED)
@@ -371,16 +395,7 @@ class Checker:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0:
             self.broken(path, f"token {attempt.token} starts when its lease is over")
-        now = self.locks.get(path)
-        if now is None or self._is_orphan(attempt):
-            return
-        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
-        if (
-            now.token == attempt.token
-            and now.leased_at is not None
-            and believed > now.leased_at + timedelta(seconds=60)
-        ):
-            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
+        self.belief.look(path)
         stored = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
         if stored.update_time == attempt._running.snapshot.version:
             found = (decode(stored.fields["count"]), decode(stored.fields["note"]))
@@ -426,4 +441,4 @@ class Checker:
             if len(set(keys)) != 1:
                 self.broken(path, f"sequence {sequence} used {len(set(keys))} idempotency keys")
             self.world.counts["effects repeated with their key"] += len(keys) - 1
-        self.alerts.at_the_end(lambda path: path not in self.locks)
+        self.world.refusals.at_the_end(self.broken)

@@ -20,15 +20,18 @@ from google.cloud import firestore
 from gcp_emulator.faults import DeliveryFaults
 from gcp_emulator.tasks.messages import PauseQueueRequest, ResumeQueueRequest
 from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, OncetaskError, Retry, Snooze, Status
-from gcp_oncetask.execution import held_lease
+from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
+from gcp_oncetask.recovery import unclaimed
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
-from tests.simulation.hub import SECOND, Promise
+from tests.simulation.checks.watch import Watch
+from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.troubles import damage, people
+from tests.simulation.troubles.standstills import stand_still
 from tests.simulation.world import QUEUE, Process, World
 
 BOUND = 6 * 3600
@@ -83,6 +86,8 @@ class History:
         self.checker = Checker(plan)
         self.world = World(plan, self.begin, self.app, self.observe, self.settings)
         self.checker.world = self.world
+        # The release before breaks what the checks of the wire ask for: no process of it is held to that.
+        self.watch = Watch(self.world, self._unheeded if plan.has("versions") else self._broken)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -91,13 +96,20 @@ class History:
         self.ended = False
         self.over = False
 
+    def _broken(self, path: str, sentence: str) -> None:
+        self.checker.broken(path, sentence)
+
+    def _unheeded(self, path: str, sentence: str) -> None:
+        self.world.counts["breaches of the wire with two versions"] += 1
+
     def play(self) -> Told:
         """
         From the first process to the last check.
         """
         world, hub, plan = self.world, self.hub, self.plan
         HEARD.world = world
-        world.mailed = self.checker.alerts.mailed
+        world.calls = self.checker.belief.estimates
+        world.transactions.broken = self.checker.broken
         with ExitStack() as stack:
             stack.callback(setattr, HEARD, "world", None)
             for module, name, value in self.replaced():
@@ -121,13 +133,22 @@ class History:
             self._late_duplicates()
         if not self.checker.violations:
             self.checker.at_the_end(self.chains)
+            self.watch.at_the_end()
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
         What of the library runs otherwise here: module, name and value; nothing but threads and lengths of time, and the
         models of other tests of this process, for whose collections sweeps would ask too.
         """
-        return [(held_lease, "threading", cooperative(self.hub)), (registry, "DECLARED", {"jobs": Job})]
+        found: list[tuple[Any, str, Any]] = [
+            (held_lease, "threading", cooperative(self.hub)),
+            (renewal, "Wakeup", lambda: Signal(self.hub)),
+            (registry, "DECLARED", {"jobs": Job}),
+        ]
+        if self.plan.has("failed_writes"):
+            # A sweep moves due times by one BatchWrite as soon as it knows that a queue stands.
+            found.append((unclaimed, "ASKED", 1))
+        return found
 
     def _set_up(self) -> None:
         plan, hub, world = self.plan, self.hub, self.world
@@ -151,6 +172,8 @@ class History:
         for _ in range(plan.sweepers):
             hub.spawn(world.cloud, self._sweeper, after=self.draw.random() * 60)
         hub.spawn(world.cloud, self._chaos)
+        if plan.has("final_refusals"):
+            hub.spawn(world.cloud, world.refusals.course, self._documents)
         hub.spawn(world.cloud, self._peace, after=plan.minutes * 60)
 
     # --- the app ---
@@ -176,9 +199,10 @@ class History:
         )
         def run(job: Job, attempt: Attempt) -> Any:
             running = Running(process, attempt)
+            self.watch.begins(attempt)
             self.checker.starts(running, job.count, job.note)
             try:
-                return self._work(process, job, attempt)
+                return self._work(running, job, attempt)
             except LeaseLostError:
                 world.counts["zombies refused"] += 1
                 raise
@@ -187,11 +211,12 @@ class History:
                 raise
             finally:
                 self.checker.running.remove(running)
+                self.checker.late_holders.leaves(running)
 
         return app
 
-    def _work(self, process: Process, job: Job, attempt: Attempt) -> Any:
-        world, draw, locker = self.world, self.draw, process.locker
+    def _work(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        world, draw, process = self.world, self.draw, running.process
         world.tell(
             process.name,
             f"runs {job.document_path} step {attempt.step}, attempt {attempt.number}, token {attempt.token}",
@@ -199,10 +224,13 @@ class History:
         for _ in range(draw.randint(0, 2)):
             self.hub.sleep(draw.expovariate(1))
             self.checker.effect(attempt)
-        world.words(process)
+        world.logs.words(process)
         if world.hit("long_runs", 0.2 if attempt.number == 1 else 0.6):
             self.hub.sleep(draw.choice((15.0, 50.0, 100.0, 400.0, 900.0)))
             self.checker.effect(attempt)
+            if draw.random() < 0.1:
+                with self.checker.late_holders.call(running.lease, attempt.sequence, "renewal"):
+                    attempt.renew()
         if world.hit("hangs", 0.05):
             self.hub.sleep(10 * BOUND)
         if self.plan.floods and world.trouble and draw.random() < FLOOD:
@@ -211,13 +239,20 @@ class History:
             self._give_up()
         job.count += 1
         if draw.random() < 0.3:
-            return attempt.run_transaction(lambda txn: self._in_transaction(process, job, attempt, txn))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
+                return world.transactions.run(attempt, lambda txn: self._in_transaction(process, job, attempt, txn))
+        return self._settle(running, job, attempt)
+
+    def _settle(self, running: Running, job: Job, attempt: Attempt) -> Any:
+        draw, locker = self.draw, running.process.locker
         if attempt.step < job.steps:
             if draw.random() < 0.3:
                 return Continue(delay=draw.choice((None, 20.0)))
-            locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "schedule"):
+                locker.schedule(job, "/run", delay=draw.choice((None, None, 30.0)))
         elif draw.random() < 0.5:
-            locker.complete(job, result={"count": job.count})
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "complete"):
+                locker.complete(job, result={"count": job.count})
         return None
 
     def _give_up(self) -> None:
@@ -282,7 +317,7 @@ class History:
         while path not in self.checker.locks:
             job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
             self.on_some(lambda process, job=job: process.locker.schedule(job, "/run"))
-            self.hub.sleep(5)
+            self.hub.sleep(5 if self.world.refusals.now is None else 60)
 
     def _write_notes(self, path: str) -> None:
         while self.world.trouble:
@@ -311,8 +346,10 @@ class History:
         self.world.counts["sweeps"] += 1
         self.world.counts["sweeps beside another"] += any(not other.dead for other in self._sweeping)
         self._sweeping.append(process)
+        begun = self.watch.standing.sweep_begins()
         try:
             sweep(process.locker)
+            self.watch.standing.swept(process, begun)
         finally:
             self._sweeping.remove(process)
 
@@ -336,6 +373,7 @@ class History:
         After every call that took effect.
         """
         self.checker.observe(process, name, request)
+        self.watch.observe(process, name, request)
         if name == "CreateTask":
             self._pump_soon()
 
@@ -360,6 +398,12 @@ class History:
 
     # --- troubles ---
 
+    def _documents(self) -> list[str]:
+        """
+        Full names of the documents that may become too large.
+        """
+        return [ROOT + path for path in self.checker.locks]
+
     def _chaos(self) -> None:
         world, draw = self.world, self.draw
         while world.trouble:
@@ -381,6 +425,7 @@ class History:
                 process.hurt_until = max(process.hurt_until, self.hub.now)
                 world.counts[f"wall clock off by {days:+d} days"] += 1
                 world.tell(process.name, f"has its wall clock off by {days:+d} days")
+            stand_still(world, self._resume)
             if world.hit("paused_queue", 0.1):
                 world.tasks.service.call("PauseQueue", PauseQueueRequest(name=QUEUE))
                 self.hub.sleep(draw.choice((60, 600)))
@@ -412,8 +457,10 @@ class History:
         world.faults.clear()
         for process in world.processes:
             world.thaw(process)
-            process.cut_off, process.skew = 0, timedelta(0)
+            process.cut_off = process.starved_until = 0
+            process.corrects_its_clocks()
         world.tell("the world", "has no more troubles")
+        world.refusals.until_told(lambda: self.checker.locks, self.checker.broken)
         self._resume()
 
     def _late_duplicates(self) -> None:

@@ -112,8 +112,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "the due time stays when the chain has ended",
         "rules/writes.py",
-        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, **changes), outcome)\n",
-        "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
+        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
+        "    return Put(lock.but(status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
     ),
     Mutant("contents travel after a merge", "effects/dispatch.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
@@ -230,7 +230,7 @@ CHAIN_MUTANTS = (
     Mutant(
         "a holder measures with the wall clock alone",
         "clock.py",
-        "    return max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)\n",
-        "    return end.wall - start.wall\n",
+        "    most = max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)\n",
+        "    most = end.wall - start.wall\n",
     ),
 )

@@ -31,6 +31,18 @@ TROUBLES = (
     "resolves",
     "purges",
     "damages",
+    "drifts",
+    "suspends",
+    "starved_renewals",
+    "standstills",
+    "rare_codes",
+    "failed_rollbacks",
+    "failed_writes",
+    "final_refusals",
+    "shuffled_lines",
+    "twice_lines",
+    "others_lines",
+    "versions",
 )
 """Kinds of trouble in histories of all kinds with deliveries; each is on or off in one history."""
 CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders")

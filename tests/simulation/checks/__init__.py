@@ -1,3 +1,3 @@
 """
-Invariants that all kinds of histories check.
+Invariants that all kinds of histories check, as the wire and the handlers show them.
 """

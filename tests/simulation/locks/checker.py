@@ -4,22 +4,26 @@ The promise of named locks and of functions that run once, checked after every c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from gcp_emulator.clock import micros_of
 from gcp_oncetask import NamedLock, Status
 from gcp_oncetask.locks.holding import Holding
-from gcp_oncetask.rules.named import UNLIMITED, ends_at
+from gcp_oncetask.rules.named import UNLIMITED
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
+from tests.simulation.checks.belief import Believer, Lease, end_of
 from tests.simulation.checks.seizures import Seizures
+from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
 
 PROMPT = 1000
 """Milliseconds after which a create is late; no person deletes a document that soon after it was made."""
+_RENEWED = 5.0
+"""Seconds that a renewal may take where nothing goes wrong."""
 
 
 @dataclass(eq=False)
@@ -32,6 +36,7 @@ class Holder:
         kind: ``ttl``, ``keep_alive`` or ``plain``, which has no end.
         token: Of the holding; 0 before it.
         since: When that began, micros.
+        nonce: Of the holder, as stored.
     """
 
     process: Process
@@ -39,6 +44,14 @@ class Holder:
     kind: str
     token: int = 0
     since: int = 0
+    nonce: str = ""
+
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        return self.lock.document, self.token, self.nonce
 
 
 @dataclass(eq=False)
@@ -61,6 +74,13 @@ class Execution:
     result: Any = None
     ended: str | None = None
 
+    @property
+    def lease(self) -> Lease:
+        """
+        Its lease.
+        """
+        return self.path, self.holding.context.token, self.holding.context.holder
+
 
 @dataclass
 class LocksChecker(Checker):
@@ -72,7 +92,7 @@ class LocksChecker(Checker):
         tokens: The greatest token of each document, of whatever generation.
         last: Of each document the holder that was granted that token.
         behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
-        freed: Holdings that were given back: (document, token).
+        freed: Holdings that were given back: (document, token), and whether their leases were over by then.
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
@@ -89,7 +109,7 @@ class LocksChecker(Checker):
     tokens: dict[str, int] = field(default_factory=dict)
     last: dict[str, str | None] = field(default_factory=dict)
     behind: set[tuple[str, int]] = field(default_factory=set)
-    freed: set[tuple[str, int]] = field(default_factory=set)
+    freed: dict[tuple[str, int], bool] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
@@ -111,6 +131,7 @@ class LocksChecker(Checker):
             self._gone(path, before)
             return
         self.locks[path] = lock
+        self.belief.committed(process, path, before, lock)
         self.world.tell(who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}")
         if before is None or lock.token != before.token:
             self._granted_anew(process, path, before, lock)
@@ -130,8 +151,10 @@ class LocksChecker(Checker):
         if before is None:
             return
         self.world.tell("a user", f"{path} is deleted")
-        if before.status is Status.LEASED and not self.seizures.has(path, before.token):
-            self._nobody_believes(path, None, "its document is deleted")
+        if before.status is Status.LEASED:
+            for one in self.believers(path):
+                if one.left > 0:
+                    self.broken(path, f"it is deleted while {one.process.name} still believes in {one.lease[1]}")
         del self.locks[path]
         self.executions.pop(path, None)
         self.lives[path] += 1
@@ -149,7 +172,6 @@ class LocksChecker(Checker):
         if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
             self.broken(path, f"token {lock.token} was granted to nobody")
         counts["documents made again"] += before is None and known is not None
-        self._nobody_believes(path, lock.token, f"token {lock.token} is granted")
         if before is None:
             return
         if before.status is Status.COMPLETED:
@@ -157,7 +179,7 @@ class LocksChecker(Checker):
         if before.status is Status.LEASED and before.holder == lock.holder:
             counts["granted again because the create came late"] += 1
         elif before.status is Status.LEASED:
-            end = ends_at(before)
+            end = end_of(before)
             if end is None or self.world.hub.time() < end:
                 self.broken(path, f"token {before.token} was taken over before its end, {end}")
             counts["runs taken over" if ":once:" in path else "locks taken over"] += 1
@@ -174,18 +196,19 @@ class LocksChecker(Checker):
             self.behind.add((path, lock.token))
         self.world.counts["documents made late with an old token"] += 1
 
-    def _nobody_believes(self, path: str, token: int | None, what: str) -> None:
-        for one in self.holders:
-            if one.process.dead or one.lock.document != path or not one.lock.held:
+    def believers(self, path: str) -> Iterator[Believer]:
+        """
+        Those that have the lock, and those that run the function for the key; without those that can't know yet that a person
+        has deleted the document.
+        """
+        held = [(one.process, one.lock._holding) for one in self.holders if one.lock.document == path]
+        held += [(run.process, run.holding) for run in self.executions.get(path, ()) if run.ended is None]
+        for process, holding in held:
+            if holding is None or process.dead:
                 continue
-            if one.lock.token != token and not self.seizures.may_believe(path, one.lock.token, self.world.hub.now):
-                self.broken(path, f"{what} while {one.process.name} still believes in {one.lock.token}")
-        for run in self.executions.get(path, ()):
-            if run.process.dead or run.ended is not None or run.holding.context.token == token:
-                continue
-            seized = self.seizures.may_believe(path, run.holding.context.token, self.world.hub.now)
-            if run.holding.held_for() > 0 and not seized:
-                self.broken(path, f"{what} while {run.process.name} still runs under {run.holding.context.token}")
+            context = holding.context
+            if not self.seizures.may_believe(path, context.token, self.world.hub.now):
+                yield Believer(process, (path, context.token, context.holder), holding.held_for())
 
     def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
         """
@@ -203,7 +226,8 @@ class LocksChecker(Checker):
         else:
             if (lock.status, lock.sequence) != (Status.SCHEDULED, before.sequence + 1):
                 self.broken(path, f"{lock.status} at sequence {lock.sequence} is no lock that was given back")
-            self.freed.add((path, lock.token))
+            end = end_of(before)
+            self.freed[path, lock.token] = end is not None and self.world.hub.time() >= end
 
     # --- named locks ---
 
@@ -213,13 +237,15 @@ class LocksChecker(Checker):
         """
         path, token = holder.lock.document, holder.lock.token
         holder.token, holder.since = token, self.world.hub.now
+        assert holder.lock._holding is not None
+        holder.nonce = holder.lock._holding.context.holder
         if not holder.lock.held:
             self.broken(path, f"token {token} was acquired, and its holder may not believe in it")
         if (path, token) in self.behind:
             self.broken(path, f"token {token} was acquired, and is behind others")
         if (known := self.tokens.get(path, 0)) < token:
             self.broken(path, f"token {token} is held, and {known} was the last one granted")
-        self.believes_no_longer_than_stored(holder)
+        self.belief.look(path)
         self._begins_in_time(path, token)
         lock = self.locks.get(path)
         if lock is not None and lock.token == token and lock.holder in holder.process.unheard:
@@ -238,31 +264,15 @@ class LocksChecker(Checker):
                 path, f"the holder of token {token} begins {passed:g} s after a lease of {lock.lease_seconds:g} s"
             )
 
-    def believes_no_longer_than_stored(self, holder: Holder) -> None:
-        """
-        A holder's own count ends before the server's.
-        """
-        lock = self.locks.get(holder.lock.document)
-        left = holder.lock.remaining()
-        if left <= 0 or self.seizures.may_believe(holder.lock.document, holder.token, self.world.hub.now):
-            return
-        if lock is None or (lock.token, lock.status) != (holder.token, Status.LEASED):
-            self.broken(holder.lock.document, f"token {holder.token} is believed in, and is not the holder")
-            return
-        end = ends_at(lock)
-        if end is not None and self._later(left) > end:
-            self.broken(holder.lock.document, f"token {holder.token} is believed in beyond its end")
-
-    def _later(self, seconds: float) -> datetime:
-        return self.world.hub.time() + timedelta(seconds=min(seconds, 1e9))
-
     def kept_alive(self, holder: Holder) -> None:
         """
-        What is renewed in the background is held for as long as nothing goes wrong.
+        What is renewed in the background is held for as long as nothing goes wrong, and again once all goes well.
         """
-        unhurt = holder.process.hurt_until < holder.since and not self._any_call_fails()
-        unhurt = unhurt and not self.seizures.has(holder.lock.document, holder.token)
-        if holder.kind == "keep_alive" and not holder.lock.held and unhurt:
+        lock, policy = self.locks.get(holder.lock.document), holder.lock._policy
+        since = max(holder.since, holder.process.hurt_until) + round((policy.lease / 3 + _RENEWED) * SECOND)
+        unhurt = holder.process.hurt_until < holder.since or since < self.world.hub.now
+        its = lock is not None and holder.lease[1:] == (lock.token, lock.holder)
+        if holder.kind == "keep_alive" and its and not holder.lock.held and unhurt and not self._any_call_fails():
             self.broken(holder.lock.document, f"token {holder.token} is kept alive, and is not held any more")
 
     def effect(self, holder: Holder, *, believed: bool) -> None:  # type: ignore[override]
@@ -279,22 +289,18 @@ class LocksChecker(Checker):
             self.broken(path, f"the write of token {token} was refused while its holder may believe in it")
         self.world.counts["zombie writes that were sent in time"] += believed
 
-    def released(self, holder: Holder) -> None:
+    def released(self, holder: Holder, *, late: bool) -> None:
         """
-        The library says that it was given back.
+        The library says that it was given back; *late*: after the end of its lease.
         """
         path, token = holder.lock.document, holder.token
         if (path, token) not in self.freed:
             self.broken(path, f"token {token} was given back, and nothing was written")
-
-    def told_lost(self, holder: Holder) -> None:
-        """
-        The library says that it was somebody else's: it is not this holder's, and was not ended by it.
-        """
-        path, token = holder.lock.document, holder.token
-        lock = self.locks.get(path)
-        if lock is not None and lock.token == token:
-            self.broken(path, f"token {token} was told that others have it, and it is the last one granted")
+            return
+        lock, over = self.locks.get(path), self.freed[path, token]
+        known = lock is not None and lock.holder == holder.nonce
+        if late is not over and (late or known):
+            self.broken(path, f"token {token} was given back; its lease was over: {over}, its holder was told: {late}")
 
     # --- runs ---
 

@@ -52,8 +52,8 @@ LOCK_MUTANTS = tuple(
         (
             "a lock is taken from its holder before its end",
             "rules/named.py",
-            _BUSY + "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
-            "    return _granted(lock, policy, claimant)\n\n\ndef refresh",
+            _BUSY + "    return _granted(lock, policy, claimant)\n\n\ndef came_late",
+            "    return _granted(lock, policy, claimant)\n\n\ndef came_late",
         ),
         (
             "a release whose answer was lost counts as a loss",

@@ -25,6 +25,13 @@ LOCKS_TROUBLES = (
     "retirements",
     "deletes",
     "seizures",
+    "drifts",
+    "suspends",
+    "starved_renewals",
+    "long_leases",
+    "rare_codes",
+    "final_refusals",
+    "listeners",
 )
 """Kinds of trouble; each is on or off in one history."""
 
@@ -39,12 +46,14 @@ class LocksPlan(Plan):
         holders: Who take them, again and again.
         keys: Of the function that runs once.
         callers: Who call it.
+        listen: Whether those that wait listen.
     """
 
     names: int = 1
     holders: int = 3
     keys: int = 1
     callers: int = 2
+    listen: bool = False
 
     def has(self, trouble: str) -> bool:
         """
@@ -79,5 +88,8 @@ def locks_plan_of(seed: int) -> LocksPlan:
         holders=draw.randint(1, 4),
         keys=draw.randint(1, 4),
         callers=draw.randint(0, 3),
-        troubles=frozenset(t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t == "retirements" else 0.5)),
+        troubles=frozenset(
+            t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t in ("retirements", "long_leases") else 0.5)
+        ),
+        listen=draw.random() < 0.5,
     )

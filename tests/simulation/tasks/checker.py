@@ -11,11 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 from gcp_oncetask import Attempt, Status
-from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.document_paths import is_key, key_path, parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.checks.belief import Lease
+from tests.simulation.checks.generators import check_occurrence, check_step
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
@@ -106,11 +107,10 @@ class TasksChecker(Checker):
             if is_key(path):
                 self._key_changed(process, path, before)
         for path in tasks:
-            self._generator(path, before.get(path), created)
+            check_step(self, path, before.get(path), created)
             self.lasts[path] = self.stored.get(path, {}).get("lastOccurrence")
         if tasks or any(map(is_key, paths)):
             self._between()
-        self.look_at_alerts(process, paths)
 
     def _changed(self, process: Process | None, path: str) -> None:
         if self._is_damaged(process, path):
@@ -146,6 +146,7 @@ class TasksChecker(Checker):
             self._count(before, lock)
         self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
+        self.belief.committed(process, path, before, lock)
         if fresh:
             self._created(path, fields)
 
@@ -161,7 +162,7 @@ class TasksChecker(Checker):
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
-        self.alerts.deleted(path)
+        self.belief.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.world.counts["deleted while parked"] += before.parked is not None
@@ -279,7 +280,9 @@ class TasksChecker(Checker):
 
     def _must_owe(self, path: str, event: str, sequence: int) -> None:
         # Attempts used up owe a failure, and a newer payload may follow at once.
-        if not any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
+        if any((path, told, one) in self.owed for told in (event, "failure") for one in (sequence, sequence - 1)):
+            return
+        if not self.world.refusals.tells_instead(path):
             self.broken(path, f"the {event} of sequence {sequence} owes nobody an alert")
 
     def _granted(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
@@ -329,6 +332,14 @@ class TasksChecker(Checker):
         """
         leaders = [(self.locks.get(path), token) for path, token in self.freed]
         return any(one and one.token == token and one.trace and one.trace == rider.trace for one, token in leaders)
+
+    def may_be_refused(self, lease: Lease) -> bool:
+        """
+        Whether it may have lost its resource key instead.
+        """
+        lock = self.locks.get(lease[0])
+        freed = lease[:2] in self.freed or (lock is not None and (lock.rides or lock.status is Status.QUARANTINED))
+        return lock is not None and lock.key is not None and freed
 
     def _believes(self, running: Running) -> bool:
         attempt = running.attempt
@@ -440,11 +451,17 @@ class TasksChecker(Checker):
         if ready and task.sequence == 1 and not any(one[0] == before.holder for one in self.orphans):
             self.broken(path, f"it was handed to {before.holder}, and is given away before that claimed it")
 
-    def _in_order(self, path: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
+    def _in_order(self, where: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
         assert chosen.parked is not None
-        first = min(one.parked for one in tasks.values() if one.parked is not None and one.key == chosen.key)
+        refused = self.world.refusals.document
+        first = min(
+            one.parked
+            for path, one in tasks.items()
+            # One that can't be written any more is passed over.
+            if one.parked is not None and one.key == chosen.key and (path != refused or one is chosen)
+        )
         if chosen.parked != first:
-            self.broken(path, f"{chosen.parked} was handed the key before {first}")
+            self.broken(where, f"{chosen.parked} was handed the key before {first}")
 
     def _promptly(self, process: Process | None, path: str) -> None:
         """
@@ -545,11 +562,8 @@ class TasksChecker(Checker):
         now = self.locks.get(path)
         if now is None or self._is_orphan(attempt):
             return
-        believed = self.world.hub.time() + timedelta(seconds=attempt.held_for())
-        mine = now.token == attempt.token and now.status is Status.LEASED
-        if mine and believed > expires_at(now):
-            self.broken(path, f"token {attempt.token} believes in its lease beyond its end")
-        if lock.rides and mine:
+        self.belief.look(path)
+        if lock.rides and now.token == attempt.token and now.status is Status.LEASED:
             self._rides(path, attempt, now)
         order, revision = self.revisions[path], task.data.revision
         if revision not in order:
@@ -590,45 +604,8 @@ class TasksChecker(Checker):
             rule = Recurrence.from_data(self.stored[generator]["recurrence"])
             if rule.first(which[1]) != which[1]:
                 self.broken(path, f"{which[1]} is no run of its generator")
+            check_occurrence(self, path, generator, rule)
         self.world.counts["occurrences"] += 1
-
-    def _generator(self, path: str, before: Lock | None, created: set[str]) -> None:
-        """
-        A generator moves on only with what was due.
-        """
-        fields, lock = self.stored.get(path, {}), self.locks.get(path)
-        if before is None or lock is None or "recurrence" not in fields or before.wait_until is None:
-            return
-        if lock.sequence == before.sequence and lock.status is not Status.COMPLETED:
-            return
-        if lock.status is Status.COMPLETED and before.status is not Status.SCHEDULED:
-            return
-        rule = Recurrence.from_data(fields["recurrence"])
-        until = lock.wait_until if lock.status is Status.SCHEDULED else None
-        due = [run for run in rule.runs(before.wait_until) if until is None or run < until]
-        made = [run for run in due if self.occurrences.get((fields["id"], run)) in self.seen]
-        here = [run for run in made if self.occurrences[fields["id"], run] in created]
-        counts = self.world.counts
-        counts["misfires"] += len(due) > 1
-        counts["occurrences found existing"] += len(made) > len(here)
-        if rule.overlap == "skip":
-            self._skipped(path, here)
-        if rule.misfire == "skip" or rule.overlap == "skip":
-            counts["occurrences left out"] += len(due) > len(made)
-            return
-        owed = due[-rule.misfire_limit :] if rule.misfire == "all" else due[-1:]
-        missing = [str(run) for run in owed if run not in made]
-        if missing:
-            self.broken(path, f"it moved on without its occurrence of {', '.join(missing)}")
-
-    def _skipped(self, path: str, here: list[Any]) -> None:
-        """
-        None is made beside the last one.
-        """
-        last = self.locks.get(self.lasts.get(path) or "")
-        if here and last is not None and last.status in (Status.SCHEDULED, Status.LEASED):
-            self.broken(path, f"it made {here[-1]} while its last occurrence is {last.status}")
-        self.world.counts["made after the last one was retired"] += bool(here) and self.lasts.get(path) in self.erased
 
     def _schedule(self, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         """

@@ -19,7 +19,9 @@ from gcp_oncetask.rules import retention
 from gcp_oncetask.rules.document_paths import TaskName, key_path
 from gcp_oncetask.rules.retry_policy import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
+from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.data import kind_of
+from gcp_oncetask.tasks.draft import Created
 from tests.simulation.chains.checker import ROOT, Running
 from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
@@ -164,7 +166,7 @@ class TasksHistory(History):
         for model, count in zip(self.models, counts, strict=True):
             for number in range(count):
                 named: dict[str, Any] = {"name": f"{model.__name__.lower()}{number}"}
-                if issubclass(model, Pile) or draw.random() < 0.85:
+                if issubclass(model, Pile) or draw.random() < (0.5 if issubclass(model, Tick) else 0.85):
                     named["key"] = f"k{draw.randrange(plan.keys)}"
                 if issubclass(model, Tick):
                     named |= {"start": f"{start:%Y%m%dT%H%M%SZ}", "runs": draw.randint(2, 6)}
@@ -261,25 +263,28 @@ class TasksHistory(History):
 
     def _one(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
         running = Running(process, attempt)
+        self.watch.begins(attempt, cleans=cleans)
         self.checker.begins(running, task, cleans=cleans)
         try:
-            return self._act(process, task, attempt, cleans=cleans)
+            return self._act(running, task, attempt, cleans=cleans)
         except Snooze:
             self.checker.attempts.snoozes(attempt)
             raise
         finally:
             self.checker.running.remove(running)
+            self.checker.late_holders.leaves(running)
 
     def _batch(self, process: Process, tasks: list[OnceTask[Any]], attempts: list[Attempt]) -> Any:
         everybody = [Running(process, attempt) for attempt in attempts]
         for running, task in zip(everybody, tasks, strict=True):
+            self.watch.begins(running.attempt)
             self.checker.begins(running, task, cleans=False)
         self.world.counts["riders"] += len(tasks) - 1
         self.world.counts["batches with riders"] += len(tasks) > 1
         try:
             outcomes: dict[str, Any] = {}
-            for task, attempt in zip(tasks, attempts, strict=True):
-                outcomes[task.id] = self._attempted(process, task, attempt)
+            for task, running in zip(tasks, everybody, strict=True):
+                outcomes[task.id] = self._attempted(running, task, running.attempt)
             for task, attempt in zip(tasks, attempts, strict=True):
                 if isinstance(outcomes[task.id], Snooze):
                     self.checker.attempts.snoozes(attempt)
@@ -287,15 +292,16 @@ class TasksHistory(History):
         finally:
             for running in everybody:
                 self.checker.running.remove(running)
+                self.checker.late_holders.leaves(running)
 
-    def _attempted(self, process: Process, task: OnceTask[Any], attempt: Attempt) -> Any:
+    def _attempted(self, running: Running, task: OnceTask[Any], attempt: Attempt) -> Any:
         try:
-            return self._act(process, task, attempt, cleans=False)
+            return self._act(running, task, attempt, cleans=False)
         except (Retry, Snooze, Fail) as verdict:
             return verdict
 
-    def _act(self, process: Process, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
-        world, draw, path = self.world, self.draw, task.path
+    def _act(self, running: Running, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
+        world, draw, path, process = self.world, self.draw, task.path, running.process
         what = "cleans up" if cleans else "runs"
         world.tell(
             process.name,
@@ -312,7 +318,8 @@ class TasksHistory(History):
         if world.hit("hangs", 0.04):
             self.hub.sleep(10 * BOUND)
         if draw.random() < 0.3:
-            attempt.run_transaction(lambda txn: self._in_transaction(process, attempt, txn))
+            with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
+                world.transactions.run(attempt, lambda txn: self._in_transaction(process, attempt, txn))
         if attempt.cancelled and not cleans and draw.random() < 0.5:
             world.counts["cancellations heeded"] += 1
             raise Retry("it is cancelled", after=1.0)
@@ -371,8 +378,7 @@ class TasksHistory(History):
         piles = [other.data for other in self.items if isinstance(other.data, Pile)]
         while item.path not in self.checker.seen:
             if isinstance(item.data, Pile) and self.draw.random() < 0.5:
-                self._by(lambda manager: manager.create_tasks(piles, parallel=1))
-                self.world.counts["bulk creations"] += 1
+                self._created_many(self._by(lambda manager: manager.create_tasks(piles, parallel=1)))
             else:
                 self._by(lambda manager: manager.create_task(item.data))
             self.hub.sleep(5)
@@ -380,6 +386,18 @@ class TasksHistory(History):
             other = item.data.model_copy(update={"revision": 99})
             self._by(lambda manager: manager.create_task(other))
             self.world.counts["created again"] += 1
+
+    def _created_many(self, made: CreatedMany | None) -> None:
+        """
+        What a bulk creation says to be there was there.
+        """
+        self.world.counts["bulk creations"] += 1
+        for found in made or ():
+            path = (
+                TaskName("DEFAULT", kind_of(self.models[2]).name, found.id).path if isinstance(found, Created) else None
+            )
+            if path is not None and path not in self.checker.seen:
+                self.checker.broken(path, "it was said to be created, and is not there")
 
     def _renewed(self, item: Item) -> None:
         while self.world.trouble and self.plan.has("newer"):

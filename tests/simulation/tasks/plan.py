@@ -88,7 +88,7 @@ def tasks_plan_of(seed: int) -> TasksPlan:
         works=draw.randint(0, 4),
         newest=draw.randint(0, 2),
         piles=draw.choice((0, 0, 2, 4)),
-        ticks=draw.choice((0, 0, 1)),
+        ticks=draw.choice((0, 0, 1, 2)),
         keys=draw.randint(1, 2),
         cleanup=draw.random() < 0.5,
         cancel_attempts=draw.choice((1, 4)),

@@ -1,3 +1,3 @@
 """
-Things that go wrong around the library.
+What goes wrong in the worlds of histories, one module for each subject.
 """

@@ -25,7 +25,16 @@ SLACK = 5.0
 """Seconds that the calls of a heartbeat may take where nothing goes wrong."""
 MOST_BEATS = 30
 """Heartbeats of one worker within a minute, whatever goes wrong."""
-_HURTING = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages", "skews")
+_HURTING = (
+    "refused_calls",
+    "lost_answers",
+    "late_calls",
+    "crashes",
+    "freezes",
+    "outages",
+    "skews",
+    "starved_renewals",
+)
 _REPEATING = ("long_runs", "hangs", "failing_handlers", "cancels", "stops")
 
 
@@ -95,10 +104,10 @@ class WorkersChecker(TasksChecker):
             self.world.tell(process.name, f"begins the session {id_}")
             self.sessions[id_] = Session(process, self.world.hub.now)
             self.world.counts["sessions begun"] += 1
+        elif known.ended:
+            self.broken(f"session {id_}", "a late heartbeat has revived it")
         else:
-            # Heartbeats that were under way may land when it has ended; it runs out by itself then.
-            self.world.counts["heartbeats that landed after the end"] += known.ended
-            known.ended, known.beat_at = False, self.world.hub.now
+            known.beat_at = self.world.hub.now
 
     def beating(self, process: Process) -> None:
         """

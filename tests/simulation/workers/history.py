@@ -9,13 +9,16 @@ from typing import Any, ClassVar
 
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store import sessions as sessions_module
+from gcp_oncetask.store import wire as wire_module
 from gcp_oncetask.store.queries import due_for_workers
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker import fetcher as looking_module
+from gcp_oncetask.worker import listening as listening_module
 from gcp_oncetask.worker import worker as worker_module
 from tests.simulation.chains.history import BOUND
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.waking import check_waking
 from tests.simulation.hub import SECOND, Owner, Promise, Signal
 from tests.simulation.outlets import cooperative
 from tests.simulation.tasks.history import Keyed, Newest, Pile, TasksHistory, Tick, Work
@@ -24,7 +27,6 @@ from tests.simulation.workers.plan import WorkersPlan
 from tests.simulation.world import Process, World
 
 SHARDS = 5
-POLL = 15.0
 DRAINED = 12
 """Tasks that are run at the end by one that drains."""
 
@@ -80,6 +82,8 @@ class WorkersHistory(TasksHistory):
             (worker_module, "threading", cooperative(self.hub)),
             (worker_module, "Wakeup", lambda: Signal(self.hub)),
             (looking_module, "threading", cooperative(self.hub)),
+            (listening_module, "threading", cooperative(self.hub)),
+            (wire_module, "threading", cooperative(self.hub)),
             (looking_module, "due_for_workers", self._looked),
             (sessions_module, "beat", self._beaten(sessions_module.beat)),
         ]
@@ -95,12 +99,12 @@ class WorkersHistory(TasksHistory):
             self.checker.looks(process, kind, shards)
         return due_for_workers(store, env, kind, shards, limit, *more)
 
-    def _beaten(self, beat: Callable[..., None]) -> Callable[..., None]:
-        def beats(*args: Any, **kwargs: Any) -> None:
+    def _beaten(self, beat: Callable[..., Any]) -> Callable[..., Any]:
+        def beats(*args: Any, **kwargs: Any) -> Any:
             process = self._here()
             assert isinstance(process, Process)
             self.checker.beating(process)
-            beat(*args, **kwargs)
+            return beat(*args, **kwargs)
 
         return beats
 
@@ -119,9 +123,9 @@ class WorkersHistory(TasksHistory):
         worker = Worker(
             self.managers[process],
             concurrency=self.workers_plan.concurrency,
-            poll_interval=POLL,
+            poll_interval=self.workers_plan.poll,
             session_ttl=TTL,
-            listen=False,
+            listen=self.workers_plan.listen,
         )
         self.checker.workers[process] = worker
         worker.run()
@@ -176,8 +180,18 @@ class WorkersHistory(TasksHistory):
             self.hub.sleep(60)
             self._resolve()
         self.hub.sleep(2 * TTL)
+        if self.world.processes and self.checker.ended(self.chains):
+            check_waking(self)
         self._drained()
         self.over = True
+
+    def created_now(self, name: str) -> str:
+        """
+        Create a task without a key, in a process that is alive; returns its path.
+        """
+        process, task = self.draw.choice(self.world.processes), PulledWork(name=name)
+        self.hub.spawn(process, self.managers[process].create_task, task)
+        return self._path(task)
 
     def _at_rest(self, seconds: float, when: str) -> None:
         self.hub.sleep(seconds)

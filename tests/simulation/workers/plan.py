@@ -11,7 +11,13 @@ from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
 from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan
 
 _NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "purges", "retirements", "late_ttl"}
-WORKER_TROUBLES = (*(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")), "stops", "joins", "frees")
+WORKER_TROUBLES = (
+    *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
+    "stops",
+    "joins",
+    "frees",
+    "listeners",
+)
 """Kinds of trouble; each is on or off in one history."""
 
 
@@ -23,10 +29,14 @@ class WorkersPlan(TasksPlan):
     Attributes:
         concurrency: Tasks at once in each.
         drill: What happens to the workers once all is quiet: ``join``, ``stop``, ``kill``.
+        poll: Seconds between two queries of a worker.
+        listen: Whether listeners wake the workers.
     """
 
     concurrency: int = 2
     drill: tuple[str, ...] = ()
+    poll: float = 15.0
+    listen: bool = False
 
     def has(self, trouble: str) -> bool:
         """
@@ -71,4 +81,6 @@ def workers_plan_of(seed: int) -> WorkersPlan:
         drill=tuple(draw.choice(("join", "stop", "kill")) for _ in range(2)),
         troubles=frozenset(t for t in WORKER_TROUBLES if draw.random() < 0.45 and not (calm and t in TROUBLES)),
         window=draw.choice(WINDOWS),
+        poll=draw.choice((15.0, 60.0, 60.0, 60.0)),
+        listen=draw.random() < 0.6,
     )

@@ -189,6 +189,45 @@ def test_one_that_waits_for_too_long_is_looked_at_in_time() -> None:
     assert parse_instant(due.rsplit("/", 1)[-1]) == at(901).now
 
 
+def test_one_that_is_still_queued_is_looked_at_as_soon_as_it_waits_for_too_long() -> None:
+    """
+    Half of its age later a person would be told much too late.
+    """
+    due = rules.still_queued(scheduled(), at(700)).lock.due
+    assert due is not None
+    assert parse_instant(due.rsplit("/", 1)[-1]) == at(901).now
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda lock: made(keys.park(lock, "place", at(1000))),
+        lambda lock: made(admin.pause(lock, at(1000))),
+        lambda lock: made(admin.replace(lock, TARGET._replace(wait_until=LATER), "r", at(1000))),
+        lambda lock: made(admin.redeclare(lock, TARGET._replace(wait_until=LATER), "r", at(1000))),
+    ],
+)
+def test_one_that_does_not_stand_still_any_more_needs_nobody(move: Callable[[Lock], Lock]) -> None:
+    """
+    What waits for its key, for a resumption or for a later time can't be claimed; if it stands still again, that is told again.
+    """
+    stuck = rules.redispatch(scheduled(), at(901)).lock
+    assert stuck.attention is not None
+
+    assert move(stuck).attention is None
+
+
+def test_generator_that_has_ended_is_not_paused() -> None:
+    """
+    Else a person could resume it, and it would be delivered once more.
+    """
+    paused = made(admin.pause(scheduled(LATER), at(1)))
+    for ended in (made(admin.redeclare(paused, TARGET, "r", at(2))), made(admin.cancel(paused, at(2)))):
+        assert ended.finished
+        assert not ended.paused
+        assert not isinstance(admin.resume(ended, at(3)), Put)
+
+
 def test_stuck_is_told_once_with_its_place_in_the_index() -> None:
     first = rules.redispatch(scheduled(), at(899)).lock
     assert (first.attention, first.owed) == (None, ())

@@ -1,0 +1,17 @@
+"""
+Mistakes that show only where two versions of the library share documents.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+VERSION_MUTANTS = (
+    Mutant(
+        "a version clears what it does not know of a record",
+        "store/codec.py",
+        "        if value is old[name] or value == old[name]:\n            continue\n",
+        "        if value != DEFAULTS[name] and value == old[name]:\n            continue\n",
+    ),
+)
+"""Need the trouble ``versions``."""
