@@ -184,7 +184,7 @@ class Checker:
         for one in self.running:
             attempt = one.attempt._running
             over = (
-                one.process.dead or attempt.settled is not None or attempt.lost.is_set() or self._is_orphan(one.attempt)
+                one.process.dead or attempt.settled is not None or attempt.lost.is_set() or self.is_orphan(one.attempt)
             )
             if attempt.context.document == path and not over:
                 yield Believer(one.process, one.lease, attempt.held_for())
@@ -194,6 +194,12 @@ class Checker:
         Whether a holder may be told that its lease is lost although it is not.
         """
         return False
+
+    def legible(self) -> dict[str, Lock]:
+        """
+        The locks that can be read now.
+        """
+        return {path: lock for path, lock in self.locks.items() if path not in self.damages.now}
 
     def _is_damaged(self, process: Process | None, path: str) -> bool:
         if path not in self.damages.now:
@@ -220,7 +226,10 @@ class Checker:
         self.owed = {one for one in self.owed if one[0] != path}
         self.revivals.offsets.pop(path, None)
 
-    def _is_orphan(self, attempt: Attempt) -> bool:
+    def is_orphan(self, attempt: Attempt) -> bool:
+        """
+        Whether the document of *attempt* was deleted since its grant.
+        """
         return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
 
     def _always(self, process: Process | None, path: str, before: Lock | None, lock: Lock, *, anew: bool) -> None:
@@ -347,7 +356,7 @@ class Checker:
             self.expected[path, lock.token] = process
         for other in self.running:
             attempt = other.attempt
-            if self._is_orphan(attempt):
+            if self.is_orphan(attempt):
                 continue
             if other.process.frozen and attempt._running.context.document == path:
                 # The worst moment to come back: while a successor runs.
@@ -407,7 +416,7 @@ class Checker:
         A handler does something to the outside.
         """
         path = attempt._running.context.document
-        if self._is_orphan(attempt):
+        if self.is_orphan(attempt):
             return
         self.effects.setdefault((path, attempt.sequence), []).append(attempt.key)
         if self.world.trouble is False and self.locks[path].finished and self.locks[path].token > attempt.token:

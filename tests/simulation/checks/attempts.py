@@ -29,12 +29,14 @@ class Attempts:
         entered: Tells whether the handler of a grant was entered.
         counted: Grants of each round.
         snoozed: Grants whose handlers asked to be run later.
+        stopping: Names of the processes whose workers hand back what they run.
     """
 
     broken: Callable[[str, str], None]
     entered: Callable[[Grant], bool]
     counted: Counter[Round] = field(default_factory=Counter)
     snoozed: set[Grant] = field(default_factory=set)
+    stopping: set[str] = field(default_factory=set)
     _rounds: dict[Grant, Round] = field(default_factory=dict)
 
     def snoozes(self, attempt: Attempt) -> None:
@@ -72,5 +74,7 @@ class Attempts:
         own = process is not None and process.name == before.instance
         # A batch that can't be gathered is a failed attempt, although its handler was not entered.
         unused = settled and own and not self.entered(grant) and lock.errors == before.errors
-        if unused or (settled and grant in self.snoozed):
+        plain = (lock.errors, lock.dispatches) == (before.errors, before.dispatches)
+        handed_back = settled and before.instance in self.stopping and plain
+        if unused or handed_back or (settled and grant in self.snoozed):
             self.counted[self._rounds[grant]] -= 1

@@ -91,6 +91,10 @@ class Dispatches:
             if before is not None and _same(before, after) and after.dispatches > before.dispatches:
                 self._again(process, path, before, after)
         elif known.wait_until not in (after.wait_until, UNKNOWN):
+            if before is not None and before.status == "leased" and before.wait_until == after.wait_until:
+                # A newer payload has moved it while it ran; then its lease was given back, for the queue to deliver again.
+                self._asked[key] = known._replace(wait_until=UNKNOWN)
+                return
             self._broken(
                 path, f"its time moved from {known.wait_until} to {after.wait_until}, without another delivery"
             )

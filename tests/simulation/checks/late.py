@@ -114,7 +114,9 @@ class Late:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost when its handler ended, and it is {ended.outcome}"
                 )
-            if told and lost and further and ended.outcome is not Outcome.LOST_TO_LATER:
+            # A deleted document that is made again begins with the first sequence.
+            again = self.checker.is_orphan(running.attempt) and lease[0] in self.checker.locks
+            if told and lost and further and not again and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost to a later sequence, and it is {ended.outcome}"
                 )

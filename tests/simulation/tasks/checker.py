@@ -308,7 +308,7 @@ class TasksChecker(Checker):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
-            if self._is_orphan(attempt) or (
+            if self.is_orphan(attempt) or (
                 attempt._running.granted.rides and attempt._running.context.trace in self.left
             ):
                 self.world.counts["keys taken from deleted holders"] += 1
@@ -535,7 +535,7 @@ class TasksChecker(Checker):
         A handler does something to the outside.
         """
         path, lock = attempt._running.context.document, attempt._running.granted
-        if not self._is_orphan(attempt):
+        if not self.is_orphan(attempt):
             life = f"{path} life {self.lives[path]}"
             self.effects.setdefault((f"{life} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
             owner = self.owners.setdefault(attempt.key, life)
@@ -560,7 +560,7 @@ class TasksChecker(Checker):
         if cleans is not lock.cancelling and self.plan.cleanup and not lock.rides:
             self.broken(path, f"token {attempt.token}: cancelling is {lock.cancelling}, its cleanup runs: {cleans}")
         now = self.locks.get(path)
-        if now is None or self._is_orphan(attempt):
+        if now is None or self.is_orphan(attempt):
             return
         self.belief.look(path)
         if lock.rides and now.token == attempt.token and now.status is Status.LEASED:
