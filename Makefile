@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/servi
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants fuzz wheels functions firebase clean
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,10 @@ simulate: $(STAMP) ## the promise in as many simulated histories of each kind as
 
 mutants: $(STAMP) ## the library with one mistake at a time: each must be caught
 	@$(BIN)/python -m tests.simulation.mutants
+
+mutants-generated: $(STAMP) ## small changes of rules/ and store/ one at a time, each tried by the tests that run it: make mutants-generated SAMPLE=500
+	@$(BIN)/python -m tests.mutation --path gcp_oncetask/rules $(if $(SAMPLE),--sample $(SAMPLE))
+	@$(BIN)/python -m tests.mutation --path gcp_oncetask/store $(if $(SAMPLE),--sample $(SAMPLE))
 
 fuzz: $(STAMP) ## the embedded Firestore against Google's emulator, recurrences against slow references: make fuzz FUZZ_SEEDS=1000
 	@FUZZ_SEEDS=$(FUZZ_SEEDS) $(BIN)/python -m pytest -n auto tests/emulator/test_firestore_fuzz.py

@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="processes (default: %(default)s)")
     parser.add_argument("--kind", choices=KINDS, help="of histories (default: all)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
-    parser.add_argument("--quiet", action="store_true", help="only the first failing seed, or nothing")
+    parser.add_argument("--quiet", action="store_true", help="only the first failing seed and its checks")
     parser.add_argument(
         "--state",
         type=Path,
@@ -50,7 +50,8 @@ def _played(kind: str, seeds: range, chosen: argparse.Namespace) -> int:
     progress = None if chosen.quiet else Progress(len(seeds)).add
     summary = run_many(seeds, chosen.jobs, kind=kind, progress=progress)
     if chosen.quiet and summary.failed:
-        print(summary.failed[0])
+        seed = summary.failed[0]
+        print("\n".join([str(seed), *summary.tripped[seed]]))
     if chosen.quiet:
         return int(bool(summary.failed))
     return _told(summary)
@@ -72,7 +73,7 @@ def _resumed(kinds: tuple[str, ...], chosen: argparse.Namespace) -> int:
             progress.add(part)
 
         run_many(range(done, end), chosen.jobs, kind=kind, stop=False, progress=add)
-        summary = Summary(Counter(played.counts), played.failed, kind, played.histories, played.cpu)
+        summary = Summary(Counter(played.counts), played.failed, kind=kind, played=played.histories, cpu=played.cpu)
         worst = max(worst, _told(summary))
     return worst
 

@@ -275,6 +275,8 @@ LOCKS_EXERCISED = (
     "listeners opened",
     "listeners broken",
     "busy locks refused",
+    "locks seen held",
+    "locks seen free",
     "held for longer than documents are kept",
     "documents retired by TTL",
     "documents made again",

@@ -19,6 +19,7 @@ class Mutant:
         new: Stands in its place.
         kind: Kind of the histories that must catch it.
         also: File, old and new text of a second place, where two checks make good for each other.
+        test: The test that must catch it instead of histories, by its pytest name.
     """
 
     mistake: str
@@ -27,6 +28,7 @@ class Mutant:
     new: str
     kind: str = "chains"
     also: tuple[str, str, str] | None = None
+    test: str | None = None
 
     @property
     def edits(self) -> list[tuple[str, str, str]]:

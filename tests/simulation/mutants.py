@@ -1,66 +1,155 @@
 """
-``make mutants``: the library with one mistake at a time; each must be caught by the default histories.
+``make mutants``: the library with one mistake at a time. Each must be caught by the default histories, or by the test that it
+names; and each check of the histories must be tripped by a mutant.
 
-A mistake is a text of one file replaced by another. The table that this writes is kept in ``docs/mutants.md``.
+A mistake is a text of one file replaced by another. The table that this writes is kept in ``docs/mutants.md``; the seeds in it
+are played first.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.simulation.chains.mutants import CHAIN_MUTANTS
+from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
+from tests.simulation.chains.mutants_clocks import CHAIN_CLOCK_MUTANTS
+from tests.simulation.chains.mutants_network import NETWORK_MUTANTS
+from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
+from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
 from tests.simulation.locks.mutants import LOCK_MUTANTS
+from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
+from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
+from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
+from tests.simulation.locks.mutants_reads import READ_MUTANTS
 from tests.simulation.mutant import Mutant
+from tests.simulation.named_checks import names
 from tests.simulation.runner import KINDS
 from tests.simulation.tasks.mutants import TASK_MUTANTS
+from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
+from tests.simulation.tasks.mutants_generators import GENERATOR_MUTANTS
+from tests.simulation.tasks.mutants_wire import TASK_WIRE_MUTANTS
+from tests.simulation.tested import TESTED_MUTANTS
+from tests.simulation.untripped import UNTRIPPED
 from tests.simulation.workers.mutants import WORKER_MUTANTS
+from tests.simulation.workers.mutants_checks import WORKERS_CHECK_MUTANTS
+from tests.simulation.workers.mutants_listeners import LISTENER_MUTANTS
+from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
 
 ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
+ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKERS_CHECK_MUTANTS
+ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
+ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
+ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
+ALL += TESTED_MUTANTS
 
 
-def caught(mutant: Mutant | None, seeds: int, kind: str = "chains") -> int | None:
+class Caught(NamedTuple):
     """
-    The first seed of a *kind* that fails with *mutant* (None: without any), or None if none does.
+    How a mutant was caught.
+
+    Attributes:
+        by: The seed, or the test.
+        checks: The checks that its history tripped, the first one first.
+    """
+
+    by: str
+    checks: tuple[str, ...] = ()
+
+
+def caught(mutant: Mutant, seeds: int, known: int | None = None) -> Caught | None:
+    """
+    How *mutant* is caught; None if it survives.
+
+    Args:
+        mutant: The mutant.
+        seeds: How many histories are played at most.
+        known: The seed that caught it last, which is played first.
 
     Raises:
-        RuntimeError: The mutant does not apply, or its histories could not be played.
+        RuntimeError: The mutant does not apply, or its histories or tests could not be run.
+    """
+    with _made(mutant) as copy:
+        if mutant.test is not None:
+            return Caught(mutant.test) if _fails(copy, [mutant.test]) else None
+        again = None if known is None else _played(copy, mutant.kind, known, 1)
+        return again or (_played(copy, mutant.kind, 0, seeds) if seeds else None)
+
+
+@contextmanager
+def _made(mutant: Mutant | None) -> Iterator[Path]:
+    """
+    A copy of the library with *mutant*.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        shutil.copytree(ROOT / "gcp_oncetask", copy / "gcp_oncetask")
+        shutil.copytree(ROOT / "gcp_oncetask", copy / "gcp_oncetask", ignore=shutil.ignore_patterns("__pycache__"))
         for file, old, new in [] if mutant is None else mutant.edits:
             target = copy / "gcp_oncetask" / file
             text = target.read_text()
             if text.count(old) != 1:
                 raise RuntimeError(f"{mutant and mutant.mistake}: its text is {text.count(old)} times in {file}")
             target.write_text(text.replace(old, new))
-        paths = os.pathsep.join([str(copy), str(ROOT), str(ROOT / "emulator")])
-        command = [sys.executable, "-m", "tests.simulation", "--quiet", "--jobs", "1", "--seeds", str(seeds)]
-        command += ["--kind", kind if mutant is None else mutant.kind]
-        done = subprocess.run(
-            command, cwd=copy, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
-        )
+        yield copy
+
+
+def _played(copy: Path, kind: str, first: int, seeds: int) -> Caught | None:
+    arguments = ["--quiet", "--jobs", "1", "--kind", kind, "--first", str(first), "--seeds", str(seeds)]
+    done = _run(copy, ["-m", "tests.simulation", *arguments])
     if done.returncode == 0:
         return None
-    said = done.stdout.split()
-    if not said or not said[-1].isdigit():
+    said = done.stdout.splitlines()
+    if not said or not said[0].isdigit():
         raise RuntimeError(done.stderr[-2000:])
-    return int(said[-1])
+    return Caught(f"seed {said[0]}", tuple(dict.fromkeys(said[1:])))
+
+
+def _fails(copy: Path, tests: Sequence[str]) -> bool:
+    """
+    Whether one of *tests*, run with the library in *copy*, fails.
+    """
+    options = [
+        "-q",
+        "-x",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "",
+        "--rootdir",
+        str(ROOT),
+        "-c",
+        str(ROOT / "pyproject.toml"),
+    ]
+    done = _run(copy, ["-m", "pytest", *options, *(str(ROOT / test) for test in tests)])
+    if done.returncode not in (0, 1):
+        raise RuntimeError((done.stdout + done.stderr)[-2000:])
+    return done.returncode == 1
+
+
+def _run(copy: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(copy), str(ROOT), str(ROOT / "emulator")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
 
 
 def main() -> int:
     """
-    Play, print, write the table; exit 1 if a mutant survived.
+    Play, print, write the table; exit 1 if a mutant survived, or if a check was tripped by none.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     many = {kind: sort.many for kind, sort in KINDS.items()}
@@ -71,47 +160,123 @@ def main() -> int:
     parser.add_argument("--worker-seeds", type=int, default=many["workers"], help=f"histories of workers {told}")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
-    parser.add_argument("--kind", choices=KINDS, help="mutants of this kind")
+    parser.add_argument("--kind", choices=(*KINDS, "tests"), help="mutants of this kind, or those with a test")
+    parser.add_argument(
+        "--known", action="store_true", help="only the seeds in the table, and nothing without a mutant"
+    )
     chosen = parser.parse_args()
-    chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, m.kind)]
+    chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, _kind(m))]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
-    kinds = dict.fromkeys(m.kind for m in chosen_ones)
+    known = _known(TABLE.read_text())
+    if chosen.known:
+        seeds = dict.fromkeys(seeds, 0)
     print("the library as it is ...", flush=True)
+    failing = _plain(chosen_ones, seeds, chosen.jobs)
+    if failing is not None:
+        print(failing)
+        return 1
+    rows: list[tuple[Mutant, Caught | None]] = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        plain = dict(zip(kinds, pool.map(lambda kind: caught(None, seeds[kind], kind), kinds), strict=True))
-    for kind, seed in plain.items():
-        if seed is not None:
-            print(
-                f"{kind}: seed {seed} fails without any mutant: python -m tests.simulation --kind {kind} --story {seed}"
-            )
-            return 1
-    rows = []
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        for mutant, seed in zip(chosen_ones, pool.map(lambda m: caught(m, seeds[m.kind]), chosen_ones), strict=True):
-            found = "SURVIVED" if seed is None else f"seed {seed}"
-            rows.append((mutant, found))
-            print(f"{found:>28}  {mutant.mistake}", flush=True)
-    survived = sum(found == "SURVIVED" for _, found in rows)
-    if len(chosen_ones) == len(ALL):
-        TABLE.write_text(_table(rows, seeds))
+        found = pool.map(lambda m: caught(m, seeds.get(m.kind, 0), known.get(m.mistake)), chosen_ones)
+        for mutant, how in zip(chosen_ones, found, strict=True):
+            rows.append((mutant, how))
+            print(f"{'SURVIVED' if how is None else how.by:>28}  {mutant.mistake}", flush=True)
+            for check in () if how is None else how.checks:
+                print(f"{'':>30}by the check: {check}", flush=True)
+    survived = sum(how is None for _, how in rows)
     print(f"{len(rows) - survived} of {len(rows)} mutants were caught")
-    return int(bool(survived))
+    if len(chosen_ones) < len(ALL):
+        return int(bool(survived))
+    trippers = _trippers(rows)
+    if not survived:
+        TABLE.write_text(_table(rows, trippers, many))
+    idle = [check for check, mutants in trippers.items() if not mutants and check not in UNTRIPPED]
+    stale = [check for check in UNTRIPPED if trippers.get(check, True)]
+    for check in idle:
+        print(f"NO MUTANT TRIPS THE CHECK: {check}")
+    for check in stale:
+        print(f"A mutant trips it, or it is gone; take it out of untripped.py: {check}")
+    return int(bool(survived or idle or stale))
 
 
-def _table(rows: list[tuple[Mutant, str]], seeds: dict[str, int]) -> str:
+def _plain(chosen: Sequence[Mutant], seeds: Mapping[str, int], jobs: int) -> str | None:
+    """
+    What fails without any mutant; None if nothing does.
+    """
+    tests = list(dict.fromkeys(m.test for m in chosen if m.test is not None))
+    wanted = list(dict.fromkeys((m.kind, 0, seeds[m.kind]) for m in chosen if m.test is None and seeds[m.kind]))
+    with _made(None) as copy, ThreadPoolExecutor(jobs) as pool:
+        for (kind, *_), how in zip(wanted, pool.map(lambda one: _played(copy, *one), wanted), strict=True):
+            if how is not None:
+                story = f"python -m tests.simulation --kind {kind} --story {how.by.split()[-1]}"
+                return f"{kind}: {how.by} fails without any mutant: {story}"
+        if tests and _fails(copy, tests):
+            return f"a test of the mutants fails without any of them: pytest {' '.join(tests)}"
+    return None
+
+
+def _kind(mutant: Mutant) -> str:
+    return mutant.kind if mutant.test is None else "tests"
+
+
+def _known(table: str) -> dict[str, int]:
+    """
+    The seeds in the table, by the mutant's mistake.
+    """
+    return {found[1]: int(found[2]) for found in re.finditer(r"^\| (.+?) \| `.*\| seed (\d+) \|", table, re.MULTILINE)}
+
+
+def _trippers(rows: Sequence[tuple[Mutant, Caught | None]]) -> dict[str, list[str]]:
+    """
+    The mistakes that tripped each check.
+    """
+    trippers: dict[str, list[str]] = {name: [] for name in names()}
+    for mutant, how in rows:
+        for check in () if how is None else how.checks:
+            trippers[check].append(mutant.mistake)
+    return trippers
+
+
+def _table(
+    rows: Sequence[tuple[Mutant, Caught | None]], trippers: Mapping[str, Sequence[str]], seeds: Mapping[str, int]
+) -> str:
     lines = [
-        "# Mistakes that the simulation catches",
+        "# Mistakes that histories and tests catch",
         "",
         "`make mutants` writes this page. It plays the library with one mistake at a time, and stops at the first history that",
         f"breaks the promise. It plays {seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks,",
-        f"{seeds['locks']} of locks and runs, or {seeds['workers']} of workers. Without a mistake all pass.",
+        f"{seeds['locks']} of locks and runs, or {seeds['workers']} of workers. Without a mistake all pass. If the table names a",
+        "test, that test is run instead.",
+        "",
+        f"There are {len(rows)} mistakes.",
         "",
         "| mistake | in | histories of | caught by |",
         "|---|---|---|---|",
-        *(f"| {mutant.mistake} | `{mutant.file}` | {mutant.kind} | {found} |" for mutant, found in rows),
+        *(
+            f"| {mutant.mistake} | `{mutant.file}` | {'' if mutant.test else mutant.kind} | {_by(how)} |"
+            for mutant, how in rows
+        ),
+        "",
+        "## Checks",
+        "",
+        "Each check of the histories, and the mistakes whose histories trip it. A check is named by the place of its source and",
+        "by its sentence; `…` stands for the parts that differ. A check that no mistake trips fails the run, or has a reason.",
+        "",
+        "| check | mistakes that trip it |",
+        "|---|---|",
+        *(
+            f"| {check} | {'; '.join(mistakes) or 'none: ' + UNTRIPPED.get(check, 'NO REASON IS KNOWN')} |"
+            for check, mistakes in trippers.items()
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _by(how: Caught | None) -> str:
+    if how is None:
+        return "SURVIVED"
+    return how.by if how.by.startswith("seed ") else f"`{how.by.removeprefix('tests/')}`"
 
 
 if __name__ == "__main__":

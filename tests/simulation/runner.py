@@ -85,6 +85,7 @@ class Summary:
     Attributes:
         counts: What was exercised, summed.
         failed: Seeds whose histories broke the promise.
+        tripped: Of each of those, the names of the checks that found it.
         kind: Kind of the histories.
         played: How many there were.
         cpu: CPU seconds of all of them.
@@ -92,6 +93,7 @@ class Summary:
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
+    tripped: dict[int, list[str]] = field(default_factory=dict)
     kind: str = "chains"
     played: int = 0
     cpu: float = 0.0
@@ -122,6 +124,7 @@ def run_some(seeds: Sequence[int], kind: str) -> Summary:
         summary.counts.update(told.counts)
         if told.violations:
             summary.failed.append(seed)
+            summary.tripped[seed] = told.tripped
     summary.cpu = time.process_time() - begun
     return summary
 
@@ -145,6 +148,7 @@ def run_many(
         for part in pool.map(partial(run_some, kind=kind), batches):
             summary.counts.update(part.counts)
             summary.failed.extend(part.failed)
+            summary.tripped.update(part.tripped)
             summary.played += part.played
             summary.cpu += part.cpu
             if progress is not None:

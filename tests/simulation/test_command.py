@@ -60,7 +60,7 @@ def test_campaign_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert "\nchains: 20 histories, " in told
     kept = json.loads(state.read_text())["kinds"]["chains"]
     assert (kept["histories"], kept["failed"], kept["counts"]["histories"]) == (20, [], 20)
-    assert kept["counts"] == run_some(range(20), "chains").counts
+    assert Counter(kept["counts"]) == run_some(range(20), "chains").counts
     assert kept["cpu"] > 0
 
 
@@ -70,7 +70,7 @@ def test_campaign_of_other_sources_begins_anew(tmp_path: Path, monkeypatch: pyte
     """
     state = tmp_path / "state.json"
     campaign = Campaign(state, 7)
-    campaign.of("locks").add(Summary(Counter(x=1), [9], "locks", 3, 0.5))
+    campaign.of("locks").add(Summary(Counter(x=1), [9], kind="locks", played=3, cpu=0.5))
     campaign.keep()
 
     again = Campaign(state, 7)

@@ -4,6 +4,7 @@ The promise, checked after every commit and at the end.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
+from tests.simulation import named_checks
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.attempts import Attempts
 from tests.simulation.checks.belief import Belief, Believer, Lease
@@ -60,6 +62,7 @@ class Checker:
     Attributes:
         collection: Where the documents are that it looks at.
         violations: What broke the promise, in sentences.
+        tripped: Names of the checks that said so.
         effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
         by_hand: Documents that a person has resolved.
         locks: Every lock as it was last seen.
@@ -81,6 +84,7 @@ class Checker:
     plan: Plan
     world: World = field(init=False)
     violations: list[str] = field(default_factory=list)
+    tripped: list[str] = field(default_factory=list)
     effects: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     running: list[Running] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
@@ -120,6 +124,7 @@ class Checker:
         """
         self.world.tell("CHECKER", f"{path}: {sentence}")
         self.violations.append(f"{path}: {sentence}")
+        self.tripped.append(named_checks.name_of(sys._getframe(1)))
 
     # --- after each call ---
 

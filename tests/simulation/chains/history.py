@@ -29,6 +29,7 @@ from tests.simulation.chains.checker import ROOT, Checker, Running
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
+from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.troubles import damage, people
 from tests.simulation.troubles.standstills import stand_still
@@ -63,12 +64,14 @@ class Told:
         counts: What was exercised.
         story: (micros, who, what).
         steps: Times that somebody ran.
+        tripped: Names of the checks that found the violations.
     """
 
     violations: list[str]
     counts: Counter[str]
     story: list[tuple[int, str, str]]
     steps: int
+    tripped: list[str]
 
 
 class History:
@@ -121,10 +124,17 @@ class History:
             except (OncetaskError, AssertionError) as error:
                 # The library itself, or the checker's decoder, found what nobody can go on with.
                 self.checker.violations.append(str(error) or repr(error))
+                self.checker.tripped.append(ESCAPED)
         world.counts["histories"] += 1
         world.counts.update({f"queue: {name}": count for name, count in world.faults.injected.items()})
         world.counts["chains"] += plan.chains
-        told = Told(list(self.checker.violations), Counter(world.counts), list(world.story), hub.steps)
+        told = Told(
+            list(self.checker.violations),
+            Counter(world.counts),
+            list(world.story),
+            hub.steps,
+            list(self.checker.tripped),
+        )
         world.close()
         return told
 

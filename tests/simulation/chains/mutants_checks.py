@@ -1,127 +1,97 @@
 """
-Mistakes in alerts and standstills that histories of chains catch by what is seen on the wire.
+Mistakes that trip checks of histories of chains which no other mistake trips.
 """
 
 from __future__ import annotations
 
 from tests.simulation.mutant import Mutant
 
-CHAIN_CHECKS_MUTANTS = (
+CHAINS_CHECK_MUTANTS = (
     Mutant(
-        "a takeover owes a second alert",
-        "rules/expiry.py",
-        "owing = noted if finding is Finding.NEVER_STARTED else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)",
-        "owing = noted if finding is Finding.NEVER_STARTED else writes.owe(\n"
-        "        writes.owe(noted, Event.QUARANTINE, reason, evidence, at), Event.TAKEOVER, reason, evidence, at)",
-    ),
-    Mutant(
-        "a settling from the log owes no alert",
-        "rules/expiry.py",
-        "return _recovered(writes.owe(lock, Event.TAKEOVER, reason, evidence, at), fence, settlement, at)",
-        "return _recovered(lock, fence, settlement, at)",
-    ),
-    Mutant(
-        "an alert is about the attempt after",
-        "rules/writes.py",
-        "        attempt=lock.attempts,\n        reason=",
-        "        attempt=lock.attempts + 1,\n        reason=",
-    ),
-    Mutant(
-        "each retry owes an alert",
-        "rules/writes.py",
-        "    waiting = with_due(lock, at, status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)\n",
-        "    lock = owe(lock, Event.FAILURE, 'retried', (), at)\n"
-        "    waiting = with_due(lock, at, status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)\n",
-    ),
-    Mutant(
-        "a mail names the sequence that the record has meanwhile",
-        "effects/owed_alerts.py",
-        "        sequence=owed.sequence,\n        attempt=owed.attempt,\n        step",
-        "        sequence=lock.sequence,\n        attempt=owed.attempt,\n        step",
-    ),
-    Mutant(
-        "each sending of an alert has a Message-ID of its own",
-        "effects/owed_alerts.py",
-        "    since = instant(owed.at) if owed.id",
-        "    since = instant(owed.until) if owed.id",
-    ),
-    Mutant(
-        "a digest names its first document again and again",
+        "a digest says that it tells one alert more",
         "effects/windows.py",
-        "    first, nonce = [_line(alert) for alert in alerts[:NAMED]], runtime.clock.nonce()\n",
-        "    first, nonce = [_line(alerts[0]) for _ in alerts[:NAMED]], runtime.clock.nonce()\n",
+        "_contents(alerts[0].kind, group, len(alerts), first, members)",
+        "_contents(alerts[0].kind, group, len(alerts) + 1, first, members)",
+        "chains",
     ),
     Mutant(
-        "an alert says a later time than that of its decision",
+        "an alert that is sent again says how often it was tried",
+        "effects/owed_alerts.py",
+        "        reason=owed.reason,\n",
+        '        reason=f"{owed.reason} ({owed.tries})",\n',
+        "chains",
+    ),
+    Mutant(
+        "the end of a chain deletes its record",
+        "store/snapshot.py",
+        "            if snapshot.lock is None:\n                self.changed = None\n",
+        (
+            "            if lock.finished or snapshot.lock is None:\n"
+            '                self.changed = None if not lock.finished else (fields.pop("lock"), None)[1]\n'
+        ),
+        "chains",
+    ),
+    Mutant(
+        "each grant of a chain takes two tokens",
         "rules/writes.py",
-        "        event=event,\n        at=at.now,\n",
-        "        event=event,\n        at=at.now + timedelta(seconds=at.alert_retry),\n",
+        "        token=lock.token + 1,\n        holder=claimant.nonce,\n",
+        "        token=lock.token + 2,\n        holder=claimant.nonce,\n",
+        "chains",
     ),
     Mutant(
-        "no person is told of a queue that stands still",
-        "recovery/unclaimed.py",
-        "            if queue.since is not None:\n",
-        "            if queue.since is not None and False:\n",
+        "the token of a chain rises when it is settled",
+        "rules/attempts.py",
+        "    signed = lock.but(settled_by=how.nonce)\n",
+        "    signed = lock.but(settled_by=how.nonce, token=lock.token + 1)\n",
+        "chains",
     ),
     Mutant(
-        "a queue that stands still is told of at each sweep",
-        "effects/queue_alarm.py",
-        '    if known and (now - known["seenAt"] < SEEN_EVERY if told else now < known["sendUntil"]):\n        return 0\n',
-        "    told = False\n",
+        "an alert of a chain has no due time",
+        "rules/writes.py",
+        "    times = [owed.until for owed in lock.owed]\n",
+        "    times = [owed.until for owed in lock.owed if not lock.finished]\n",
+        "chains",
     ),
     Mutant(
-        "the alarm of a queue has a Message-ID of its own each time",
-        "effects/queue_alarm.py",
-        "    about, id_ = Snapshot(path, None, None, None), f\"stuck-{instant(fields['since'])}\"\n",
-        '    about, id_ = Snapshot(path, None, None, None), f"stuck-{instant(now)}"\n',
-        also=("effects/queue_alarm.py", "    if not owed_alerts.send_directly(", "    if owed_alerts.send_directly("),
+        "a failure of a chain owes no alert",
+        "rules/writes.py",
+        "    owing = owe(lock, Event.FAILURE, reason, evidence, at)\n    if lock.cancelling:\n",
+        "    owing = lock\n    if lock.cancelling:\n",
+        "chains",
     ),
     Mutant(
-        "a task is stuck after a part of the time",
-        "rules/attention.py",
-        "    return age(lock, at) > timedelta(seconds=at.stuck)\n",
-        "    return age(lock, at) > timedelta(seconds=at.stuck / 3)\n",
+        "a step that can be claimed does not say since when",
+        "rules/writes.py",
+        "                lock.__dict__.update(ready_at=ready, attention=None)\n",
+        "                pass\n",
+        "chains",
     ),
     Mutant(
-        "a task is looked at when it has been stuck for a while",
-        "rules/attention.py",
-        "    return alarm if at.now < alarm < when else when\n",
-        "    return when\n",
+        "a granted lease is not used",
+        "execution/claiming.py",
+        ("        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)\n"),
+        '        return Ended(Outcome.BUSY, "it was granted")\n',
+        "chains",
     ),
     Mutant(
-        "nobody is told of a task that has no Cloud Task and is not claimed",
+        "the dispatch of a first step is forgotten, and its sweep",
+        "rules/attempts.py",
+        "        return Put(writes.scheduled(new, target, nonce, at, base=0), dispatch=True)\n",
+        '        return CallRefused(Refusal.ENDED, "")\n',
+        "chains",
+    ),
+    Mutant(
+        "a dispatch of a chain counts as a hundred",
         "rules/expiry.py",
-        "    again = lock.but(dispatches=lock.dispatches + 1)\n    if attention.is_stuck(lock, at):\n",
-        "    again = lock.but(dispatches=lock.dispatches + 1)\n    if False:\n",
+        "    again = lock.but(dispatches=lock.dispatches + 1)\n",
+        "    again = lock.but(dispatches=lock.dispatches + 100)\n",
+        "chains",
     ),
     Mutant(
-        "a queued task is looked at once a day",
-        "rules/attention.py",
-        "    return at.now + min(max(timedelta(seconds=at.grace), age(lock, at) / 2), LONGEST_LOOK)\n",
-        "    return at.now + timedelta(days=1)\n",
-    ),
-    Mutant(
-        "the sweeper dispatches again what is queued",
-        "recovery/unclaimed.py",
-        "        if seen is None:\n            self._dispatch(snapshot, lock)\n",
-        "        if seen is None or seen.attempts == 0:\n            self._dispatch(snapshot, lock)\n",
-    ),
-    Mutant(
-        "a delivery comes at once, whatever its time",
-        "effects/dispatch.py",
-        "    at = lock.wait_until\n    if at is not None:\n",
-        "    at = None\n    if at is not None:\n",
-    ),
-    Mutant(
-        "a retry is left to the sweeper",
+        "the second step of a chain takes two sequences",
         "rules/writes.py",
-        "    return Put(waiting, outcome, dispatch=True)\n",
-        "    return Put(waiting, outcome)\n",
-    ),
-    Mutant(
-        "what the sweeper takes over is not delivered until the next look",
-        "recovery/sweep.py",
-        "    if decision.dispatch:\n        swept.dispatched += dispatch(runtime, changed.snapshot)\n",
-        "",
+        "        sequence=lock.sequence + 1,\n        base=base,\n",
+        "        sequence=lock.sequence + (2 if lock.sequence else 1),\n        base=base,\n",
+        "chains",
     ),
 )

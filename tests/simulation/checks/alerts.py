@@ -153,7 +153,7 @@ class Alerts:
         events = tuple(sorted(owed.event for owed in plain))
         wrong = events not in {tuple(event for event in each if event in allowed) for each in right}
         # A document that is too large can't owe an alert: its process tells a person directly.
-        if wrong and not (not events and any(right) and self._world.refusals.tells_instead(path)):
+        if wrong and not (not events and () not in right and self._world.refusals.tells_instead(path)):
             self._broken(path, f"it owes alerts of {events}, and what happened asks for one of {sorted(right)}")
         if before is None:
             return

@@ -15,6 +15,7 @@ from gcp_oncetask.rules.named import UNLIMITED
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
 from tests.simulation.checks.belief import Believer, Lease, end_of
+from tests.simulation.checks.linearisable import Kind, LockCalls
 from tests.simulation.checks.seizures import Seizures
 from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
@@ -34,6 +35,7 @@ class Holder:
     Attributes:
         lock: Theirs alone.
         kind: ``ttl``, ``keep_alive`` or ``plain``, which has no end.
+        length: Of its leases, in seconds; infinity: they have no end.
         token: Of the holding; 0 before it.
         since: When that began, micros.
         nonce: Of the holder, as stored.
@@ -42,6 +44,7 @@ class Holder:
     process: Process
     lock: NamedLock
     kind: str
+    length: float
     token: int = 0
     since: int = 0
     nonce: str = ""
@@ -99,6 +102,7 @@ class LocksChecker(Checker):
         lives: How often each document was deleted; a call of an earlier life may have claimed the next one, unheard of.
         keys: Of each life of a document its idempotency key.
         owners: Of each idempotency key the life of a document.
+        calls: What was called on each named lock, and what the callers were told.
         seizures: Holdings whose documents a person has deleted.
     """
 
@@ -115,10 +119,12 @@ class LocksChecker(Checker):
     results: dict[str, list[Any]] = field(default_factory=dict)
     keys: dict[tuple[str, int], str] = field(default_factory=dict)
     owners: dict[str, tuple[str, int]] = field(default_factory=dict)
+    calls: LockCalls = field(init=False)
     seizures: Seizures = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.calls = LockCalls(lambda: self.world.hub.now)
         self.seizures = Seizures(self.broken)
 
     # --- after each call ---
@@ -156,6 +162,7 @@ class LocksChecker(Checker):
                 if one.left > 0:
                     self.broken(path, f"it is deleted while {one.process.name} still believes in {one.lease[1]}")
         del self.locks[path]
+        self.calls.deleted(path)
         self.executions.pop(path, None)
         self.lives[path] += 1
 
@@ -194,6 +201,8 @@ class LocksChecker(Checker):
             self.broken(path, f"token {lock.token} was granted after {known}")
         if late:
             self.behind.add((path, lock.token))
+            # Its caller may have been answered long ago, for another try.
+            self.calls.begin(path, Kind.ACQUIRE, lease=lock.lease_seconds * SECOND)
         self.world.counts["documents made late with an old token"] += 1
 
     def believers(self, path: str) -> Iterator[Believer]:
@@ -376,6 +385,10 @@ class LocksChecker(Checker):
         """
         Effects of one key are keyed by it, and happened once unless something came between them and their record.
         """
+        for path, first in self.calls.wrong():
+            self.broken(
+                path, f"no order of the calls of this lock explains what they were told; the first such is {first}"
+            )
         for path, runs in self.executions.items():
             lock = self.locks.get(path)
             if lock is None:

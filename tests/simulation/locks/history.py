@@ -4,6 +4,7 @@ One history of named locks and of functions that run once, on the same world.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flask import Flask
@@ -18,6 +19,7 @@ from gcp_oncetask.rules.named import UNLIMITED
 from tests.simulation.chains.checker import ROOT
 from tests.simulation.chains.history import BOUND, History
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.linearisable import Kind, LockCall, Result
 from tests.simulation.checks.waking import check_waiters
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
@@ -82,6 +84,8 @@ class LocksHistory(History):
             hub.spawn(cloud, self._holds, after=draw.random() * 60)
         for _ in range(plan.callers):
             hub.spawn(cloud, self._calls, after=draw.random() * 60)
+        if plan.has("reads"):
+            hub.spawn(cloud, self._reads)
         hub.spawn(cloud, self._janitor)
         lock_people.set_up(self)
         hub.spawn(cloud, self._chaos)
@@ -115,7 +119,7 @@ class LocksHistory(History):
             kind, length = draw.choice(("ttl", "ttl", "keep_alive")), LONG
         lengths = {} if kind == "plain" else {kind: length}
         lock = process.locker.lock(name, **lengths, listen=self.locks_plan.listen)
-        holder = Holder(process, lock, kind=kind)
+        holder = Holder(process, lock, kind=kind, length=lengths.get(kind, math.inf))
         self.checker.holders.append(holder)
         try:
             for _ in range(draw.randint(1, 2)):
@@ -133,19 +137,44 @@ class LocksHistory(History):
         finally:
             self.checker.holders.remove(holder)
 
+    def _begin(self, holder: Holder, kind: Kind) -> LockCall:
+        """
+        Record that the call of a holder begins.
+        """
+        length = holder.length * SECOND
+        lease = math.inf if holder.kind == "keep_alive" else length
+        return self.checker.calls.begin(holder.lock.document, kind, lease=lease, least=length, token=holder.token)
+
+    def _reads(self) -> None:
+        while self.world.trouble:
+            name = self.draw.choice(self.names)
+            self.on_some(lambda process, name=name: self._read(process, name))
+            self._rest(8)
+
+    def _read(self, process: Process, name: str) -> None:
+        lock = process.locker.lock(name, listen=False)
+        call = self.checker.calls.begin(lock.document, Kind.READ)
+        held = lock.locked()
+        self.checker.calls.end(call, Result.DONE if held else Result.REFUSED)
+        self.world.counts["locks seen held" if held else "locks seen free"] += 1
+
     def _acquire(self, holder: Holder) -> bool:
         counts, lock = self.world.counts, holder.lock
         begun = self.hub.now
+        # An acquire of unknown fate that is repeated is recognised, so both are one call.
+        call = self._begin(holder, Kind.ACQUIRE)
         for _ in range(3):
             try:
                 if not lock.acquire(timeout=self.draw.choice((0.0, 10.0, 100.0))):
                     counts["busy locks refused"] += 1
+                    self.checker.calls.end(call, Result.REFUSED)
                     return False
             except StoreError as error:
                 if self.draw.random() < 0.8:
                     return self._give_up(holder, unknown=bool(error.facts.get("unknown")))
                 continue
             self.checker.acquired(holder)
+            self.checker.calls.end(call, Result.DONE, holder.token)
             counts["waited and was granted"] += self.hub.now > begun + SECOND
             return True
         return self._give_up(holder, unknown=False)
@@ -154,11 +183,13 @@ class LocksHistory(History):
         """
         What it may have got is given back.
         """
+        call = self._begin(holder, Kind.RELEASE)
         try:
             holder.lock.release()
         except OncetaskError:
             # Nothing is unknown; or Firestore is still out of reach.
             return False
+        call.returned = self.hub.now
         self.world.counts["acquires of unknown fate given up"] += unknown
         return False
 
@@ -196,25 +227,31 @@ class LocksHistory(History):
         self.checker.effect(holder, believed=believed)
 
     def _refresh(self, holder: Holder) -> None:
+        call = self._begin(holder, Kind.REFRESH)
         try:
             with self.checker.late_holders.call(holder.lease, 0, "refresh"):
                 holder.lock.refresh()
         except LeaseLostError:
+            self.checker.calls.end(call, Result.REFUSED)
             self.world.counts["zombie refreshes refused"] += 1
         except OncetaskError:
             return
         else:
+            self.checker.calls.end(call, Result.DONE)
             self.checker.seizures.goes_on(holder.lock.document, holder.token)
             self.checker.belief.look(holder.lock.document)
 
     def _release(self, holder: Holder) -> None:
         counts = self.world.counts
+        call = self._begin(holder, Kind.RELEASE)
         for _ in range(3):
             try:
                 lost = holder.lock.end()
             except OncetaskError:
                 self.hub.sleep(1)
                 continue
+            taken = lost is not None and lost.taken_over
+            self.checker.calls.end(call, Result.REFUSED if taken else Result.DONE)
             if lost is None:
                 counts["releases"] += 1
                 self.checker.released(holder, late=False)
@@ -340,11 +377,13 @@ class LocksHistory(History):
 
     def _free_in_the_end(self, name: str) -> None:
         def hold(process: Process) -> bool:
-            holder = Holder(process, process.locker.lock(name, ttl=LONGEST, listen=False), kind="ttl")
+            holder = Holder(process, process.locker.lock(name, ttl=LONGEST, listen=False), kind="ttl", length=LONGEST)
             self.checker.holders.append(holder)
+            call = self._begin(holder, Kind.ACQUIRE)
             if not holder.lock.acquire(timeout=2 * LONGEST):
                 return False
             self.checker.acquired(holder)
+            self.checker.calls.end(call, Result.DONE, holder.token)
             self._write(holder)
             self._release(holder)
             self.checker.holders.remove(holder)

@@ -32,6 +32,7 @@ LOCKS_TROUBLES = (
     "rare_codes",
     "final_refusals",
     "listeners",
+    "reads",
 )
 """Kinds of trouble; each is on or off in one history."""
 

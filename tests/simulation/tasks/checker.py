@@ -237,7 +237,8 @@ class TasksChecker(Checker):
         counts["parked"] += lock.parked is not None and before.parked is None
         if running and before.rides and lock.status is Status.LEASED and lock.token > before.token:
             self.broken("a rider", "was granted anew without its key")
-        if running and before.rides and lock.errors != before.errors and "lease expired" in lock.errors[-1].message:
+        expired = bool(lock.errors) and "lease expired" in lock.errors[-1].message
+        if running and before.rides and lock.errors != before.errors and expired:
             counts["riders lost"] += 1
 
     # --- one task ---

@@ -46,7 +46,7 @@ GENERATOR_MUTANTS = tuple(
             "if False:\n",
         ),
         (
-            "a paused generator makes occurrences",
+            "a paused generator makes its occurrences all the same",
             "rules/attempts.py",
             "    if lock.paused:\n",
             "    if False:\n",

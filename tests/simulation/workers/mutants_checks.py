@@ -1,19 +1,24 @@
 """
-Mistakes that histories of workers catch by what is seen on the wire.
+Mistakes that trip checks of histories of workers which no other mistake trips.
 """
 
 from __future__ import annotations
 
 from tests.simulation.mutant import Mutant
 
-WORKER_CHECKS_MUTANTS = tuple(
-    Mutant(mistake, file, old, new, "workers")
-    for mistake, file, old, new in (
-        (
-            "a worker that is busy counts as gone",
-            "recovery/unfetched.py",
-            "    by = store.estimate() - timedelta(seconds=config.stuck)\n",
-            "    by = store.estimate()\n",
-        ),
-    )
+WORKERS_CHECK_MUTANTS = (
+    Mutant(
+        "drain counts tasks that it can't run",
+        "worker/worker.py",
+        "            if not progressed and len(left) == known:\n                return ran\n",
+        ("            if not progressed and len(left) == known and ran > 10**6:\n                return ran\n"),
+        "workers",
+    ),
+    Mutant(
+        "a session is written over by another worker",
+        "worker/membership.py",
+        "        self.id = runtime.clock.nonce()\n        self.shards",
+        '        self.id = "worker"\n        self.shards',
+        "workers",
+    ),
 )

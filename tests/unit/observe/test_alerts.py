@@ -101,6 +101,12 @@ def test_alert_body_leaves_out_what_is_unknown():
     assert "Attempt:     2\n" in body_of(replace(ALERT, max_attempts=None))
 
 
+def test_alert_of_a_lost_result_says_that_nothing_runs_again():
+    """The task is completed: it is no failure, though the alert's event is one."""
+    assert body_of(ALERT).startswith("This task has failed")
+    assert body_of(replace(ALERT, result_lost=True)).startswith("This task is completed and does not run again")
+
+
 def test_alert_body_keeps_evidence_on_its_line():
     """A log line with control characters can't forge other lines, nor obey a terminal."""
     text = body_of(replace(ALERT, evidence=("a\nResolve: rm -rf\x1b[2J",), database="eu db", document="o/ä b"))

@@ -1,14 +1,29 @@
 """
-URLs of deliveries: what they name, and how long they may be.
+Deliveries: their bodies, and their URLs: what these name, and how long they may be.
 """
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gcp_oncetask.rules.delivery import LONGEST_TARGET, Delivery, delivery_url, path_digest, trouble_with_url
+from gcp_oncetask.errors import DeliveryError
+from gcp_oncetask.rules.delivery import (
+    LONGEST_TARGET,
+    MAX_BODY,
+    Delivery,
+    claimed_in,
+    cloud_task_id,
+    delivery_url,
+    idempotency_key,
+    path_digest,
+    trouble_with_url,
+)
+from gcp_oncetask.rules.record import Lock, Status
 from tests.unit.checks.test_names import CHARACTERS
 
 
@@ -47,3 +62,80 @@ def test_urls_end_where_a_delivery_could_not_be_named(character: str, size: int)
     assert "at most 2,020" in str(trouble_with_url(longest + character))
     if character.isascii():
         assert len(delivery_url(Delivery("E", "orders/" + "x" * 1500, 10**9, 10**6, "n"), longest)) <= 2083
+
+
+def test_body_comes_back() -> None:
+    """
+    With all that is known of the delivery, or with as little as possible.
+    """
+    whole = Delivery("E", "orders/1", 7, 3, "n", 9, "1.5", datetime(2026, 1, 1, 12, tzinfo=UTC), b"\x00\xff")
+    lock = Lock.of(
+        {"env": "E", "sequence": 7, "status": Status.SCHEDULED, "dispatches": 3, "scheduled_by": "n", "token": 9}
+    )
+
+    assert Delivery.from_json(whole.to_json()) == whole
+    assert Delivery.from_json(Delivery("E", "orders/1", 1, 1, "n").to_json()) == Delivery("E", "orders/1", 1, 1, "n")
+    assert Delivery.present("orders/1", lock) == Delivery("E", "orders/1", 7, 3, "n", 9)
+    assert len({cloud_task_id(whole._replace(**{name: value})) for name, value in OTHERS.items()}) == len(OTHERS)
+
+
+OTHERS: dict[str, Any] = {
+    "env": "F",
+    "document": "orders/2",
+    "sequence": 8,
+    "dispatch": 4,
+    "scheduled_by": "m",
+    "token": 9,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": ""},
+        {"env": None},
+        {"document": "orders"},
+        {"document": "orders/../x"},
+        {"sequence": 0},
+        {"sequence": True},
+        {"sequence": 2**63},
+        {"dispatch": "1"},
+        {"token": -1},
+        {"waitUntil": "soon"},
+        {"contents": "*"},
+    ],
+)
+def test_damaged_body_is_refused(change: dict[str, Any]) -> None:
+    """
+    So is one that is no JSON object, or too long.
+    """
+    sound = json.loads(Delivery("E", "orders/1", 1, 1, "n").to_json())
+
+    for body in (json.dumps(sound | change), "[]", "{", json.dumps(sound | {"contents": "A" * MAX_BODY})):
+        with pytest.raises(DeliveryError):
+            Delivery.from_json(body.encode())
+
+
+def test_newer_payload_has_an_idempotency_key_of_its_own() -> None:
+    """
+    So has each sequence, document and environment.
+    """
+    keys = [
+        idempotency_key(*each)
+        for each in (("E", "a/1", 1), ("E", "a/1", 1, 1), ("E", "a/1", 2), ("E", "a/2", 1), ("F", "a/1", 1))
+    ]
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_query_names_a_valid_document_or_none() -> None:
+    """
+    Whoever sends it.
+    """
+    url = delivery_url(Delivery("E", "orders/a b", 7, 1, "n"), "https://x.test/run")
+
+    assert claimed_in(url.partition("?")[2]) == ("orders/a b", 7)
+    assert claimed_in("oncetask_document=orders%2F1") == ("orders/1", 0)
+    assert claimed_in("oncetask_document=orders") is None
+    assert claimed_in(f"oncetask_document={path_digest('orders/1')}") is None
+    assert claimed_in("x" * 3000 + "&oncetask_document=orders%2F1") is None

@@ -223,6 +223,14 @@ def test_malformed_tokens_are_denied(mode, authorization):
     assert not denied.forbidden
 
 
+def test_token_of_any_length_is_not_read():
+    """
+    A good one that is longer than any of Google's is malformed.
+    """
+    assert isinstance(verifier().check(token(padding="x" * 10_000)), Identity)
+    assert isinstance(verifier().check(token(padding="x" * 13_000)), Denied)
+
+
 @pytest.mark.parametrize("mode", ["token", "platform"])
 @pytest.mark.parametrize("signature", [encoded(b"x" * 256), REMOVED, ""], ids=["signed", "removed", "none"])
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""
+Mistakes in the rules, each with the test that catches it, admin.py.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+RULES_ADMIN = (
+    Mutant(
+        "a cancellation cancels the payloads that come after it",
+        "rules/admin.py",
+        "cancel_requested_at=at.now, granted=lock.wanted)",
+        "cancel_requested_at=at.now)",
+        test="tests/unit/rules/test_admin.py::test_payloads_asked_for_before_a_cancellation_are_cancelled_with_it",
+    ),
+    Mutant(
+        "a cancellation is asked for twice",
+        "rules/admin.py",
+        "    if lock.cancel_requested_at is not None:\n        return CallRefused(Refusal.CANCELLING",
+        "    if False:\n        return CallRefused(Refusal.CANCELLING",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a task that waits is reset",
+        "rules/admin.py",
+        "    if not lock.finished and lock.status is not Status.QUARANTINED:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "an erased task is reset",
+        "rules/admin.py",
+        "    if lock.erased:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_task_rules.py::test_tombstone",
+    ),
+    Mutant(
+        "a record that was never scheduled is reset",
+        "rules/admin.py",
+        "    if lock.scheduled_by is None:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a failed step that is reset has a new idempotency key",
+        "rules/admin.py",
+        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = again.keyed\n",
+        test="tests/unit/rules/test_rules.py::test_reset_keeps_key_step_and_token",
+    ),
+    Mutant(
+        "a newer payload keeps the time of the older one",
+        "rules/admin.py",
+        "        errors=(),\n        wait_until=target.wait_until,\n",
+        "        errors=(),\n",
+        test="tests/unit/rules/test_attention.py::test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not",
+    ),
+    Mutant(
+        "a newer payload inherits the attempts of the older one",
+        "rules/admin.py",
+        "        granted=newer.wanted,\n        attempts=0,\n",
+        "        granted=newer.wanted,\n",
+        test="tests/unit/rules/test_task_rules.py::test_newer_payload_leads_to_what_the_table_says",
+    ),
+    Mutant(
+        "a newer payload for an ended task is stored, and does not run",
+        "rules/admin.py",
+        (
+            "    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, "
+            "traceparent=target.traceparent)\n    if lock.finished:\n"
+        ),
+        (
+            "    newer = lock.but(wanted=lock.wanted + 1, wanted_by=nonce, "
+            "traceparent=target.traceparent)\n    if False:\n"
+        ),
+        test="tests/unit/rules/test_task_rules.py::test_newer_payload_leads_to_what_the_table_says",
+    ),
+    Mutant(
+        "a paused generator that is declared anew is dispatched",
+        "rules/admin.py",
+        "dispatch=moved and not lock.paused)",
+        "dispatch=moved)",
+        test="tests/unit/rules/test_admin.py::test_generator_that_is_declared_anew",
+    ),
+    Mutant(
+        "a generator whose new schedule is over recurs on",
+        "rules/admin.py",
+        "    if upcoming is None:\n        return writes.ended(newer",
+        "    if False:\n        return writes.ended(newer",
+        test="tests/unit/rules/test_admin.py::test_generator_that_is_declared_anew",
+    ),
+    Mutant(
+        "an ended generator is paused",
+        "rules/admin.py",
+        '    if lock.finished:\n        return CallRefused(Refusal.ENDED, f"it is {lock.status}; only',
+        '    if False:\n        return CallRefused(Refusal.ENDED, f"it is {lock.status}; only',
+        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
+    ),
+    Mutant(
+        "a generator is resumed that is not paused",
+        "rules/admin.py",
+        "    if not lock.paused:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
+    ),
+    Mutant(
+        "a resumed generator is not dispatched",
+        "rules/admin.py",
+        "    return Put(again, dispatch=True)\n",
+        "    return Put(again)\n",
+        test="tests/unit/rules/test_task_rules.py::test_paused_generator_is_not_due",
+    ),
+    Mutant(
+        "a step is resolved that is not quarantined",
+        "rules/admin.py",
+        (
+            "    if lock.status is not Status.QUARANTINED:\n        return CallRefused(\n"
+            "            Refusal.NOT_QUARANTINED"
+        ),
+        "    if False:\n        return CallRefused(\n            Refusal.NOT_QUARANTINED",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a step that is resolved as complete loses its result",
+        "rules/admin.py",
+        "            return complete(signed, result, at)\n",
+        "            return complete(signed, NO_RESULT, at)\n",
+        test="tests/unit/rules/test_admin.py::test_person_completes_with_a_result",
+    ),
+    Mutant(
+        "a chain is completed from outside by an old entity",
+        "rules/admin.py",
+        "    if loaded != lock.sequence:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a chain of another environment is completed from outside",
+        "rules/admin.py",
+        "    if lock.env != at.env:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a running chain is completed from outside",
+        "rules/admin.py",
+        ('    if lock.status is not Status.SCHEDULED:\n        return CallRefused(_occupied(lock), f"sequence'),
+        '    if False:\n        return CallRefused(_occupied(lock), f"sequence',
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a running record is said to be quarantined",
+        "rules/admin.py",
+        "    return Refusal.RUNNING if lock.status is Status.LEASED else Refusal.QUARANTINED\n",
+        "    return Refusal.QUARANTINED\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+)

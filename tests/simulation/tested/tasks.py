@@ -1,0 +1,38 @@
+"""
+Mistakes in once-tasks and workers, each with the test that catches it.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+TASKS = (
+    Mutant(
+        "all missed runs are made",
+        "tasks/recurrence/advancing.py",
+        '    limit = recurrence.misfire_limit if recurrence.misfire == "all" else 1\n',
+        "    limit = recurrence.misfire_limit\n",
+        test="tests/unit/tasks/recurrence/test_advance.py::test_outage_of_a_per_second_rule_costs_what_a_short_one_does",
+    ),
+    Mutant(
+        "a run is made however late",
+        "tasks/recurrence/advancing.py",
+        '    if recurrence.misfire == "skip" and spawn and now - spawn[0] > MISFIRE_GRACE:\n',
+        "    if False:\n",
+        test="tests/unit/tasks/recurrence/test_advance.py::test_missed_runs_are_handled_as_the_policy_says",
+    ),
+    Mutant(
+        "missed runs are made the newest first",
+        "tasks/recurrence/advancing.py",
+        "    return Advance(tuple(reversed(spawn)), ",
+        "    return Advance(tuple(spawn), ",
+        test="tests/unit/tasks/recurrence/test_advance.py::test_missed_runs_are_handled_as_the_policy_says",
+    ),
+    Mutant(
+        "dropped runs are not told",
+        "tasks/recurrence/advancing.py",
+        "    dropped = bool(spawn) and (oldest",
+        "    dropped = False and (oldest",
+        test="tests/unit/tasks/recurrence/test_advance.py::test_outage_of_a_per_second_rule_costs_what_a_short_one_does",
+    ),
+)

@@ -1,0 +1,13 @@
+"""
+Checks of the histories that no mutant trips: check -> the reason.
+"""
+
+from __future__ import annotations
+
+UNTRIPPED: dict[str, str] = {
+    "tasks: TTL deletes it, …, with … alerts owed": (
+        "the check of its time of expiry trips at the commit that sets it, long before TTL comes"
+    ),
+    "locks: it was recorded … times": "a second run trips the check of its grant, or of its start",
+    "locks: two calls returned … and …": "a second result trips the check of its grant, or of its commit",
+}
