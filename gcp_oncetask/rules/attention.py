@@ -70,10 +70,12 @@ def is_stuck(lock: Lock, at: DecisionContext) -> bool:
     return age(lock, at) > timedelta(seconds=at.stuck)
 
 
-def look_by(ready: Since, when: datetime, at: DecisionContext) -> datetime:
+def look_by(ready: Since | None, when: datetime, at: DecisionContext) -> datetime:
     """
-    Return the time of the next look at a task: *when*, or earlier, as soon as it has waited for too long.
+    Return the time of the next look at a task: *when*, or earlier, as soon as it has waited for too long since *ready*.
     """
+    if ready is None:
+        return when
     alarm = ready.at + timedelta(seconds=at.stuck + 1)
     return alarm if at.now < alarm < when else when
 

@@ -171,7 +171,6 @@ def still_queued(lock: Lock, at: DecisionContext, refused: str | None = None) ->
     known = writes.with_due(lock, at)
     if refused is not None and attention.is_stuck(known, at):
         known = needs_person(known, Reason.STUCK, f"it is refused at {lock.url}: {refused}. {_LOGGED}", at)
-    assert known.ready_at is not None
     return Put(writes.look_again(known, at, attention.look_by(known.ready_at, attention.next_look(known, at), at)))
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from gcp_oncetask.rules import writes
+from gcp_oncetask.rules import attention, writes
 from gcp_oncetask.rules.decisions import DecisionContext, Put
 from gcp_oncetask.rules.record import Lock, PendingAlert
 from gcp_oncetask.rules.writes import MAX_GRACE
@@ -94,6 +94,14 @@ def put_off(lock: Lock, ids: Collection[str], until: datetime, at: DecisionConte
 def sent(lock: Lock, ids: Collection[str], at: DecisionContext) -> Put | None:
     """
     Remove the alerts *ids*, which were sent. Return None if none of them is owed any more.
+
+    A task that waits for its claim is looked at again soon, because the look that was due may only have sent the alert.
     """
     owed = tuple(o for o in lock.owed if o.id not in ids)
-    return None if owed == lock.owed else Put(writes.with_due(lock, at, owed=owed))
+    if owed == lock.owed:
+        return None
+    after = writes.with_due(lock, at, owed=owed)
+    if after.url is not None and attention.age(after, at):
+        soon = at.now + timedelta(seconds=at.grace)
+        after = writes.look_again(after, at, attention.look_by(after.ready_at, soon, at))
+    return Put(after)

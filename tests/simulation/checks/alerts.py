@@ -186,7 +186,7 @@ class Alerts:
             return {(*each, "takeover") for each in failures}
         right: set[Events] = {each or ("takeover",) for each in failures}
         # The process of a holder that has not begun may have said so.
-        return right if begun or ("failure",) in right else {*right, ()}
+        return right if begun or failures == {("failure",)} else {*right, ()}
 
     def _facts(self, process: Process | None, path: str, before: Record, owed: Owed) -> None:
         world, now = self._world, self._world.hub.now

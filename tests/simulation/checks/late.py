@@ -116,7 +116,8 @@ class Late:
                 )
             # A deleted document that is made again begins with the first sequence.
             again = self.checker.is_orphan(running.attempt) and lease[0] in self.checker.locks
-            if told and lost and further and not again and ended.outcome is not Outcome.LOST_TO_LATER:
+            still = further and self._is_further(lease[0], running.attempt._running.granted.sequence)
+            if told and lost and still and not again and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost to a later sequence, and it is {ended.outcome}"
                 )

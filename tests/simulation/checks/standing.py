@@ -38,6 +38,7 @@ class Stand:
         sure: Whether the commit that made it so was not held up after it was decided.
         until: When that was over; 0: it is not.
         told: Whether the record owed an alert that it stands still.
+        looked_at_by: Who has moved its due time last.
         refused: Whether it said that its Cloud Task was refused for good; a person is alerted of the whole queue then.
     """
 
@@ -47,6 +48,7 @@ class Stand:
     until: int = 0
     told: bool = False
     refused: bool = False
+    looked_at_by: Process | None = None
 
 
 @dataclass
@@ -100,6 +102,8 @@ class Standing:
         stand = self._stands.get(path)
         if stand is not None and "/undispatched/" in after.attention:
             stand.refused = True
+        if stand is not None and before is not None and before.due != after.due:
+            stand.looked_at_by = process
         if "/stuck/" in after.attention and (stand is None or (stand.sure and not self._long(stand, now))):
             self._broken(path, f"it is said to be stuck, and could be claimed since {stand and stand.since}")
 
@@ -220,7 +224,7 @@ class Standing:
         for path, stand in self._stands.items():
             record = self._watch.records[path]
             if record.owed:
-                # The sweep may send its alert, and leave the rest to the next look.
+                # The sweep sends its alert, and leaves the rest to the next look, which is soon.
                 continue
             # Tasks for workers are told by a query for those that are due for so long.
             due = record.due_at + (0 if record.url else self.stuck) + _SECOND_MORE
@@ -240,7 +244,9 @@ class Standing:
         ):
             return
         for path, stand in begun.looks.items():
-            if stand.until:
+            other = stand.looked_at_by
+            if stand.until or (other is not None and (other.dead or other.hurt_until >= begun.at)):
+                # Another sweep has looked at it first, and could not raise the alarm.
                 continue
             self._world.counts["stood still for too long, and was swept"] += 1
             if not stand.told and not stand.refused and not self._alarmed(stand.lane):

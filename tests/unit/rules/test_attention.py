@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gcp_oncetask import rules
-from gcp_oncetask.rules import admin, attention, features, keys, writes
+from gcp_oncetask.rules import admin, attention, features, keys, owing, writes
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import (
     Claimant,
@@ -261,6 +261,24 @@ def test_graver_reason_stays_and_the_time_too() -> None:
 )
 def test_commit_that_causes_it_sets_it_and_the_one_that_ends_it_clears_it(lock: Lock, reason: Reason | None) -> None:
     assert (None if lock.attention is None else lock.attention.split("/")[1]) == reason
+
+
+def test_alert_that_was_sent_does_not_put_off_the_next_look() -> None:
+    """
+    The sweep that sends an owed alert does nothing else with the task, so the task is due again after the grace.
+    """
+    stuck = rules.redispatch(scheduled().but(dispatches=5), at(901)).lock
+    put = owing.sent(stuck, [owed.id for owed in stuck.owed], at(1000))
+
+    assert put is not None
+    assert (put.lock.owed, put.lock.dispatches) == ((), 6)
+    assert put.lock.due is not None
+    assert parse_instant(put.lock.due.rsplit("/", 1)[-1]) == at(1060).now
+    waits = writes.with_due(scheduled().but(ready_at=None, wait_until=at(5000).now, owed=stuck.owed), at(900))
+    later = owing.sent(waits, [owed.id for owed in stuck.owed], at(1000))
+    assert later is not None
+    assert later.lock.due is not None
+    assert parse_instant(later.lock.due.rsplit("/", 1)[-1]) > at(5000).now
 
 
 @pytest.mark.parametrize(
