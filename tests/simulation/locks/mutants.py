@@ -34,8 +34,8 @@ LOCK_MUTANTS = tuple(
         (
             "tokens begin at 0 when a document is made again",
             "rules/named.py",
-            "    token = writes.epoch_milliseconds(server) - 1\n",
-            "    token = 0\n",
+            '"token": now - 1}',
+            '"token": 0}',
         ),
         (
             "a takeover does not move the token",
