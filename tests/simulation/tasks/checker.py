@@ -162,7 +162,6 @@ class TasksChecker(Checker):
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
-        self.belief.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.world.counts["deleted while parked"] += before.parked is not None
