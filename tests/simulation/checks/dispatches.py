@@ -90,9 +90,9 @@ class Dispatches:
             self._expect(process, key, after)
             if before is not None and _same(before, after) and after.dispatches > before.dispatches:
                 self._again(process, path, before, after)
-        elif not after.wait_until and known.wait_until <= self._world.hub.now:
+        elif max(after.wait_until, known.wait_until) <= self._world.hub.now:
             # A lease is given back after its time had come: its delivery is tried again.
-            self._asked[key] = known._replace(wait_until=0)
+            self._asked[key] = known._replace(wait_until=after.wait_until)
         elif known.wait_until not in (after.wait_until, UNKNOWN):
             if before is not None and before.status == "leased" and before.wait_until == after.wait_until:
                 # A newer payload has moved it while it ran; then its lease was given back, for the queue to deliver again.

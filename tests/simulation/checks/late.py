@@ -89,7 +89,9 @@ class Late:
             self.checker.broken(path, f"token {token} is lost, and its holder was told of {error.facts}")
         if error.facts.get("taken_over") is False:
             self.checker.broken(path, f"token {token} is lost, and its holder was told that nobody has taken it")
-        if not self._may_be_lost(lease) and not self.checker.may_be_refused(lease):
+        lock = self.checker.locks.get(path)
+        stopped = lock is not None and lock.status is Status.QUARANTINED and lock.token == token
+        if not self._may_be_lost(lease) and not stopped and not self.checker.may_be_refused(lease):
             self.checker.broken(path, f"token {token} was told that it is lost, and it is not: {error}")
 
     def leaves(self, running: Running) -> None:
@@ -107,7 +109,7 @@ class Late:
     def _end_of(self, running: Running, lease: Lease, *, lost: bool, further: bool) -> Callable[[], None]:
         def look() -> None:
             ended = running.attempt._running.ended
-            if ended is None or ended.outcome in _NOTHING_SAID:
+            if ended is None or ended.outcome in _NOTHING_SAID or lease in getattr(self.checker, "orphans", ()):
                 return
             told = ended.outcome in _TOLD
             if lost and not told and lease not in self.checker.belief.ended:
