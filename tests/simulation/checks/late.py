@@ -109,7 +109,7 @@ class Late:
     def _end_of(self, running: Running, lease: Lease, *, lost: bool, further: bool) -> Callable[[], None]:
         def look() -> None:
             ended = running.attempt._running.ended
-            if ended is None or ended.outcome in _NOTHING_SAID or lease in getattr(self.checker, "orphans", ()):
+            if ended is None or ended.outcome in _NOTHING_SAID:
                 return
             told = ended.outcome in _TOLD
             if lost and not told and lease not in self.checker.belief.ended:
