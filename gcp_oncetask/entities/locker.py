@@ -144,6 +144,7 @@ class Locker(StoredChains):
             AlreadyFinishedError: The chain has ended, and the entity was not loaded, or the chain needs reset() or
                 resolve().
             AlreadySettledError: Inside a handler, for the second time.
+            TaskNotFoundError: The document was deleted since the entity was loaded.
             TaskConflictError: The entity belongs to another environment.
             LeaseLostError: Inside a handler: its attempt does not hold its lease any more.
             ConflictError: Another writer has changed a field that was changed here.
@@ -175,7 +176,8 @@ class Locker(StoredChains):
         known, loaded, changed_fields = _as_loaded(entity)
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.decision_context(seen)))
+            again = rules.schedule(seen.lock, loaded, target, nonce, runtime.decision_context(seen))
+            return _written(entity, _deleted_since(known, seen) or again)
 
         def changes(seen: Snapshot) -> Changes:
             written = changed_fields(seen)
@@ -278,7 +280,8 @@ class Locker(StoredChains):
         kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.decision_context(seen)))
+            ended = rules.finish(seen.lock, loaded, kept, nonce, runtime.decision_context(seen))
+            return _written(entity, _deleted_since(known, seen) or ended)
 
         path = entity.document_path
         if transaction is not None:
@@ -374,6 +377,21 @@ def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callab
         return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
 
     return known, loaded, changes
+
+
+def _deleted_since(known: Snapshot | None, seen: Snapshot) -> CallRefused | None:
+    """
+    Return the refusal of an entity whose document, loaded as *known*, was deleted since, and perhaps made again; None if it
+    was not deleted.
+    """
+    if known is None:
+        return None
+    if not seen.exists:
+        return CallRefused(Refusal.MISSING, "it was deleted since it was loaded")
+    before, now = known.lock, seen.lock
+    if before is None or now is None or before.sequence != now.sequence or before.keyed == now.keyed:
+        return None
+    return CallRefused(Refusal.MOVED, "it was deleted and made again since it was loaded; load it again")
 
 
 def _written(entity: LockedModel, decision: Put | CallRefused) -> Put | CallRefused:

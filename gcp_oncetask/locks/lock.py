@@ -336,7 +336,9 @@ class NamedLock:
         nonce = self._runtime.clock.nonce()
         try:
             ended = holding.end(
-                lambda lock, fence, _: named.free(lock, fence, nonce, alive=holding.alive()),
+                lambda lock, fence, _: named.free(
+                    lock, fence, nonce, keyed=holding.granted.keyed, alive=holding.alive()
+                ),
                 expiring(self._runtime, _RETENTION),
             )
         except LeaseLostError as error:

@@ -24,6 +24,11 @@ Tokens
     applied long after it was sent may have a token that is behind those of a document deleted meanwhile: its holder is
     granted the next token first (``came_late``).
 
+Numbers
+    The number of a new document (``keyed``) is the server's epoch milliseconds, and the document keeps it. A grant that came
+    late gets a number of its own time. So if the document of a function that ran is deleted, the next run has another
+    idempotency key. And if the document of a held lock is deleted and made again, the late holder is told so.
+
 Source:
     resque-lock-timeout's acquire, refresh and release. The differences: expiry is judged by the server's clock alone, and
     release and refresh compare the token in the commit, while the ancestor deletes by its own clock.
@@ -96,7 +101,7 @@ def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
     return Put(lock.but(leased_at=SERVER_TIME))
 
 
-def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | CallRefused | Lost:
+def free(lock: Lock | None, fence: Fence, nonce: str, *, keyed: int, alive: bool) -> Put | CallRefused | Lost:
     """
     Give a named lock back, if the fence holds.
 
@@ -104,12 +109,13 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, alive: bool) -> Put | C
         lock: The record.
         fence: The holding that ends.
         nonce: Recognises this release.
+        keyed: Number of the document that was acquired. A document that was deleted and made again has another one.
         alive: Whether its lease can't have ended, so that no other holder can have taken it over.
 
     Returns:
         Put; Lost; or CallRefused NOT_HELD: an earlier try has freed it, and later holders may have had it since.
     """
-    if lock is not None and lock.sequence > fence.sequence:
+    if lock is not None and lock.keyed == keyed and lock.sequence > fence.sequence:
         ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
         if ours or alive:
             return CallRefused(Refusal.NOT_HELD, "it was freed before")
@@ -134,7 +140,7 @@ def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:
     """
     if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
         return CallRefused(Refusal.NOT_HELD, "it was not granted")
-    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, alive=False)
+    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, keyed=lock.keyed, alive=False)
     assert isinstance(put, Put)
     return put
 
@@ -190,8 +196,8 @@ def ends_at(lock: Lock) -> datetime | None:
 
 
 def _new(at: DecisionContext, server: datetime) -> Lock:
-    token = writes.epoch_milliseconds(server) - 1
-    return Lock.of({"env": at.env, "sequence": 1, "status": Status.SCHEDULED, "token": token})
+    now = writes.epoch_milliseconds(server)
+    return Lock.of({"env": at.env, "sequence": 1, "keyed": now, "status": Status.SCHEDULED, "token": now - 1})
 
 
 def _busy(lock: Lock) -> CallRefused:
@@ -204,6 +210,8 @@ def _granted(lock: Lock, policy: Policy, claimant: Claimant) -> Put:
     granted = lock.but(
         status=Status.LEASED,
         token=max(lock.token, before) + 1,
+        # Its number is as old as its token: it may be that of a document deleted meanwhile.
+        keyed=before if came_late(lock) else lock.keyed,
         holder=claimant.nonce,
         granted_at=SERVER_TIME,
         leased_at=SERVER_TIME,

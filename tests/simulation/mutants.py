@@ -25,12 +25,14 @@ from tests.simulation.chains.mutants import CHAIN_MUTANTS
 from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
 from tests.simulation.chains.mutants_clocks import CHAIN_CLOCK_MUTANTS
 from tests.simulation.chains.mutants_network import NETWORK_MUTANTS
+from tests.simulation.chains.mutants_people import CHAIN_PEOPLE_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
 from tests.simulation.locks.mutants import LOCK_MUTANTS
 from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
 from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
 from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
+from tests.simulation.locks.mutants_people import LOCK_PEOPLE_MUTANTS
 from tests.simulation.locks.mutants_reads import READ_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.named_checks import names
@@ -38,6 +40,7 @@ from tests.simulation.runner import KINDS
 from tests.simulation.tasks.mutants import TASK_MUTANTS
 from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
 from tests.simulation.tasks.mutants_generators import GENERATOR_MUTANTS
+from tests.simulation.tasks.mutants_people import TASK_PEOPLE_MUTANTS
 from tests.simulation.tasks.mutants_wire import TASK_WIRE_MUTANTS
 from tests.simulation.tested import TESTED_MUTANTS
 from tests.simulation.untripped import UNTRIPPED
@@ -54,6 +57,7 @@ ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKER
 ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
 ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
 ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
+ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += TESTED_MUTANTS
 
 

@@ -81,12 +81,25 @@ def test_order(calls: list[LockCall], right: bool) -> None:
     assert linearisable(calls) is right
 
 
+def test_release_whose_answer_was_lost_may_find_the_document_deleted() -> None:
+    times = iter((6, 12, 12, 20))
+    calls = LockCalls(lambda: next(times))
+    calls.of["a"] = [acquired(0, 5, 1), read(10, 11, held=False)]
+    release = calls.begin("a", Kind.RELEASE, token=1)
+    calls.deleted("a")
+    calls.end(release, Result.REFUSED)
+
+    assert linearisable(calls.of["a"])
+    release.erased = False
+    assert not linearisable(calls.of["a"])
+
+
 def test_first_call_that_has_no_place_is_named() -> None:
     calls = LockCalls(lambda: 0)
     calls.of["a"] = [acquired(0, 5, 1), acquired(10, 12, 2), acquired(20, 22, 3)]
     calls.of["b"] = [acquired(0, 5, 1)]
 
-    [(path, sentence)] = calls.wrong()
+    [(path, first)] = calls.wrong()
 
     assert path == "a"
-    assert sentence.endswith("acquire of token 2 from 0.000 to 0.000: done")
+    assert f"{first}" == "acquire of token 2 from 0.000 to 0.000: done"

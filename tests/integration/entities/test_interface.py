@@ -179,6 +179,27 @@ def test_changed_fields_are_saved_and_others_left_alone(oncetask_cloud: Oncetask
         shop.locker.save(Order(id="43"))
 
 
+def test_entity_of_a_deleted_document_is_refused(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    Its changed fields alone would be no entity; and a document that was made again meanwhile is another one.
+    """
+    shop.locker.schedule(Order(id="42", email="one"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    known = shop.locker.get(Order, "42")
+    assert known is not None
+    shop.locker.client.document("orders/42").delete()
+
+    with pytest.raises(TaskNotFoundError, match="it was deleted since it was loaded"):
+        shop.locker.schedule(known, "/tasks/order")
+
+    assert not shop.locker.client.document("orders/42").get().exists
+    oncetask_cloud.advance(seconds=1)
+    shop.locker.schedule(Order(id="42", email="two"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    with pytest.raises(AlreadyScheduledError, match="deleted and made again"):
+        shop.locker.schedule(known, "/tasks/order")
+
+
 def test_complete_from_outside_ends_a_waiting_chain(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
     """
     A loaded entity whose step waits can be completed; its delivery is then a duplicate.

@@ -217,6 +217,25 @@ def test_lock_without_ttl_is_held_until_released(oncetask_cloud: OncetaskCloud, 
     assert locker.lock("graph").acquire(blocking=False)
 
 
+def test_holder_is_told_that_its_document_was_deleted(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+    """
+    Also if it was made again, and others have held and released the lock since; a lease without an end does not hide it.
+    """
+    lost, other = locker.lock("graph"), opened(oncetask_cloud).lock("graph")
+    assert lost.acquire()
+    locker.client.document(lost.document).delete()
+    oncetask_cloud.advance(seconds=1)
+    for _ in range(2):
+        assert other.acquire()
+        other.release()
+
+    with pytest.raises(LeaseLostError) as caught:
+        lost.release()
+
+    assert caught.value.facts["taken_over"]
+    assert stored(locker, other).token > caught.value.facts["token"]
+
+
 def test_keep_alive_outlasts_its_ttl_and_ends_with_its_process(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
     """
     Refreshed in the background while it is held; when that stops, the lock is free within the ttl.

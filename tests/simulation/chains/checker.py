@@ -5,6 +5,7 @@ The promise, checked after every commit and at the end.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,8 +20,13 @@ from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
 from tests.simulation import named_checks
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.attempts import Attempts
 from tests.simulation.checks.belief import Belief, Believer, Lease
+from tests.simulation.checks.damages import Damages
+from tests.simulation.checks.idempotency import Idempotency
 from tests.simulation.checks.late import Late
+from tests.simulation.checks.quarantines import Quarantines
+from tests.simulation.checks.revivals import Revivals
 from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.world import DATABASE, Process, World
 
@@ -65,6 +71,10 @@ class Checker:
         owed: Every alert that was ever owed: (document, event, sequence).
         expected: Leases that their process must have heard of: (document, token) -> process.
         started: Every lease whose handler was entered.
+        erased: Documents that were deleted and are not there.
+        orphans: Leases whose documents were deleted: nobody hears them any more.
+        lives: How often each document was deleted.
+        late: Lives that began with a commit that landed long after it was sent: two calls of one millisecond have one key.
         belief: Compares what holders believe with what is stored.
         late_holders: Looks whether late holders are told.
     """
@@ -84,6 +94,15 @@ class Checker:
     owed: set[tuple[str, str, int]] = field(default_factory=set)
     expected: dict[tuple[str, int], Process] = field(default_factory=dict)
     started: set[tuple[str, int, str | None]] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
+    orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
+    lives: Counter[str] = field(default_factory=Counter)
+    late: set[str] = field(default_factory=set)
+    quarantines: Quarantines = field(init=False)
+    idempotency: Idempotency = field(init=False)
+    attempts: Attempts = field(init=False)
+    revivals: Revivals = field(default_factory=Revivals)
+    damages: Damages = field(init=False)
     belief: Belief = field(init=False)
     late_holders: Late = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
@@ -91,6 +110,13 @@ class Checker:
     def __post_init__(self) -> None:
         self.belief = Belief(self)
         self.late_holders = Late(self)
+        self.quarantines = Quarantines(self.broken, lambda grant: grant in self.started)
+        self.idempotency = Idempotency(self.broken, self._count_one, self.late)
+        self.damages = Damages(self.broken)
+        self.attempts = Attempts(self.broken, lambda grant: grant in self.started)
+
+    def _count_one(self, name: str) -> None:
+        self.world.counts[name] += 1
 
     def broken(self, path: str, sentence: str) -> None:
         """
@@ -129,12 +155,17 @@ class Checker:
         return known[1], known[2]
 
     def _changed(self, process: Process | None, path: str) -> None:
+        if self._is_damaged(process, path):
+            return
         lock, fields = self.read(path)
         before = self.locks.get(path)
         if lock is None:
             if before is not None:
-                self.broken(path, "its lock is gone")
+                self._deleted(path, before)
             return
+        if before is None and self.world.landing:
+            self.late.add(f"{path} life {self.lives[path]}")
+        self.erased.discard(path)
         self.locks[path] = lock
         self.owed |= {(path, str(owed.event), owed.sequence) for owed in lock.owed}
         if before is None or lock.sequence != before.sequence or lock.status is not before.status:
@@ -142,20 +173,24 @@ class Checker:
             self.world.tell(
                 who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, due {lock.due}"
             )
-        if before is not None:
-            self._step(process, path, before, lock)
-        elif process is not None and process.released:
+        anew = self.damages.is_made_anew(path, before, lock)
+        if before is None and process is not None and process.released:
             self.undated.add(path)
+        if before is not None and not anew:
+            self._step(process, path, before, lock, fields)
+        self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
         self.belief.committed(process, path, before, lock)
 
     def believers(self, path: str) -> Iterator[Believer]:
         """
-        Those that run the document's handler.
+        Those that run the document's handler; without those whose document was deleted, which is told to nobody.
         """
         for one in self.running:
             attempt = one.attempt._running
-            over = one.process.dead or attempt.settled is not None or attempt.lost.is_set()
+            over = (
+                one.process.dead or attempt.settled is not None or attempt.lost.is_set() or self.is_orphan(one.attempt)
+            )
             if attempt.context.document == path and not over:
                 yield Believer(one.process, one.lease, attempt.held_for())
 
@@ -165,12 +200,69 @@ class Checker:
         """
         return False
 
-    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+    def legible(self) -> dict[str, Lock]:
+        """
+        The locks that can be read now.
+        """
+        return {path: lock for path, lock in self.locks.items() if path not in self.damages.now}
+
+    def _is_damaged(self, process: Process | None, path: str) -> bool:
+        if path not in self.damages.now:
+            return False
+        try:
+            document = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+        except RpcError:
+            document = None
+        return self.damages.hides(process, path, document)
+
+    def _deleted(self, path: str, before: Lock) -> None:
+        self.world.tell("a user", f"{path} is deleted")
+        self.world.counts["deleted"] += 1
+        self.world.counts["deleted while running"] += before.status is Status.LEASED
+        self.orphans |= {one for one in self.granted if one[0] == path}
+        self.erased.add(path)
+        self.lives[path] += 1
+        self.locks.pop(path)
+        self.by_hand.discard(path)
+        self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
+        # One that is made again has keys of its own.
+        self.effects = {k: v for k, v in self.effects.items() if k[0].partition(" ")[0] != path}
+        # Nobody can be told of what was deleted before it was told.
+        self.owed = {one for one in self.owed if one[0] != path}
+        self.revivals.offsets.pop(path, None)
+
+    def is_orphan(self, attempt: Attempt) -> bool:
+        """
+        Whether the document of *attempt* was deleted since its grant.
+        """
+        return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
+
+    def _always(self, process: Process | None, path: str, before: Lock | None, lock: Lock, *, anew: bool) -> None:
+        """
+        What holds for the records of all kinds.
+        """
+        if before is not None:
+            self.quarantines.changed(self.world, process, path, before, lock)
+        self.idempotency.changed(path, self.lives[path], before, lock, anew=anew)
+        self.attempts.changed(process, path, self.lives[path], before, lock, self._most(lock))
+
+    def asked(self, path: str) -> None:
+        """
+        A person calls a verb for the document at *path*.
+        """
+        self.quarantines.asked[path] = self.world.hub.now
+
+    def _most(self, lock: Lock) -> int:
+        return self.plan.max_attempts
+
+    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         if lock.token not in (before.token, before.token + 1):
             self.broken(path, f"the token went from {before.token} to {lock.token}")
         if lock.sequence not in (before.sequence, before.sequence + 1):
             self.broken(path, f"the sequence went from {before.sequence} to {lock.sequence}")
-        if before.finished and (lock.sequence, lock.status) != (before.sequence, before.status):
+        stays = (lock.sequence, lock.status) == (before.sequence, before.status)
+        saved = fields.get("count", 0)
+        if before.finished and not stays and not self.revivals.allow(path, self.lives[path], before, lock, saved):
             self.broken(path, f"{before.status} did not stay: {lock.status}, sequence {lock.sequence}")
         if lock.token > before.token:
             self._granted(process, path, before, lock)
@@ -205,7 +297,8 @@ class Checker:
         if process is not None and moved:
             (self.undated.add if process.released else self.undated.discard)(path)
         if lock.status is not Status.SCHEDULED or lock.parked is not None or lock.paused:
-            if lock.status is Status.LEASED and lock.attention is not None and path not in self.undated:
+            noted = self.damages.is_noted(path, lock) or path in self.undated
+            if lock.status is Status.LEASED and lock.attention is not None and not noted:
                 self.broken(path, "it runs, and asks for a person's attention")
             return
         if path in self.undated:
@@ -268,6 +361,8 @@ class Checker:
             self.expected[path, lock.token] = process
         for other in self.running:
             attempt = other.attempt
+            if self.is_orphan(attempt):
+                continue
             if other.process.frozen and attempt._running.context.document == path:
                 # The worst moment to come back: while a successor runs.
                 world = self.world
@@ -293,8 +388,7 @@ class Checker:
         """
         if path in self.by_hand:
             return
-        done = {Status.COMPLETED: (lock.step,), Status.CANCELLED: (lock.step - 1, lock.step)}
-        if fields.get("count") not in done.get(lock.status, (lock.step - 1,)):
+        if fields.get("count") not in self.revivals.steps(path, self.lives[path], lock):
             self.broken(path, f"{lock.status} at step {lock.step}, and its handlers saved {fields.get('count')} steps")
         moved = self.read(f"moves/{path.removeprefix('jobs/')}")[1].get("n", 0)
         if fields.get("moved") != moved:
@@ -310,6 +404,7 @@ class Checker:
         path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
+        self.idempotency.starts(attempt)
         if (path, attempt.token, lock.holder) not in self.granted:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0:
@@ -326,6 +421,8 @@ class Checker:
         A handler does something to the outside.
         """
         path = attempt._running.context.document
+        if self.is_orphan(attempt):
+            return
         self.effects.setdefault((path, attempt.sequence), []).append(attempt.key)
         if self.world.trouble is False and self.locks[path].finished and self.locks[path].token > attempt.token:
             self.world.counts["effects of zombies"] += 1
@@ -336,15 +433,21 @@ class Checker:
         """
         Whether nothing is left to do.
         """
-        return all(path in self.locks and self.locks[path].finished and not self.locks[path].owed for path in chains)
+        there = all(path in self.locks or path in self.erased for path in chains) and not self.damages.now
+        return there and all(lock.finished and not lock.owed for lock in self.locks.values())
 
     def at_the_end(self, chains: list[str]) -> None:
         """
         Once troubles have stopped and time has passed: everything ended, once, and was told.
         """
+        for path in self.damages.now:
+            self.broken(path, "it is damaged, and nobody was told of it")
         for path in chains:
             lock = self.locks.get(path)
-            if lock is None:
+            if lock is None and path in self.erased:
+                if self.read(f"moves/{path.removeprefix('jobs/')}")[1]:
+                    self.broken(path, "its handler wrote on after it was deleted")
+            elif lock is None:
                 self.broken(path, "it was never scheduled")
             elif not lock.finished or lock.owed or lock.due is not None:
                 self.broken(path, f"it never ended: {lock.status}, due {lock.due}, {len(lock.owed)} alerts owed")

@@ -31,6 +31,7 @@ from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
+from tests.simulation.troubles import damage, people
 from tests.simulation.troubles.standstills import stand_still
 from tests.simulation.world import QUEUE, Process, World
 
@@ -89,7 +90,8 @@ class History:
         self.world = World(plan, self.begin, self.app, self.observe, self.settings)
         self.checker.world = self.world
         # The release before breaks what the checks of the wire ask for: no process of it is held to that.
-        self.watch = Watch(self.world, self._unheeded if plan.has("versions") else self._broken)
+        told = self._unheeded if plan.has("versions") else self._broken
+        self.watch = Watch(self.world, told, lambda path: path in self.checker.damages.now)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -169,8 +171,11 @@ class History:
             "lose_answer": 0.15 if plan.has("lost_deliveries") else 0.0,
         }
         world.faults.deliveries = DeliveryFaults(**rates)
+        people.set_up(self)
+        people.set_up_chains(self)
+        damage.set_up(self)
         for path in self.chains:
-            hub.spawn(world.cloud, self._produce, path, after=self.draw.random() * plan.minutes * 15)
+            hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
                 hub.spawn(world.cloud, self._write_notes, path)
             if plan.has("cancels") and self.draw.random() < 0.5:
@@ -211,6 +216,9 @@ class History:
                 return self._work(running, job, attempt)
             except LeaseLostError:
                 world.counts["zombies refused"] += 1
+                raise
+            except Snooze:
+                self.checker.attempts.snoozes(attempt)
                 raise
             finally:
                 self.checker.running.remove(running)
@@ -285,7 +293,7 @@ class History:
 
     # --- people ---
 
-    def _on(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
+    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
         """
         Run something in some process; None if it fails, or the process dies or sleeps over it.
         """
@@ -300,10 +308,26 @@ class History:
         self.hub.spawn(process, attempt)
         return promise.value if promise.wait(timeout) else None
 
-    def _produce(self, path: str) -> None:
+    def loaded(self, process: Process, path: str) -> Job | None:
+        """
+        The entity of *path* as *process* reads it.
+        """
+        found: Job | None = process.locker.get(Job, path.removeprefix("jobs/"))
+        return found
+
+    def recurs(self, path: str) -> bool:
+        """
+        Whether *path* is a generator, or made by one.
+        """
+        return False
+
+    def produce(self, path: str) -> None:
+        """
+        Schedule the chain of *path*, until it is there.
+        """
         while path not in self.checker.locks:
             job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
-            self._on(lambda process, job=job: process.locker.schedule(job, "/run"))
+            self.on_some(lambda process, job=job: process.locker.schedule(job, "/run"))
             self.hub.sleep(5 if self.world.refusals.now is None else 60)
 
     def _write_notes(self, path: str) -> None:
@@ -316,7 +340,8 @@ class History:
 
     def _cancel(self, path: str) -> None:
         for _ in range(5):
-            done = self._on(lambda process: process.locker.cancel_path(path))
+            self.checker.asked(path)
+            done = self.on_some(lambda process: process.locker.cancel_path(path))
             if isinstance(done, bool):
                 self.world.counts["cancelled" if done else "cancelled in vain"] += 1
                 return
@@ -324,7 +349,7 @@ class History:
 
     def _sweeper(self) -> None:
         while True:
-            self._on(self._sweep)
+            self.on_some(self._sweep)
             # When all has ended, sweeping is there to find that nothing is left; that need not be found every minute.
             self.hub.sleep(300 if self.ended else 60)
 
@@ -342,11 +367,15 @@ class History:
     def _resolve(self) -> None:
         for path, lock in list(self.checker.locks.items()):
             if lock.status is Status.QUARANTINED:
+                if self.plan.has("resolves") and self.draw.random() < 0.85:
+                    people.leave(self, path)
+                    continue
                 how = self.draw.choice(("run", "complete", "fail"))
                 self.checker.by_hand.add(path)
                 self.world.tell("a person", f"resolves {path}: {how}")
                 self.world.counts[f"resolved: {how}"] += 1
-                self._on(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
+                self.checker.asked(path)
+                self.on_some(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
 
     # --- the queue ---
 
@@ -403,6 +432,8 @@ class History:
                 process = draw.choice(world.processes)
                 days = draw.choice((-1, 0, 1))
                 process.skew = timedelta(days=days)
+                # Its patience with a call of unknown fate may be over at once: what it claims just now is left to others.
+                process.hurt_until = max(process.hurt_until, self.hub.now)
                 world.counts[f"wall clock off by {days:+d} days"] += 1
                 world.tell(process.name, f"has its wall clock off by {days:+d} days")
             stand_still(world, self._resume)
@@ -440,7 +471,7 @@ class History:
             process.cut_off = process.starved_until = 0
             process.corrects_its_clocks()
         world.tell("the world", "has no more troubles")
-        world.refusals.until_told(lambda: self.checker.locks, self.checker.broken)
+        world.refusals.until_told(self.checker.legible, self.checker.broken)
         self._resume()
 
     def _late_duplicates(self) -> None:

@@ -28,6 +28,9 @@ TROUBLES = (
     "hangs",
     "failing_handlers",
     "words",
+    "resolves",
+    "purges",
+    "damages",
     "drifts",
     "suspends",
     "starved_renewals",
@@ -41,8 +44,12 @@ TROUBLES = (
     "others_lines",
     "versions",
 )
-"""Kinds of trouble; each is on or off in one history."""
-_KNOWN = frozenset(TROUBLES)
+"""Kinds of trouble in histories of all kinds with deliveries; each is on or off in one history."""
+CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders")
+"""The same in histories of chains."""
+_KNOWN = frozenset(CHAIN_TROUBLES)
+RARER = {"damages", "deletes", "resets", "outsiders"}
+"""Troubles that make a history longer: they are on in one of four."""
 WINDOWS = (0.0, 0.0, 60.0, 600.0)
 """Lengths of an alert's window."""
 
@@ -77,7 +84,7 @@ class Plan:
     max_attempts: int = 6
     sweepers: int = 2
     inline: bool = True
-    troubles: frozenset[str] = frozenset(TROUBLES)
+    troubles: frozenset[str] = frozenset(CHAIN_TROUBLES)
     window: float = 0.0
 
     def has(self, trouble: str) -> bool:
@@ -128,6 +135,8 @@ def plan_of(seed: int) -> Plan:
         max_attempts=draw.choice((3, 6, 11)),
         sweepers=draw.randint(1, 2),
         inline=draw.random() < 0.8,
-        troubles=frozenset(trouble for trouble in TROUBLES if draw.random() < 0.5),
+        troubles=frozenset(
+            trouble for trouble in CHAIN_TROUBLES if draw.random() < (0.25 if trouble in RARER else 0.5)
+        ),
         window=draw.choice(WINDOWS),
     )

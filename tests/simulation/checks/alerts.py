@@ -23,6 +23,8 @@ SLACK = 60 * SECOND
 """How much older than the server's time an estimate of it may be."""
 _LONGEST = 200
 """Characters of a reason in a digest."""
+_MOST = 10
+"""Alerts that one record owes at most: each further one takes the place of the oldest."""
 
 
 class Entry(NamedTuple):
@@ -108,6 +110,11 @@ class Alerts:
                 # It stood still once more before its alert was sent: the later alert tells of both.
                 self.owed.pop(entry, None)
                 self._world.counts["alerts of a standstill replaced"] += 1
+                continue
+            if len(after.owed) == _MOST and owed.at <= after.owed[0].at:
+                # A record has room for so many.
+                self.owed.pop(entry, None)
+                self._world.counts["alerts without room"] += 1
                 continue
             self._broken(path, f"its alert {owed.id} is not owed any more, and was not told")
         if fresh or before is None or (before.status, before.token) != (after.status, after.token):
@@ -256,7 +263,9 @@ class Alerts:
         world = self._world
         world.counts[f"mails: {alert.event}"] += 1
         # Of a standstill each sender tells how many tasks wait at the moment at which it looks.
-        moving = () if ":queue:" in alert.document else (alert.reason, alert.at)
+        # Nothing stores when the damage of a record was found: two processes that find it at once differ in that.
+        at = None if alert.damaged else alert.at
+        moving = () if ":queue:" in alert.document else (alert.reason, at)
         says = (alert.event, alert.count, alert.documents, alert.document, *moving, alert.sequence)
         before = self._sent.get(alert.id)
         if before is not None:
@@ -267,7 +276,9 @@ class Alerts:
             hurt = sender.dead or sender.frozen or max(sender.hurt_until, sender.failed_at) >= before.at
             # One that was held up before it sent does not know that others were trusted meanwhile.
             trusted = max(process.hurt_until, process.failed_at) < micros_of(alert.at)
-            if not hurt and trusted and not _is_daily(alert):
+            # Two threads may find the damage of a record at once.
+            at_once = alert.damaged and world.hub.now - before.at <= SLACK
+            if not hurt and trusted and not at_once and not _is_daily(alert):
                 self._broken(
                     alert.document, f"the mail {alert.id} comes again, and {sender.name}, its sender, was well"
                 )

@@ -62,12 +62,10 @@ class Belief:
     Attributes:
         checker: Knows the believers and the locks, and notes violations.
         ended: Leases that were ended by the process that had them, which may wait for the answer.
-        bereft: Leases whose documents were deleted: nobody hears of that.
     """
 
     checker: Checker
     ended: set[Lease] = field(default_factory=set)
-    bereft: set[Lease] = field(default_factory=set)
 
     def committed(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         """
@@ -81,12 +79,6 @@ class Belief:
         self.look(path)
         if lock.status is Status.LEASED and (before is None or lock.leased_at != before.leased_at):
             self._look_later(path, lock)
-
-    def deleted(self, path: str) -> None:
-        """
-        A person has deleted the document.
-        """
-        self.bereft |= {one.lease for one in self.checker.believers(path)}
 
     def _look_later(self, path: str, lock: Lock) -> None:
         hub, end = self.checker.world.hub, end_of(lock)
@@ -106,7 +98,7 @@ class Belief:
         now, end = self.checker.world.hub.time(), end_of(lock) if lock.status is Status.LEASED else None
         for one in self.checker.believers(path):
             self.checker.world.counts["beliefs looked at"] += 1
-            if one.left <= 0 or one.lease in self.ended or one.lease in self.bereft:
+            if one.left <= 0 or one.lease in self.ended:
                 continue
             token = one.lease[1]
             if lock.status is not Status.LEASED or (path, lock.token, lock.holder) != one.lease:

@@ -94,6 +94,10 @@ class Dispatches:
             # A lease is given back after its time had come: its delivery is tried again.
             self._asked[key] = known._replace(wait_until=after.wait_until)
         elif known.wait_until not in (after.wait_until, UNKNOWN):
+            if before is not None and before.status == "leased" and before.wait_until == after.wait_until:
+                # A newer payload has moved it while it ran; then its lease was given back, for the queue to deliver again.
+                self._asked[key] = known._replace(wait_until=UNKNOWN)
+                return
             self._broken(
                 path, f"its time moved from {known.wait_until} to {after.wait_until}, without another delivery"
             )

@@ -109,15 +109,17 @@ class Late:
     def _end_of(self, running: Running, lease: Lease, *, lost: bool, further: bool) -> Callable[[], None]:
         def look() -> None:
             ended = running.attempt._running.ended
-            if ended is None or ended.outcome in _NOTHING_SAID or lease in getattr(self.checker, "orphans", ()):
+            if ended is None or ended.outcome in _NOTHING_SAID:
                 return
             told = ended.outcome in _TOLD
             if lost and not told and lease not in self.checker.belief.ended:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost when its handler ended, and it is {ended.outcome}"
                 )
+            # A deleted document that is made again begins with the first sequence.
+            again = self.checker.is_orphan(running.attempt) and lease[0] in self.checker.locks
             still = further and self._is_further(lease[0], running.attempt._running.granted.sequence)
-            if told and lost and still and ended.outcome is not Outcome.LOST_TO_LATER:
+            if told and lost and still and not again and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost to a later sequence, and it is {ended.outcome}"
                 )

@@ -57,6 +57,7 @@ class LockCall:
         token: Token of the holding; of an acquire, the one that was granted.
         returned: When it returned, micros; infinity: it never did.
         result: What the caller was told.
+        erased: Whether the document was deleted between its beginning and its end.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class LockCall:
     token: int = 0
     returned: float = math.inf
     result: Result = Result.UNKNOWN
+    erased: bool = False
 
     def __str__(self) -> str:
         end = "never" if self.returned == math.inf else f"{self.returned / 1e6:.3f}"
@@ -166,6 +168,9 @@ def _answered(lock: _Lock, call: LockCall, doubt: float) -> Iterator[_Lock]:
         case ((Kind.REFRESH | Kind.RELEASE), Result.REFUSED):
             if not ours:
                 yield lock._replace(now=now)
+            elif call.kind is Kind.RELEASE and call.erased:
+                # It was released by the first try, whose answer was lost, and the document is gone since.
+                yield lock._replace(held=False, now=now)
             elif call.returned >= lock.first and (call.kind is Kind.RELEASE or call.returned >= doubt):
                 # It was released by the first try, whose answer was lost. Once its lease may have ended and others have had
                 # the lock, the record does not show that any more.
@@ -217,11 +222,13 @@ class LockCalls:
         """
         Note that the document was deleted.
         """
+        for call in self.of[path]:
+            call.erased |= call.returned == math.inf
         self.end(self.begin(path, Kind.DELETE), Result.DONE)
 
-    def wrong(self) -> Iterator[tuple[str, str]]:
+    def wrong(self) -> Iterator[tuple[str, LockCall]]:
         """
-        Yield each document whose calls have no order, with a sentence that names the first call after which there is none.
+        Yield each document whose calls have no order, and the first call after which there is none.
         """
         for path, calls in self.of.items():
             if linearisable(calls):
@@ -231,10 +238,7 @@ class LockCalls:
                 known = [call if call.returned <= end else _open(call) for call in calls if call.invoked <= end]
                 if not linearisable(known):
                     last = next(call for call in known if call.returned == end)
-                    yield (
-                        path,
-                        f"no order of the calls of this lock explains what they were told; the first such is {last}",
-                    )
+                    yield path, last
                     break
 
 

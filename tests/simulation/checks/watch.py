@@ -38,10 +38,23 @@ class Watch:
         lives: How often each document was deleted.
         began: Holders whose handlers were entered.
         damaged: Documents whose record a person has written or removed.
+
+    Args:
+        world: The world.
+        broken: Told of violations: a document and a sentence.
+        is_damaged: Tells whether the record of a document can't be read now.
+        collections: Of the records.
     """
 
-    def __init__(self, world: World, broken: Callable[[str, str], None], collections: tuple[str, ...] = TASKS) -> None:
+    def __init__(
+        self,
+        world: World,
+        broken: Callable[[str, str], None],
+        is_damaged: Callable[[str], bool],
+        collections: tuple[str, ...] = TASKS,
+    ) -> None:
         self._world = world
+        self._is_damaged = is_damaged
         self._collections = collections
         self.records: dict[str, Record] = {}
         self.lives: Counter[str] = Counter()
@@ -88,7 +101,7 @@ class Watch:
         if document is None:
             self._deleted(path)
             return False
-        after = _read(document)
+        after = None if self._is_damaged(path) else _read(document)
         if after is None:
             self._deleted(path)
             self.damaged.add(path)

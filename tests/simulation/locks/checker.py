@@ -4,7 +4,6 @@ The promise of named locks and of functions that run once, checked after every c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,15 +11,18 @@ from typing import Any, ClassVar
 from gcp_emulator.clock import micros_of
 from gcp_oncetask import NamedLock, Status
 from gcp_oncetask.locks.holding import Holding
-from gcp_oncetask.rules.named import UNLIMITED, ends_at
+from gcp_oncetask.rules.named import UNLIMITED
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
 from tests.simulation.checks.belief import Believer, Lease, end_of
-from tests.simulation.checks.linearisable import LockCalls
+from tests.simulation.checks.linearisable import Kind, LockCalls
+from tests.simulation.checks.seizures import Seizures
 from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.world import Process
 
+PROMPT = 1000
+"""Milliseconds after which a create is late; no person deletes a document that soon after it was made."""
 _RENEWED = 5.0
 """Seconds that a renewal may take where nothing goes wrong."""
 
@@ -91,13 +93,17 @@ class LocksChecker(Checker):
     Attributes:
         holders: Everybody who wants or has a named lock.
         tokens: The greatest token of each document, of whatever generation.
+        last: Of each document the holder that was granted that token.
         behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
         freed: Holdings that were given back: (document, token), and whether their leases were over by then.
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
         lives: How often each document was deleted; a call of an earlier life may have claimed the next one, unheard of.
+        keys: Of each life of a document its idempotency key.
+        owners: Of each idempotency key the life of a document.
         calls: What was called on each named lock, and what the callers were told.
+        seizures: Holdings whose documents a person has deleted.
     """
 
     collection: ClassVar[str] = "onceLocks/"
@@ -105,17 +111,21 @@ class LocksChecker(Checker):
     plan: LocksPlan
     holders: list[Holder] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
+    last: dict[str, str | None] = field(default_factory=dict)
     behind: set[tuple[str, int]] = field(default_factory=set)
     freed: dict[tuple[str, int], bool] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
-    lives: Counter[str] = field(default_factory=Counter)
+    keys: dict[tuple[str, int], str] = field(default_factory=dict)
+    owners: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: LockCalls = field(init=False)
+    seizures: Seizures = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.calls = LockCalls(lambda: self.world.hub.now)
+        self.seizures = Seizures(self.broken)
 
     # --- after each call ---
 
@@ -159,15 +169,13 @@ class LocksChecker(Checker):
     def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         counts, known = self.world.counts, self.tokens.get(path)
         if known is not None and lock.token <= known:
-            if before is not None or not self.world.landing:
-                self.broken(path, f"token {lock.token} was granted after {known}")
-            self.behind.add((path, lock.token))
-            counts["documents made late with an old token"] += 1
+            self._behind(path, before, lock, known)
         if before is not None and lock.token <= before.token:
             self.broken(path, f"the token went from {before.token} to {lock.token}")
         if lock.token > self.world.hub.now // 1000 + 1:
             self.broken(path, f"token {lock.token} is ahead of the time")
-        self.tokens[path] = max(lock.token, known or 0)
+        if known is None or lock.token >= known:
+            self.tokens[path], self.last[path] = lock.token, lock.holder
         if lock.status is not Status.LEASED or process is None or lock.instance != process.name:
             self.broken(path, f"token {lock.token} was granted to nobody")
         counts["documents made again"] += before is None and known is not None
@@ -178,20 +186,37 @@ class LocksChecker(Checker):
         if before.status is Status.LEASED and before.holder == lock.holder:
             counts["granted again because the create came late"] += 1
         elif before.status is Status.LEASED:
-            end = ends_at(before)
+            end = end_of(before)
             if end is None or self.world.hub.time() < end:
                 self.broken(path, f"token {before.token} was taken over before its end, {end}")
             counts["runs taken over" if ":once:" in path else "locks taken over"] += 1
 
+    def _behind(self, path: str, before: Lock | None, lock: Lock, known: int) -> None:
+        """
+        Only a create that is applied late has a token that is not beyond all others, and its holder does not begin with it.
+        """
+        again = lock.token == known and lock.holder == self.last.get(path)
+        late = self.world.hub.now // 1000 - lock.token > PROMPT
+        if before is not None or not (late or again):
+            self.broken(path, f"token {lock.token} was granted after {known}")
+        if late:
+            self.behind.add((path, lock.token))
+            # Its caller may have been answered long ago, for another try.
+            self.calls.begin(path, Kind.ACQUIRE, lease=lock.lease_seconds * SECOND)
+        self.world.counts["documents made late with an old token"] += 1
+
     def believers(self, path: str) -> Iterator[Believer]:
         """
-        Those that have the lock, and those that run the function for the key.
+        Those that have the lock, and those that run the function for the key; without those that can't know yet that a person
+        has deleted the document.
         """
         held = [(one.process, one.lock._holding) for one in self.holders if one.lock.document == path]
         held += [(run.process, run.holding) for run in self.executions.get(path, ()) if run.ended is None]
         for process, holding in held:
-            if holding is not None and not process.dead:
-                context = holding.context
+            if holding is None or process.dead:
+                continue
+            context = holding.context
+            if not self.seizures.may_believe(path, context.token, self.world.hub.now):
                 yield Believer(process, (path, context.token, context.holder), holding.held_for())
 
     def _same_token(self, path: str, before: Lock, lock: Lock) -> None:
@@ -269,7 +294,7 @@ class LocksChecker(Checker):
             self.world.counts["fenced writes"] += 1
             return
         self.world.counts["zombie writes refused"] += 1
-        if holder.lock.held:
+        if holder.lock.held and not self.seizures.may_believe(path, token, self.world.hub.now):
             self.broken(path, f"the write of token {token} was refused while its holder may believe in it")
         self.world.counts["zombie writes that were sent in time"] += believed
 
@@ -300,8 +325,12 @@ class LocksChecker(Checker):
             self.broken(path, f"it runs with token {token}, whose lease is over")
         if (path, token) in self.behind:
             self.broken(path, f"it runs with token {token}, which is behind others")
-        if lock is None or (lock.token, lock.status) != (token, Status.LEASED):
+        seized = self.seizures.may_believe(path, token, self.world.hub.now)
+        if (lock is None or (lock.token, lock.status) != (token, Status.LEASED)) and not seized:
             self.broken(path, f"it runs with token {token}, which is not the holder")
+        if self.seizures.has(path, token):
+            return
+        self._keyed(path, run.holding.key)
         self._begins_in_time(path, token)
         earlier = self.executions.setdefault(path, [])
         for other in earlier:
@@ -318,6 +347,16 @@ class LocksChecker(Checker):
             why = "an error" if last.ended == "raised" else "a crash" if last.process.dead else "a loss"
             counts[f"runs after {why}"] += 1
         earlier.append(run)
+
+    def _keyed(self, path: str, key: str) -> None:
+        """
+        The idempotency key is the same over retries and takeovers, and never the same for two lives of a document.
+        """
+        life = (path, self.lives[path])
+        if self.keys.setdefault(life, key) != key:
+            self.broken(path, "it runs with another idempotency key than before")
+        if self.owners.setdefault(key, life) != life:
+            self.broken(path, "it runs with the idempotency key of an earlier life of its document")
 
     def _any_call_fails(self) -> bool:
         return any(self.plan.has(name) for name in ("refused_calls", "lost_answers", "late_calls", "skews"))
@@ -346,10 +385,14 @@ class LocksChecker(Checker):
         """
         Effects of one key are keyed by it, and happened once unless something came between them and their record.
         """
-        for path, sentence in self.calls.wrong():
-            self.broken(path, sentence)
+        for path, first in self.calls.wrong():
+            self.broken(
+                path, f"no order of the calls of this lock explains what they were told; the first such is {first}"
+            )
         for path, runs in self.executions.items():
-            lock = self.locks[path]
+            lock = self.locks.get(path)
+            if lock is None:
+                continue
             recorded = [run for run in runs if run.ended == "recorded"]
             if len(recorded) > 1:
                 self.broken(path, f"it was recorded {len(recorded)} times")

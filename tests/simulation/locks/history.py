@@ -24,6 +24,7 @@ from tests.simulation.checks.waking import check_waiters
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan
+from tests.simulation.troubles import lock_people
 from tests.simulation.troubles.listeners import watching
 from tests.simulation.world import Process, World
 
@@ -86,6 +87,7 @@ class LocksHistory(History):
         if plan.has("reads"):
             hub.spawn(cloud, self._reads)
         hub.spawn(cloud, self._janitor)
+        lock_people.set_up(self)
         hub.spawn(cloud, self._chaos)
         if plan.has("final_refusals"):
             hub.spawn(cloud, self.world.refusals.course, None)
@@ -106,7 +108,7 @@ class LocksHistory(History):
     def _holds(self) -> None:
         while self.world.trouble:
             name = self.draw.choice(self.names)
-            self._on(lambda process, name=name: self._hold(process, name), timeout=self.draw.choice((30.0, 200.0)))
+            self.on_some(lambda process, name=name: self._hold(process, name), timeout=self.draw.choice((30.0, 200.0)))
             self._rest(20)
 
     def _hold(self, process: Process, name: str) -> None:
@@ -146,7 +148,7 @@ class LocksHistory(History):
     def _reads(self) -> None:
         while self.world.trouble:
             name = self.draw.choice(self.names)
-            self._on(lambda process, name=name: self._read(process, name))
+            self.on_some(lambda process, name=name: self._read(process, name))
             self._rest(8)
 
     def _read(self, process: Process, name: str) -> None:
@@ -238,6 +240,7 @@ class LocksHistory(History):
             return
         else:
             self.checker.calls.end(call, Result.DONE)
+            self.checker.seizures.goes_on(holder.lock.document, holder.token)
             self.checker.belief.look(holder.lock.document)
 
     def _release(self, holder: Holder) -> None:
@@ -266,7 +269,7 @@ class LocksHistory(History):
 
     def _calls(self) -> None:
         while self.world.trouble:
-            self._on(self._call, timeout=self.draw.choice((30.0, 200.0)))
+            self.on_some(self._call, timeout=self.draw.choice((30.0, 200.0)))
             self._rest(30)
 
     def _call(self, process: Process, key: str | None = None, payload: int | None = None) -> Any:
@@ -388,7 +391,7 @@ class LocksHistory(History):
             self.checker.holders.remove(holder)
             return True
 
-        if self._on(hold, timeout=1000.0) is not True:
+        if self.on_some(hold, timeout=1000.0) is not True:
             self.checker.broken(name, "nobody can have it although all holders are gone")
 
     def _run_in_the_end(self, key: str) -> None:
@@ -396,7 +399,7 @@ class LocksHistory(History):
         path = f"onceLocks/{document_id('DEFAULT', 'once', 'charge', key)}"
         for number in range(40):
             # Which payload the key was claimed with, perhaps by one who died before running it, is not known here.
-            result = self._on(lambda process, at=number: self._call(process, key, at % 2), timeout=1000.0)
+            result = self.on_some(lambda process, at=number: self._call(process, key, at % 2), timeout=1000.0)
             if isinstance(result, dict):
                 results.append((self.checker.lives[path], result["made"]))
             if len(results) == 2:

@@ -34,14 +34,14 @@ LOCK_MUTANTS = tuple(
         (
             "tokens begin at 0 when a document is made again",
             "rules/named.py",
-            "    token = writes.epoch_milliseconds(server) - 1\n",
-            "    token = 0\n",
+            '"token": now - 1}',
+            '"token": 0}',
         ),
         (
             "a takeover does not move the token",
             "rules/named.py",
             "        token=max(lock.token, before) + 1,\n",
-            "        token=lock.token,\n",
+            "        token=max(lock.token, 1),\n",
         ),
         (
             "the end of a lock is judged by the local clock",

@@ -17,8 +17,8 @@ LOCKS_CHECK_MUTANTS = (
     Mutant(
         "the tokens of a lock are ahead of the time",
         "rules/named.py",
-        "    token = writes.epoch_milliseconds(server) - 1\n",
-        "    token = writes.epoch_milliseconds(server) + 10**9\n",
+        '"token": now - 1}',
+        '"token": now + 10**9}',
         "locks",
     ),
     Mutant(

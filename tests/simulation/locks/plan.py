@@ -23,6 +23,8 @@ LOCKS_TROUBLES = (
     "forgets",
     "conflicts",
     "retirements",
+    "deletes",
+    "seizures",
     "drifts",
     "suspends",
     "starved_renewals",

@@ -54,11 +54,7 @@ class TasksChecker(Checker):
         plan: Of this history.
         wanted: Documents that somebody creates.
         seen: Documents that were there at some time.
-        erased: Documents that were deleted and are not there.
-        lives: How often each document was deleted.
         owners: Of each idempotency key the document, and which of its lives it belongs to.
-        late: Lives that began with a commit that landed long after it was sent: two calls of one millisecond have one key.
-        orphans: Leases whose documents were deleted: nobody hears them any more.
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
@@ -76,11 +72,7 @@ class TasksChecker(Checker):
     plan: TasksPlan
     wanted: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
-    erased: set[str] = field(default_factory=set)
-    lives: Counter[str] = field(default_factory=Counter)
     owners: dict[str, str] = field(default_factory=dict)
-    late: set[str] = field(default_factory=set)
-    orphans: set[tuple[str, int, str | None]] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     freed: set[tuple[str, int]] = field(default_factory=set)
@@ -121,6 +113,8 @@ class TasksChecker(Checker):
             self._between()
 
     def _changed(self, process: Process | None, path: str) -> None:
+        if self._is_damaged(process, path):
+            return
         lock, fields = self.read(path)
         before = self.locks.get(path)
         if lock is None:
@@ -146,9 +140,11 @@ class TasksChecker(Checker):
             self._tell(process, path, lock)
         self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
-        if before is not None:
-            self._step(process, path, before, lock)
+        anew = self.damages.is_made_anew(path, before, lock)
+        if before is not None and not anew:
+            self._step(process, path, before, lock, fields)
             self._count(before, lock)
+        self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
         self.belief.committed(process, path, before, lock)
         if fresh:
@@ -166,7 +162,6 @@ class TasksChecker(Checker):
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
-        self.belief.deleted(path)
         self.world.counts["deleted"] += 1
         self.world.counts["deleted while running"] += before.status is Status.LEASED
         self.world.counts["deleted while parked"] += before.parked is not None
@@ -207,6 +202,9 @@ class TasksChecker(Checker):
         stays = not lock.finished or bool(lock.owed)
         if "retentionSeconds" in fields and stays is not (expires is None):
             self.broken(path, f"{lock.status}, {len(lock.owed)} alerts owed, and it expires: {expires}")
+        again = lock.status is Status.SCHEDULED and fields.get("data") == self.stored.get(path, {}).get("data")
+        if again and before is not None and self._prompt() and before + _SLACK < self.world.hub.time():
+            self.broken(path, f"it was reset, and TTL may have deleted it since {before}")
         if expires is None or expires == before:
             return
         if expires < fields["doneAt"] + timedelta(seconds=fields["retentionSeconds"]):
@@ -244,7 +242,7 @@ class TasksChecker(Checker):
 
     # --- one task ---
 
-    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock) -> None:
+    def _step(self, process: Process | None, path: str, before: Lock, lock: Lock, fields: dict[str, Any]) -> None:
         same = lock.sequence == before.sequence
         if lock.token not in (before.token, before.token + 1):
             self.broken(path, f"the token went from {before.token} to {lock.token}")
@@ -310,7 +308,7 @@ class TasksChecker(Checker):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
-            if self._is_orphan(attempt) or (
+            if self.is_orphan(attempt) or (
                 attempt._running.granted.rides and attempt._running.context.trace in self.left
             ):
                 self.world.counts["keys taken from deleted holders"] += 1
@@ -334,9 +332,6 @@ class TasksChecker(Checker):
         """
         leaders = [(self.locks.get(path), token) for path, token in self.freed]
         return any(one and one.token == token and one.trace and one.trace == rider.trace for one, token in leaders)
-
-    def _is_orphan(self, attempt: Attempt) -> bool:
-        return (attempt._running.context.document, attempt.token, attempt._running.granted.holder) in self.orphans
 
     def may_be_refused(self, lease: Lease) -> bool:
         """
@@ -365,11 +360,14 @@ class TasksChecker(Checker):
             self.broken(path, f"{lock.status}, and still due")
         if lock.owed and lock.due is None:
             self.broken(path, "an alert is owed, and nobody is to send it")
-        most = self.plan.cancel_attempts if lock.cancelling else self.plan.max_attempts
+        most = self._most(lock)
         if lock.attempts > most and lock.status is Status.LEASED:
             self.broken(path, f"attempt {lock.attempts} of {most}")
         if lock.dispatches > MOST_DISPATCHES:
             self.broken(path, f"{lock.dispatches} dispatches of one sequence")
+
+    def _most(self, lock: Lock) -> int:
+        return self.plan.cancel_attempts if lock.cancelling else self.plan.max_attempts
 
     def _payload(self, path: str, before: Lock | None, lock: Lock, fields: dict[str, Any]) -> None:
         old, new = self.stored.get(path, {}).get("data"), fields.get("data")
@@ -538,7 +536,7 @@ class TasksChecker(Checker):
         A handler does something to the outside.
         """
         path, lock = attempt._running.context.document, attempt._running.granted
-        if not self._is_orphan(attempt):
+        if not self.is_orphan(attempt):
             life = f"{path} life {self.lives[path]}"
             self.effects.setdefault((f"{life} revision {lock.granted}", attempt.sequence), []).append(attempt.key)
             owner = self.owners.setdefault(attempt.key, life)
@@ -555,6 +553,7 @@ class TasksChecker(Checker):
         path, lock = attempt._running.context.document, attempt._running.granted
         self.running.append(running)
         self.started.add((path, attempt.token, lock.holder))
+        self.idempotency.starts(attempt)
         if (path, attempt.token, lock.holder) not in self.granted:
             self.broken(path, f"token {attempt.token} runs, and was never granted")
         if attempt.held_for() <= 0 and not lock.rides:
@@ -562,7 +561,7 @@ class TasksChecker(Checker):
         if cleans is not lock.cancelling and self.plan.cleanup and not lock.rides:
             self.broken(path, f"token {attempt.token}: cancelling is {lock.cancelling}, its cleanup runs: {cleans}")
         now = self.locks.get(path)
-        if now is None or self._is_orphan(attempt):
+        if now is None or self.is_orphan(attempt):
             return
         self.belief.look(path)
         if lock.rides and now.token == attempt.token and now.status is Status.LEASED:
@@ -638,7 +637,7 @@ class TasksChecker(Checker):
         """
         Whether nothing is left to do.
         """
-        there = all(path in self.locks or path in self.erased for path in chains)
+        there = all(path in self.locks or path in self.erased for path in chains) and not self.damages.now
         return there and all(lock.finished and not lock.owed for lock in self.locks.values())
 
     def at_the_end(self, chains: list[str]) -> None:

@@ -267,6 +267,9 @@ class TasksHistory(History):
         self.checker.begins(running, task, cleans=cleans)
         try:
             return self._act(running, task, attempt, cleans=cleans)
+        except Snooze:
+            self.checker.attempts.snoozes(attempt)
+            raise
         finally:
             self.checker.running.remove(running)
             self.checker.late_holders.leaves(running)
@@ -282,6 +285,9 @@ class TasksHistory(History):
             outcomes: dict[str, Any] = {}
             for task, running in zip(tasks, everybody, strict=True):
                 outcomes[task.id] = self._attempted(running, task, running.attempt)
+            for task, attempt in zip(tasks, attempts, strict=True):
+                if isinstance(outcomes[task.id], Snooze):
+                    self.checker.attempts.snoozes(attempt)
             return PerTask(outcomes)
         finally:
             for running in everybody:
@@ -355,11 +361,17 @@ class TasksHistory(History):
         Have some process do it, again if it fails; None if it never could.
         """
         for _ in range(tries):
-            done = self._on(lambda process: run(self.managers[process]))
+            done = self.on_some(lambda process: run(self.managers[process]))
             if done is not None and not isinstance(done, Exception):
                 return done
             self.hub.sleep(20)
         return None
+
+    def recurs(self, path: str) -> bool:
+        """
+        Whether *path* is a generator, or made by one.
+        """
+        return bool({"recurrence", "occurrenceAt"} & set(self.checker.stored.get(path, ())))
 
     def _create(self, item: Item) -> None:
         self.checker.wanted.add(item.path)
@@ -402,6 +414,8 @@ class TasksHistory(History):
 
     def _cancelled(self, item: Item) -> None:
         model, name, key = type(item.data), item.data.name, item.data.key
+        for other in self.items:
+            self.checker.asked(other.path)
         if key is not None and self.draw.random() < 0.3:
             self._by(lambda manager: manager.cancel_tasks_by_resource_key(model, key))
         else:
@@ -420,6 +434,7 @@ class TasksHistory(History):
                 self.world.write(delete=ROOT + path)
 
     def _reset(self, item: Item) -> None:
+        self.checker.asked(item.path)
         if self._by(lambda manager: manager.reset_task(type(item.data), item.data.name)):
             self.world.counts["resets"] += 1
 
@@ -452,6 +467,13 @@ class TasksHistory(History):
             self.hub.sleep(10)
             for path, fields in list(self.checker.stored.items()):
                 if "expireAt" in fields and fields["expireAt"] <= self.hub.time():
+                    if self.world.trouble and self.plan.has("late_ttl") and self.draw.random() < 0.95:
+                        # Firestore deletes within a day, not at once.
+                        self.world.counts["late_ttl"] += 1
+                        if self.draw.random() < 0.1:
+                            self.checker.asked(path)
+                            self.on_some(lambda process, path=path: process.locker.reset_path(path))
+                        continue
                     self.checker.retires(path)
                     self.world.write(delete=ROOT + path)
 

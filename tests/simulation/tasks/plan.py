@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 
 from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
 
-TASK_TROUBLES = (*TROUBLES, "deletes", "newer", "resets", "pauses", "recreations", "schedules", "retirements", "frees")
+TASK_TROUBLES = (
+    *TROUBLES,
+    "deletes",
+    "newer",
+    "resets",
+    "pauses",
+    "recreations",
+    "schedules",
+    "retirements",
+    "frees",
+    "late_ttl",
+)
 """Kinds of trouble; each is on or off in one history."""
 
 

@@ -142,6 +142,8 @@ class WorkersHistory(TasksHistory):
         if worker is None or worker._membership is None:
             return
         self.world.tell(process.name, "is told to stop")
+        if within is not None:
+            self.checker.attempts.stopping.add(process.name)
         self.hub.spawn(process, worker.stop, within)
 
     def _set_up(self) -> None:

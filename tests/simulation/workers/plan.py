@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
 from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan
 
-_NOT_HERE = {"lost_deliveries", "duplicates", "delays", "paused_queue", "retirements", "final_refusals"}
+_NOT_HERE = {
+    "lost_deliveries",
+    "duplicates",
+    "delays",
+    "paused_queue",
+    "purges",
+    "retirements",
+    "late_ttl",
+    "final_refusals",
+}
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
     "stops",

@@ -107,11 +107,11 @@ def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[s
 
     for decision in (
         named.refresh(lock, FENCE),
-        named.free(lock, FENCE, "r", alive=False),
+        named.free(lock, FENCE, "r", keyed=0, alive=False),
         named.give_up(lock, FENCE, "why", "r", moment()),
     ):
         assert isinstance(decision, Put if lost is None else Lost), (status, changes)
-    assert isinstance(named.free(None, FENCE, "r", alive=False), Lost)
+    assert isinstance(named.free(None, FENCE, "r", keyed=0, alive=False), Lost)
     assert isinstance(named.refresh(None, FENCE), Lost)
 
 
@@ -119,7 +119,7 @@ def test_release_leaves_the_next_sequence_and_the_token_that_was_freed() -> None
     """
     Status scheduled, sequence + 1, token unchanged: the next grant's token is greater.
     """
-    put = named.free(leased(), FENCE, "r", alive=False)
+    put = named.free(leased(), FENCE, "r", keyed=0, alive=False)
     assert isinstance(put, Put)
     lock = put.lock
     assert (lock.status, lock.sequence, lock.token, lock.scheduled_token) == (Status.SCHEDULED, 6, 7, 7)
@@ -136,7 +136,9 @@ def released(before: Lock, token: int, times: int) -> Lock:
     """
     lock = before.but(token=token, holder="x")
     for _ in range(times):
-        freed = named.free(lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", alive=False)
+        freed = named.free(
+            lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", keyed=0, alive=False
+        )
         assert isinstance(freed, Put)
         granted = named.acquire(freed.lock, POLICY, Claimant("x"), moment())
         assert isinstance(granted, Put)
@@ -149,7 +151,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     As ours by its nonce; after one later holding by the token that it freed; later only while our lease can't have ended.
     """
     before = leased()
-    put = named.free(before, FENCE, "r", alive=False)
+    put = named.free(before, FENCE, "r", keyed=0, alive=False)
     assert isinstance(put, Put)
     mine = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(mine, Put)
@@ -162,7 +164,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     assert not applied(before)
     # Taken over from us, and then freed by them: ours was not applied.
     assert not applied(released(before, 8, 1))
-    two_later = named.free(mine.lock, Fence(6, NEXT, "x"), "y", alive=False)
+    two_later = named.free(mine.lock, Fence(6, NEXT, "x"), "y", keyed=0, alive=False)
     assert isinstance(two_later, Put)
     assert applied(two_later.lock, alive=True)
     assert not applied(two_later.lock.but(scheduled_token=8))
@@ -172,18 +174,18 @@ def test_release_that_is_repeated_finds_what_it_did() -> None:
     """
     A second call knows nothing of the first one's commit but what the record tells: the token that was freed.
     """
-    put = named.free(leased(), FENCE, "r", alive=False)
+    put = named.free(leased(), FENCE, "r", keyed=0, alive=False)
     assert isinstance(put, Put)
     again = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(again, Put)
-    freed_again = named.free(again.lock, Fence(6, NEXT, "x"), "y", alive=False)
+    freed_again = named.free(again.lock, Fence(6, NEXT, "x"), "y", keyed=0, alive=False)
     assert isinstance(freed_again, Put)
 
     for lock in (put.lock, again.lock):
-        assert isinstance(named.free(lock, FENCE, "s", alive=False), CallRefused)
-    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=True), CallRefused)
-    assert isinstance(named.free(freed_again.lock, FENCE, "s", alive=False), Lost)
-    assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", alive=False), Lost)
+        assert isinstance(named.free(lock, FENCE, "s", keyed=0, alive=False), CallRefused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", keyed=0, alive=True), CallRefused)
+    assert isinstance(named.free(freed_again.lock, FENCE, "s", keyed=0, alive=False), Lost)
+    assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", keyed=0, alive=False), Lost)
 
 
 def test_lease_without_ttl_has_no_end() -> None:
@@ -279,3 +281,37 @@ def test_run_that_raised_or_died_is_noted_and_completed_in_the_end() -> None:
     assert isinstance(done, Put)
     assert [error.message for error in done.lock.errors] == ["ValueError: no", "lease expired"]
     assert (done.lock.status, done.lock.result, done.lock.due) == (Status.COMPLETED, {"paid": 1}, None)
+
+
+def test_number_is_kept_for_the_life_of_a_document() -> None:
+    """
+    By holdings, releases and takeovers; a document that is made again, and a grant that came late, have another one.
+    """
+    made = named.acquire(None, POLICY, Claimant("n"), moment())
+    assert isinstance(made, Put)
+    lock = made.lock.but(granted_at=NOW, leased_at=NOW)
+    freed = named.free(lock, Fence(1, lock.token, "n"), "r", keyed=lock.keyed, alive=True)
+    assert isinstance(freed, Put)
+    taken = named.acquire(lock, POLICY, Claimant("m"), moment(NOW + 61 * SECOND))
+    made_again = named.acquire(None, POLICY, Claimant("n"), moment(NOW + SECOND))
+    late = named.acquire(lock.but(granted_at=NOW + 9 * SECOND), POLICY, Claimant("n"), moment(NOW))
+    assert isinstance(taken, Put)
+    assert isinstance(made_again, Put)
+    assert isinstance(late, Put)
+
+    assert [lock.keyed, freed.lock.keyed, taken.lock.keyed] == [MILLISECONDS] * 3
+    assert [made_again.lock.keyed, late.lock.keyed] == [MILLISECONDS + 1000, MILLISECONDS + 9000]
+
+
+def test_holder_of_a_deleted_document_has_not_released_the_one_made_again() -> None:
+    """
+    Even if its own lease has no end, and later holders have released theirs.
+    """
+    again = leased(sequence=9, token=NEXT, keyed=2, status=Status.SCHEDULED)
+
+    assert isinstance(named.free(again, FENCE, "r", keyed=1, alive=True), Lost)
+    assert isinstance(named.free(again, FENCE, "r", keyed=2, alive=True), CallRefused)
+    before = leased(keyed=1, scheduled_by=None)
+    meant = before.but(settled_by="r")
+    assert not rules.was_applied(meant, before, again, alive=True)
+    assert rules.was_applied(meant, before, again.but(keyed=1), alive=True)

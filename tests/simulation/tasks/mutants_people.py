@@ -1,0 +1,31 @@
+"""
+Mistakes that only show when people change things in histories of once-tasks.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+TASK_PEOPLE_MUTANTS = (
+    Mutant(
+        "a reset of a failed step gets a new idempotency key",
+        "rules/admin.py",
+        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = again.keyed\n",
+        "tasks",
+    ),
+    Mutant(
+        "a reset of a completed step keeps its idempotency key",
+        "rules/admin.py",
+        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = lock.keyed\n",
+        "tasks",
+    ),
+    Mutant(
+        "a task is reset that TTL may delete at any moment",
+        "rules/retention.py",
+        "    if (at.read or at.now) < expires:\n",
+        "    if True:\n",
+        "tasks",
+    ),
+)

@@ -1,0 +1,150 @@
+"""
+People who damage records by hand, without knowing it, and repair them once they are told: by hand or by ``reset``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from google.cloud.firestore import DELETE_FIELD
+from google.cloud.firestore_v1.types import GetDocumentRequest
+
+from gcp_oncetask import AlreadyScheduledError, DamagedError, OncetaskError, Status
+from gcp_oncetask.rules import expires_at
+from gcp_oncetask.store.codec import decode_lock, encode
+from tests.simulation.chains.checker import ROOT
+from tests.simulation.hub import SECOND
+from tests.simulation.world import Process
+from tests.support.damages import DAMAGES, Damage
+
+if TYPE_CHECKING:
+    from tests.simulation.chains.history import History
+
+_Get = GetDocumentRequest.pb()
+_LOST = {"due", "parked"}
+"""Without these nothing finds the record any more but a delivery."""
+_BY_HAND = {"url", "queue", "key", "env"}
+"""What a reset knows nothing of."""
+
+
+def set_up(history: History) -> None:
+    """
+    Let them begin.
+    """
+    if history.plan.has("damages"):
+        history.hub.spawn(history.world.cloud, _damage_some, history, set[Any]())
+
+
+def _damage_some(history: History, before: set[Any]) -> None:
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+    # The release before does not know what a record needs, and runs it.
+    unseen = _LOST | ({"needs"} if history.plan.has("versions") else set[str]())
+    while world.trouble:
+        hub.sleep(draw.expovariate(1 / 120))
+        for path, lock in list(checker.locks.items()):
+            live = lock.status in (Status.SCHEDULED, Status.LEASED) and lock.key is None and not lock.paused
+            once = (path, lock.sequence, lock.token)
+            # The same damage of the same record is told once.
+            if not live or path in checker.damages.now or once in before or history.recurs(path):
+                continue
+            if world.hit("damages", 0.2):
+                before.add(once)
+                hows = [how for how in DAMAGES if lock.status in how.statuses and how.field not in unseen]
+                _damage(history, path, draw.choice(hows))
+
+
+def _damage(history: History, path: str, how: Damage) -> None:
+    world, checker = history.world, history.checker
+    document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+    whole = document.fields["lock"].map_value.fields
+    names = (how.field, *(name for name, _ in how.also))
+    kept = {name: whole[name] for name in names if name in whole}
+    changes = {how.field: how.value} | dict(how.also)
+    written = {name: encode(value) for name, value in changes.items() if value is not DELETE_FIELD}
+    if not _is_damage(document, path, names, written):
+        # This record may have that value.
+        return
+    checker.damages.now[path] = whole
+    _write(history, path, names, written)
+    world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
+    world.counts["records damaged"] += 1
+    world.counts["records damaged while they run"] += checker.locks[path].status is Status.LEASED
+    history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
+
+
+def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[str, Any]) -> bool:
+    changed = type(document)()
+    changed.CopyFrom(document)
+    fields = changed.fields["lock"].map_value.fields
+    for name in names:
+        fields.pop(name, None)
+    for name, value in written.items():
+        fields[name].CopyFrom(value)
+    try:
+        decode_lock(changed, path)
+    except DamagedError:
+        return True
+    return False
+
+
+def _write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
+    lock = {"lock": {"map_value": {"fields": fields}}} if fields else {"lock": {"map_value": {}}}
+    mask = {"field_paths": [f"lock.{name}" for name in names]}
+    history.world.write(
+        update={"name": ROOT + path, "fields": lock}, update_mask=mask, current_document={"exists": True}
+    )
+
+
+def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> None:
+    """
+    Wait until a mail tells of it; then repair it.
+    """
+    world, hub, draw, damages = history.world, history.hub, history.draw, history.checker.damages
+    while not any(one.damaged and path in (one.document, *one.documents) for one in world.alerts[known:]):
+        hub.sleep(30)
+        if path not in damages.now:
+            return
+    world.counts["damages told"] += 1
+    hub.sleep(draw.expovariate(1 / 60))
+    names = (how.field, *(name for name, _ in how.also))
+    if draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
+        world.counts["records made anew"] += 1
+        return
+    if path in damages.now:
+        world.tell("a person", f"repairs {path}")
+        world.counts["records repaired by hand"] += 1
+        _write(history, path, names, kept)
+
+
+def _reset(history: History, path: str) -> bool:
+    """
+    Make the record anew, when its last lease is surely over.
+    """
+    hub, checker = history.hub, history.checker
+    lock, new_key = checker.locks.get(path), False
+    if lock is None:
+        return True
+    life = checker.lives[path]
+    if lock.status is Status.LEASED:
+        # Where the damage hides its end, the library can't know it.
+        until = expires_at(lock) + timedelta(seconds=1)
+        hub.sleep(max(0.0, (until - hub.time()).total_seconds()))
+    checker.damages.anew.add(path)
+    # A call of a process that sleeps may come when another one has made it anew, and that has failed.
+    checker.revivals.reset.add(path)
+    end = hub.now + 3600 * SECOND
+    while path in checker.damages.now and checker.lives[path] == life and hub.now < end:
+        told = history.on_some(partial(_anew, path=path, step=lock.step, new_key=new_key))
+        if isinstance(told, DamagedError) and "new_key" in str(told):
+            new_key = True
+            checker.idempotency.renewed.add(path)
+        elif isinstance(told, OncetaskError) and not isinstance(told, DamagedError | AlreadyScheduledError):
+            history.world.counts["resets of damaged records refused"] += 1
+        hub.sleep(20)
+    return path not in checker.damages.now
+
+
+def _anew(process: Process, *, path: str, step: int, new_key: bool) -> Any:
+    return process.locker.reset_path(path, step=step, new_key=new_key)

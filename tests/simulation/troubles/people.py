@@ -1,0 +1,187 @@
+"""
+People around chains and once-tasks: they delete and reset documents, call the verbs with entities that they loaded long ago, and
+resolve quarantines in every way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gcp_emulator.rpc import RpcError
+from gcp_emulator.tasks.messages import DeleteTaskRequest, PurgeQueueRequest
+from gcp_oncetask import (
+    AlreadyFinishedError,
+    AlreadyScheduledError,
+    LockBusyError,
+    OncetaskError,
+    Status,
+    StoreError,
+    TaskNotFoundError,
+)
+from tests.simulation.chains.checker import ROOT
+from tests.simulation.world import QUEUE, Process
+
+if TYPE_CHECKING:
+    from tests.simulation.chains.history import History
+
+_TOLD = (AlreadyFinishedError, AlreadyScheduledError, LockBusyError, StoreError, TaskNotFoundError)
+"""What a call may be refused with whose entity is out of date."""
+
+
+def set_up(history: History) -> None:
+    """
+    Let them begin.
+    """
+    hub, cloud, plan = history.hub, history.world.cloud, history.plan
+    if plan.has("resolves"):
+        hub.spawn(cloud, _resolve, history)
+    if plan.has("purges"):
+        hub.spawn(cloud, _purge, history)
+
+
+def set_up_chains(history: History) -> None:
+    """
+    Let those begin that change entities.
+    """
+    hub, cloud, plan = history.hub, history.world.cloud, history.plan
+    for path in history.chains:
+        if plan.has("outsiders"):
+            hub.spawn(cloud, _call_from_outside, history, path)
+        if plan.has("deletes"):
+            hub.spawn(cloud, _delete, history, path)
+        if plan.has("resets"):
+            hub.spawn(cloud, _reset, history, path)
+
+
+def _resolve(history: History) -> None:
+    """
+    Decide about what is quarantined, two at once now and then; or leave it for a while.
+    """
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+    while world.trouble:
+        hub.sleep(draw.expovariate(1 / 60))
+        for path, lock in list(checker.locks.items()):
+            if lock.status is Status.QUARANTINED and world.hit("resolves", 0.5):
+                leave(history, path)
+                for how in draw.sample(("run", "complete", "fail", "cancel", "reset"), draw.choice((1, 1, 2))):
+                    checker.by_hand.add(path)
+                    checker.asked(path)
+                    checker.revivals.reset.add(path)
+                    world.counts[f"resolved amid troubles: {how}"] += 1
+                    world.tell("a person", f"resolves {path}: {how}")
+                    hub.spawn(world.cloud, history.on_some, _verb(path, how))
+
+
+def _verb(path: str, how: str) -> Callable[[Process], Any]:
+    def call(process: Process) -> Any:
+        match how:
+            case "cancel":
+                return process.locker.cancel_path(path)
+            case "reset":
+                return process.locker.reset_path(path)
+        return process.locker.resolve_path(path, how)
+
+    return call
+
+
+def leave(history: History, path: str) -> None:
+    """
+    Leave what is quarantined for a while, in which an old Cloud Task of it is delivered once more.
+    """
+    name = path.rpartition("/")[2]
+    records = [record for record in history.world.tasks.dispatches if name.encode() in record.dispatch.body]
+    if records:
+        history.world.counts["stale deliveries while quarantined"] += 1
+        history.hub.spawn(history.world.cloud, history.world.tasks.redeliver, records[-1])
+        history.hub.sleep(20)
+
+
+def _purge(history: History) -> None:
+    """
+    Purge the queue, or delete a Cloud Task of it.
+    """
+    world, hub, draw = history.world, history.hub, history.draw
+    while world.trouble:
+        hub.sleep(draw.expovariate(1 / 120))
+        tasks = world.tasks.tasks(QUEUE)
+        if not tasks or not world.hit("purges", 0.5):
+            continue
+        if draw.random() < 0.4:
+            world.tell("a person", f"purges the queue of {len(tasks)} Cloud Tasks")
+            world.counts["queues purged"] += 1
+            world.tasks.service.call("PurgeQueue", PurgeQueueRequest(name=QUEUE))
+            continue
+        world.counts["Cloud Tasks deleted"] += 1
+        try:
+            world.tasks.service.call("DeleteTask", DeleteTaskRequest(name=draw.choice(tasks).name))
+        except RpcError:
+            # Its delivery has just ended.
+            continue
+
+
+def _delete(history: History, path: str) -> None:
+    """
+    Delete a document and all that its handlers wrote, whoever runs it; half of them are made again.
+    """
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+    hub.sleep(draw.random() * history.plan.minutes * 90)
+    if not world.trouble or path not in checker.locks or not world.hit("deletes", 0.5):
+        return
+    world.write(delete=ROOT + path)
+    world.write(delete=f"{ROOT}moves/{path.removeprefix('jobs/')}")
+    if draw.random() < 0.7:
+        hub.sleep(draw.expovariate(1 / 20))
+        history.produce(path)
+
+
+def _reset(history: History, path: str) -> None:
+    """
+    Run what has failed, or was cancelled, once more.
+    """
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+    while world.trouble:
+        hub.sleep(draw.expovariate(1 / 300))
+        lock = checker.locks.get(path)
+        if lock is not None and lock.finished and world.hit("resets", 0.5):
+            checker.revivals.reset.add(path)
+            checker.asked(path)
+            history.on_some(lambda process: process.locker.reset_path(path))
+
+
+def _call_from_outside(history: History, path: str) -> None:
+    """
+    A program loads the entity, works for a while, and schedules, completes or cancels it.
+    """
+    world, hub, draw = history.world, history.hub, history.draw
+    while world.trouble:
+        hub.sleep(draw.expovariate(1 / 60))
+        if path in history.checker.locks and world.hit("outsiders", 0.6):
+            pause, how = draw.choice((0.0, 5.0, 60.0, 300.0)), draw.choice(("schedule", "complete", "schedule anew"))
+            told = history.on_some(lambda process, pause=pause, how=how: _one_call(history, process, path, pause, how))
+            if isinstance(told, OncetaskError) and not isinstance(told, _TOLD):
+                history.checker.broken(path, f"{how} from outside was refused with {type(told).__name__}: {told}")
+
+
+def _one_call(history: History, process: Process, path: str, pause: float, how: str) -> str:
+    checker, locker, world = history.checker, process.locker, history.world
+    job = history.loaded(process, path)
+    if job is None:
+        return "gone"
+    life, sequence = checker.lives[path], job.lock.sequence
+    history.hub.sleep(pause)
+    world.tell(process.name, f"{how} of {path} from outside, loaded at sequence {sequence}")
+    match how:
+        case "schedule":
+            job.count = 0
+            checker.revivals.scheduled.add((path, life, sequence))
+            locker.schedule(job, "/run")
+        case "complete":
+            checker.revivals.completed.add((path, life, sequence))
+            locker.complete(job, result="from outside")
+        case _:
+            locker.schedule(type(job)(id=job.id, steps=job.steps), "/run")
+            world.counts["made again from outside"] += 1
+            return how
+    world.counts[f"{how} from outside"] += 1
+    return how
