@@ -47,8 +47,11 @@ _CURRENT: Final = 3
 _REMOVED: Final = 2
 
 T = TypeVar("T")
-_TRUSTED: Final = 3600.0
-"""Seconds for which an answer tells the server's time. Later the estimate would be behind by more than some seconds."""
+_MOST_BEHIND: Final = 3.6
+"""
+Seconds by which the estimate of the server's time may be behind. A clock that runs up to 500 ppm too fast or too slow is
+behind by that much about an hour after the latest answer; then the server is asked.
+"""
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 
 
@@ -284,13 +287,13 @@ class Wire:
     def estimate(self) -> datetime | None:
         """
         Return a lower bound of the server's present time: the time of its latest answer plus the time that has surely
-        passed since. None before the first answer, and an hour after the latest, when the bound is seconds behind.
+        passed since. None before the first answer, and about an hour after the latest, when the bound is seconds behind.
         """
-        seen, now = self._seen, self._clock.mark()
-        if seen is None or elapsed(seen[1], now) > _TRUSTED:
+        if self._seen is None:
             return None
-        stamp, mark = seen
-        return get_timestamp(stamp, at_least(mark, now))
+        (stamp, mark), now = self._seen, self._clock.mark()
+        surely = at_least(mark, now)
+        return None if elapsed(mark, now) - surely > _MOST_BEHIND else get_timestamp(stamp, surely)
 
     def _saw(self, stamp: Any) -> None:
         # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.

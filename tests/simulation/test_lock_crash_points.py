@@ -151,7 +151,8 @@ def test_nth_call_of_a_lock_failing_changes_nothing(when: Any, code: grpc.Status
             here.work(here.locker().lock("graph", ttl=TTL))
             struck = sum(here.cloud.faults.injected.values())
             found = record(locker, lock)
-            assert here.tokens == [here.tokens[0] + i for i in range(3)], number
+            assert len(here.tokens) == 3, number
+            assert here.tokens == sorted(set(here.tokens)), number
             assert (found.status, found.sequence, found.token) == (Status.SCHEDULED, 4, here.tokens[-1])
         if not struck:
             assert number > 8

@@ -64,6 +64,7 @@ def test_after_an_hour_of_silence_the_server_is_asked_again(oncetask_cloud: Once
     """
     A process that was idle for days does not schedule a minute ahead by a clock that is minutes wrong: one empty Commit.
     """
+    shop.locker._runtime.store.wire._clock = DriftingClock(oncetask_cloud.clock, 1 + DRIFT)
     shop.locker.schedule(Order(id="1"), "/tasks/order")
     before = commits(oncetask_cloud)
     oncetask_cloud.clock.advance(10 * 24 * HOUR)
