@@ -98,7 +98,10 @@ class Standing:
             self.gone(path)
             lane = after.queue if after.url else after.lane
             self._stands[path] = Stand(max(now, after.wait_until), lane, self._sure(process))
-        self._looked_at(path, after, now)
+        kept = before is not None and before.due == after.due
+        if not (kept and path in self._watch.damaged):
+            # A record that a person has repaired keeps the due time that it had while it was damaged.
+            self._looked_at(path, after, now)
         stand = self._stands.get(path)
         if stand is not None and "/undispatched/" in after.attention:
             stand.refused = True
