@@ -404,6 +404,7 @@ RARE = {
         "refused for good: no role to look up tasks",
     },
     "tasks": {
+        "moved to the next attempt",
         "taken over: settled from the log",
         "Cloud Tasks of tries that were refused",
         "told in place of a document",
