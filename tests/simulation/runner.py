@@ -40,7 +40,7 @@ class Sort:
         plan: Type of those.
         history: Plays them.
         exercised: What *many* of them must have met.
-        few: How many ``make test`` plays: of all kinds together as many as fit into 110 CPU seconds.
+        few: How many ``make test`` plays: of all kinds together as many as fit into 80 CPU seconds.
         many: How many more ``make test-all`` plays.
         together: How many one test plays: some two CPU seconds.
     """
@@ -55,10 +55,10 @@ class Sort:
 
 
 KINDS = {
-    "chains": Sort(plan_of, Plan, History, EXERCISED, few=350, many=2200, together=50),
-    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=120, many=1100, together=25),
-    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=120, many=490, together=30),
-    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=30, many=240, together=10),
+    "chains": Sort(plan_of, Plan, History, EXERCISED, few=250, many=2200, together=50),
+    "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=80, many=1100, together=25),
+    "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=80, many=490, together=30),
+    "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=20, many=240, together=10),
 }
 """Of entities in chains, of once-tasks, of named locks and runs, of workers."""
 

@@ -43,6 +43,7 @@ def test_its_processes_end_with_it(sent: signal.Signals) -> None:
     assert alive == []
 
 
+@pytest.mark.slow
 def test_campaign_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     """
     The second run plays the histories that the first one has not, and both together count what one run of all counts.
