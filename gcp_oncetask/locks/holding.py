@@ -65,9 +65,7 @@ def claim(
         OncetaskError: As ``Store.change``.
     """
     changed = runtime.store.change(path, decide, start=start, changes=changes)
-    while changed.snapshot.lock is not None and named.came_late(changed.snapshot.lock):
-        if not isinstance(changed.decision, Put):
-            break
+    while isinstance(changed.decision, Put) and changed.snapshot.lock and named.came_late(changed.snapshot.lock):
         changed = runtime.store.change(path, decide, start=changed.snapshot, changes=changes)
     return changed
 

@@ -128,7 +128,7 @@ class Store:
         """
         Return an instant that the server's clock has reached already.
 
-        The first one in a process costs an empty Commit, and so does one after an hour without an answer.
+        The first one in a process costs an empty Commit, and so does one about an hour after the latest answer.
 
         Raises:
             StoreError: Firestore was unreachable or refused.

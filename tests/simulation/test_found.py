@@ -1,8 +1,8 @@
 """
 Histories that have broken the promise, made small and kept by name: each must hold for ever.
 
-They come from ``report()``, which ends with the line to be pasted here. Up to now the library has broken it with the mistakes
-of ``mutants.py`` alone, of which the name says which; the first one was a mistake of the checker's.
+They come from ``report()``, which ends with the line to be pasted here. The name says which fault the history has shown: of the
+library, of a mutant, or of the checker.
 """
 
 from __future__ import annotations

@@ -710,23 +710,31 @@ def test_late_commit_of_an_old_holder_does_not_land(oncetask_cloud: OncetaskClou
     assert not locker.lock("graph").acquire(blocking=False)
 
 
+def made_late(cloud: OncetaskCloud, locker: Locker) -> tuple[NamedLock, NamedLock, int]:
+    """
+    A lock whose document an acquire makes long after it was given up: the holder of that acquire, another one, and the token
+    that the other one had had before a person deleted the document. The record's token is behind it.
+    """
+    old, new = locker.lock("graph", ttl=10), locker.lock("graph", ttl=10)
+    unknown(cloud, "late")
+    with pytest.raises(StoreError):
+        old.acquire()
+    cloud.faults.clear()
+    cloud.advance(seconds=10)
+    with new:
+        granted = new.token
+    locker.client.document(new.document).delete()
+    cloud.advance(seconds=50)
+    assert document(locker, new)["lock"]["token"] < granted
+    return old, new, granted
+
+
 def test_late_create_does_not_take_the_tokens_back(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
     """
     An acquire is given up, others have the lock, a person deletes its document, and the create of the acquire is applied:
     the next token is beyond all that were granted. So is the token of its own object, which finds its grant then.
     """
-    old, new = locker.lock("graph", ttl=10), locker.lock("graph", ttl=10)
-    unknown(oncetask_cloud, "late")
-    with pytest.raises(StoreError):
-        old.acquire()
-    oncetask_cloud.faults.clear()
-    oncetask_cloud.advance(seconds=10)
-    with new:
-        granted = new.token
-    locker.client.document(new.document).delete()
-    oncetask_cloud.advance(seconds=50)
-    late = document(locker, new)["lock"]
-    assert late["token"] < granted
+    old, new, granted = made_late(oncetask_cloud, locker)
 
     assert old.acquire(blocking=False)
     assert old.token > granted
@@ -741,17 +749,7 @@ def test_late_create_does_not_take_the_tokens_of_later_holders_back(
     """
     The same if the process that sent the create is gone: whoever takes the lock over has a greater token.
     """
-    old, new = locker.lock("graph", ttl=10), locker.lock("graph", ttl=10)
-    unknown(oncetask_cloud, "late")
-    with pytest.raises(StoreError):
-        old.acquire()
-    oncetask_cloud.faults.clear()
-    oncetask_cloud.advance(seconds=10)
-    with new:
-        granted = new.token
-    locker.client.document(new.document).delete()
-    oncetask_cloud.advance(seconds=50)
-    assert document(locker, new)["lock"]["token"] < granted
+    _, new, granted = made_late(oncetask_cloud, locker)
     oncetask_cloud.advance(seconds=11)
 
     assert new.acquire(blocking=False)

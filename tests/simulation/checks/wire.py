@@ -4,15 +4,12 @@ Records as the server has stored them, read without the library's codec; all tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gcp_emulator.clock import micros_of
 from tests.simulation.hub import SECOND
-
-EMPTY: Mapping[str, Any] = {}
 
 
 class Owed(NamedTuple):

@@ -17,13 +17,12 @@ from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
 from tests.simulation.checks.belief import Lease
 from tests.simulation.checks.generators import check_occurrence, check_step
+from tests.simulation.network import MOST_REFUSALS
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
 PROMPT = 30.0
 """Virtual seconds within which a key that was given back is handed over, where nothing goes wrong."""
-_REFUSALS = 3
-"""After so many refusals an end leaves its key alone."""
 _SLACK = timedelta(seconds=60)
 """How much older than the server's time an estimate of it may be."""
 _CALLS = ("refused_calls", "lost_answers", "late_calls", "crashes", "freezes", "outages")
@@ -491,7 +490,7 @@ class TasksChecker(Checker):
             task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
             # An end that was refused three times leaves the key alone.
-            refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= _REFUSALS
+            refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= MOST_REFUSALS
             refused = refused or key.lock.holder in self.world.left_keys
             if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")

@@ -108,13 +108,13 @@ class Refusals:
 
     Attributes:
         now: The present one.
-        last: When a call was refused last, micros.
+        ever: Whether a call was ever refused.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.now: Refusal | None = None
-        self.last = -(10**18)
+        self.ever = False
         self._large: set[str] = set()
         self._untold: set[str] = set()
         self._mails = 0
@@ -131,7 +131,7 @@ class Refusals:
         if refusal is None or not refusal.refuses(service, method, request):
             return
         world = self._world
-        self.last = world.hub.now
+        self.ever = True
         process.hurt_until = max(process.hurt_until, world.hub.now)
         world.counts[f"refused for good: {refusal.name}"] += 1
         world.tell(process.name, f"{method} is refused: {refusal.name}")
@@ -143,19 +143,6 @@ class Refusals:
         Path of the document that is too large now; empty: there is none.
         """
         return "" if self.now is None else self.now.document.partition("/documents/")[2]
-
-    @property
-    def ever(self) -> bool:
-        """
-        Whether a call was ever refused.
-        """
-        return self.last >= 0
-
-    def lately(self, seconds: float) -> bool:
-        """
-        Whether a call was refused within the last *seconds*.
-        """
-        return self._world.hub.now - self.last <= seconds * SECOND
 
     def tells_instead(self, path: str) -> bool:
         """
