@@ -26,14 +26,21 @@ class Damages:
     Attributes:
         broken: Told of violations: a document and a sentence.
         now: Of each damaged document its lock as a person has left it.
-        anew: Documents that somebody is resetting.
+        anew: Documents whose reset a person has asked of a process, with the name of the process.
         repaired: Documents whose attention is still that of their damage.
     """
 
     broken: Callable[[str, str], None]
     now: dict[str, Any] = field(default_factory=dict)
-    anew: set[str] = field(default_factory=set)
+    anew: set[tuple[str, str]] = field(default_factory=set)
     repaired: set[str] = field(default_factory=set)
+    _made: set[str] = field(default_factory=set)
+
+    def asked(self, process: Process, path: str) -> None:
+        """
+        A person asks *process* to reset the record at *path*. The call may take effect late.
+        """
+        self.anew.add((path, process.name))
 
     def hides(self, process: Process | None, path: str, document: Any) -> bool:
         """
@@ -52,8 +59,11 @@ class Damages:
                 self.broken(path, f"{process.name} changed a damaged record")
             self.now[path] = stored
             return True
-        if process is not None and path not in self.anew:
-            self.broken(path, f"{process.name} repaired a damaged record by itself")
+        if process is not None:
+            if (path, process.name) in self.anew:
+                self._made.add(path)
+            else:
+                self.broken(path, f"{process.name} repaired a damaged record by itself")
         del self.now[path]
         self.repaired.add(path)
         return False
@@ -62,9 +72,11 @@ class Damages:
         """
         Whether the change to *lock* is the reset of a damaged record. It begins a sequence of the same step.
         """
-        if path not in self.anew or before is None or lock.sequence == before.sequence:
+        if path not in self._made:
             return False
-        self.anew.discard(path)
+        self._made.discard(path)
+        if before is None:
+            return False
         if lock.sequence < before.sequence or lock.token < before.token:
             self.broken(path, f"its reset went from sequence {before.sequence} to {lock.sequence}, token {lock.token}")
         if lock.step != before.step:

@@ -27,6 +27,7 @@ from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
+from tests.simulation.troubles.people import verb
 from tests.simulation.world import Process, World
 
 RETENTION = timedelta(seconds=120)
@@ -358,10 +359,13 @@ class TasksHistory(History):
 
     def _by(self, run: Callable[[TaskManager], Any], tries: int = 4) -> Any:
         """
-        Have some process do it, again if it fails; None if it never could.
+        Have the manager of some process do it, again if it fails; None if it never could.
         """
+        return self._tried(lambda process: run(self.managers[process]), tries)
+
+    def _tried(self, run: Callable[[Process], Any], tries: int = 4) -> Any:
         for _ in range(tries):
-            done = self.on_some(lambda process: run(self.managers[process]))
+            done = self.on_some(run)
             if done is not None and not isinstance(done, Exception):
                 return done
             self.hub.sleep(20)
@@ -435,8 +439,12 @@ class TasksHistory(History):
 
     def _reset(self, item: Item) -> None:
         self.checker.asked(item.path)
-        if self._by(lambda manager: manager.reset_task(type(item.data), item.data.name)):
+        if self._tried(lambda process: self._reset_on(process, item)):
             self.world.counts["resets"] += 1
+
+    def _reset_on(self, process: Process, item: Item) -> Any:
+        self.checker.damages.asked(process, item.path)
+        return self.managers[process].reset_task(type(item.data), item.data.name)
 
     def _paused(self, item: Item) -> None:
         self._by(lambda manager: manager.pause(type(item.data), item.data.name), tries=1)
@@ -472,7 +480,7 @@ class TasksHistory(History):
                         self.world.counts["late_ttl"] += 1
                         if self.draw.random() < 0.1:
                             self.checker.asked(path)
-                            self.on_some(lambda process, path=path: process.locker.reset_path(path))
+                            self.on_some(verb(self, path, "reset"))
                         continue
                     self.checker.retires(path)
                     self.world.write(delete=ROOT + path)

@@ -131,12 +131,11 @@ def _reset(history: History, path: str) -> bool:
         # Where the damage hides its end, the library can't know it.
         until = expires_at(lock) + timedelta(seconds=1)
         hub.sleep(max(0.0, (until - hub.time()).total_seconds()))
-    checker.damages.anew.add(path)
     # A call of a process that sleeps may come when another one has made it anew, and that has failed.
     checker.revivals.reset.add(path)
     end = hub.now + 3600 * SECOND
     while path in checker.damages.now and checker.lives[path] == life and hub.now < end:
-        told = history.on_some(partial(_anew, path=path, step=lock.step, new_key=new_key))
+        told = history.on_some(partial(_anew, history=history, path=path, step=lock.step, new_key=new_key))
         if isinstance(told, DamagedError) and "new_key" in str(told):
             new_key = True
             checker.idempotency.renewed.add(path)
@@ -146,5 +145,6 @@ def _reset(history: History, path: str) -> bool:
     return path not in checker.damages.now
 
 
-def _anew(process: Process, *, path: str, step: int, new_key: bool) -> Any:
+def _anew(process: Process, *, history: History, path: str, step: int, new_key: bool) -> Any:
+    history.checker.damages.asked(process, path)
     return process.locker.reset_path(path, step=step, new_key=new_key)

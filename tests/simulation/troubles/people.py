@@ -70,15 +70,20 @@ def _resolve(history: History) -> None:
                     checker.revivals.reset.add(path)
                     world.counts[f"resolved amid troubles: {how}"] += 1
                     world.tell("a person", f"resolves {path}: {how}")
-                    hub.spawn(world.cloud, history.on_some, _verb(path, how))
+                    hub.spawn(world.cloud, history.on_some, verb(history, path, how))
 
 
-def _verb(path: str, how: str) -> Callable[[Process], Any]:
+def verb(history: History, path: str, how: str) -> Callable[[Process], Any]:
+    """
+    A call by which a person leads the record at *path* out of where it is.
+    """
+
     def call(process: Process) -> Any:
         match how:
             case "cancel":
                 return process.locker.cancel_path(path)
             case "reset":
+                history.checker.damages.asked(process, path)
                 return process.locker.reset_path(path)
         return process.locker.resolve_path(path, how)
 
@@ -146,7 +151,7 @@ def _reset(history: History, path: str) -> None:
         if lock is not None and lock.finished and world.hit("resets", 0.5):
             checker.revivals.reset.add(path)
             checker.asked(path)
-            history.on_some(lambda process: process.locker.reset_path(path))
+            history.on_some(verb(history, path, "reset"))
 
 
 def _call_from_outside(history: History, path: str) -> None:
