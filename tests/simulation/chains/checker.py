@@ -174,8 +174,8 @@ class Checker:
                 who, f"{path} is {lock.status}, sequence {lock.sequence}, token {lock.token}, due {lock.due}"
             )
         anew = self.damages.is_made_anew(path, before, lock)
-        if before is None and process is not None and process.released:
-            self.undated.add(path)
+        if process is not None and (before is None or anew):
+            (self.undated.add if process.released else self.undated.discard)(path)
         if before is not None and not anew:
             self._step(process, path, before, lock, fields)
         self._always(process, path, before, lock, anew=anew)
