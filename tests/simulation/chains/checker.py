@@ -200,11 +200,12 @@ class Checker:
         """
         return False
 
-    def legible(self) -> dict[str, Lock]:
+    def looked_at_in_time(self) -> dict[str, Lock]:
         """
-        The locks that can be read now.
+        The locks without the damaged ones; one that a person has repaired is looked at when it was to be as a damaged one.
         """
-        return {path: lock for path, lock in self.locks.items() if path not in self.damages.now}
+        hidden = self.damages.now.keys() | self.damages.repaired
+        return {path: lock for path, lock in self.locks.items() if path not in hidden}
 
     def _is_damaged(self, process: Process | None, path: str) -> bool:
         if path not in self.damages.now:
