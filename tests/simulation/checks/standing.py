@@ -190,7 +190,8 @@ class Standing:
         self._world.counts["standstills of queues" if "/" in lane else "standstills of workers"] += 1
         late = not self._sure(process)
         stands = [*self._stands.values(), *self._over] if "/" in lane else self._over + self._waits_for_workers(now)
-        if not late and not any(stand.lane == lane and self._long(stand, stand.until or now) for stand in stands):
+        right = (not stand.sure or self._long(stand, stand.until or now) for stand in stands if stand.lane == lane)
+        if not late and not any(right):
             self._broken(path, f"an alarm says that tasks of {lane} stand still, and none does")
 
     def _waits_for_workers(self, now: int) -> list[Stand]:
