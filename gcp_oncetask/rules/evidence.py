@@ -386,13 +386,14 @@ def _is_request(holder: Holder, place: LineOrigin | None, line: Line) -> bool:
     Tell whether *line* is the request log's entry of the request that got the lease.
 
     A trace may be shared by the request that scheduled the task, by requests of its code and by copies of the delivery. The
-    right one was running when the lease was granted, and ran on the holder's instance.
+    right one was running when the lease was granted, and ran on the holder's instance. Where that is unknown, the entry may
+    be that of a service that passes deliveries on, and that has answered while the holder still runs.
     """
     if line.log != "requests" or not holder.trace or line.trace != holder.trace:
         return False
     if not line.resource or not line.instance or line.status in _TURNED_AWAY:
         return False
-    if place is not None and (line.resource, line.instance) != place[:2]:
+    if place is None or (line.resource, line.instance) != place[:2]:
         return False
     return line.at <= holder.granted_at <= _end(line) + _SLACK and _may_be_for(holder, line.url)
 

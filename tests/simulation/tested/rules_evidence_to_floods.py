@@ -125,8 +125,15 @@ RULES_EVIDENCE_TO_FLOODS = (
     Mutant(
         "a request on another instance counts",
         "rules/evidence.py",
-        ("    if place is not None and (line.resource, line.instance) != place[:2]:\n        return False\n"),
+        ("    if place is None or (line.resource, line.instance) != place[:2]:\n        return False\n"),
         "",
+        test="tests/unit/rules/test_evidence.py::test_judge_finds",
+    ),
+    Mutant(
+        "a request counts although nothing tells where the holder runs",
+        "rules/evidence.py",
+        "    if place is None or (line.resource",
+        "    if place is not None and (line.resource",
         test="tests/unit/rules/test_evidence.py::test_judge_finds",
     ),
     Mutant(

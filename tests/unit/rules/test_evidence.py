@@ -159,7 +159,8 @@ TABLE = {
     ),
     # Its request.
     "500": ([STARTED, request(500)], "died"),
-    "503, start not seen": ([request(503)], "died"),
+    "503": ([STARTED, request(503)], "died"),
+    "503, start not seen": ([request(503)], "unknown"),
     "504": ([STARTED, request(504)], "unknown"),
     "client gone": ([STARTED, request(499)], "unknown"),
     "no status": ([STARTED, request(None)], "unknown"),
@@ -169,17 +170,26 @@ TABLE = {
     "request of another instance": ([STARTED, request(500, instance="i2")], "unknown"),
     "request made by its code": ([STARTED, request(500, start=2.0, latency=1.0)], "unknown"),
     "request over before the grant": ([STARTED, request(500, start=-60.0, latency=30.0)], "unknown"),
-    "request that names another": ([request(500, url="https://x/?oncetask_document=onceTasks%2Fz")], "unknown"),
+    "request that names another": (
+        [STARTED, request(500, url="https://x/?oncetask_document=onceTasks%2Fz")],
+        "unknown",
+    ),
     "request that names this": (
-        [request(500, url="https://x/?oncetask_document=onceTasks%2Fa&oncetask_sequence=3")],
+        [STARTED, request(500, url="https://x/?oncetask_document=onceTasks%2Fa&oncetask_sequence=3")],
         "died",
     ),
     "request that names this by its digest": (
-        [request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/a'))}&oncetask_sequence=3")],
+        [
+            STARTED,
+            request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/a'))}&oncetask_sequence=3"),
+        ],
         "died",
     ),
     "request that names another by its digest": (
-        [request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/z'))}&oncetask_sequence=3")],
+        [
+            STARTED,
+            request(500, url=f"https://x/?oncetask_document={quote(path_digest('onceTasks/z'))}&oncetask_sequence=3"),
+        ],
         "unknown",
     ),
     # Nothing.
@@ -379,7 +389,7 @@ def test_judge_survives_damaged_pids_and_urls():
     """A pid that is no number matches no worker; a URL that is none names no delivery."""
     lines = [own("started", pid=None), gunicorn("WORKER TIMEOUT (pid:42)")]
     assert verdict(*lines).finding is Finding.UNKNOWN
-    assert verdict(request(500, url="http://[::1?%zz&oncetask_sequence")).finding is Finding.DIED
+    assert verdict(STARTED, request(500, url="http://[::1?%zz&oncetask_sequence")).finding is Finding.DIED
 
 
 def test_verdict_bounds_its_evidence():
