@@ -352,12 +352,19 @@ class TaskWorld:
             after, broken = self._renewed(state, place, process, result, back or gone)
         elif name == "settle":
             lost = isinstance(result, Failed) and result.error == "LeaseLostError"
-            if lost and process.applied == "own":
+            # Nothing is left to read its settling from, once a person has deleted the document.
+            if lost and process.applied == "own" and not self._is_deleted(state, process):
                 broken = f"{about_of(process)} is told that its lease is lost, and its settling was applied"
             if not isinstance(result, Failed) and not process.applied:
                 broken = f"{about_of(process)} is told that it is settled, and nothing was applied"
             after = back if isinstance(result, Failed) and not lost and back is not None else gone
         return Step(told, tidied(after), broken)
+
+    @staticmethod
+    def _is_deleted(state: State, process: Process) -> bool:
+        # The call is of the attempt that is settled.
+        assert process.call is not None
+        return dict(state.docs).get(process.call.args[0].path, documents.MISSING) == documents.MISSING
 
     def _renewed(
         self, state: State, place: int | None, process: Process, result: Any, gone: State

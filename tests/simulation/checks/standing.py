@@ -240,16 +240,11 @@ class Standing:
         """
         A sweep has ended without an error: if nothing went wrong in it, a person is told of what it had to look at.
         """
-        if (
-            process.dead
-            or process.frozen
-            or max(process.hurt_until, process.failed_at) >= begun.at
-            or self._world.mail_down
-        ):
+        if process.frozen or _has_failed(process, begun) or self._world.mail_down:
             return
         for path, stand in begun.looks.items():
             other = stand.looked_at_by
-            if stand.until or (other is not None and (other.dead or other.hurt_until >= begun.at)):
+            if stand.until or (other is not None and _has_failed(other, begun)):
                 # Another sweep has looked at it first, and could not raise the alarm.
                 continue
             self._world.counts["stood still for too long, and was swept"] += 1
@@ -265,6 +260,13 @@ class Standing:
                 told = alarm.fields["told"].boolean_value
                 return told or time(alarm.fields, "sendUntil") > self._world.hub.now
         return False
+
+
+def _has_failed(process: Process, begun: Begun) -> bool:
+    """
+    Whether a call of *process* has failed since then, or the process itself.
+    """
+    return process.dead or max(process.hurt_until, process.failed_at) >= begun.at
 
 
 def _turn(record: Record) -> tuple[int, int, int, bool]:
