@@ -74,7 +74,9 @@ class Attempts:
         own = process is not None and process.name == before.instance
         # A batch that can't be gathered is a failed attempt, although its handler was not entered.
         unused = settled and own and not self.entered(grant) and lock.errors == before.errors
+        # Where the time of the next run can't be known, the attempt has failed.
+        snoozed = settled and grant in self.snoozed and lock.errors == before.errors
         plain = (lock.errors, lock.dispatches) == (before.errors, before.dispatches)
         handed_back = settled and before.instance in self.stopping and plain
-        if unused or handed_back or (settled and grant in self.snoozed):
+        if unused or handed_back or snoozed:
             self.counted[self._rounds[grant]] -= 1
