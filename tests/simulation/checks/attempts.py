@@ -71,7 +71,8 @@ class Attempts:
         if not (held and again and grant in self._rounds):
             return
         settled = lock.settled_by != before.settled_by
-        own = process is not None and process.name == before.instance
+        # A lease is settled by its holder, or as its holder has logged it.
+        own = process is not None and (process.name == before.instance or before.status is Status.LEASED)
         # A batch that can't be gathered is a failed attempt, although its handler was not entered.
         unused = settled and own and not self.entered(grant) and lock.errors == before.errors
         # Where the time of the next run can't be known, the attempt has failed.
