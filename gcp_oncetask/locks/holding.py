@@ -137,10 +137,10 @@ class Holding(HeldLease):
     def _goes_on(self) -> bool:
         return not self.ending and not self.lost.is_set()
 
-    def end(self, rule: Rule, fields: dict[str, Any]) -> Snapshot:
+    def end(self, rule: Rule, fields: Callable[[], dict[str, Any]]) -> Snapshot:
         """
         Commit the end that *rule* decides, together with *fields*, and return the document after it. If the rule refuses,
-        the lease had ended already.
+        the lease had ended already. In any case the lease is not renewed any more, so it runs out if this fails.
 
         Raises:
             LeaseLostError: The lease is lost; nothing was written.
@@ -148,7 +148,7 @@ class Holding(HeldLease):
         """
         with self.mutex:
             self.ending = True
-            self._change(rule, fields)
+            self._change(rule, fields())
             return self.snapshot
 
     def expired_before(self, ended: Snapshot) -> bool:

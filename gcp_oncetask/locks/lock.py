@@ -339,7 +339,7 @@ class NamedLock:
                 lambda lock, fence, _: named.free(
                     lock, fence, nonce, keyed=holding.granted.keyed, alive=holding.alive()
                 ),
-                expiring(self._runtime, _RETENTION),
+                lambda: expiring(self._runtime, _RETENTION),
             )
         except LeaseLostError as error:
             self._drop()

@@ -113,7 +113,7 @@ def _record(runtime: Runtime, claimed: Holding, run: OnceCall, how: Settlement) 
         mark = runtime.clock.mark()
         after = claimed.end(
             lambda lock, fence, at: rules.settle(lock, fence, how, at),
-            ending(run.retention, runtime.store.estimate(), owes=how.result.lost is not None),
+            lambda: ending(run.retention, runtime.store.estimate(), owes=how.result.lost is not None),
         )
         owed_alerts.send_newly_owed(runtime, None, after, mark)
         return how.result
@@ -192,6 +192,6 @@ def _note(runtime: Runtime, holding: Holding, error: Exception) -> None:
         return named.give_up(lock, fence, message, nonce, at)
 
     try:
-        holding.end(rule, {})
+        holding.end(rule, dict)
     except OncetaskError as trouble:
         LOGGER.warning("%s The function had raised %s, which goes on.", trouble, type(error).__name__)

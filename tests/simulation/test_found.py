@@ -713,6 +713,39 @@ FOUND: dict[str, Plan] = {
             ]
         ),
     ),
+    "a release that could not ask for the time leaves the lock renewed": LocksPlan(
+        seed=5202,
+        chains=1,
+        steps=1,
+        instances=3,
+        minutes=20,
+        quarantine=False,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=1,
+        inline=True,
+        names=1,
+        holders=3,
+        keys=2,
+        callers=2,
+        troubles=frozenset(
+            {
+                "conflicts",
+                "crashes",
+                "drifts",
+                "final_refusals",
+                "freezes",
+                "late_calls",
+                "lost_answers",
+                "outages",
+                "rare_codes",
+                "reads",
+                "seizures",
+                "starved_renewals",
+                "suspends",
+            }
+        ),
+    ),
 }
 
 

@@ -661,6 +661,30 @@ def test_release_of_unknown_fate_is_repeated(oncetask_cloud: OncetaskCloud, lock
     assert other.acquire(blocking=False) if when == "before" else other.locked()
 
 
+def test_release_that_can_not_ask_for_the_time_ends_the_renewals(
+    oncetask_cloud: OncetaskCloud, locker: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The latest answer is so old that the time must be asked for, and Firestore refuses: the release fails, and from then on
+    nothing renews the lease, so it runs out.
+    """
+    lock = locker.lock("graph", keep_alive=60)
+    lock.acquire()
+    unknown(oncetask_cloud, "before")
+    with monkeypatch.context() as patch:
+        patch.setattr("gcp_oncetask.store.wire._MOST_BEHIND", -1.0)
+        with pytest.raises(StoreError, match="asking for the time"):
+            lock.release()
+    oncetask_cloud.faults.clear()
+    assert not lock.held
+    before = document(locker, lock)
+    assert lock._mine("").renew_if_idle()
+    assert before == document(locker, lock)
+
+    lock.release()
+    assert not lock.locked()
+
+
 def test_lock_that_is_known_to_be_lost_is_not_believed(locker: Locker) -> None:
     """
     Its lease would go on by the holder's clock, but its document is gone: not held from then on, and free to be acquired.

@@ -8,6 +8,13 @@ from tests.simulation.mutant import Mutant
 
 LOCKS_CHECK_MUTANTS = (
     Mutant(
+        "a release that can't ask for the time leaves the lock renewed",
+        "locks/holding.py",
+        "            self.ending = True\n            self._change(rule, fields())\n",
+        "            values = fields()\n            self.ending = True\n            self._change(rule, values)\n",
+        test="tests/integration/locks/test_lock.py::test_release_that_can_not_ask_for_the_time_ends_the_renewals",
+    ),
+    Mutant(
         "a refresh moves the token back",
         "rules/named.py",
         "    assert lock is not None\n    return Put(lock.but(leased_at=SERVER_TIME))\n",
