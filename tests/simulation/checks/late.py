@@ -61,6 +61,12 @@ class Late:
         lock = self.checker.locks.get(path)
         return lock is None or lock.finished or lock.sequence > sequence
 
+    def _is_made_again(self, lease: Lease) -> bool:
+        """
+        Whether the document was deleted since the grant and made again: that begins with the first sequence.
+        """
+        return lease in self.checker.orphans and lease[0] in self.checker.locks
+
     @contextmanager
     def call(self, lease: Lease, sequence: int, what: str) -> Iterator[None]:
         """
@@ -72,7 +78,8 @@ class Late:
         except LeaseLostError as error:
             self.told(lease, error)
             told = error.facts.get("finished")
-            if told is not None and told is not further and told is not self._is_further(lease[0], sequence):
+            right = (further, self._is_further(lease[0], sequence))
+            if told is not None and told not in right and not self._is_made_again(lease):
                 self.checker.broken(lease[0], f"token {lease[1]} was told that it is lost, and finished: {told}")
             raise
         if lost and lease not in self.checker.belief.ended:
@@ -116,10 +123,12 @@ class Late:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost when its handler ended, and it is {ended.outcome}"
                 )
-            # A deleted document that is made again begins with the first sequence.
-            again = self.checker.is_orphan(running.attempt) and lease[0] in self.checker.locks
+            again = self._is_made_again(lease)
+            # The end of a batch is that of the first of its tasks that could not be settled.
+            about = (ended.reason or "").partition(": ")[0]
+            others = "/" in about and about != lease[0]
             still = further and self._is_further(lease[0], running.attempt._running.granted.sequence)
-            if told and lost and still and not again and ended.outcome is not Outcome.LOST_TO_LATER:
+            if told and lost and still and not (again or others) and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(
                     lease[0], f"token {lease[1]} was lost to a later sequence, and it is {ended.outcome}"
                 )
