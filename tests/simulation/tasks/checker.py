@@ -654,7 +654,9 @@ class TasksChecker(Checker):
         order = self.revisions[path]
         if path in self.by_hand or not order or "recurrence" in self.stored[path]:
             return
-        if lock.wanted > lock.granted:
+        # A document that is too large for its record is ended, and a person is told: no newer payload can run.
+        large = lock.status is Status.FAILED and self.world.refusals.was_large(path)
+        if lock.wanted > lock.granted and not large:
             self.broken(path, f"revision {order[-1]} was asked for and is forgotten")
         if lock.status is Status.COMPLETED and lock.result["revision"] != order[-1]:
             self.broken(path, f"it ended with revision {lock.result['revision']}, and {order[-1]} is the newest")
