@@ -250,6 +250,8 @@ def test_create_that_comes_late_is_granted_the_next_token_first(late: int) -> No
     for put in again:
         assert isinstance(put, Put)
         assert (put.lock.token, put.lock.holder, put.lock.attempts) == (MILLISECONDS + late + 1, "n", 2)
+        # Its number would be that of a document deleted meanwhile, and so its idempotency key.
+        assert put.lock.keyed == MILLISECONDS + late
         assert not named.came_late(put.lock.but(granted_at=NOW + timedelta(days=1)))
 
 
