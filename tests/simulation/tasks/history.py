@@ -473,7 +473,9 @@ class TasksHistory(History):
         """
         while not self.over:
             self.hub.sleep(10)
-            for path, fields in list(self.checker.stored.items()):
+            for path in list(self.checker.stored):
+                # A reset may have taken time since the documents were listed.
+                fields = self.checker.stored.get(path, {})
                 if "expireAt" in fields and fields["expireAt"] <= self.hub.time():
                     if self.world.trouble and self.plan.has("late_ttl") and self.draw.random() < 0.95:
                         # Firestore deletes within a day, not at once.
