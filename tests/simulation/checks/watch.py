@@ -38,7 +38,7 @@ class Watch:
         lives: How often each document was deleted.
         began: Holders whose handlers were entered.
         damaged: Documents whose record a person has written or removed.
-        outside: Deliveries that no sender of the library made, and documents of others that look damaged.
+        outside: Documents of others that are told as damaged.
 
     Args:
         world: The world.

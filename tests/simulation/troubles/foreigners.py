@@ -14,9 +14,10 @@ from google.cloud.firestore_v1.types import GetDocumentRequest
 from gcp_emulator.firestore.messages import CommitRequest
 from gcp_emulator.rpc import RpcError
 from gcp_oncetask.rules.delivery import Delivery, delivery_url
-from gcp_oncetask.rules.document_paths import TaskName, is_task, key_path, parse_task_path
+from gcp_oncetask.rules.document_paths import TaskName, key_path, parse_task_path
 from gcp_oncetask.store.codec import encode
 from tests.simulation.clients import DATABASE
+from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ OTHER = "DEFAULT2"
 """Another environment, whose name begins with that of this one."""
 _ROOT = f"{DATABASE}/documents/"
 _OURS = "DEFAULT"
-_PLACES = ("due", "attention", "parked")
-"""Texts of a record by which queries find it; they begin with the environment."""
+_FOUND_BY = ("due", "attention", "parked")
+_TASK_FOUND_BY = ("state", "resource")
+"""Texts of a record, and beside it, by which queries find a document; they begin with the environment."""
 _NO_RECORD: dict[str, Any] = {"note": "mine"}
 _A_TEXT: dict[str, Any] = {"note": "mine", "lock": "held by cron"}
 _A_MAP: dict[str, Any] = {"note": "mine", "lock": {"owner": "cron", "due": 17, "env": None}}
@@ -64,12 +66,13 @@ class Foreigners:
 
     def _course(self) -> None:
         history, world, draw = self._history, self._history.world, self._history.draw
-        collection = history.checker.collection
-        for name, fields in (("no-record", _NO_RECORD), ("a-text", _A_TEXT)):
-            self._write(f"{collection}{name}", fields)
-            self._addressed.append(f"{collection}{name}")
-        history.watch.outside.add(f"{collection}a-text")
-        self._write(f"{collection}a-map", _A_MAP)
+        without, text = self._path("no-record"), self._path("a-text")
+        self._write(without, _NO_RECORD)
+        self._write(text, _A_TEXT)
+        self._addressed += [without, text]
+        # It is told as damaged.
+        history.watch.outside.add(text)
+        self._write(self._path("a-map"), _A_MAP)
         self._write("onceLocks/a-map", _A_MAP)
         while world.trouble:
             history.hub.sleep(draw.expovariate(1 / 90))
@@ -78,6 +81,10 @@ class Foreigners:
                 self._copy_keys()
             if draw.random() < 0.5:
                 self._address(draw.choice(self._addressed))
+
+    def _path(self, name: str) -> str:
+        tasks = isinstance(self._history.plan, TasksPlan)
+        return TaskName(_OURS, "work", name).path if tasks else f"jobs/{name}"
 
     def _copy(self, path: str) -> None:
         """
@@ -89,7 +96,8 @@ class Foreigners:
             self._addressed.append(other)
 
     def _copy_keys(self) -> None:
-        for number in range(getattr(self._history.plan, "keys", 0)):
+        plan = self._history.plan
+        for number in range(plan.keys if isinstance(plan, TasksPlan) else 0):
             self._copied(key_path(_OURS, f"k{number}"), key_path(OTHER, f"k{number}"))
 
     def _copied(self, path: str, other: str) -> bool:
@@ -104,9 +112,9 @@ class Foreigners:
         written.name = _ROOT + other
         lock = written.fields["lock"].map_value.fields
         lock["env"].string_value = OTHER
-        for field in _PLACES:
-            if field in lock:
-                lock[field].string_value = lock[field].string_value.replace(f"{_OURS}/", f"{OTHER}/", 1)
+        for fields, names in ((lock, _FOUND_BY), (written.fields, _TASK_FOUND_BY)):
+            for field in (name for name in names if name in fields):
+                fields[field].string_value = fields[field].string_value.replace(f"{_OURS}/", f"{OTHER}/", 1)
         self._commit(request, other)
         self._history.world.counts["documents of another environment"] += 1
         return True
@@ -142,11 +150,7 @@ class Foreigners:
             return
         dispatch = history.draw.choice(records).dispatch
         delivery = Delivery.from_json(dispatch.body)._replace(document=path, version=None, contents=None)
-        task = f"foreign-{history.hub.now}"
-        named = {**dispatch.headers, "X-CloudTasks-TaskName": task}
-        if parse_task_path(path) is None and is_task(path):
-            # It is the path of no once-task, so it is rejected.
-            history.watch.outside.add(f"deliveries/{task}")
+        named = {**dispatch.headers, "X-CloudTasks-TaskName": f"foreign-{history.hub.now}"}
         url = delivery_url(delivery, dispatch.url.partition("?")[0])
         world.counts["deliveries of documents of others"] += 1
         world.deliver(replace(dispatch, url=url, headers=named, body=delivery.to_json()))
