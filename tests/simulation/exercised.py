@@ -35,6 +35,14 @@ PUSHED = (
 )
 """The same of deliveries."""
 
+FOREIGN = (
+    "documents of other programs",
+    "documents of another environment",
+    "verbs for documents of others",
+    "deliveries of documents of others",
+)
+"""What comes of documents that are not of this deployment."""
+
 CLOCKS = (
     "suspends",
     "suspensions: monotonic stand",
@@ -140,6 +148,7 @@ EXERCISED = (
     "late holders told",
     *WIRE,
     *PUSHED,
+    *FOREIGN,
     "ambiguous commit: CANCELLED",
     "ambiguous commit: UNKNOWN",
     "commit without effect: CANCELLED",
@@ -248,6 +257,7 @@ TASKS_EXERCISED = (
     "late holders told",
     *WIRE,
     *PUSHED,
+    *FOREIGN,
     "Cloud Tasks of tries that were refused",
     "single writes failed in doubt",
     "single writes failed without effect",

@@ -32,6 +32,7 @@ from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.troubles import damage, people
+from tests.simulation.troubles.foreigners import Foreigners
 from tests.simulation.troubles.standstills import stand_still
 from tests.simulation.world import QUEUE, Process, World
 
@@ -92,6 +93,7 @@ class History:
         # The release before breaks what the checks of the wire ask for: no process of it is held to that.
         self._told = self._unheeded if plan.has("versions") else self._broken
         self.watch = Watch(self.world, self._told, lambda path: path in self.checker.damages.now)
+        self.foreigners = Foreigners(self)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -174,6 +176,7 @@ class History:
         people.set_up(self)
         people.set_up_chains(self)
         damage.set_up(self)
+        self.foreigners.set_up()
         for path in self.chains:
             hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
@@ -383,6 +386,7 @@ class History:
         """
         After every call that took effect.
         """
+        self.foreigners.observe(process, name, request)
         self.checker.observe(process, name, request)
         self.watch.observe(process, name, request)
         if name == "CreateTask":

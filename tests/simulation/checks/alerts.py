@@ -323,12 +323,13 @@ class Alerts:
 
     def _unstored(self, alert: Alert) -> bool:
         """
-        Whether something happened that no record can owe: a person has written it, or its writes or those of its queue are
-        refused for good.
+        Whether something happened that no record can owe: a person has written it, it is of others, or its writes or those
+        of its queue are refused for good.
         """
         path, dispatches = alert.document, self._watch.dispatches
         return (
             path in self._watch.damaged
+            or path in self._watch.outside
             or path in dispatches.refused
             or (path.startswith("queues/") and dispatches.closed)
             or (_is_daily(alert) and self._world.refusals.ever)

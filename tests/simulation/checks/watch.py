@@ -38,6 +38,7 @@ class Watch:
         lives: How often each document was deleted.
         began: Holders whose handlers were entered.
         damaged: Documents whose record a person has written or removed.
+        outside: Documents of others that are told as damaged.
 
     Args:
         world: The world.
@@ -60,6 +61,7 @@ class Watch:
         self.lives: Counter[str] = Counter()
         self.began: set[str] = set()
         self.damaged: set[str] = set()
+        self.outside: set[str] = set()
         self.alerts = Alerts(self, world, broken)
         self.dispatches = Dispatches(world, broken)
         self.standing = Standing(self, world, broken)

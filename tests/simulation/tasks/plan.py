@@ -20,6 +20,7 @@ TASK_TROUBLES = (
     "retirements",
     "frees",
     "late_ttl",
+    "foreigners",
 )
 """Kinds of trouble; each is on or off in one history."""
 

@@ -19,6 +19,7 @@ _NOT_HERE = {
     "retirements",
     "late_ttl",
     "final_refusals",
+    "foreigners",
 }
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
