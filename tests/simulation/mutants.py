@@ -26,6 +26,7 @@ from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
 from tests.simulation.chains.mutants_clocks import CHAIN_CLOCK_MUTANTS
 from tests.simulation.chains.mutants_network import NETWORK_MUTANTS
 from tests.simulation.chains.mutants_people import CHAIN_PEOPLE_MUTANTS
+from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
 from tests.simulation.locks.mutants import LOCK_MUTANTS
@@ -34,6 +35,7 @@ from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
 from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
 from tests.simulation.locks.mutants_people import LOCK_PEOPLE_MUTANTS
 from tests.simulation.locks.mutants_reads import READ_MUTANTS
+from tests.simulation.locks.mutants_untripped import UNTRIPPED_LOCK_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.named_checks import names
 from tests.simulation.runner import KINDS
@@ -41,12 +43,14 @@ from tests.simulation.tasks.mutants import TASK_MUTANTS
 from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
 from tests.simulation.tasks.mutants_generators import GENERATOR_MUTANTS
 from tests.simulation.tasks.mutants_people import TASK_PEOPLE_MUTANTS
+from tests.simulation.tasks.mutants_untripped import UNTRIPPED_TASK_MUTANTS
 from tests.simulation.tasks.mutants_wire import TASK_WIRE_MUTANTS
 from tests.simulation.tested import TESTED_MUTANTS
 from tests.simulation.untripped import UNTRIPPED
 from tests.simulation.workers.mutants import WORKER_MUTANTS
 from tests.simulation.workers.mutants_checks import WORKERS_CHECK_MUTANTS
 from tests.simulation.workers.mutants_listeners import LISTENER_MUTANTS
+from tests.simulation.workers.mutants_untripped import UNTRIPPED_WORKER_MUTANTS
 from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,6 +58,7 @@ TABLE = ROOT / "docs" / "mutants.md"
 
 ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
 ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKERS_CHECK_MUTANTS
+ALL += UNTRIPPED_CHAIN_MUTANTS + UNTRIPPED_TASK_MUTANTS + UNTRIPPED_LOCK_MUTANTS + UNTRIPPED_WORKER_MUTANTS
 ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
 ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
 ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS

@@ -1,0 +1,31 @@
+"""
+Mistakes in locks and runs, one for each check that no mistake beside them trips.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+UNTRIPPED_LOCK_MUTANTS = tuple(
+    Mutant(mistake, file, old, new, "locks")
+    for mistake, file, old, new in (
+        (
+            "once: a run counts the token after its own",
+            "locks/holding.py",
+            "            token=lock.token,\n            holder=holder,\n",
+            '            token=lock.token + (":once:" in snapshot.path),\n            holder=holder,\n',
+        ),
+        (
+            "once: a key that was used with another payload is refused only once it has run",
+            "rules/named.py",
+            "    if not same:\n",
+            "    if not same and lock.status is Status.COMPLETED:\n",
+        ),
+        (
+            "once: another result is recorded and returned than was made",
+            "locks/runs.py",
+            "nonce=runtime.clock.nonce(), result=result)\n",
+            'nonce=runtime.clock.nonce(), result=result._replace(value={**result.value, "made": -1}))\n',
+        ),
+    )
+)

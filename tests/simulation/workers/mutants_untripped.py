@@ -1,0 +1,19 @@
+"""
+Mistakes in workers, one for each check that no mistake beside them trips.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+UNTRIPPED_WORKER_MUTANTS = tuple(
+    Mutant(mistake, file, old, new, "workers")
+    for mistake, file, old, new in (
+        (
+            "one worker has all shards but one of each other",
+            "worker/shares.py",
+            "if (shard + start) % len(able) == place)",
+            "if min(shard, len(able) - 1) == place)",
+        ),
+    )
+)
