@@ -153,9 +153,10 @@ class Alerts:
         events = tuple(sorted(owed.event for owed in plain))
         wrong = events not in {tuple(event for event in each if event in allowed) for each in right}
         # A document that is too large can't owe an alert: its process tells a person directly.
+        silent = wrong and not events and () not in right and self._world.refusals.tells_instead(path)
         # The process that finds it so ends it, also when it takes it over.
-        alone = (not events and () not in right) or (events == ("failure",) and after.status == "failed")
-        if wrong and not (alone and self._world.refusals.tells_instead(path)):
+        ended = events == ("failure",) and after.status == "failed" and self._world.refusals.was_large(path)
+        if wrong and not silent and not ended:
             self._broken(path, f"it owes alerts of {events}, and what happened asks for one of {sorted(right)}")
         if before is None:
             return
