@@ -53,7 +53,7 @@ def set_up(history: History) -> None:
 def _course(history: History) -> None:
     world, draw = history.world, history.draw
     while world.trouble:
-        history.hub.sleep(draw.expovariate(1 / 120))
+        history.hub.sleep(draw.expovariate(1 / 240))
         if world.tasks.dispatches and world.trouble:
             # The last ones are of documents that still have something to do.
             _misroute(history, draw.choice(world.tasks.dispatches[-5:]).dispatch)
