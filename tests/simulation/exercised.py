@@ -40,8 +40,9 @@ FOREIGN = (
     "documents of another environment",
     "verbs for documents of others",
     "deliveries of documents of others",
+    "deliveries at the URL of another route",
 )
-"""What comes of documents that are not of this deployment."""
+"""What comes of documents that are not of this deployment, and of deliveries that are not of their route."""
 
 CLOCKS = (
     "suspends",

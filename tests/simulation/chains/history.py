@@ -31,7 +31,7 @@ from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
-from tests.simulation.troubles import damage, people
+from tests.simulation.troubles import damage, misroutes, people
 from tests.simulation.troubles.foreigners import Foreigners
 from tests.simulation.troubles.standstills import stand_still
 from tests.simulation.world import QUEUE, Process, World
@@ -177,6 +177,7 @@ class History:
         people.set_up_chains(self)
         damage.set_up(self)
         self.foreigners.set_up()
+        misroutes.set_up(self)
         for path in self.chains:
             hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
@@ -227,6 +228,7 @@ class History:
                 self.checker.running.remove(running)
                 self.checker.late_holders.leaves(running)
 
+        misroutes.add_route(self, process, app)
         return app
 
     def _work(self, running: Running, job: Job, attempt: Attempt) -> Any:

@@ -38,7 +38,7 @@ class Watch:
         lives: How often each document was deleted.
         began: Holders whose handlers were entered.
         damaged: Documents whose record a person has written or removed.
-        outside: Documents of others that are told as damaged.
+        outside: Documents of others that are told as damaged, and deliveries that are rejected.
 
     Args:
         world: The world.

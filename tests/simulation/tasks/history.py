@@ -27,6 +27,7 @@ from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
+from tests.simulation.troubles import misroutes
 from tests.simulation.troubles.people import verb
 from tests.simulation.world import Process, World
 
@@ -234,6 +235,7 @@ class TasksHistory(History):
         """
         app = Flask("simulated", static_folder=None)
         app.register_blueprint(blueprint(self.managers[process]))
+        misroutes.add_route(self, process, app)
 
         @app.errorhandler(Exception)
         def escaped(error: Exception) -> tuple[str, int]:

@@ -21,6 +21,7 @@ TASK_TROUBLES = (
     "frees",
     "late_ttl",
     "foreigners",
+    "misroutes",
 )
 """Kinds of trouble; each is on or off in one history."""
 

@@ -75,7 +75,7 @@ class Foreigners:
         self._write(self._path("a-map"), _A_MAP)
         self._write("onceLocks/a-map", _A_MAP)
         while world.trouble:
-            history.hub.sleep(draw.expovariate(1 / 90))
+            history.hub.sleep(draw.expovariate(1 / 150))
             if history.checker.locks and world.trouble:
                 self._copy(draw.choice(sorted(history.checker.locks)))
                 self._copy_keys()

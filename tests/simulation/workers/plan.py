@@ -20,6 +20,7 @@ _NOT_HERE = {
     "late_ttl",
     "final_refusals",
     "foreigners",
+    "misroutes",
 }
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
