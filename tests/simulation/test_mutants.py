@@ -89,7 +89,7 @@ def test_each_check_has_a_name() -> None:
     names = named_checks.names()
 
     assert "chains: the token went from … to …" in names
-    assert "workers: it looks for work without a session" in names
+    assert "workers: a late heartbeat has revived it" in names
     assert set(UNTRIPPED) <= set(names)
 
 

@@ -10,4 +10,10 @@ UNTRIPPED: dict[str, str] = {
     ),
     "locks: it was recorded … times": "a second run trips the check of its grant, or of its start",
     "locks: two calls returned … and …": "a second result trips the check of its grant, or of its commit",
+    "locks: the write of token … was refused while its holder may believe in it": (
+        "a holder that believes in its token after a later grant trips the comparison with the stored lease at that grant"
+    ),
+    "locks: a zombie changed it at the end": (
+        "a commit of a holder that has lost its lock trips the check of the changed record at that commit"
+    ),
 }

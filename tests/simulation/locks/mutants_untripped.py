@@ -27,5 +27,11 @@ UNTRIPPED_LOCK_MUTANTS = tuple(
             "nonce=runtime.clock.nonce(), result=result)\n",
             'nonce=runtime.clock.nonce(), result=result._replace(value={**result.value, "made": -1}))\n',
         ),
+        (
+            "a lock whose create came late is held with its old token",
+            "locks/holding.py",
+            "    while isinstance(changed.decision, Put) and changed",
+            "    while False and isinstance(changed.decision, Put) and changed",
+        ),
     )
 )

@@ -61,5 +61,11 @@ UNTRIPPED_TASK_MUTANTS = tuple(
             '"occurrenceAt": nominal}',
             '"occurrenceAt": nominal.replace(microsecond=1)}',
         ),
+        (
+            "a once-task begins with a lease that is over",
+            "execution/claiming.py",
+            "        if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:\n",
+            "        if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease * 10**6:\n",
+        ),
     )
 )

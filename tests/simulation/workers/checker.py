@@ -124,9 +124,8 @@ class WorkersChecker(TasksChecker):
         A worker asks for what is due.
         """
         membership = self.workers[process]._membership
-        if membership is None:
-            self.broken(process.name, "it looks for work without a session")
-            return
+        # A worker asks for the shards of its session: without one it has none to ask for.
+        assert membership is not None
         session = self.sessions.get(membership.id)
         self.world.counts["looks"] += 1
         if session is None or session.ended or not self._counts(session):

@@ -15,5 +15,15 @@ UNTRIPPED_WORKER_MUTANTS = tuple(
             "if (shard + start) % len(able) == place)",
             "if min(shard, len(able) - 1) == place)",
         ),
+        (
+            "a first attempt that completes counts as failed",
+            "execution/settling.py",
+            "        how = _settlement(runtime, attempt, value)\n        saves",
+            (
+                "        if attempt.granted.attempts == 1 and not isinstance(value, HandlerResult):\n"
+                '            value = Retry("again", after=0)\n'
+                "        how = _settlement(runtime, attempt, value)\n        saves"
+            ),
+        ),
     )
 )
