@@ -371,6 +371,10 @@ WORKERS_EXERCISED = (
     "beliefs looked at",
     *WIRE,
     "standstills of workers",
+    "refused for good: a document is too large",
+    "refused for good: no role to write documents",
+    "refused for good: Firestore is disabled",
+    "told of a refusal",
 )
 """The same for histories of workers."""
 
@@ -441,6 +445,9 @@ RARE = {
         "owed: quarantine",
         "mails: quarantine",
         "listeners hung",
+        "refused for good: no role to write documents",
+        "refused for good: Firestore is disabled",
+        "told of a refusal",
     },
 }
 """What happens less than 15 times in the histories of ``make test``: only those of ``make test-all`` must meet it."""

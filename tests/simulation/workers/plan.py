@@ -18,7 +18,6 @@ _NOT_HERE = {
     "purges",
     "retirements",
     "late_ttl",
-    "final_refusals",
 }
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
