@@ -25,6 +25,7 @@ WORKER_TROUBLES = (
     "joins",
     "frees",
     "listeners",
+    "sessions",
 )
 """Kinds of trouble; each is on or off in one history."""
 
