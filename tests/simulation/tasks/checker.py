@@ -57,6 +57,9 @@ class TasksChecker(Checker):
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
+        unfreed: Attempts (document, token) whose end leaves their key to the next claim or sweep: a person has made their
+            damaged record anew, or has damaged their key.
+        passed_over: Tasks that wait for a key, and were damaged while they did: (document, place).
         forgotten: Keys whose documents were deleted, and do not know of those that wait yet.
         moves: Of each attempt (document, token), how often its document was written since its grant.
         stored: Of each document its user fields as last seen.
@@ -75,6 +78,8 @@ class TasksChecker(Checker):
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     freed: set[tuple[str, int]] = field(default_factory=set)
+    unfreed: set[tuple[str, int]] = field(default_factory=set)
+    passed_over: set[tuple[str, str]] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     moves: Counter[tuple[str, int]] = field(default_factory=Counter)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,10 +117,12 @@ class TasksChecker(Checker):
             self._between()
 
     def _changed(self, process: Process | None, path: str) -> None:
+        before = self.locks.get(path)
         if self._is_damaged(process, path):
+            if before is not None and before.parked is not None:
+                self.passed_over.add((path, before.parked))
             return
         lock, fields = self.read(path)
-        before = self.locks.get(path)
         if lock is None:
             if before is not None:
                 self._deleted(path, before)
@@ -140,6 +147,8 @@ class TasksChecker(Checker):
         self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
         anew = self.damages.is_made_anew(path, before, lock)
+        if before is not None and anew:
+            self.unfreed.add((path, before.token))
         if before is not None and not anew:
             self._step(process, path, before, lock, fields)
             self._count(before, lock)
@@ -388,8 +397,12 @@ class TasksChecker(Checker):
     # --- keys ---
 
     def _key_changed(self, process: Process | None, path: str, tasks: dict[str, Lock]) -> None:
-        lock, fields = self.read(path)
         before = self.keys.get(path)
+        if self._is_damaged(process, path):
+            if before is not None:
+                self.unfreed.add((before.lock.holder or "", before.lock.token))
+            return
+        lock, fields = self.read(path)
         if lock is None:
             self._key_deleted(process, path, before)
             return
@@ -456,8 +469,10 @@ class TasksChecker(Checker):
         first = min(
             one.parked
             for path, one in tasks.items()
-            # One that can't be written any more is passed over.
-            if one.parked is not None and one.key == chosen.key and (path != refused or one is chosen)
+            # One that can't be written any more is passed over, and one that can't be read.
+            if one.parked is not None
+            and one.key == chosen.key
+            and (one is chosen or (path != refused and (path, one.parked) not in self.passed_over))
         )
         if chosen.parked != first:
             self.broken(where, f"{chosen.parked} was handed the key before {first}")
@@ -487,11 +502,14 @@ class TasksChecker(Checker):
         What holds between tasks and keys after every commit.
         """
         for where, key in self.keys.items():
+            if where in self.damages.now:
+                continue
             task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
             # An end that was refused three times leaves the key alone.
             refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= MOST_REFUSALS
             refused = refused or key.lock.holder in self.world.left_keys
+            refused = refused or (key.lock.holder or "", key.lock.token) in self.unfreed
             if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
         holders: dict[str, str] = {}
@@ -500,6 +518,8 @@ class TasksChecker(Checker):
                 continue
             where = key_path(lock.env, lock.key)
             key = self.keys.get(where)
+            if where in self.damages.now:
+                continue
             if lock.status is Status.LEASED and not lock.rides and (path, lock.token) not in self.freed:
                 if where in holders:
                     self.broken(path, f"it and {holders[where]} are leased under the key {lock.key}")
@@ -508,6 +528,7 @@ class TasksChecker(Checker):
                 if names != (Status.LEASED, path, lock.token):
                     self.broken(path, f"token {lock.token} is leased, and its key says {names}")
             forgotten = where in self.forgotten and (key is None or not key.waiting)
+            forgotten = forgotten or (path, lock.parked) in self.passed_over
             if lock.parked is not None and not forgotten and (key is None or not key.waiting or key.lock.due is None):
                 self.broken(path, "it is parked under a key that nobody looks after")
 
@@ -525,7 +546,11 @@ class TasksChecker(Checker):
             return
         if lock.key is None or (lock.rides and lock.trace in self.left):
             return
-        key = self.read(key_path(lock.env, lock.key))[0]
+        where = key_path(lock.env, lock.key)
+        if where in self.damages.now:
+            self.broken(document, f"token {token} wrote while its key {lock.key} was damaged")
+            return
+        key = self.read(where)[0]
         mine = key is not None and key.status is Status.LEASED and (key.holder == document or lock.rides)
         if not mine:
             self.broken(document, f"token {token} wrote when its key {lock.key} was somebody else's")

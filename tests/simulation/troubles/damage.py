@@ -24,6 +24,7 @@ from tests.support.released import NEW
 
 if TYPE_CHECKING:
     from tests.simulation.chains.history import History
+    from tests.simulation.tasks.history import TasksHistory
 
 _Get = GetDocumentRequest.pb()
 _LOST = {"due", "parked"}
@@ -40,22 +41,50 @@ def set_up(history: History) -> None:
         history.hub.spawn(history.world.cloud, _damage_some, history, set[Any]())
 
 
-def _damage_some(history: History, before: set[Any]) -> None:
-    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+def set_up_keys(history: TasksHistory) -> None:
+    """
+    Let those begin that damage resource keys.
+    """
+    if history.plan.has("key_damages"):
+        history.hub.spawn(history.world.cloud, _damage_keys, history)
+
+
+def _damage_keys(history: TasksHistory) -> None:
+    """
+    Damage the documents of resource keys, held and free; nobody makes these anew by a call.
+    """
+    world, checker, before = history.world, history.checker, set[Any]()
+    while world.trouble:
+        history.hub.sleep(history.draw.expovariate(1 / 120))
+        for path, key in list(checker.keys.items()):
+            once = (path, key.lock.sequence, key.lock.token)
+            if path in checker.damages.now or once in before or not world.hit("key_damages", 0.3):
+                continue
+            before.add(once)
+            world.counts["keys damaged"] += 1
+            world.counts["keys damaged while they are held"] += key.lock.status is Status.LEASED
+            _damage(history, path, _how(history, key.lock.status))
+
+
+def _how(history: History, status: Status) -> Damage:
     # The release before does not see that a value is damaged that it does not know, and goes on.
     unseen = _LOST | ({STORED_NAMES[name] for name in NEW} if history.plan.has("versions") else set[str]())
+    return history.draw.choice([how for how in DAMAGES if status in how.statuses and how.field not in unseen])
+
+
+def _damage_some(history: History, before: set[Any]) -> None:
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
     while world.trouble:
         hub.sleep(draw.expovariate(1 / 120))
         for path, lock in list(checker.locks.items()):
-            live = lock.status in (Status.SCHEDULED, Status.LEASED) and lock.key is None and not lock.paused
+            live = lock.status in (Status.SCHEDULED, Status.LEASED) and not lock.paused
             once = (path, lock.sequence, lock.token)
             # The same damage of the same record is told once.
-            if not live or path in checker.damages.now or once in before or history.recurs(path):
+            if not live or path in checker.damages.now or once in before:
                 continue
             if world.hit("damages", 0.2):
                 before.add(once)
-                hows = [how for how in DAMAGES if lock.status in how.statuses and how.field not in unseen]
-                _damage(history, path, draw.choice(hows))
+                _damage(history, path, _how(history, lock.status))
 
 
 def _damage(history: History, path: str, how: Damage) -> None:
@@ -73,7 +102,10 @@ def _damage(history: History, path: str, how: Damage) -> None:
     _write(history, path, names, written)
     world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
     world.counts["records damaged"] += 1
-    world.counts["records damaged while they run"] += checker.locks[path].status is Status.LEASED
+    lock = checker.locks.get(path)
+    world.counts["records damaged while they run"] += lock is not None and lock.status is Status.LEASED
+    world.counts["records with a key damaged"] += lock is not None and lock.key is not None
+    world.counts["generators and their occurrences damaged"] += history.recurs(path)
     history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
 
 
@@ -109,10 +141,12 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
         hub.sleep(30)
         if path not in damages.now:
             return
-    world.counts["damages told"] += 1
+        if not world.trouble and history.is_unused(path):
+            break
+    world.counts["damages told"] += any(_tells(alert, path) for alert in world.alerts[known:])
     hub.sleep(draw.expovariate(1 / 60))
     names = (how.field, *(name for name, _ in how.also))
-    if draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
+    if path in history.checker.locks and draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
         world.counts["records made anew"] += 1
         return
     if path in damages.now:
