@@ -172,6 +172,7 @@ class LocksHistory(History):
                     self.checker.calls.end(call, Result.UNKNOWN if hurt else Result.REFUSED)
                     return False
             except StoreError as error:
+                self.checker.is_told(lock.document, error, begun)
                 if self.draw.random() < 0.8:
                     return self._give_up(holder, unknown=bool(error.facts.get("unknown")))
                 continue
@@ -354,6 +355,8 @@ class LocksHistory(History):
         while not self.over:
             self.hub.sleep(60)
             for path, lock in list(self.checker.locks.items()):
+                if path in self.checker.damages.now:
+                    continue
                 until = self.checker.read(path)[1].get("expireAt")
                 if until is not None and until < self.hub.time():
                     self.world.counts["documents retired by TTL"] += 1

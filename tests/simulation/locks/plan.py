@@ -33,6 +33,7 @@ LOCKS_TROUBLES = (
     "final_refusals",
     "listeners",
     "reads",
+    "damages",
 )
 """Kinds of trouble; each is on or off in one history."""
 

@@ -547,10 +547,7 @@ class TasksChecker(Checker):
         if lock.key is None or (lock.rides and lock.trace in self.left):
             return
         where = key_path(lock.env, lock.key)
-        if where in self.damages.now:
-            self.broken(document, f"token {token} wrote while its key {lock.key} was damaged")
-            return
-        key = self.read(where)[0]
+        key = None if where in self.damages.now else self.read(where)[0]
         mine = key is not None and key.status is Status.LEASED and (key.holder == document or lock.rides)
         if not mine:
             self.broken(document, f"token {token} wrote when its key {lock.key} was somebody else's")

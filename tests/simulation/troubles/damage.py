@@ -88,25 +88,42 @@ def _damage_some(history: History, before: set[Any]) -> None:
 
 
 def _damage(history: History, path: str, how: Damage) -> None:
-    world, checker = history.world, history.checker
-    document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-    whole = document.fields["lock"].map_value.fields
-    names = (how.field, *(name for name, _ in how.also))
-    kept = {name: whole[name] for name in names if name in whole}
-    changes = {how.field: how.value} | dict(how.also)
-    written = {name: encode(value) for name, value in changes.items() if value is not DELETE_FIELD}
-    if not _is_damage(document, path, names, written):
-        # This record may have that value.
+    world, checker, known = history.world, history.checker, len(history.world.alerts)
+    kept = strike(history, path, how)
+    if kept is None:
         return
-    checker.damages.now[path] = whole
-    _write(history, path, names, written)
-    world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
     world.counts["records damaged"] += 1
     lock = checker.locks.get(path)
     world.counts["records damaged while they run"] += lock is not None and lock.status is Status.LEASED
     world.counts["records with a key damaged"] += lock is not None and lock.key is not None
     world.counts["generators and their occurrences damaged"] += history.recurs(path)
-    history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
+    history.hub.spawn(world.cloud, _repair, history, path, how, kept, known)
+
+
+def strike(history: History, path: str, how: Damage) -> dict[str, Any] | None:
+    """
+    Damage the record at *path*. Returns the values that were there; None if they were no other ones.
+    """
+    world = history.world
+    document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+    whole = document.fields["lock"].map_value.fields
+    names = names_of(how)
+    changes = {how.field: how.value} | dict(how.also)
+    written = {name: encode(value) for name, value in changes.items() if value is not DELETE_FIELD}
+    if not _is_damage(document, path, names, written):
+        # This record may have that value.
+        return None
+    history.checker.damages.now[path] = whole
+    write(history, path, names, written)
+    world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
+    return {name: whole[name] for name in names if name in whole}
+
+
+def names_of(how: Damage) -> tuple[str, ...]:
+    """
+    The attributes that are changed.
+    """
+    return (how.field, *(name for name, _ in how.also))
 
 
 def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[str, Any]) -> bool:
@@ -124,7 +141,10 @@ def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[s
     return False
 
 
-def _write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
+def write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
+    """
+    Write *fields* of the record by hand, and remove those of *names* that are missing in them.
+    """
     lock = {"lock": {"map_value": {"fields": fields}}} if fields else {"lock": {"map_value": {}}}
     mask = {"field_paths": [f"lock.{name}" for name in names]}
     history.world.write(
@@ -145,14 +165,13 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
             break
     world.counts["damages told"] += any(_tells(alert, path) for alert in world.alerts[known:])
     hub.sleep(draw.expovariate(1 / 60))
-    names = (how.field, *(name for name, _ in how.also))
     if path in history.checker.locks and draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
         world.counts["records made anew"] += 1
         return
     if path in damages.now:
         world.tell("a person", f"repairs {path}")
         world.counts["records repaired by hand"] += 1
-        _write(history, path, names, kept)
+        write(history, path, names_of(how), kept)
 
 
 def _tells(alert: Alert, path: str) -> bool:
