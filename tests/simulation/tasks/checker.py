@@ -267,7 +267,9 @@ class TasksChecker(Checker):
         if lock.status is Status.COMPLETED and before.status is not Status.COMPLETED:
             self._completed(path, lock)
         if lock.token > before.token:
-            attempts = 0 if lock.cancelling and not before.cancelling else before.attempts
+            # A cancellation handler, and a newer payload, have attempts of their own.
+            anew = (lock.cancelling and not before.cancelling) or lock.granted > before.granted
+            attempts = 0 if anew else before.attempts
             self._granted(process, path, before.but(attempts=attempts), lock)
         held = before.status is Status.LEASED
         moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)

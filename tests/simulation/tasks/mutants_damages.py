@@ -35,6 +35,13 @@ TASK_DAMAGES_MUTANTS = (
         "tasks",
     ),
     Mutant(
+        "a newer payload has only the attempts that are left of an older one",
+        "rules/writes.py",
+        "    elif superseded(lock):\n",
+        "    elif False:\n",
+        test="tests/unit/rules/test_task_rules.py::test_newest_payload_has_all_of_its_attempts_though_the_lease_was_given_back",
+    ),
+    Mutant(
         "a reset believes a token that is below that of its sequence",
         "rules/repair.py",
         '    if token < found.get("scheduled_token", 0):\n',
