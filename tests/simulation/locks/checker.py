@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar
 
 from gcp_emulator.clock import micros_of
@@ -106,6 +107,7 @@ class LocksChecker(Checker):
         owners: Of each idempotency key the life of a document.
         calls: What was called on each named lock, and what the callers were told.
         seizures: Holdings whose documents a person has deleted.
+        let_expire: Of each document the time of expiry that a person has written last.
         struck: When each document was damaged or repaired last, micros.
     """
 
@@ -124,6 +126,7 @@ class LocksChecker(Checker):
     owners: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: LockCalls = field(init=False)
     seizures: Seizures = field(init=False)
+    let_expire: dict[str, datetime] = field(default_factory=dict)
     struck: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

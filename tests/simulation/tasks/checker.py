@@ -17,6 +17,7 @@ from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
 from tests.simulation.checks.belief import Lease
 from tests.simulation.checks.generators import check_occurrence, check_step
+from tests.simulation.checks.wrong_ttl import WrongTtl
 from tests.simulation.network import MOST_REFUSALS
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
@@ -69,6 +70,7 @@ class TasksChecker(Checker):
         occurrences: (generator, nominal time) -> documents.
         lasts: Of each generator the occurrence that it had made last before the present commit.
         retired: Documents that TTL deletes.
+        wrong_ttl: Documents whose time of expiry a person has written.
     """
 
     plan: TasksPlan
@@ -89,6 +91,11 @@ class TasksChecker(Checker):
     occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
     lasts: dict[str, str | None] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
+    wrong_ttl: WrongTtl = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.wrong_ttl = WrongTtl(self.broken)
 
     # --- after each call ---
 
@@ -144,7 +151,8 @@ class TasksChecker(Checker):
             before.cancel_requested_at,
         ):
             self._tell(process, path, lock)
-        self._expiry(path, lock, fields)
+        if not self.wrong_ttl.hides(process, path, lock, fields, self.stored.get(path, {})):
+            self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
         anew = self.damages.is_made_anew(path, before, lock)
         if before is not None and anew:
@@ -178,6 +186,7 @@ class TasksChecker(Checker):
             self.left.add(before.trace)
         self.orphans |= {one for one in self.granted if one[0] == path}
         self.erased.add(path)
+        self.wrong_ttl.now.discard(path)
         self.lives[path] += 1
         for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
             known.pop(path, None)  # type: ignore[attr-defined]

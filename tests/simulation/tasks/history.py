@@ -27,7 +27,7 @@ from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
-from tests.simulation.troubles import damage
+from tests.simulation.troubles import damage, wrong_ttl
 from tests.simulation.troubles.people import verb
 from tests.simulation.world import Process, World
 
@@ -204,6 +204,7 @@ class TasksHistory(History):
                 hub.spawn(cloud, self._redeclared, item)
         self._set_up_frees()
         damage.set_up_keys(self)
+        wrong_ttl.set_up(self)
 
     def _set_up_frees(self) -> None:
         if self.plan.has("frees"):
@@ -485,7 +486,8 @@ class TasksHistory(History):
             for path in list(self.checker.stored):
                 # A reset may have taken time since the documents were listed.
                 fields = self.checker.stored.get(path, {})
-                if "expireAt" in fields and fields["expireAt"] <= self.hub.time():
+                expired = "expireAt" in fields and fields["expireAt"] <= self.hub.time()
+                if expired and path not in self.checker.wrong_ttl.now:
                     if self.world.trouble and self.plan.has("late_ttl") and self.draw.random() < 0.95:
                         # Firestore deletes within a day, not at once.
                         self.world.counts["late_ttl"] += 1

@@ -21,9 +21,10 @@ TASK_TROUBLES = (
     "frees",
     "late_ttl",
     "key_damages",
+    "wrong_ttl",
 )
 """Kinds of trouble; each is on or off in one history."""
-RARER = {"key_damages"}
+RARER = {"key_damages", "wrong_ttl"}
 """Troubles that make a history longer: they are on in one of four."""
 
 
