@@ -327,9 +327,7 @@ class TasksChecker(Checker):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
-            if self.is_orphan(attempt) or (
-                attempt._running.granted.rides and attempt._running.context.trace in self.left
-            ):
+            if self.is_orphan(attempt) or self._leader_is_gone(attempt):
                 self.world.counts["keys taken from deleted holders"] += 1
                 continue
             self.broken(
@@ -337,6 +335,18 @@ class TasksChecker(Checker):
                 f"token {lock.token} is granted with the key {lock.key} while token {attempt.token} of {one} still believes "
                 "in it",
             )
+
+    def _leader_is_gone(self, attempt: Attempt) -> bool:
+        """
+        Whether *attempt* rides with a task that had the key, and whose document was deleted.
+        """
+        leader = attempt._running.leader
+        if (
+            leader is not None
+            and (leader.context.document, leader.context.token, leader.context.holder) in self.orphans
+        ):
+            return True
+        return attempt._running.granted.rides and attempt._running.context.trace in self.left
 
     def _is_freed(self, attempt: Attempt) -> bool:
         """
@@ -555,7 +565,8 @@ class TasksChecker(Checker):
         if lock is None or lock.token != token or lock.status not in (Status.LEASED, Status.QUARANTINED):
             self.broken(document, f"token {token} wrote when it was not the holder")
             return
-        if lock.key is None or (lock.rides and lock.trace in self.left):
+        rides = [one.attempt for one in self.running if one.lease == (document, token, lock.holder)]
+        if lock.key is None or (lock.rides and lock.trace in self.left) or any(map(self._leader_is_gone, rides)):
             return
         where = key_path(lock.env, lock.key)
         key = None if where in self.damages.now else self.read(where)[0]
