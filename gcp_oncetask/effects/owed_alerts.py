@@ -118,18 +118,27 @@ def record_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> 
     """
     Record that these alerts of the document are sent. A failure is logged, and a sweep comes back to them.
     """
+    try:
+        note_sent(runtime, snapshot, sent)
+    except OncetaskError as error:
+        about = runtime.about(snapshot)
+        about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
+
+
+def note_sent(runtime: Runtime, snapshot: Snapshot, sent: Collection[str]) -> None:
+    """
+    Record that these alerts of the document are sent.
+
+    Raises:
+        OncetaskError: As ``Store.change``.
+    """
 
     def decide(seen: Snapshot) -> Put | None:
         if seen.lock is None:
             return None
         return rules.sent(seen.lock, sent, runtime.decision_context(seen))
 
-    try:
-        changes = Changes(retiring(runtime, snapshot))
-        runtime.store.change(snapshot.path, decide, start=snapshot, changes=changes)
-    except OncetaskError as error:
-        about = runtime.about(snapshot)
-        about.log(logging.ERROR, "an alert was sent, but that could not be recorded: %s", error)
+    runtime.store.change(snapshot.path, decide, start=snapshot, changes=Changes(retiring(runtime, snapshot)))
 
 
 def put_off(runtime: Runtime, snapshot: Snapshot, ids: Collection[str], until: datetime) -> None:

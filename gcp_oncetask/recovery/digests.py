@@ -18,7 +18,6 @@ is not on its list joins the next digest.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -60,10 +59,16 @@ class Digests:
 
     Args:
         runtime: Shared parts.
+        complain: Told of each error at a document; deals with writes that are refused for good.
+
+    Attributes:
+        failed: Whether any alert could not be attended to.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, complain: Callable[[Snapshot, OncetaskError], None]) -> None:
         self._runtime = runtime
+        self._complain = complain
+        self.failed = False
         # Waiting alerts by their group; lent alerts by the id of their digest; and the documents of digests that are due.
         self._waiting: dict[str, list[Entry]] = {}
         self._lent: dict[str, list[Entry]] = {}
@@ -120,36 +125,42 @@ class Digests:
                 return None
             try:
                 more()
-                for send in self._sendings():
-                    sent += self._tried(send)
+                for snapshot, send in self._sendings():
+                    sent += self._tried(snapshot, send)
                     lock.refresh()
             finally:
                 lock.end()
         except OncetaskError as error:
+            self.failed = True
             LOGGER.error("the digests of alerts are left to the next sweep: %s", error)
         return sent
 
-    def _sendings(self) -> Iterable[Callable[[], int]]:
+    def _sendings(self) -> Iterable[tuple[Snapshot, Callable[[], int]]]:
         """
-        Yield the sendings in order; each is computed once the one before it is done.
+        Yield the sendings in order, each with its first document; each is computed once the one before it is done.
         """
         for snapshot in self._due:
-            yield partial(owed_alerts.take_and_send, self._runtime, snapshot, _owed_by(snapshot))
+            yield snapshot, partial(owed_alerts.take_and_send, self._runtime, snapshot, _owed_by(snapshot))
         for id_, entries in self._lent.items():
-            yield partial(self._go_on, id_, entries)
+            yield entries[0].snapshot, partial(self._go_on, id_, entries)
         for group, entries in self._waiting.items():
             ordered = sorted(entries, key=lambda one: one.owed.at)
             for start in range(0, len(ordered), MOST):
-                yield partial(self._begin, group, ordered[start : start + MOST])
+                yield ordered[start].snapshot, partial(self._begin, group, ordered[start : start + MOST])
 
-    def _tried(self, send: Callable[[], int]) -> int:
+    def _tried(self, snapshot: Snapshot, send: Callable[[], int]) -> int:
         try:
             return send()
         except OncetaskError as error:
-            LOGGER.error("a digest of alerts could not be sent: %s", error)
+            self._fails(snapshot, error)
         except Exception:  # noqa: BLE001 - one digest's trouble holds up no other
+            self.failed = True
             LOGGER.exception("a digest of alerts could not be sent")
         return 0
+
+    def _fails(self, snapshot: Snapshot, error: OncetaskError) -> None:
+        self.failed = True
+        self._complain(snapshot, error)
 
     def _begin(self, group: str, entries: Sequence[Entry]) -> int:
         if len(entries) == 1:
@@ -208,7 +219,7 @@ class Digests:
         try:
             taken = owed_alerts.take(self._runtime, snapshot, seen, id_)
         except OncetaskError as error:
-            self._runtime.about(snapshot).log(logging.ERROR, "its alert can't be put into a digest: %s", error)
+            self._fails(snapshot, error)
             return []
         if taken is None:
             return []
@@ -218,7 +229,10 @@ class Digests:
 
     def _over(self, told: Sequence[Entry]) -> None:
         for snapshot, ids in _by_document(told):
-            owed_alerts.record_sent(self._runtime, snapshot, ids)
+            try:
+                owed_alerts.note_sent(self._runtime, snapshot, ids)
+            except OncetaskError as error:
+                self._fails(snapshot, error)
 
 
 def _owed_by(snapshot: Snapshot) -> dict[str, str | None]:

@@ -109,7 +109,8 @@ def sweep(runtime: Runtime, *, collections: tuple[str, ...] | None = None, limit
     around = Round(runtime, collections)
     swept = Swept(collections=around.collections)
     expired: list[Snapshot] = []
-    unclaimed, digests = Unclaimed(runtime, partial(_complain, runtime)), Digests(runtime)
+    complain = partial(_complain, runtime)
+    unclaimed, digests = Unclaimed(runtime, complain), Digests(runtime, complain)
     for document, read in around.all_due():
         if swept.looked - unclaimed.unasked >= limit:
             break
@@ -257,7 +258,8 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     correct its due time.
 
     Returns:
-        RECOVERED: that is done. BUSY: another process sends its alerts at this moment. None: the task must be run.
+        RECOVERED: that is done. BUSY: another process sends its alerts at this moment. UNAVAILABLE: it failed. None: the
+        task must be run.
 
     Raises:
         OncetaskError: As ``Store.change``.
@@ -267,11 +269,13 @@ def attend(runtime: Runtime, snapshot: Snapshot) -> Ended | None:
     found = rules.look(lock, runtime.decision_context(snapshot))
     if found.action is SweepAction.DISPATCH or (found.action is SweepAction.JUDGE and lock.status is Status.LEASED):
         return None
-    swept, expired, digests = Swept(), list[Snapshot](), Digests(runtime)
+    swept, expired, digests = Swept(), list[Snapshot](), Digests(runtime, partial(_complain, runtime))
     _one(runtime, swept, snapshot, expired, digests)
     _judge(runtime, swept, expired)
     if digests.close(partial(_others, runtime, snapshot, digests)) is None:
         return Ended(Outcome.BUSY, "another process sends its alerts")
+    if digests.failed or swept.failed or swept.damaged:
+        return Ended(Outcome.UNAVAILABLE, "its alerts or its holder could not be attended to")
     return Ended(Outcome.RECOVERED, str(found.action))
 
 

@@ -40,8 +40,8 @@ def repair(
     """
     Schedule the next sequence of a record that can't be decoded.
 
-    The new record keeps the attributes that can be read. If the sequence or the token can't be read, the new one is beyond
-    all that the record ever had.
+    The new record keeps the attributes that can be read. If the sequence or the token can't be read, or if the token is
+    below that at which the sequence was scheduled, the new one is beyond all that the record ever had.
 
     Args:
         found: The attributes that can be read, with their values.
@@ -59,6 +59,9 @@ def repair(
         return refused
     beyond = writes.epoch_milliseconds(at.now)
     token = found.get("token", beyond if "token" in lost else 0)
+    if token < found.get("scheduled_token", 0):
+        # One of both is wrong, so neither tells how far the tokens had come.
+        token = beyond
     sequence, step = found.get("sequence", beyond), _step(found, lost) or wishes.step
     assert step is not None
     wanted = max(found.get("wanted", 0), found.get("granted", 0))
@@ -68,7 +71,7 @@ def repair(
             "env": at.env,
             "sequence": sequence,
             "status": Status.SCHEDULED,
-            "token": max(token, found.get("scheduled_token", 0)),
+            "token": token,
             "wanted": wanted,
             "granted": min(found.get("granted", wanted), wanted),
             "attention": None,

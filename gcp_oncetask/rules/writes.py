@@ -167,6 +167,9 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext)
             return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
         if not lock.cancelling:
             lock = lock.but(cancelling=True, attempts=0)
+    elif superseded(lock):
+        # The lease was given back while a newer payload waited: that one has all of its attempts.
+        lock = lock.but(attempts=0)
     if lock.attempts >= policy.max_attempts:
         return given_up(lock, at, f"its {lock.attempts} attempts are used up")
     granted = with_due(

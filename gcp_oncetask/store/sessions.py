@@ -11,14 +11,15 @@ Shape:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from gcp_oncetask.checks.values import LONGEST
 from gcp_oncetask.rules.document_paths import AFTER
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.rules.timestamps import instant
-from gcp_oncetask.store.codec import decode, put
+from gcp_oncetask.store.codec import Document, decode, put
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import range_query
 from gcp_oncetask.store.store import Store
@@ -26,6 +27,7 @@ from gcp_oncetask.store.store import Store
 SESSIONS: Final = "onceSessions"
 _REQUEST_TIME: Final = 1
 _KEPT: Final = timedelta(days=1)
+_Session: TypeAlias = tuple[str, tuple[str, ...], datetime, float]
 
 
 def _path(env: str, id_: str) -> str:
@@ -101,9 +103,10 @@ def _on(store: Store, request: Any, version: Any | None) -> Any:
     return store.wire.commit(request).write_results[0].update_time
 
 
-def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], datetime, float]], datetime]:
+def all_of(store: Store, env: str, damaged: Callable[[str], object] | None = None) -> tuple[list[_Session], datetime]:
     """
-    Return id, kinds, last heartbeat and ttl of each session that may be alive, and the server's time.
+    Return id, kinds, last heartbeat and ttl of each session that may be alive, and the server's time. A damaged session is
+    left out, because its worker, if it lives, writes it anew with its next heartbeat; *damaged* is told of its path.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -114,9 +117,26 @@ def all_of(store: Store, env: str) -> tuple[list[tuple[str, tuple[str, ...], dat
         raise error.translated("looking for the workers' sessions", unknown=False) from error
     found = []
     for document in documents:
-        fields = {key: decode(value) for key, value in document.fields.items()}
-        found.append((fields["id"], tuple(fields["kinds"]), fields["beatAt"], float(fields["ttlSeconds"])))
+        session = _decoded(document, read)
+        if session is not None:
+            found.append(session)
+        elif damaged is not None:
+            damaged(store.wire.path(document.name))
     return found, read or store.estimate()
+
+
+def _decoded(document: Document, read: datetime | None) -> _Session | None:
+    """
+    Return the session in *document*, which was *read* then; None if it is damaged.
+    """
+    fields = {key: decode(value) for key, value in document.fields.items()}
+    id_, kinds, beat_at, ttl = (fields.get(name) for name in ("id", "kinds", "beatAt", "ttlSeconds"))
+    if not isinstance(id_, str) or not isinstance(kinds, list) or not isinstance(beat_at, datetime):
+        return None
+    late = read is not None and beat_at > read
+    if late or not isinstance(ttl, int | float) or not 0 < ttl <= LONGEST:
+        return None
+    return id_, tuple(kinds), beat_at, float(ttl)
 
 
 def leaving_query(store: Store, env: str) -> Any:

@@ -102,7 +102,7 @@ class Membership:
                 version=self._version,
             )
             self._beaten = mark
-            found, now = sessions.all_of(runtime.store, runtime.config.env)
+            found, now = sessions.all_of(runtime.store, runtime.config.env, _warn)
         except OncetaskError as error:
             self._failures += 1
             LOGGER.warning("a heartbeat of worker session %s failed: %s", self.id, error)
@@ -152,3 +152,7 @@ class Membership:
             sessions.end(self._runtime.store, self._runtime.config.env, self.id, self._version)
         except OncetaskError as error:
             LOGGER.warning("ending worker session %s failed: %s It runs out by itself.", self.id, error)
+
+
+def _warn(path: str) -> None:
+    LOGGER.warning("%s is damaged and does not count; its worker writes it anew, if it lives", path)

@@ -34,6 +34,7 @@ from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
 from tests.simulation.locks.mutants import LOCK_MUTANTS
 from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
 from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
+from tests.simulation.locks.mutants_damages import LOCK_DAMAGES_MUTANTS
 from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
 from tests.simulation.locks.mutants_people import LOCK_PEOPLE_MUTANTS
 from tests.simulation.locks.mutants_reads import READ_MUTANTS
@@ -43,8 +44,10 @@ from tests.simulation.named_checks import names
 from tests.simulation.runner import KINDS
 from tests.simulation.tasks.mutants import TASK_MUTANTS
 from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
+from tests.simulation.tasks.mutants_damages import TASK_DAMAGES_MUTANTS
 from tests.simulation.tasks.mutants_generators import GENERATOR_MUTANTS
 from tests.simulation.tasks.mutants_people import TASK_PEOPLE_MUTANTS
+from tests.simulation.tasks.mutants_ttl import TASK_TTL_MUTANTS
 from tests.simulation.tasks.mutants_untripped import UNTRIPPED_TASK_MUTANTS
 from tests.simulation.tasks.mutants_wire import TASK_WIRE_MUTANTS
 from tests.simulation.tested import TESTED_MUTANTS
@@ -52,6 +55,8 @@ from tests.simulation.untripped import UNTRIPPED
 from tests.simulation.workers.mutants import WORKER_MUTANTS
 from tests.simulation.workers.mutants_checks import WORKERS_CHECK_MUTANTS
 from tests.simulation.workers.mutants_listeners import LISTENER_MUTANTS
+from tests.simulation.workers.mutants_refusals import WORKER_REFUSALS_MUTANTS
+from tests.simulation.workers.mutants_sessions import WORKER_SESSION_MUTANTS
 from tests.simulation.workers.mutants_untripped import UNTRIPPED_WORKER_MUTANTS
 from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
@@ -66,6 +71,8 @@ ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTA
 ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
 ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS
+ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
+ALL += WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
 ALL += TESTED_MUTANTS
 
 

@@ -13,6 +13,7 @@ from tests.simulation.chains.plan import Plan
 from tests.simulation.locks.plan import LocksPlan
 from tests.simulation.runner import play
 from tests.simulation.tasks.plan import TasksPlan
+from tests.simulation.workers.plan import WorkersPlan
 
 FOUND: dict[str, Plan] = {
     "a claim that its process could not read back is left to others": Plan(
@@ -746,6 +747,54 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a newer payload has its own attempts though the lease of an older one was given back": WorkersPlan(
+        seed=359,
+        chains=1,
+        steps=1,
+        instances=4,
+        minutes=5,
+        quarantine=False,
+        log_contents=False,
+        max_attempts=3,
+        sweepers=1,
+        inline=True,
+        window=0.0,
+        works=4,
+        newest=2,
+        piles=0,
+        ticks=0,
+        keys=1,
+        cleanup=False,
+        cancel_attempts=1,
+        misfire="all",
+        overlap="skip",
+        concurrency=2,
+        drill=(),
+        poll=60.0,
+        listen=True,
+        troubles=frozenset(
+            [
+                "crashes",
+                "damages",
+                "deletes",
+                "drifts",
+                "failing_handlers",
+                "key_damages",
+                "long_runs",
+                "lost_answers",
+                "lost_lines",
+                "newer",
+                "others_lines",
+                "outages",
+                "resets",
+                "sessions",
+                "skews",
+                "starved_renewals",
+                "stops",
+                "twice_lines",
+            ]
+        ),
+    ),
 }
 
 
@@ -757,6 +806,5 @@ def test_found_once_and_mended(name: str) -> None:
     told = play(FOUND[name])
 
     assert told.violations == []
-    assert any(
-        count for name, count in told.counts.items() if name.startswith("delivery.") or name == "conflicts refused"
-    )
+    met = ("conflicts refused", "pulled runs")
+    assert any(count for name, count in told.counts.items() if name.startswith("delivery.") or name in met)

@@ -8,10 +8,11 @@ import itertools
 import threading
 import time
 import zlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+from google.cloud.firestore import DELETE_FIELD, DocumentReference, FieldFilter
 from pydantic import PrivateAttr
 
 from gcp_oncetask import Config, Locker, UsageError
@@ -180,6 +181,63 @@ def test_a_session_that_ended_is_not_read_again(oncetask_cloud, join):
     assert dict(firestore.counts) == {"Commit": 1, "RunQuery": 1}
     assert (firestore.reads, firestore.writes) == (1, 1)
     assert len(survivor.shards["item"]) == 8
+
+
+def document_of(member: Membership) -> DocumentReference:
+    """
+    The document of its session.
+    """
+    sessions = member._runtime.wire.client.collection("onceSessions")
+    [found] = sessions.where(filter=FieldFilter("id", "==", member.id)).stream()
+    return found.reference
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, value) for field in ("id", "kinds", "beatAt", "ttlSeconds") for value in (DELETE_FIELD, None, {})),
+        ("id", 7),
+        ("kinds", "item"),
+        ("beatAt", "noon"),
+        ("beatAt", datetime(2100, 1, 1, tzinfo=UTC)),
+        ("ttlSeconds", "long"),
+        ("ttlSeconds", -60),
+        ("ttlSeconds", float("nan")),
+        ("ttlSeconds", 1e300),
+    ],
+)
+def test_a_damaged_session_hurts_no_other_worker(oncetask_cloud, join, caplog, field, value):
+    """
+    It does not count until its own worker writes it anew; if that is dead, its shards move.
+    """
+    damaged, other = join(), join()
+    document = document_of(damaged)
+    document.update({field: value})
+    other.beat()
+    assert len(other.shards["item"]) == 8
+    assert f"onceSessions/{document.id} is damaged" in caplog.text
+    damaged.beat()
+    other.beat()
+    assert [len(one.shards["item"]) for one in (damaged, other)] == [4, 4]
+
+
+def test_a_deleted_session_goes_on(oncetask_cloud, join):
+    """
+    Its worker writes it with its next heartbeat, under its id, and keeps its shards.
+    """
+    deleted, other = join(), join()
+    before = deleted.id
+    document_of(deleted).delete()
+    other.beat()
+    assert len(other.shards["item"]) == 8
+    deleted.beat()
+    other.beat()
+    assert (deleted.id, deleted.failing, len(deleted.shards["item"]), len(other.shards["item"])) == (
+        before,
+        False,
+        4,
+        4,
+    )
 
 
 def test_heartbeats_that_fail_are_tried_again_with_pauses_and_the_session_dies(oncetask_cloud, join):

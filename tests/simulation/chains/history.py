@@ -326,6 +326,12 @@ class History:
         """
         return False
 
+    def is_unused(self, path: str) -> bool:
+        """
+        Whether *path* is a resource key that no task needs any more: whether it is damaged shows nowhere.
+        """
+        return False
+
     def produce(self, path: str) -> None:
         """
         Schedule the chain of *path*, until it is there.

@@ -31,6 +31,9 @@ def check_step(checker: TasksChecker, path: str, before: Lock | None, created: s
         return
     if lock.status is Status.COMPLETED and before.status is not Status.SCHEDULED:
         return
+    if lock.wait_until is None and (path, before.token) in checker.unfreed:
+        # A person has made it anew, and for which run it had waited could not be read.
+        return
     rule = Recurrence.from_data(fields["recurrence"])
     until = lock.wait_until if lock.status is Status.SCHEDULED else None
     due = [run for run in rule.runs(before.wait_until) if until is None or run < until]

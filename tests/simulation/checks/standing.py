@@ -112,12 +112,12 @@ class Standing:
 
     def adopted(self, path: str, after: Record) -> None:
         """
-        A person has written a record.
+        A person has written a record; the attention that he leaves in it says whether its Cloud Task was refused.
         """
         self.gone(path)
         if after.claimable:
-            lane = after.queue if after.url else after.lane
-            self._stands[path] = Stand(max(self._world.hub.now, after.wait_until), lane, sure=False)
+            lane, since = after.queue if after.url else after.lane, max(self._world.hub.now, after.wait_until)
+            self._stands[path] = Stand(since, lane, sure=False, refused="/undispatched/" in after.attention)
 
     def _sure(self, process: Process | None) -> bool:
         world = self._world

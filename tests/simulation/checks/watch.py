@@ -85,6 +85,9 @@ class Watch:
         lends = False
         if path.startswith(self._collections):
             lends = self._record(process, path)
+        elif self._is_damaged(path):
+            # A resource key that a person has damaged.
+            self.damaged.add(path)
         elif path.startswith("onceLocks/") and ":digest:" in path:
             document = self._stored(path)
             lends = document is not None

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar
 
 from gcp_emulator.clock import micros_of
-from gcp_oncetask import NamedLock, Status
+from gcp_oncetask import DamagedError, NamedLock, Status, StoreError
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED
 from gcp_oncetask.rules.record import Lock
@@ -106,6 +107,8 @@ class LocksChecker(Checker):
         owners: Of each idempotency key the life of a document.
         calls: What was called on each named lock, and what the callers were told.
         seizures: Holdings whose documents a person has deleted.
+        let_expire: Of each document the time of expiry that a person has written last.
+        struck: When each document was damaged or repaired last, micros.
     """
 
     collection: ClassVar[str] = "onceLocks/"
@@ -123,6 +126,8 @@ class LocksChecker(Checker):
     owners: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: LockCalls = field(init=False)
     seizures: Seizures = field(init=False)
+    let_expire: dict[str, datetime] = field(default_factory=dict)
+    struck: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,8 +137,15 @@ class LocksChecker(Checker):
     # --- after each call ---
 
     def _changed(self, process: Process | None, path: str) -> None:
+        if path in self.damages.now:
+            self.struck[path] = self.world.hub.now
+        if self._is_damaged(process, path):
+            return
         lock, _ = self.read(path)
         before = self.locks.get(path)
+        if process is None and lock is not None and lock == before:
+            # A person has repaired it.
+            return
         who = "a user" if process is None else process.name
         if lock is None:
             self._gone(path, before)
@@ -242,6 +254,16 @@ class LocksChecker(Checker):
 
     # --- named locks ---
 
+    def is_told(self, path: str, error: StoreError, begun: int) -> None:
+        """
+        A call that began then has failed; if it says that the document is damaged, that is right.
+        """
+        if not isinstance(error, DamagedError):
+            return
+        self.world.counts["callers told of a damage"] += 1
+        if path not in self.damages.now and self.struck.get(path, 0) < begun:
+            self.broken(path, f"a call is told that it is damaged, and it is not: {error}")
+
     def acquired(self, holder: Holder) -> None:
         """
         The library says that it is theirs.
@@ -280,8 +302,10 @@ class LocksChecker(Checker):
         What is renewed in the background is held for as long as nothing goes wrong, and again once all goes well.
         """
         lock, policy = self.locks.get(holder.lock.document), holder.lock._policy
-        since = max(holder.since, holder.process.hurt_until) + round((policy.lease / 3 + _RENEWED) * SECOND)
-        unhurt = holder.process.hurt_until < holder.since or since < self.world.hub.now
+        hurt_until = max(holder.process.hurt_until, self.struck.get(holder.lock.document, 0))
+        since = max(holder.since, hurt_until) + round((policy.lease / 3 + _RENEWED) * SECOND)
+        unhurt = hurt_until < holder.since or since < self.world.hub.now
+        unhurt = unhurt and holder.lock.document not in self.damages.now
         its = lock is not None and holder.lease[1:] == (lock.token, lock.holder)
         if holder.kind == "keep_alive" and its and not holder.lock.held and unhurt and not self._any_call_fails():
             self.broken(holder.lock.document, f"token {holder.token} is kept alive, and is not held any more")
@@ -340,7 +364,8 @@ class LocksChecker(Checker):
                 self.broken(path, f"it runs with payload {run.payload} after {other.payload}")
             if other.ended == "recorded":
                 self.broken(path, "it runs after its result was recorded")
-            unhurt = not other.process.dead and other.process.hurt_until < other.begun
+            hurt_until = max(other.process.hurt_until, self.struck.get(path, 0))
+            unhurt = not other.process.dead and hurt_until < other.begun
             in_time = self.world.hub.now < other.begun + round(other.holding.policy.run_limit * 1_000_000)
             if other.ended is None and unhurt and in_time and not self._any_call_fails():
                 self.broken(path, "it runs again, and nothing had happened to the process that runs it")

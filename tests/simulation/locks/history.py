@@ -24,7 +24,7 @@ from tests.simulation.checks.waking import check_waiters
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan
-from tests.simulation.troubles import lock_people
+from tests.simulation.troubles import lock_people, wrong_ttl
 from tests.simulation.troubles.listeners import watching
 from tests.simulation.world import Process, World
 
@@ -88,6 +88,7 @@ class LocksHistory(History):
             hub.spawn(cloud, self._reads)
         hub.spawn(cloud, self._janitor)
         lock_people.set_up(self)
+        wrong_ttl.set_up_locks(self)
         hub.spawn(cloud, self._chaos)
         if plan.has("final_refusals"):
             hub.spawn(cloud, self.world.refusals.course, None)
@@ -172,6 +173,7 @@ class LocksHistory(History):
                     self.checker.calls.end(call, Result.UNKNOWN if hurt else Result.REFUSED)
                     return False
             except StoreError as error:
+                self.checker.is_told(lock.document, error, begun)
                 if self.draw.random() < 0.8:
                     return self._give_up(holder, unknown=bool(error.facts.get("unknown")))
                 continue
@@ -354,7 +356,11 @@ class LocksHistory(History):
         while not self.over:
             self.hub.sleep(60)
             for path, lock in list(self.checker.locks.items()):
+                if path in self.checker.damages.now:
+                    continue
                 until = self.checker.read(path)[1].get("expireAt")
+                if until is not None and until == self.checker.let_expire.get(path):
+                    continue
                 if until is not None and until < self.hub.time():
                     self.world.counts["documents retired by TTL"] += 1
                     self.world.write(delete=ROOT + path)

@@ -33,6 +33,8 @@ LOCKS_TROUBLES = (
     "final_refusals",
     "listeners",
     "reads",
+    "damages",
+    "wrong_ttl",
 )
 """Kinds of trouble; each is on or off in one history."""
 
@@ -90,7 +92,9 @@ def locks_plan_of(seed: int) -> LocksPlan:
         keys=draw.randint(1, 4),
         callers=draw.randint(0, 3),
         troubles=frozenset(
-            t for t in LOCKS_TROUBLES if draw.random() < (0.3 if t in ("retirements", "long_leases") else 0.5)
+            t
+            for t in LOCKS_TROUBLES
+            if draw.random() < (0.3 if t in ("retirements", "long_leases", "wrong_ttl") else 0.5)
         ),
         listen=draw.random() < 0.5,
     )

@@ -17,6 +17,7 @@ from gcp_oncetask.tasks import OnceTask, Recurrence
 from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
 from tests.simulation.checks.belief import Lease
 from tests.simulation.checks.generators import check_occurrence, check_step
+from tests.simulation.checks.wrong_ttl import WrongTtl
 from tests.simulation.network import MOST_REFUSALS
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
@@ -57,6 +58,9 @@ class TasksChecker(Checker):
         left: Traces of the attempts that had a key when their documents were deleted.
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
+        unfreed: Attempts (document, token) whose end leaves their key to the next claim or sweep: a person has made their
+            damaged record anew, or has damaged their key.
+        passed_over: Tasks that wait for a key, and were damaged while they did: (document, place).
         forgotten: Keys whose documents were deleted, and do not know of those that wait yet.
         moves: Of each attempt (document, token), how often its document was written since its grant.
         stored: Of each document its user fields as last seen.
@@ -66,6 +70,7 @@ class TasksChecker(Checker):
         occurrences: (generator, nominal time) -> documents.
         lasts: Of each generator the occurrence that it had made last before the present commit.
         retired: Documents that TTL deletes.
+        wrong_ttl: Documents whose time of expiry a person has written.
     """
 
     plan: TasksPlan
@@ -75,6 +80,8 @@ class TasksChecker(Checker):
     left: set[str] = field(default_factory=set)
     keys: dict[str, Key] = field(default_factory=dict)
     freed: set[tuple[str, int]] = field(default_factory=set)
+    unfreed: set[tuple[str, int]] = field(default_factory=set)
+    passed_over: set[tuple[str, str]] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     moves: Counter[tuple[str, int]] = field(default_factory=Counter)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -84,6 +91,11 @@ class TasksChecker(Checker):
     occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
     lasts: dict[str, str | None] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
+    wrong_ttl: WrongTtl = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.wrong_ttl = WrongTtl(self.broken)
 
     # --- after each call ---
 
@@ -112,10 +124,12 @@ class TasksChecker(Checker):
             self._between()
 
     def _changed(self, process: Process | None, path: str) -> None:
+        before = self.locks.get(path)
         if self._is_damaged(process, path):
+            if before is not None and before.parked is not None:
+                self.passed_over.add((path, before.parked))
             return
         lock, fields = self.read(path)
-        before = self.locks.get(path)
         if lock is None:
             if before is not None:
                 self._deleted(path, before)
@@ -137,9 +151,12 @@ class TasksChecker(Checker):
             before.cancel_requested_at,
         ):
             self._tell(process, path, lock)
-        self._expiry(path, lock, fields)
+        if not self.wrong_ttl.hides(process, path, lock, fields, self.stored.get(path, {})):
+            self._expiry(path, lock, fields)
         self._payload(path, before, lock, fields)
         anew = self.damages.is_made_anew(path, before, lock)
+        if before is not None and anew:
+            self.unfreed.add((path, before.token))
         if before is not None and not anew:
             self._step(process, path, before, lock, fields)
             self._count(before, lock)
@@ -169,6 +186,7 @@ class TasksChecker(Checker):
             self.left.add(before.trace)
         self.orphans |= {one for one in self.granted if one[0] == path}
         self.erased.add(path)
+        self.wrong_ttl.now.discard(path)
         self.lives[path] += 1
         for known in (self.locks, self.stored, self.revisions, self.ended_with, self.cancelled_at):
             known.pop(path, None)  # type: ignore[attr-defined]
@@ -258,7 +276,9 @@ class TasksChecker(Checker):
         if lock.status is Status.COMPLETED and before.status is not Status.COMPLETED:
             self._completed(path, lock)
         if lock.token > before.token:
-            attempts = 0 if lock.cancelling and not before.cancelling else before.attempts
+            # A cancellation handler, and a newer payload, have attempts of their own.
+            anew = (lock.cancelling and not before.cancelling) or lock.granted > before.granted
+            attempts = 0 if anew else before.attempts
             self._granted(process, path, before.but(attempts=attempts), lock)
         held = before.status is Status.LEASED
         moved = (lock.status, lock.holder, lock.sequence) != (before.status, before.holder, before.sequence)
@@ -307,9 +327,7 @@ class TasksChecker(Checker):
                 self.world.counts["keys taken from those that a person had freed"] += 1
                 continue
             # Deleting the task that has the key of a batch lets the whole batch go.
-            if self.is_orphan(attempt) or (
-                attempt._running.granted.rides and attempt._running.context.trace in self.left
-            ):
+            if self.is_orphan(attempt) or self._leader_is_gone(attempt):
                 self.world.counts["keys taken from deleted holders"] += 1
                 continue
             self.broken(
@@ -317,6 +335,18 @@ class TasksChecker(Checker):
                 f"token {lock.token} is granted with the key {lock.key} while token {attempt.token} of {one} still believes "
                 "in it",
             )
+
+    def _leader_is_gone(self, attempt: Attempt) -> bool:
+        """
+        Whether *attempt* rides with a task that had the key, and whose document was deleted.
+        """
+        leader = attempt._running.leader
+        if (
+            leader is not None
+            and (leader.context.document, leader.context.token, leader.context.holder) in self.orphans
+        ):
+            return True
+        return attempt._running.granted.rides and attempt._running.context.trace in self.left
 
     def _is_freed(self, attempt: Attempt) -> bool:
         """
@@ -388,8 +418,12 @@ class TasksChecker(Checker):
     # --- keys ---
 
     def _key_changed(self, process: Process | None, path: str, tasks: dict[str, Lock]) -> None:
-        lock, fields = self.read(path)
         before = self.keys.get(path)
+        if self._is_damaged(process, path):
+            if before is not None:
+                self.unfreed.add((before.lock.holder or "", before.lock.token))
+            return
+        lock, fields = self.read(path)
         if lock is None:
             self._key_deleted(process, path, before)
             return
@@ -456,8 +490,10 @@ class TasksChecker(Checker):
         first = min(
             one.parked
             for path, one in tasks.items()
-            # One that can't be written any more is passed over.
-            if one.parked is not None and one.key == chosen.key and (path != refused or one is chosen)
+            # One that can't be written any more is passed over, and one that can't be read.
+            if one.parked is not None
+            and one.key == chosen.key
+            and (one is chosen or (path != refused and (path, one.parked) not in self.passed_over))
         )
         if chosen.parked != first:
             self.broken(where, f"{chosen.parked} was handed the key before {first}")
@@ -487,11 +523,14 @@ class TasksChecker(Checker):
         What holds between tasks and keys after every commit.
         """
         for where, key in self.keys.items():
+            if where in self.damages.now:
+                continue
             task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
             # An end that was refused three times leaves the key alone.
             refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= MOST_REFUSALS
             refused = refused or key.lock.holder in self.world.left_keys
+            refused = refused or (key.lock.holder or "", key.lock.token) in self.unfreed
             if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
         holders: dict[str, str] = {}
@@ -500,6 +539,8 @@ class TasksChecker(Checker):
                 continue
             where = key_path(lock.env, lock.key)
             key = self.keys.get(where)
+            if where in self.damages.now:
+                continue
             if lock.status is Status.LEASED and not lock.rides and (path, lock.token) not in self.freed:
                 if where in holders:
                     self.broken(path, f"it and {holders[where]} are leased under the key {lock.key}")
@@ -508,6 +549,7 @@ class TasksChecker(Checker):
                 if names != (Status.LEASED, path, lock.token):
                     self.broken(path, f"token {lock.token} is leased, and its key says {names}")
             forgotten = where in self.forgotten and (key is None or not key.waiting)
+            forgotten = forgotten or (path, lock.parked) in self.passed_over
             if lock.parked is not None and not forgotten and (key is None or not key.waiting or key.lock.due is None):
                 self.broken(path, "it is parked under a key that nobody looks after")
 
@@ -523,9 +565,11 @@ class TasksChecker(Checker):
         if lock is None or lock.token != token or lock.status not in (Status.LEASED, Status.QUARANTINED):
             self.broken(document, f"token {token} wrote when it was not the holder")
             return
-        if lock.key is None or (lock.rides and lock.trace in self.left):
+        rides = [one.attempt for one in self.running if one.lease == (document, token, lock.holder)]
+        if lock.key is None or (lock.rides and lock.trace in self.left) or any(map(self._leader_is_gone, rides)):
             return
-        key = self.read(key_path(lock.env, lock.key))[0]
+        where = key_path(lock.env, lock.key)
+        key = None if where in self.damages.now else self.read(where)[0]
         mine = key is not None and key.status is Status.LEASED and (key.holder == document or lock.rides)
         if not mine:
             self.broken(document, f"token {token} wrote when its key {lock.key} was somebody else's")

@@ -16,7 +16,7 @@ from google.cloud import firestore
 from gcp_oncetask import Attempt, Continue, Fail, Retry, Snooze
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules import retention
-from gcp_oncetask.rules.document_paths import TaskName, key_path
+from gcp_oncetask.rules.document_paths import TaskName, is_key, key_path
 from gcp_oncetask.rules.retry_policy import FixedDelay
 from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskManager
 from gcp_oncetask.tasks.bulk import CreatedMany
@@ -27,7 +27,7 @@ from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
-from tests.simulation.troubles import misroutes
+from tests.simulation.troubles import damage, misroutes, wrong_ttl
 from tests.simulation.troubles.people import verb
 from tests.simulation.world import Process, World
 
@@ -203,6 +203,8 @@ class TasksHistory(History):
             if isinstance(item.data, Tick) and plan.has("schedules"):
                 hub.spawn(cloud, self._redeclared, item)
         self._set_up_frees()
+        damage.set_up_keys(self)
+        wrong_ttl.set_up(self)
 
     def _set_up_frees(self) -> None:
         if self.plan.has("frees"):
@@ -379,6 +381,13 @@ class TasksHistory(History):
         """
         return bool({"recurrence", "occurrenceAt"} & set(self.checker.stored.get(path, ())))
 
+    def is_unused(self, path: str) -> bool:
+        """
+        Whether *path* is a resource key that no task needs any more: whether it is damaged shows nowhere.
+        """
+        tasks = [lock for lock in self.checker.locks.values() if lock.key is not None and not lock.finished]
+        return is_key(path) and all(key_path(lock.env, lock.key or "") != path for lock in tasks)
+
     def _create(self, item: Item) -> None:
         self.checker.wanted.add(item.path)
         piles = [other.data for other in self.items if isinstance(other.data, Pile)]
@@ -478,7 +487,8 @@ class TasksHistory(History):
             for path in list(self.checker.stored):
                 # A reset may have taken time since the documents were listed.
                 fields = self.checker.stored.get(path, {})
-                if "expireAt" in fields and fields["expireAt"] <= self.hub.time():
+                expired = "expireAt" in fields and fields["expireAt"] <= self.hub.time()
+                if expired and path not in self.checker.wrong_ttl.now:
                     if self.world.trouble and self.plan.has("late_ttl") and self.draw.random() < 0.95:
                         # Firestore deletes within a day, not at once.
                         self.world.counts["late_ttl"] += 1

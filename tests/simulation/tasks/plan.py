@@ -22,8 +22,12 @@ TASK_TROUBLES = (
     "late_ttl",
     "foreigners",
     "misroutes",
+    "key_damages",
+    "wrong_ttl",
 )
 """Kinds of trouble; each is on or off in one history."""
+RARER = {"key_damages", "wrong_ttl"}
+"""Troubles that make a history longer: they are on in one of four."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def tasks_plan_of(seed: int) -> TasksPlan:
         cancel_attempts=draw.choice((1, 4)),
         misfire=draw.choice(("all", "all", "latest", "skip")),
         overlap=draw.choice(("allow", "queue", "skip")),
-        troubles=frozenset(t for t in TASK_TROUBLES if draw.random() < 0.5 and not (calm and t in TROUBLES)),
+        troubles=frozenset(
+            t for t in TASK_TROUBLES if draw.random() < (0.25 if t in RARER else 0.5) and not (calm and t in TROUBLES)
+        ),
         window=draw.choice(WINDOWS),
     )

@@ -24,6 +24,7 @@ from tests.support.released import NEW
 
 if TYPE_CHECKING:
     from tests.simulation.chains.history import History
+    from tests.simulation.tasks.history import TasksHistory
 
 _Get = GetDocumentRequest.pb()
 _LOST = {"due", "parked"}
@@ -40,41 +41,89 @@ def set_up(history: History) -> None:
         history.hub.spawn(history.world.cloud, _damage_some, history, set[Any]())
 
 
-def _damage_some(history: History, before: set[Any]) -> None:
-    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
+def set_up_keys(history: TasksHistory) -> None:
+    """
+    Let those begin that damage resource keys.
+    """
+    if history.plan.has("key_damages"):
+        history.hub.spawn(history.world.cloud, _damage_keys, history)
+
+
+def _damage_keys(history: TasksHistory) -> None:
+    """
+    Damage the documents of resource keys, held and free; nobody makes these anew by a call.
+    """
+    world, checker, before = history.world, history.checker, set[Any]()
+    while world.trouble:
+        history.hub.sleep(history.draw.expovariate(1 / 120))
+        for path, key in list(checker.keys.items()):
+            once = (path, key.lock.sequence, key.lock.token)
+            if path in checker.damages.now or once in before or not world.hit("key_damages", 0.3):
+                continue
+            before.add(once)
+            world.counts["keys damaged"] += 1
+            world.counts["keys damaged while they are held"] += key.lock.status is Status.LEASED
+            _damage(history, path, _how(history, key.lock.status))
+
+
+def _how(history: History, status: Status) -> Damage:
     # The release before does not see that a value is damaged that it does not know, and goes on.
     unseen = _LOST | ({STORED_NAMES[name] for name in NEW} if history.plan.has("versions") else set[str]())
+    return history.draw.choice([how for how in DAMAGES if status in how.statuses and how.field not in unseen])
+
+
+def _damage_some(history: History, before: set[Any]) -> None:
+    world, hub, draw, checker = history.world, history.hub, history.draw, history.checker
     while world.trouble:
         hub.sleep(draw.expovariate(1 / 120))
         for path, lock in list(checker.locks.items()):
-            live = lock.status in (Status.SCHEDULED, Status.LEASED) and lock.key is None and not lock.paused
+            live = lock.status in (Status.SCHEDULED, Status.LEASED) and not lock.paused
             once = (path, lock.sequence, lock.token)
             # The same damage of the same record is told once.
-            if not live or path in checker.damages.now or once in before or history.recurs(path):
+            if not live or path in checker.damages.now or once in before:
                 continue
             if world.hit("damages", 0.2):
                 before.add(once)
-                hows = [how for how in DAMAGES if lock.status in how.statuses and how.field not in unseen]
-                _damage(history, path, draw.choice(hows))
+                _damage(history, path, _how(history, lock.status))
 
 
 def _damage(history: History, path: str, how: Damage) -> None:
-    world, checker = history.world, history.checker
+    world, checker, known = history.world, history.checker, len(history.world.alerts)
+    kept = strike(history, path, how)
+    if kept is None:
+        return
+    world.counts["records damaged"] += 1
+    lock = checker.locks.get(path)
+    world.counts["records damaged while they run"] += lock is not None and lock.status is Status.LEASED
+    world.counts["records with a key damaged"] += lock is not None and lock.key is not None
+    world.counts["generators and their occurrences damaged"] += history.recurs(path)
+    history.hub.spawn(world.cloud, _repair, history, path, how, kept, known)
+
+
+def strike(history: History, path: str, how: Damage) -> dict[str, Any] | None:
+    """
+    Damage the record at *path*. Returns the values that were there; None if they were no other ones.
+    """
+    world = history.world
     document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
     whole = document.fields["lock"].map_value.fields
-    names = (how.field, *(name for name, _ in how.also))
-    kept = {name: whole[name] for name in names if name in whole}
+    names = names_of(how)
     changes = {how.field: how.value} | dict(how.also)
     written = {name: encode(value) for name, value in changes.items() if value is not DELETE_FIELD}
     if not _is_damage(document, path, names, written):
         # This record may have that value.
-        return
-    checker.damages.now[path] = whole
-    _write(history, path, names, written)
+        return None
+    history.checker.damages.now[path] = whole
+    write(history, path, names, written)
     world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
-    world.counts["records damaged"] += 1
-    world.counts["records damaged while they run"] += checker.locks[path].status is Status.LEASED
-    history.hub.spawn(world.cloud, _repair, history, path, how, kept, len(world.alerts))
+    return {name: whole[name] for name in names if name in whole}
+
+
+def names_of(how: Damage) -> tuple[str, ...]:
+    """
+    The attributes that are changed.
+    """
+    return (how.field, *(name for name, _ in how.also))
 
 
 def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[str, Any]) -> bool:
@@ -92,7 +141,10 @@ def _is_damage(document: Any, path: str, names: tuple[str, ...], written: dict[s
     return False
 
 
-def _write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
+def write(history: History, path: str, names: tuple[str, ...], fields: Any) -> None:
+    """
+    Write *fields* of the record by hand, and remove those of *names* that are missing in them.
+    """
     lock = {"lock": {"map_value": {"fields": fields}}} if fields else {"lock": {"map_value": {}}}
     mask = {"field_paths": [f"lock.{name}" for name in names]}
     history.world.write(
@@ -109,16 +161,17 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
         hub.sleep(30)
         if path not in damages.now:
             return
-    world.counts["damages told"] += 1
+        if not world.trouble and history.is_unused(path):
+            break
+    world.counts["damages told"] += any(_tells(alert, path) for alert in world.alerts[known:])
     hub.sleep(draw.expovariate(1 / 60))
-    names = (how.field, *(name for name, _ in how.also))
-    if draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
+    if path in history.checker.locks and draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
         world.counts["records made anew"] += 1
         return
     if path in damages.now:
         world.tell("a person", f"repairs {path}")
         world.counts["records repaired by hand"] += 1
-        _write(history, path, names, kept)
+        write(history, path, names_of(how), kept)
 
 
 def _tells(alert: Alert, path: str) -> bool:

@@ -45,13 +45,17 @@ class Session:
 
     Attributes:
         process: Who wrote it.
+        path: Its document.
         beat_at: Its last heartbeat, micros by the server's clock.
+        there: Whether its document is.
         ended: Politely.
         counted: Its death was counted.
     """
 
     process: Process
+    path: str
     beat_at: int
+    there: bool = True
     ended: bool = False
     counted: bool = False
 
@@ -88,11 +92,44 @@ class WorkersChecker(TasksChecker):
         for write in request.writes:
             path = (write.update.name or write.delete).removeprefix(ROOT)
             if path.startswith(f"{SESSIONS}/"):
-                self._session(process, path.rpartition(":")[2], ended="left" in write.update.fields)
+                if process is None:
+                    self._meddled(path, deleted=bool(write.delete))
+                else:
+                    self._session(process, path, ended="left" in write.update.fields)
 
-    def _session(self, process: Process | None, id_: str, *, ended: bool) -> None:
+    def _meddled(self, path: str, *, deleted: bool) -> None:
+        """
+        A person has deleted or damaged a session: its worker writes it anew with its next heartbeat, or begins another one.
+        """
+        session = self.sessions[path.rpartition(":")[2]]
+        process, at = session.process, self.world.hub.now
+        session.there = not deleted
+        if deleted:
+            self.world.tell("a person", f"deletes {path}")
+
+        def is_written() -> bool:
+            return max(one.beat_at for one in self.sessions.values() if one.process is process) >= at
+
+        def is_hurt() -> bool:
+            over = process.dead or session.ended or self.workers[process]._stopping.is_set()
+            return over or max(process.hurt_until, process.failed_at) >= at
+
+        def look() -> None:
+            written = is_written()
+            self.world.counts["sessions written anew"] += written
+            # A call that is under way may fail yet.
+            self.world.hub.sleep(TTL)
+            if not written and not is_hurt():
+                self.broken(path, "a person has changed it, and its worker has not written it anew")
+
+        self.world.hub.spawn(self.world.cloud, look, after=BEAT + SLACK)
+
+    def _session(self, process: Process, path: str, *, ended: bool) -> None:
+        id_ = path.rpartition(":")[2]
         known = self.sessions.get(id_)
-        if process is None or (known is not None and known.process is not process):
+        if known is not None:
+            known.there = True
+        if known is not None and known.process is not process:
             self.broken(f"session {id_}", "it was written by somebody else than its worker")
             return
         if ended:
@@ -102,7 +139,7 @@ class WorkersChecker(TasksChecker):
             self.world.counts["sessions ended"] += 1
         elif known is None:
             self.world.tell(process.name, f"begins the session {id_}")
-            self.sessions[id_] = Session(process, self.world.hub.now)
+            self.sessions[id_] = Session(process, path, self.world.hub.now)
             self.world.counts["sessions begun"] += 1
         elif known.ended:
             self.broken(f"session {id_}", "a late heartbeat has revived it")

@@ -22,6 +22,7 @@ from tests.simulation.checks.waking import check_waking
 from tests.simulation.hub import SECOND, Owner, Promise, Signal
 from tests.simulation.outlets import cooperative
 from tests.simulation.tasks.history import Keyed, Newest, Pile, TasksHistory, Tick, Work
+from tests.simulation.troubles import session_people
 from tests.simulation.workers.checker import BEAT, SLACK, TTL, WorkersChecker
 from tests.simulation.workers.plan import WorkersPlan
 from tests.simulation.world import Process, World
@@ -128,7 +129,10 @@ class WorkersHistory(TasksHistory):
             listen=self.workers_plan.listen,
         )
         self.checker.workers[process] = worker
-        worker.run()
+        try:
+            worker.run()
+        except Exception as error:
+            self.checker.broken(process.name, f"its worker stops: {error!r}")
         process.dead = True
         self.world.processes.remove(process)
         self.world.tell(process.name, "has ended")
@@ -151,6 +155,7 @@ class WorkersHistory(TasksHistory):
         for _ in range(self.plan.instances):
             self.hub.spawn(self.world.cloud, self.world.start_process, after=self.draw.random() * 30)
         self.hub.spawn(self.world.cloud, self._supervise)
+        session_people.set_up(self)
 
     def _supervise(self) -> None:
         """
@@ -174,7 +179,9 @@ class WorkersHistory(TasksHistory):
             self.world.start_process()
         # A heartbeat that lands late makes a session that is over count once more.
         self.hub.sleep(max(0, self.world.quiet_from - self.hub.now) / SECOND)
-        self._at_rest(TTL + 2 * BEAT + SLACK, "at rest")
+        # The session of a dead worker whose time to live a person has changed counts for twice the time at most.
+        longest = 2 * TTL if self.plan.has("sessions") else TTL
+        self._at_rest(longest + 2 * BEAT + SLACK, "at rest")
         for what in self.workers_plan.drill:
             self._drill(what)
         end = self.hub.now + BOUND * SECOND

@@ -18,7 +18,6 @@ _NOT_HERE = {
     "purges",
     "retirements",
     "late_ttl",
-    "final_refusals",
     "foreigners",
     "misroutes",
 }
@@ -28,6 +27,7 @@ WORKER_TROUBLES = (
     "joins",
     "frees",
     "listeners",
+    "sessions",
 )
 """Kinds of trouble; each is on or off in one history."""
 

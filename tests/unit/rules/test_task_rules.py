@@ -259,6 +259,18 @@ def test_run_of_an_older_payload_is_followed_by_the_newest(kind: SettlementKind,
     assert settled_as(granted, SettlementKind.COMPLETE).status is Status.COMPLETED
 
 
+def test_newest_payload_has_all_of_its_attempts_though_the_lease_was_given_back() -> None:
+    """
+    The attempts that an older payload had do not count for it.
+    """
+    held = rules.replace(leased(attempts=3), TARGET, "n", moment()).lock
+    back = settled(held, SettlementKind.RELEASE).lock
+    assert (back.status, back.sequence, back.attempts, superseded(back)) == (Status.SCHEDULED, 5, 2, True)
+
+    granted = put(rules.claim(back, _delivery(5), POLICY, Claimant("n2"), moment(NOW + 3601 * SECOND))).lock
+    assert (granted.status, granted.attempts, superseded(granted)) == (Status.LEASED, 1, False)
+
+
 def settled_as(lock: Lock, kind: SettlementKind) -> Lock:
     """
     *lock* settled by whoever holds it.
