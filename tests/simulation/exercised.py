@@ -41,6 +41,9 @@ FOREIGN = (
     "verbs for documents of others",
     "deliveries of documents of others",
     "deliveries at the URL of another route",
+    "steps of a second environment",
+    "documents of a second environment ended",
+    "deliveries at the URL of another environment",
 )
 """What comes of documents that are not of this deployment, and of deliveries that are not of their route."""
 

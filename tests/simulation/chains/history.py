@@ -31,10 +31,12 @@ from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
+from tests.simulation.process import ENV
 from tests.simulation.troubles import damage, misroutes, people
 from tests.simulation.troubles.foreigners import Foreigners
+from tests.simulation.troubles.neighbours import Elsewhere, Neighbours
 from tests.simulation.troubles.standstills import stand_still
-from tests.simulation.world import QUEUE, Process, World
+from tests.simulation.world import ORIGIN, QUEUE, Process, World
 
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""
@@ -94,6 +96,7 @@ class History:
         self._told = self._unheeded if plan.has("versions") else self._broken
         self.watch = Watch(self.world, self._told, lambda path: path in self.checker.damages.now)
         self.foreigners = Foreigners(self)
+        self.neighbours = Neighbours(self)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -147,6 +150,7 @@ class History:
         if not self.checker.violations:
             self.checker.at_the_end(self.chains)
             self.watch.at_the_end()
+            self.neighbours.at_the_end()
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
@@ -158,6 +162,8 @@ class History:
             (renewal, "Wakeup", lambda: Signal(self.hub)),
             (registry, "DECLARED", {"jobs": Job}),
         ]
+        if self.plan.has("neighbours"):
+            found[-1][2]["elsewhere"] = Elsewhere
         if self.plan.has("failed_writes"):
             # A sweep moves due times by one BatchWrite as soon as it knows that a queue stands.
             found.append((unclaimed, "ASKED", 1))
@@ -178,6 +184,7 @@ class History:
         damage.set_up(self)
         self.foreigners.set_up()
         misroutes.set_up(self)
+        self.neighbours.set_up()
         for path in self.chains:
             hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
@@ -197,6 +204,8 @@ class History:
         """
         What one process has and does from its start.
         """
+        if process.env != ENV:
+            self.neighbours.begin(process)
 
     def app(self, world: World, process: Process) -> Flask:
         """
@@ -298,11 +307,11 @@ class History:
 
     # --- people ---
 
-    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
+    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0, origin: str = ORIGIN) -> Any:
         """
         Run something in some process; None if it fails, or the process dies or sleeps over it.
         """
-        process, promise = self.world.some_process(), Promise(self.hub)
+        process, promise = self.world.some_process(origin), Promise(self.hub)
 
         def attempt() -> None:
             try:
@@ -389,8 +398,9 @@ class History:
         After every call that took effect.
         """
         self.foreigners.observe(process, name, request)
-        self.checker.observe(process, name, request)
-        self.watch.observe(process, name, request)
+        if not self.neighbours.observe(process, name, request):
+            self.checker.observe(process, name, request)
+            self.watch.observe(process, name, request)
         if name == "CreateTask":
             self._pump_soon()
 
@@ -456,13 +466,13 @@ class History:
     def _peace(self) -> None:
         self._no_more_troubles()
         end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and not self.checker.ended(self.chains):
+        while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
             self.hub.sleep(60)
             self._resolve()
         self.ended = True
         self.hub.sleep(1200)
         # A call that landed late may have begun something anew.
-        while self.hub.now < end and not self.checker.ended(self.chains):
+        while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
             self.hub.sleep(60)
             self._resolve()
         self.over = True

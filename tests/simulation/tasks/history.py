@@ -227,6 +227,7 @@ class TasksHistory(History):
         """
         A process that has a manager.
         """
+        super().begin(world, process)
         self.managers[process] = self._manager(process)
 
     def app(self, world: World, process: Process) -> Flask:

@@ -22,6 +22,7 @@ TASK_TROUBLES = (
     "late_ttl",
     "foreigners",
     "misroutes",
+    "neighbours",
 )
 """Kinds of trouble; each is on or off in one history."""
 
