@@ -99,6 +99,7 @@ class Process(Owner):
         refused_commits: How many commits were refused since its last one that was applied.
         released: Whether it is of the release before.
         env: Its environment.
+        deployment: Which one of two deployments it is of; empty: there is one.
         unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
         app: Its Flask app; None before the first delivery.
@@ -116,6 +117,7 @@ class Process(Owner):
     refused_commits: int = 0
     released: bool = False
     env: str = ENV
+    deployment: str = ""
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)

@@ -30,7 +30,7 @@ from tests.simulation.hub import SECOND, Hub, Owner, Promise
 from tests.simulation.network import Network
 from tests.simulation.outlets import Mail, Stdout
 from tests.simulation.process import ENV, MachineClocks, Process, ProcessClock
-from tests.simulation.troubles import clocks, starvation
+from tests.simulation.troubles import clocks, deployments, starvation
 from tests.simulation.troubles.listeners import Stream
 from tests.simulation.troubles.logs import Logs, request_record
 from tests.simulation.troubles.refusals import Refusals
@@ -74,6 +74,7 @@ class World:
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
         self.origins = {ORIGIN: ENV}
+        self.later: set[str] = set()
         self.alerts: list[Alert] = []
         self.calls: Callable[[Process], None] = lambda process: None
         self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
@@ -158,6 +159,7 @@ class World:
         if self.versions is not None and self.hub.rng.random() < 0.5:
             process.released = True
             self.counts["processes of the release before"] += 1
+        address = deployments.deployed(self, process, origin)
         clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
@@ -165,7 +167,7 @@ class World:
             location="here",
             verify="off",
             env=process.env,
-            base_url=origin,
+            base_url=address,
             log_contents=self.plan.log_contents,
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),

@@ -32,7 +32,7 @@ from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
 from tests.simulation.process import ENV
-from tests.simulation.troubles import damage, misroutes, people
+from tests.simulation.troubles import damage, deployments, misroutes, people
 from tests.simulation.troubles.foreigners import Foreigners
 from tests.simulation.troubles.neighbours import Elsewhere, Neighbours
 from tests.simulation.troubles.standstills import stand_still
@@ -55,6 +55,14 @@ class Job(LockedModel, collection="jobs"):
     count: int = 0
     moved: int = 0
     note: str = ""
+
+
+class LaterJob(Job, collection="jobs"):
+    """
+    The same in the later one of two deployments. ``extra`` is saved by its handlers.
+    """
+
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -217,8 +225,9 @@ class History:
         @app.post("/run")
         @locked_handler(
             process.locker,
-            Job,
-            max_attempts=plan.max_attempts,
+            model_of(process),
+            max_attempts=deployments.most_of(process, plan.max_attempts),
+            lease_duration=deployments.lease_of(process),
             on_unknown="quarantine" if plan.quarantine else "takeover",
         )
         def run(job: Job, attempt: Attempt) -> Any:
@@ -263,6 +272,8 @@ class History:
         if world.hit("failing_handlers", 0.2):
             self._give_up()
         job.count += 1
+        if isinstance(job, LaterJob):
+            job.extra += 1
         if draw.random() < 0.3:
             with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
                 return world.transactions.run(attempt, lambda txn: self._in_transaction(process, job, attempt, txn))
@@ -326,7 +337,7 @@ class History:
         """
         The entity of *path* as *process* reads it.
         """
-        found: Job | None = process.locker.get(Job, path.removeprefix("jobs/"))
+        found: Job | None = process.locker.get(model_of(process), path.removeprefix("jobs/"))
         return found
 
     def recurs(self, path: str) -> bool:
@@ -340,8 +351,8 @@ class History:
         Schedule the chain of *path*, until it is there.
         """
         while path not in self.checker.locks:
-            job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
-            self.on_some(lambda process, job=job: process.locker.schedule(job, "/run"))
+            made = {"id": path.removeprefix("jobs/"), "steps": self.plan.steps}
+            self.on_some(lambda process, made=made: process.locker.schedule(model_of(process)(**made), "/run"))
             self.hub.sleep(5 if self.world.refusals.now is None else 60)
 
     def _write_notes(self, path: str) -> None:
@@ -506,6 +517,13 @@ class History:
         for path, lock in self.checker.locks.items():
             if lock.token != ran[path]:
                 self.checker.broken(path, "a late duplicate was granted a lease")
+
+
+def model_of(process: Process) -> type[Job]:
+    """
+    The model of the deployment of *process*.
+    """
+    return LaterJob if process.deployment == deployments.LATER else Job
 
 
 def attempt_moves(attempt: Attempt) -> int:

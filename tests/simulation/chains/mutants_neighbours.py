@@ -31,12 +31,10 @@ NEIGHBOURS_MUTANTS = (
         '    found, _ = _query_due(store, where, floor, f"DEFAULT{AFTER}", 1)\n',
     ),
     Mutant(
-        "a resource key is one for all environments",
+        "the tasks of all environments wait for a resource key together",
         "rules/document_paths.py",
-        '    digest = hashlib.sha256(f"{env}\\n{key}".encode()).hexdigest()[:2]\n'
-        '    return f"{LOCKS}/{digest}:{env}:key:{escaped}"\n',
-        "    digest = hashlib.sha256(key.encode()).hexdigest()[:2]\n"
-        '    return f"{LOCKS}/{digest}:DEFAULT:key:{escaped}"\n',
+        '    return f"{env}/{_escaped(key)}"\n',
+        '    return f"DEFAULT/{_escaped(key)}"\n',
         kind="tasks",
     ),
 )

@@ -45,7 +45,7 @@ TROUBLES = (
     "versions",
 )
 """Kinds of trouble in histories of all kinds with deliveries; each is on or off in one history."""
-CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders", "foreigners", "misroutes", "neighbours")
+CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders", "foreigners", "misroutes", "neighbours", "deployments")
 """The same in histories of chains."""
 _KNOWN = frozenset(CHAIN_TROUBLES)
 RARER = {"damages", "deletes", "resets", "outsiders", "neighbours"}

@@ -23,6 +23,7 @@ TASK_TROUBLES = (
     "foreigners",
     "misroutes",
     "neighbours",
+    "deployments",
 )
 """Kinds of trouble; each is on or off in one history."""
 
