@@ -21,6 +21,8 @@ _NOT_HERE = {
     "final_refusals",
     "foreigners",
     "misroutes",
+    "neighbours",
+    "deployments",
 }
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
