@@ -41,8 +41,12 @@ FOREIGN = (
     "verbs for documents of others",
     "deliveries of documents of others",
     "deliveries at the URL of another route",
+    "steps of a second environment",
+    "documents of a second environment ended",
+    "deliveries at the URL of another environment",
+    "processes of a later deployment",
 )
-"""What comes of documents that are not of this deployment, and of deliveries that are not of their route."""
+"""What comes of documents of others, of deliveries that are not of their route, and of other environments and deployments."""
 
 CLOCKS = (
     "suspends",
@@ -150,6 +154,7 @@ EXERCISED = (
     *WIRE,
     *PUSHED,
     *FOREIGN,
+    "steps that saved a field of the later deployment",
     "ambiguous commit: CANCELLED",
     "ambiguous commit: UNKNOWN",
     "commit without effect: CANCELLED",

@@ -24,8 +24,10 @@ from typing import NamedTuple
 from tests.simulation.chains.mutants import CHAIN_MUTANTS
 from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
 from tests.simulation.chains.mutants_clocks import CHAIN_CLOCK_MUTANTS
+from tests.simulation.chains.mutants_deployments import DEPLOYMENTS_MUTANTS
 from tests.simulation.chains.mutants_foreigners import FOREIGNERS_MUTANTS
 from tests.simulation.chains.mutants_misroutes import MISROUTE_MUTANTS
+from tests.simulation.chains.mutants_neighbours import NEIGHBOURS_MUTANTS
 from tests.simulation.chains.mutants_network import NETWORK_MUTANTS
 from tests.simulation.chains.mutants_people import CHAIN_PEOPLE_MUTANTS
 from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
@@ -70,7 +72,7 @@ ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
 ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
 ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
 ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
-ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS
+ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS + NEIGHBOURS_MUTANTS + DEPLOYMENTS_MUTANTS
 ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
 ALL += WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
 ALL += TESTED_MUTANTS

@@ -14,6 +14,8 @@ from gcp_emulator.clock import datetime_of
 from gcp_oncetask.clock import Mark, Wakeup
 from tests.simulation.hub import SECOND, Hub, Owner, Promise, Signal
 
+ENV = "DEFAULT"
+"""The environment that a history plays."""
 MONOTONIC, BOOTTIME, WALL = "monotonic", "boottime", "wall"
 
 
@@ -96,6 +98,8 @@ class Process(Owner):
         failed_at: When it was told last that a call has failed, other than by a plain answer of the server.
         refused_commits: How many commits were refused since its last one that was applied.
         released: Whether it is of the release before.
+        env: Its environment.
+        deployment: Which one of two deployments it is of; empty: there is one.
         unheard: Nonces that were granted a lease by a commit whose answer never came.
         locker: Its locker.
         app: Its Flask app; None before the first delivery.
@@ -112,6 +116,8 @@ class Process(Owner):
     failed_at: int = 0
     refused_commits: int = 0
     released: bool = False
+    env: str = ENV
+    deployment: str = ""
     locker: Any = None
     app: Any = None
     requests: list[Promise] = field(default_factory=list)

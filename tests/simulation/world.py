@@ -29,8 +29,8 @@ from tests.simulation.clients import DATABASE, PROJECT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise
 from tests.simulation.network import Network
 from tests.simulation.outlets import Mail, Stdout
-from tests.simulation.process import MachineClocks, Process, ProcessClock
-from tests.simulation.troubles import clocks, starvation
+from tests.simulation.process import ENV, MachineClocks, Process, ProcessClock
+from tests.simulation.troubles import clocks, deployments, starvation
 from tests.simulation.troubles.listeners import Stream
 from tests.simulation.troubles.logs import Logs, request_record
 from tests.simulation.troubles.refusals import Refusals
@@ -73,6 +73,8 @@ class World:
         self.tasks.create_queue(QUEUE)
         self.cloud = Owner("cloud")
         self.processes: list[Process] = []
+        self.origins = {ORIGIN: ENV}
+        self.later: set[str] = set()
         self.alerts: list[Alert] = []
         self.calls: Callable[[Process], None] = lambda process: None
         self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
@@ -147,23 +149,25 @@ class World:
 
     # --- processes ---
 
-    def start_process(self) -> Process:
+    def start_process(self, origin: str = ORIGIN) -> Process:
         """
-        Start an app process, with a locker of its own.
+        Start an app process that serves *origin*, with a locker of its own.
         """
         self._made += 1
-        process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub))
+        process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub), env=self.origins[origin])
         clocks.drift(self, process)
         if self.versions is not None and self.hub.rng.random() < 0.5:
             process.released = True
             self.counts["processes of the release before"] += 1
+        address = deployments.deployed(self, process, origin)
         clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(
             project=PROJECT,
             location="here",
             verify="off",
-            base_url=ORIGIN,
+            env=process.env,
+            base_url=address,
             log_contents=self.plan.log_contents,
             inline_limit=16_384 if self.plan.inline else 0,
             collections=("jobs",),
@@ -229,13 +233,15 @@ class World:
         if process in self.processes:
             self.kill(process, when)
 
-    def some_process(self) -> Process:
+    def some_process(self, origin: str = ORIGIN) -> Process:
         """
-        Any process that is alive; a new one if there is none.
+        Any process that is alive and serves *origin*; a new one if there is none.
         """
         alive = self.processes
+        if len(self.origins) > 1:
+            alive = [process for process in alive if process.env == self.origins[origin]]
         if len(alive) < self.plan.instances and (not alive or self.hub.rng.random() < 0.3):
-            return self.start_process()
+            return self.start_process(origin)
         return self.hub.rng.choice(alive)
 
     def write(self, **write: Any) -> None:
@@ -251,7 +257,7 @@ class World:
         """
         One push: to some process, through its WSGI app, as Cloud Run would.
         """
-        process = self.some_process()
+        process = self.some_process(_origin(dispatch))
         self._note_order(dispatch)
         trace = f"{self.hub.rng.getrandbits(128):032x}"
         promise = Promise(self.hub)
@@ -285,7 +291,7 @@ class World:
     def _serve(self, process: Process, dispatch: Dispatch, promise: Promise) -> None:
         if process.app is None:
             process.app = self._make_app(self, process)
-        answer = WsgiTransport({ORIGIN: process.app})(dispatch)
+        answer = WsgiTransport({_origin(dispatch): process.app})(dispatch)
         if answer.status == 500 and b"Traceback" in answer.body:
             raise AssertionError(answer.body.decode())
         promise.give(answer)
@@ -299,3 +305,7 @@ class World:
             dispatch.url, status, started=begun, ended=self.hub.now, trace=trace, instance=process.name
         )
         self.logs.request(process, record)
+
+
+def _origin(dispatch: Dispatch) -> str:
+    return "/".join(dispatch.url.split("/", 3)[:3])

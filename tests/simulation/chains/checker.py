@@ -27,7 +27,9 @@ from tests.simulation.checks.idempotency import Idempotency
 from tests.simulation.checks.late import Late
 from tests.simulation.checks.quarantines import Quarantines
 from tests.simulation.checks.revivals import Revivals
+from tests.simulation.checks.unknown_fields import UnknownFields
 from tests.simulation.outlets import LOG_GRACE
+from tests.simulation.troubles.deployments import LEASE, LONGER, most_of
 from tests.simulation.world import DATABASE, Process, World
 
 ROOT = f"{DATABASE}/documents/"
@@ -105,11 +107,13 @@ class Checker:
     damages: Damages = field(init=False)
     belief: Belief = field(init=False)
     late_holders: Late = field(init=False)
+    unknown_fields: UnknownFields = field(init=False)
     _read: dict[str, tuple[Any, Lock | None, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.belief = Belief(self)
         self.late_holders = Late(self)
+        self.unknown_fields = UnknownFields(self.broken)
         self.quarantines = Quarantines(self.broken, lambda grant: grant in self.started)
         self.idempotency = Idempotency(self.broken, self._count_one, self.late)
         self.damages = Damages(self.broken)
@@ -180,6 +184,7 @@ class Checker:
             self._step(process, path, before, lock, fields)
         self._always(process, path, before, lock, anew=anew)
         self._state(path, lock, fields)
+        self.unknown_fields.changed(self.world, process, path, before, fields)
         self.belief.committed(process, path, before, lock)
 
     def believers(self, path: str) -> Iterator[Believer]:
@@ -245,7 +250,7 @@ class Checker:
         if before is not None:
             self.quarantines.changed(self.world, process, path, before, lock)
         self.idempotency.changed(path, self.lives[path], before, lock, anew=anew)
-        self.attempts.changed(process, path, self.lives[path], before, lock, self._most(lock))
+        self.attempts.changed(process, path, self.lives[path], before, lock, most_of(process, self._most(lock)))
 
     def asked(self, path: str) -> None:
         """
@@ -318,7 +323,8 @@ class Checker:
         assert before.leased_at is not None
         assert before.granted_at is not None
         now = self.world.hub.time()
-        ends = before.leased_at + timedelta(seconds=60), before.granted_at + timedelta(seconds=630)
+        lease = LONGER if before.instance in self.world.later else LEASE
+        ends = before.leased_at + timedelta(seconds=lease), before.granted_at + timedelta(seconds=630)
         # No end line is evidence only after it had its time.
         timeout = ends[1] + timedelta(seconds=LOG_GRACE)
         if now < min(ends):

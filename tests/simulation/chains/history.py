@@ -31,10 +31,12 @@ from tests.simulation.checks.watch import Watch
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative
-from tests.simulation.troubles import damage, misroutes, people
+from tests.simulation.process import ENV
+from tests.simulation.troubles import damage, deployments, misroutes, people
 from tests.simulation.troubles.foreigners import Foreigners
+from tests.simulation.troubles.neighbours import Elsewhere, Neighbours
 from tests.simulation.troubles.standstills import stand_still
-from tests.simulation.world import QUEUE, Process, World
+from tests.simulation.world import ORIGIN, QUEUE, Process, World
 
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""
@@ -53,6 +55,14 @@ class Job(LockedModel, collection="jobs"):
     count: int = 0
     moved: int = 0
     note: str = ""
+
+
+class LaterJob(Job, collection="jobs"):
+    """
+    The same in the later one of two deployments. ``extra`` is saved by its handlers.
+    """
+
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class History:
         self._told = self._unheeded if plan.has("versions") else self._broken
         self.watch = Watch(self.world, self._told, lambda path: path in self.checker.damages.now)
         self.foreigners = Foreigners(self)
+        self.neighbours = Neighbours(self)
         self.hub = self.world.hub
         self.draw = self.hub.rng
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
@@ -147,6 +158,7 @@ class History:
         if not self.checker.violations:
             self.checker.at_the_end(self.chains)
             self.watch.at_the_end()
+            self.neighbours.at_the_end()
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """
@@ -158,6 +170,8 @@ class History:
             (renewal, "Wakeup", lambda: Signal(self.hub)),
             (registry, "DECLARED", {"jobs": Job}),
         ]
+        if self.plan.has("neighbours"):
+            found[-1][2]["elsewhere"] = Elsewhere
         if self.plan.has("failed_writes"):
             # A sweep moves due times by one BatchWrite as soon as it knows that a queue stands.
             found.append((unclaimed, "ASKED", 1))
@@ -178,6 +192,7 @@ class History:
         damage.set_up(self)
         self.foreigners.set_up()
         misroutes.set_up(self)
+        self.neighbours.set_up()
         for path in self.chains:
             hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
             if plan.has("user_writes"):
@@ -197,6 +212,8 @@ class History:
         """
         What one process has and does from its start.
         """
+        if process.env != ENV:
+            self.neighbours.begin(process)
 
     def app(self, world: World, process: Process) -> Flask:
         """
@@ -208,8 +225,9 @@ class History:
         @app.post("/run")
         @locked_handler(
             process.locker,
-            Job,
-            max_attempts=plan.max_attempts,
+            model_of(process),
+            max_attempts=deployments.most_of(process, plan.max_attempts),
+            lease_duration=deployments.lease_of(process),
             on_unknown="quarantine" if plan.quarantine else "takeover",
         )
         def run(job: Job, attempt: Attempt) -> Any:
@@ -254,6 +272,8 @@ class History:
         if world.hit("failing_handlers", 0.2):
             self._give_up()
         job.count += 1
+        if isinstance(job, LaterJob):
+            job.extra += 1
         if draw.random() < 0.3:
             with self.checker.late_holders.call(running.lease, attempt.sequence, "transaction"):
                 return world.transactions.run(attempt, lambda txn: self._in_transaction(process, job, attempt, txn))
@@ -298,11 +318,11 @@ class History:
 
     # --- people ---
 
-    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0) -> Any:
+    def on_some(self, run: Callable[[Process], Any], *, timeout: float = 120.0, origin: str = ORIGIN) -> Any:
         """
         Run something in some process; None if it fails, or the process dies or sleeps over it.
         """
-        process, promise = self.world.some_process(), Promise(self.hub)
+        process, promise = self.world.some_process(origin), Promise(self.hub)
 
         def attempt() -> None:
             try:
@@ -317,7 +337,7 @@ class History:
         """
         The entity of *path* as *process* reads it.
         """
-        found: Job | None = process.locker.get(Job, path.removeprefix("jobs/"))
+        found: Job | None = process.locker.get(model_of(process), path.removeprefix("jobs/"))
         return found
 
     def recurs(self, path: str) -> bool:
@@ -337,8 +357,8 @@ class History:
         Schedule the chain of *path*, until it is there.
         """
         while path not in self.checker.locks:
-            job = Job(id=path.removeprefix("jobs/"), steps=self.plan.steps)
-            self.on_some(lambda process, job=job: process.locker.schedule(job, "/run"))
+            made = {"id": path.removeprefix("jobs/"), "steps": self.plan.steps}
+            self.on_some(lambda process, made=made: process.locker.schedule(model_of(process)(**made), "/run"))
             self.hub.sleep(5 if self.world.refusals.now is None else 60)
 
     def _write_notes(self, path: str) -> None:
@@ -395,8 +415,9 @@ class History:
         After every call that took effect.
         """
         self.foreigners.observe(process, name, request)
-        self.checker.observe(process, name, request)
-        self.watch.observe(process, name, request)
+        if not self.neighbours.observe(process, name, request):
+            self.checker.observe(process, name, request)
+            self.watch.observe(process, name, request)
         if name == "CreateTask":
             self._pump_soon()
 
@@ -462,13 +483,13 @@ class History:
     def _peace(self) -> None:
         self._no_more_troubles()
         end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and not self.checker.ended(self.chains):
+        while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
             self.hub.sleep(60)
             self._resolve()
         self.ended = True
         self.hub.sleep(1200)
         # A call that landed late may have begun something anew.
-        while self.hub.now < end and not self.checker.ended(self.chains):
+        while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
             self.hub.sleep(60)
             self._resolve()
         self.over = True
@@ -502,6 +523,13 @@ class History:
         for path, lock in self.checker.locks.items():
             if lock.token != ran[path]:
                 self.checker.broken(path, "a late duplicate was granted a lease")
+
+
+def model_of(process: Process) -> type[Job]:
+    """
+    The model of the deployment of *process*.
+    """
+    return LaterJob if process.deployment == deployments.LATER else Job
 
 
 def attempt_moves(attempt: Attempt) -> int:

@@ -45,10 +45,10 @@ TROUBLES = (
     "versions",
 )
 """Kinds of trouble in histories of all kinds with deliveries; each is on or off in one history."""
-CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders", "foreigners", "misroutes")
+CHAIN_TROUBLES = (*TROUBLES, "deletes", "resets", "outsiders", "foreigners", "misroutes", "neighbours", "deployments")
 """The same in histories of chains."""
 _KNOWN = frozenset(CHAIN_TROUBLES)
-RARER = {"damages", "deletes", "resets", "outsiders"}
+RARER = {"damages", "deletes", "resets", "outsiders", "neighbours"}
 """Troubles that make a history longer: they are on in one of four."""
 WINDOWS = (0.0, 0.0, 60.0, 600.0)
 """Lengths of an alert's window."""

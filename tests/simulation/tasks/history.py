@@ -27,7 +27,7 @@ from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
-from tests.simulation.troubles import damage, misroutes, wrong_ttl
+from tests.simulation.troubles import damage, deployments, misroutes, wrong_ttl
 from tests.simulation.troubles.people import verb
 from tests.simulation.world import Process, World
 
@@ -229,6 +229,7 @@ class TasksHistory(History):
         """
         A process that has a manager.
         """
+        super().begin(world, process)
         self.managers[process] = self._manager(process)
 
     def app(self, world: World, process: Process) -> Flask:
@@ -248,11 +249,12 @@ class TasksHistory(History):
 
     def _manager(self, process: Process) -> TaskManager:
         plan, manager = self.tasks_plan, TaskManager(process.locker)
+        most, cancels = (deployments.most_of(process, each) for each in (plan.max_attempts, plan.cancel_attempts))
         options: dict[str, Any] = {
-            "retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.max_attempts),
-            "lease_duration": 60.0,
+            "retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=most),
+            "lease_duration": deployments.lease_of(process),
             "on_unknown": "quarantine" if plan.quarantine else "takeover",
-            "cancel_retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=plan.cancel_attempts),
+            "cancel_retry": FixedDelay(delay=timedelta(seconds=5), max_attempts=cancels),
         }
         if plan.cleanup:
             options["on_cancel"] = lambda task, attempt: self._one(process, task, attempt, cleans=True)

@@ -22,6 +22,8 @@ TASK_TROUBLES = (
     "late_ttl",
     "foreigners",
     "misroutes",
+    "neighbours",
+    "deployments",
     "key_damages",
     "wrong_ttl",
 )

@@ -15,6 +15,7 @@ from gcp_emulator.tasks.messages import PurgeQueueRequest
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.checks.refused import TOLD_WITHIN, Refused
 from tests.simulation.hub import SECOND
+from tests.simulation.process import ENV
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -128,7 +129,8 @@ class Refusals:
             RpcError: It is.
         """
         refusal = self.now
-        if refusal is None or not refusal.refuses(service, method, request):
+        # Another environment has an account of its own.
+        if refusal is None or process.env != ENV or not refusal.refuses(service, method, request):
             return
         world = self._world
         self.ever = True

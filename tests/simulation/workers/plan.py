@@ -20,6 +20,8 @@ _NOT_HERE = {
     "late_ttl",
     "foreigners",
     "misroutes",
+    "neighbours",
+    "deployments",
 }
 WORKER_TROUBLES = (
     *(t for t in TASK_TROUBLES if t not in (*_NOT_HERE, "frees")),
