@@ -29,7 +29,7 @@ class Idempotency:
         keys: Of each piece of work its key.
         owners: Of each key its piece of work.
         renewed: Documents whose next sequence may have a new key, because a person said so.
-        unsure: Documents whose present sequence is that one.
+        unsure: Documents whose present piece of work has such a key.
     """
 
     broken: Callable[[str, str], None]
@@ -49,7 +49,8 @@ class Idempotency:
         if before is None or lock.sequence > before.sequence:
             again = before is not None and (_is_reset(before, lock) or (anew and not before.finished))
             self.numbers[path] += not again
-            self.unsure.discard(path)
+            if not again:
+                self.unsure.discard(path)
             if path in self.renewed:
                 self.renewed.remove(path)
                 self.unsure.add(path)
