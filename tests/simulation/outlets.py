@@ -118,8 +118,7 @@ class Heard(logging.Handler):
         world, own = self.world, getattr(record, "oncetask", None)
         if world is None:
             return
-        if isinstance(own, dict):
-            event = str(own.get("event"))
-            world.counts[event + (f" {own['verdict']}" if "verdict" in own else "")] += 1
+        if isinstance(own, dict) and "event" in own:
+            world.counts[own["event"] + (f" {own['verdict']}" if "verdict" in own else "")] += 1
         elif record.levelno >= logging.WARNING and "ONCETASK_VERIFY" not in record.getMessage():
             world.tell("log", record.getMessage()[:200])
