@@ -297,6 +297,26 @@ def test_once_is_recorded_though_firestore_refuses_its_result(oncetask_cloud: On
     assert (alert.document, alert.result_lost) == (f"onceLocks/{document_id('DEFAULT', 'once', 'f', '{}')}", True)
 
 
+def test_result_stays_where_its_caller_is_refused(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    A role that is missing says nothing about the result: the attempt stays unsettled with it, and the caller is told.
+    """
+    shop.on_charge = lambda order, attempt: refuse(oncetask_cloud, 1, grpc.StatusCode.PERMISSION_DENIED) or {"n": 1}
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    oncetask_cloud.run_until_idle()
+    lock = shop.locker.show("orders/42")
+    assert (lock.status, lock.returned.lost) == (Status.LEASED, None)
+
+    @once(shop.locker, name="f")
+    def run() -> str:
+        refuse(oncetask_cloud, 1, grpc.StatusCode.PERMISSION_DENIED)
+        return "ok"
+
+    with pytest.raises(StoreError, match="PERMISSION_DENIED"):
+        run()
+    assert not [alert for alert in oncetask_cloud.alerts.sent if alert.result_lost]
+
+
 # --- code of the user's while settling --------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ NETWORK_MUTANTS = (
         "execution/running.py",
         "    if not error.of_contents or less.kind is not how.kind:",
         "    if not error.final or less.kind is not how.kind:",
-        kind="locks",
+        test="tests/integration/execution/test_results.py::test_result_stays_where_its_caller_is_refused",
     ),
     Mutant(
         "a sweep that is refused tells nobody",
