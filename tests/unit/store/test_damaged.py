@@ -232,9 +232,9 @@ def test_what_cannot_be_read_goes_on_beyond_all_there_was(lost: list[str], wishe
 
 def test_contradictions_are_resolved_upwards() -> None:
     """
-    Of a token and the one that it was scheduled with the larger, of two revisions as well.
+    A token below the one that its sequence was scheduled with is not believed; of two revisions the larger counts.
     """
-    assert made(token=3).token == 8
+    assert made(token=3).token == BEYOND
     lock = made(granted=7)
     assert (lock.wanted, lock.granted) == (7, 7)
 
