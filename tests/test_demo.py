@@ -52,6 +52,7 @@ def test_orders_are_charged_once_through_kills_and_duplicates() -> None:
     assert int(facts["worker processes killed (SIGKILL)"]) >= 3, said
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_demo_without_kills_proves_nothing_and_says_so() -> None:
     """

@@ -20,6 +20,7 @@ from gcp_oncetask.tasks import Recurrence, every
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_every_night_of_a_year_has_exactly_what_it_owes() -> None:
     """

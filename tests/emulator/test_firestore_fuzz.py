@@ -17,7 +17,7 @@ from gcp_emulator.firestore import FirestoreServer
 
 pytestmark = pytest.mark.google
 
-EXAMPLES = 5 * int(os.environ.get("FUZZ_SEEDS", "6"))
+EXAMPLES = 5 * int(os.environ.get("FUZZ_SEEDS", "4"))
 PATHS = ["c/a", "c/b", "c/d", "c/e", "c/a/sub/x", "other/a"]
 FIELDS = ["n", "s", "m.a", "m.b.c", "arr", "`od d`"]
 SCALARS = [None, True, 0, 1, 1.0, -3, 2.5, 2**60, float("nan"), float("inf"), "", "a", "ab", b"x", [], [1, 2], {}]
@@ -299,7 +299,7 @@ class Meeting:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", range(int(os.environ.get("FUZZ_SEEDS", "6")) // 4))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("FUZZ_SEEDS", "4")) // 4))
 def test_meeting_transactions_agree(seed, firestore_google, firestore_wire_to, firestore_project):
     """
     Reads, writes, commits and rollbacks of two clients and plain writes between them: the same answers, and the same

@@ -98,6 +98,7 @@ MISTAKES: Final = (
         "rules/attempts.py",
         _FENCE + "    signed = ",
         _GONE + "    signed = ",
+        slow=True,
     ),
     Mistake(
         "a renewal does not check the fence",

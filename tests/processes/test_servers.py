@@ -206,6 +206,7 @@ def test_stopped_holder_is_taken_over_changes_nothing_and_is_told() -> None:
         assert [run["token"] for run in runs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_fifty_copies_on_an_expired_lease_run_once() -> None:
     """
     Fifty simultaneous copies over HTTP to four processes, when the lease of a killed holder has run out: one runs.

@@ -246,6 +246,7 @@ def test_a_stopped_workers_shards_move_at_once(depot: Depot) -> None:
     print(f"100 tasks in shards of which half were just left: {took:.2f} s")
 
 
+@pytest.mark.slow
 def test_kills_and_joins_lose_nothing_and_do_nothing_twice(depot: Depot) -> None:
     """
     Four workers; two are killed while they work, two join: every parcel is in the ledger, once, whoever did it.
