@@ -5,7 +5,7 @@ Make a damaged record anew, for a person's reset, from the attributes that can b
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import writes
@@ -97,7 +97,7 @@ def _refusal(
         return CallRefused(Refusal.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
     if found.get("erased"):
         return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
-    until = _held_until(found)
+    until = _held_until(found, lost)
     if until is not None and at.read is not None and at.read < until:
         return CallRefused(Refusal.RUNNING, f"its last lease may be held until {instant(until)}; try again then", until)
     if "url" in lost or ("url" not in found and "queue" in found):
@@ -126,12 +126,17 @@ def _step(found: Mapping[str, Any], lost: Collection[str]) -> int | None:
     return sequence - base if sequence is not None and base is not None and base < sequence else None
 
 
-def _held_until(found: Mapping[str, Any]) -> datetime | None:
+def _held_until(found: Mapping[str, Any], lost: Collection[str]) -> datetime | None:
     """
-    Return the end of the last lease, if it may be held; None if the lease is over, or if nothing is known of it.
+    Return the instant by which the last lease is over, if it may be held; None if it is over, or if nothing is known of it.
+    An end that hides is not sooner than the other end that can be read: a lease ends by its length or by its run limit.
     """
-    lease = Lock.of({name: found[name] for name in ("lease_seconds", "run_limit_seconds") if name in found})
-    granted, leased = found.get("granted_at"), found.get("leased_at")
-    if found.get("status", Status.LEASED) is not Status.LEASED or granted is None or leased is None:
+    if found.get("status", Status.LEASED) is not Status.LEASED:
         return None
-    return writes.expiry(lease, leased, granted)
+    lease = Lock.of({name: found[name] for name in ("lease_seconds", "run_limit_seconds") if name in found})
+    ends = []
+    if "leased_at" in found and "lease_seconds" not in lost:
+        ends.append(found["leased_at"] + timedelta(0, lease.lease_seconds))
+    if "granted_at" in found and "run_limit_seconds" not in lost:
+        ends.append(found["granted_at"] + timedelta(0, lease.run_limit_seconds))
+    return min(ends, default=None)

@@ -314,6 +314,13 @@ RULES_KEYS_TO_REPAIR = (
         test="tests/unit/rules/test_repair.py::test_what_only_a_person_knows_is_asked_for",
     ),
     Mutant(
+        "a record is repaired while its lease may be held, if one end of it can't be read",
+        "rules/repair.py",
+        '    if "granted_at" in found and',
+        '    if ends and "granted_at" in found and',
+        test="tests/unit/store/test_damaged.py::test_what_may_be_held_is_left",
+    ),
+    Mutant(
         "a record is repaired without its resource key",
         "rules/repair.py",
         '    if "key" in lost:\n',

@@ -264,17 +264,35 @@ def test_what_it_needs_is_asked_for(lost: list[str], changes: dict[str, Any], re
     assert (refused.refusal, said in refused.reason) == (refusal, True)
 
 
-def test_what_may_be_held_is_left() -> None:
+@pytest.mark.parametrize(
+    ("lost", "seconds"),
+    [
+        ([], 60),
+        (["status"], 60),
+        (["granted_at"], 60),
+        (["run_limit_seconds"], 60),
+        (["leased_at"], 630),
+        (["lease_seconds"], 630),
+    ],
+    ids=str,
+)
+def test_what_may_be_held_is_left(lost: list[str], seconds: float) -> None:
     """
-    Until the last lease is over, as far as is known; one that has ended, or of which no time can be read, is not held.
+    Until the last lease is over by the end that can be read; its run limit is the later one here.
     """
-    end = AGO + timedelta(seconds=60)
-    for lost in ([], ["status"], ["lease_seconds"]):
-        refused = anew(*lost, read=end - timedelta(microseconds=1))
-        assert isinstance(refused, CallRefused)
-        assert refused.refusal is Refusal.RUNNING
-        made(*lost, read=end)
-    made("leased_at", read=AGO)
+    end = AGO + timedelta(seconds=seconds)
+    refused = anew(*lost, read=end - timedelta(microseconds=1))
+    assert isinstance(refused, CallRefused)
+    assert (refused.refusal, refused.until) == (Refusal.RUNNING, end)
+    made(*lost, read=end)
+
+
+def test_what_has_ended_or_has_no_time_is_not_held() -> None:
+    """
+    So a record of which nothing is known can be made anew at all.
+    """
+    made("leased_at", "granted_at", read=AGO)
+    made("leased_at", "run_limit_seconds", read=AGO)
     made(status=Status.FAILED, read=AGO)
 
 
