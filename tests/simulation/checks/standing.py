@@ -112,12 +112,14 @@ class Standing:
 
     def adopted(self, path: str, after: Record) -> None:
         """
-        A person has written a record; the attention that he leaves in it says whether its Cloud Task was refused.
+        A person has written a record; the attention that he leaves in it says whether its Cloud Task was refused, and whether it
+        is told that it stands still.
         """
         self.gone(path)
         if after.claimable:
             lane, since = after.queue if after.url else after.lane, max(self._world.hub.now, after.wait_until)
-            self._stands[path] = Stand(since, lane, sure=False, refused="/undispatched/" in after.attention)
+            refused, told = "/undispatched/" in after.attention, "/stuck/" in after.attention
+            self._stands[path] = Stand(since, lane, sure=False, refused=refused, told=told)
 
     def _sure(self, process: Process | None) -> bool:
         world = self._world
