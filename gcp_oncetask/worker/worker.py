@@ -462,7 +462,7 @@ class Worker:
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
                     unhandled = ended is not None and ended.outcome is Outcome.UNHANDLED
-                    self._looking.leave(snapshot.path, longer=unhandled)
+                    self._looking.leave(kind, snapshot.path, longer=unhandled)
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:

@@ -34,6 +34,10 @@ _HURTING = (
     "outages",
     "skews",
     "starved_renewals",
+    "final_refusals",
+    "damages",
+    "key_damages",
+    "wrong_ttl",
 )
 _REPEATING = ("long_runs", "hangs", "failing_handlers", "cancels", "stops")
 

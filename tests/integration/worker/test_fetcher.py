@@ -1,0 +1,40 @@
+"""
+The queries of a worker for due tasks.
+"""
+
+from __future__ import annotations
+
+from gcp_oncetask.tasks import TaskData
+from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker.fetcher import LEFT_ALONE, Fetcher
+from tests.support.tasks import Service
+
+SHARDS = range(8)
+
+
+class Fetched(TaskData, kind="fetched", pull=True):
+    name: str
+
+    def task_id(self) -> str:
+        return self.name
+
+
+def test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    The query for its kind skips it still, and that for the next kind comes after its time: with a listener, nothing else
+    would make the worker look for it.
+    """
+    manager = Service(oncetask_cloud).manager
+    manager.create_task(Fetched(name="a"))
+    fetcher = Fetcher(manager.locker._runtime, {"fetched": 1, "other": 1}, lambda: True)
+    [task] = fetcher.due("fetched", SHARDS, 1)
+    fetcher.leave("fetched", task.path)
+    oncetask_cloud.clock.advance(LEFT_ALONE - 0.01)
+    assert fetcher.due("fetched", SHARDS, 1) == []
+    oncetask_cloud.clock.advance(0.02)
+    fetcher.due("other", SHARDS, 1)
+    assert fetcher.again_in == LEFT_ALONE
+
+    oncetask_cloud.clock.advance(fetcher.again_in)
+    assert [one.path for one in fetcher.due("fetched", SHARDS, 1)] == [task.path]
+    assert fetcher.again_in == float("inf")
