@@ -190,6 +190,10 @@ class WorkersHistory(TasksHistory):
             self._resolve()
         self.hub.sleep(2 * TTL)
         if self.world.processes and self.checker.ended(self.chains):
+            if all(self.checker.workers[process]._stopping.is_set() for process in self.world.processes):
+                # Those that are left wait for a run that hangs.
+                self.world.start_process()
+                self._at_rest(BEAT + SLACK, "a heartbeat after all others have stopped")
             check_waking(self)
         self._drained()
         self.over = True
