@@ -72,7 +72,8 @@ class Ends:
             return
         said, now = self._said.get(before.holder), self._world.hub.now
         in_time = said is not None and said.at <= before.ends_at and now <= before.granted_at + TIMEOUT + LOG_GRACE
-        if in_time:
+        # What a document is too large for can't be written, whoever has said it.
+        if in_time and not self._world.refusals.was_large(path):
             step = Step(path, life, before.sequence, before.cancelling)
             self._taken.setdefault(step, []).append((before.token, before.holder))
 
