@@ -180,12 +180,7 @@ class Holding(HeldLease):
             return rule(seen.lock, self.fence, runtime.decision_context(seen))
 
         changed = runtime.store.change(
-            self.snapshot.path,
-            decide,
-            start=self.snapshot,
-            changes=Changes(fields, None),
-            alive=self.alive,
-            own=True,
+            self.snapshot.path, decide, start=self.snapshot, changes=Changes(fields, None), own=True
         )
         if isinstance(changed.decision, Lost):
             runtime.events.lease_lost(changed.decision, self.lost)

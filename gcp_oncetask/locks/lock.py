@@ -26,7 +26,7 @@ from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, claim, expiring
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import expires_at, named
-from gcp_oncetask.rules.decisions import CallRefused, Claimant, NeedTime, Policy, Put
+from gcp_oncetask.rules.decisions import CallRefused, Claimant, DecisionContext, Fence, Lost, NeedTime, Policy, Put
 from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.record import SCHEMA, Lock, Status
 from gcp_oncetask.rules.refusals import Refusal
@@ -334,13 +334,14 @@ class NamedLock:
             return None
         holding = self._mine("is released")
         nonce = self._runtime.clock.nonce()
+
+        def free(lock: Lock | None, fence: Fence, _: DecisionContext) -> Put | CallRefused | Lost:
+            mine = holding.snapshot.lock
+            assert mine is not None
+            return named.free(lock, fence, nonce, mine=mine)
+
         try:
-            ended = holding.end(
-                lambda lock, fence, _: named.free(
-                    lock, fence, nonce, keyed=holding.granted.keyed, alive=holding.alive()
-                ),
-                lambda: expiring(self._runtime, _RETENTION),
-            )
+            ended = holding.end(free, lambda: expiring(self._runtime, _RETENTION))
         except LeaseLostError as error:
             self._drop()
             return error

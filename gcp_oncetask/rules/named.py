@@ -101,7 +101,7 @@ def refresh(lock: Lock | None, fence: Fence) -> Put | Lost:
     return Put(lock.but(leased_at=SERVER_TIME))
 
 
-def free(lock: Lock | None, fence: Fence, nonce: str, *, keyed: int, alive: bool) -> Put | CallRefused | Lost:
+def free(lock: Lock | None, fence: Fence, nonce: str, *, mine: Lock) -> Put | CallRefused | Lost:
     """
     Give a named lock back, if the fence holds.
 
@@ -109,15 +109,16 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, keyed: int, alive: bool
         lock: The record.
         fence: The holding that ends.
         nonce: Recognises this release.
-        keyed: Number of the document that was acquired. A document that was deleted and made again has another one.
-        alive: Whether its lease can't have ended, so that no other holder can have taken it over.
+        mine: The record as the holder has last left it, acquired or refreshed.
 
     Returns:
         Put; Lost; or CallRefused NOT_HELD: an earlier try has freed it, and later holders may have had it since.
     """
-    if lock is not None and lock.keyed == keyed and lock.sequence > fence.sequence:
+    # A document that was deleted and made again has another number.
+    if lock is not None and lock.keyed == mine.keyed and lock.sequence > fence.sequence:
         ours = lock.sequence == fence.sequence + 1 and lock.scheduled_token == fence.token
-        if ours or alive:
+        # Later grants before the end of the holder's lease are no takeovers.
+        if ours or (lock.granted_at is not None and lock.granted_at < expires_at(mine)):
             return CallRefused(Refusal.NOT_HELD, "it was freed before")
     lost = fenced(lock, fence)
     if lost is not None:
@@ -140,7 +141,7 @@ def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:
     """
     if lock is None or lock.status is not Status.LEASED or lock.holder != holder:
         return CallRefused(Refusal.NOT_HELD, "it was not granted")
-    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, keyed=lock.keyed, alive=False)
+    put = free(lock, Fence(lock.sequence, lock.token, holder), nonce, mine=lock)
     assert isinstance(put, Put)
     return put
 

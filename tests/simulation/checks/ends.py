@@ -66,6 +66,10 @@ class Ends:
         """
         A commit has changed a record.
         """
+        if before is not None and before.status == "scheduled" and after.wanted > before.wanted:
+            # A newer payload runs as if the task were new, in the same sequence.
+            for cleans in (False, True):
+                self._taken.pop(Step(path, life, before.sequence, cleans), None)
         if before is None or before.status != "leased" or after.sequence != before.sequence:
             return
         if (after.status, after.token) == (before.status, before.token):

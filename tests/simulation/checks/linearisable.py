@@ -190,6 +190,21 @@ def _answered(lock: _Lock, call: LockCall, doubt: float) -> Iterator[_Lock]:
                 yield lock._replace(now=now)
 
 
+class _Grant(NamedTuple):
+    """
+    A grant that was applied.
+
+    Attributes:
+        at: When, micros.
+        token: Its token.
+        ended: Token of the same holder that it has ended, because the create came late; 0: none.
+    """
+
+    at: int
+    token: int
+    ended: int
+
+
 @dataclass
 class LockCalls:
     """
@@ -198,10 +213,14 @@ class LockCalls:
     Attributes:
         now: The time, micros.
         of: The calls of each document.
+        grants: What was granted to each nonce on a document.
+        renewals: When the lease of each token of a document was refreshed.
     """
 
     now: Callable[[], int]
     of: dict[str, list[LockCall]] = field(default_factory=lambda: defaultdict(list))
+    grants: dict[tuple[str, str], list[_Grant]] = field(default_factory=lambda: defaultdict(list))
+    renewals: dict[tuple[str, int], list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def begin(self, path: str, kind: Kind, **known: float) -> LockCall:
         """
@@ -217,6 +236,50 @@ class LockCalls:
         """
         call.returned, call.result = self.now(), result
         call.token = call.token if token is None else token
+
+    def granted(self, path: str, holder: str, token: int, ended: int = 0) -> None:
+        """
+        Note that a grant to the nonce *holder* was applied, which has *ended* its token of before.
+        """
+        self.grants[path, holder].append(_Grant(self.now(), token, ended))
+
+    def renewed(self, path: str, token: int) -> None:
+        """
+        Note that a refresh was applied.
+        """
+        self.renewals[path, token].append(self.now())
+
+    def acquired(self, path: str, call: LockCall, token: int, holder: str) -> None:
+        """
+        Note that the acquire of the nonce *holder* was granted *token*. It may have been granted other tokens before, and have
+        lost them before it knew of them: each was a holding of its own.
+        """
+        self.end(call, Result.DONE, token)
+        missed: set[int] = set()
+        for grant in self.grants[path, holder]:
+            if grant.ended in missed:
+                self.of[path].append(_instant(call, Kind.RELEASE, grant.at, grant.ended))
+            if grant.token != token:
+                missed.add(grant.token)
+                held = _instant(call, Kind.ACQUIRE, grant.at, grant.token)
+                # It may have been refreshed until the answer came.
+                held.lease += call.returned - grant.at
+                self.of[path].append(held)
+
+    def lost(self, path: str, call: LockCall) -> None:
+        """
+        Note that the holder was told by its refresh that its lease is lost. An earlier try of the same call may have refreshed
+        the lease all the same.
+        """
+        self.end(call, Result.REFUSED)
+        for at in self.renewed_during(path, call):
+            self.of[path].append(_instant(call, Kind.REFRESH, at, call.token))
+
+    def renewed_during(self, path: str, call: LockCall) -> list[int]:
+        """
+        When the lease was refreshed since *call* began.
+        """
+        return [at for at in self.renewals[path, call.token] if at >= call.invoked]
 
     def deleted(self, path: str) -> None:
         """
@@ -240,6 +303,13 @@ class LockCalls:
                     last = next(call for call in known if call.returned == end)
                     yield path, last
                     break
+
+
+def _instant(call: LockCall, kind: Kind, at: int, token: int) -> LockCall:
+    """
+    What a try of *call* did at one instant.
+    """
+    return LockCall(kind, at, call.lease, call.least, token, at, Result.DONE)
 
 
 def _open(call: LockCall) -> LockCall:

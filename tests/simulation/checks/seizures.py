@@ -46,9 +46,10 @@ class Seizures:
         """
         return now < self.until.get((path, token), 0)
 
-    def goes_on(self, path: str, token: int) -> None:
+    def goes_on(self, path: str, token: int, *, renewed: bool) -> None:
         """
-        A call of the holder has told it that it holds the lock still.
+        A call of the holder has told it that it holds the lock still; *renewed*: the call has refreshed the lease, perhaps just
+        before the document was deleted.
         """
-        if (path, token) in self.until:
+        if (path, token) in self.until and not renewed:
             self.broken(path, f"token {token} was refreshed, and a person had deleted its document")

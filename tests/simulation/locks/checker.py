@@ -16,7 +16,7 @@ from gcp_oncetask.rules.named import UNLIMITED
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.chains.checker import Checker
 from tests.simulation.checks.belief import Believer, Lease, end_of
-from tests.simulation.checks.linearisable import Kind, LockCalls
+from tests.simulation.checks.linearisable import Kind, LockCall, LockCalls
 from tests.simulation.checks.seizures import Seizures
 from tests.simulation.hub import SECOND
 from tests.simulation.locks.plan import LocksPlan
@@ -182,8 +182,12 @@ class LocksChecker(Checker):
 
     def _granted_anew(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         counts, known = self.world.counts, self.tokens.get(path)
+        again = before is not None and before.status is Status.LEASED and before.holder == lock.holder
         if known is not None and lock.token <= known:
             self._behind(process, path, before, lock, known)
+        else:
+            ended = before.token if before and again and (path, before.token) not in self.behind else 0
+            self.calls.granted(path, lock.holder or "", lock.token, ended)
         if before is not None and lock.token <= before.token:
             self.broken(path, f"the token went from {before.token} to {lock.token}")
         if lock.token > self.world.hub.now // 1000 + 1:
@@ -197,7 +201,7 @@ class LocksChecker(Checker):
             return
         if before.status is Status.COMPLETED:
             self.broken(path, "it has run, and is run again")
-        if before.status is Status.LEASED and before.holder == lock.holder:
+        if again:
             counts["granted again because the create came late"] += 1
         elif before.status is Status.LEASED:
             end = end_of(before)
@@ -242,6 +246,7 @@ class LocksChecker(Checker):
         if before.status is Status.LEASED and lock.status is Status.LEASED:
             if lock.holder != before.holder or lock.leased_at is None or lock.sequence != before.sequence:
                 self.broken(path, f"token {lock.token} changed hands")
+            self.calls.renewed(path, lock.token)
             self.world.counts["refreshes"] += 1
         elif before.status is not Status.LEASED:
             self.broken(path, f"{before.status} became {lock.status} with the token {lock.token}")
@@ -266,14 +271,15 @@ class LocksChecker(Checker):
         if path not in self.damages.now and self.struck.get(path, 0) < begun:
             self.broken(path, f"a call is told that it is damaged, and it is not: {error}")
 
-    def acquired(self, holder: Holder) -> None:
+    def acquired(self, holder: Holder, call: LockCall) -> None:
         """
-        The library says that it is theirs.
+        The library says that it is theirs, by the acquire *call*.
         """
         path, token = holder.lock.document, holder.lock.token
         holder.token, holder.since = token, self.world.hub.now
         assert holder.lock._holding is not None
         holder.nonce = holder.lock._holding.context.holder
+        self.calls.acquired(path, call, token, holder.nonce)
         if not holder.lock.held:
             self.broken(path, f"token {token} was acquired, and its holder may not believe in it")
         if (path, token) in self.behind:

@@ -177,8 +177,7 @@ class LocksHistory(History):
                 if self.draw.random() < 0.8:
                     return self._give_up(holder, unknown=bool(error.facts.get("unknown")))
                 continue
-            self.checker.acquired(holder)
-            self.checker.calls.end(call, Result.DONE, holder.token)
+            self.checker.acquired(holder, call)
             counts["waited and was granted"] += self.hub.now > begun + SECOND
             return True
         return self._give_up(holder, unknown=False)
@@ -231,19 +230,20 @@ class LocksHistory(History):
         self.checker.effect(holder, believed=believed)
 
     def _refresh(self, holder: Holder) -> None:
+        calls, path = self.checker.calls, holder.lock.document
         call = self._begin(holder, Kind.REFRESH)
         try:
             with self.checker.late_holders.call(holder.lease, 0, "refresh"):
                 holder.lock.refresh()
         except LeaseLostError:
-            self.checker.calls.end(call, Result.REFUSED)
+            calls.lost(path, call)
             self.world.counts["zombie refreshes refused"] += 1
         except OncetaskError:
             return
         else:
-            self.checker.calls.end(call, Result.DONE)
-            self.checker.seizures.goes_on(holder.lock.document, holder.token)
-            self.checker.belief.look(holder.lock.document)
+            calls.end(call, Result.DONE)
+            self.checker.seizures.goes_on(path, holder.token, renewed=bool(calls.renewed_during(path, call)))
+            self.checker.belief.look(path)
 
     def _release(self, holder: Holder) -> None:
         counts = self.world.counts
@@ -390,8 +390,7 @@ class LocksHistory(History):
             call = self._begin(holder, Kind.ACQUIRE)
             if not holder.lock.acquire(timeout=2 * LONGEST):
                 return False
-            self.checker.acquired(holder)
-            self.checker.calls.end(call, Result.DONE, holder.token)
+            self.checker.acquired(holder, call)
             self._write(holder)
             self._release(holder)
             self.checker.holders.remove(holder)

@@ -19,7 +19,7 @@ LOCK_PEOPLE_MUTANTS = (
             (
                 "a holder whose document was deleted and made again is told that it has released it",
                 "rules/named.py",
-                "    if lock is not None and lock.keyed == keyed and lock.sequence",
+                "    if lock is not None and lock.keyed == mine.keyed and lock.sequence",
                 "    if lock is not None and lock.sequence",
             ),
             (

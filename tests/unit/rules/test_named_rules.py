@@ -4,7 +4,7 @@ The rules of named locks and of functions that run once, against the tables of `
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -36,6 +36,8 @@ FENCE = Fence(5, 7, "h")
 MILLISECONDS = round(NOW.timestamp() * 1000)
 NEXT = MILLISECONDS + 1
 """The token after that of a grant at NOW."""
+END = NOW + 60 * SECOND
+"""End of the lease of ``leased()``."""
 
 
 def record(case: dict[str, str], holder: str = "h") -> Lock | None:
@@ -96,7 +98,13 @@ def test_begin_decides_as_the_table_says() -> None:
 @pytest.mark.parametrize("status", [Status(name) for name in STATUSES[1:]])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"token": 8, "holder": "x"}, {"sequence": 6, "token": 9, "scheduled_token": 8}, {"holder": "x"}, {"token": 8}],
+    [
+        {},
+        {"token": 8, "holder": "x"},
+        {"sequence": 6, "token": 9, "scheduled_token": 8, "granted_at": END},
+        {"holder": "x"},
+        {"token": 8},
+    ],
 )
 def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[str, object]) -> None:
     """
@@ -107,11 +115,11 @@ def test_every_write_of_a_holder_needs_the_fence(status: Status, changes: dict[s
 
     for decision in (
         named.refresh(lock, FENCE),
-        named.free(lock, FENCE, "r", keyed=0, alive=False),
+        named.free(lock, FENCE, "r", mine=leased()),
         named.give_up(lock, FENCE, "why", "r", moment()),
     ):
         assert isinstance(decision, Put if lost is None else Lost), (status, changes)
-    assert isinstance(named.free(None, FENCE, "r", keyed=0, alive=False), Lost)
+    assert isinstance(named.free(None, FENCE, "r", mine=leased()), Lost)
     assert isinstance(named.refresh(None, FENCE), Lost)
 
 
@@ -119,7 +127,7 @@ def test_release_leaves_the_next_sequence_and_the_token_that_was_freed() -> None
     """
     Status scheduled, sequence + 1, token unchanged: the next grant's token is greater.
     """
-    put = named.free(leased(), FENCE, "r", keyed=0, alive=False)
+    put = named.free(leased(), FENCE, "r", mine=leased())
     assert isinstance(put, Put)
     lock = put.lock
     assert (lock.status, lock.sequence, lock.token, lock.scheduled_token) == (Status.SCHEDULED, 6, 7, 7)
@@ -136,9 +144,8 @@ def released(before: Lock, token: int, times: int) -> Lock:
     """
     lock = before.but(token=token, holder="x")
     for _ in range(times):
-        freed = named.free(
-            lock.but(status=Status.LEASED), Fence(lock.sequence, lock.token, "x"), "y", keyed=0, alive=False
-        )
+        held = lock.but(status=Status.LEASED)
+        freed = named.free(held, Fence(lock.sequence, lock.token, "x"), "y", mine=held)
         assert isinstance(freed, Put)
         granted = named.acquire(freed.lock, POLICY, Claimant("x"), moment())
         assert isinstance(granted, Put)
@@ -151,7 +158,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     As ours by its nonce; after one later holding by the token that it freed; later only while our lease can't have ended.
     """
     before = leased()
-    put = named.free(before, FENCE, "r", keyed=0, alive=False)
+    put = named.free(before, FENCE, "r", mine=leased())
     assert isinstance(put, Put)
     mine = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(mine, Put)
@@ -164,7 +171,7 @@ def test_release_whose_answer_was_lost_is_recognised() -> None:
     assert not applied(before)
     # Taken over from us, and then freed by them: ours was not applied.
     assert not applied(released(before, 8, 1))
-    two_later = named.free(mine.lock, Fence(6, NEXT, "x"), "y", keyed=0, alive=False)
+    two_later = named.free(mine.lock, Fence(6, NEXT, "x"), "y", mine=leased())
     assert isinstance(two_later, Put)
     assert applied(two_later.lock, alive=True)
     assert not applied(two_later.lock.but(scheduled_token=8))
@@ -174,18 +181,28 @@ def test_release_that_is_repeated_finds_what_it_did() -> None:
     """
     A second call knows nothing of the first one's commit but what the record tells: the token that was freed.
     """
-    put = named.free(leased(), FENCE, "r", keyed=0, alive=False)
+    put = named.free(leased(), FENCE, "r", mine=leased())
     assert isinstance(put, Put)
     again = named.acquire(put.lock, POLICY, Claimant("x"), moment())
     assert isinstance(again, Put)
-    freed_again = named.free(again.lock, Fence(6, NEXT, "x"), "y", keyed=0, alive=False)
-    assert isinstance(freed_again, Put)
 
     for lock in (put.lock, again.lock):
-        assert isinstance(named.free(lock, FENCE, "s", keyed=0, alive=False), CallRefused)
-    assert isinstance(named.free(freed_again.lock, FENCE, "s", keyed=0, alive=True), CallRefused)
-    assert isinstance(named.free(freed_again.lock, FENCE, "s", keyed=0, alive=False), Lost)
-    assert isinstance(named.free(released(leased(), 8, 1), FENCE, "s", keyed=0, alive=False), Lost)
+        assert isinstance(named.free(lock, FENCE, "s", mine=leased()), CallRefused)
+    assert isinstance(named.free(released(leased(granted_at=END), 8, 1), FENCE, "s", mine=leased()), Lost)
+
+
+@pytest.mark.parametrize(
+    ("granted_at", "known"),
+    [(END - timedelta(microseconds=1), CallRefused), (END, Lost), (END + SECOND, Lost)],
+)
+def test_release_is_recognised_after_holders_that_came_before_its_leases_end(granted_at: datetime, known: type) -> None:
+    """
+    None of them can have taken it over, whatever the holder's own clock says. Others may have.
+    """
+    later = leased(sequence=8, token=NEXT, scheduled_token=8, granted_at=granted_at)
+
+    for lock in (later, later.but(status=Status.SCHEDULED)):
+        assert isinstance(named.free(lock, FENCE, "s", mine=leased()), known)
 
 
 def test_lease_without_ttl_has_no_end() -> None:
@@ -292,7 +309,7 @@ def test_number_is_kept_for_the_life_of_a_document() -> None:
     made = named.acquire(None, POLICY, Claimant("n"), moment())
     assert isinstance(made, Put)
     lock = made.lock.but(granted_at=NOW, leased_at=NOW)
-    freed = named.free(lock, Fence(1, lock.token, "n"), "r", keyed=lock.keyed, alive=True)
+    freed = named.free(lock, Fence(1, lock.token, "n"), "r", mine=lock)
     assert isinstance(freed, Put)
     taken = named.acquire(lock, POLICY, Claimant("m"), moment(NOW + 61 * SECOND))
     made_again = named.acquire(None, POLICY, Claimant("n"), moment(NOW + SECOND))
@@ -311,8 +328,8 @@ def test_holder_of_a_deleted_document_has_not_released_the_one_made_again() -> N
     """
     again = leased(sequence=9, token=NEXT, keyed=2, status=Status.SCHEDULED)
 
-    assert isinstance(named.free(again, FENCE, "r", keyed=1, alive=True), Lost)
-    assert isinstance(named.free(again, FENCE, "r", keyed=2, alive=True), CallRefused)
+    assert isinstance(named.free(again, FENCE, "r", mine=leased(keyed=1)), Lost)
+    assert isinstance(named.free(again, FENCE, "r", mine=leased(keyed=2)), CallRefused)
     before = leased(keyed=1, scheduled_by=None)
     meant = before.but(settled_by="r")
     assert not rules.was_applied(meant, before, again, alive=True)

@@ -145,7 +145,7 @@ OTHERS: dict[Refusal, Callable[[], object]] = {
     Refusal.DAMAGED: lambda: rules.repair({"url": "https://x"}, {"sequence"}, rules.Wishes(), "n", moment()),
     Refusal.OTHER_PAYLOAD: lambda: begun(leased(), same=False),
     Refusal.HELD: lambda: begun(leased()),
-    Refusal.NOT_HELD: lambda: named.free(leased(sequence=6), Fence(5, 7, "h"), "n", keyed=0, alive=True),
+    Refusal.NOT_HELD: lambda: named.free(leased(sequence=6), Fence(5, 7, "h"), "n", mine=leased()),
 }
 
 
