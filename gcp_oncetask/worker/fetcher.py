@@ -165,8 +165,15 @@ class Fetcher:
                 runtime.store, runtime.config.env, kind, shards, limit, partial(damage.set_aside, runtime)
             )
         except OncetaskError as error:
-            self.failed = True
-            LOGGER.warning("looking for %s tasks failed: %s", kind, error)
-            if isinstance(error, StoreError) and error.final:
-                refused.tell(runtime, error)
+            self.fail(kind, error)
             return []
+
+    def fail(self, which: str, error: OncetaskError) -> None:
+        """
+        Note that *which* tasks could not be looked for because of *error*, so that the worker soon looks again; tell a
+        person if Firestore refuses for good.
+        """
+        self.failed = True
+        LOGGER.warning("looking for %s tasks failed: %s", which, error)
+        if isinstance(error, StoreError) and error.final:
+            refused.tell(self._runtime, error)

@@ -211,9 +211,7 @@ class Worker:
             self._beat(membership)
         if self._listening is not None:
             self._listening.tend()
-        took = 0
-        if membership.alive() and self._should_look():
-            took = self._fill()
+        took = self._look() if membership.alive() else 0
         if self._max_tasks is not None and self.done >= self._max_tasks:
             self._stopping.set()
         if not took and not self._stopping.is_set():
@@ -302,6 +300,18 @@ class Worker:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
+    def _look(self) -> int:
+        """
+        Fetch due tasks and start them, if it is time to; return the number of started ones. Without an answer of Firestore,
+        also to the question for its time, the worker soon looks again.
+        """
+        try:
+            return self._fill() if self._should_look() else 0
+        except OncetaskError as error:
+            self._polled = self._runtime.clock.mark()
+            self._looking.fail("due", error)
+            return 0
+
     def _should_look(self) -> bool:
         if self._polled is None or (self._more is not None and self._more != self._places_freed()):
             return True
@@ -335,9 +345,9 @@ class Worker:
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self._runtime.clock.mark()))
-        due = self._first_due()
-        if due is not None:
-            wait = min(wait, (due - self._runtime.store.estimate()).total_seconds())
+        due, now = self._first_due(), self._runtime.store.wire.estimate()
+        if due is not None and now is not None:
+            wait = min(wait, (due - now).total_seconds())
         return max(0.0, wait)
 
     def _fill(self) -> int:

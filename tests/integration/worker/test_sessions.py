@@ -382,6 +382,29 @@ def test_a_question_that_failed_is_asked_again(loopback, worker_of, monkeypatch)
     assert loopback.faults.injected["RunQuery before"] == 1
 
 
+@pytest.mark.parametrize("listen", [True, False])
+def test_a_worker_that_is_not_told_the_time_goes_on(loopback, worker_of, monkeypatch, caplog, listen):
+    """
+    It has to ask for the time, and Firestore refuses for a while, since a role is missing.
+    """
+    monkeypatch.setattr("gcp_oncetask.worker.fetcher.LEFT_ALONE", 0.2)
+    ledger = Ledger()
+    worker = worker_of(ledger, session_ttl=600, poll_interval=0.2, listen=listen)
+    with at_work(worker):
+        worker.manager.create_task(Item(number=1))
+        ledger.wait(1)
+        with monkeypatch.context() as unknown:
+            unknown.setattr(worker._runtime.store.wire, "estimate", lambda: None)
+            loopback.faults.fail("Commit", times=None, code=grpc.StatusCode.PERMISSION_DENIED)
+            worker._polled = None
+            worker._wake.set()
+            ledger.until(lambda: "looking for due tasks failed" in caplog.text)
+        loopback.faults.clear()
+        worker.manager.create_task(Item(number=2))
+        ledger.wait(2)
+    assert set(ledger.runs.values()) == {1}
+
+
 def test_what_comes_due_while_the_worker_asks_is_not_forgotten(loopback, worker_of):
     """
     The answer to a question is slow, and while it is under way another task comes due, which the answer can't hold.
