@@ -746,6 +746,37 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
+    "a release in time whose answer was lost counts as a loss once a clock is fast": LocksPlan(
+        seed=202551,
+        chains=1,
+        steps=1,
+        instances=4,
+        minutes=10,
+        quarantine=False,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=1,
+        inline=True,
+        names=1,
+        holders=3,
+        keys=1,
+        callers=0,
+        listen=True,
+        troubles=frozenset(
+            {
+                "crashes",
+                "drifts",
+                "hangs",
+                "late_calls",
+                "listeners",
+                "lost_answers",
+                "outages",
+                "reads",
+                "seizures",
+                "starved_renewals",
+            }
+        ),
+    ),
 }
 
 
@@ -758,5 +789,7 @@ def test_found_once_and_mended(name: str) -> None:
 
     assert told.violations == []
     assert any(
-        count for name, count in told.counts.items() if name.startswith("delivery.") or name == "conflicts refused"
+        count
+        for name, count in told.counts.items()
+        if name.startswith("delivery.") or name in ("conflicts refused", "releases")
     )
