@@ -37,6 +37,7 @@ from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
 from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
 from tests.simulation.locks.mutants_people import LOCK_PEOPLE_MUTANTS
 from tests.simulation.locks.mutants_reads import READ_MUTANTS
+from tests.simulation.locks.mutants_releases import RELEASE_MUTANTS
 from tests.simulation.locks.mutants_untripped import UNTRIPPED_LOCK_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.named_checks import names
@@ -63,7 +64,7 @@ ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKER
 ALL += UNTRIPPED_CHAIN_MUTANTS + UNTRIPPED_TASK_MUTANTS + UNTRIPPED_LOCK_MUTANTS + UNTRIPPED_WORKER_MUTANTS
 ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
 ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
-ALL += WAITER_MUTANTS + READ_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
+ALL += WAITER_MUTANTS + READ_MUTANTS + RELEASE_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS
 ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS
 ALL += TESTED_MUTANTS
