@@ -98,7 +98,6 @@ class LocksChecker(Checker):
         last: Of each document the holder that was granted that token.
         behind: (document, token) of the creates that were applied late, with a token behind others: nobody begins with it.
         freed: Holdings that were given back: (document, token), and whether their leases were over by then.
-        given: Of each document the token that was given back last.
         seen: The greatest token that each resource has seen.
         executions: Of each key since its document was made.
         results: Every result that was stored for a key.
@@ -117,7 +116,6 @@ class LocksChecker(Checker):
     last: dict[str, str | None] = field(default_factory=dict)
     behind: set[tuple[str, int]] = field(default_factory=set)
     freed: dict[tuple[str, int], bool] = field(default_factory=dict)
-    given: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
@@ -166,7 +164,6 @@ class LocksChecker(Checker):
                 if one.left > 0:
                     self.broken(path, f"it is deleted while {one.process.name} still believes in {one.lease[1]}")
         del self.locks[path]
-        self.given.pop(path, None)
         self.calls.deleted(path)
         self.executions.pop(path, None)
         self.lives[path] += 1
@@ -246,7 +243,6 @@ class LocksChecker(Checker):
             if (lock.status, lock.sequence) != (Status.SCHEDULED, before.sequence + 1):
                 self.broken(path, f"{lock.status} at sequence {lock.sequence} is no lock that was given back")
             end = end_of(before)
-            self.given[path] = lock.token
             self.freed[path, lock.token] = end is not None and self.world.hub.time() >= end
 
     # --- named locks ---
@@ -322,14 +318,6 @@ class LocksChecker(Checker):
         known = lock is not None and lock.holder == holder.nonce
         if late is not over and (late or known):
             self.broken(path, f"token {token} was given back; its lease was over: {over}, its holder was told: {late}")
-
-    def refused(self, holder: Holder) -> None:
-        """
-        The library says that it was taken over before it was given back.
-        """
-        path, token = holder.lock.document, holder.token
-        if self.given.get(path) == token:
-            self.broken(path, f"token {token} was given back last, and its holder was told of a loss")
 
     # --- runs ---
 

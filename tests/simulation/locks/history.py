@@ -259,7 +259,6 @@ class LocksHistory(History):
                 self.checker.released(holder, late=False)
             elif lost.taken_over:
                 counts["zombie releases refused"] += 1
-                self.checker.refused(holder)
                 self.checker.late_holders.told(holder.lease, lost)
             else:
                 counts["released after its end, nobody had taken it"] += 1
