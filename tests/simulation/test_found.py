@@ -841,8 +841,38 @@ FOUND: dict[str, Plan] = {
                 "starved_renewals",
                 "twice_lines",
             ]
+    "a release in time whose answer was lost counts as a loss once a clock is fast": LocksPlan(
+        seed=202551,
+        chains=1,
+        steps=1,
+        instances=4,
+        minutes=10,
+        quarantine=False,
+        log_contents=True,
+        max_attempts=6,
+        sweepers=1,
+        inline=True,
+        names=1,
+        holders=3,
+        keys=1,
+        callers=0,
+        listen=True,
+        troubles=frozenset(
+            {
+                "crashes",
+                "drifts",
+                "hangs",
+                "late_calls",
+                "listeners",
+                "lost_answers",
+                "outages",
+                "reads",
+                "seizures",
+                "starved_renewals",
+            }
         ),
     ),
+    "a skipped task is looked for again, whenever the time ends for which it is skipped": WorkersPlan(seed=400927, chains=1, steps=2, instances=2, minutes=5, quarantine=True, log_contents=True, max_attempts=2, sweepers=1, inline=True, window=0.0, works=3, newest=0, piles=3, ticks=1, keys=1, cleanup=False, cancel_attempts=4, misfire='skip', overlap='queue', concurrency=1, drill=('join', 'kill'), poll=60.0, listen=True, troubles=frozenset(['crashes', 'drifts', 'failed_rollbacks', 'hangs', 'late_lines', 'lost_lines', 'mail_down', 'others_lines', 'schedules', 'skews', 'standstills', 'twice_lines', 'versions'])),
 }
 
 
@@ -856,3 +886,8 @@ def test_found_once_and_mended(name: str) -> None:
     assert told.violations == []
     met = ("conflicts refused", "pulled runs")
     assert any(count for name, count in told.counts.items() if name.startswith("delivery.") or name in met)
+    assert any(
+        count
+        for name, count in told.counts.items()
+        if name.startswith("delivery.") or name in ("conflicts refused", "releases")
+    )

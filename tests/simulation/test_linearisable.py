@@ -94,6 +94,52 @@ def test_release_whose_answer_was_lost_may_find_the_document_deleted() -> None:
     assert not linearisable(calls.of["a"])
 
 
+def test_acquire_that_missed_a_grant_is_two_holdings() -> None:
+    """
+    The first one is seen by others, and no other is granted the lock before its end.
+    """
+    times = iter((0, 1, 300, 301, 302))
+    calls = LockCalls(lambda: next(times))
+    acquire = calls.begin("a", Kind.ACQUIRE, lease=LEASE, least=LEASE)
+    calls.granted("a", "h", 1)
+    calls.of["a"] += [read(10, 11, held=True), read(120, 121, held=False), acquired(150, 155, 2), released(160, 165, 2)]
+    calls.granted("a", "h", 3)
+    calls.acquired("a", acquire, 3, "h")
+
+    assert linearisable(calls.of["a"])
+    assert not linearisable([*calls.of["a"], read(20, 21, held=False)])
+    assert not linearisable([one for one in calls.of["a"] if one.token != 1])
+
+
+def test_grant_that_came_late_is_ended_by_the_next_one_of_its_holder() -> None:
+    times = iter((0, 20, 30, 35))
+    calls = LockCalls(lambda: next(times))
+    acquire = calls.begin("a", Kind.ACQUIRE, lease=LEASE, least=LEASE)
+    calls.granted("a", "h", 1)
+    calls.granted("a", "h", 2, ended=1)
+    calls.acquired("a", acquire, 2, "h")
+
+    assert linearisable(calls.of["a"])
+    assert linearisable([*calls.of["a"], read(25, 26, held=True)])
+    assert not linearisable([*calls.of["a"], read(25, 26, held=False)])
+
+
+@pytest.mark.parametrize(("renewed", "right"), [(True, True), (False, False)])
+def test_refresh_that_is_told_of_a_loss_may_have_been_applied(*, renewed: bool, right: bool) -> None:
+    """
+    Only if it was: then the lock is seen held for longer.
+    """
+    times = iter((50, 51, 260) if renewed else (50, 260))
+    calls = LockCalls(lambda: next(times))
+    calls.of["a"] = [acquired(0, 5, 1), read(120, 121, held=True), acquired(200, 205, 2)]
+    refresh = calls.begin("a", Kind.REFRESH, lease=LEASE, least=LEASE, token=1)
+    if renewed:
+        calls.renewed("a", 1)
+    calls.lost("a", refresh)
+
+    assert linearisable(calls.of["a"]) is right
+
+
 def test_first_call_that_has_no_place_is_named() -> None:
     calls = LockCalls(lambda: 0)
     calls.of["a"] = [acquired(0, 5, 1), acquired(10, 12, 2), acquired(20, 22, 3)]

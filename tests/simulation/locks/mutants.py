@@ -56,12 +56,6 @@ LOCK_MUTANTS = tuple(
             "    return _granted(lock, policy, claimant)\n\n\ndef came_late",
         ),
         (
-            "a release whose answer was lost counts as a loss",
-            "rules/named.py",
-            "        scheduled_token=lock.token,\n",
-            "",
-        ),
-        (
             "a lock object that acquires counts its lease from the answer",
             "locks/lock.py",
             "policy=self._policy, mark=mark,",
