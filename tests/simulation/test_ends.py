@@ -49,7 +49,8 @@ def test_step_is_not_run_again(waits: Record, newer: Record | None, *, right: bo
     A newer payload that comes while the step waits is another task.
     """
     told: list[str] = []
-    world: Any = SimpleNamespace(hub=SimpleNamespace(now=SECOND))
+    refusals = SimpleNamespace(was_large=lambda path: False)
+    world: Any = SimpleNamespace(hub=SimpleNamespace(now=SECOND), refusals=refusals)
     ends = Ends(world, lambda _, sentence: told.append(sentence))
     process: Any = SimpleNamespace(skew=0)
     line = {"event": "returned", "holder": "h2", "settlement": json.dumps({"kind": "complete"})}

@@ -841,6 +841,8 @@ FOUND: dict[str, Plan] = {
                 "starved_renewals",
                 "twice_lines",
             ]
+        ),
+    ),
     "a release in time whose answer was lost counts as a loss once a clock is fast": LocksPlan(
         seed=202551,
         chains=1,
@@ -872,7 +874,49 @@ FOUND: dict[str, Plan] = {
             }
         ),
     ),
-    "a skipped task is looked for again, whenever the time ends for which it is skipped": WorkersPlan(seed=400927, chains=1, steps=2, instances=2, minutes=5, quarantine=True, log_contents=True, max_attempts=2, sweepers=1, inline=True, window=0.0, works=3, newest=0, piles=3, ticks=1, keys=1, cleanup=False, cancel_attempts=4, misfire='skip', overlap='queue', concurrency=1, drill=('join', 'kill'), poll=60.0, listen=True, troubles=frozenset(['crashes', 'drifts', 'failed_rollbacks', 'hangs', 'late_lines', 'lost_lines', 'mail_down', 'others_lines', 'schedules', 'skews', 'standstills', 'twice_lines', 'versions'])),
+    "a skipped task is looked for again, whenever the time ends for which it is skipped": WorkersPlan(
+        seed=400927,
+        chains=1,
+        steps=2,
+        instances=2,
+        minutes=5,
+        quarantine=True,
+        log_contents=True,
+        max_attempts=2,
+        sweepers=1,
+        inline=True,
+        window=0.0,
+        works=3,
+        newest=0,
+        piles=3,
+        ticks=1,
+        keys=1,
+        cleanup=False,
+        cancel_attempts=4,
+        misfire="skip",
+        overlap="queue",
+        concurrency=1,
+        drill=("join", "kill"),
+        poll=60.0,
+        listen=True,
+        troubles=frozenset(
+            [
+                "crashes",
+                "drifts",
+                "failed_rollbacks",
+                "hangs",
+                "late_lines",
+                "lost_lines",
+                "mail_down",
+                "others_lines",
+                "schedules",
+                "skews",
+                "standstills",
+                "twice_lines",
+                "versions",
+            ]
+        ),
+    ),
 }
 
 
