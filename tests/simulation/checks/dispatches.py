@@ -121,6 +121,14 @@ class Dispatches:
             if key.document == path:
                 self._asked[key] = asked._replace(wait_until=UNKNOWN)
 
+    def _is_elsewhere(self, process: Process, key: Key) -> bool:
+        """
+        Whether *process* may not send a task to that address: it is of another deployment, which has not been able to
+        register it.
+        """
+        own = process.locker.config.base_url or ""
+        return self._world.refusals.ever and not self._asked[key].url.startswith(f"{own}/")
+
     def look(self) -> None:
         """
         Look for Cloud Tasks that should have been made.
@@ -131,6 +139,8 @@ class Dispatches:
             if key not in self._owing:
                 continue
             asked, process = self._owing.pop(key)
+            if self._is_elsewhere(process, key):
+                continue
             if not (process.dead or process.frozen or process.hurt_until >= asked or process.failed_at >= asked):
                 self._broken(key.document, f"{process.name} asked for dispatch {key.dispatch}, and did not make it")
 
