@@ -62,10 +62,12 @@ class Belief:
     Attributes:
         checker: Knows the believers and the locks, and notes violations.
         ended: Leases that were ended by the process that had them, which may wait for the answer.
+        ended_late: Those of them that were over by then: another delivery in that process may have taken them over.
     """
 
     checker: Checker
     ended: set[Lease] = field(default_factory=set)
+    ended_late: set[Lease] = field(default_factory=set)
 
     def committed(self, process: Process | None, path: str, before: Lock | None, lock: Lock) -> None:
         """
@@ -75,7 +77,10 @@ class Belief:
         held = before is not None and before.status is Status.LEASED and lock.token == before.token
         settled = before is not None and lock.settled_by != before.settled_by
         if held and moved and settled and process is not None and process.name == lock.instance:
-            self.ended.add((path, lock.token, lock.holder))
+            lease, end = (path, lock.token, lock.holder), end_of(before) if before is not None else None
+            self.ended.add(lease)
+            if end is not None and self.checker.world.hub.time() >= end:
+                self.ended_late.add(lease)
         self.look(path)
         if lock.status is Status.LEASED and (before is None or lock.leased_at != before.leased_at):
             self._look_later(path, lock)

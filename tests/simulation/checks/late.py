@@ -52,7 +52,9 @@ class Late:
         lock = self.checker.locks.get(lease[0])
         if lock is None or (lock.token, lock.holder) != lease[1:]:
             return True
-        return lock.status not in (Status.LEASED, Status.QUARANTINED) and lease not in self.checker.belief.ended
+        belief = self.checker.belief
+        by_itself = lease in belief.ended and lease not in belief.ended_late
+        return lock.status not in (Status.LEASED, Status.QUARANTINED) and not by_itself
 
     def _is_further(self, path: str, sequence: int) -> bool:
         """
