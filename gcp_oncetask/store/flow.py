@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gcp_oncetask import rules
 from gcp_oncetask.clock import Clock, Mark, elapsed
-from gcp_oncetask.errors import StoreError
+from gcp_oncetask.errors import DamagedError, StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
@@ -190,10 +190,11 @@ def key_writes(
         hold: The key of the attempt; it is read if nothing is known of it.
         after: The record that is written.
         refusals: Number of refused commits with such a write. The end of an attempt must not be held up by tasks that come
-            for the key. So it leaves the key alone after the third refusal, and the next task that wants the key finds the
-            holder past the key's token.
+            for the key, nor by a damage of the key. So it leaves the key alone after the third refusal, and if the key
+            can't be read. The next task that wants the key finds the holder past the key's token.
 
     Raises:
+        DamagedError: The key can't be read, and it is to move on to another attempt.
         StoreError: Firestore was unreachable or refused.
     """
     if more.key is None or hold is None:
@@ -201,7 +202,12 @@ def key_writes(
     if more.frees and refusals >= _REFUSALS:
         return ()
     if not hold.known:
-        hold.learn((yield ReadAll([hold.path]))[hold.path])
+        try:
+            hold.learn((yield ReadAll([hold.path]))[hold.path])
+        except DamagedError:
+            if not more.frees:
+                raise
+            return ()
     return () if hold.lost else (hold.write(messages.name(hold.path), more.effect, after),)
 
 
@@ -365,7 +371,14 @@ class ChangeFlow(Generic[T]):
         if hold is None or not tried.keyed:
             alone: Snapshot = yield Get(self._path)
             return alone
-        found: dict[str, Snapshot] = yield ReadAll([self._path, hold.path])
+        try:
+            found: dict[str, Snapshot] = yield ReadAll([self._path, hold.path])
+        except DamagedError as error:
+            if error.document != hold.path or not tried.more.frees:
+                raise
+            self._refusals = _REFUSALS
+            alone = yield Get(self._path)
+            return alone
         hold.learn(found[hold.path])
         return found[self._path]
 

@@ -658,6 +658,38 @@ def test_a_damaged_key_is_freed_by_deleting_it(
     assert service.ran == ["first", "b", "a"]
 
 
+@pytest.mark.parametrize("change", [{"lock.status": "nonsense"}, {"lock.holder": "no path"}], ids=str)
+def test_work_is_not_repeated_because_its_key_is_damaged(
+    oncetask_cloud: OncetaskCloud, service: Service, change: dict[str, Any]
+) -> None:
+    """
+    The run is done, and ends without the key; once that is repaired, it goes to the task that waits.
+    """
+    document = service.manager.locker.client.document(key_path("DEFAULT", "K"))
+    service.create("a", "b", key="K")
+
+    def spoil(task: Any, attempt: Attempt) -> None:
+        service.act = lambda task, attempt: None
+        assert service.deliver("b").json["outcome"] == "parked"
+        kept.update(document.get().to_dict())
+        document.update(change)
+
+    kept: dict[str, Any] = {}
+    service.act = spoil
+    assert service.deliver("a").json["outcome"] == "completed"
+    for _ in range(3):
+        oncetask_cloud.advance(hours=1)
+        oncetask_cloud.sweep()
+    assert service.ran == ["a"]
+    assert [alert.document for alert in oncetask_cloud.alerts.sent if alert.damaged] == [document.path]
+
+    document.update({name: kept["lock"][name.partition(".")[2]] for name in change})
+    for _ in range(3):
+        oncetask_cloud.advance(hours=1)
+        oncetask_cloud.sweep()
+    assert service.ran == ["a", "b"]
+
+
 def test_a_document_that_upsets_the_sweep_holds_up_no_other(
     oncetask_cloud: OncetaskCloud, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,4 +212,11 @@ STORE = (
         "        if False:\n",
         test="tests/unit/store/test_stored_lock.py::test_write_that_is_stamped_alone_has_a_mask",
     ),
+    Mutant(
+        "the end of an attempt waits for its resource key until that is repaired",
+        "store/flow.py",
+        "            if error.document != hold.path or not tried.more.frees:\n",
+        "            if True:\n",
+        test="tests/integration/effects/test_damaged.py::test_work_is_not_repeated_because_its_key_is_damaged",
+    ),
 )
