@@ -116,6 +116,11 @@ class Alerts:
                 self.owed.pop(entry, None)
                 self._world.counts["alerts without room"] += 1
                 continue
+            if self._world.plan.window and self._world.refusals.was_large(path):
+                # It was told directly, by a digest that lists it under another id.
+                self.owed.pop(entry, None)
+                self._world.counts["alerts of a large document in a digest"] += 1
+                continue
             self._broken(path, f"its alert {owed.id} is not owed any more, and was not told")
         if fresh or before is None or (before.status, before.token) != (after.status, after.token):
             self._reasons(process, path, before, after, fresh)
