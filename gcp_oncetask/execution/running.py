@@ -103,6 +103,16 @@ class RunningAttempt(HeldLease):
         """
         return self
 
+    def held_for(self) -> float:
+        """
+        Return the seconds for which this process may still rely on its lease; 0 or less after the end of that time. A rider
+        runs under the resource key of its leader, so it can't rely on it for longer than the leader.
+        """
+        leader = self.leader
+        if leader is None or leader.settled is not None:
+            return self.left()
+        return 0.0 if leader.lost.is_set() else min(self.left(), leader.held_for())
+
     def remaining(self) -> float:
         """
         Return the seconds until the earliest of run limit, dispatch deadline and request time-out; if the lease is not

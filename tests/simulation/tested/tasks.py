@@ -35,4 +35,11 @@ TASKS = (
         "    dropped = False and (oldest",
         test="tests/unit/tasks/recurrence/test_advance.py::test_outage_of_a_per_second_rule_costs_what_a_short_one_does",
     ),
+    Mutant(
+        "a rider of a batch relies on its own lease alone",
+        "execution/running.py",
+        "        if leader is None or leader.settled is not None:\n            return self.left()\n",
+        "        if True:\n            return self.left()\n",
+        test="tests/integration/tasks/test_batches.py::test_rider_relies_on_its_lease_no_longer_than_its_leader",
+    ),
 )
