@@ -52,10 +52,11 @@ class MachineClocks:
 
     def correct(self) -> None:
         """
-        None stands from now on, and the time of day is right at this moment.
+        None stands from now on, and the time of day is not behind at this moment. One that is ahead by its drift is not set
+        back at once: where the other clocks have stood meanwhile, a process could not know it.
         """
         self.set(drift=self.drift, standing=())
-        self._errors[WALL] = 0.0
+        self._errors[WALL] = max(0.0, self._errors[WALL])
 
     def monotonic(self) -> float:
         """
