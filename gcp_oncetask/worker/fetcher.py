@@ -51,13 +51,11 @@ class _Left:
     A task that is skipped for a while.
 
     Attributes:
-        kind: Its kind.
         since: Begin of the time.
         seconds: Length of the time.
         kept: Seconds after which this entry is forgotten.
     """
 
-    kind: str
     since: Mark
     seconds: float
     kept: float
@@ -85,16 +83,25 @@ class Fetcher:
         self._later: dict[str, _Left] = {}
         self.failed = False
 
-    def leave(self, kind: str, path: str, *, longer: bool = False) -> None:
+    def begin(self) -> None:
         """
-        Skip the task of *kind* at *path* for a while. If it waits for another version of the program, skip it *longer* each time,
+        Begin a round of queries for all kinds. Tasks that were skipped for long enough by now are found by its queries. One
+        whose time ends during the round may be missed by it, so its entry stays until the next round.
+        """
+        self.failed, now = False, self._runtime.clock.mark()
+        with self._guard:
+            self._later = {path: one for path, one in self._later.items() if elapsed(one.since, now) < one.kept}
+
+    def leave(self, path: str, *, longer: bool = False) -> None:
+        """
+        Skip the task at *path* for a while. If it waits for another version of the program, skip it *longer* each time,
         because each query reads all skipped tasks.
         """
         mark = self._runtime.clock.mark()
         with self._guard:
             before = self._later.get(path)
             seconds = LEFT_ALONE if before is None or not longer else min(2 * before.seconds, LONGEST)
-            self._later[path] = _Left(kind, mark, seconds, 2 * seconds if longer else seconds)
+            self._later[path] = _Left(mark, seconds, 2 * seconds if longer else seconds)
 
     @property
     def again_in(self) -> float:
@@ -125,12 +132,7 @@ class Fetcher:
         """
         known, now = self._kinds[kind], self._runtime.clock.mark()
         with self._guard:
-            # The entries of other kinds stay: each ends a time after which its own kind must be queried again.
-            ours = {path: one for path, one in self._later.items() if one.kind == kind}
-            for path, one in ours.items():
-                if elapsed(one.since, now) >= one.kept:
-                    del self._later[path]
-            later = {path for path, one in ours.items() if elapsed(one.since, now) < one.seconds}
+            later = {path for path, one in self._later.items() if elapsed(one.since, now) < one.seconds}
         since = None if known.asked is None else elapsed(known.asked, now)
         if since is None or since >= FRESH:
             known.ahead.clear()

@@ -356,7 +356,7 @@ class Worker:
         """
         took = 0
         self._turn += 1
-        self._looking.failed = False
+        self._looking.begin()
         freed, full = self._places_freed(), False
         self._keys_seen = self._keys_freed
         listener = None if self._listening is None else self._listening.listener
@@ -472,7 +472,7 @@ class Worker:
                 self._keys_freed += snapshot.lock is not None and snapshot.lock.key is not None
                 if ended is None or ended.outcome in _UNPRODUCTIVE:
                     unhandled = ended is not None and ended.outcome is Outcome.UNHANDLED
-                    self._looking.leave(kind, snapshot.path, longer=unhandled)
+                    self._looking.leave(snapshot.path, longer=unhandled)
                 elif ended.outcome not in _NOT_RUN:
                     self.done += 1
         if ended is not None:

@@ -27,14 +27,17 @@ def test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries(
     manager = Service(oncetask_cloud).manager
     manager.create_task(Fetched(name="a"))
     fetcher = Fetcher(manager.locker._runtime, {"fetched": 1, "other": 1}, lambda: True)
-    [task] = fetcher.due("fetched", SHARDS, 1)
-    fetcher.leave("fetched", task.path)
-    oncetask_cloud.clock.advance(LEFT_ALONE - 0.01)
-    assert fetcher.due("fetched", SHARDS, 1) == []
-    oncetask_cloud.clock.advance(0.02)
-    fetcher.due("other", SHARDS, 1)
-    assert fetcher.again_in == LEFT_ALONE
 
+    def asks(between: float = 0.0) -> list[str]:
+        fetcher.begin()
+        found = fetcher.due("fetched", SHARDS, 1)
+        oncetask_cloud.clock.advance(between)
+        fetcher.due("other", SHARDS, 1)
+        return [one.path for one in found]
+
+    [task] = asks()
+    fetcher.leave(task)
+    oncetask_cloud.clock.advance(LEFT_ALONE - 0.01)
+    assert (asks(between=0.02), fetcher.again_in) == ([], LEFT_ALONE)
     oncetask_cloud.clock.advance(fetcher.again_in)
-    assert [one.path for one in fetcher.due("fetched", SHARDS, 1)] == [task.path]
-    assert fetcher.again_in == float("inf")
+    assert (asks(), fetcher.again_in) == ([task], float("inf"))

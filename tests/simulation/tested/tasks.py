@@ -42,4 +42,13 @@ TASKS = (
         "        if True:\n            return self.left()\n",
         test="tests/integration/tasks/test_batches.py::test_rider_relies_on_its_lease_no_longer_than_its_leader",
     ),
+    Mutant(
+        "a worker forgets a skipped task between two queries of a round",
+        "worker/fetcher.py",
+        "            later = {path for path, one",
+        "            self._later = {path: one for path, one in self._later.items() if elapsed(one.since, now) < one.kept}\n"
+        "            later = {path for path, one",
+        test="tests/integration/worker/test_fetcher.py::"
+        "test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries",
+    ),
 )
