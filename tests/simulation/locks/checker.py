@@ -215,8 +215,9 @@ class LocksChecker(Checker):
         """
         again = lock.token == known and lock.holder == self.last.get(path)
         late = PROMPT < self.world.hub.now // 1000 - lock.token < LATEST
-        # Only the network, or a process that stood still after it had made the token, holds a create up.
-        held_up = self.world.landing or (process is not None and process.hurt_until // 1000 >= lock.token)
+        # Only a call without an answer, or a process that stood still after it had made the token, holds a create up.
+        since = 0 if process is None else max(process.hurt_until, process.failed_at)
+        held_up = self.world.landing or since // 1000 >= lock.token
         if before is not None or not ((late and held_up) or again):
             self.broken(path, f"token {lock.token} was granted after {known}")
         if late:
