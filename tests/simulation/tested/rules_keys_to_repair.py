@@ -344,8 +344,8 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "a damaged record's lease counts from its grant alone",
         "rules/repair.py",
-        "    return writes.expiry(lease, leased, granted)\n",
-        "    return writes.expiry(lease, granted, granted)\n",
+        '        ends.append(found["leased_at"] + timedelta(0, lease.lease_seconds))\n',
+        '        ends.append(found["granted_at"] + timedelta(0, lease.lease_seconds))\n',
         test="tests/unit/rules/test_repair.py::test_what_only_a_person_knows_is_asked_for",
     ),
 )
