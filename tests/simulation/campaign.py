@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Campaign:
 
     def __init__(self, file: Path, first: int) -> None:
         self._file = file
-        self._named = {"sources": _fingerprint(), "first": first}
+        self._named = {"sources": fingerprint(SOURCES), "first": first}
         self.kinds: dict[str, Played] = {}
         self.anew = True
         if file.exists():
@@ -78,12 +79,12 @@ class Campaign:
         unfinished.replace(self._file)
 
 
-def _fingerprint() -> str:
+def fingerprint(folders: Sequence[str]) -> str:
     """
-    The SHA-256 of the sources that a history depends on.
+    The SHA-256 of the sources in *folders*.
     """
     found = hashlib.sha256()
-    for folder in SOURCES:
+    for folder in folders:
         for file in sorted((ROOT / folder).rglob("*.py")):
             found.update(f"{file.relative_to(ROOT)}\0".encode())
             found.update(file.read_bytes())

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.simulation.chains.mutants import CHAIN_MUTANTS
 from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
@@ -33,6 +32,7 @@ from tests.simulation.chains.mutants_people import CHAIN_PEOPLE_MUTANTS
 from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
+from tests.simulation.kept import Caught, Kept
 from tests.simulation.locks.mutants import LOCK_MUTANTS
 from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
 from tests.simulation.locks.mutants_clocks import LOCK_CLOCK_MUTANTS
@@ -65,6 +65,8 @@ from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
+STATE = ROOT / "build" / "mutants.json"
+_PLAIN = "the library as it is"
 
 ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
 ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKERS_CHECK_MUTANTS
@@ -77,19 +79,6 @@ ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS + NEIGHBOURS_MUTANTS + DEPLOYMENTS_
 ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
 ALL += WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
 ALL += TESTED_MUTANTS
-
-
-class Caught(NamedTuple):
-    """
-    How a mutant was caught.
-
-    Attributes:
-        by: The seed, or the test.
-        checks: The checks that its history tripped, the first one first.
-    """
-
-    by: str
-    checks: tuple[str, ...] = ()
 
 
 def caught(mutant: Mutant, seeds: int, known: int | None = None) -> Caught | None:
@@ -186,21 +175,23 @@ def main() -> int:
     parser.add_argument(
         "--known", action="store_true", help="only the seeds in the table, and nothing without a mutant"
     )
+    parser.add_argument("--state", type=Path, default=STATE, help="what was found before (default: %(default)s)")
     chosen = parser.parse_args()
+    kept = Kept(chosen.state)
     chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, _kind(m))]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
     known = _known(TABLE.read_text())
     if chosen.known:
         seeds = dict.fromkeys(seeds, 0)
-    print("the library as it is ...", flush=True)
-    failing = _plain(chosen_ones, seeds, chosen.jobs)
+    print(f"{_PLAIN} ...", flush=True)
+    failing = _plain(chosen_ones, seeds, chosen.jobs, kept)
     if failing is not None:
         print(failing)
         return 1
     rows: list[tuple[Mutant, Caught | None]] = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        found = pool.map(lambda m: caught(m, seeds.get(m.kind, 0), known.get(m.mistake)), chosen_ones)
+        found = pool.map(lambda m: _found(m, seeds, known, kept), chosen_ones)
         for mutant, how in zip(chosen_ones, found, strict=True):
             rows.append((mutant, how))
             print(f"{'SURVIVED' if how is None else how.by:>28}  {mutant.mistake}", flush=True)
@@ -222,12 +213,24 @@ def main() -> int:
     return int(bool(survived or idle or stale))
 
 
-def _plain(chosen: Sequence[Mutant], seeds: Mapping[str, int], jobs: int) -> str | None:
+def _found(mutant: Mutant, seeds: Mapping[str, int], known: Mapping[str, int], kept: Kept) -> Caught | None:
+    """
+    How *mutant* is caught, or was before, with the same sources.
+    """
+    how = kept.get(mutant.mistake) or caught(mutant, seeds.get(mutant.kind, 0), known.get(mutant.mistake))
+    if how is not None:
+        kept.add(mutant.mistake, how)
+    return how
+
+
+def _plain(chosen: Sequence[Mutant], seeds: Mapping[str, int], jobs: int, kept: Kept) -> str | None:
     """
     What fails without any mutant; None if nothing does.
     """
     tests = list(dict.fromkeys(m.test for m in chosen if m.test is not None))
     wanted = list(dict.fromkeys((m.kind, 0, seeds[m.kind]) for m in chosen if m.test is None and seeds[m.kind]))
+    wanted = [one for one in wanted if kept.get(f"{_PLAIN}: {one}") is None]
+    tests = [test for test in tests if kept.get(f"{_PLAIN}: {test}") is None]
     with _made(None) as copy, ThreadPoolExecutor(jobs) as pool:
         for (kind, *_), how in zip(wanted, pool.map(lambda one: _played(copy, *one), wanted), strict=True):
             if how is not None:
@@ -235,6 +238,8 @@ def _plain(chosen: Sequence[Mutant], seeds: Mapping[str, int], jobs: int) -> str
                 return f"{kind}: {how.by} fails without any mutant: {story}"
         if tests and _fails(copy, tests):
             return f"a test of the mutants fails without any of them: pytest {' '.join(tests)}"
+    for one in (*wanted, *tests):
+        kept.add(f"{_PLAIN}: {one}", Caught(""))
     return None
 
 

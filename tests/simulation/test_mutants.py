@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import named_checks
-from tests.simulation.mutants import ALL, Caught, _known, _table, _trippers
+from tests.simulation.kept import Caught, Kept
+from tests.simulation.mutants import ALL, _known, _table, _trippers
 from tests.simulation.runner import KINDS
 from tests.simulation.untripped import UNTRIPPED
 
@@ -128,3 +129,15 @@ def test_table_names_seeds_tests_and_checks() -> None:
     assert _known(table) == {played.mistake: 12}
     assert f"| `{(tested.test or '').removeprefix('tests/')}` |" in table
     assert f"| {check} | {played.mistake} |" in table
+
+
+def test_what_was_found_is_kept_for_the_same_sources(tmp_path: Path) -> None:
+    """
+    A run that was stopped goes on; after a change of the sources everything is tried again.
+    """
+    file = tmp_path / "build" / "mutants.json"
+    Kept(file).add("a mistake", Caught("seed 3", ("a check",)))
+
+    assert Kept(file).get("a mistake") == Caught("seed 3", ("a check",))
+    file.write_text(file.read_text().replace('"sources": "', '"sources": "0'))
+    assert Kept(file).get("a mistake") is None
