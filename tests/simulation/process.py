@@ -50,13 +50,23 @@ class MachineClocks:
         self._errors = {clock: self.error(clock) for clock in self._errors}
         self._since, self.drift, self.standing = self._hub.now, drift, tuple(standing)
 
-    def correct(self) -> None:
+    def correct(self) -> bool:
         """
-        None stands from now on, and the time of day is not behind at this moment. One that is ahead by its drift is not set
-        back at once: where the other clocks have stood meanwhile, a process could not know it.
+        None stands from now on, and the time of day is not behind at this moment; return whether it was, by more than a second.
+        One that is ahead by its drift is not set back at once: where the other clocks have stood meanwhile, a process could
+        not know it.
         """
         self.set(drift=self.drift, standing=())
-        self._errors[WALL] = max(0.0, self._errors[WALL])
+        behind = -self._errors[WALL]
+        self._errors[WALL] = max(0.0, -behind)
+        return behind > SECOND
+
+    @property
+    def true_micros(self) -> int:
+        """
+        The world's time.
+        """
+        return self._hub.now
 
     def monotonic(self) -> float:
         """
@@ -132,10 +142,11 @@ class Process(Owner):
 
     def corrects_its_clocks(self) -> None:
         """
-        Its time of day is right at this moment.
+        Its time of day is right at this moment. For the process, time jumps if it was behind.
         """
         self.skew = timedelta(0)
-        self.clocks.correct()
+        if self.clocks.correct():
+            self.hurt_until = max(self.hurt_until, self.clocks.true_micros)
 
 
 class ProcessClock:
