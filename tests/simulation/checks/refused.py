@@ -58,5 +58,8 @@ class Refused:
     def _could_go_on(self, lock: Lock, path: str, refusal: Refusal) -> bool:
         if refusal.document and not refusal.document.endswith(path):
             return False
+        if lock.url is None and refusal.service == ".CloudTasks":
+            # Workers pull it.
+            return False
         waits = lock.wait_until is not None and lock.wait_until > self._hub.time()
         return lock.status is Status.SCHEDULED and lock.parked is None and not lock.paused and not waits
