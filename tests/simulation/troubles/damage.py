@@ -197,7 +197,9 @@ def _reset(history: History, path: str) -> bool:
     checker.revivals.reset.add(path)
     end = hub.now + 3600 * SECOND
     while path in checker.damages.now and checker.lives[path] == life and hub.now < end:
-        told = history.on_some(partial(_anew, history=history, path=path, step=lock.step, new_key=new_key))
+        # It may have been made anew meanwhile, and damaged once more.
+        step = checker.locks[path].step
+        told = history.on_some(partial(_anew, history=history, path=path, step=step, new_key=new_key))
         if isinstance(told, DamagedError) and "new_key" in str(told):
             new_key = True
             checker.idempotency.renewed.add(path)
