@@ -82,7 +82,7 @@ RULES_DELIVERY_TO_DOCUMENT_PATHS = (
         "rules/delivery.py",
         '    return f"sha256:{hashlib',
         '    return f"sha256/{hashlib',
-        test="tests/unit/rules/test_evidence.py::test_judge_finds",
+        test="tests/unit/rules/test_delivery.py::test_query_names_a_valid_document_or_none",
     ),
     Mutant(
         "a URL that is too long is taken",
