@@ -241,10 +241,10 @@ RULES_KEYS_TO_REPAIR = (
         test="tests/unit/rules/test_writes.py::test_error_of_each_failure_is_kept",
     ),
     Mutant(
-        "a record that is made has no defaults",
+        "the defaults of a record replace its values",
         "rules/record.py",
-        "        lock.__dict__.update(DEFAULTS)\n",
-        "",
+        "        lock.__dict__.update(values)\n",
+        "        lock.__dict__.update(values | DEFAULTS)\n",
         test="tests/unit/rules/test_writes.py::test_record_of_a_key",
     ),
     Mutant(

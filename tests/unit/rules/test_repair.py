@@ -80,6 +80,7 @@ def test_what_can_not_be_read_is_beyond_all_that_was() -> None:
     now = epoch_milliseconds(T0)
 
     assert made("token").token == now
+    assert made("token", "scheduled_token").token == now
     assert made(token=7).token == now
     assert made("sequence", wishes=Wishes(step=2)).sequence == now + 1
     assert made("sequence", wishes=Wishes(step=2)).step == 2
