@@ -21,9 +21,18 @@ from gcp_emulator.rpc import Service
 
 PROJECT = "sim"
 DATABASE = f"projects/{PROJECT}/databases/(default)"
+ROOT = f"{DATABASE}/documents/"
 Talk = Callable[[Iterator[Any]], Any]
 """Answers a stream of requests with another one."""
 _FREE: list[Clients] = []
+
+
+def path_of(write: Any) -> str:
+    """
+    The document that a write changes or deletes.
+    """
+    name: str = write.update.name or write.delete
+    return name.removeprefix(ROOT)
 
 
 class _Line(InProcessChannel):

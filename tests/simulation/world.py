@@ -13,19 +13,21 @@ from types import MappingProxyType
 from typing import Any
 
 import grpc
+from google.cloud.firestore_v1.types import GetDocumentRequest
 
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.firestore.listen import Listener
 from gcp_emulator.firestore.messages import CommitRequest, Write
 from gcp_emulator.logging import LoggingServer
+from gcp_emulator.rpc import RpcError
 from gcp_emulator.tasks import Answer, Dispatch, TasksServer, WsgiTransport
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.transactions import Transactions
-from tests.simulation.clients import DATABASE, PROJECT, Clients
+from tests.simulation.clients import DATABASE, PROJECT, ROOT, Clients
 from tests.simulation.hub import SECOND, Hub, Owner, Promise
 from tests.simulation.network import Network
 from tests.simulation.outlets import Mail, Stdout
@@ -38,6 +40,7 @@ from tests.simulation.troubles.versions import Versions
 
 QUEUE = f"projects/{PROJECT}/locations/here/queues/default"
 ORIGIN = "https://app.test"
+_Get = GetDocumentRequest.pb()
 REQUEST_TIMEOUT = 300.0
 IMPATIENT, PATIENT = 240.0, 900.0
 """Seconds after which a person is told of a task that stands still: where tasks often do, and elsewhere."""
@@ -244,6 +247,15 @@ class World:
             return self.start_process(origin)
         return self.hub.rng.choice(alive)
 
+    def stored(self, path: str) -> Any:
+        """
+        The document at *path*, past everything that watches; None: there is none.
+        """
+        try:
+            return self.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+        except RpcError:
+            return None
+
     def write(self, **write: Any) -> None:
         """
         A user's own write, past the library: a ``Write``, as their Firestore client would send it.
@@ -277,6 +289,14 @@ class World:
         self._log_request(process, dispatch, trace, begun, answer)
         self.tell(process.name, f"answers {answer.status} to {named}")
         return answer
+
+    def deliver_as(self, task: str, dispatch: Dispatch, url: str, body: bytes | None = None) -> Answer:
+        """
+        One push of a Cloud Task that nobody has asked for, to *url*: like *dispatch*, with another name, and perhaps another
+        body.
+        """
+        headers = {**dispatch.headers, "X-CloudTasks-TaskName": task}
+        return self.deliver(replace(dispatch, url=url, headers=headers, body=dispatch.body if body is None else body))
 
     def _note_order(self, dispatch: Dispatch) -> None:
         """

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from google.cloud.firestore_v1.types import GetDocumentRequest
-
 from gcp_emulator.clock import micros_of
-from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Status
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import decode, decode_lock
@@ -28,14 +25,13 @@ from tests.simulation.checks.late import Late
 from tests.simulation.checks.quarantines import Quarantines
 from tests.simulation.checks.revivals import Revivals
 from tests.simulation.checks.unknown_fields import UnknownFields
+from tests.simulation.clients import path_of
 from tests.simulation.outlets import LOG_GRACE
 from tests.simulation.troubles.deployments import LEASE, LONGER, most_of
-from tests.simulation.world import DATABASE, Process, World
+from tests.simulation.world import Process, World
 
-ROOT = f"{DATABASE}/documents/"
 MOST_DISPATCHES = 80
 """Cloud Tasks of one sequence, more than hours of a paused queue and lost calls can need."""
-_Get = GetDocumentRequest.pb()
 
 
 @dataclass(eq=False)
@@ -138,8 +134,7 @@ class Checker:
         """
         if name not in ("Commit", "BatchWrite"):
             return
-        paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
-        for path in paths:
+        for path in map(path_of, request.writes):
             if path.startswith(self.collection):
                 self._changed(process, path)
 
@@ -147,9 +142,8 @@ class Checker:
         """
         Lock and user fields as they are stored now.
         """
-        try:
-            document = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-        except RpcError:
+        document = self.world.stored(path)
+        if document is None:
             return None, {}
         known = self._read.get(path)
         # A version of a document is never changed: the very same message holds the same.
@@ -213,13 +207,7 @@ class Checker:
         return {path: lock for path, lock in self.locks.items() if path not in hidden}
 
     def _is_damaged(self, process: Process | None, path: str) -> bool:
-        if path not in self.damages.now:
-            return False
-        try:
-            document = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-        except RpcError:
-            document = None
-        return self.damages.hides(process, path, document)
+        return path in self.damages.now and self.damages.hides(process, path, self.world.stored(path))
 
     def _deleted(self, path: str, before: Lock) -> None:
         self.world.tell("a user", f"{path} is deleted")
@@ -417,7 +405,7 @@ class Checker:
         if attempt.held_for() <= 0:
             self.broken(path, f"token {attempt.token} starts when its lease is over")
         self.belief.look(path)
-        stored = self.world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+        stored = self.world.stored(path)
         if stored.update_time == attempt._running.snapshot.version:
             found = (decode(stored.fields["count"]), decode(stored.fields["note"]))
             if found != (count, note):

@@ -25,9 +25,10 @@ from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.recovery import unclaimed
 from gcp_oncetask.store import registry
 from gcp_oncetask.sweeper import sweep
-from tests.simulation.chains.checker import ROOT, Checker, Running
+from tests.simulation.chains.checker import Checker, Running
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.watch import Watch
+from tests.simulation.clients import ROOT
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.named_checks import ESCAPED
 from tests.simulation.outlets import Heard, cooperative

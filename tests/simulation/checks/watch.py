@@ -9,9 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.cloud.firestore_v1.types import GetDocumentRequest
 
-from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt
 from gcp_oncetask.observe.alerts import Alert
 from tests.simulation.checks.alerts import Alerts
@@ -19,12 +17,11 @@ from tests.simulation.checks.dispatches import Dispatches
 from tests.simulation.checks.ends import Ends
 from tests.simulation.checks.standing import Standing
 from tests.simulation.checks.wire import Record, record_of
-from tests.simulation.world import DATABASE, Process, World
+from tests.simulation.clients import path_of
+from tests.simulation.world import Process, World
 
-ROOT = f"{DATABASE}/documents/"
 TASKS = ("jobs/", "onceTasks/")
 ENDS = ("completed", "failed", "cancelled", "quarantined")
-_Get = GetDocumentRequest.pb()
 _PLAIN = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION)
 """What a server answers that was reached, and that has done nothing."""
 
@@ -75,9 +72,7 @@ class Watch:
         if name == "CreateTask":
             self.dispatches.created(process, request)
         elif name in ("Commit", "BatchWrite"):
-            for path in dict.fromkeys(
-                (write.update.name or write.delete).removeprefix(ROOT) for write in request.writes
-            ):
+            for path in dict.fromkeys(map(path_of, request.writes)):
                 self._written(process, path)
             self.dispatches.look()
 
@@ -89,12 +84,12 @@ class Watch:
             # A resource key that a person has damaged.
             self.damaged.add(path)
         elif path.startswith("onceLocks/") and ":digest:" in path:
-            document = self._stored(path)
+            document = self._world.stored(path)
             lends = document is not None
             if lends:
                 self.alerts.digest(path, document)
         elif path.startswith("onceLocks/") and ":queue:" in path:
-            self.standing.alarm(process, path, self._stored(path))
+            self.standing.alarm(process, path, self._world.stored(path))
         if lends and process in self._world.processes and self._world.hit("crashes", 0.1):
             self._world.hub.spawn(self._world.cloud, self._world.kill_if_alive, process, "while it makes a digest")
 
@@ -102,7 +97,7 @@ class Watch:
         """
         Look at the record of a task. Returns whether it lends an alert to a digest.
         """
-        before, document = self.records.get(path), self._stored(path)
+        before, document = self.records.get(path), self._world.stored(path)
         if document is None:
             self._deleted(path)
             return False
@@ -127,12 +122,6 @@ class Watch:
         self.standing.changed(process, path, before, after)
         self.ends.changed(path, self.lives[path], before, after)
         return self.alerts.changed(process, path, before, after)
-
-    def _stored(self, path: str) -> Any:
-        try:
-            return self._world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
-        except RpcError:
-            return None
 
     def _deleted(self, path: str) -> None:
         if self.records.pop(path, None) is not None:

@@ -16,11 +16,11 @@ from gcp_oncetask.locks import lock as lock_module
 from gcp_oncetask.locks import runs as runs_module
 from gcp_oncetask.locks.holding import Holding
 from gcp_oncetask.rules.named import UNLIMITED
-from tests.simulation.chains.checker import ROOT
 from tests.simulation.chains.history import BOUND, History
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.linearisable import Kind, LockCall, Result
 from tests.simulation.checks.waking import check_waiters
+from tests.simulation.clients import ROOT
 from tests.simulation.hub import SECOND, Promise, Signal
 from tests.simulation.locks.checker import Execution, Holder, LocksChecker
 from tests.simulation.locks.plan import LocksPlan

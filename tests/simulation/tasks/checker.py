@@ -14,10 +14,11 @@ from gcp_oncetask import Attempt, Status
 from gcp_oncetask.rules.document_paths import is_key, key_path, parse_task_path
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence
-from tests.simulation.chains.checker import MOST_DISPATCHES, ROOT, Checker, Running
+from tests.simulation.chains.checker import MOST_DISPATCHES, Checker, Running
 from tests.simulation.checks.belief import Lease
 from tests.simulation.checks.generators import check_occurrence, check_step
 from tests.simulation.checks.wrong_ttl import WrongTtl
+from tests.simulation.clients import path_of
 from tests.simulation.network import MOST_REFUSALS
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
@@ -105,7 +106,7 @@ class TasksChecker(Checker):
         """
         if name not in ("Commit", "BatchWrite"):
             return
-        paths = [(write.update.name or write.delete).removeprefix(ROOT) for write in request.writes]
+        paths = [path_of(write) for write in request.writes]
         tasks = [path for path in dict.fromkeys(paths) if path.startswith("onceTasks/")]
         created = {path for path in tasks if path not in self.locks}
         before = dict(self.locks)

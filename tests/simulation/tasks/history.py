@@ -22,9 +22,10 @@ from gcp_oncetask.tasks import OnceTask, PerTask, Recurrence, TaskData, TaskMana
 from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.tasks.draft import Created
-from tests.simulation.chains.checker import ROOT, Running
+from tests.simulation.chains.checker import Running
 from tests.simulation.chains.history import BOUND, FLOOD, History
 from tests.simulation.chains.plan import Plan
+from tests.simulation.clients import ROOT, path_of
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.troubles import damage, deployments, misroutes, wrong_ttl
@@ -218,7 +219,7 @@ class TasksHistory(History):
         super().observe(process, name, request)
         if process is None or process.frozen or process.dead or name != "Commit" or self.world.landing:
             return
-        locks = [self.checker.locks.get(write.update.name.removeprefix(ROOT)) for write in request.writes]
+        locks = [self.checker.locks.get(path_of(write)) for write in request.writes]
         gathers = any(lock is not None and lock.rides and lock.instance == process.name for lock in locks)
         if gathers and self.world.hit("freezes", 0.1):
             self.world.freeze(process, self.draw.choice((30, 90, 400, 1000)), "while it gathers")

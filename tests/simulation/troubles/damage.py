@@ -9,14 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.firestore import DELETE_FIELD
-from google.cloud.firestore_v1.types import GetDocumentRequest
 
 from gcp_oncetask import AlreadyScheduledError, DamagedError, OncetaskError, Status
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.store.codec import decode_lock, encode
-from tests.simulation.chains.checker import ROOT
+from tests.simulation.clients import ROOT
 from tests.simulation.hub import SECOND
 from tests.simulation.world import Process
 from tests.support.damages import DAMAGES, Damage
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from tests.simulation.chains.history import History
     from tests.simulation.tasks.history import TasksHistory
 
-_Get = GetDocumentRequest.pb()
 _LOST = {"due", "parked"}
 """Without these nothing finds the record any more but a delivery."""
 _BY_HAND = {"url", "queue", "key", "env"}
@@ -105,7 +103,7 @@ def strike(history: History, path: str, how: Damage) -> dict[str, Any] | None:
     Damage the record at *path*. Returns the values that were there; None if they were no other ones.
     """
     world = history.world
-    document = world.firestore.service.call("GetDocument", _Get(name=ROOT + path))
+    document = world.stored(path)
     whole = document.fields["lock"].map_value.fields
     names = names_of(how)
     changes = {how.field: how.value} | dict(how.also)

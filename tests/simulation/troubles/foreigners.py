@@ -5,18 +5,14 @@ call verbs with their paths, and deliveries name them by mistake.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from google.cloud.firestore_v1.types import GetDocumentRequest
-
 from gcp_emulator.firestore.messages import CommitRequest
-from gcp_emulator.rpc import RpcError
 from gcp_oncetask.rules.delivery import Delivery, delivery_url
 from gcp_oncetask.rules.document_paths import TaskName, key_path, parse_task_path
 from gcp_oncetask.store.codec import encode
-from tests.simulation.clients import DATABASE
+from tests.simulation.clients import DATABASE, ROOT, path_of
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import Process
 
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 
 OTHER = "DEFAULT2"
 """Another environment, whose name begins with that of this one."""
-_ROOT = f"{DATABASE}/documents/"
 _OURS = "DEFAULT"
 _FOUND_BY = ("due", "attention", "parked")
 _TASK_FOUND_BY = ("state", "resource")
@@ -33,7 +28,6 @@ _TASK_FOUND_BY = ("state", "resource")
 _NO_RECORD: dict[str, Any] = {"note": "mine"}
 _A_TEXT: dict[str, Any] = {"note": "mine", "lock": "held by cron"}
 _A_MAP: dict[str, Any] = {"note": "mine", "lock": {"owner": "cron", "due": 17, "env": None}}
-_Get = GetDocumentRequest.pb()
 
 
 class Foreigners:
@@ -60,7 +54,7 @@ class Foreigners:
         if not self._paths or process is None or name not in ("Commit", "BatchWrite"):
             return
         for write in request.writes:
-            path = (write.update.name or write.delete).removeprefix(_ROOT)
+            path = path_of(write)
             if path in self._paths:
                 self._history.checker.broken(path, f"{process.name} writes to it, and it is not of this deployment")
 
@@ -101,15 +95,14 @@ class Foreigners:
             self._copied(key_path(_OURS, f"k{number}"), key_path(OTHER, f"k{number}"))
 
     def _copied(self, path: str, other: str) -> bool:
-        try:
-            document = self._call("GetDocument", _Get(name=_ROOT + path))
-        except RpcError:
+        document = self._history.world.stored(path)
+        if document is None:
             return False
         request = CommitRequest(database=DATABASE)
         written = request.writes.add().update
         for field, value in document.fields.items():
             written.fields[field].CopyFrom(value)
-        written.name = _ROOT + other
+        written.name = ROOT + other
         lock = written.fields["lock"].map_value.fields
         lock["env"].string_value = OTHER
         for fields, names in ((lock, _FOUND_BY), (written.fields, _TASK_FOUND_BY)):
@@ -122,18 +115,15 @@ class Foreigners:
     def _write(self, path: str, fields: dict[str, Any]) -> None:
         request = CommitRequest(database=DATABASE)
         written = request.writes.add().update
-        written.name = _ROOT + path
+        written.name = ROOT + path
         for field, value in fields.items():
             written.fields[field].CopyFrom(encode(value))
         self._commit(request, path)
         self._history.world.counts["documents of other programs"] += 1
 
     def _commit(self, request: Any, path: str) -> None:
-        self._call("Commit", request)
+        self._history.world.firestore.service.call("Commit", request)
         self._paths.add(path)
-
-    def _call(self, name: str, request: Any) -> Any:
-        return self._history.world.firestore.service.call(name, request)
 
     def _address(self, path: str) -> None:
         """
@@ -150,10 +140,9 @@ class Foreigners:
             return
         dispatch = history.draw.choice(records).dispatch
         delivery = Delivery.from_json(dispatch.body)._replace(document=path, version=None, contents=None)
-        named = {**dispatch.headers, "X-CloudTasks-TaskName": f"foreign-{history.hub.now}"}
         url = delivery_url(delivery, dispatch.url.partition("?")[0])
         world.counts["deliveries of documents of others"] += 1
-        world.deliver(replace(dispatch, url=url, headers=named, body=delivery.to_json()))
+        world.deliver_as(f"foreign-{history.hub.now}", dispatch, url, delivery.to_json())
 
 
 def _cancel(process: Process, *, path: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_oncetask import Status
 from gcp_oncetask.rules.named import ends_at
 from gcp_oncetask.rules.record import Lock
-from tests.simulation.chains.checker import ROOT
+from tests.simulation.clients import ROOT
 from tests.simulation.locks.checker import PROMPT
 from tests.simulation.troubles import damage
 from tests.support.damages import DAMAGES, Damage

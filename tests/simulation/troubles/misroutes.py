@@ -5,7 +5,6 @@ Deliveries that come at the URL of another route of the app: it serves another c
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -66,7 +65,7 @@ def _misroute(history: History, dispatch: Any) -> None:
     # A person is told of it.
     history.watch.outside.add(f"deliveries/{task}")
     url = delivery_url(delivery, f"{ORIGIN}/aside")
-    answer = world.deliver(replace(dispatch, url=url, headers={**dispatch.headers, "X-CloudTasks-TaskName": task}))
+    answer = world.deliver_as(task, dispatch, url)
     if answer.status in _LOST:
         return
     world.counts["deliveries at the URL of another route"] += 1

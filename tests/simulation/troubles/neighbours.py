@@ -6,21 +6,18 @@ one, and in one more, which another route of the same app serves. Deliveries of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from google.cloud.firestore_v1.types import GetDocumentRequest
 
-from gcp_emulator.rpc import RpcError
 from gcp_oncetask import Attempt, Continue, LockedModel, Retry
 from gcp_oncetask.flask import blueprint, locked_handler
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.sweeper import sweep
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from tests.simulation.checks.wire import Record, record_of
-from tests.simulation.clients import DATABASE
+from tests.simulation.clients import path_of
 from tests.simulation.process import ENV
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.world import ORIGIN, Process
@@ -34,10 +31,8 @@ ADDRESS = "https://neighbours.test"
 STEPS = 2
 _SHARED = ("/run", "/oncetask/deliver")
 """Routes of both apps."""
-_ROOT = f"{DATABASE}/documents/"
 _NAMED = ("onceTasks/", "onceLocks/")
 """Collections in which the id of each document has its environment as its second part."""
-_Get = GetDocumentRequest.pb()
 
 
 class Lodger(LockedModel, collection="jobs"):
@@ -126,7 +121,7 @@ class Neighbours:
             return False
         if name in ("Commit", "BatchWrite"):
             for write in request.writes:
-                path = (write.update.name or write.delete).removeprefix(_ROOT)
+                path = path_of(write)
                 if self._environment(path) != process.env:
                     self._history.checker.broken(
                         path, f"{process.name} of {process.env} writes to it, and it is of another environment"
@@ -156,11 +151,8 @@ class Neighbours:
         return NEIGHBOURS if path in self._makes else ENV
 
     def _record(self, path: str) -> Record | None:
-        try:
-            document = self._history.world.firestore.service.call("GetDocument", _Get(name=_ROOT + path))
-        except RpcError:
-            return None
-        return record_of(document)
+        document = self._history.world.stored(path)
+        return None if document is None else record_of(document)
 
     def _left(self) -> dict[str, str]:
         """
@@ -219,9 +211,8 @@ class Neighbours:
             if rest.partition("?")[0] not in _SHARED:
                 continue
             world.counts["deliveries at the URL of another environment"] += 1
-            named = {**dispatch.headers, "X-CloudTasks-TaskName": f"stray-{history.hub.now}"}
             url = (ORIGIN if origin == ADDRESS else ADDRESS) + rest
-            world.deliver(replace(dispatch, url=url, headers=named))
+            world.deliver_as(f"stray-{history.hub.now}", dispatch, url)
 
 
 def _of_ours(told: Callable[..., None]) -> Callable[..., None]:

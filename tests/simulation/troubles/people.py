@@ -19,7 +19,7 @@ from gcp_oncetask import (
     StoreError,
     TaskNotFoundError,
 )
-from tests.simulation.chains.checker import ROOT
+from tests.simulation.clients import ROOT
 from tests.simulation.world import QUEUE, Process
 
 if TYPE_CHECKING:

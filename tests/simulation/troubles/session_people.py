@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask.store.codec import encode
-from tests.simulation.chains.checker import ROOT
+from tests.simulation.clients import ROOT
 from tests.support.damages import FAR
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gcp_oncetask import Status
 from gcp_oncetask.store.codec import encode
-from tests.simulation.chains.checker import ROOT
+from tests.simulation.clients import ROOT
 from tests.simulation.world import World
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any
 from gcp_oncetask.store.sessions import SESSIONS
 from gcp_oncetask.tasks import OnceTask
 from gcp_oncetask.worker import Worker
-from tests.simulation.chains.checker import ROOT, Running
+from tests.simulation.chains.checker import Running
+from tests.simulation.clients import path_of
 from tests.simulation.hub import SECOND
 from tests.simulation.tasks.checker import TasksChecker
 from tests.simulation.workers.plan import WorkersPlan
@@ -94,7 +95,7 @@ class WorkersChecker(TasksChecker):
         if name != "Commit":
             return
         for write in request.writes:
-            path = (write.update.name or write.delete).removeprefix(ROOT)
+            path = path_of(write)
             if path.startswith(f"{SESSIONS}/"):
                 if process is None:
                     self._meddled(path, deleted=bool(write.delete))
