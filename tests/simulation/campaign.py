@@ -4,16 +4,14 @@ How far a campaign of histories has come, kept in a file, so that it goes on whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.simulation.runner import Summary
+from tests.simulation.state_files import fingerprint, write_whole
 
-ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("gcp_oncetask", "emulator/gcp_emulator", "tests/simulation", "tests/support")
 
 
@@ -72,20 +70,5 @@ class Campaign:
         """
         Write the file; a process that is killed leaves the file of before.
         """
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._file.with_name(f"{self._file.name}.unfinished")
         told = {**self._named, "kinds": {kind: asdict(played) for kind, played in self.kinds.items()}}
-        unfinished.write_text(json.dumps(told, indent=1, sort_keys=True))
-        unfinished.replace(self._file)
-
-
-def fingerprint(folders: Sequence[str]) -> str:
-    """
-    The SHA-256 of the sources in *folders*.
-    """
-    found = hashlib.sha256()
-    for folder in folders:
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            found.update(f"{file.relative_to(ROOT)}\0".encode())
-            found.update(file.read_bytes())
-    return found.hexdigest()
+        write_whole(self._file, json.dumps(told, indent=1, sort_keys=True))

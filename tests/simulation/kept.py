@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from tests.simulation.campaign import fingerprint
+from tests.simulation.state_files import fingerprint, write_whole
 
 SOURCES = ("gcp_oncetask", "emulator/gcp_emulator", "tests")
 
@@ -55,7 +55,4 @@ class Kept:
         """
         with self._guard:
             self._found[name] = found
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = self._file.with_name(f"{self._file.name}.unfinished")
-            unfinished.write_text(json.dumps({"sources": self._sources, "found": self._found}, indent=1))
-            unfinished.replace(self._file)
+            write_whole(self._file, json.dumps({"sources": self._sources, "found": self._found}, indent=1))

@@ -217,8 +217,9 @@ def _found(mutant: Mutant, seeds: Mapping[str, int], known: Mapping[str, int], k
     """
     How *mutant* is caught, or was before, with the same sources.
     """
-    how = kept.get(mutant.mistake) or caught(mutant, seeds.get(mutant.kind, 0), known.get(mutant.mistake))
-    if how is not None:
+    before = kept.get(mutant.mistake)
+    how = before or caught(mutant, seeds.get(mutant.kind, 0), known.get(mutant.mistake))
+    if how is not None and before is None:
         kept.add(mutant.mistake, how)
     return how
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+from tests.simulation.state_files import write_whole
+
 
 class Tally:
     """
@@ -23,9 +25,7 @@ class Tally:
         """
         Keep the counts of *part*.
         """
-        unfinished = self._folder / f"{part}.unfinished"
-        unfinished.write_text(json.dumps(counts))
-        unfinished.rename(self._folder / part)
+        write_whole(self._folder / part, json.dumps(counts))
 
     def total(self, parts: Collection[str]) -> Counter[str] | None:
         """
