@@ -61,13 +61,6 @@ class MachineClocks:
         self._errors[WALL] = max(0.0, -behind)
         return behind > SECOND
 
-    @property
-    def true_micros(self) -> int:
-        """
-        The world's time.
-        """
-        return self._hub.now
-
     def monotonic(self) -> float:
         """
         Seconds by the clock by which the process waits.
@@ -140,13 +133,13 @@ class Process(Owner):
         """
         return bool(self.skew) or self.clocks.dated_wrongly
 
-    def corrects_its_clocks(self) -> None:
+    def corrects_its_clocks(self, now: int) -> None:
         """
-        Its time of day is right at this moment. For the process, time jumps if it was behind.
+        Its time of day is right from *now* on. For the process, time jumps if it was behind.
         """
         self.skew = timedelta(0)
         if self.clocks.correct():
-            self.hurt_until = max(self.hurt_until, self.clocks.true_micros)
+            self.hurt_until = max(self.hurt_until, now)
 
 
 class ProcessClock:

@@ -484,16 +484,17 @@ class History:
     def _peace(self) -> None:
         self._no_more_troubles()
         end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
-            self.hub.sleep(60)
-            self._resolve()
+        self._until_ended(end)
         self.ended = True
         self.hub.sleep(1200)
         # A call that landed late may have begun something anew.
+        self._until_ended(end)
+        self.over = True
+
+    def _until_ended(self, end: int) -> None:
         while self.hub.now < end and not (self.checker.ended(self.chains) and self.neighbours.ended()):
             self.hub.sleep(60)
             self._resolve()
-        self.over = True
 
     def _no_more_troubles(self) -> None:
         world = self.world
@@ -503,7 +504,7 @@ class History:
         for process in world.processes:
             world.thaw(process)
             process.cut_off = process.starved_until = 0
-            process.corrects_its_clocks()
+            process.corrects_its_clocks(self.hub.now)
         world.tell("the world", "has no more troubles")
         world.refusals.until_told(self.checker.looked_at_in_time, self._told)
         self._resume()

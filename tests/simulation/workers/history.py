@@ -184,10 +184,7 @@ class WorkersHistory(TasksHistory):
         self._at_rest(longest + 2 * BEAT + SLACK, "at rest")
         for what in self.workers_plan.drill:
             self._drill(what)
-        end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and not self.checker.ended(self.chains):
-            self.hub.sleep(60)
-            self._resolve()
+        self._until_ended(self.hub.now + BOUND * SECOND)
         self.hub.sleep(2 * TTL)
         if self.world.processes and self.checker.ended(self.chains):
             if all(self.checker.workers[process]._stopping.is_set() for process in self.world.processes):
