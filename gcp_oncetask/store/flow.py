@@ -368,19 +368,19 @@ class ChangeFlow(Generic[T]):
         Read the document again, and the resource key if the commit writes it.
         """
         hold = tried.hold
-        if hold is None or not tried.keyed:
-            alone: Snapshot = yield Get(self._path)
-            return alone
-        try:
-            found: dict[str, Snapshot] = yield ReadAll([self._path, hold.path])
-        except DamagedError as error:
-            if error.document != hold.path or not tried.more.frees:
-                raise
-            self._refusals = _REFUSALS
-            alone = yield Get(self._path)
-            return alone
-        hold.learn(found[hold.path])
-        return found[self._path]
+        if hold is not None and tried.keyed:
+            try:
+                found: dict[str, Snapshot] = yield ReadAll([self._path, hold.path])
+            except DamagedError as error:
+                if error.document != hold.path or not tried.more.frees:
+                    raise
+                # The end of an attempt leaves such a key alone.
+                self._refusals = _REFUSALS
+            else:
+                hold.learn(found[hold.path])
+                return found[self._path]
+        alone: Snapshot = yield Get(self._path)
+        return alone
 
     def _landed(self, snapshot: Snapshot) -> bool:
         """

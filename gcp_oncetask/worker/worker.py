@@ -345,7 +345,7 @@ class Worker:
             return wait
         if self._polled is not None:
             wait = min(wait, self._interval() - elapsed(self._polled, self._runtime.clock.mark()))
-        due, now = self._first_due(), self._runtime.store.wire.estimate()
+        due, now = self._first_due(), self._runtime.wire.estimate()
         if due is not None and now is not None:
             wait = min(wait, (due - now).total_seconds())
         return max(0.0, wait)

@@ -215,8 +215,8 @@ STORE = (
     Mutant(
         "the end of an attempt waits for its resource key until that is repaired",
         "store/flow.py",
-        "            if error.document != hold.path or not tried.more.frees:\n",
-        "            if True:\n",
+        "                if error.document != hold.path or not tried.more.frees:\n",
+        "                if True:\n",
         test="tests/integration/effects/test_damaged.py::test_work_is_not_repeated_because_its_key_is_damaged",
     ),
 )
