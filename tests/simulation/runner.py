@@ -219,7 +219,7 @@ def report(seed: int, kind: str = "chains") -> str:
     The failing history of *seed*, made small, as a story.
     """
     plan = shrunk(planned(seed, kind))
-    kept = f"To keep it, once it is mended, give it a name among FOUND in test_found.py: {kept_of(plan)}"
+    kept = f"To keep it, once it is mended, give it a name in tests/simulation/{kind}/found.py: {kept_of(plan)}"
     return f"{story_of(plan, play(plan))}\n\n{kept}"
 
 

@@ -167,7 +167,7 @@ def test_failure_is_told_as_a_short_story_of_a_small_history(monkeypatch: pytest
     assert any("CHECKER" in line and "owes nobody an alert" in line for line in lines)
     assert all(re.fullmatch(r" *\d+\.\d{3} s  \S.{9,}", line) for line in lines[2 : lines.index("", 2)])
     # What it says to keep is the very history.
-    assert eval(lines[-1].partition("test_found.py: ")[2], {"Plan": Plan}) == small  # our own words
+    assert eval(lines[-1].partition("chains/found.py: ")[2], {"Plan": Plan}) == small  # our own words
 
 
 def test_row_that_stays_zero_is_named() -> None:
