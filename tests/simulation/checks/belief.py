@@ -62,7 +62,8 @@ class Belief:
     Attributes:
         checker: Knows the believers and the locks, and notes violations.
         ended: Leases that were ended by the process that had them, which may wait for the answer.
-        ended_late: Those of them that were over by then: another delivery in that process may have taken them over.
+        ended_late: The leases among *ended* that had run out before that commit. Another delivery in the same process may have
+            taken such a lease over.
     """
 
     checker: Checker

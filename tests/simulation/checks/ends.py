@@ -76,7 +76,7 @@ class Ends:
             return
         said, now = self._said.get(before.holder), self._world.hub.now
         in_time = said is not None and said.at <= before.ends_at and now <= before.granted_at + TIMEOUT + LOG_GRACE
-        # What a document is too large for can't be written, whoever has said it.
+        # A settlement that makes its document too large can't be written, neither by its holder nor from the log.
         if in_time and not self._world.refusals.was_large(path):
             step = Step(path, life, before.sequence, before.cancelling)
             self._taken.setdefault(step, []).append((before.token, before.holder))

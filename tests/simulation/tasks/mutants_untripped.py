@@ -16,7 +16,7 @@ UNTRIPPED_TASK_MUTANTS = tuple(
             "    return Put(writes.with_due(lock, at, leased_at=SERVER_TIME, attempts=lock.attempts + 100))\n",
         ),
         (
-            "a key for which nobody waits is written without its record",
+            "a key is written without its record when no task waits for it",
             "store/side_writes.py",
             '    encode_lock(write.update.fields["lock"], after)\n',
             (

@@ -197,7 +197,7 @@ def test_release_that_is_repeated_finds_what_it_did() -> None:
 )
 def test_release_is_recognised_after_holders_that_came_before_its_leases_end(granted_at: datetime, known: type) -> None:
     """
-    None of them can have taken it over, whatever the holder's own clock says. Others may have.
+    A grant before that end is no takeover, whatever the first holder's own clock says. A later grant may be one.
     """
     later = leased(sequence=8, token=NEXT, scheduled_token=8, granted_at=granted_at)
 
