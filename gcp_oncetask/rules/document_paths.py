@@ -246,6 +246,21 @@ def parked_place(env: str, key: str, wait_until: datetime | None, created: datet
     return f"{parked_prefix(env, key)}/{instant(wait_until or created)}/{instant(created)}"
 
 
+def parked_key(place: str) -> str | None:
+    """
+    Return the resource key in the ``parked`` string *place*; None if a person has written the string by hand.
+    """
+    env, *parts = place.split("/")
+    if len(parts) != 3:
+        return None
+    key = unquote(parts[0])
+    try:
+        key_path(env, key)
+    except UsageError:
+        return None
+    return key if _escaped(key) == parts[0] else None
+
+
 CANCELLING: Final = "cancelling"
 """State of a task whose cancellation was asked for and is not done."""
 

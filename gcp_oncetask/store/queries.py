@@ -15,7 +15,7 @@ from google.cloud.firestore_v1.types import query as _query
 
 from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError
-from gcp_oncetask.rules.document_paths import AFTER, PULL, TASKS, fitting, pull_lane
+from gcp_oncetask.rules.document_paths import AFTER, PULL, TASKS, fitting, parked_key, parked_prefix, pull_lane
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 from gcp_oncetask.store.codec import Document, get_timestamp
 from gcp_oncetask.store.failures import WireError
@@ -31,7 +31,6 @@ _MOST_RANGES: Final = 15
 """Most ranges of a query: Firestore takes 30 disjuncts, and each range is two conditions."""
 _DUE: Final = "lock.due"
 _PARKED: Final = "lock.parked"
-_KEY: Final = "lock.key"
 _WAITERS: Final = 100
 """Waiting tasks per page."""
 _NEXT: Final = "\0"
@@ -86,7 +85,8 @@ def parked(store: Store, prefix: str, *, limit: int, aside: Aside | None = None)
 
 def waited_for(store: Store, env: str) -> Iterator[list[str]]:
     """
-    Yield the resource keys for which once-tasks wait, page by page. At most one page of tasks is read for each key.
+    Yield the resource keys for which once-tasks wait, damaged ones too, page by page. At most one page of tasks is read for
+    each key.
 
     Raises:
         StoreError: Firestore was unreachable or refused.
@@ -94,17 +94,19 @@ def waited_for(store: Store, env: str) -> Iterator[list[str]]:
     floor = f"{env}/"
     while True:
         query = range_query(TASKS, False, _PARKED, floor, f"{env}{AFTER}", _WAITERS)
-        for name in (_PARKED, _KEY):
-            query.select.fields.add(field_path=name)
+        query.select.fields.add(field_path=_PARKED)
         try:
             found, _ = store.wire.run_query(query)
         except WireError as error:
             raise error.translated(f"looking at {_PARKED} in {TASKS}", unknown=False) from error
-        locks = [document.fields["lock"].map_value.fields for document in found]
-        yield list(dict.fromkeys(lock["key"].string_value for lock in locks if lock["key"].string_value))
+        places = [str(document.fields["lock"].map_value.fields["parked"].string_value) for document in found]
+        keys = dict.fromkeys(parked_key(place) for place in places)
+        yield [key for key in keys if key is not None]
         if len(found) < _WAITERS:
             return
-        floor = locks[-1]["parked"].string_value.rsplit("/", 2)[0] + AFTER
+        last = parked_key(places[-1])
+        # If this place was written by hand, only that document has it.
+        floor = places[-1] + _NEXT if last is None else parked_prefix(env, last) + AFTER
 
 
 def in_range(store: Store, field: str, floor: str, ceiling: str) -> list[Snapshot]:

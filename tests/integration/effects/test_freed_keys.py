@@ -336,6 +336,50 @@ def test_sweep_finds_those_that_wait_for_many_keys(
         stage.close()
 
 
+@pytest.mark.parametrize("others", [(), ("c",)], ids=["alone", "with another"])
+@pytest.mark.parametrize("value", [7, ["K/ä"]], ids=["number", "list"])
+def test_damaged_waiter_of_a_deleted_key_is_told_of(
+    oncetask_cloud: OncetaskCloud, others: tuple[str, ...], value: object
+) -> None:
+    """
+    The name of the key is damaged in the record of the first task that waits for it, and the holder goes on and on. A sweep
+    finds the key in the place of the task in its queue. A person is told once, and the key goes to the next task.
+    """
+    service = Service(oncetask_cloud, alert_window=0.0).handle(lease_duration=60, retry=SECOND)
+    service.create("a", "b", *others, key="K/ä")
+    with ThreadPoolExecutor(1) as pool:
+        stage = Stage(service, pool)
+        stage.start("a")
+        for name in ("b", *others):
+            stage.park(name)
+        service.manager.locker.client.document(service.path("b")).update({"lock.key": value})
+        stage.free("K/ä")
+        swept = service.cloud.sweep()
+        told = [(alert.document, "damaged: key" in alert.reason) for alert in oncetask_cloud.alerts.sent]
+        stage.finish("a")
+    assert (told, swept.handed_over) == ([(service.path("b"), True)], len(others))
+    service.settle(90)
+    assert len(oncetask_cloud.alerts.sent) == 1
+    assert service.ran == ["a", *others]
+
+
+@pytest.mark.parametrize("place", ["here", "DEFAULT/", "DEFAULT/%ff/x/y", "DEFAULT//x/y", "DEFAULT/M"])
+def test_places_that_a_person_wrote_hide_no_key(stage: Stage, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """
+    Pages of one task: the place of one task was written by hand; the others wait for a key whose document was deleted.
+    """
+    monkeypatch.setattr("gcp_oncetask.store.queries._WAITERS", 1)
+    stage.start("a")
+    stage.park("b")
+    stage.park("c")
+    stage.service.manager.locker.client.document(stage.service.path("b")).update({"lock.parked": place})
+    stage.free()
+    assert stage.service.cloud.sweep().handed_over == 1
+    stage.finish("a")
+    stage.service.settle(90)
+    assert stage.service.ran == ["a", "c"]
+
+
 # --- takeovers --------------------------------------------------------------------------------------------------------
 
 

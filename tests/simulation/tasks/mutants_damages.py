@@ -48,4 +48,32 @@ TASK_DAMAGES_MUTANTS = (
         "    if False:\n",
         test="tests/unit/rules/test_repair.py::test_what_can_not_be_read_is_beyond_all_that_was",
     ),
+    Mutant(
+        "a sweep does not see the key of a damaged task that waits",
+        "store/queries.py",
+        "        keys = dict.fromkeys(parked_key(place) for place in places)\n",
+        '        locks = [document.fields["lock"].map_value.fields for document in found]\n'
+        '        keys = dict.fromkeys(lock["key"].string_value or None for lock in locks)\n',
+        also=(
+            "store/queries.py",
+            "        query.select.fields.add(field_path=_PARKED)\n",
+            "        query.select.fields.add(field_path=_PARKED)\n"
+            '        query.select.fields.add(field_path="lock.key")\n',
+        ),
+        test="tests/integration/effects/test_freed_keys.py::test_damaged_waiter_of_a_deleted_key_is_told_of",
+    ),
+    Mutant(
+        "a place in the queue of a key that was written by hand hides those behind it",
+        "store/queries.py",
+        "        floor = places[-1] + _NEXT if last is None else parked_prefix(env, last) + AFTER\n",
+        '        floor = places[-1].rsplit("/", 2)[0] + AFTER\n',
+        test="tests/integration/effects/test_freed_keys.py::test_places_that_a_person_wrote_hide_no_key",
+    ),
+    Mutant(
+        "a key that was written by hand counts",
+        "rules/document_paths.py",
+        "    return key if _escaped(key) == parts[0] else None\n",
+        "    return key\n",
+        test="tests/unit/rules/test_document_paths.py::test_place_that_was_written_by_hand_has_no_key",
+    ),
 )

@@ -93,6 +93,20 @@ def test_longest_resource_key_fits_wherever_it_is_stored() -> None:
             paths.check_resource_key("E", "k", wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", ["k", "a/b", "a%2Fb", "ä: {x}", " ", "0"])
+@pytest.mark.parametrize("due", [None, LATER])
+def test_key_is_read_from_the_place_of_a_task_that_waits_for_it(key: str, due: datetime | None) -> None:
+    assert paths.parked_key(paths.parked_place("E", key, due, T0)) == key
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "E", "E/k", "E/k/x", "E//x/y", "E/k/x/y/z", "E/%ff/x/y", "E/%6B/x/y", "E/%zz/x/y", f"E/{'k' * 1500}/x/y"],
+)
+def test_place_that_was_written_by_hand_has_no_key(place: str) -> None:
+    assert paths.parked_key(place) is None
+
+
 def accepted(key: str) -> bool:
     try:
         paths.check_resource_key("E", "k", key)
