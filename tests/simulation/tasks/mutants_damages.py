@@ -57,8 +57,10 @@ TASK_DAMAGES_MUTANTS = (
         also=(
             "store/queries.py",
             "        query.select.fields.add(field_path=_PARKED)\n",
-            "        query.select.fields.add(field_path=_PARKED)\n"
-            '        query.select.fields.add(field_path="lock.key")\n',
+            (
+                "        query.select.fields.add(field_path=_PARKED)\n"
+                '        query.select.fields.add(field_path="lock.key")\n'
+            ),
         ),
         test="tests/integration/effects/test_freed_keys.py::test_damaged_waiter_of_a_deleted_key_is_told_of",
     ),
