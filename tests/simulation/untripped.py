@@ -16,4 +16,8 @@ UNTRIPPED: dict[str, str] = {
     "locks: a zombie changed it at the end": (
         "a commit of a holder that has lost its lock trips the check of the changed record at that commit"
     ),
+    "troubles/misroutes: the handler of another route runs for it": (
+        "without the look at the route, the entity's path and fields do not fit the model of the other route either, and the "
+        "check of the answer trips"
+    ),
 }

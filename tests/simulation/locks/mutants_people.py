@@ -37,4 +37,11 @@ LOCK_PEOPLE_MUTANTS = (
         "",
         test="tests/unit/rules/test_named_rules.py::test_create_that_comes_late_is_granted_the_next_token_first",
     ),
+    Mutant(
+        "a function whose claim came late runs with a token that may be behind others",
+        "locks/holding.py",
+        "and changed.snapshot.lock and named.came_late(",
+        'and changed.snapshot.lock and ":once:" not in path and named.came_late(',
+        "locks",
+    ),
 )

@@ -28,4 +28,13 @@ TASK_PEOPLE_MUTANTS = (
         "    if True:\n",
         "tasks",
     ),
+    Mutant(
+        "a cancellation takes newer payloads with it",
+        "rules/admin.py",
+        "        return Put(newer.but(wait_until=target.wait_until))\n",
+        "        asked = lock.cancel_requested_at is not None\n"
+        "        granted = newer.wanted if asked else lock.granted\n"
+        "        return Put(newer.but(wait_until=target.wait_until, granted=granted))\n",
+        "tasks",
+    ),
 )

@@ -21,4 +21,11 @@ WORKERS_CHECK_MUTANTS = (
         '        self.id = "worker"\n        self.shards',
         "workers",
     ),
+    Mutant(
+        "a handler is called twice in an attempt",
+        "execution/calling.py",
+        "_once(around, call))\n    return call()\n",
+        "_once(around, call))\n    call()\n    return call()\n",
+        "workers",
+    ),
 )

@@ -32,6 +32,8 @@ WORKER_TROUBLES = (
     "sessions",
 )
 """Kinds of trouble; each is on or off in one history."""
+REPEATING = ("stops", "cancels", "resets", "deletes", "recreations", "frees", "key_damages", "wrong_ttl")
+"""Those of people and workers after which a handler may run again for a sequence."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def workers_plan_of(seed: int) -> WorkersPlan:
     The history of *seed*.
     """
     draw = random.Random(f"workers {seed}")
-    calm = draw.random() < 0.15
+    unrest = draw.random()
+    calm = {*(TROUBLES if unrest < 0.15 else ()), *(REPEATING if unrest < 0.08 else ())}
     return WorkersPlan(
         seed=seed,
         chains=1,
@@ -92,7 +95,7 @@ def workers_plan_of(seed: int) -> WorkersPlan:
         overlap=draw.choice(("allow", "queue", "skip")),
         concurrency=draw.randint(1, 3),
         drill=tuple(draw.choice(("join", "stop", "kill")) for _ in range(2)),
-        troubles=frozenset(t for t in WORKER_TROUBLES if draw.random() < 0.45 and not (calm and t in TROUBLES)),
+        troubles=frozenset(t for t in WORKER_TROUBLES if draw.random() < 0.45 and t not in calm),
         window=draw.choice(WINDOWS),
         poll=draw.choice((15.0, 60.0, 60.0, 60.0)),
         listen=draw.random() < 0.6,
