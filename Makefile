@@ -55,7 +55,7 @@ test: check firebase ## check, then every test that is not slow
 	@$(BIN)/python -m pytest -n auto
 
 test-all: check firebase test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
-	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 $(BIN)/python -m pytest -n auto -m ''
+	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 RECURRENCE_EXAMPLES=3 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
 	@echo "Installing the declared minimum of each dependency into $(LOWEST), for $$($(LOWEST_PYTHON) --version) ..."

@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [(signal.SIGINT, 2), (signal.SIGKILL, 2), pytest.param(signal.SIGKILL, 0, marks=pytest.mark.slow)],
+    [
+        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_ends_early_leaves_no_process(tmp_path: Path, number: signal.Signals, workers: int) -> None:
     """

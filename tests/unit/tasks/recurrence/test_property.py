@@ -174,7 +174,7 @@ def agrees(
     assert latest == (past[-1] if past else None)
 
 
-@settings(max_examples=300 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=200 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(CHANGES),
     rules(("DAILY", "WEEKLY", "MONTHLY", "HOURLY", "MINUTELY")),
@@ -188,7 +188,7 @@ def test_runs_are_those_a_look_at_each_minute_finds(change: tuple[str, str], rul
     agrees(rule, change, MINUTES, start, asked)
 
 
-@settings(max_examples=60 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=40 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(
     st.sampled_from(CHANGES),
     rules(("SECONDLY", "MINUTELY", "HOURLY", "DAILY")),
@@ -265,7 +265,7 @@ def counted(rule: str, start: datetime) -> list[datetime]:
         return list(islice((run for run in runs if run >= start), count))
 
 
-@settings(max_examples=300 * MORE, deadline=None, derandomize=MORE == 1, database=None)
+@settings(max_examples=200 * MORE, deadline=None, derandomize=MORE == 1, database=None)
 @given(calendar_rules(), st.datetimes(datetime(1999, 1, 1), datetime(2001, 1, 1)), st.integers(0, 365 * 6))
 def test_jumping_ahead_finds_what_counting_from_the_start_finds(rule: str, start: datetime, days: int) -> None:
     """
