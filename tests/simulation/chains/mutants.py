@@ -121,7 +121,8 @@ CHAIN_MUTANTS = (
         "rules/evidence.py",
         "    found = _found(holder, by_event, lines)\n",
         "    found = _found(holder, by_event, lines)\n"
-        "    if any(line.status == 200 and _is_request(holder, None, line) for line in lines):\n"
+        "    place = origin(holder, lines)\n"
+        "    if any(line.status == 200 and _is_request(holder, place, line) for line in lines):\n"
         '        return Verdict(Finding.RECORDED, "2xx", {"kind": "complete", "nonce": "mutant"}, ())\n',
     ),
     Mutant(
@@ -196,6 +197,7 @@ CHAIN_MUTANTS = (
         "rules/owing.py",
         " and o.id in seen and o.digest == seen[o.id])",
         " and o.id in seen)",
+        test="tests/unit/rules/test_rules.py::test_alerts_are_told_as_the_table_says",
     ),
     Mutant(
         "alerts are lent to a digest without its id",
