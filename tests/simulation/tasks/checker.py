@@ -321,8 +321,8 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt._running.context.trace == lock.trace:
                 continue
-            if lock.rides and self._leader_is_freed(lock):
-                # It rides with those that a person has freed.
+            # A person has freed the key of its batch, or deleted the task that had it: nobody fences that batch.
+            if lock.rides and (self._leader_is_freed(lock) or lock.trace in self.left):
                 continue
             if self._is_freed(attempt):
                 self.world.counts["keys taken from those that a person had freed"] += 1
