@@ -505,6 +505,9 @@ class TasksChecker(Checker):
         """
         if process is None or self.world.landing or process.dead:
             return
+        if process.hurt_until >= self.world.hub.now:
+            # It was frozen in this call, and does not hear that the commit was applied.
+            return
         if self.world.trouble and any(self.plan.has(trouble) for trouble in _CALLS):
             return
         left = self.keys[path]
