@@ -151,8 +151,8 @@ class Batch:
 
     def _gather(self, task: OnceTask[Any], leader: RunningAttempt, lives: ExitStack) -> list[_Rider]:
         """
-        Lease the other due tasks of the key. A task that can't be leased is left for later. *lives* ends the attempts
-        that are not settled otherwise.
+        Lease the other due tasks of the key. A task that can't be leased is left for later, as are all once the lease of
+        *leader* is over. *lives* ends the attempts that are not settled otherwise.
         """
         key = leader.granted.key
         if (key is None) is not self._whole_kind or leader.granted.cancel_requested_at is not None:
@@ -183,6 +183,8 @@ class Batch:
         claimant = Claimant(runtime.clock.nonce(), leader.context.trace, runtime.instance())
 
         def decide(seen: Snapshot) -> Put | Refused:
+            if leader.held_for() <= 0:
+                return _NOT_NOW
             if seen.lock is None or spec.subject.unread(runtime, seen) is not None:
                 return _NOT_NOW
             return rules.ridden(seen.lock, spec.policy, claimant, runtime.decision_context(seen)) or _NOT_NOW

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Attempt, LeaseLostError
+from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service
 
@@ -44,3 +45,28 @@ def test_rider_relies_on_its_lease_no_longer_than_its_leader(oncetask_cloud: Onc
     service.create("a", "b", key="K")
     oncetask_cloud.run_until_idle()
     assert held == [(True, True), (False, False)]
+
+
+def test_no_rider_is_leased_once_the_lease_of_the_leader_is_over(
+    oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A process slept while it gathered. The key may be another task's by now, so nobody else is leased for this batch.
+    """
+    service = Service(oncetask_cloud).handle_keys(lease_duration=60, renew=False)
+    leased: list[bool] = []
+    real = Batch._lease
+
+    def slow(self: Batch, *args: Any) -> Any:
+        rider = real(self, *args)
+        leased.append(rider is not None)
+        if len(leased) == 1:
+            oncetask_cloud.clock.advance(70)
+        return rider
+
+    monkeypatch.setattr(Batch, "_lease", slow)
+    service.create("a", "b", "c", key="K")
+    oncetask_cloud.run_until_idle()
+    assert leased[:2] == [True, False]
+    assert service.batches == [["a", "b", "c"]]
+    assert {one.number for one in service.attempts} == {1}

@@ -113,7 +113,9 @@ class Checker:
         self.quarantines = Quarantines(self.broken, lambda grant: grant in self.started)
         self.idempotency = Idempotency(self.broken, self._count_one, self.late)
         self.damages = Damages(self.broken)
-        self.attempts = Attempts(self.broken, lambda grant: grant in self.started)
+        self.attempts = Attempts(
+            self.broken, lambda grant: grant in self.started, lambda grant: grant[2] in self.world.returned
+        )
 
     def _count_one(self, name: str) -> None:
         self.world.counts[name] += 1

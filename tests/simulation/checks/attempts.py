@@ -27,6 +27,7 @@ class Attempts:
     Attributes:
         broken: Told of violations: a document and a sentence.
         entered: Tells whether the handler of a grant was entered.
+        logged: Tells whether the holder of a grant has logged how it settles.
         counted: Grants of each round.
         snoozed: Grants whose handlers asked to be run later.
         stopping: Names of the processes whose workers hand back what they run.
@@ -34,6 +35,7 @@ class Attempts:
 
     broken: Callable[[str, str], None]
     entered: Callable[[Grant], bool]
+    logged: Callable[[Grant], bool]
     counted: Counter[Round] = field(default_factory=Counter)
     snoozed: set[Grant] = field(default_factory=set)
     stopping: set[str] = field(default_factory=set)
@@ -71,8 +73,9 @@ class Attempts:
         if not (held and again and grant in self._rounds):
             return
         settled = lock.settled_by != before.settled_by
-        # A lease is settled by its holder, or as its holder has logged it.
-        own = process is not None and (process.name == before.instance or before.status is Status.LEASED)
+        # A lease is settled by its holder, or as its holder has logged it, even after its quarantine.
+        others = before.status is Status.LEASED or self.logged(grant)
+        own = process is not None and (process.name == before.instance or others)
         # A batch that can't be gathered is a failed attempt, although its handler was not entered.
         unused = settled and own and not self.entered(grant) and lock.errors == before.errors
         # Where the time of the next run can't be known, the attempt has failed.

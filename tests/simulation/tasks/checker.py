@@ -70,6 +70,7 @@ class TasksChecker(Checker):
         cancelled_at: Of each document how many revisions were stored when it was cancelled last.
         occurrences: (generator, nominal time) -> documents.
         lasts: Of each generator the occurrence that it had made last before the present commit.
+        went_on: When each document that had ended went on last, micros.
         retired: Documents that TTL deletes.
         wrong_ttl: Documents whose time of expiry a person has written.
     """
@@ -91,6 +92,7 @@ class TasksChecker(Checker):
     cancelled_at: dict[str, int] = field(default_factory=dict)
     occurrences: dict[tuple[str, Any], str] = field(default_factory=dict)
     lasts: dict[str, str | None] = field(default_factory=dict)
+    went_on: dict[str, int] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
     wrong_ttl: WrongTtl = field(init=False)
 
@@ -158,6 +160,8 @@ class TasksChecker(Checker):
         anew = self.damages.is_made_anew(path, before, lock)
         if before is not None and anew:
             self.unfreed.add((path, before.token))
+        if before is not None and before.finished and not lock.finished:
+            self.went_on[path] = self.world.hub.now
         if before is not None and not anew:
             self._step(process, path, before, lock, fields)
             self._count(before, lock)
@@ -321,8 +325,8 @@ class TasksChecker(Checker):
                 continue
             if lock.rides and attempt._running.context.trace == lock.trace:
                 continue
-            if lock.rides and self._leader_is_freed(lock):
-                # It rides with those that a person has freed.
+            # A person has freed the key of its batch, or deleted the task that had it: nobody fences that batch.
+            if lock.rides and (self._leader_is_freed(lock) or lock.trace in self.left):
                 continue
             if self._is_freed(attempt):
                 self.world.counts["keys taken from those that a person had freed"] += 1
@@ -505,6 +509,9 @@ class TasksChecker(Checker):
         """
         if process is None or self.world.landing or process.dead:
             return
+        if process.hurt_until >= self.world.hub.now:
+            # It was frozen in this call, and does not hear that the commit was applied.
+            return
         if self.world.trouble and any(self.plan.has(trouble) for trouble in _CALLS):
             return
         left = self.keys[path]
@@ -666,13 +673,15 @@ class TasksChecker(Checker):
         if replaced and owing and self._prompt() and before.wait_until + _SLACK < self.world.hub.time():
             self.broken(path, f"its schedule was replaced, and owed the run of {before.wait_until}")
 
-    def is_declared(self, path: str, revision: int) -> None:
+    def is_declared(self, path: str, revision: int, *, since: int) -> None:
         """
-        A generator was declared anew, and whoever did so has his answer: unless it has ended, that is stored.
+        A generator was declared anew by a call that began at *since*, and whoever did so has his answer: unless it had ended at
+        some time of the call, that is stored.
         """
         lock = self.locks.get(path)
         deleted = any(one[0] == path for one in self.orphans)
-        if lock is not None and not lock.finished and not deleted and revision not in self.revisions[path]:
+        ended = lock is None or lock.finished or self.went_on.get(path, 0) >= since
+        if not ended and not deleted and revision not in self.revisions[path]:
             self.broken(path, f"revision {revision} was declared, and is not there")
 
     # --- the end ---

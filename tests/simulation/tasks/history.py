@@ -477,9 +477,9 @@ class TasksHistory(History):
             if item.path in self.checker.locks and self.world.trouble:
                 self.revisions += 1
                 newer = item.data.model_copy(update={"revision": self.revisions, "every": self.draw.choice((1, 2, 3))})
-                done = self._by(lambda manager, newer=newer: manager.create_task(newer))
+                done = self._by(lambda manager, newer=newer: (self.hub.now, manager.create_task(newer)))
                 if done is not None:
-                    self.checker.is_declared(item.path, newer.revision)
+                    self.checker.is_declared(item.path, newer.revision, since=done[0])
 
     def _janitor(self) -> None:
         """

@@ -43,6 +43,13 @@ TASKS = (
         test="tests/integration/tasks/test_batches.py::test_rider_relies_on_its_lease_no_longer_than_its_leader",
     ),
     Mutant(
+        "a batch leases tasks after the lease of its leader",
+        "tasks/batch.py",
+        "            if leader.held_for() <= 0:\n                return _NOT_NOW\n",
+        "",
+        test="tests/integration/tasks/test_batches.py::test_no_rider_is_leased_once_the_lease_of_the_leader_is_over",
+    ),
+    Mutant(
         "a worker forgets a skipped task between two queries of a round",
         "worker/fetcher.py",
         "            later = {path for path, one",
