@@ -320,9 +320,10 @@ class Checker:
         if now < min(ends):
             self.broken(path, f"the lease of token {before.token} was ended before its end")
         for other in self.running:
-            attempt = other.attempt
-            ours = attempt._running.context.document == path and attempt.token == before.token
-            over = other.process.dead or attempt._running.settled is not None or before.holder in self.world.returned
+            # A document that was deleted and made again grants the same tokens once more.
+            ours = other.lease == (path, before.token, before.holder)
+            ended = other.attempt._running.settled is not None
+            over = other.process.dead or ended or before.holder in self.world.returned
             if ours and not over and now <= timeout:
                 self.broken(path, f"token {before.token} was taken over without evidence while its handler runs")
         said = self.world.in_time.get(before.holder or "")

@@ -4,11 +4,12 @@ The promise of workers: what they pull is run as once-tasks are; and their sessi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gcp_oncetask import Attempt
 from gcp_oncetask.store.sessions import SESSIONS
 from gcp_oncetask.tasks import OnceTask
 from gcp_oncetask.worker import Worker
@@ -73,7 +74,7 @@ class WorkersChecker(TasksChecker):
     Attributes:
         sessions: By id, those that there were.
         workers: Of each process.
-        entered: How often a handler was entered: (document, sequence, payload, cleanup).
+        entered: The attempts that a handler was entered for: (document, sequence, payload, cleanup) -> all of them.
         beats: When each process tried to beat.
         owners: Of each kind and shard the worker that had it at the last look.
     """
@@ -81,7 +82,7 @@ class WorkersChecker(TasksChecker):
     plan: WorkersPlan
     sessions: dict[str, Session] = field(default_factory=dict)
     workers: dict[Process, Worker] = field(default_factory=dict)
-    entered: Counter[tuple[str, int, int, bool]] = field(default_factory=Counter)
+    entered: defaultdict[tuple[str, int, int, bool], list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     beats: dict[Process, list[int]] = field(default_factory=dict)
     owners: dict[tuple[str, int], Process] = field(default_factory=dict)
 
@@ -180,19 +181,28 @@ class WorkersChecker(TasksChecker):
 
     def begins(self, running: Running, task: OnceTask[Any], *, cleans: bool) -> None:
         """
-        A handler is entered: where nothing goes wrong once for each sequence and payload.
+        A handler is entered: where nothing goes wrong once for each sequence and payload, and again only where a person has
+        freed the key of the run before, and one of its transactions was refused.
         """
         super().begins(running, task, cleans=cleans)
         attempt = running.attempt
         which = (attempt._running.context.document, attempt.sequence, attempt._running.granted.granted, cleans)
         if running.process in self.workers:
             self.world.counts["pulled runs"] += 1
-        self.entered[which] += 1
+        before = self.entered[which]
         counts = self.world.counts
         drilled = counts["drill: stop"] or counts["drill: kill"]
         quiet = not drilled and not any(self.plan.has(name) for name in (*_HURTING, *REPEATING))
-        if quiet and self.entered[which] > 1:
-            self.broken(which[0], f"sequence {which[1]} ran {self.entered[which]} times though nothing went wrong")
+        if quiet and not all(map(self._lost_its_key, before)):
+            self.broken(which[0], f"sequence {which[1]} ran {len(before) + 1} times though nothing went wrong")
+        before.append(attempt)
+
+    def _lost_its_key(self, attempt: Attempt) -> bool:
+        """
+        Whether a person has freed the key under which *attempt* ran, and it or one of its batch was told so.
+        """
+        together = [one for attempts in self.entered.values() for one in attempts if _leader(one) is _leader(attempt)]
+        return self._is_freed(attempt) and any(one.lost.is_set() for one in together)
 
     # --- sessions ---
 
@@ -238,3 +248,7 @@ class WorkersChecker(TasksChecker):
         sizes = [len(shards) for shards in owned.values()]
         if max(sizes) - min(sizes) > 1:
             self.broken(kind, f"{when} its shards are shared unevenly: {told}")
+
+
+def _leader(attempt: Attempt) -> object:
+    return attempt._running.leader or attempt._running

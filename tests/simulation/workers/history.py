@@ -4,9 +4,10 @@ One history of workers that pull once-tasks: the very loop of ``Worker``, with t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from gcp_oncetask import Status
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store import sessions as sessions_module
 from gcp_oncetask.store import wire as wire_module
@@ -234,16 +235,31 @@ class WorkersHistory(TasksHistory):
 
     def _drained(self) -> None:
         """
-        Workers have gone; a job that drains leaves nothing that is due.
+        Workers have gone; a job that drains leaves nothing that is due. A person resolves what it quarantines.
         """
         world = self.world
         self.closing = True
         for process in list(world.processes):
             world.kill(process)
-        done = Promise(self.hub)
         process = world.start_process()
-        manager = self.managers[process]
         tasks = [PulledWork(name=f"drained{number}") for number in range(DRAINED)]
+        if not self._drain(process, tasks):
+            return
+        left = [task.name for task in tasks if not self.checker.locks[self._path(task)].finished]
+        if left:
+            self.checker.broken("drain", f"it has ended, and has left {', '.join(left)}")
+        end = self.hub.now + BOUND * SECOND
+        while self.hub.now < end and self._asks_for_people():
+            self.hub.sleep(60)
+            self._resolve()
+            if not self._drain(process, ()):
+                return
+
+    def _drain(self, process: Process, tasks: Sequence[PulledWork]) -> bool:
+        """
+        Create *tasks* and drain; returns whether that ends.
+        """
+        done, manager = Promise(self.hub), self.managers[process]
 
         def job() -> None:
             for task in tasks:
@@ -253,11 +269,16 @@ class WorkersHistory(TasksHistory):
         self.hub.spawn(process, job)
         if not done.wait(600.0):
             self.checker.broken("drain", "it does not end")
-            return
-        world.counts["tasks drained"] += done.value
-        left = [task.name for task in tasks if not self.checker.locks[self._path(task)].finished]
-        if left:
-            self.checker.broken("drain", f"it has ended, and has left {', '.join(left)}")
+            return False
+        self.world.counts["tasks drained"] += done.value
+        return True
+
+    def _asks_for_people(self) -> bool:
+        """
+        Whether a task is quarantined, or has ended and owes an alert, which may wait for a digest.
+        """
+        locks = self.checker.locks.values()
+        return any(lock.status is Status.QUARANTINED or (lock.finished and lock.owed) for lock in locks)
 
     @staticmethod
     def _path(task: Keyed) -> str:

@@ -32,7 +32,7 @@ WORKER_TROUBLES = (
     "sessions",
 )
 """Kinds of trouble; each is on or off in one history."""
-REPEATING = ("stops", "cancels", "resets", "deletes", "recreations", "frees", "key_damages", "wrong_ttl")
+REPEATING = ("stops", "cancels", "resets", "deletes", "recreations", "key_damages", "wrong_ttl")
 """Those of people and workers after which a handler may run again for a sequence."""
 
 
