@@ -12,6 +12,7 @@ import pytest
 
 from gcp_oncetask import Attempt, LeaseLostError
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.damages import Damage, damage
 from tests.support.tasks import Service
 
 
@@ -44,3 +45,31 @@ def test_rider_relies_on_its_lease_no_longer_than_its_leader(oncetask_cloud: Onc
     service.create("a", "b", key="K")
     oncetask_cloud.run_until_idle()
     assert held == [(True, True), (False, False)]
+
+
+def test_rider_relies_on_nothing_once_its_leader_has_given_the_key_back(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    A process that is stopped hands its batch back. The record of the rider takes no write just then: the rider is not
+    released, but the key goes to another task.
+    """
+    service = Service(oncetask_cloud).handle_keys(lease_duration=60)
+    client = service.manager.locker.client
+    held: list[bool] = []
+
+    def ship(tasks: Sequence[Any], attempts: Sequence[Attempt]) -> None:
+        if held or len(tasks) < 2:
+            return
+        [leader] = [one for one in attempts if one._running.leader is None]
+        [rider] = [one for one in attempts if one is not leader]
+        paths = [one._running.context.document for one in (leader, rider)]
+        held.append(rider.held_for() > 0)
+        damage(client, paths[1], Damage("owed", [7]))
+        assert service.manager._executor.hand_back(paths[:1]) == 1
+        client.document(paths[1]).update({"lock.owed": []})
+        rider.renew()
+        held.append(rider.held_for() > 0)
+
+    service.act = ship
+    service.create("a", "b", key="K")
+    oncetask_cloud.run_until_idle()
+    assert held == [True, False]

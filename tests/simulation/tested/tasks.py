@@ -38,9 +38,17 @@ TASKS = (
     Mutant(
         "a rider of a batch relies on its own lease alone",
         "execution/running.py",
-        "        if leader is None or leader.settled is not None:\n            return self.left()\n",
+        "        if leader is None:\n            return self.left()\n",
         "        if True:\n            return self.left()\n",
         test="tests/integration/tasks/test_batches.py::test_rider_relies_on_its_lease_no_longer_than_its_leader",
+    ),
+    Mutant(
+        "a rider of a batch relies on its own lease once its leader has ended",
+        "execution/running.py",
+        "        if leader is None:\n            return self.left()\n",
+        "        if leader is None or leader.settled is not None:\n            return self.left()\n",
+        test="tests/integration/tasks/test_batches.py::"
+        "test_rider_relies_on_nothing_once_its_leader_has_given_the_key_back",
     ),
     Mutant(
         "a worker forgets a skipped task between two queries of a round",
