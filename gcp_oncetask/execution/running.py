@@ -106,12 +106,14 @@ class RunningAttempt(HeldLease):
     def held_for(self) -> float:
         """
         Return the seconds for which this process may still rely on its lease; 0 or less after the end of that time. A rider
-        runs under the resource key of its leader, so it can't rely on it for longer than the leader.
+        runs under the resource key of its leader, so it can't rely on it for longer than the leader, which gives the key
+        back at its own end.
         """
         leader = self.leader
-        if leader is None or leader.settled is not None:
+        if leader is None:
             return self.left()
-        return 0.0 if leader.lost.is_set() else min(self.left(), leader.held_for())
+        over = leader.lost.is_set() or leader.settled is not None
+        return 0.0 if over else min(self.left(), leader.held_for())
 
     def remaining(self) -> float:
         """

@@ -13,6 +13,7 @@ import pytest
 from gcp_oncetask import Attempt, LeaseLostError
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from tests.support.damages import Damage, damage
 from tests.support.tasks import Service
 
 
@@ -70,3 +71,31 @@ def test_no_rider_is_leased_once_the_lease_of_the_leader_is_over(
     assert leased[:2] == [True, False]
     assert service.batches == [["a", "b", "c"]]
     assert {one.number for one in service.attempts} == {1}
+
+
+def test_rider_relies_on_nothing_once_its_leader_has_given_the_key_back(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    A process that is stopped hands its batch back. The record of the rider takes no write just then: the rider is not
+    released, but the key goes to another task.
+    """
+    service = Service(oncetask_cloud).handle_keys(lease_duration=60)
+    client = service.manager.locker.client
+    held: list[bool] = []
+
+    def ship(tasks: Sequence[Any], attempts: Sequence[Attempt]) -> None:
+        if held or len(tasks) < 2:
+            return
+        [leader] = [one for one in attempts if one._running.leader is None]
+        [rider] = [one for one in attempts if one is not leader]
+        paths = [one._running.context.document for one in (leader, rider)]
+        held.append(rider.held_for() > 0)
+        damage(client, paths[1], Damage("owed", [7]))
+        assert service.manager._executor.hand_back(paths[:1]) == 1
+        client.document(paths[1]).update({"lock.owed": []})
+        rider.renew()
+        held.append(rider.held_for() > 0)
+
+    service.act = ship
+    service.create("a", "b", key="K")
+    oncetask_cloud.run_until_idle()
+    assert held == [True, False]

@@ -256,6 +256,13 @@ class Alerts:
                     bear.add(entry)
         return frozenset(bear)
 
+    def listed(self, path: str) -> tuple[str, ...]:
+        """
+        The documents that the digest at *path* lists; none if no digest was there.
+        """
+        digest = self._digests.get(path)
+        return digest.documents if digest is not None else ()
+
     def deleted(self, path: str) -> None:
         """
         The document at *path* was deleted, and with it what it owed; another one may be made there.

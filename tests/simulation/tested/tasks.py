@@ -38,7 +38,7 @@ TASKS = (
     Mutant(
         "a rider of a batch relies on its own lease alone",
         "execution/running.py",
-        "        if leader is None or leader.settled is not None:\n            return self.left()\n",
+        "        if leader is None:\n            return self.left()\n",
         "        if True:\n            return self.left()\n",
         test="tests/integration/tasks/test_batches.py::test_rider_relies_on_its_lease_no_longer_than_its_leader",
     ),
@@ -48,6 +48,14 @@ TASKS = (
         "            if leader.held_for() <= 0:\n                return _NOT_NOW\n",
         "",
         test="tests/integration/tasks/test_batches.py::test_no_rider_is_leased_once_the_lease_of_the_leader_is_over",
+    ),
+    Mutant(
+        "a rider of a batch relies on its own lease once its leader has ended",
+        "execution/running.py",
+        "        if leader is None:\n            return self.left()\n",
+        "        if leader is None or leader.settled is not None:\n            return self.left()\n",
+        test="tests/integration/tasks/test_batches.py::"
+        "test_rider_relies_on_nothing_once_its_leader_has_given_the_key_back",
     ),
     Mutant(
         "a worker forgets a skipped task between two queries of a round",

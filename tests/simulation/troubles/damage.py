@@ -155,13 +155,13 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
     Wait until a mail tells of it; then repair it.
     """
     world, hub, draw, damages = history.world, history.hub, history.draw, history.checker.damages
-    while not any(_tells(alert, path) for alert in world.alerts[known:]):
+    while not any(_tells(history, alert, path) for alert in world.alerts[known:]):
         hub.sleep(30)
         if path not in damages.now:
             return
         if not world.trouble and history.is_unused(path):
             break
-    world.counts["damages told"] += any(_tells(alert, path) for alert in world.alerts[known:])
+    world.counts["damages told"] += any(_tells(history, alert, path) for alert in world.alerts[known:])
     hub.sleep(draw.expovariate(1 / 60))
     if path in history.checker.locks and draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
         world.counts["records made anew"] += 1
@@ -172,10 +172,11 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
         write(history, path, names_of(how), kept)
 
 
-def _tells(alert: Alert, path: str) -> bool:
-    # The release before sends a digest as an alert about the document of the digest.
-    digested = f"{path}: its lock is damaged" in alert.reason
-    return digested or (alert.damaged and path in (alert.document, *alert.documents))
+def _tells(history: History, alert: Alert, path: str) -> bool:
+    # The release before sends a digest as an alert about the document of the digest, in which a person finds the others.
+    listed = history.watch.alerts.listed(alert.document)
+    first = f"{path}: its lock is damaged" in alert.reason
+    return first or (alert.damaged and path in (alert.document, *alert.documents, *listed))
 
 
 def _reset(history: History, path: str) -> bool:
