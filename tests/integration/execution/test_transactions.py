@@ -10,7 +10,8 @@ import grpc
 import pytest
 from google.cloud import firestore
 
-from gcp_oncetask import AlreadySettledError, Attempt, ContentionError, LeaseLostError, Status, UsageError
+from gcp_oncetask import AlreadySettledError, Attempt, ContentionError, LeaseLostError, Status, StoreError, UsageError
+from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Order, Shop
 
@@ -212,6 +213,38 @@ def test_lost_answer_of_the_commit_takes_effect_once(
 
     assert (left(shop), shop.locker.show("orders/42").status) == (2, Status.COMPLETED)
     assert shop.receipts == ["42"]
+
+
+def test_commit_below_a_record_that_has_moved_on_is_in_doubt(
+    oncetask_cloud: OncetaskCloud, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The commit was applied, its answer was lost, and another attempt has signed the record before it is read: the transaction does
+    not count as one that was not applied.
+    """
+    told: list[Any] = []
+
+    def charge(order: Order, attempt: Attempt) -> None:
+        def roll_back(transaction: transactions.OwnTransaction) -> bool:
+            done = real(transaction)
+            signed = dict.fromkeys(("lock.settledBy", "lock.scheduledBy"), "another")
+            shop.locker.client.document("orders/42").update({**signed, "lock.scheduledToken": 2, "lock.token": 2})
+            return done
+
+        if told:
+            return
+        real = transactions.roll_back
+        with monkeypatch.context() as patch:
+            patch.setattr(transactions, "roll_back", roll_back)
+            oncetask_cloud.faults.fail("Commit", when="after")
+            with pytest.raises(StoreError) as raised:
+                attempt.run_transaction(lambda txn: shop.locker.schedule(order, transaction=txn))
+        told.append(raised.value.facts.get("unknown"))
+
+    shop.on_charge = charge
+    start(oncetask_cloud, shop)
+
+    assert told == [True]
 
 
 def test_two_entities_move_together(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:

@@ -685,6 +685,20 @@ def test_release_that_can_not_ask_for_the_time_ends_the_renewals(
     assert not lock.locked()
 
 
+def test_lock_whose_renewal_came_late_is_kept(oncetask_cloud: OncetaskCloud, locker: Locker) -> None:
+    """
+    Its process stood still beyond the end of the lease, and nobody has taken it meanwhile: the next renewal keeps it.
+    """
+    lock = locker.lock("graph", keep_alive=60)
+    lock.acquire()
+    locker._executor.renewals.remove(lock._mine(""))
+    oncetask_cloud.clock.advance(70)
+    assert not lock.held
+    assert lock._mine("").renew_if_idle()
+    assert lock.held
+    lock.release()
+
+
 def test_lock_that_is_known_to_be_lost_is_not_believed(locker: Locker) -> None:
     """
     Its lease would go on by the holder's clock, but its document is gone: not held from then on, and free to be acquired.
