@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from flask import Blueprint, Request, request
 from flask.typing import ResponseReturnValue
@@ -19,8 +19,9 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.rules.delivery import MAX_BODY
-from gcp_oncetask.sweeper import serve_sweep
-from gcp_oncetask.tasks.manager import TaskManager
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.manager import TaskManager
 
 __all__ = ["blueprint", "locked_handler", "request_of"]
 
@@ -70,6 +71,8 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     Raises:
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
+    from gcp_oncetask.sweeper import serve_sweep
+
     locker = serves if isinstance(serves, Locker) else serves.locker
     endpoint.check_settings(runtime_of(locker))
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
@@ -77,7 +80,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     def post(rule: str, name: str, serve: Callable[[endpoint.IncomingRequest], endpoint.Answer]) -> None:
         made.add_url_rule(rule, name, lambda: serve(request_of(request)), methods=["POST"])
 
-    if isinstance(serves, TaskManager):
+    if not isinstance(serves, Locker):
         post("/deliver", "deliver_route", serves.serve)
     post("/sweep", "sweep_route", functools.partial(serve_sweep, locker))
     return made
