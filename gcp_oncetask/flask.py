@@ -33,16 +33,12 @@ def locked_handler(
     locker: Locker, model: type[M], **options: Unpack[EntityHandlerOptions]
 ) -> Callable[[Callable[Concatenate[M, Attempt, P], Any]], Callable[P, ResponseReturnValue]]:
     """
-    Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence.
+    Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence. *model* is the model of the
+    entity; *options* are those of ``entity_handler``.
 
     The function settles by returning. None, JSON data or a pydantic model completes the chain with that result; a
     ``Retry``, ``Snooze``, ``Fail`` or ``Continue`` (raised or returned) ends the attempt as its name says. Any other
     exception is a failed attempt.
-
-    Args:
-        locker: The locker.
-        model: Model of the entity.
-        options: Options of ``entity_handler``.
 
     Raises:
         ConfigError, UsageError: As ``entity_handler``.

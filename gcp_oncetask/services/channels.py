@@ -1,5 +1,5 @@
 """
-The channel for alerts that the settings ask for. What sends mail is imported only where they ask for it.
+The channel for alerts that the settings ask for. The module that sends mail is imported only for settings that ask for mail.
 """
 
 from __future__ import annotations
