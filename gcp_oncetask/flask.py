@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from flask import Blueprint, Request, request
 from flask.typing import ResponseReturnValue
@@ -19,8 +19,9 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.rules.delivery import MAX_BODY
-from gcp_oncetask.sweeper import serve_sweep
-from gcp_oncetask.tasks.manager import TaskManager
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.manager import TaskManager
 
 __all__ = ["blueprint", "locked_handler", "request_of"]
 
@@ -32,16 +33,12 @@ def locked_handler(
     locker: Locker, model: type[M], **options: Unpack[EntityHandlerOptions]
 ) -> Callable[[Callable[Concatenate[M, Attempt, P], Any]], Callable[P, ResponseReturnValue]]:
     """
-    Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence.
+    Make a Flask view of ``fn(entity, attempt, **route_variables)`` that runs once per sequence. *model* is the model of the
+    entity; *options* are those of ``entity_handler``.
 
     The function settles by returning. None, JSON data or a pydantic model completes the chain with that result; a
     ``Retry``, ``Snooze``, ``Fail`` or ``Continue`` (raised or returned) ends the attempt as its name says. Any other
     exception is a failed attempt.
-
-    Args:
-        locker: The locker.
-        model: Model of the entity.
-        options: Options of ``entity_handler``.
 
     Raises:
         ConfigError, UsageError: As ``entity_handler``.
@@ -70,6 +67,8 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     Raises:
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
+    from gcp_oncetask.sweeper import serve_sweep
+
     locker = serves if isinstance(serves, Locker) else serves.locker
     endpoint.check_settings(runtime_of(locker))
     made = Blueprint("oncetask", __name__, url_prefix=url_prefix)
@@ -77,7 +76,7 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     def post(rule: str, name: str, serve: Callable[[endpoint.IncomingRequest], endpoint.Answer]) -> None:
         made.add_url_rule(rule, name, lambda: serve(request_of(request)), methods=["POST"])
 
-    if isinstance(serves, TaskManager):
+    if not isinstance(serves, Locker):
         post("/deliver", "deliver_route", serves.serve)
     post("/sweep", "sweep_route", functools.partial(serve_sweep, locker))
     return made

@@ -189,16 +189,57 @@ def test_the_cloud_of_the_fixture_is_importable_and_says_which_extra_it_needs(mo
         _ = testing.OncetaskCloud
 
 
-def test_importing_the_library_opens_nothing_and_skips_cloud_logging() -> None:
+LATE = {
+    "gcp_oncetask.flask": (
+        *("google.cloud.logging_v2", "google.cloud.tasks_v2", "smtplib"),
+        *("gcp_oncetask.tasks", "gcp_oncetask.recovery", "gcp_oncetask.worker"),
+    ),
+    "gcp_oncetask.tasks": (
+        "google.cloud.logging_v2",
+        "google.cloud.tasks_v2",
+        "smtplib",
+        "gcp_oncetask.tasks.recurrence",
+    ),
+}
+
+
+@pytest.mark.parametrize("module", LATE)
+def test_importing_the_library_opens_nothing_and_imports_nothing_that_may_not_be_used(module: str) -> None:
     """
-    Cloud Logging's client is imported when evidence is needed, not before; a locker is made without any call.
+    The clients of Cloud Logging and Cloud Tasks, mail and recurrences are imported when they are used. A locker is made without
+    any call.
     """
     code = (
-        "import sys, gcp_oncetask, gcp_oncetask.flask;"
+        f"import sys, gcp_oncetask, {module};"
         "gcp_oncetask.Locker(config=gcp_oncetask.Config());"
-        "sys.exit('google.cloud.logging_v2' in sys.modules)"
+        f"print([n for n in {LATE[module]} if n in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_pytest_rewrites_no_module_of_the_library(tmp_path: Path) -> None:
+    """
+    Pytest rewrites the assertions of all modules of a distribution with a plugin, each run anew where Python keeps no bytecode.
+    """
+    (tmp_path / "test_app.py").write_text(
+        "import sys\n\n"
+        "def test_app(oncetask_cloud):\n"
+        "    ours = [m for n, m in sys.modules.items() if n.startswith(('gcp_oncetask.', 'gcp_emulator.'))]\n"
+        "    late = {m.__name__ for m in ours if 'assertion' in type(m.__spec__.loader).__module__}\n"
+        "    early = {'gcp_oncetask.testing', 'gcp_oncetask.testing.plugin', 'gcp_emulator.pytest_plugin'}\n"
+        "    assert len(ours) > 100\n"
+        "    assert late <= early\n"
+    )
+    # As if they were installed from wheels: then their files are those of distributions with plugins.
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\npytest.register_assert_rewrite('gcp_oncetask', 'gcp_emulator')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

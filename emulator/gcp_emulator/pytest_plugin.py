@@ -5,13 +5,34 @@ The pytest fixture ``gcp_emulator``. Nothing of the clouds is imported before a 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from gcp_emulator.testing import InProcessCloud
+
+
+class _Unchanged:
+    """
+    A finder of this package's modules that comes before pytest's own. Pytest would rewrite the assertions of each module of a
+    distribution with a plugin, in each run anew where Python keeps no bytecode.
+    """
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """
+        Find the module as Python does.
+        """
+        return PathFinder.find_spec(name, path, target) if name.startswith("gcp_emulator.") else None
+
+
+sys.meta_path.insert(0, _Unchanged())
 
 PYTHON_NOTICE = "default:You are using a (non-supported )?Python version:FutureWarning:google[.]"
 

@@ -15,7 +15,7 @@ from typing import Final
 from gcp_oncetask.config import Config, config_error, problems, read, unchecked
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.services import identity
-from gcp_oncetask.services.smtp import channel_from
+from gcp_oncetask.services.channels import channel_from
 
 _SERVERS: Final = frozenset(
     {

@@ -27,9 +27,9 @@ from gcp_oncetask.runtime.gathering import Gathering
 from gcp_oncetask.runtime.requirements import SERVE, STORE, VERIFY, Need, Place
 from gcp_oncetask.runtime.targets import Targets
 from gcp_oncetask.services import identity
+from gcp_oncetask.services.channels import channel_from
 from gcp_oncetask.services.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.services.cloud_tasks import CloudTasks
-from gcp_oncetask.services.smtp import channel_from
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.registry import Registry

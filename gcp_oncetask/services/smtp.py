@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from gcp_oncetask.checks import urls
 from gcp_oncetask.checks.values import as_config_errors, printable
-from gcp_oncetask.config import Config, config_error
+from gcp_oncetask.config import config_error
 from gcp_oncetask.errors import AlertError, ConfigError
-from gcp_oncetask.observe.alerts import LOGGER, Alert, AlertChannel, LogChannel, body_of, subject_of
+from gcp_oncetask.observe.alerts import LOGGER, Alert, body_of, subject_of
 from gcp_oncetask.services.mail import Mailbox, mail_bytes
 
 T = TypeVar("T")
@@ -317,15 +317,3 @@ def _answer(error: smtplib.SMTPResponseException, server: _Server) -> str:
 def _text(said: bytes | str, server: _Server) -> str:
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     return printable(server.without_password(text)).strip()[:300]
-
-
-def channel_from(config: Config) -> AlertChannel:
-    """
-    Return the channel for alerts: mail if *config* names recipients and a server, else the log.
-
-    Raises:
-        ConfigError: The server's URL or an address is not usable.
-    """
-    if not config.alert_to or config.smtp_url is None:
-        return LogChannel()
-    return SmtpChannel(config.smtp_url, to=config.alert_to, sender=config.alert_from, prefix=config.alert_prefix)

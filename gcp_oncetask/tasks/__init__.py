@@ -9,6 +9,9 @@ queues in which the newest request wins. ``reads``: queries. ``context``: the at
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gcp_oncetask.tasks.batch import PerTask
 from gcp_oncetask.tasks.bulk import CreatedMany
 from gcp_oncetask.tasks.context import current_attempt, current_resource_key, current_task_id
@@ -16,8 +19,10 @@ from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.draft import Created
 from gcp_oncetask.tasks.manager import TaskManager
 from gcp_oncetask.tasks.queues import Request, queue_kind
-from gcp_oncetask.tasks.recurrence import Recurrence, cron, every, explain
 from gcp_oncetask.tasks.task import OnceTask, TaskStatus
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence, cron, every, explain
 
 __all__ = [
     "Created",
@@ -37,3 +42,13 @@ __all__ = [
     "explain",
     "queue_kind",
 ]
+_RECURRENCE = ("Recurrence", "cron", "every", "explain")
+
+
+def __getattr__(name: str) -> Any:
+    # Most programs have no task that recurs.
+    if name not in _RECURRENCE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.recurrence"), name)
+    globals()[name] = value
+    return value

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
@@ -26,7 +26,9 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.draft import Draft
-from gcp_oncetask.tasks.recurrence import Recurrence, occurrence_id
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence
 
 MAX_PAYLOAD = 900_000
 """Most bytes of a stored payload; a document of Firestore has at most 1 MiB."""
@@ -98,6 +100,8 @@ def _check_names(name: TaskName, key: str | None, recurrence: Recurrence | None)
     """
     names = [name]
     if recurrence is not None:
+        from gcp_oncetask.tasks.recurrence import occurrence_id
+
         names.append(TaskName(name.env, name.kind, occurrence_id(name.id, datetime.max.replace(tzinfo=UTC))))
         if key is None and recurrence.overlap == "queue":
             key = overlap_key(name.kind, name.id)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.rules.decisions import Target
@@ -16,8 +16,10 @@ from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.retiring import RETENTION
 from gcp_oncetask.tasks.data import Kind, TaskData
-from gcp_oncetask.tasks.recurrence import Recurrence
 from gcp_oncetask.tasks.task import SCHEMA
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence
 
 
 @dataclass(frozen=True, slots=True)

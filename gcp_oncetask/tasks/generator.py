@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects import damage, owed_alerts
@@ -25,7 +25,9 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks.creation import new_task, overlap_key
 from gcp_oncetask.tasks.data import Kind, TaskData, kind_of
 from gcp_oncetask.tasks.draft import Draft
-from gcp_oncetask.tasks.recurrence import Recurrence, advance, occurrence_id
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence
 
 LAST: Final = "lastOccurrence"
 """Field of a generator: the document of the occurrence that it made last."""
@@ -98,6 +100,8 @@ class _Step:
         """
         Decide which occurrences are due, and when the generator is due again.
         """
+        from gcp_oncetask.tasks.recurrence import Recurrence, advance
+
         at = self._runtime.decision_context(seen)
         refusal = rules.ready(seen.lock, self._delivery, at)
         if refusal is not None:
@@ -142,6 +146,8 @@ class _Step:
         return last.lock is not None and not last.lock.finished
 
     def _name(self, seen: Snapshot, nominal: datetime) -> TaskName:
+        from gcp_oncetask.tasks.recurrence import occurrence_id
+
         generator = decode(seen.fields["id"])
         return TaskName(self._runtime.config.env, self._kind.name, occurrence_id(generator, nominal))
 

@@ -8,7 +8,7 @@ first, by that schedule; the newer schedule counts from the next run on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcp_oncetask import rules
 from gcp_oncetask.errors import TaskConflictError
@@ -19,7 +19,9 @@ from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import difference
 from gcp_oncetask.tasks.draft import Draft
-from gcp_oncetask.tasks.recurrence import Recurrence
+
+if TYPE_CHECKING:
+    from gcp_oncetask.tasks.recurrence import Recurrence
 
 
 def schedule_differences(stored: Any, given: Recurrence | None) -> list[str]:
@@ -29,8 +31,14 @@ def schedule_differences(stored: Any, given: Recurrence | None) -> list[str]:
     """
     if stored is not None and not isinstance(stored, Mapping):
         return ["recurrence: (it can't be read) -> another one"]
-    before = None if stored is None else Recurrence.completed(stored)
+    before = None if stored is None else _completed(stored)
     return difference(before, None if given is None else given.to_data(), "recurrence")
+
+
+def _completed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    from gcp_oncetask.tasks.recurrence import Recurrence
+
+    return Recurrence.completed(stored)
 
 
 def differences(made: Draft, seen: Snapshot) -> list[str]:

@@ -5,6 +5,7 @@ A Google Cloud in the test's own process: no sockets, a virtual clock, deliverie
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,8 +29,9 @@ from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.services.cloud_logging import CloudRequestLog
 from gcp_oncetask.sweeper import Swept, sweep
-from gcp_oncetask.testing import scheduled
+from gcp_oncetask.testing import costs, scheduled
 from gcp_oncetask.testing.coming import Coming
+from gcp_oncetask.testing.costs import Cost
 from gcp_oncetask.worker import Worker
 
 ACCOUNT = "oncetask@demo-local.iam.gserviceaccount.com"
@@ -176,6 +178,7 @@ class OncetaskCloud:
         self._used: list[tuple[Locker, dict[str, Any], Renewals]] = []
         self._delivering = False
         self._workers: list[Worker] = []
+        self._before = Cost()
 
     def stop(self) -> None:
         """
@@ -340,6 +343,43 @@ class OncetaskCloud:
         for database in databases:
             documents |= self.local.firestore.documents(self.local.project, database)
         scheduled.check(documents, wanted)
+
+    @property
+    def cost(self) -> Cost:
+        """
+        The use of Firestore and Cloud Tasks since the test began, or since ``reset_cost``. Calls that the test
+        itself makes with the clients of this cloud count too.
+        """
+        return self._used_until_now() - self._before
+
+    def reset_cost(self) -> None:
+        """
+        Let ``cost`` count from here on.
+        """
+        self._before = self._used_until_now()
+
+    def assert_cost(
+        self, *, reads: int | None = None, writes: int | None = None, cloud_tasks: int | None = None
+    ) -> None:
+        """
+        Fail if ``cost`` is more than this budget. Arguments that are None are no limit.
+
+        Args:
+            reads: Most documents read.
+            writes: Most writes of documents.
+            cloud_tasks: Most operations of Cloud Tasks.
+
+        Raises:
+            AssertionError: It is more; the message has the whole cost.
+        """
+        costs.check(self.cost, {"reads": reads, "writes": writes, "cloud_tasks": cloud_tasks})
+
+    def _used_until_now(self) -> Cost:
+        firestore, tasks = self.local.firestore, self.local.tasks
+        made = Counter(tasks.counts)
+        return Cost(
+            firestore.reads, firestore.writes, made.total() + len(tasks.dispatches), {**firestore.counts, **made}
+        )
 
     def clock_now(self) -> datetime:
         """

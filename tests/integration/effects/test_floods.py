@@ -17,7 +17,7 @@ from gcp_oncetask.effects import windows
 from gcp_oncetask.observe.alerts import subject_of
 from gcp_oncetask.recovery import digests
 from gcp_oncetask.rules.document_paths import is_digest
-from gcp_oncetask.services.smtp import channel_from
+from gcp_oncetask.services.channels import channel_from
 from gcp_oncetask.store import registry
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud

@@ -20,7 +20,8 @@ from gcp_oncetask.config import Config
 from gcp_oncetask.errors import AlertError
 from gcp_oncetask.observe.alerts import Alert, body_of, subject_of
 from gcp_oncetask.rules.record import Event
-from gcp_oncetask.services.smtp import SmtpChannel, channel_from
+from gcp_oncetask.services.channels import channel_from
+from gcp_oncetask.services.smtp import SmtpChannel
 from tests.support.patience import patient
 
 ALERT = Alert(

@@ -15,7 +15,8 @@ from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert, LogChannel, body_of, subject_of
 from gcp_oncetask.rules.record import Event, Failure
-from gcp_oncetask.services.smtp import SmtpChannel, channel_from
+from gcp_oncetask.services.channels import channel_from
+from gcp_oncetask.services.smtp import SmtpChannel
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALERT = Alert(
