@@ -54,6 +54,10 @@ class Task:
     thread: Thread | None = None
 
 
+MOST_AT_ONCE = 100_000
+"""Tasks that may run at one instant; more of them mean that something waits for no time at all, for ever."""
+
+
 @dataclass(eq=False)
 class Hub:
     """
@@ -74,6 +78,7 @@ class Hub:
     task: Task | None = None
     _heap: list[tuple[int, float, int, Task, int]] = field(default_factory=list)
     _order: int = 0
+    _standing: int = 0
     _tasks: list[Task] = field(default_factory=list)
     _looks: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
     _closed: bool = False
@@ -136,8 +141,11 @@ class Hub:
             at, _, _, task, ticket = heapq.heappop(self._heap)
             if ticket != task.ticket:
                 continue
+            self._standing = 0 if at > self.now else self._standing + 1
             self.now = max(self.now, at)
             owner = task.owner
+            if self._standing > MOST_AT_ONCE:
+                raise AssertionError(f"{owner.name} goes round in circles, and time stands still")
             if owner.dead:
                 # Never resumed: ending it would run its clean-up, which a killed process does not.
                 continue
