@@ -16,6 +16,7 @@ import pytest
 from gcp_oncetask.config import FIELDS
 from gcp_oncetask.execution.endpoint import OUTCOME_STATUS
 from gcp_oncetask.rules.outcome import Outcome
+from tests.support.costs import table
 from tests.support.readme import PROGRAMS, README, blocks, programs
 
 ROOT = Path(__file__).parents[1]
@@ -209,3 +210,10 @@ if __name__ == "__main__":
         flags=re.DOTALL,
     )
     (ROOT / "README.md").write_text(text)
+
+
+def test_table_of_costs_is_what_is_counted() -> None:
+    """
+    ``python -m tests.support.costs`` prints it.
+    """
+    assert table() in README

@@ -81,7 +81,11 @@ class StoredTasks:
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
-        Count the tasks of a kind by status, with aggregation queries. A task with an expired lease counts as leased.
+        Count the tasks of a kind by status. A task with an expired lease counts as leased.
+
+        Firestore counts by index entries and reads no document: one aggregation query for each status, and one for the due
+        tasks. It bills one read for each query, and one more for each further 1,000 entries (Firestore's documentation,
+        "Aggregation queries"). A count of a million ended tasks costs 1,000 reads.
 
         Raises:
             UsageError: The model has no kind.
@@ -91,7 +95,7 @@ class StoredTasks:
 
     def get_pending_count(self, model: type[TaskData]) -> int:
         """
-        Count the tasks of a kind that are due and not running.
+        Count the tasks of a kind that are due and not running, by one aggregation query; see ``count`` for its cost.
 
         Raises:
             UsageError: The model has no kind.

@@ -33,13 +33,18 @@ class Aggregation:
     path: FieldPath | None
     up_to: int | None
 
+    def of(self, count: int) -> AnyValue:
+        """
+        Compute a count of so many results.
+        """
+        return Value(integer_value=count if self.up_to is None else min(self.up_to, count))
+
     def over(self, documents: Sequence[Stored]) -> AnyValue:
         """
         Compute the value over *documents*; missing fields and values that are no numbers are left out.
         """
         if self.path is None:
-            count = len(documents)
-            return Value(integer_value=count if self.up_to is None else min(self.up_to, count))
+            return self.of(len(documents))
         numbers = [number for stored in documents if (number := _number(stored, self.path)) is not None]
         if self.kind == "sum":
             return _sum(numbers)

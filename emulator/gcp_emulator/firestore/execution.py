@@ -70,6 +70,22 @@ def run(store: Store, query: Query) -> Answer:
     return answer
 
 
+def count(store: Store, query: Query) -> int | None:
+    """
+    Count the results of *query* by the entries of one index, without a look at a document; None: the entries alone don't tell.
+    """
+    if query.limit is not None or query.offset or query.depth is not None or len(query.conjuncts) != 1:
+        return None
+    [conjunct] = query.conjuncts
+    if conjunct.excluded or len(conjunct.ranges) > 1 or query.start is not None or query.end is not None:
+        return None
+    used = conjunct.ranges[0] if conjunct.ranges else Range(query.orders[0].path, (), (TOP,))
+    # A document without a field by which results are ordered is no result, and an array is in an index several times.
+    if used.array or any(order.path not in (used.path, NAME) for order in query.orders):
+        return None
+    return store.index(query.scope, used.path, array=False).count(used.low, used.high)
+
+
 def selects(query: Query, stored: Stored) -> bool:
     """
     Tell whether *stored* matches the filters of *query*; its cursors and its limit don't count.

@@ -19,7 +19,7 @@ from gcp_emulator.firestore import documents, files
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
-from gcp_emulator.firestore.execution import selects
+from gcp_emulator.firestore.execution import Answer, count, selects
 from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
 from gcp_emulator.firestore.listen import Listener, Target
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
@@ -456,13 +456,17 @@ class FirestoreServer:
                 key = _begun(database, request.new_transaction)
                 responses.append(m.RunAggregationQueryResponse(transaction=key))
             transaction, read_time = database.reader(key, _past(request))
-            answer = database.run(query, transaction, counted=counted)
+            number = count(database.store, query) if counted and transaction is None else None
+            answer = (
+                database.run(query, transaction, counted=counted) if number is None else Answer([], 0, examined=number)
+            )
             self.reads += max(1, -(-answer.examined // AGGREGATED_PER_READ))
             self.examined += answer.examined
         response = m.RunAggregationQueryResponse()
         m.set_time(response.read_time, read_time)
         for alias, aggregation in aggregations.items():
-            response.result.aggregate_fields[alias].CopyFrom(aggregation.over(answer.documents))
+            value = aggregation.over(answer.documents) if number is None else aggregation.of(number)
+            response.result.aggregate_fields[alias].CopyFrom(value)
         return [*responses, response]
 
 
