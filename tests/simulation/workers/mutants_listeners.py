@@ -34,22 +34,10 @@ LISTENER_MUTANTS = tuple(
             "        if True:\n            return self._poll\n",
         ),
         (
-            "a worker trusts its listener after heartbeats that failed",
-            "worker/worker.py",
-            "            self._listening.distrust()\n",
-            "            pass\n",
-        ),
-        (
             "a task that is due no more stays the first one of its shard",
             "worker/listening.py",
             "                        del self._heads[place]\n",
             "                        pass\n",
-        ),
-        (
-            "a listener counts as open before it has shown all",
-            "worker/listening.py",
-            "        return not self.broken and len(self._current) > len(self._places)\n",
-            "        return not self.broken\n",
         ),
         (
             "a heartbeat does not depend on the version of its session",
@@ -60,3 +48,20 @@ LISTENER_MUTANTS = tuple(
     )
 )
 """Needs the trouble ``listeners`` and the check of ``checks/waking.py``; the last one needs versions of heartbeats."""
+
+LISTENER_MUTANTS += (
+    Mutant(
+        "a worker trusts its listener after heartbeats that failed",
+        "worker/worker.py",
+        "            self._listening.distrust()\n",
+        "            pass\n",
+        test="tests/unit/worker/test_listening.py::test_listener_is_opened_again_after_heartbeats_that_failed",
+    ),
+    Mutant(
+        "a listener counts as open before it has shown all",
+        "worker/listening.py",
+        "        return not self.broken and len(self._current) > len(self._places)\n",
+        "        return not self.broken\n",
+        test="tests/unit/worker/test_listening.py::test_listener_is_healthy_once_each_of_its_queries_is_up_to_date",
+    ),
+)
