@@ -41,7 +41,22 @@ def listening(store: Store, path: str, wake: Wakeup) -> Iterator[bool]:
         yield watch is not None
     finally:
         if watch is not None:
-            watch.unsubscribe()
+            _end(watch)
+
+
+def _end(watch: Any) -> None:
+    """
+    End *watch*. If its stream breaks at this very moment, Google's client may be opening it again in another thread, and would
+    do so for ever, because nobody ends the new stream.
+    """
+    stream = getattr(watch, "_rpc", None)
+    watch.unsubscribe()
+    if stream is None:
+        return
+    stream._should_recover = lambda _: False  # noqa: SLF001 - there is no public way
+    with stream._operational_lock:  # noqa: SLF001 - so that no other thread is opening it
+        if stream.call is not None:
+            stream.call.cancel()
 
 
 def _status(document: Any) -> Any:
