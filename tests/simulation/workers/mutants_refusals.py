@@ -14,7 +14,7 @@ WORKER_REFUSALS_MUTANTS = (
         "execution/pipeline.py",
         _CLAIM,
         f"        if delivery.version is None:\n            return Ended(Outcome.REFUSED, str(error), about)\n{_CLAIM}",
-        "workers",
+        test="tests/integration/effects/test_refused_for_good.py::test_caller_that_is_refused_once_ends_the_record",
     ),
     Mutant(
         "a refused write for a digest of alerts is told to nobody",
