@@ -46,8 +46,8 @@ def listening(store: Store, path: str, wake: Wakeup) -> Iterator[bool]:
 
 def _end(watch: Any) -> None:
     """
-    End *watch*. If its stream breaks at this very moment, Google's client may be opening it again in another thread, and would
-    do so for ever, because nobody ends the new stream.
+    End *watch*. If its stream breaks at this very moment, another thread of Google's client may be opening it again. Without an
+    end of the new stream the client would open it again for ever.
     """
     stream = getattr(watch, "_rpc", None)
     watch.unsubscribe()

@@ -89,7 +89,7 @@ CHAIN_WIRE_MUTANTS = (
         "    return when\n",
     ),
     Mutant(
-        "nobody is told of a task that has no Cloud Task and is not claimed",
+        "no person is told of a task that has no Cloud Task and is not claimed",
         "rules/expiry.py",
         "    again = lock.but(dispatches=lock.dispatches + 1)\n    if attention.is_stuck(lock, at):\n",
         "    again = lock.but(dispatches=lock.dispatches + 1)\n    if False:\n",
@@ -107,7 +107,7 @@ CHAIN_WIRE_MUTANTS = (
         "        if seen is None or seen.attempts == 0:\n            self._dispatch(snapshot, lock)\n",
     ),
     Mutant(
-        "a delivery comes at once, whatever its time",
+        "a delivery comes at once, even if it is for later",
         "effects/dispatch.py",
         "    at = lock.wait_until\n    if at is not None:\n",
         "    at = None\n    if at is not None:\n",
@@ -119,7 +119,7 @@ CHAIN_WIRE_MUTANTS = (
         "    return Put(waiting, outcome)\n",
     ),
     Mutant(
-        "what the sweeper takes over is not delivered until the next look",
+        "a document that the sweeper takes over is not delivered until the next look",
         "recovery/sweep.py",
         "    if decision.dispatch:\n        swept.dispatched += dispatch(runtime, changed.snapshot)\n",
         "",
