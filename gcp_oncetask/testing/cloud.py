@@ -5,7 +5,6 @@ A Google Cloud in the test's own process: no sockets, a virtual clock, deliverie
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -376,10 +375,8 @@ class OncetaskCloud:
 
     def _used_until_now(self) -> Cost:
         firestore, tasks = self.local.firestore, self.local.tasks
-        made = Counter(tasks.counts)
-        return Cost(
-            firestore.reads, firestore.writes, made.total() + len(tasks.dispatches), {**firestore.counts, **made}
-        )
+        operations = tasks.counts.total() + len(tasks.dispatches)
+        return Cost(firestore.reads, firestore.writes, operations, firestore.counts + tasks.counts)
 
     def clock_now(self) -> datetime:
         """
