@@ -1,6 +1,6 @@
 """
-What a large number of histories of each kind must have met: a zero in one of these proves nothing. Rarer cases have histories
-of their own, in ``alone.py``.
+What a large number of histories of each kind must have met: a zero in one of these proves nothing. A case that is too
+rare for that has a history of its own, in ``alone.py``.
 """
 
 from __future__ import annotations
@@ -220,6 +220,7 @@ TASKS_EXERCISED = (
     "steps beside a last run: waiting",
     "steps beside a last run: waiting again",
     "steps beside a last run: parked",
+    "steps beside a last run: quarantined",
     "retired by TTL",
     "retired by TTL after an alert",
     "digests of several",
@@ -400,7 +401,7 @@ WORKERS_EXERCISED = (
     "clocks that run too slow",
     "starved_renewals",
     "beliefs looked at",
-    *(name for name in WIRE if name != "stood still for too long, and was swept"),
+    *WIRE,
     "standstills of workers",
     "refused for good: a document is too large",
     "refused for good: no role to write documents",
