@@ -18,18 +18,12 @@ from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.testing.costs import MILLION
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Order, make_shop
-from tests.support.tasks import DAILY, Repeat, Service, Work
+from tests.support.tasks import DAILY, Pull, Repeat, Service
 
 HEAD = """\
 | for each | reads | writes | operations of Cloud Tasks | calls | index entries | USD per million |
 |---|---|---|---|---|---|---|
 """
-
-
-class Pulled(Work, kind="pulled", pull=True):
-    """
-    A task for workers.
-    """
 
 
 class Bench:
@@ -94,12 +88,12 @@ def _task(bench: Bench, *, key: str | None = None, fails: bool = False) -> Doing
 
 
 def _pulled(bench: Bench) -> Doing:
-    service = Service(bench.cloud).handle(Pulled)
+    service = Service(bench.cloud).handle(Pull)
     service.act = lambda task, attempt: bench.look()
     bench.cloud.work(Worker(service.manager, listen=False))
 
     def do(name: str) -> None:
-        service.create(name, model=Pulled)
+        service.create(name, model=Pull)
         bench.look()
         bench.cloud.run_until_idle()
 
@@ -127,13 +121,13 @@ def _entity(bench: Bench, steps: int) -> Doing:
     return do
 
 
-def _duplicate(bench: Bench) -> Doing:
+def _after_a_task(bench: Bench, act: Callable[[], object]) -> Doing:
     create = _task(bench)
 
     def do(name: str) -> None:
         create(name)
         bench.begin()
-        bench.cloud.duplicate_last()
+        act()
 
     return do
 
@@ -143,7 +137,11 @@ def _occurrence(bench: Bench) -> Doing:
     service.manager.create_task(Repeat(rule=DAILY))
     bench.cloud.advance(hours=1)
     service.act = lambda task, attempt: bench.look()
-    return lambda name: bench.cloud.advance(days=1) and None
+
+    def do(name: str) -> None:
+        bench.cloud.advance(days=1)
+
+    return do
 
 
 def _lock(bench: Bench) -> Doing:
@@ -168,17 +166,6 @@ def _once(bench: Bench) -> Doing:
     return look
 
 
-def _sweep(bench: Bench) -> Doing:
-    create = _task(bench)
-
-    def do(name: str) -> None:
-        create(name)
-        bench.begin()
-        bench.cloud.sweep()
-
-    return do
-
-
 WORK: dict[str, Callable[[Bench], Doing]] = {
     "entity, one step": lambda bench: _entity(bench, 1),
     "entity, two steps": lambda bench: _entity(bench, 2),
@@ -187,10 +174,10 @@ WORK: dict[str, Callable[[Bench], Doing]] = {
     "once-task whose first attempt fails": lambda bench: _task(bench, fails=True),
     "once-task that a worker pulls, with the worker's queries": _pulled,
     "occurrence of a task that recurs": _occurrence,
-    "duplicate of a delivery": _duplicate,
+    "duplicate of a delivery": lambda bench: _after_a_task(bench, bench.cloud.duplicate_last),
     "named lock, acquired and released": _lock,
     "function that runs once": _once,
-    "sweep that finds nothing": _sweep,
+    "sweep that finds nothing": lambda bench: _after_a_task(bench, bench.cloud.sweep),
 }
 
 

@@ -45,6 +45,10 @@ class Other(Work, kind="other"):
     pass
 
 
+class Pull(Work, kind="pulled", pull=True):
+    pass
+
+
 class Hashed(TaskData, kind="hashed"):
     number: int
 

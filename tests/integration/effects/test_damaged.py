@@ -35,16 +35,12 @@ from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.damages import ANY, DAMAGES, NO_MAPS, Damage, bring, damage, repair
 from tests.support.orders import URL, Order, Shop, make_shop
-from tests.support.tasks import Fleeting, Repeat, Service, Work
+from tests.support.tasks import Fleeting, Pull, Repeat, Service, Work
 
 OPEN = ("scheduled", "leased")
 """The statuses of which a delivery may be in the queue."""
 BY_HAND = ("url", "key")
 """What ``reset`` can't make up."""
-
-
-class Pull(Work, kind="pulled", pull=True):
-    pass
 
 
 class Case:

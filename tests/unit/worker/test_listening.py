@@ -14,9 +14,8 @@ import pytest
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.listening import Listener, ListenerSupervisor
-from tests.support.costs import Pulled
 from tests.support.patience import patient
-from tests.support.tasks import Service
+from tests.support.tasks import Pull, Service
 
 Change = tuple[int, str, None]
 
@@ -54,7 +53,7 @@ def service(oncetask_cloud: OncetaskCloud) -> Service:
     """
     A deployment.
     """
-    return Service(oncetask_cloud).handle(Pulled)
+    return Service(oncetask_cloud).handle(Pull)
 
 
 def test_listener_is_healthy_once_each_of_its_queries_is_up_to_date(
