@@ -107,7 +107,7 @@ class Gate:
             return Contested(holder)
         if found not in (KeyStanding.FREE, KeyStanding.OURS) or self.free:
             return self._park(seen, at)
-        taken = rules.taken(key, at.env, self._path, put.lock.token, put.lock.holder)
+        taken = rules.taken(key, at.env, self._path, put.lock.token, self._runtime.clock.nonce())
         self._write = self._written(taken, waiting=_waiting(self._record))
         return put
 
@@ -290,7 +290,7 @@ def _give(runtime: Runtime, key: str, record: Snapshot, waiters: Sequence[Snapsh
         put = rules.unpark(first.lock, at)
         more = store.consequences(first, put.lock)
         update = Update(runtime.wire.write(first.path, request), first, put.lock, NO_CHANGES.with_(more.fields))
-        after = rules.taken(lock, at.env, first.path, first.lock.token + 1).but(due=None)
+        after = rules.taken(lock, at.env, first.path, first.lock.token + 1, runtime.clock.nonce()).but(due=None)
     if more_wait:
         after = rules.look_at_key(after, place, at)
     request.writes.append(key_write(runtime.wire.name(record.path), key, record.version, after, waiting=more_wait))

@@ -139,15 +139,15 @@ def unused(env: str) -> Lock:
     return Lock.of({"env": env, "sequence": 1, "status": Status.COMPLETED})
 
 
-def taken(key: Lock | None, env: str, path: str, token: int, holder: str | None = None) -> Lock:
+def taken(key: Lock | None, env: str, path: str, token: int, nonce: str) -> Lock:
     """
     Return the key's record, held by the attempt of *token* of the task at *path*.
 
-    The attempt's nonce *holder* (None: handed over, not claimed yet) makes each claim a change of the key's document. So
-    another task that found the key free before the claim, because this task had been postponed or deleted, can't take it
-    after the claim.
+    A write that changes nothing leaves the version of a document as it was. The fresh *nonce* makes each write a change of
+    the key's document, even if a document of the same path and token had the key just before. So another task that found
+    the key free before the write, because this task had been postponed or deleted, can't take it after the write.
     """
-    return (key or unused(env)).but(status=Status.LEASED, holder=path, token=token, scheduled_by=holder)
+    return (key or unused(env)).but(status=Status.LEASED, holder=path, token=token, scheduled_by=nonce)
 
 
 def look_at_key(key: Lock, place: str, at: DecisionContext) -> Lock:

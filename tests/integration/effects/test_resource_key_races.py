@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from gcp_oncetask import Attempt, Config, Locker
+from gcp_oncetask import Attempt, Config, Locker, Status
+from gcp_oncetask.effects.keys import Gate
 from gcp_oncetask.flask import blueprint
+from gcp_oncetask.rules import writes
+from gcp_oncetask.rules.decisions import Claimant, Policy
+from gcp_oncetask.rules.document_paths import TaskName
+from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager, TaskStatus
 from gcp_oncetask.testing.cloud import OncetaskCloud
 
@@ -111,3 +116,31 @@ def test_claim_whose_key_can_not_be_read_again_says_that_it_never_started(onceta
     cloud.sweep()
     cloud.advance(seconds=5)
     assert ran == [2], "it is run again once its lease is over, not only after its timeout, as if nothing were known"
+
+
+def test_claim_of_a_task_that_was_made_again_changes_its_key(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    The answer of a claim is lost, the task is deleted and made again, and the claim is tried again. The deletion has found the
+    key free before that, and must not free it afterwards.
+    """
+    manager = serve(oncetask_cloud)
+    runtime, path = manager.locker._runtime, TaskName("DEFAULT", "race-order", "first").path
+    claimant = Claimant("nonce-of-one-claim", "trace", "instance")
+
+    def claim() -> Any:
+        manager.create_task(Order(name="first"))
+        gate = Gate(runtime, path, "K")
+
+        def decide(seen: Snapshot) -> Any:
+            assert seen.lock is not None
+            at = runtime.decision_context(seen)
+            return gate.admit(seen, writes.granted(seen.lock, Policy(), claimant, at), at)
+
+        changed = runtime.store.change(path, decide, along=gate)
+        assert (changed.snapshot.lock.status, changed.snapshot.lock.token) == (Status.LEASED, 1)
+        return gate.version
+
+    first = claim()
+    manager.locker.client.document(path).delete()
+
+    assert claim() != first

@@ -65,5 +65,12 @@ TASKS = (
         "            later = {path for path, one",
         test="tests/integration/worker/test_fetcher.py::"
         "test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries",
+    ),    Mutant(
+        "a claim that is tried again for a task that was made again leaves its key as it was",
+        "effects/keys.py",
+        "put.lock.token, self._runtime.clock.nonce())",
+        'put.lock.token, put.lock.holder or "")',
+        test="tests/integration/effects/test_resource_key_races.py::"
+        "test_claim_of_a_task_that_was_made_again_changes_its_key",
     ),
 )

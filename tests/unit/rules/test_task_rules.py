@@ -95,9 +95,9 @@ def key_of(case: dict[str, str]) -> Lock | None:
     return {
         "none": None,
         "given back": Lock(env="E", sequence=1, status=Status.COMPLETED, token=7),
-        "ours, this token": keys.taken(None, "E", "ours", 3),
-        "ours, another token": keys.taken(None, "E", "ours", 2),
-        "another's": keys.taken(None, "E", "theirs", 7),
+        "ours, this token": keys.taken(None, "E", "ours", 3, "n"),
+        "ours, another token": keys.taken(None, "E", "ours", 2, "n"),
+        "another's": keys.taken(None, "E", "theirs", 7, "n"),
     }[case["key"]]
 
 
@@ -130,7 +130,7 @@ def test_standing_of_a_key_is_as_the_table_says() -> None:
 
 
 def test_key_that_was_handed_over_is_busy_also_without_a_time() -> None:
-    key = keys.taken(None, "E", "theirs", 7)
+    key = keys.taken(None, "E", "theirs", 7, "n")
     assert keys.standing(key, "ours", 3, scheduled(), NOW) is keys.KeyStanding.BUSY
 
 
