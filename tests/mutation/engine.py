@@ -30,6 +30,8 @@ TIMEOUT = "timeout"
 INVALID = "invalid"
 MOST_SECONDS = 30.0
 """A change is tried by the fastest tests of a folder that take so long together."""
+PATIENCE = 15.0
+"""Seconds that a test may take, beside ten times as long as without a change; with most changes that hang, one test hangs."""
 _SAID = "_oncetask_function_runs"
 _Called = dict[str, set[tuple[str, str]]]
 
@@ -93,7 +95,8 @@ class Engine:
                 mine += [item] if spent <= MOST_SECONDS else []
             result = before
             if mine:
-                result = _forked(lambda c=change, m=mine: self._with(c, m), 40 + 15 * spent) or TIMEOUT
+                limits = {item.nodeid: PATIENCE + 10 * lasted[item.nodeid] for item in mine}
+                result = _forked(lambda c=change, m=mine, s=limits: self._with(c, m, s), 40 + 15 * spent) or TIMEOUT
             if result in (SURVIVED, UNRUN) and not last:
                 left[change] = result
             else:
@@ -122,10 +125,11 @@ class Engine:
                 broken.append(item.nodeid)
         return lasted, called, broken
 
-    def _with(self, change: Change, items: Sequence[pytest.Item]) -> str:
+    def _with(self, change: Change, items: Sequence[pytest.Item], limits: Mapping[str, float]) -> str:
         """
-        Make *change*, and run *items* until one fails.
+        Make *change*, and run *items* until one fails; if one takes longer than its limit, this process ends.
         """
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         try:
             if not put_in_place(change.code(), self._functions):
                 return INVALID
@@ -133,9 +137,11 @@ class Engine:
             return INVALID
         self._failed = None
         for item, after in _pairs(items):
+            signal.setitimer(signal.ITIMER_REAL, limits[item.nodeid])
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             if self._failed is not None:
                 return self._failed
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return SURVIVED
 
 

@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, help="of histories (default: all)")
     parser.add_argument("--story", type=int, metavar="SEED", help="play one history and tell it")
     parser.add_argument("--quiet", action="store_true", help="only the first failing seed and its checks")
+    parser.add_argument("--check", metavar="NAME", help="with --quiet: a history fails only if it trips this check")
     parser.add_argument(
         "--state",
         type=Path,
@@ -48,7 +49,7 @@ def main() -> int:
 
 def _played(kind: str, seeds: range, chosen: argparse.Namespace) -> int:
     progress = None if chosen.quiet else Progress(len(seeds)).add
-    summary = run_many(seeds, chosen.jobs, kind=kind, progress=progress)
+    summary = run_many(seeds, chosen.jobs, kind=kind, check=chosen.check, progress=progress)
     if chosen.quiet and summary.failed:
         seed = summary.failed[0]
         print("\n".join([str(seed), *summary.tripped[seed]]))

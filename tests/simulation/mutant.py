@@ -20,6 +20,7 @@ class Mutant:
         kind: Kind of the histories that must catch it.
         also: File, old and new text of a second place, where two checks make good for each other.
         test: The test that must catch it instead of histories, by its pytest name.
+        check: Histories are played until one trips this check, by its name in ``named_checks``; None: any check.
     """
 
     mistake: str
@@ -29,6 +30,7 @@ class Mutant:
     kind: str = "chains"
     also: tuple[str, str, str] | None = None
     test: str | None = None
+    check: str | None = None
 
     @property
     def edits(self) -> list[tuple[str, str, str]]:

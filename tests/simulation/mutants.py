@@ -96,8 +96,8 @@ def caught(mutant: Mutant, seeds: int, known: int | None = None) -> Caught | Non
     with _made(mutant) as copy:
         if mutant.test is not None:
             return Caught(mutant.test) if _fails(copy, [mutant.test]) else None
-        again = None if known is None else _played(copy, mutant.kind, known, 1)
-        return again or (_played(copy, mutant.kind, 0, seeds) if seeds else None)
+        again = None if known is None else _played(copy, mutant.kind, known, 1, mutant.check)
+        return again or (_played(copy, mutant.kind, 0, seeds, mutant.check) if seeds else None)
 
 
 @contextmanager
@@ -117,8 +117,9 @@ def _made(mutant: Mutant | None) -> Iterator[Path]:
         yield copy
 
 
-def _played(copy: Path, kind: str, first: int, seeds: int) -> Caught | None:
+def _played(copy: Path, kind: str, first: int, seeds: int, check: str | None = None) -> Caught | None:
     arguments = ["--quiet", "--jobs", "1", "--kind", kind, "--first", str(first), "--seeds", str(seeds)]
+    arguments += [] if check is None else ["--check", check]
     done = _run(copy, ["-m", "tests.simulation", *arguments])
     if done.returncode == 0:
         return None
@@ -273,9 +274,10 @@ def _table(
         "# Mistakes that histories and tests catch",
         "",
         "`make mutants` writes this page. It plays the library with one mistake at a time, and stops at the first history that",
-        f"breaks the promise. It plays {seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks,",
-        f"{seeds['locks']} of locks and runs, or {seeds['workers']} of workers. Without a mistake all pass. If the table names a",
-        "test, that test is run instead.",
+        "breaks the promise, or, if the mistake was made for one check, at the first history that trips that check. It plays",
+        f"{seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and runs,",
+        f"or {seeds['workers']} of workers. Without a mistake all pass. If the table names a test,",
+        "that test is run instead.",
         "",
         f"There are {len(rows)} mistakes.",
         "",

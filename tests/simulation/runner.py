@@ -137,11 +137,12 @@ def run_many(
     *,
     kind: str = "chains",
     stop: bool = True,
+    check: str | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """
-    Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails. *progress* is told of each
-    part, in the order of the seeds.
+    Play the histories of *seeds* on *jobs* processes; with *stop*, until the first one fails. If *check* is named, only a
+    history that trips it counts as failed. *progress* is told of each part, in the order of the seeds.
     """
     summary = Summary(kind=kind)
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
@@ -149,7 +150,7 @@ def run_many(
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start) as pool:
         for part in pool.map(partial(run_some, kind=kind), batches):
             summary.counts.update(part.counts)
-            summary.failed.extend(part.failed)
+            summary.failed.extend(seed for seed in part.failed if check is None or check in part.tripped[seed])
             summary.tripped.update(part.tripped)
             summary.played += part.played
             summary.cpu += part.cpu

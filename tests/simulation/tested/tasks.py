@@ -65,11 +65,20 @@ TASKS = (
         "            later = {path for path, one",
         test="tests/integration/worker/test_fetcher.py::"
         "test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries",
-    ),    Mutant(
+    ),
+    Mutant(
         "a claim that is tried again for a task that was made again leaves its key as it was",
         "effects/keys.py",
         "put.lock.token, self._runtime.clock.nonce())",
         'put.lock.token, put.lock.holder or "")',
+        test="tests/integration/effects/test_resource_key_races.py::"
+        "test_claim_of_a_task_that_was_made_again_changes_its_key",
+    ),
+    Mutant(
+        "the record of a key does not say which claim has written it",
+        "rules/keys.py",
+        ", token=token, scheduled_by=nonce)",
+        ", token=token)",
         test="tests/integration/effects/test_resource_key_races.py::"
         "test_claim_of_a_task_that_was_made_again_changes_its_key",
     ),
