@@ -37,7 +37,7 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "each claim leaves the key's document as it was",
         "rules/keys.py",
-        "token=token, scheduled_by=holder)",
+        "token=token, scheduled_by=nonce)",
         "token=token)",
         test="tests/unit/rules/test_writes.py::test_record_of_a_key",
     ),

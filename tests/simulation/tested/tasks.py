@@ -74,12 +74,4 @@ TASKS = (
         test="tests/integration/effects/test_resource_key_races.py::"
         "test_claim_of_a_task_that_was_made_again_changes_its_key",
     ),
-    Mutant(
-        "the record of a key does not say which claim has written it",
-        "rules/keys.py",
-        ", token=token, scheduled_by=nonce)",
-        ", token=token)",
-        test="tests/integration/effects/test_resource_key_races.py::"
-        "test_claim_of_a_task_that_was_made_again_changes_its_key",
-    ),
 )
