@@ -117,10 +117,10 @@ class Engine:
         for item, after in _pairs(items):
             called[item.nodeid] = seen = set[tuple[str, str]]()
             setattr(builtins, _SAID, seen.add)
-            began = time.process_time()
+            began = time.monotonic()
             self._failed = None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-            lasted[item.nodeid] = time.process_time() - began
+            lasted[item.nodeid] = time.monotonic() - began
             if self._failed is not None:
                 broken.append(item.nodeid)
         return lasted, called, broken
