@@ -38,6 +38,9 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--path", type=Path, default=Path("gcp_oncetask/rules"), help="a file or folder of the library")
+    parser.add_argument(
+        "--part", default="1/1", help="of several processes with states of their own, like 2/3 (default: %(default)s)"
+    )
     parser.add_argument("--sample", type=int, help="so many changes, drawn (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--tests", type=Path, action="append", help="folders of tests (default: see FOLDERS)")
@@ -48,6 +51,8 @@ def main() -> int:
     every = [change for file in ([path] if path.is_file() else sorted(path.rglob("*.py"))) for change in changes(file)]
     if chosen.sample is not None and chosen.sample < len(every):
         every = random.Random(chosen.seed).sample(every, chosen.sample)
+    part, parts = map(int, chosen.part.split("/"))
+    every = every[part - 1 :: parts]
     known = _known(chosen.state)
     done = {c: known[c.id] for c in every if c.id in known and not (chosen.again and known[c.id] in (SURVIVED, UNRUN))}
     left = [change for change in every if change not in done]

@@ -29,6 +29,7 @@ from tests.simulation.chains.mutants_misroutes import MISROUTE_MUTANTS
 from tests.simulation.chains.mutants_neighbours import NEIGHBOURS_MUTANTS
 from tests.simulation.chains.mutants_network import NETWORK_MUTANTS
 from tests.simulation.chains.mutants_people import CHAIN_PEOPLE_MUTANTS
+from tests.simulation.chains.mutants_tripped import TRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
@@ -41,6 +42,7 @@ from tests.simulation.locks.mutants_listeners import WAITER_MUTANTS
 from tests.simulation.locks.mutants_people import LOCK_PEOPLE_MUTANTS
 from tests.simulation.locks.mutants_reads import READ_MUTANTS
 from tests.simulation.locks.mutants_releases import RELEASE_MUTANTS
+from tests.simulation.locks.mutants_tripped import TRIPPED_LOCK_MUTANTS
 from tests.simulation.locks.mutants_untripped import UNTRIPPED_LOCK_MUTANTS
 from tests.simulation.mutant import Mutant
 from tests.simulation.named_checks import names
@@ -50,6 +52,7 @@ from tests.simulation.tasks.mutants_checks import TASKS_CHECK_MUTANTS
 from tests.simulation.tasks.mutants_damages import TASK_DAMAGES_MUTANTS
 from tests.simulation.tasks.mutants_generators import GENERATOR_MUTANTS
 from tests.simulation.tasks.mutants_people import TASK_PEOPLE_MUTANTS
+from tests.simulation.tasks.mutants_tripped import TRIPPED_TASK_MUTANTS
 from tests.simulation.tasks.mutants_ttl import TASK_TTL_MUTANTS
 from tests.simulation.tasks.mutants_untripped import UNTRIPPED_TASK_MUTANTS
 from tests.simulation.tasks.mutants_wire import TASK_WIRE_MUTANTS
@@ -60,6 +63,7 @@ from tests.simulation.workers.mutants_checks import WORKERS_CHECK_MUTANTS
 from tests.simulation.workers.mutants_listeners import LISTENER_MUTANTS
 from tests.simulation.workers.mutants_refusals import WORKER_REFUSALS_MUTANTS
 from tests.simulation.workers.mutants_sessions import WORKER_SESSION_MUTANTS
+from tests.simulation.workers.mutants_tripped import TRIPPED_WORKER_MUTANTS
 from tests.simulation.workers.mutants_untripped import UNTRIPPED_WORKER_MUTANTS
 from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
@@ -71,6 +75,7 @@ _PLAIN = "the library as it is"
 ALL = CHAIN_MUTANTS + TASK_MUTANTS + LOCK_MUTANTS + WORKER_MUTANTS
 ALL += CHAINS_CHECK_MUTANTS + TASKS_CHECK_MUTANTS + LOCKS_CHECK_MUTANTS + WORKERS_CHECK_MUTANTS
 ALL += UNTRIPPED_CHAIN_MUTANTS + UNTRIPPED_TASK_MUTANTS + UNTRIPPED_LOCK_MUTANTS + UNTRIPPED_WORKER_MUTANTS
+ALL += TRIPPED_CHAIN_MUTANTS + TRIPPED_TASK_MUTANTS + TRIPPED_LOCK_MUTANTS + TRIPPED_WORKER_MUTANTS
 ALL += CHAIN_WIRE_MUTANTS + TASK_WIRE_MUTANTS + WORKER_WIRE_MUTANTS
 ALL += CHAIN_CLOCK_MUTANTS + LOCK_CLOCK_MUTANTS + NETWORK_MUTANTS + VERSION_MUTANTS
 ALL += WAITER_MUTANTS + READ_MUTANTS + RELEASE_MUTANTS + GENERATOR_MUTANTS + LISTENER_MUTANTS

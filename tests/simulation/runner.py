@@ -107,6 +107,16 @@ class Summary:
         wanted = [name for name in KINDS[self.kind].exercised if (self.kind, name) not in ALONE]
         return [name for name in wanted if not self.counts[name]]
 
+    def add(self, part: Summary, check: str | None = None) -> None:
+        """
+        Add the histories of *part*. If *check* is named, only those that trip it count as failed.
+        """
+        self.counts.update(part.counts)
+        self.failed.extend(seed for seed in part.failed if check is None or check in part.tripped[seed])
+        self.tripped.update(part.tripped)
+        self.played += part.played
+        self.cpu += part.cpu
+
     def table(self) -> str:
         """
         Name and count, one a line.
@@ -149,11 +159,7 @@ def run_many(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start) as pool:
         for part in pool.map(partial(run_some, kind=kind), batches):
-            summary.counts.update(part.counts)
-            summary.failed.extend(seed for seed in part.failed if check is None or check in part.tripped[seed])
-            summary.tripped.update(part.tripped)
-            summary.played += part.played
-            summary.cpu += part.cpu
+            summary.add(part, check)
             if progress is not None:
                 progress(part)
             if stop and summary.failed:

@@ -13,7 +13,7 @@ import pytest
 from tests.simulation import named_checks
 from tests.simulation.kept import Caught, Kept
 from tests.simulation.mutants import ALL, _known, _table, _trippers
-from tests.simulation.runner import KINDS
+from tests.simulation.runner import KINDS, Summary
 from tests.simulation.untripped import UNTRIPPED
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +81,26 @@ def test_named_test_is_there() -> None:
     """
     for file, test in {tuple(mutant.test.split("::")[:2]) for mutant in ALL if mutant.test is not None}:
         assert f"def {test}(" in (ROOT / file).read_text(), f"{file} {test}"
+
+
+def test_mutant_that_is_made_for_a_check_names_one_that_is_there() -> None:
+    names = named_checks.names()
+
+    assert [mutant.check for mutant in ALL if mutant.check is not None and mutant.check not in names] == []
+    assert [mutant.mistake for mutant in ALL if mutant.check is not None and mutant.test is not None] == []
+
+
+def test_history_that_trips_other_checks_alone_does_not_count() -> None:
+    """
+    A mutant that is made for one check is played until that check trips.
+    """
+    part = Summary(failed=[3, 5, 8], tripped={3: ["other"], 5: ["other", "mine"], 8: ["mine"]}, played=9)
+    every, mine = Summary(), Summary()
+    every.add(part)
+    mine.add(part, "mine")
+
+    assert (every.failed, every.played) == ([3, 5, 8], 9)
+    assert (mine.failed, mine.tripped[5]) == ([5, 8], ["other", "mine"])
 
 
 def test_each_check_has_a_name() -> None:

@@ -8,6 +8,9 @@ UNTRIPPED: dict[str, str] = {
     "tasks: TTL deletes it, …, with … alerts owed": (
         "the check of its time of expiry trips at the commit that sets it, long before TTL comes"
     ),
+    "tasks: sequence … has the idempotency key of …": (
+        "the check of the idempotency key trips when the handler is entered, before it does anything"
+    ),
     "locks: it was recorded … times": "a second run trips the check of its grant, or of its start",
     "locks: two calls returned … and …": "a second result trips the check of its grant, or of its commit",
     "locks: the write of token … was refused while its holder may believe in it": (

@@ -229,10 +229,4 @@ CHAIN_MUTANTS = (
         "        mark=granted.mark,\n        delivery=",
         "        mark=runtime.clock.mark(),\n        delivery=",
     ),
-    Mutant(
-        "a holder measures with the wall clock alone",
-        "clock.py",
-        "    most = max(end.monotonic - start.monotonic, end.boottime - start.boottime, end.wall - start.wall)\n",
-        "    most = end.wall - start.wall\n",
-    ),
 )

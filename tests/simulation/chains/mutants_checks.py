@@ -15,13 +15,6 @@ CHAINS_CHECK_MUTANTS = (
         "chains",
     ),
     Mutant(
-        "an alert that is sent again says how often it was tried",
-        "effects/owed_alerts.py",
-        "        reason=owed.reason,\n",
-        '        reason=f"{owed.reason} ({owed.tries})",\n',
-        "chains",
-    ),
-    Mutant(
         "the end of a chain deletes its record",
         "store/snapshot.py",
         "            if snapshot.lock is None:\n                self.changed = None\n",

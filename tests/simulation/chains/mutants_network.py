@@ -26,13 +26,6 @@ NETWORK_MUTANTS = (
         "    roll_back(transaction)\n    rolled_back = True\n",
     ),
     Mutant(
-        "a single write of a batch that failed counts as applied",
-        "tasks/bulk.py",
-        "        if code == 0:\n            dispatched",
-        "        if result is not None:\n            dispatched",
-        kind="tasks",
-    ),
-    Mutant(
         "the result of a run is dropped where its caller is refused",
         "execution/running.py",
         "    if not error.of_contents or less.kind is not how.kind:",

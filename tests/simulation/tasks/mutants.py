@@ -187,12 +187,6 @@ _IN_ONE_PLACE = tuple(
             "    return False and ",
         ),
         (
-            "occurrences and their generator are written apart from its version",
-            "tasks/generator.py",
-            "        refusal = rules.ready(seen.lock, self._delivery, at)\n        if refusal is not None:\n",
-            "        refusal = rules.ready(seen.lock, self._delivery, at)\n        if False:\n",
-        ),
-        (
             "a task that owes an alert expires",
             "rules/retention.py",
             "    return not lock.finished or bool(lock.owed)\n",

@@ -40,16 +40,6 @@ UNTRIPPED_TASK_MUTANTS = tuple(
             ),
         ),
         (
-            "a process keeps the payload that it has read first",
-            "tasks/handlers.py",
-            "        attempt.model = fingerprint(self.model)\n        return task\n",
-            (
-                "        attempt.model = fingerprint(self.model)\n"
-                '        object.__setattr__(task, "data", self.__dict__.setdefault(task.path, task.data))\n'
-                "        return task\n"
-            ),
-        ),
-        (
             "a rider does not bear the trace of its leader",
             "tasks/batch.py",
             "        claimant = Claimant(runtime.clock.nonce(), leader.context.trace, runtime.instance())\n",

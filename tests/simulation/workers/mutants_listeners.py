@@ -39,12 +39,6 @@ LISTENER_MUTANTS = tuple(
             "                        del self._heads[place]\n",
             "                        pass\n",
         ),
-        (
-            "a heartbeat does not depend on the version of its session",
-            "store/sessions.py",
-            "        condition.update_time.CopyFrom(version)\n",
-            "        pass\n",
-        ),
     )
 )
 """Needs the trouble ``listeners`` and the check of ``checks/waking.py``; the last one needs versions of heartbeats."""
