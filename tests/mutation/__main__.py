@@ -45,6 +45,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--tests", type=Path, action="append", help="folders of tests (default: see FOLDERS)")
     parser.add_argument("--state", type=Path, default=STATE, help="the state file (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30.0,
+        help="a change is tried by the fastest tests of a folder that take so long together (default: %(default)s)",
+    )
     parser.add_argument("--again", action="store_true", help="try survivors again")
     chosen = parser.parse_args()
     path = chosen.path.resolve()
@@ -65,7 +71,9 @@ def main() -> int:
             state.write(json.dumps({"id": change.id, "result": result, "change": _shown(change)}) + "\n")
             state.flush()
 
-        broken = run([each.resolve() for each in chosen.tests or _tests(path)], left, told) if left else []
+        broken = (
+            run([each.resolve() for each in chosen.tests or _tests(path)], left, told, chosen.seconds) if left else []
+        )
     if broken:
         print(f"{len(broken)} tests fail here without a change, and were left out: {', '.join(broken[:3])} ...")
     return _summary(done)

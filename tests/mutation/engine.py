@@ -28,8 +28,6 @@ SURVIVED = "survived"
 UNRUN = "run by no test"
 TIMEOUT = "timeout"
 INVALID = "invalid"
-MOST_SECONDS = 30.0
-"""A change is tried by the fastest tests of a folder that take so long together."""
 PATIENCE = 15.0
 """Seconds that a test may take, beside ten times as long as without a change; with most changes that hang, one test hangs."""
 _SAID = "_oncetask_function_runs"
@@ -44,11 +42,15 @@ class Engine:
         folders: The folders of the tests, in their order: only a change that survives one is tried by the next.
         tried: The changes.
         told: Told of each change, and of its result: SURVIVED, UNRUN, TIMEOUT, INVALID or the test that fails.
+        seconds: A change is tried by the fastest tests of a folder that take so long together.
         broken: Tests that fail without any change.
     """
 
-    def __init__(self, folders: Sequence[Path], tried: Sequence[Change], told: Callable[[Change, str], None]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], tried: Sequence[Change], told: Callable[[Change, str], None], seconds: float
+    ) -> None:
         self.folders = folders
+        self.seconds = seconds
         self.tried = tried
         self.told = told
         self.broken: list[str] = []
@@ -92,7 +94,7 @@ class Engine:
             mine, spent = [], 0.0
             for item in runs[str(change.file), change.function]:
                 spent += lasted[item.nodeid]
-                mine += [item] if spent <= MOST_SECONDS else []
+                mine += [item] if spent <= self.seconds else []
             result = before
             if mine:
                 limits = {item.nodeid: PATIENCE + 10 * lasted[item.nodeid] for item in mine}
@@ -221,14 +223,16 @@ def _killed(child: int) -> None:
         return
 
 
-def run(folders: Sequence[Path], tried: Sequence[Change], told: Callable[[Change, str], None]) -> list[str]:
+def run(
+    folders: Sequence[Path], tried: Sequence[Change], told: Callable[[Change, str], None], seconds: float
+) -> list[str]:
     """
     Try *tried* by the tests in *folders*, one after the other; return the tests that fail without a change.
 
     Raises:
         RuntimeError: The tests could not be collected.
     """
-    engine = Engine(folders, tried, told)
+    engine = Engine(folders, tried, told, seconds)
     # Those of pyproject.toml without the reports.
     options = ["-o", "addopts=", "--import-mode=importlib", "-n0", "-p", "no:cacheprovider", "-p", "no:terminal", "-m"]
     # Google's emulator takes seconds to start, for each change anew.
