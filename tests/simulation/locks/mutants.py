@@ -38,12 +38,6 @@ LOCK_MUTANTS = tuple(
             '"token": 0}',
         ),
         (
-            "a takeover does not move the token",
-            "rules/named.py",
-            "        token=max(lock.token, before) + 1,\n",
-            "        token=max(lock.token, 1),\n",
-        ),
-        (
             "the end of a lock is judged by the local clock",
             "runtime/runtime.py",
             "            read=snapshot.read,\n",
@@ -66,12 +60,6 @@ LOCK_MUTANTS = tuple(
             "locks/holding.py",
             "        while elapsed(self.leased_mark, self.runtime.clock.mark()) > self.policy.lease / 2:\n",
             "        while False:\n",
-        ),
-        (
-            "keep_alive is not renewed",
-            "locks/lock.py",
-            "        if self._renews:\n            self._renewals().add(",
-            "        if False:\n            self._renewals().add(",
         ),
         (
             "a refresh does not move the time at which the document is retired",

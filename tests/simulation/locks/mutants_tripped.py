@@ -40,4 +40,20 @@ TRIPPED_LOCK_MUTANTS = (
         ),
         check="locks: token … was acquired, and is behind others",
     ),
+    Mutant(
+        "a takeover does not move the token",
+        "rules/named.py",
+        "        token=max(lock.token, before) + 1,\n",
+        "        token=max(lock.token, 1),\n",
+        "locks",
+        check="locks: … became … with the token …",
+    ),
+    Mutant(
+        "keep_alive is not renewed",
+        "locks/lock.py",
+        "        if self._renews:\n            self._renewals().add(",
+        "        if False:\n            self._renewals().add(",
+        "locks",
+        check="locks: token … is kept alive, and is not held any more",
+    ),
 )
