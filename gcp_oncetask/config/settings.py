@@ -121,6 +121,7 @@ CHECKS: Final[dict[str, Check]] = {
     "inline_limit": _whole(0, 65_536),
     "rpc_timeout": _seconds(0.001, _HOUR),
     "patience": _seconds(0.001, _DAY),
+    "coalesce": _truth,
     "margin": _seconds(1, _HOUR),
     "oidc_certs_url": _optional(urls.web_url),
     "tasks_emulator": _EMULATOR,

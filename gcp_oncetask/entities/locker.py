@@ -189,7 +189,7 @@ class Locker(StoredChains):
         if transaction is not None:
             return self._join(transaction, path, decide, changes)
         start = known if known is not None else Snapshot(path, None, None, None)
-        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
+        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True, shares=True)
         if isinstance(changed.decision, CallRefused):
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)

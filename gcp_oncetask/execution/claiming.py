@@ -140,7 +140,7 @@ class Claim:
                 return left
             return decision if gate is None else gate.admit(seen, decision, at)
 
-        changed = runtime.store.change(delivery.document, decide, start=start, along=gate)
+        changed = runtime.store.change(delivery.document, decide, start=start, along=gate, shares=True)
         decision = changed.decision
         if isinstance(decision, keys.Contested):
             return decision

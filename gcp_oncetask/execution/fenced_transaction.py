@@ -50,13 +50,14 @@ def transaction(attempt: RunningAttempt, failed: bytes | None = None) -> Iterato
     """
     See ``Attempt.transaction``; *failed* is the id of the transaction that this one repeats.
     """
-    with attempt.mutex:
+    path = attempt.snapshot.path
+    with attempt.mutex, attempt.runtime.store.transaction(path):
         if attempt.settled is not None:
             raise AlreadySettledError("The attempt is settled; it can't begin a transaction.")
         if attempt.open is not None:
             raise UsageError("A transaction of this attempt is open already; Firestore has no nested ones.")
         store = attempt.runtime.store
-        txn, snapshot = transactions.begin(store, attempt.snapshot.path, failed)
+        txn, snapshot = transactions.begin(store, path, failed)
         try:
             lost = rules.writable(snapshot.lock, attempt.fence)
             if lost is not None:

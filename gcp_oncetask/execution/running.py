@@ -192,6 +192,7 @@ class RunningAttempt(HeldLease):
             own=True,
             hold=self.hold,
             room=how.kind is SettlementKind.CONTINUE,
+            shares=True,
         )
 
     # --- settling ---

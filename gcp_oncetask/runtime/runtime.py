@@ -32,6 +32,7 @@ from gcp_oncetask.services.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.services.cloud_tasks import CloudTasks
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
+from gcp_oncetask.store.coalescing import Coalescer
 from gcp_oncetask.store.registry import Registry
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.store.store import Store
@@ -103,7 +104,8 @@ class Runtime:
         self.gathering: Gathering[Any] = Gathering()
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
-        self.store = Store(self.wire, clock, config.patience)
+        coalescer = Coalescer(self.wire, clock, config.rpc_timeout, on=config.coalesce)
+        self.store = Store(self.wire, clock, config.patience, coalescer)
         self.registry = Registry(self.store, clock, config.env)
         self.targets = Targets(lambda: self.config, self._place.project, lambda: self.registry)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)

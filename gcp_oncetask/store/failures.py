@@ -16,6 +16,7 @@ _HINTS: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.UNAUTHENTICATED: " Check the credentials of this process.",
     grpc.StatusCode.UNAVAILABLE: " Is it reachable from here?",
 }
+_CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class WireError(Exception):
@@ -60,6 +61,22 @@ def classify(error: grpc.RpcError) -> WireError:
     code: grpc.StatusCode = call.code()
     message = call.details() or code.name
     return WireError(failure_class(Service.FIRESTORE, code.name, message), code, message)
+
+
+def status_error(status: Any) -> WireError:
+    """
+    Return the failure for the plain ``google.rpc.Status`` of one write of a call.
+    """
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    message = status.message or code.name
+    return WireError(failure_class(Service.FIRESTORE, code.name, message), code, message)
+
+
+def out_of_time(failure: FailureClass, message: str) -> WireError:
+    """
+    Return the failure of a write for which no answer has come until its caller's deadline.
+    """
+    return WireError(failure, grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
 def gave_up(path: str, error: WireError, patience: float, *, unsure: bool) -> Exception:

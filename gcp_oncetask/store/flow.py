@@ -19,6 +19,7 @@ from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import DamagedError, StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.sharing import may_share
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.failures import WireError, gave_up
 from gcp_oncetask.store.needs import check_needs
@@ -131,10 +132,12 @@ class ServerTime(NamedTuple):
 
 class Commit(NamedTuple):
     """
-    Send the ``CommitRequest`` *message*, once; the answer is the server's response, the error ``WireError``.
+    Send the ``CommitRequest`` *message*, once; the answer is the server's response, the error ``WireError``. If the write of
+    *path*, its only one, may share a call, the answer has nothing but ``write_results``; None: it must not.
     """
 
     message: Any
+    path: str | None = None
 
 
 class Backoff(NamedTuple):
@@ -279,10 +282,12 @@ class ChangeFlow(Generic[T]):
         own: bool = False,
         hold: Hold | None = None,
         room: bool = False,
+        shares: bool = False,
     ) -> None:
         self._messages, self._clock, self._patience = messages, clock, patience
         self._path, self._decide, self._start, self._changes = path, decide, start, changes
         self._alive, self._along, self._own, self._hold, self._room = alive, along, own, hold, room
+        self._shares = shares
         self._tries = self._refusals = 0
         self._failed: Mark | None = None
         self._unsure: tuple[Put, Snapshot] | None = None
@@ -307,7 +312,7 @@ class ChangeFlow(Generic[T]):
                 return Changed(decision, snapshot)
             tried = yield from self._try(snapshot, decision)
             try:
-                response = yield Commit(tried.message)
+                response = yield Commit(tried.message, self._path if self._may_share(tried, snapshot) else None)
             except WireError as error_:
                 error = error_
             else:
@@ -333,6 +338,10 @@ class ChangeFlow(Generic[T]):
             if self._along is not None:
                 with self._told():
                     yield ReadAlong(self._along)
+
+    def _may_share(self, tried: _Try, snapshot: Snapshot) -> bool:
+        first = self._shares and not self._tries
+        return first and len(tried.message.writes) == 1 and may_share(snapshot.lock, tried.decision.lock)
 
     def _try(self, snapshot: Snapshot, put: Put) -> Flow[_Try]:
         """

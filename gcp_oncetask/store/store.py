@@ -8,6 +8,7 @@ the function that decides checks it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from gcp_oncetask.clock import Clock, Mark, elapsed, pause
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.coalescing import Coalescer
 from gcp_oncetask.store.codec import Document, Value, encode
 from gcp_oncetask.store.failures import WireError, gave_up
 from gcp_oncetask.store.flow import (
@@ -50,12 +52,14 @@ class Store:
         wire: The remote calls.
         clock: Measures and makes pauses, and draws random numbers.
         patience: Seconds for which a call is tried again after its first failure.
+        coalescer: Sends the commits that may share calls.
     """
 
-    def __init__(self, wire: Wire, clock: Clock, patience: float) -> None:
+    def __init__(self, wire: Wire, clock: Clock, patience: float, coalescer: Coalescer) -> None:
         self.wire = wire
         self._clock = clock
         self._patience = patience
+        self._coalescer = coalescer
 
     # --- reading ---
 
@@ -175,6 +179,7 @@ class Store:
         own: bool = False,
         hold: Hold | None = None,
         room: bool = False,
+        shares: bool = False,
     ) -> Changed[T]:
         """
         Decide about a document, and commit the decision on condition that the document has not changed since it was read.
@@ -191,6 +196,7 @@ class Store:
                 needs a newer release.
             hold: The resource key of the attempt, as far as it is known; None: it is read if it is needed.
             room: Whether a decision that schedules must leave room for the records of its run.
+            shares: Whether the commit may share a call with those of other callers, where ``rules.sharing`` allows it.
 
         Returns:
             The last decision. If it is a ``Put``, it is applied, once, even if calls have failed meanwhile.
@@ -215,13 +221,23 @@ class Store:
             own=own,
             hold=hold,
             room=room,
+            shares=shares,
         )
         return drive(flow.run(), self._answer)
+
+    def transaction(self, path: str) -> AbstractContextManager[None]:
+        """
+        Within the block an attempt has a transaction open, which has read the document at *path*: no write of this thread or
+        of that document shares a call.
+        """
+        return self._coalescer.transaction(path)
 
     def _answer(self, request: FlowRequest) -> Any:
         match request:
             case Commit():
-                return self.wire.commit(request.message)
+                if request.path is None:
+                    return self.wire.commit(request.message)
+                return self._coalescer.commit(request.path, request.message)
             case Get():
                 return self.get(request.path)
             case Read():

@@ -222,14 +222,16 @@ class Wire:
             self._saw(answer.read_time)
         return counted
 
-    def batch_write(self, writes: Sequence[Any], *, timeout: float | None = None) -> list[tuple[Any, int]]:
+    def batch_write(self, writes: Sequence[Any], *, timeout: float | None = None) -> list[tuple[Any, Any]]:
         """
-        Apply writes that do not depend on each other; return the result and the status (0: applied) of each.
+        Apply writes that do not depend on each other; return the result and the ``google.rpc.Status`` of each (code 0:
+        applied).
         """
         calls = self._open()
         request = _BatchWriteRequest(database=calls.database, writes=writes)
         response = self._unary(calls.batch_write, calls, request, timeout)
-        return [(result, status.code) for result, status in zip(response.write_results, response.status, strict=True)]
+        self._saw_changes(writes, response.write_results)
+        return list(zip(response.write_results, response.status, strict=True))
 
     def listen(self, queries: Sequence[Any]) -> tuple[Iterator[tuple[int, str, Document | None]], Callable[[], None]]:
         """
@@ -298,6 +300,19 @@ class Wire:
     def _saw(self, stamp: Any) -> None:
         # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.
         self._seen = (stamp, self._clock.mark())
+
+    def _saw_changes(self, writes: Sequence[Any], results: Sequence[Any]) -> None:
+        # The answer has no time of its own. A write that changed nothing has the time of an earlier one.
+        changed = [
+            result.update_time
+            for write, result in zip(writes, results, strict=True)
+            if result.HasField("update_time") and result.update_time != write.current_document.update_time
+        ]
+        if not changed:
+            return
+        latest, known = max(changed, key=get_timestamp), self.estimate()
+        if known is None or get_timestamp(latest) > known:
+            self._saw(latest)
 
     # --- plumbing ---
 

@@ -142,17 +142,17 @@ def _create(
     Create one batch and dispatch its tasks. Tasks that the batch could not create are created one by one.
     """
     updates = [creation.new_task(runtime, drafts[index]) for index in batch]
-    answers: list[tuple[Any, int]] = []
+    answers: list[tuple[Any, Any]] = []
     try:
         answers = runtime.wire.batch_write([update.message for update in updates])
     except WireError:
         # Each task is created again. A write that was applied is then recognised by its nonce, as after any lost
         # answer.
-        answers = [(None, -1)] * len(batch)
+        answers = [(None, None)] * len(batch)
     found: dict[int, Created | OncetaskError] = {}
-    for index, update, (result, code) in zip(batch, updates, answers, strict=True):
+    for index, update, (result, status) in zip(batch, updates, answers, strict=True):
         made = drafts[index]
-        if code == 0:
+        if status is not None and status.code == 0:
             dispatched = dispatch(runtime, update.applied(result))
             found[index] = Created(made.name.id, created=True, dispatched=dispatched)
             continue
@@ -206,6 +206,6 @@ def _deleted(runtime: Runtime, found: Mapping[str, Document]) -> list[int]:
         return []
     try:
         writes = [runtime.wire.deletion(path, document.update_time) for path, document in found.items()]
-        return [code for _, code in runtime.wire.batch_write(writes)]
+        return [status.code for _, status in runtime.wire.batch_write(writes)]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=error.failure is not FailureClass.REFUSED) from error

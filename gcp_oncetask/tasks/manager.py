@@ -146,7 +146,7 @@ class TaskManager(StoredTasks):
         runtime.register(None, made.target.url)
         start = Snapshot(path, None, None, None)
         tries = CATCH_UPS
-        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True)
+        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True, shares=True)
         while owing:
             tries -= 1
             generator.make_due(runtime, made.kind, owing[0])

@@ -27,6 +27,7 @@ from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.rules.evidence import Line
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store.coalescing import Coalescer
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.store import Store
 from tests.model import documents
@@ -229,7 +230,8 @@ def _made() -> tuple[Replay, Any]:
     stub: Any = process
     runtime: Any = Runtime(None, config, None, stub, stub, stub)
     runtime.wire, runtime.tasks, runtime.targets, runtime.events = process, process, process, _Silent()
-    runtime.store = Store(stub, stub, config.patience)
+    coalescer = Coalescer(stub, stub, config.rpc_timeout, on=False)
+    runtime.store = Store(stub, stub, config.patience, coalescer)
     runtime.registry = _Silent()
     runtime.register = lambda collection, url: None
     runtime.instance = lambda: "app"

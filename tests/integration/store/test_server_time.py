@@ -11,6 +11,7 @@ import pytest
 
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_oncetask.clock import DRIFT, Mark
+from gcp_oncetask.store.codec import encode, get_timestamp
 from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 from tests.support.orders import Order, Shop
 
@@ -75,3 +76,33 @@ def test_after_an_hour_of_silence_the_server_is_asked_again(oncetask_cloud: Once
 
     assert commits(oncetask_cloud) == before + 2
     assert abs(order.lock.wait_until - datetime_of(now) - timedelta(seconds=60)) < timedelta(milliseconds=10)
+
+
+def test_answer_to_a_batch_of_writes_tells_the_time(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
+    """
+    By its writes that changed something. One that changed nothing has the time of an earlier write, and tells nothing.
+    """
+    runtime = shop.locker._runtime
+    shop.locker.schedule(Order(id="1"), "/tasks/order")
+    runtime.wire._clock = DriftingClock(oncetask_cloud.clock, 1 + DRIFT)
+    wire, stored = runtime.wire, runtime.store.get("orders/1")
+    assert stored.lock is not None
+    version, due = stored.version, stored.lock.due
+
+    def touch(due: Any) -> Any:
+        return runtime.store.raw_write("orders/1", version, {"lock.due": encode(due)})
+
+    oncetask_cloud.clock.advance(10 * HOUR)
+    assert wire.estimate() is None
+    [(result, status)] = wire.batch_write([touch(due)])
+    assert (status.code, result.update_time) == (0, version)
+    assert wire.estimate() is None
+
+    [(result, status)] = wire.batch_write([touch("DEFAULT/push/later")])
+    assert status.code == 0
+    assert wire.estimate() == get_timestamp(result.update_time)
+    oncetask_cloud.clock.advance(20)
+    known = wire.estimate()
+    [(_, status)] = wire.batch_write([touch("DEFAULT/push/later")])
+    assert status.code != 0
+    assert wire.estimate() == known

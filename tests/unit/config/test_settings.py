@@ -115,6 +115,7 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     "inline_limit": ((*COUNTS, "65537"), WHOLE),
     "rpc_timeout": ((*SECONDS, "0"), NUMBERS),
     "patience": ((*SECONDS, "0"), NUMBERS),
+    "coalesce": (("perhaps", "2"), ("true", 1, 0, None)),
     "margin": ((*SECONDS, "0.5"), NUMBERS),
     "oidc_certs_url": (WEB_URLS, TEXTS),
     "tasks_emulator": (EMULATORS, TEXTS),

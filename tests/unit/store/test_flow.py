@@ -126,7 +126,8 @@ class Player:
                 return None
             case flow.Commit():
                 names = [write.update.name.removeprefix(Plain().name("")) for write in request.message.writes]
-                self.asked.append(f"commit {' '.join(names)}")
+                shares = "" if request.path is None else "share "
+                self.asked.append(f"{shares}commit {' '.join(names)}")
             case flow.Get() | flow.Read():
                 self.asked.append(f"{type(request).__name__.lower()} {request.path}")
             case flow.ReadAll():
@@ -246,6 +247,46 @@ def test_claim(answers: Sequence[Answer], asked: list[str], decided: Any, versio
     assert player.asked == asked
     assert isinstance(changed, Changed)
     assert (changed.decision, changed.snapshot.version.seconds) == (decided, version)
+
+
+NEW = at(0, None)
+AGAIN = FREE.but(attempts=1)
+RUNNING = MINE.but(attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "options", "answers", "asked"),
+    [
+        pytest.param(NEW, FREE, {}, [APPLIED], [f"share {COMMIT}"], id="created"),
+        pytest.param(at(1, FREE), RUNNING, {}, [APPLIED], [f"share {COMMIT}"], id="claimed first"),
+        pytest.param(at(1, RUNNING), DONE, {}, [APPLIED], [f"share {COMMIT}"], id="settled"),
+        pytest.param(at(1, AGAIN), MINE.but(attempts=2), {}, [APPLIED], [COMMIT], id="claimed again"),
+        pytest.param(at(1, RUNNING), RUNNING.but(leased_at=None), {}, [APPLIED], [COMMIT], id="renewed"),
+        pytest.param(at(1, FREE), FREE.but(due="later"), {}, [APPLIED], [COMMIT], id="put off"),
+        pytest.param(NEW, FREE, {"shares": False}, [APPLIED], [COMMIT], id="its caller lets it not share"),
+        pytest.param(
+            at(1, FREE), RUNNING, {"along": Beside()}, [APPLIED], [f"{COMMIT} beside"], id="with another document"
+        ),
+        pytest.param(
+            at(1, FREE),
+            RUNNING,
+            {},
+            [CONTENTION, APPLIED],
+            [f"share {COMMIT}", "pause 1", COMMIT],
+            id="the second try goes alone",
+        ),
+    ],
+)
+def test_commit_may_share_a_call(
+    before: Snapshot, after: Lock, options: dict[str, Any], answers: Sequence[Answer], asked: list[str]
+) -> None:
+    """
+    A create, a first claim or a settling, of one document, in its first try, if its caller lets it.
+    """
+    player = Player(answers)
+    changed = player.play(lambda seen: Put(after), start=before, **{"shares": True, **options})
+    assert player.asked == asked
+    assert isinstance(changed, Changed)
 
 
 def test_first_decision_is_on_what_is_known() -> None:
