@@ -60,6 +60,9 @@ CLOCKS = (
 )
 """What machine clocks and starved renewals do in histories of deliveries and of locks."""
 EXERCISED = (
+    "calls shared",
+    "ambiguous batches",
+    "slow writes",
     "lease.taken_over died",
     "lease.taken_over unknown",
     "lease.taken_over finished",
@@ -183,6 +186,9 @@ EXERCISED = (
 """What a large number of histories must have met; a zero in one of these proves nothing and fails."""
 
 TASKS_EXERCISED = (
+    "calls shared",
+    "ambiguous batches",
+    "slow writes",
     "processes of the release before",
     "parked",
     "hand-overs",

@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.simulation.chains.mutants import CHAIN_MUTANTS
 from tests.simulation.chains.mutants_checks import CHAINS_CHECK_MUTANTS
 from tests.simulation.chains.mutants_clocks import CHAIN_CLOCK_MUTANTS
+from tests.simulation.chains.mutants_coalescing import COALESCING_MUTANTS
 from tests.simulation.chains.mutants_deployments import DEPLOYMENTS_MUTANTS
 from tests.simulation.chains.mutants_foreigners import FOREIGNERS_MUTANTS
 from tests.simulation.chains.mutants_misroutes import MISROUTE_MUTANTS
@@ -82,7 +83,7 @@ ALL += WAITER_MUTANTS + READ_MUTANTS + RELEASE_MUTANTS + GENERATOR_MUTANTS + LIS
 ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS + NEIGHBOURS_MUTANTS + DEPLOYMENTS_MUTANTS
 ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
-ALL += WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
+ALL += COALESCING_MUTANTS + WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
 ALL += TESTED_MUTANTS
 
 

@@ -13,6 +13,7 @@ import grpc
 from gcp_emulator.rpc import RpcError, Service
 from tests.simulation.hub import SECOND
 from tests.simulation.troubles import batches
+from tests.simulation.troubles.batches import holders
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -58,7 +59,7 @@ class Network:
 
         def call(service: Service, name: str, request: Any, timeout: float | None) -> Any:
             self._world.calls(process)
-            if name == "Commit":
+            if name in ("Commit", "BatchWrite"):
                 for write in request.writes:
                     process.unread.pop(write.update.name, None)
             try:
@@ -110,6 +111,8 @@ class Network:
                 world.thaw(other)
         if name == "Commit" and request.transaction and world.hit("failed_rollbacks", 0.3):
             self._lands_soon(process, service, request)
+        if name in ("Commit", "BatchWrite") and world.trouble and world.plan.calls and draw.random() < 0.8:
+            self._slow(process)
         answer = self.applied(process, service, name, request)
         if name == "ListLogEntries":
             world.logs.shuffle(answer)
@@ -118,6 +121,17 @@ class Network:
             self._lose(process, name, request)
         world.hub.sleep(draw.expovariate(50))
         return answer
+
+    def _slow(self, process: Process) -> None:
+        """
+        A write takes long: others come meanwhile, to share the next call.
+        """
+        world = self._world
+        world.counts["slow writes"] += 1
+        length = world.hub.rng.choice((0.2, 0.2, 0.2, 0.4, 3.0))
+        if length > 1:
+            process.hurt_until = max(process.hurt_until, world.hub.now + round(length * SECOND))
+        world.hub.sleep(length)
 
     def _is_doubtful(self, name: str, request: Any) -> bool:
         return name == "Commit" and bool(request.transaction) and self._world.hit("failed_rollbacks", 0.15)
@@ -137,10 +151,13 @@ class Network:
         world, draw = self._world, self._world.hub.rng
         code = draw.choice(AMBIGUOUS if world.plan.has("rare_codes") else _LOST)
         world.tell(process.name, f"the answer of {name} is lost: {code.name}")
+        if name == "BatchWrite":
+            world.counts["ambiguous batches"] += 1
         if name == "Commit":
             world.counts[f"ambiguous commit: {code.name}"] += 1
             world.counts[f"ambiguous commit: {_kind(request)}"] += 1
-            process.unheard |= _holders(request)
+        if name in ("Commit", "BatchWrite"):
+            process.unheard |= holders(request.writes)
         world.hub.sleep(draw.expovariate(1))
         raise RpcError(code, "the answer was lost")
 
@@ -212,8 +229,8 @@ class Network:
                 world.tell("network", f"and is refused: {error.code.name}")
             else:
                 world.counts[f"late {name} applied"] += 1
-                if name == "Commit":
-                    process.unheard |= _holders(request)
+                if name in ("Commit", "BatchWrite"):
+                    process.unheard |= holders(request.writes)
             finally:
                 world.landing = False
 
@@ -229,11 +246,3 @@ def _kind(commit: Any) -> str:
         if lock is not None and "status" in lock.map_value.fields:
             return f"to {lock.map_value.fields['status'].string_value}"
     return "others"
-
-
-def _holders(commit: Any) -> set[str]:
-    """
-    Nonces that a commit grants leases to.
-    """
-    locks = [write.update.fields["lock"].map_value for write in commit.writes if "lock" in write.update.fields]
-    return {lock.fields["holder"].string_value for lock in locks if "holder" in lock.fields}

@@ -176,6 +176,7 @@ class World:
             collections=("jobs",),
             alert_window=self.plan.window,
             stuck=self.stuck,
+            coalesce=bool(self.plan.calls),
             **self._settings,
         )
         process.locker = Locker(

@@ -23,7 +23,7 @@ from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, O
 from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.recovery import unclaimed
-from gcp_oncetask.store import registry
+from gcp_oncetask.store import coalescing, registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import Checker, Running
 from tests.simulation.chains.plan import Plan
@@ -170,9 +170,12 @@ class History:
             (held_lease, "threading", cooperative(self.hub)),
             (renewal, "Wakeup", lambda: Signal(self.hub)),
             (registry, "DECLARED", {"jobs": Job}),
+            (coalescing, "threading", cooperative(self.hub)),
+            (coalescing, "Wakeup", lambda: Signal(self.hub)),
+            (coalescing, "MOST_CALLS", self.plan.calls),
         ]
         if self.plan.has("neighbours"):
-            found[-1][2]["elsewhere"] = Elsewhere
+            found[2][2]["elsewhere"] = Elsewhere
         if self.plan.has("failed_writes"):
             # A sweep moves due times by one BatchWrite as soon as it knows that a queue stands.
             found.append((unclaimed, "ASKED", 1))
@@ -195,7 +198,9 @@ class History:
         misroutes.set_up(self)
         self.neighbours.set_up()
         for path in self.chains:
-            hub.spawn(world.cloud, self.produce, path, after=self.draw.random() * plan.minutes * 15)
+            hub.spawn(
+                world.cloud, self.produce, path, after=self.draw.random() * (1 if plan.calls else plan.minutes * 15)
+            )
             if plan.has("user_writes"):
                 hub.spawn(world.cloud, self._write_notes, path)
             if plan.has("cancels") and self.draw.random() < 0.5:

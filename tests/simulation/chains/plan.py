@@ -72,6 +72,7 @@ class Plan:
         inline: Whether documents travel in their deliveries.
         troubles: Kinds of trouble that are on.
         window: Seconds for which alerts of one kind and reason wait for each other.
+        calls: Calls of one process under way from which on its commits share the next one; 0: each is a call of its own.
     """
 
     seed: int
@@ -86,6 +87,7 @@ class Plan:
     inline: bool = True
     troubles: frozenset[str] = frozenset(CHAIN_TROUBLES)
     window: float = 0.0
+    calls: int = 0
 
     def has(self, trouble: str) -> bool:
         """
@@ -112,6 +114,8 @@ class Plan:
                 found.insert(0, replace(self, **{name: max(least, value // 2)}))
         if self.window:
             found.append(replace(self, window=0.0))
+        if self.calls:
+            found.append(replace(self, calls=0))
         return found
 
     def __str__(self) -> str:
@@ -124,7 +128,7 @@ def plan_of(seed: int) -> Plan:
     The history of *seed*.
     """
     draw = random.Random(f"plan {seed}")
-    return Plan(
+    plan = Plan(
         seed=seed,
         chains=draw.randint(1, 4),
         steps=draw.randint(1, 3),
@@ -140,3 +144,17 @@ def plan_of(seed: int) -> Plan:
         ),
         window=draw.choice(WINDOWS),
     )
+    calls = calls_of(seed)
+    if not calls:
+        return plan
+    # A task of a deployment of which no process is left waits for a person.
+    instances = plan.instances if plan.has("deployments") else 1
+    return replace(plan, calls=calls, instances=instances, chains=plan.chains + 4)
+
+
+def calls_of(seed: int) -> int:
+    """
+    Draw ``calls`` apart from all else, so that histories without it stay as they were before it was drawn. With it, one process
+    has much to do at once.
+    """
+    return random.Random(f"calls {seed}").choice((0, 0, 0, 1, 1, 2))

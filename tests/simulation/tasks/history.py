@@ -187,7 +187,7 @@ class TasksHistory(History):
             self.world.latest = 90.0
             hub.spawn(cloud, self._janitor)
         for item in self.items:
-            hub.spawn(cloud, self._create, item, after=item.after)
+            hub.spawn(cloud, self._create, item, after=draw.random() if plan.calls else item.after)
             within = item.after + draw.random() * plan.minutes * 50
             if isinstance(item.data, Newest):
                 hub.spawn(cloud, self._renewed, item)

@@ -38,7 +38,7 @@ TRIPPED_TASK_MUTANTS = (
     Mutant(
         "a single write of a batch that failed counts as applied",
         "tasks/bulk.py",
-        "        if code == 0:\n            dispatched",
+        "        if status is not None and status.code == 0:\n            dispatched",
         "        if result is not None:\n            dispatched",
         "tasks",
         check="tasks: it was said to be created, and is not there",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
+from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan, calls_of
 
 TASK_TROUBLES = (
     *TROUBLES,
@@ -82,7 +82,7 @@ def tasks_plan_of(seed: int) -> TasksPlan:
     """
     draw = random.Random(f"tasks {seed}")
     calm = draw.random() < 0.1
-    return TasksPlan(
+    plan = TasksPlan(
         seed=seed,
         chains=1,
         steps=draw.randint(1, 2),
@@ -107,3 +107,5 @@ def tasks_plan_of(seed: int) -> TasksPlan:
         ),
         window=draw.choice(WINDOWS),
     )
+    calls = calls_of(seed)
+    return replace(plan, calls=calls, instances=1, works=plan.works + 5) if calls else plan

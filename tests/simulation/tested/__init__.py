@@ -4,6 +4,7 @@ Mistakes that a named test catches.
 
 from __future__ import annotations
 
+from tests.simulation.tested.coalescing import COALESCING
 from tests.simulation.tested.rules_admin import RULES_ADMIN
 from tests.simulation.tested.rules_attempts_to_decisions import RULES_ATTEMPTS_TO_DECISIONS
 from tests.simulation.tested.rules_delivery_to_document_paths import RULES_DELIVERY_TO_DOCUMENT_PATHS
@@ -24,6 +25,7 @@ TESTED_MUTANTS = (
     + RULES_RETENTION_TO_VERBS
     + RULES_WRITES
     + STORE
+    + COALESCING
     + SERVICES
     + TASKS
 )

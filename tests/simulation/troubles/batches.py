@@ -4,6 +4,7 @@ Batches of writes of which some fail: each write of a BatchWrite has a status of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from gcp_emulator.rpc import Service
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _WITHOUT_EFFECT = (
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -42,7 +44,37 @@ def applied(world: World, process: Process, service: Service, request: Any) -> t
             result.CopyFrom(given.write_results[place])
             status.CopyFrom(given.status[place])
         place += done
+    _tell(world, process, request, answer)
     return answer, part
+
+
+def _tell(world: World, process: Process, request: Any, answer: Any) -> None:
+    """
+    The process is told of each write that has failed, as of a commit.
+    """
+    for write, status in zip(request.writes, answer.status, strict=True):
+        if status.code:
+            alone = type(request)(database=request.database, writes=[write])
+            world.failed(process, "Commit", alone, _CODES[status.code])
+            world.refusals.ever = world.refusals.ever or _CODES[status.code] is grpc.StatusCode.PERMISSION_DENIED
+    if any(map(_is_shared, request.writes)):
+        world.counts["calls shared"] += 1
+        world.counts["writes that shared a call"] += len(request.writes)
+
+
+def _is_shared(write: Any) -> bool:
+    """
+    Whether it is a claim or the end of a lease: those are sent together only if their callers share a call.
+    """
+    return "lock.status" in write.update_mask.field_paths
+
+
+def holders(writes: Iterable[Any]) -> set[str]:
+    """
+    Nonces that *writes* grant leases to.
+    """
+    locks = [write.update.fields["lock"].map_value for write in writes if "lock" in write.update.fields]
+    return {lock.fields["holder"].string_value for lock in locks if "holder" in lock.fields}
 
 
 def _fate(world: World, process: Process, write: Any) -> tuple[grpc.StatusCode | None, bool]:
@@ -56,4 +88,5 @@ def _fate(world: World, process: Process, write: Any) -> tuple[grpc.StatusCode |
     how = "in doubt" if done else "without effect"
     world.counts[f"single writes failed {how}"] += 1
     world.tell(process.name, f"the single write of {write.update.name or write.delete} fails {how}: {code.name}")
+    process.unheard |= holders([write]) if done else set()
     return code, done

@@ -97,7 +97,7 @@ def too_large(name: str, limit: int) -> Refusal:
     path = name.partition("/documents/")[2]
     message = _TOO_LARGE.format(name, 1_048_900 + limit, 1_048_576)
     code = grpc.StatusCode.INVALID_ARGUMENT
-    return Refusal("a document is too large", ".Firestore", ("Commit",), code, message, path, name, limit)
+    return Refusal("a document is too large", ".Firestore", ("Commit", "BatchWrite"), code, message, path, name, limit)
 
 
 class Refusals:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan
+from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan, calls_of
 from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan
 
 _NOT_HERE = {
@@ -74,7 +74,7 @@ def workers_plan_of(seed: int) -> WorkersPlan:
     draw = random.Random(f"workers {seed}")
     unrest = draw.random()
     calm = {*(TROUBLES if unrest < 0.15 else ()), *(REPEATING if unrest < 0.08 else ())}
-    return WorkersPlan(
+    plan = WorkersPlan(
         seed=seed,
         chains=1,
         steps=draw.randint(1, 2),
@@ -100,3 +100,5 @@ def workers_plan_of(seed: int) -> WorkersPlan:
         poll=draw.choice((15.0, 60.0, 60.0, 60.0)),
         listen=draw.random() < 0.6,
     )
+    calls = calls_of(seed)
+    return replace(plan, calls=calls, instances=1, works=plan.works + 5, concurrency=6) if calls else plan
