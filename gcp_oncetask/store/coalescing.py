@@ -73,9 +73,10 @@ class _Waiting:
         call: The call that it shall send; None: none.
         sent: Whether a call with its write was sent.
         answer: Returns its answer, or raises its error; None: it has none yet.
+        alone: Whether its write is to be committed by itself, because a call with it was refused.
     """
 
-    __slots__ = ("answer", "call", "name", "request", "sent", "since", "size", "wakeup")
+    __slots__ = ("alone", "answer", "call", "name", "request", "sent", "since", "size", "wakeup")
 
     def __init__(self, request: Any, since: Mark) -> None:
         [write] = request.writes
@@ -85,6 +86,7 @@ class _Waiting:
         self.call: _Call | None = None
         self.sent = False
         self.answer: Callable[[], Any] | None = None
+        self.alone = False
 
 
 class _Call:
@@ -226,7 +228,7 @@ class Coalescer:
             with traffic.mutex:
                 self._leave(traffic, mine)
             raise
-        return mine.answer()
+        return self._wire.commit(mine.request) if mine.alone else mine.answer()
 
     def _patience(self, traffic: _Traffic, mine: _Waiting) -> float:
         """
@@ -279,7 +281,7 @@ class Coalescer:
             else:
                 answers = [_answer(*each) for each in self._wire.batch_write([one.request.writes[0] for one in batch])]
         except WireError as error:
-            answers = [self._after_failure(one, error, len(batch)) for one in batch]
+            answers = [_after_failure(one, error, alone=len(batch) == 1) for one in batch]
         finally:
             if len(answers) != len(batch):
                 # This thread is being ended, for example; the others read back whether their writes were applied.
@@ -289,14 +291,15 @@ class Coalescer:
                 one.answer = answer
                 one.wakeup.set()
 
-    def _after_failure(self, one: _Waiting, error: WireError, writes: int) -> Callable[[], Any]:
-        if writes == 1:
-            return _raising(error)
-        if error.failure is FailureClass.REFUSED:
-            # Which of the writes is to blame is not said, so each is committed by itself.
-            return lambda: self._wire.commit(one.request)
-        # Each write has a fate of its own, so none surely had no effect.
-        return _raising(WireError(FailureClass.AMBIGUOUS, error.code, error.message))
+
+def _after_failure(one: _Waiting, error: WireError, *, alone: bool) -> Callable[[], Any]:
+    if not alone and error.failure is FailureClass.REFUSED:
+        # Which of the writes is to blame is not said, so each is committed by itself.
+        one.alone = True
+    if alone or one.alone:
+        return _raising(error)
+    # Each write has a fate of its own, so none surely had no effect.
+    return _raising(WireError(FailureClass.AMBIGUOUS, error.code, error.message))
 
 
 def _batch(traffic: _Traffic, first: _Waiting) -> list[_Waiting]:

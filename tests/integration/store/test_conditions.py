@@ -7,11 +7,13 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.cloud import firestore
 
@@ -26,6 +28,7 @@ from gcp_oncetask.tasks import OnceTask, TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.membership import Membership
+from tests.support.crowd import Crowd
 from tests.support.orders import Killed, Order, make_shop
 from tests.support.tasks import DAILY, Grave, Latest, Other, Repeat, Service, Work
 
@@ -139,7 +142,9 @@ def cloud(recorder: Recorder) -> Iterator[OncetaskCloud]:
     cloud.stop()
 
 
-def test_every_write_of_the_library_has_a_condition(recorder: Recorder, cloud: OncetaskCloud) -> None:
+def test_every_write_of_the_library_has_a_condition(
+    recorder: Recorder, cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = make_shop()
     cloud.use(shop.locker)
     cloud.mount("https://app.test", shop.app)
@@ -148,10 +153,22 @@ def test_every_write_of_the_library_has_a_condition(recorder: Recorder, cloud: O
     tasks(cloud, recorder)
     workers(cloud)
     standstill(cloud, shop)
+    crowds(cloud, monkeypatch)
     assert recorder.unconditional() == []
     places = {path_of(write).split("/")[0] for write, _ in recorder.writes}
     assert {"orders", "onceTasks", "onceLocks", "onceSessions"} <= places
     assert recorder.senders == senders(), "a function that writes was not in the run"
+
+
+def crowds(cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Writes that share a call, and writes whose call is refused.
+    """
+    with ThreadPoolExecutor(8) as pool:
+        crowd = Crowd(cloud, pool, monkeypatch)
+        crowd.create("c-1", "c-2", "c-3")
+        cloud.faults.fail("BatchWrite", code=grpc.StatusCode.INVALID_ARGUMENT)
+        crowd.create("d-1", "d-2", "d-3")
 
 
 def path_of(write: Any) -> str:

@@ -10,8 +10,8 @@ COALESCING_MUTANTS = (
     Mutant(
         "a call whose answer is lost counts as not applied",
         "store/coalescing.py",
-        "        return _raising(WireError(FailureClass.AMBIGUOUS, error.code, error.message))\n",
-        "        return _raising(WireError(FailureClass.CONTENTION, error.code, error.message))\n",
+        "    return _raising(WireError(FailureClass.AMBIGUOUS, error.code, error.message))\n",
+        "    return _raising(WireError(FailureClass.CONTENTION, error.code, error.message))\n",
     ),
     Mutant(
         "the writes of a call have the status of its first one",

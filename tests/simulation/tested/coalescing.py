@@ -73,8 +73,8 @@ COALESCING = (
     Mutant(
         "a refused call is refused for each of its writes",
         "store/coalescing.py",
-        "            return lambda: self._wire.commit(one.request)\n",
-        "            return _raising(error)\n",
+        "        one.alone = True\n",
+        "        pass\n",
         test="tests/unit/store/test_coalescing.py::test_call_that_is_refused_is_repeated_write_by_write",
     ),
     Mutant(
@@ -99,15 +99,15 @@ COALESCING = (
     Mutant(
         "a second try of a commit shares a call",
         "store/flow.py",
-        "first = self._shares and not self._tries\n",
-        "first = self._shares\n",
+        "shares = self._shares and not self._tries and len",
+        "shares = self._shares and len",
         test="tests/unit/store/test_flow.py::test_commit_may_share_a_call",
     ),
     Mutant(
         "a commit of two documents shares a call",
         "store/flow.py",
-        "return first and len(tried.message.writes) == 1 and may_share",
-        "return first and may_share",
+        "not self._tries and len(tried.message.writes) == 1\n",
+        "not self._tries\n",
         test="tests/unit/store/test_flow.py::test_commit_may_share_a_call",
     ),
     Mutant(
