@@ -35,6 +35,7 @@ _HOLE: Final = re.compile(r"\{(\w+)\}")
 
 
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+_MISSING: Final = object()
 
 
 @dataclass(slots=True)
@@ -229,7 +230,7 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
         entity = model.model_validate(data | parts)
     except ValidationError as error:
         raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems(error)}.") from harmless(error)
-    _bind(entity, Binding(snapshot, {key: _kept(value) for key, value in entity.stored().items()}, fields))
+    _bind(entity, Binding(snapshot, _all_kept(entity), fields))
     return entity
 
 
@@ -282,10 +283,9 @@ def remember(entity: LockedModel, snapshot: Snapshot) -> None:
         source = snapshot.source
         if isinstance(source, Update) and not source.before.exists:
             # The document is new, so the written fields are all of its fields.
-            kept = dict(source.changes.values)
+            _bind(entity, Binding(snapshot, dict(source.changes.values), None))
         else:
-            kept = {key: _kept(value) for key, value in entity.stored().items()}
-        _bind(entity, Binding(snapshot, kept, None))
+            _bind(entity, Binding(snapshot, _all_kept(entity), None))
         return
     binding.snapshot = snapshot
     for key, value in entity.stored().items():
@@ -299,6 +299,10 @@ def remember(entity: LockedModel, snapshot: Snapshot) -> None:
 def _kept(value: Any) -> Any:
     # The entity may change lists and maps in place; their encoding does not change with them.
     return value if type(value) in _PLAIN else encode(value)
+
+
+def _all_kept(entity: LockedModel) -> dict[str, Any]:
+    return {key: value if type(value) in _PLAIN else encode(value) for key, value in entity.stored().items()}
 
 
 def _encoded(kept: Any) -> Value:
@@ -328,7 +332,13 @@ def changes_of(entity: LockedModel) -> Changes:
         return new_fields_of(entity, exists=False)
     stored = entity.stored()
     try:
-        changed = {key: value for key, value in stored.items() if not _same(binding.saved, key, value)}
+        saved = binding.saved
+        # Most fields are unchanged, the very same objects.
+        changed = {
+            key: value
+            for key, value in stored.items()
+            if saved.get(key, _MISSING) is not value and not _same(saved, key, value)
+        }
     except (UsageError, UnicodeEncodeError, RecursionError):
         # A value that can't be encoded was not loaded, so it is a change.
         changed = stored
@@ -366,7 +376,7 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
         UsageError: The loaded entity would differ, or Firestore can't hold a value; the message names the field.
     """
     model = type(entity)
-    plain = {key: _loaded(model, key, value) for key, value in stored.items()}
+    plain = {key: value if type(value) in _PLAIN else _loaded(model, key, value) for key, value in stored.items()}
     try:
         parts = {part: str(getattr(entity, part)) for part in model.__parts__}
         loaded = model.model_validate(plain | parts)
@@ -376,7 +386,7 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
         found = unreadable(error)
     if found is not None:
         raise UsageError(f"{model.__name__}: {found}")
-    if any(type(plain[key]) in (dict, list) for key in written):
+    if not _PLAIN.issuperset(map(type, plain.values())) and any(type(plain[key]) in (dict, list) for key in written):
         check_fields(plain, model.__name__)
     return encode_fields(written, model.__name__)
 
@@ -386,8 +396,6 @@ def _contents(entity: LockedModel) -> Any:
 
 
 def _loaded(model: type[LockedModel], key: str, value: Any) -> Any:
-    if type(value) in _PLAIN:
-        return value
     try:
         return as_loaded(value)
     except UsageError as error:

@@ -168,7 +168,7 @@ def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value
     try:
         if isinstance(value, Retry) and value.after is None:
             value = _by_policy(runtime, spec, attempt, value, text_of(value, words=runtime.config.log_contents))
-        if inspect.isawaitable(value) or inspect.isasyncgen(value):
+        if value is not None and (inspect.isawaitable(value) or inspect.isasyncgen(value)):
             raise UsageError(
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
             )

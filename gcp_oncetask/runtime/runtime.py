@@ -89,7 +89,7 @@ class Runtime:
         """
         self.config = config
         # The needs that these settings are known to meet. A test may exchange the settings.
-        self._met: tuple[Config, set[tuple[Need, ...]]] = (config, set())
+        self._met: tuple[Config, list[tuple[Need, ...]]] = (config, [])
         self.clock = clock
         self._given_firestore = firestore
         project = None if firestore is None else firestore.project
@@ -166,11 +166,11 @@ class Runtime:
             ConfigError: Settings are missing; the message names all of them, and those of *also* that are missing.
         """
         if self._met[0] is not self.config:
-            self._met = (self.config, set())
+            self._met = (self.config, [])
         met = self._met[1]
         if needs not in met:
             requirements.require(self.config, self._place, needs, also=also)
-            met.add(needs)
+            met.append(needs)
 
     def project(self) -> str:
         """

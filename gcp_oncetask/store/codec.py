@@ -85,10 +85,20 @@ def put(target: Value, value: Any) -> None:
     Raises:
         UsageError: Firestore can't hold *value*.
     """
-    setter = _SETTERS.get(type(value))
-    if setter is None:
-        setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
-    setter(target, value)
+    kind = type(value)
+    # Most values are texts and numbers.
+    if kind is str:
+        try:
+            target.string_value = value
+        except ValueError:
+            raise UsageError(f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it.") from None
+    elif kind is int and _INT_MIN <= value <= _INT_MAX:
+        target.integer_value = value
+    else:
+        setter = _SETTERS.get(kind)
+        if setter is None:
+            setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
+        setter(target, value)
 
 
 def _put_none(target: Value, _: None) -> None:
@@ -110,10 +120,7 @@ def _put_float(target: Value, value: float) -> None:
 
 
 def _put_str(target: Value, value: str) -> None:
-    try:
-        target.string_value = value
-    except ValueError:
-        raise UsageError(f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it.") from None
+    put(target, str(value))
 
 
 def _put_bytes(target: Value, value: bytes) -> None:
@@ -638,15 +645,17 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     stamped: list[str] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
     for name, value in new.items():
+        known = old[name]
         # Most values are unchanged, the very same objects.
-        if value is old[name] or value == old[name]:
+        if value is known or (known is not None and value == known):
             continue
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])
             continue
         stored = STORED_NAMES[name]
         changed.append(stored)
-        if value == DEFAULTS[name]:
+        default = DEFAULTS[name]
+        if value is default or (default is not None and value == default):
             continue
         put(inner[stored], value)
     return tuple(changed), tuple(stamped)

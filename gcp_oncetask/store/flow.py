@@ -76,14 +76,9 @@ class Messages(Protocol):
     The functions by which a flow puts a commit together; none of them makes a call.
     """
 
-    def request(self) -> Any:
+    def request(self, path: str) -> Any:
         """
-        Return a plain ``CommitRequest`` without writes.
-        """
-
-    def write(self, path: str, request: Any) -> Any:
-        """
-        Add a plain ``Write`` of the document at *path* to *request*, and return it.
+        Return a plain ``CommitRequest`` with one write, of the document at *path*, to be filled.
         """
 
     def name(self, path: str) -> str:
@@ -253,6 +248,8 @@ class _Try(NamedTuple):
         return self._changed(snapshot, None)
 
     def _changed(self, snapshot: Snapshot, key: Any | None) -> Changed[Any]:
+        if self.more is NOTHING:
+            return Changed(self.decision, snapshot)
         moved = self.more.moved(self.hold, self.decision.lock, key)
         return Changed(self.decision, snapshot, self.more.freed(key), moved)
 
@@ -312,7 +309,9 @@ class ChangeFlow(Generic[T]):
                 return Changed(decision, snapshot)
             tried = yield from self._try(snapshot, decision)
             try:
-                response = yield Commit(tried.message, self._path if self._may_share(tried, snapshot) else None)
+                shares = self._shares and not self._tries and len(tried.message.writes) == 1
+                shares = shares and may_share(snapshot.lock, decision.lock)
+                response = yield Commit(tried.message, self._path if shares else None)
             except WireError as error_:
                 error = error_
             else:
@@ -339,27 +338,25 @@ class ChangeFlow(Generic[T]):
                 with self._told():
                     yield ReadAlong(self._along)
 
-    def _may_share(self, tried: _Try, snapshot: Snapshot) -> bool:
-        first = self._shares and not self._tries
-        return first and len(tried.message.writes) == 1 and may_share(snapshot.lock, tried.decision.lock)
-
     def _try(self, snapshot: Snapshot, put: Put) -> Flow[_Try]:
         """
         Put together the commit of *put*, which was decided on *snapshot*.
         """
         extra = self._changes(snapshot) if callable(self._changes) else self._changes
-        check_conflicts(snapshot, extra)
+        if extra.values:
+            check_conflicts(snapshot, extra)
         messages = self._messages
-        message = messages.request()
+        message = messages.request(self._path)
         more = NOTHING
         if needs_time(snapshot, put.lock):
             more = consequences(snapshot, put.lock, messages.estimate() or (yield ServerTime()))
-        hold = self._hold = more.hold_in(snapshot, self._hold)
+            extra = extra.with_(more.fields)
+        hold = self._hold = self._hold if more is NOTHING else more.hold_in(snapshot, self._hold)
         keyed: tuple[Any, ...] = ()
         if more.key is not None:
             with self._told():
                 keyed = yield from key_writes(messages, more, hold, put.lock, self._refusals)
-        update = Update(messages.write(self._path, message), snapshot, put.lock, extra.with_(more.fields))
+        update = Update(message.writes[0], snapshot, put.lock, extra)
         if self._room and needs_room(snapshot.lock, put.lock):
             whole = snapshot
             if not snapshot.whole:

@@ -46,6 +46,8 @@ def parameters(value: Any, field: str = "params") -> Any:
     Raises:
         UsageError: *value* can't be JSON, is too large, or Firestore can't hold it.
     """
+    if value is None:
+        return None
     try:
         plain = _plain(value)
         _bounded(plain)
@@ -80,6 +82,8 @@ def result(value: Any) -> Result:
     """
     Return the form in which *value*, the result of a completed run, is recorded. Never raises, because the run is over.
     """
+    if value is None:
+        return Result(None)
     try:
         plain = _plain(value)
         text = _bounded(plain)
@@ -109,8 +113,6 @@ def _plain(value: Any) -> Any:
     """
     Convert *value* to JSON data.
     """
-    if value is None:
-        return None
     try:
         if isinstance(value, BaseModel):
             return in_order(value, value.model_dump(mode="json", warnings=False), by_alias=False)

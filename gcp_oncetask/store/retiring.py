@@ -17,6 +17,8 @@ from gcp_oncetask.store.snapshot import Snapshot
 RETENTION: Final = "retentionSeconds"
 DONE_AT: Final = "doneAt"
 EXPIRE_AT: Final = "expireAt"
+_ONCE: Final = ":once:"
+"""Part of the path of each key of an ``@once`` function."""
 
 
 def retirement(snapshot: Snapshot, after: Lock, now: datetime) -> dict[str, Value | None]:
@@ -53,7 +55,7 @@ def retires(snapshot: Snapshot, after: Lock) -> bool:
     """
     Tell whether the document, which is no once-task, is the key of an ``@once`` function that has ended and owed an alert.
     """
-    if not after.finished or RETENTION not in snapshot.fields:
+    if _ONCE not in snapshot.path or not after.finished or RETENTION not in snapshot.fields:
         return False
     return verbs.record_of(snapshot.path, after, {}).sort is verbs.Sort.ONCE_KEY
 

@@ -126,11 +126,16 @@ class Wire:
 
     # --- calls ---
 
-    def request(self) -> Any:
+    def request(self, path: str | None = None) -> Any:
         """
-        Make a plain ``CommitRequest`` without writes, to be filled and handed to ``commit``.
+        Make a plain ``CommitRequest``, to be filled and handed to ``commit``: with one write, of the document at *path*, or
+        without writes.
         """
-        return CommitRequest(database=self._open().database)
+        calls = self._open()
+        made = CommitRequest(database=calls.database)
+        if path is not None:
+            made.writes.add().update.name = calls.prefix + path
+        return made
 
     def write(self, path: str, request: Any | None = None) -> Any:
         """

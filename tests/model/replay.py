@@ -158,8 +158,11 @@ class Replay:
     def estimate(self) -> datetime:
         return instant(self.tick)
 
-    def request(self) -> Any:
-        return _CommitRequest(database="projects/model/databases/(default)")
+    def request(self, path: str | None = None) -> Any:
+        made = _CommitRequest(database="projects/model/databases/(default)")
+        if path is not None:
+            self.write(path, made)
+        return made
 
     def write(self, path: Any, request: Any | None = None, **line: Any) -> Any:
         if line:

@@ -10,8 +10,8 @@ VERSION_MUTANTS = (
     Mutant(
         "a version clears what it does not know of a record",
         "store/codec.py",
-        "        if value is old[name] or value == old[name]:\n            continue\n",
-        "        if value != DEFAULTS[name] and value == old[name]:\n            continue\n",
+        "        if value is known or (known is not None and value == known):\n            continue\n",
+        "        if value != DEFAULTS[name] and value == known:\n            continue\n",
     ),
 )
 """Need the trouble ``versions``."""

@@ -208,7 +208,7 @@ STORE = (
     Mutant(
         "all fields of a record are written each time",
         "store/codec.py",
-        "        if value is old[name] or value == old[name]:\n",
+        "        if value is known or (known is not None and value == known):\n",
         "        if False:\n",
         test="tests/unit/store/test_stored_lock.py::test_write_that_is_stamped_alone_has_a_mask",
     ),

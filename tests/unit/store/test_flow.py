@@ -70,13 +70,10 @@ class Plain:
     def __init__(self) -> None:
         self.time: datetime | None = NOW
 
-    def request(self) -> Any:
-        return _api.CommitRequest.pb()()
-
-    def write(self, path: str, request: Any) -> Any:
-        write = request.writes.add()
-        write.update.name = self.name(path)
-        return write
+    def request(self, path: str) -> Any:
+        made = _api.CommitRequest.pb()()
+        made.writes.add().update.name = self.name(path)
+        return made
 
     def name(self, path: str) -> str:
         return f"projects/p/databases/d/documents/{path}"
