@@ -1,15 +1,14 @@
 """
-``make bench``: ratios within one run, a table and a JSON file.
+``make bench``: ratios within one run, with targets, a comparison with the kept ones, and a JSON file if wanted.
 
 Interleaved rounds (a b c .. c b a) on a fresh, warmed Firestore; medians. Times differ between machines, and with their
-load. So the ratios, each taken within one round, are compared with the targets.
+load. So the ratios, each taken within one round, are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import statistics
 import sys
@@ -17,17 +16,28 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from google.cloud import firestore
 
-from benchmarks import latency, own_share
-from benchmarks.variants import NUMBERS, VARIANTS, Variant
+from benchmarks import kept, latency, own_share
+from benchmarks.kept import Ratio
+from benchmarks.variants import NUMBERS, VARIANTS, Idiom, Library, Raw, Shared, Stubs, Variant
 from gcp_emulator.firestore import GoogleFirestore
 from gcp_emulator.firestore.google import find
 
-RESULTS = Path(__file__).with_name("results")
+ROUNDS = 5
+FULL_ROUNDS = 10
+TARGETS: dict[str, tuple[type[Any], type[Any], str, dict[int, float]]] = {
+    "client CPU to the documented way": (Library, Idiom, "cpu", {1: 0.35}),
+    "client CPU to bare stubs": (Library, Stubs, "cpu", {1: 1.5}),
+    "client CPU to raw messages": (Library, Raw, "cpu", {1: 1.25}),
+    "client CPU, shared calls, to the documented way": (Shared, Idiom, "cpu", {1: 0.35, 8: 0.38, 32: 0.30}),
+    "client CPU, shared calls, to calls of their own": (Shared, Library, "cpu", {}),
+    "tasks/s to the documented way": (Library, Idiom, "rate", {8: 2.0}),
+    "tasks/s, shared calls, to the documented way": (Shared, Idiom, "rate", {8: 2.3, 32: 3.5}),
+}
+"""Ratio -> a variant, the variant to which it is compared, the figure, and its target by the number of threads."""
 
 
 def main() -> int:
@@ -35,43 +45,43 @@ def main() -> int:
     Run the benchmarks, print the tables and write the file.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default: {ROUNDS}, --full: {FULL_ROUNDS})")
     parser.add_argument("--tasks", type=int, default=200, help="tasks per run and variant (default: %(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 32], help="client threads (default: 1 8 32)")
     parser.add_argument(
         "--firestore", choices=("google", "embedded"), help="default: Google's emulator if it is installed"
     )
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / "latest.json", help="the JSON file (default: results/latest.json)"
-    )
-    parser.add_argument("--strict", action="store_true", help="exit 1 if a target is missed")
+    kept.add_options(parser)
     chosen = parser.parse_args()
     kind = chosen.firestore or ("google" if find() is not None else "embedded")
-    report: dict[str, Any] = {"firestore": kind, "tasks": chosen.tasks, "rounds": chosen.rounds, "threads": {}}
+    rounds = chosen.rounds or (FULL_ROUNDS if chosen.full else ROUNDS)
+    report: dict[str, Any] = {"firestore": kind, "tasks": chosen.tasks, "rounds": rounds, "threads": {}}
+    ratios: dict[str, Ratio] = {}
+    print(f"{kind} Firestore, {rounds} rounds of {chosen.tasks} tasks", flush=True)
+    print(f"\n{'threads':>7}  {'variant':<32}{'tasks/s':>9}{'CPU ms/task':>13}", flush=True)
     with fresh_firestore(kind) as client:
         variants = [make(client) for make in VARIANTS]
-        say(f"warming {kind} Firestore ...")
         for variant in variants:
             measure(variant, chosen.tasks, 4)
         for threads in chosen.threads:
-            report["threads"][threads] = compare(variants, chosen.tasks, chosen.rounds, threads)
-    say("schedule to handler ...")
-    report["latency"] = latency.measure(chosen.tasks)
-    say("own share of one push ...")
-    report["own_share"] = own_share.measure(2 * chosen.tasks)
-    report["targets"] = targets(report)
-    show(report)
-    chosen.out.parent.mkdir(exist_ok=True)
-    chosen.out.write_text(json.dumps(report, indent=2))
-    print(f"\nwritten to {chosen.out}")
-    return int(chosen.strict and not all(t["met"] for t in report["targets"]))
-
-
-def say(text: str) -> None:
-    """
-    Print progress.
-    """
-    print(text, file=sys.stderr, flush=True)
+            found = compare(variants, chosen.tasks, rounds, threads)
+            report["threads"][threads] = medians(found)
+            for name, row in report["threads"][threads].items():
+                print(f"{threads:>7}  {name:<32}{row['tasks_per_s']:>9.0f}{row['cpu_ms']:>13.2f}", flush=True)
+            ratios |= ratios_of(found, threads)
+    report["latency"] = late = latency.measure(chosen.tasks)
+    print(
+        f"\nschedule() to handler, paced: p50 {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms ({late['tasks']} tasks)",
+        flush=True,
+    )
+    report["own_share"] = own = own_share.measure(2 * chosen.tasks)
+    print(
+        f"one push, ms CPU over a bare view ({own['bare_ms']:.3f}): {own['share_ms']:.3f} without I/O; "
+        f"{own['whole_ms']:.3f} with claim, handler and settling, where the same two writes by hand are {own['by_hand_ms']:.3f}"
+    )
+    ratios["own share of a push, to a bare view"] = Ratio(own["share_ms"] / own["bare_ms"])
+    ratios["a push, to the same writes by hand"] = Ratio(own["whole_ms"] / own["by_hand_ms"])
+    return kept.finish(f"benchmarks on {kind} Firestore", ratios, chosen, report)
 
 
 @contextmanager
@@ -111,67 +121,46 @@ def measure(variant: Variant, tasks: int, threads: int) -> tuple[float, float]:
     return tasks / (time.perf_counter() - wall), (time.process_time() - cpu) * 1000 / tasks
 
 
-def compare(variants: list[Variant], tasks: int, rounds: int, threads: int) -> dict[str, Any]:
+Rounds = dict[str, list[tuple[float, float]]]
+"""Variant -> tasks per second and CPU milliseconds per task, of each round."""
+
+
+def compare(variants: list[Variant], tasks: int, rounds: int, threads: int) -> Rounds:
     """
-    Return medians over interleaved rounds, and medians of the last variant's ratios to the others within each round.
+    Measure all variants in interleaved rounds.
     """
-    found: dict[str, list[tuple[float, float]]] = {v.name: [] for v in variants}
+    found: Rounds = {v.name: [] for v in variants}
     for number in range(rounds):
-        say(f"{threads} threads, round {number + 1} of {rounds} ...")
+        print(f"{threads} threads, round {number + 1} of {rounds} ...", file=sys.stderr, flush=True)
         for variant in variants if number % 2 == 0 else reversed(variants):
             found[variant.name].append(measure(variant, tasks, threads))
-    ours = found[variants[-1].name]
+    return found
+
+
+def medians(found: Rounds) -> dict[str, dict[str, float]]:
+    """
+    Return the medians of each variant.
+    """
     return {
         name: {
-            "tasks_per_s": statistics.median(rate for rate, _ in theirs),
-            "cpu_ms": statistics.median(cpu for _, cpu in theirs),
-            "our_rate_to_it": statistics.median(our[0] / their[0] for our, their in zip(ours, theirs, strict=True)),
-            "our_cpu_to_it": statistics.median(our[1] / their[1] for our, their in zip(ours, theirs, strict=True)),
+            "tasks_per_s": statistics.median(rate for rate, _ in rounds),
+            "cpu_ms": statistics.median(cpu for _, cpu in rounds),
         }
-        for name, theirs in found.items()
+        for name, rounds in found.items()
     }
 
 
-def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
+def ratios_of(found: Rounds, threads: int) -> dict[str, Ratio]:
     """
-    Return the promised ratios and the measured ones.
+    Return the ratios of ``TARGETS``: medians of the ratios within each round.
     """
-    a, b, _ = (make.name for make in VARIANTS)
-    found: list[tuple[str, float, float, bool]] = []
-    one, eight = report["threads"].get(1), report["threads"].get(8)
-    if one:
-        found.append(("client CPU, 1 thread, c/a", one[a]["our_cpu_to_it"], 0.45, True))
-        found.append(("client CPU, 1 thread, c/b", one[b]["our_cpu_to_it"], 1.25, True))
-    if eight:
-        found.append(("tasks/s, 8 threads, c/a", eight[a]["our_rate_to_it"], 2.0, False))
-    found.append(("own share of a push, ms CPU", report["own_share"]["share_ms"], 0.1, True))
-    found.append(("verification, ms CPU", report["own_share"]["verification_ms"], 0.25, True))
-    return [
-        {"target": name, "measured": value, "limit": limit, "met": value <= limit if at_most else value >= limit}
-        for name, value, limit, at_most in found
-    ]
-
-
-def show(report: dict[str, Any]) -> None:
-    """
-    Print the tables.
-    """
-    print(f"\n{'threads':>7}  {'variant':<28}{'tasks/s':>9}{'CPU ms/task':>13}")
-    for threads, rows in report["threads"].items():
-        for name, row in rows.items():
-            print(f"{threads:>7}  {name:<28}{row['tasks_per_s']:>9.0f}{row['cpu_ms']:>13.2f}")
-    late = report["latency"]
-    print(
-        f"\nschedule() to handler, paced: p50 {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms ({late['tasks']} tasks)"
-    )
-    own = report["own_share"]
-    print(
-        f"\none push, ms CPU over a bare view ({own['bare_ms']:.3f}): {own['share_ms']:.3f} without I/O; "
-        f"{own['whole_ms']:.3f} with claim, handler and settling, where the same two writes by hand are {own['by_hand_ms']:.3f}"
-    )
-    print(f"\n{'target':<36}{'measured':>10}{'limit':>8}")
-    for row in report["targets"]:
-        print(f"{row['target']:<36}{row['measured']:>10.3f}{row['limit']:>8.2f}  {'met' if row['met'] else 'MISSED'}")
+    made = {}
+    for what, (ours, theirs, figure, targets) in TARGETS.items():
+        place = ("rate", "cpu").index(figure)
+        pairs = zip(found[ours.name], found[theirs.name], strict=True)
+        value = statistics.median(mine[place] / other[place] for mine, other in pairs)
+        made[f"{threads} threads: {what}"] = Ratio(value, targets.get(threads), figure == "rate")
+    return made
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-Three variants of the same three state changes of one document: create, claim, complete.
+Variants of the same three state changes of one document: create, claim, complete.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from google.cloud import firestore
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.types import CommitRequest, Write
+from google.cloud.firestore_v1.types import CommitRequest, CommitResponse, Write
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask import Attempt, Config, LockedModel, Locker
@@ -117,6 +117,27 @@ class Raw:
         return self._commit(write).update_time
 
 
+class Stubs(Raw):
+    """
+    The same on a bare stub of gRPC, without any client library.
+    """
+
+    name = "s: bare stubs by hand"
+
+    def __init__(self, client: firestore.Client) -> None:
+        super().__init__(client)
+        channel = self.api.transport.grpc_channel
+        self._call = channel.unary_unary(
+            "/google.firestore.v1.Firestore/Commit",
+            request_serializer=self.request.SerializeToString,
+            response_deserializer=CommitResponse.pb().FromString,
+        )
+
+    def _commit(self, write: Any) -> Any:
+        request = self.request(database=self.database, writes=[write])
+        return self._call(request, timeout=10, metadata=self.metadata).write_results[0]
+
+
 class BenchOrder(LockedModel, collection="bench_c"):
     kind: str
     order: str
@@ -143,9 +164,12 @@ class Library:
     """
 
     name = "c: gcp-oncetask"
+    coalesce = False
 
     def __init__(self, client: firestore.Client) -> None:
-        config = Config(project=client.project, location="l", verify="off", base_url="https://bench.test")
+        config = Config(
+            project=client.project, location="l", verify="off", base_url="https://bench.test", coalesce=self.coalesce
+        )
         self.locker = Locker(client, config=config)
         self.tasks = _Captured()
         self.locker._runtime.tasks = self.tasks
@@ -159,6 +183,15 @@ class Library:
         assert isinstance(delivery, Delivery), delivery
         ended = execute(self.locker._executor, self.spec, delivery, TaskHeaders(), None, {})
         assert ended.outcome is Outcome.COMPLETED, ended
+
+
+class Shared(Library):
+    """
+    The library, whose threads share calls.
+    """
+
+    name = "d: gcp-oncetask, shared calls"
+    coalesce = True
 
 
 def _handle(order: BenchOrder, attempt: Attempt) -> None:
@@ -176,5 +209,5 @@ class Nowhere(io.StringIO):
 
 
 NUMBERS = itertools.count()
-VARIANTS = (Idiom, Raw, Library)
-__all__ = ["NUMBERS", "VARIANTS", "Nowhere", "Variant"]
+VARIANTS = (Idiom, Raw, Stubs, Library, Shared)
+__all__ = ["NUMBERS", "VARIANTS", "Idiom", "Library", "Nowhere", "Raw", "Shared", "Stubs", "Variant"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kept import Ratio, worse
 from gcp_emulator.firestore.google import find
 
 ROOT = Path(__file__).parent.parent
@@ -19,13 +20,18 @@ FLOWS = ("locker.schedule()", "push, entity", "manager.create_task()", "pull", "
 BENCHMARKS = {
     "benchmarks": (
         "--firestore embedded --rounds 1 --threads 1 2 --tasks 2 --out {out}",
-        ("1  a:", "2  c:", "own share of a push", "verification", "written to"),
+        ("1  a:", "2  d:", "1  s:", "own share of a push", "2 threads: client CPU", "written to"),
     ),
     "benchmarks.firestore": (
         "--calls 2 --documents 500 --writes 40",
         ("first write", "rate of transaction", "rate over loopback", "equality query", "MB for 500", "rate after 40"),
     ),
-    "benchmarks.workers": ("--workers 1 --tasks 8 --many 8", ("1", "each task once: True")),
+    "benchmarks.workers": ("--workers 1 --tasks 8 --many 8", ("1", "each task once: True", "CPU per task")),
+    "benchmarks.growth": (
+        "--sizes 20 40 --tasks 2 --waiters 4",
+        ("20", "40", "a task pushed", "a task pulled", "hand-over of a key, calls"),
+    ),
+    "benchmarks.starts": ("--rounds 1 --tasks 110", ("import over", "pytest run with", "memory after 110")),
     "benchmarks.ways": ("", tuple(f"| {flow}" for flow in FLOWS)),
     "benchmarks.instructions": ("--runs 1", tuple(f"| {flow}" for flow in FLOWS)),
 }
@@ -37,6 +43,8 @@ MARKS = {
         pytest.mark.skipif(find() is None, reason="Google's emulator is not installed"),
     ),
     "benchmarks.workers": (pytest.mark.slow,),
+    "benchmarks.growth": (pytest.mark.slow,),
+    "benchmarks.starts": (pytest.mark.slow,),
 }
 
 
@@ -70,3 +78,23 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert [head for head in heads if not any(line.startswith(head) for line in lines)] == [], done.stdout
+
+
+def test_what_got_worse_is_told() -> None:
+    """
+    By more than a tenth, whatever is better: less or more.
+    """
+    known = {"cost": 1.0, "slow": 1.0, "rate": 2.0, "fell": 2.0, "gone": 1.0}
+    found = worse(
+        {
+            "cost": Ratio(1.09),
+            "slow": Ratio(1.2),
+            "rate": Ratio(1.9, more=True),
+            "fell": Ratio(1.0, more=True),
+            "new": Ratio(9.0),
+        },
+        known,
+    )
+    assert found == ["slow is 1.200, and was 1.000 (+20%)", "fell is 1.000, and was 2.000 (-50%)"]
+    assert not Ratio(1.2, 1.1).met
+    assert Ratio(1.2, 1.1, more=True).met
