@@ -27,7 +27,7 @@ FOLDERS = {
         "integration/effects",
         "integration/recovery",
     ),
-    "store": ("unit/store", "integration/store", "integration/execution", "integration/effects"),
+    "store": ("unit/store", "integration"),
 }
 """Folders of tests for a folder of the library; any other one is tried by the tests that mirror it."""
 

@@ -74,6 +74,7 @@ class Engine:
         for folder in self.folders:
             items = [item for item in session.items if item.path.is_relative_to(folder)]
             last = folder == self.folders[-1]
+            print(f"{len(left)} changes by {len(items)} tests of {folder.name} ...", file=sys.stderr, flush=True)
             left = self._tried(left, items, files, last) if left else left
         return True
 
@@ -90,7 +91,9 @@ class Engine:
             for function in called[item.nodeid] if item.nodeid not in broken else ():
                 runs[function].append(item)
         left = {}
-        for change, before in tried.items():
+        for number, (change, before) in enumerate(tried.items(), 1):
+            if number % 50 == 0:
+                print(f"{number} of {len(tried)} changes tried", file=sys.stderr, flush=True)
             mine, spent = [], 0.0
             for item in runs[str(change.file), change.function]:
                 spent += lasted[item.nodeid]
