@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from gcp_oncetask.checks.told import Harmless, text_of
@@ -34,7 +35,7 @@ def plain(value: Any) -> str:
 
 LINES: Final = json.JSONEncoder(default=plain, separators=(",", ":"), allow_nan=False)
 """Encodes log lines."""
-quoted: Final[Callable[[str], str]] = LINES.encode
+quoted: Final[Callable[[str], str]] = encode_basestring_ascii
 """Returns the JSON form of a text."""
 
 
