@@ -237,7 +237,19 @@ def run(
     """
     engine = Engine(folders, tried, told, seconds)
     # Those of pyproject.toml without the reports.
-    options = ["-o", "addopts=", "--import-mode=importlib", "-n0", "-p", "no:cacheprovider", "-p", "no:terminal", "-m"]
+    options = [
+        "-o",
+        "addopts=",
+        "-o",
+        "timeout=0",
+        "--import-mode=importlib",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        "-m",
+    ]
     # Google's emulator takes seconds to start, for each change anew.
     status = pytest.main([*options, "not slow and not google", *map(str, folders)], plugins=[engine])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
