@@ -15,7 +15,7 @@ from gcp_oncetask.rules import Wishes, repair
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.rules.refusals import Refusal
-from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock, salvage
+from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode, encode_lock, put, salvage
 from tests.support.damages import ANY, DAMAGES, NO_MAPS, Damage
 
 AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -304,3 +304,98 @@ def test_a_task_that_waits_goes_on_waiting() -> None:
     assert made(status=Status.SCHEDULED, wait_until=later).wait_until == later
     assert made("status", wait_until=later).wait_until == later
     assert made(status=Status.FAILED, wait_until=later).wait_until is None
+
+
+def record(**changes: Any) -> Any:
+    """
+    A record that waits, with attributes as they are stored.
+    """
+    document = DocumentType()
+    put(document.fields["lock"], {"env": "DEFAULT", "sequence": 3, "status": "scheduled", **changes})
+    return document
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "value", "attribute", "read"),
+    [
+        ("rides", False, "rides", False),
+        ("rides", True, "rides", True),
+        ("token", 2**62 - 1, "token", 2**62 - 1),
+        ("token", 0, "token", 0),
+        ("scheduledBy", "", "scheduled_by", ""),
+        ("waitUntil", AGO, "wait_until", AGO),
+        ("key", "k", "key", "k"),
+        ("headers", {}, "headers", {}),
+        ("headers", {"a": "b"}, "headers", {"a": "b"}),
+        ("leaseSeconds", 60, "lease_seconds", 60),
+        ("leaseSeconds", 0.5, "lease_seconds", 0.5),
+    ],
+)
+def test_value_at_the_border_of_what_is_right(stored_as: str, value: Any, attribute: str, read: Any) -> None:
+    lock = decode_lock(record(**{stored_as: value}))
+    assert getattr(lock, attribute) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "trouble"),
+    [
+        ("rides", 1, "rides: it is 1."),
+        ("rides", None, "rides: it is null."),
+        ("token", 2**62, f"token: it is {2**62}."),
+        ("token", -1, "token: it is -1."),
+        ("token", "1", "token: it is '1'."),
+        ("scheduledBy", 1, "scheduledBy: it is 1."),
+        ("scheduledBy", None, "scheduledBy: it is null."),
+        ("waitUntil", "now", "waitUntil: it is 'now'."),
+        ("readyAt", "now", "readyAt: it is 'now'."),
+        ("readyAt", {"sequence": 1}, "readyAt: token is missing."),
+        ("headers", ["a"], "headers: it is no map of texts."),
+        ("headers", {"a": 1}, "headers: it is no map of texts."),
+        ("errors", {}, "errors: it is a map."),
+        ("needs", "tomorrow", "needs: it is 'tomorrow'."),
+    ],
+)
+def test_value_beyond_the_border_is_damaged(name: str, value: Any, trouble: str) -> None:
+    with pytest.raises(DamagedError) as raised:
+        decode_lock(record(**{name: value}), "orders/1")
+    assert str(raised.value) == f"orders/1: its lock is damaged: {trouble}"
+    assert raised.value.facts["unknown"] is False
+
+
+@pytest.mark.parametrize("missing", ["env", "sequence", "status"])
+def test_missing_attribute_is_damaged(missing: str) -> None:
+    document = record(unknown="to all releases")
+    document.fields["lock"].map_value.fields.pop(missing)
+    with pytest.raises(DamagedError, match=rf"^The lock is damaged: {missing}: it is missing\.$"):
+        decode_lock(document)
+    values, troubles = salvage(document)
+    assert missing not in values
+    assert troubles == {missing: "it is missing"}
+
+
+def test_record_that_only_a_newer_release_can_read() -> None:
+    """
+    Attributes that can't be read have the values of a record that nobody may change; a contradiction is left to that release.
+    """
+    document = record(needs=["tomorrow"], token=5, granted="of another type")
+    for name in ("env", "sequence", "status"):
+        put(document.fields["lock"].map_value.fields[name], {"of": "another type"})
+    lock = decode_lock(document)
+    assert lock is not None
+    assert (lock.env, lock.sequence, lock.status) == ("", 0, Status.SCHEDULED)
+    assert (lock.needs, lock.token) == (("tomorrow",), 5)
+
+    misfit = decode_lock(record(needs=["tomorrow"], base=9))
+    assert misfit is not None
+    assert misfit.base == 9
+    with pytest.raises(DamagedError, match="base"):
+        decode_lock(record(base=9))
+
+
+def test_record_without_differences_is_an_empty_map() -> None:
+    value = ValueType()
+    lock = decode_lock(record())
+    assert lock is not None
+    assert encode_lock(value, lock, lock) == ((), ())
+    assert value.HasField("map_value")
+    assert not value.map_value.fields
