@@ -21,7 +21,7 @@ from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.rules.record import NO_RESULT, Lock, Note, Result, Status
 from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock
-from gcp_oncetask.store.json_data import MAX_RESULT, given_result, parameters, result
+from gcp_oncetask.store.json_data import MAX_RESULT, check_fields, given_result, parameters, result
 
 CLIENT = InProcessCloud().firestore_client()
 
@@ -189,3 +189,84 @@ def test_text_of_an_error_is_always_storable() -> None:
     Halves of surrogate pairs are replaced; the rest stays.
     """
     assert storable_text("a\ud800b \U0001f600") == "a?b \U0001f600"
+
+
+LONG = "k" * (1500 - len("lock.result."))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {LONG: 1}, {"a" * 700: {"b" * (1500 - len("lock.result.") - 701): 1}}, nested(19), {"a": [1, {"b": 2}]}],
+)
+def test_data_at_the_limits_of_firestore_is_stored(value: Any) -> None:
+    assert parameters(value) == value
+    assert result(value) == Result(value)
+    assert given_result(value) == Result(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({f"{LONG}k": 1}, r"^params can't be stored: the path of the key k{60}\.\.\. has more than 1500 bytes\.$"),
+        ({"a": {f"{LONG}k": 1}}, r"the path of the key k{60}\.\.\. in a has more than 1500 bytes\.$"),
+        ({"a" * 700: {"b" * (1500 - len("lock.result.") - 700): 1}}, "has more than 1500 bytes"),
+        (nested(20), r"^params can't be stored: it is nested more than 19 levels deep\.$"),
+        ({"a": {"": 1}}, r"a map in a has an empty key\.$"),
+        ({"": 1}, r"a map has an empty key\.$"),
+        ({"__a__": 1}, r"the key __a__ is reserved"),
+        ({"a": [{"__b__": 1}]}, r"the key __b__ in a\[0\] is reserved"),
+        ({"a": [1, [2]]}, r"a\[1\] is a list in a list; put a map between them\.$"),
+        ({"a": {"b": 2**63}}, r"a\.b has more than 64 bits; hand it over as a text\.$"),
+        (-(2**63) - 1, r"the number has more than 64 bits"),
+        ("x" * MAX_RESULT, rf"it has {MAX_RESULT + 2} bytes as JSON; at most {MAX_RESULT} are kept"),
+        (object(), r"a object is no JSON data \("),
+    ],
+)
+def test_data_beyond_the_limits_is_named(value: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parameters(value)
+
+
+def test_longest_text_is_stored() -> None:
+    value = "x" * (MAX_RESULT - 2)
+    assert parameters(value) == value
+    assert result(value) == Result(value)
+    lost = result(f"{value}x")
+    assert (lost.value, lost.text) == (None, None)
+    assert str(lost.lost).startswith(f"it has {MAX_RESULT + 1} bytes as JSON")
+
+
+@pytest.mark.parametrize("value", [nested(20), {"a": [[1]]}, {f"{LONG}k": 1}, {"a": 2**63}])
+def test_result_that_firestore_can_not_hold_is_kept_as_text(value: Any) -> None:
+    assert result(value) == Result(text=json.dumps(value, separators=(",", ":")))
+
+
+class Priced(BaseModel):
+    name: str
+    price: Decimal
+    tags: set[str] = set()
+
+
+def test_model_is_stored_by_the_names_of_its_fields() -> None:
+    model = Priced(name="a", price=Decimal("1.50"), tags={"c", "b", "a"})
+    assert parameters(model) == {"name": "a", "price": "1.50", "tags": ["a", "b", "c"]}
+    assert parameters({"set": {"c", "b"}}) == {"set": ["b", "c"]}
+
+
+@pytest.mark.parametrize("inside", ["", "data"])
+def test_fields_are_checked_by_their_place_in_the_document(inside: str) -> None:
+    """
+    Fields of a document may be nested a level deeper, and have longer names, than those of a map in it.
+    """
+    inner = len(inside) + 1 if inside else 0
+    fits = {"n" * (1500 - inner): 1, "deep": nested(19 if inside else 20)}
+    check_fields(fits, "Order", inside)
+    for wrong in ({"n" * (1501 - inner): 1}, {"deep": nested(20 if inside else 21)}, {"a": {"b": 2**63}}, {"": 1}):
+        with pytest.raises(UsageError, match=r"^Order can't be stored: "):
+            check_fields(wrong, "Order", inside)
+    with pytest.raises(UsageError, match=r"^Order can't be stored: a\.b has more than 64 bits"):
+        check_fields({"a": {"b": 2**63}}, "Order", inside)
+    with pytest.raises(UsageError, match=r"a map has keys of int; declare them as texts\.$"):
+        check_fields({1: 1}, "Order", inside)  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"a map in a has keys of int; declare them as texts\.$"):
+        check_fields({"a": {1: 1}}, "Order", inside)
