@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.cloud.firestore import DELETE_FIELD
 
+from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import Wishes, repair
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
@@ -306,6 +307,9 @@ def test_a_task_that_waits_goes_on_waiting() -> None:
     assert made(status=Status.FAILED, wait_until=later).wait_until is None
 
 
+SECOND = timedelta(seconds=1)
+
+
 def record(**changes: Any) -> Any:
     """
     A record that waits, with attributes as they are stored.
@@ -324,6 +328,7 @@ def record(**changes: Any) -> Any:
         ("token", 0, "token", 0),
         ("scheduledBy", "", "scheduled_by", ""),
         ("waitUntil", AGO, "wait_until", AGO),
+        ("waitUntil", LATEST - SECOND, "wait_until", LATEST - SECOND),
         ("key", "k", "key", "k"),
         ("headers", {}, "headers", {}),
         ("headers", {"a": "b"}, "headers", {"a": "b"}),
@@ -347,6 +352,7 @@ def test_value_at_the_border_of_what_is_right(stored_as: str, value: Any, attrib
         ("scheduledBy", 1, "scheduledBy: it is 1."),
         ("scheduledBy", None, "scheduledBy: it is null."),
         ("waitUntil", "now", "waitUntil: it is 'now'."),
+        ("waitUntil", LATEST, f"waitUntil: it is {LATEST!r}."),
         ("readyAt", "now", "readyAt: it is 'now'."),
         ("readyAt", {"sequence": 1}, "readyAt: token is missing."),
         ("headers", ["a"], "headers: it is no map of texts."),

@@ -270,3 +270,29 @@ def test_fields_are_checked_by_their_place_in_the_document(inside: str) -> None:
         check_fields({1: 1}, "Order", inside)  # type: ignore[dict-item]
     with pytest.raises(UsageError, match=r"a map in a has keys of int; declare them as texts\.$"):
         check_fields({"a": {1: 1}}, "Order", inside)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("half \ud800", "^params can't be stored: the text "),
+        ({"a": "half \ud800"}, "^params can't be stored: a "),
+        ({"a": {"b": ["half \ud800"]}}, r"^params can't be stored: a\.b\[0\] "),
+    ],
+)
+def test_text_that_firestore_can_not_hold_is_named(value: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parameters(value)
+
+
+def test_lists_count_as_levels() -> None:
+    """
+    Maps and lists in turn, each a level.
+    """
+
+    def turns(levels: int) -> Any:
+        return 1 if not levels else {"a": turns(levels - 1)} if levels % 2 else [turns(levels - 1)]
+
+    assert parameters(turns(19)) == turns(19)
+    with pytest.raises(UsageError, match="nested more than 19 levels deep"):
+        parameters(turns(20))

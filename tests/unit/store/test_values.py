@@ -4,6 +4,7 @@ Python values as Firestore stores and returns them, and the sentences about valu
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -112,6 +113,22 @@ def test_value_comes_back_as_the_table_says(value: Any, loaded: Any) -> None:
     for found in (decode(encode(value)), as_loaded(value), decode(unpack(pack(encode(value))))):
         assert found == loaded
         assert type(found) is type(loaded)
+
+
+def test_time_without_a_zone_is_one_in_utc_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        found = as_loaded(datetime(2026, 7, 1, 12)), decode(encode(datetime(2026, 7, 1, 12)))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == (datetime(2026, 7, 1, 12, tzinfo=UTC),) * 2
+
+
+def test_null_is_the_one_that_firestore_knows() -> None:
+    stored = encode(None)
+    assert (stored.WhichOneof("value_type"), stored.null_value) == ("null_value", 0)
 
 
 @pytest.mark.parametrize("value", [{3, 1, 2}, frozenset({1, 2, 3})])
