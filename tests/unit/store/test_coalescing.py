@@ -5,6 +5,7 @@ Commits that share a call: who waits, what goes out together, and what each call
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -417,6 +418,8 @@ def test_child_of_a_fork_begins_without_calls(stage: Stage) -> None:
     stage.wire.commit = lambda request: "committed"  # type: ignore[method-assign]
     child = os.fork()
     if child == 0:
+        # One that waits is ended.
+        signal.alarm(10)
         os._exit(0 if stage.coalescer.commit("d", request("d")) == "committed" else 1)
     _, status = os.waitpid(child, 0)
     for call in stage.wire.calls:
