@@ -182,4 +182,11 @@ TRIPPED_CHAIN_MUTANTS = (
         "    most = end.wall - start.wall\n",
         check="checks/belief: … believes in token … past the end of its lease, …",
     ),
+    Mutant(
+        "a mail names the sequence that the record has meanwhile",
+        "effects/owed_alerts.py",
+        "        sequence=owed.sequence,\n        attempt=owed.attempt,\n        step",
+        "        sequence=lock.sequence,\n        attempt=owed.attempt,\n        step",
+        check="checks/alerts: a mail tells of its … of sequence …; … such are owed",
+    ),
 )

@@ -34,12 +34,6 @@ CHAIN_WIRE_MUTANTS = (
         "    waiting = with_due(lock, at, status=Status.SCHEDULED, wait_until=wait_until, dispatches=lock.dispatches + 1)\n",
     ),
     Mutant(
-        "a mail names the sequence that the record has meanwhile",
-        "effects/owed_alerts.py",
-        "        sequence=owed.sequence,\n        attempt=owed.attempt,\n        step",
-        "        sequence=lock.sequence,\n        attempt=owed.attempt,\n        step",
-    ),
-    Mutant(
         "each sending of an alert has a Message-ID of its own",
         "effects/owed_alerts.py",
         "    since = instant(owed.at) if owed.id",

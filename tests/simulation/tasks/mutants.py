@@ -46,12 +46,6 @@ _IN_ONE_PLACE = tuple(
             "else KeyStanding.FREE\n",
         ),
         (
-            "a key is taken from a live holder",
-            "rules/keys.py",
-            "        return KeyStanding.BUSY if read < expires_at(holder) else KeyStanding.EXPIRED\n",
-            "        return KeyStanding.FREE\n",
-        ),
-        (
             "a key that was handed over counts as free",
             "rules/keys.py",
             "    handed_over = holder.token == key.token - 1 and",
@@ -80,12 +74,6 @@ _IN_ONE_PLACE = tuple(
             "rules/keys.py",
             "    return key is not None and key.status is Status.LEASED and key.holder == path and key.token == token\n",
             "    return key is not None\n",
-        ),
-        (
-            "tasks that wait behind a freed key are not looked for",
-            "recovery/sweep.py",
-            "        swept.handed_over += keys.look_for_forgotten(runtime)\n",
-            "        pass\n",
         ),
         (
             "a transaction writes on after its key was freed",
@@ -131,12 +119,6 @@ _IN_ONE_PLACE = tuple(
             "rules/writes.py",
             "    return lock.cancel_requested_at is not None and not lock.cancelling\n",
             "    return False\n",
-        ),
-        (
-            "completing swallows a newer payload",
-            "rules/writes.py",
-            "    if superseded(lock):\n        return following(lock, at)\n",
-            "",
         ),
         (
             "an attempt on an older payload writes its own back",

@@ -22,13 +22,6 @@ TASKS_CHECK_MUTANTS = (
         "tasks",
     ),
     Mutant(
-        "the token of a once-task rises when it is settled",
-        "rules/attempts.py",
-        "    signed = lock.but(settled_by=how.nonce)\n",
-        "    signed = lock.but(settled_by=how.nonce, token=lock.token + 1)\n",
-        "tasks",
-    ),
-    Mutant(
         "an alert of a once-task has no due time",
         "rules/writes.py",
         "    times = [owed.until for owed in lock.owed]\n",

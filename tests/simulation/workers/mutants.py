@@ -34,12 +34,6 @@ WORKER_MUTANTS = tuple(
             "        pass\n",
         ),
         (
-            "a worker looks for a kind without asking whether its session has died",
-            "worker/fetcher.py",
-            "            if part and len(found) < limit and self._alive():\n",
-            "            if part and len(found) < limit:\n",
-        ),
-        (
             "a worker without a session asks again and again",
             "worker/membership.py",
             "        if self._failures:\n",

@@ -15,4 +15,12 @@ TRIPPED_WORKER_MUTANTS = (
         "workers",
         check="workers: a late heartbeat has revived it",
     ),
+    Mutant(
+        "a worker looks for a kind without asking whether its session has died",
+        "worker/fetcher.py",
+        "            if part and len(found) < limit and self._alive():\n",
+        "            if part and len(found) < limit:\n",
+        "workers",
+        check="workers: it looks for … in … although its session has died",
+    ),
 )
