@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from typing import Any
 
 import grpc
@@ -246,6 +247,18 @@ def test_two_writes_of_one_document_go_out_one_after_the_other(stage: Stage) -> 
     assert [told(one) for one in answers] == [f"result of {path}" for path in ("c", "d", "c", "c", "e")]
 
 
+def test_write_that_comes_twice_behind_another_one_goes_out_twice(stage: Stage) -> None:
+    stage.come("a"), stage.come("b")
+    answers = [stage.come(path) for path in ("c", "d", "d", "e")]
+    stage.wire.calls[0].done()
+    assert stage.wire.call(2).names == ["c", "d", "e"]
+    stage.wire.calls[2].done()
+    assert stage.wire.call(3).names == ["d"]
+    stage.wire.calls[3].done()
+    stage.wire.calls[1].done()
+    assert [told(one) for one in answers] == [f"result of {path}" for path in ("c", "d", "d", "e")]
+
+
 def test_a_call_has_so_many_writes_at_most(stage: Stage) -> None:
     stage.come("a"), stage.come("b")
     answers = [stage.come(f"c{number:02}") for number in range(MOST_WRITES + 5)]
@@ -271,6 +284,61 @@ def test_a_call_has_so_many_bytes_at_most(stage: Stage) -> None:
     stage.wire.calls[3].done()
     stage.wire.calls[1].done()
     assert [told(one) for one in answers] == ["result of c", "result of d", "result of e"]
+
+
+def test_bytes_of_all_writes_of_a_call_count(stage: Stage) -> None:
+    """
+    Three that fit exactly go out together; a byte more waits.
+    """
+
+    def filler(number: int, size: int) -> int:
+        [write] = request(f"c{number}", size).writes
+        return size - (write.ByteSize() - size)
+
+    stage.come("a"), stage.come("b")
+    third = MOST_BYTES // 4
+    sizes = [filler(0, third), filler(1, third), filler(2, MOST_BYTES - 2 * third)]
+    sizes = [size + third - request(f"c{n}", size).writes[0].ByteSize() for n, size in enumerate(sizes[:2])] + sizes[2:]
+    sizes[2] += MOST_BYTES - 2 * third - request("c2", sizes[2]).writes[0].ByteSize()
+    answers = [stage.come(f"c{number}", size) for number, size in enumerate(sizes)]
+    answers.append(stage.come("c3"))
+    stage.wire.calls[0].done()
+    assert stage.wire.call(2).names == ["c0", "c1", "c2"]
+    stage.wire.calls[2].done()
+    assert stage.wire.call(3).names == ["c3"]
+    stage.wire.calls[3].done()
+    stage.wire.calls[1].done()
+    assert [told(one) for one in answers] == [f"result of c{number}" for number in range(4)]
+
+
+def test_transactions_inside_each_other(stage: Stage) -> None:
+    """
+    Writes go out alone until the outermost one is over; then they share calls again.
+    """
+    stage.come("a"), stage.come("b"), stage.come("c")
+
+    def alone(path: str, number: int) -> None:
+        answer = start(context.run, stage.coalescer.commit, path, request(path))
+        assert stage.wire.call(number).names == [path]
+        stage.wire.calls[number].done()
+        assert told(answer) == f"result of {path}"
+
+    with stage.coalescer.transaction("mine"):
+        with stage.coalescer.transaction("mine"), stage.coalescer.transaction("other"):
+            context = copy_context()
+            alone("x", 2)
+        context = copy_context()
+        alone("y", 3)
+        read = start(Context().run, stage.coalescer.commit, "mine", request("mine"))
+        assert stage.wire.call(4).names == ["mine"]
+        stage.wire.calls[4].done()
+        assert told(read) == "result of mine"
+    last = [stage.come("mine"), stage.come("other")]
+    stage.wire.calls[0].done()
+    assert stage.wire.call(5).names == ["c", "mine", "other"]
+    stage.wire.calls[5].done()
+    stage.wire.calls[1].done()
+    assert [told(one) for one in last] == ["result of mine", "result of other"]
 
 
 def test_writes_of_and_in_transactions_go_out_alone(stage: Stage) -> None:
@@ -408,6 +476,34 @@ def test_caller_that_is_ended_while_it_waits_leaves_its_place(stage: Stage, monk
     stage.wire.calls[1].done()
     stage.wire.calls[2].done()
     assert told(after) == "result of d"
+
+
+def test_caller_that_is_ended_as_it_shall_send_passes_the_call_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(SystemClock):
+        ended = False
+
+        def wait(self, wakeup: Any, timeout: float) -> bool:
+            found = super().wait(wakeup, timeout)
+            if found and not self.ended:
+                self.ended = True
+                raise KeyboardInterrupt
+            return found
+
+    monkeypatch.setattr(stage.coalescer, "_clock", Interrupted())
+    stage.come("a"), stage.come("b")
+    gone, after = stage.come("c"), stage.come("d")
+    stage.wire.calls[0].done()
+    assert isinstance(gone.exception(patient(5)), KeyboardInterrupt)
+    assert stage.wire.call(2).names == ["d"]
+    later = stage.come("e")
+    assert stage.waiting == 1, "two calls are under way"
+    stage.wire.calls[2].done()
+    assert stage.wire.call(3).names == ["e"]
+    stage.wire.calls[3].done()
+    stage.wire.calls[1].done()
+    assert (told(after), told(later)) == ("result of d", "result of e")
 
 
 def test_child_of_a_fork_begins_without_calls(stage: Stage) -> None:
