@@ -14,18 +14,26 @@ from google.cloud.firestore_v1.types import firestore as _api
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_emulator.clock import VirtualClock
-from gcp_oncetask import ContentionError, OncetaskError, StoreError, UnknownFeatureError
+from gcp_oncetask import (
+    ConflictError,
+    ContentionError,
+    DamagedError,
+    OncetaskError,
+    StoreError,
+    UnknownFeatureError,
+    UsageError,
+)
 from gcp_oncetask.rules.decisions import Lost, NeedTime, Put, Refused
 from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store import flow
-from gcp_oncetask.store.codec import DocumentType
+from gcp_oncetask.store.codec import DocumentType, encode, put
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.flow import Changed, ChangeFlow, FlowRequest
 from gcp_oncetask.store.side_writes import Hold
-from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.store.snapshot import Changes, Snapshot
 from gcp_oncetask.testing.cloud import TestClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -391,6 +399,8 @@ TAKEN = at(
     8, Lock.of({"env": "DEFAULT", "sequence": 1, "status": Status.LEASED, "holder": "onceTasks/x", "token": 1}), KEY
 )
 MINE_OF_TASK = at(1, HOLDING, TASK)
+UNREADABLE_KEY = DamagedError("its lock is damaged", document=KEY, field="status", trouble="x", env=None)
+UNREADABLE_TASK = DamagedError("its lock is damaged", document=TASK, field="status", trouble="x", env=None)
 BOTH = f"commit {TASK} {KEY}"
 AGAIN = f"read {TASK} {KEY}"
 
@@ -410,6 +420,17 @@ AGAIN = f"read {TASK} {KEY}"
             [f"read {KEY}", BOTH, AGAIN, BOTH, AGAIN, "pause 2", BOTH, AGAIN, "pause 3", f"commit {TASK}"],
             id="moved three times: left alone",
         ),
+        pytest.param(
+            [{KEY: HELD}] + [CONTENTION] * 3 + [APPLIED],
+            [f"read {KEY}", BOTH, "pause 1", BOTH, "pause 2", BOTH, "pause 3", f"commit {TASK}"],
+            id="contention three times: left alone",
+        ),
+        pytest.param([UNREADABLE_KEY, APPLIED], [f"read {KEY}", f"commit {TASK}"], id="damaged: left alone"),
+        pytest.param(
+            [{KEY: HELD}, MOVED, UNREADABLE_KEY, MINE_OF_TASK, APPLIED],
+            [f"read {KEY}", BOTH, AGAIN, f"get {TASK}", f"commit {TASK}"],
+            id="moved, and damaged meanwhile: left alone",
+        ),
     ],
 )
 def test_resource_key_is_given_back_with_the_end(answers: Sequence[Answer], asked: list[str]) -> None:
@@ -420,6 +441,85 @@ def test_resource_key_is_given_back_with_the_end(answers: Sequence[Answer], aske
     assert player.asked == asked
     assert isinstance(changed, Changed)
     assert changed.freed is not None
+
+
+def moves_on(seen: Snapshot) -> Put:
+    """
+    A takeover grants the lease to another attempt, to which the key moves on.
+    """
+    return Put(HOLDING.but(token=2, holder="next"))
+
+
+@pytest.mark.parametrize(
+    ("decide", "answers", "asked", "document"),
+    [
+        pytest.param(moves_on, [UNREADABLE_KEY], [f"read {KEY}"], KEY, id="a damaged key can't move on"),
+        pytest.param(
+            moves_on, [{KEY: HELD}, MOVED, UNREADABLE_KEY], [f"read {KEY}", BOTH, AGAIN], KEY, id="damaged meanwhile"
+        ),
+        pytest.param(
+            lambda seen: Put(HOLDING.but(status=Status.COMPLETED)),
+            [{KEY: HELD}, MOVED, UNREADABLE_TASK],
+            [f"read {KEY}", BOTH, AGAIN],
+            TASK,
+            id="the record of the task is damaged itself",
+        ),
+    ],
+)
+def test_damage_of_what_must_be_read_is_told(
+    decide: Any, answers: Sequence[Answer], asked: list[str], document: str
+) -> None:
+    player = Player(answers)
+    error = player.play(decide, TASK, start=MINE_OF_TASK)
+    assert player.asked == asked
+    assert isinstance(error, DamagedError)
+    assert error.document == document
+
+
+def test_key_that_moves_on_is_known_to_the_next_attempt() -> None:
+    player = Player([{KEY: HELD}, APPLIED])
+    changed = player.play(moves_on, TASK, start=MINE_OF_TASK)
+    assert player.asked == [f"read {KEY}", BOTH]
+    assert isinstance(changed, Changed)
+    assert changed.hold is not None
+    assert (changed.hold.token, changed.hold.version.seconds, changed.freed) == (2, 99, None)
+
+
+def test_task_without_a_key_asks_for_none() -> None:
+    """
+    It may be refused as often as it likes.
+    """
+    ending = Put(MINE.but(status=Status.COMPLETED, settled_by="mine"))
+    player = Player([MOVED, at(1, MINE, TASK)] * 3 + [APPLIED])
+    player.play(lambda seen: ending, TASK, start=at(1, MINE, TASK), hold=Hold(KEY, TASK, 1))
+    assert [asked for asked in player.asked if not asked.startswith("pause")] == [
+        f"commit {TASK}",
+        f"get {TASK}",
+    ] * 3 + [f"commit {TASK}"]
+
+
+def test_changes_of_another_writer_are_noticed_before_the_commit() -> None:
+    document = DocumentType()
+    put(document.fields["name"], "theirs")
+    changed = Changes({"name": encode("mine")}, {"name": encode("before")})
+    player = Player([])
+    error = player.play(claim, start=Snapshot(PATH, Timestamp(seconds=1), document, FREE), changes=changed)
+    assert isinstance(error, ConflictError)
+    assert player.asked == []
+
+
+def test_room_is_asked_for_by_steps_that_schedule_alone() -> None:
+    """
+    A document without room can be completed, and scheduled where nothing asks for room.
+    """
+    document = DocumentType()
+    put(document.fields["filler"], b"x" * 1_040_000)
+    full = Snapshot(PATH, Timestamp(seconds=1), document, MINE)
+    next_step = MINE.but(sequence=2, status=Status.SCHEDULED)
+    for after, room, fits in ((next_step, True, False), (next_step, False, True), (DONE, True, True)):
+        player = Player([APPLIED] if fits else [])
+        found = player.play(lambda seen, after=after: Put(after), start=full, room=room)
+        assert isinstance(found, Changed if fits else UsageError)
 
 
 def test_resource_key_that_is_known_is_not_read() -> None:
