@@ -209,7 +209,7 @@ def test_commit_in_doubt_whose_record_is_gone_is_unknown(base: Base, gone: bool)
     if gone:
         base.store.get = lambda path: Snapshot(path, None, None, None)  # type: ignore[method-assign]
     with pytest.raises(StoreError) as raised:
-        ends(base, txn, snapshot, lock=RUNS.but(token=5, settled_by="mine"))
+        ends(base, txn, snapshot, lock=RUNS.but(token=5, settled_by="mine", scheduled_by="me"))
     assert raised.value.facts["unknown"] is True
 
 
@@ -296,7 +296,7 @@ def test_other_documents_are_written_only_under_the_key(base: Base, others: bool
 
 
 def test_schedule_from_outside_is_a_write_of_the_callers_transaction(base: Base) -> None:
-    waits = RUNS.but(status=Status.SCHEDULED, holder=None)
+    waits = RUNS.but(sequence=2, status=Status.SCHEDULED, holder=None)
     write(base, DONE, filler=b"x")
     txn, snapshot = begun(base)
     transactions.add_write(base.store, txn, snapshot, Put(waits), NO_CHANGES)
