@@ -209,7 +209,7 @@ def test_commit_in_doubt_whose_record_is_gone_is_unknown(base: Base, gone: bool)
     if gone:
         base.store.get = lambda path: Snapshot(path, None, None, None)  # type: ignore[method-assign]
     with pytest.raises(StoreError) as raised:
-        ends(base, txn, snapshot, lock=RUNS.but(token=5, settled_by="mine", scheduled_by="me"))
+        ends(base, txn, snapshot, lock=RUNS.but(token=5, holder="new", settled_by="mine", scheduled_by="me"))
     assert raised.value.facts["unknown"] is True
 
 
