@@ -54,8 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def finish(name: str, ratios: Mapping[str, Ratio], chosen: argparse.Namespace, report: object = None) -> int:
     """
-    Print the *ratios* of the benchmark *name* with their targets, and those that are worse than the kept ones; write what
-    *chosen* asks for. Return the exit status.
+    Print the *ratios* of the benchmark *name* with their targets, and those that are worse than the kept ones; write the
+    files that *chosen* asks for. Return the exit status.
     """
     known = _read().get(name, {})
     print(f"\n{'ratio':<52}{'measured':>10}{'target':>10}{'kept':>10}")
