@@ -1,0 +1,158 @@
+"""
+The registry of collections and origins against the local Firestore: how often it is read, and what a forgotten entry means.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from gcp_oncetask.clock import Mark
+from gcp_oncetask.rules.document_paths import TASKS
+from gcp_oncetask.store.registry import LINGERS, Origin, Registry, _LookedUp
+from gcp_oncetask.testing.cloud import TestClock
+from tests.support.base import Base
+
+HERE = Origin("https://orders.example", "https://orders.example")
+THERE = Origin("https://bills.example", "bills")
+
+
+@pytest.fixture
+def base() -> Iterator[Base]:
+    base = Base()
+    yield base
+    base.cloud.close()
+
+
+def registry_of(base: Base) -> Registry:
+    return Registry(base.store, TestClock(base.cloud.clock), "E")
+
+
+def reads(base: Base) -> int:
+    counts = base.cloud.firestore.counts
+    return int(counts["BatchGetDocuments"] + counts["RunQuery"])
+
+
+def mark(seconds: float) -> Mark:
+    return Mark(seconds, seconds, seconds, drift=0.0)
+
+
+# --- a part that is read again ------------------------------------------------------------------------------------------
+
+
+def test_part_is_read_again_only_when_it_is_old() -> None:
+    stored = {"a": 1}
+    looked: list[dict[str, int]] = []
+
+    def read() -> dict[str, int]:
+        looked.append(dict(stored))
+        return looked[-1]
+
+    part = _LookedUp[dict[str, int]]()
+
+    def find(at: float, name: str) -> int | None:
+        return part.find(mark(at), read, lambda known: known.get(name))
+
+    assert (find(0, "a"), len(looked)) == (1, 1)
+    assert (find(3599, "a"), len(looked)) == (1, 1), "an entry that is known holds for an hour"
+    stored["b"] = 2
+    assert (find(3600, "a"), len(looked)) == (1, 2)
+    stored["c"] = 3
+    assert (find(3609, "c"), len(looked)) == (None, 2), "another read within ten seconds would be no news"
+    assert (find(3610, "c"), len(looked)) == (3, 3)
+    assert (find(3611, "d"), len(looked)) == (None, 3)
+    assert (find(3620, "d"), len(looked)) == (None, 4)
+
+
+# --- collections ----------------------------------------------------------------------------------------------------------
+
+
+def test_registration_costs_one_read_an_hour(base: Base) -> None:
+    registry = registry_of(base)
+    before = reads(base)
+    registry.register("orders", HERE)
+    registry.register("orders", HERE)
+    assert reads(base) - before == 1
+    base.cloud.clock.advance(3600)
+    registry.register("orders")
+    assert reads(base) - before == 2
+    registry.register(TASKS)
+    registry.register(None)
+    assert reads(base) - before == 2, "once-tasks need no collection"
+    assert [each.collection for each in registry.all()[0]] == ["orders"]
+    assert registry.origins() == {HERE.origin: HERE.audience}
+
+
+def test_collection_of_a_path(base: Base) -> None:
+    registry_of(base).register("customers/{customer}/orders")
+    registry = registry_of(base)
+    assert registry.template_of(f"{TASKS}/x") == TASKS
+    assert registry.template_of("bills/1", ["bills"]) == "bills"
+    assert registry.template_of("customers/ann/orders/1") == "customers/{customer}/orders"
+    assert registry.template_of("customers/1") is None
+
+
+def test_forgotten_collection_counts_for_a_day(base: Base) -> None:
+    registry_of(base).register("orders")
+    registry_of(base).forget("orders")
+    [known] = registry_of(base).all()[0]
+    assert known.forgotten_at is not None
+    assert known.swept_until == known.forgotten_at + LINGERS
+    assert registry_of(base).template_of("orders/1") == "orders"
+    base.cloud.clock.advance(LINGERS.total_seconds())
+    assert registry_of(base).template_of("orders/1") is None
+    assert registry_of(base).template_of("orders/1", forgotten=True) == "orders"
+    registry_of(base).remember("orders")
+    assert registry_of(base).template_of("orders/1") == "orders"
+    assert registry_of(base).all()[0][0].swept_until is None
+
+
+def test_collection_that_this_process_forgot_is_registered_again_by_its_next_schedule(base: Base) -> None:
+    registry = registry_of(base)
+    registry.register("orders")
+    registry.forget("orders")
+    registry.register("orders")
+    assert registry.all()[0][0].forgotten_at is None
+
+
+# --- origins ---------------------------------------------------------------------------------------------------------------
+
+
+def test_audience_of_an_origin(base: Base) -> None:
+    registry_of(base).register(None, THERE)
+    registry = registry_of(base)
+    assert registry.audience(THERE.origin) == "bills"
+    assert registry.audience("https://else.example") is None
+
+
+def test_origin_that_is_forgotten(base: Base) -> None:
+    registry = registry_of(base)
+    registry.register("orders", HERE)
+    registry.register(None, THERE)
+    registry.forget_origin(THERE.origin)
+    assert registry.origins() == {HERE.origin: HERE.audience}
+    registry.forget_origin(THERE.origin)
+    assert registry.origins() == {HERE.origin: HERE.audience}, "a second time does nothing"
+    before = reads(base)
+    registry.register("orders", HERE)
+    assert reads(base) == before, "the others are still known as registered"
+    registry.register(None, THERE)
+    assert registry.origins() == {HERE.origin: HERE.audience, THERE.origin: THERE.audience}
+
+
+def test_document_that_registers_nothing_is_logged(base: Base, caplog: pytest.LogCaptureFixture) -> None:
+    registry = registry_of(base)
+    registry.register("orders", HERE)
+    locks = base.wire.client.collection("onceLocks")
+    for document in list(locks.stream()):
+        field = "origin" if "origin" in document.to_dict() else "collection"
+        document.reference.update({field: 5})
+    caplog.set_level(logging.ERROR, "gcp_oncetask")
+    assert registry.origins() == {}
+    assert registry.all()[0] == []
+    assert [record.getMessage().split(" ", 1)[1] for record in caplog.records] == [
+        "registers no origin",
+        "registers no collection",
+    ]
