@@ -16,7 +16,7 @@ import grpc
 import pytest
 from google.rpc.status_pb2 import Status as RpcStatus
 
-from gcp_oncetask.clock import SystemClock
+from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store import coalescing
 from gcp_oncetask.store.coalescing import MOST_BYTES, MOST_WRITES, Coalescer
@@ -125,12 +125,12 @@ class Stage:
         self.wire = Wire()
         self.coalescer = Coalescer(self.wire, SystemClock(), timeout, on=on)
 
-    def come(self, path: str, size: int = 0) -> Future[Any]:
+    def come(self, path: str, size: int = 0, context: Context | None = None) -> Future[Any]:
         """
         A caller comes; return its answer, once it waits for a call of its own or of others.
         """
         calls, waiting = len(self.wire.calls), self.waiting
-        found = start(self.coalescer.commit, path, request(path, size))
+        found = start((context or Context()).run, self.coalescer.commit, path, request(path, size))
         while len(self.wire.calls) == calls and self.waiting == waiting and not found.done():
             threading.Event().wait(0.001)
         return found
@@ -333,7 +333,7 @@ def test_transactions_inside_each_other(stage: Stage) -> None:
         assert stage.wire.call(4).names == ["mine"]
         stage.wire.calls[4].done()
         assert told(read) == "result of mine"
-    last = [stage.come("mine"), stage.come("other")]
+    last = [stage.come("mine", context=copy_context()), stage.come("other")]
     stage.wire.calls[0].done()
     assert stage.wire.call(5).names == ["c", "mine", "other"]
     stage.wire.calls[5].done()
@@ -419,10 +419,12 @@ def test_call_that_fails_may_have_applied_each_write(stage: Stage, error: WireEr
     assert errors[0] is not errors[1], "each caller has a traceback of its own"
 
 
-def test_commit_of_one_that_waited_alone_fails_as_any_commit(stage: Stage) -> None:
+@pytest.mark.parametrize("error", [CONTENDED, REFUSED])
+def test_commit_of_one_that_waited_alone_fails_as_any_commit(stage: Stage, error: WireError) -> None:
     call, [one] = shared(stage, "c")
-    call.fails(CONTENDED)
-    assert failed(one) == (FailureClass.CONTENTION, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    call.fails(error)
+    assert failed(one) == (error.failure, error.code)
+    assert len(stage.wire.calls) == 3
 
 
 def test_thread_that_sends_a_call_and_is_ended_leaves_the_others_in_doubt(stage: Stage) -> None:
@@ -431,9 +433,66 @@ def test_thread_that_sends_a_call_and_is_ended_leaves_the_others_in_doubt(stage:
 
     assert isinstance(one.exception(patient(5)), KeyboardInterrupt)
     assert failed(two)[0] is FailureClass.AMBIGUOUS
+    assert "its call has got no answer" in str(two.exception())
     after = stage.come("e")
     stage.wire.call(3).done()
     assert told(after) == "result of e"
+
+
+class Still(SystemClock):
+    """
+    A clock that stands at *seconds*.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def mark(self) -> Mark:
+        return mark(self.seconds)
+
+
+def mark(seconds: float) -> Mark:
+    return Mark(seconds, seconds, seconds, drift=0.0)
+
+
+def test_wait_lasts_until_the_deadline_or_until_a_call_counts_as_slow() -> None:
+    clock = Still()
+    coalescer = Coalescer(Wire(), clock, 10.0, on=True)
+    traffic, mine = coalescer._traffic, coalescing._Waiting(request("a"), mark(0))
+    assert coalescer._patience(traffic, mine) == 10
+    traffic.calls = [coalescing._Call(mark(0.5)), coalescing._Call(mark(0.625))]
+    clock.seconds = 0.625
+    assert coalescer._patience(traffic, mine) == 0.125
+    mine.sent = True
+    assert coalescer._patience(traffic, mine) == 9.375
+    clock.seconds = 11
+    assert coalescer._patience(traffic, mine) == coalescing._SHORTEST
+
+
+@pytest.mark.parametrize(
+    ("sent", "failure", "text"),
+    [
+        (True, FailureClass.AMBIGUOUS, "no answer came until its deadline"),
+        (False, FailureClass.CONTENTION, "it was not sent until its deadline"),
+    ],
+)
+def test_deadline_gives_an_answer_to_one_that_has_none(sent: bool, failure: FailureClass, text: str) -> None:
+    clock = Still()
+    coalescer = Coalescer(Wire(), clock, 10.0, on=True)
+    traffic, mine = coalescer._traffic, coalescing._Waiting(request("a"), mark(0))
+    mine.sent = sent
+    traffic.calls = [coalescing._Call(mark(0)) for _ in range(coalescing.MOST_CALLS)]
+    assert coalescer._turn(traffic, mine) == (None, [])
+    assert mine.answer is None
+    clock.seconds = 10
+    assert coalescer._turn(traffic, mine) == (None, [])
+    given = mine.answer
+    assert given is not None
+    with pytest.raises(WireError, match=text) as raised:
+        given()
+    assert raised.value.failure is failure
+    assert coalescer._turn(traffic, mine) == (None, [])
+    assert mine.answer is given, "an answer stays"
 
 
 def test_deadline_that_ends_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
