@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gcp_oncetask.errors import StoreError
-from gcp_oncetask.rules.decisions import Put
+from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
@@ -211,3 +211,137 @@ def test_fields_of_a_damaged_document_are_written_only_at_its_version(base: Base
             base.store.write_raw(PATH, document.update_time, {"lock.due": encode("other")})
         assert raised.value.facts["unknown"] is unknown
     assert base.wire.client.document(PATH).get().to_dict()["lock"]["due"] == "E/d/000/x"
+
+
+# --- reads, and the server's time ------------------------------------------------------------------------------------------
+
+
+def gets(base: Base) -> int:
+    return int(base.cloud.firestore.counts["GetDocument"])
+
+
+def test_read_is_repeated_twice_at_most(base: Base) -> None:
+    before = gets(base)
+    base.cloud.faults.fail("GetDocument", times=2)
+    assert base.store.get(PATH).exists
+    assert gets(base) - before == 3
+    base.cloud.faults.fail("GetDocument", times=None)
+    with pytest.raises(StoreError, match=f"reading {PATH} failed") as raised:
+        base.store.get(PATH)
+    assert (raised.value.facts["unknown"], gets(base) - before) == (False, 6)
+
+
+def test_read_is_not_repeated_once_its_patience_is_over(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = gets(base)
+    base.cloud.faults.fail("GetDocument", times=None)
+    monkeypatch.setattr(base.store, "_patience", 0.0)
+    with pytest.raises(StoreError):
+        base.store.get(PATH)
+    assert gets(base) - before == 1
+    # The time counts from the first failure.
+    monkeypatch.setattr(base.store, "_patience", 0.01)
+    with pytest.raises(StoreError):
+        base.store.get(PATH)
+    assert gets(base) - before == 3
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION])
+def test_read_that_is_refused_is_not_repeated(base: Base, code: grpc.StatusCode) -> None:
+    before = gets(base)
+    base.cloud.faults.fail("GetDocument", code=code, times=None)
+    with pytest.raises(StoreError):
+        base.store.get(PATH)
+    assert gets(base) - before == 1
+
+
+@pytest.mark.parametrize(("tries", "shortest"), [(1, 0.02), (2, 0.04), (3, 0.08), (6, 0.5), (50, 0.5)])
+@pytest.mark.parametrize("chance", [0.0, 0.5])
+def test_pauses_grow_and_vary(
+    base: Base, monkeypatch: pytest.MonkeyPatch, tries: int, shortest: float, chance: float
+) -> None:
+    monkeypatch.setattr(base.store._clock, "random", lambda: chance)
+    began = seconds(base)
+    base.store._pause(tries)
+    assert seconds(base) - began == pytest.approx(shortest * (1 + chance))
+
+
+def test_time_that_can_not_be_asked_for(base: Base) -> None:
+    base.wire.reopen()
+    assert base.wire.client is not None, "a new channel knows no time"
+    base.cloud.faults.fail("Commit", times=None)
+    with pytest.raises(StoreError, match="asking for the time failed"):
+        base.store.estimate()
+
+
+def test_name_of_a_document_as_a_reference(base: Base) -> None:
+    reference = base.store.reference(base.wire.name("orders/documents/a/1"))
+    assert reference.path == "orders/documents/a/1"
+
+
+# --- commits of several writes ------------------------------------------------------------------------------------------------
+
+
+def test_commit_of_both_or_none(base: Base) -> None:
+    request = base.wire.request("notes/1")
+    request.writes[0].update.fields["name"].string_value = "one"
+    request.writes[0].current_document.exists = False
+    answer = base.store.commit_both(request)
+    assert answer is not None
+    assert answer.write_results[0].update_time == base.store.get("notes/1").version
+    assert base.store.commit_both(request) is None, "its condition does not hold"
+    base.cloud.faults.fail("Commit")
+    assert base.store.commit_both(request) is None, "its fate is not known"
+    base.cloud.faults.fail("Commit", code=grpc.StatusCode.PERMISSION_DENIED)
+    with pytest.raises(StoreError, match="writing failed") as raised:
+        base.store.commit_both(request)
+    assert raised.value.facts["unknown"] is False
+
+
+# --- change ------------------------------------------------------------------------------------------------------------------
+
+
+def cancelled(seen: Snapshot) -> Put:
+    assert seen.lock is not None
+    return Put(seen.lock.but(status=Status.CANCELLED))
+
+
+def test_change_reads_decides_and_commits(base: Base) -> None:
+    changed = base.store.change(PATH, cancelled)
+    assert changed.snapshot.lock == base.store.get(PATH).lock
+    assert isinstance(changed.decision, Put)
+
+
+def test_change_that_writes_nothing(base: Base) -> None:
+    before = commits(base)
+    changed = base.store.change(PATH, lambda seen: seen.path)
+    assert (changed.decision, commits(base)) == (PATH, before)
+
+
+def test_change_is_decided_again_with_the_servers_time(base: Base) -> None:
+    times = []
+
+    def decide(seen: Snapshot) -> Any:
+        times.append(seen.read)
+        return NeedTime() if seen.read is None else cancelled(seen)
+
+    base.store.change(PATH, decide)
+    assert times[0] is None
+    assert times[1] is not None
+    assert len(times) == 2
+
+
+def test_change_is_decided_again_after_another_one(base: Base) -> None:
+    known = base.store.get(PATH)
+    base.wire.client.document(PATH).update({"other": 1})
+    seen = []
+
+    def decide(snapshot: Snapshot) -> Put:
+        seen.append(snapshot.version)
+        return cancelled(snapshot)
+
+    began = seconds(base)
+    base.store.change(PATH, decide, start=known)
+    assert len(seen) == 2
+    assert seen[0] == known.version
+    assert seen[1] != known.version
+    assert seconds(base) >= began

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api_core.exceptions import Aborted, NotFound
 from google.cloud import firestore
 
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
@@ -319,3 +320,28 @@ def test_rollback_that_fails_says_so(base: Base) -> None:
     base.cloud.faults.fail("Rollback")
     assert transactions.roll_back(txn) is False
     assert not txn.in_progress
+
+
+def test_writes_of_user_code_count(base: Base) -> None:
+    write(base, RUNS)
+    txn, snapshot = begun(base)
+    opened = transactions.Open(txn, snapshot)
+    assert opened.writes_others is False
+    note(base, txn)
+    assert opened.writes_others is True
+    transactions.roll_back(txn)
+
+
+def test_only_an_aborted_read_of_user_code_means_contention() -> None:
+    assert transactions.contended(Aborted("too much")) is True
+    assert transactions.contended(NotFound("gone")) is False
+    assert transactions.contended(ValueError()) is False
+
+
+def test_one_try_of_a_transaction(base: Base) -> None:
+    """
+    The attempt repeats it, not Google's client.
+    """
+    txn, _ = begun(base)
+    assert txn._max_attempts == 1
+    transactions.roll_back(txn)

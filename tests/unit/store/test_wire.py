@@ -5,6 +5,7 @@ Single calls of the wire against the local Firestore: what is returned, what tel
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -157,3 +158,46 @@ def test_channel_is_opened_once_and_again_on_demand_and_after_a_fork(
     client = base.wire.client
     monkeypatch.setattr(forks, "generation", forks.generation + 1)
     assert base.wire.client is not client
+
+
+def test_calls_have_a_deadline_and_name_their_database(base: Base) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
+
+    def kept(method: str, call: Any) -> Any:
+        def called(request: Any, **options: Any) -> Any:
+            made.append((method, options))
+            return call(request, **options)
+
+        return called
+
+    calls = base.wire._open()
+    methods = ("commit", "get", "run_query")
+    base.wire._calls = replace(calls, **{name: kept(name, getattr(calls, name)) for name in methods})
+    base.wire.commit(base.wire.request())
+    base.wire.commit(base.wire.request(), timeout=3.0)
+    base.wire.get("notes/1", timeout=2.0)
+    base.wire.run_query(range_query("notes", False, "text", "a", "z", 0))
+    assert [(method, options["timeout"]) for method, options in made] == [
+        ("commit", 10.0),
+        ("commit", 3.0),
+        ("get", 2.0),
+        ("run_query", 10.0),
+    ]
+    database = "projects%2Fdemo-local%2Fdatabases%2F%28default%29"
+    for _, options in made:
+        assert ("x-goog-request-params", f"database={database}") in options["metadata"]
+
+
+def test_transaction_that_repeats_another_one_names_it(base: Base) -> None:
+    asked: list[Any] = []
+    calls = base.wire._open()
+
+    def begin(request: Any, **options: Any) -> Any:
+        asked.append(request)
+        return calls.begin(request, **options)
+
+    base.wire._calls = replace(calls, begin=begin)
+    first = base.wire.begin()
+    base.wire.rollback(first)
+    base.wire.rollback(base.wire.begin(first))
+    assert [bytes(request.options.read_write.retry_transaction) for request in asked] == [b"", first]
