@@ -107,6 +107,15 @@ def test_what_a_write_leaves(written: Any, after: dict[str, Any]) -> None:
     assert made == document(**after)
 
 
+def test_reference_takes_the_size_of_the_name_of_its_document() -> None:
+    """
+    The name below the database, as Firestore's documentation counts names: 16 bytes, and a byte more for each part.
+    """
+    made = document()
+    made.fields["r"].reference_value = NAME + "orders/42"
+    assert size_of("c/a", made.fields) == size_of("c/a", {}) + len("r") + 1 + 16 + len("orders") + 1 + len("42") + 1
+
+
 def test_limit_is_to_the_byte_and_names_what_is_known() -> None:
     """
     896 KiB are taken, and one byte more is not; what a write replaces does not count.

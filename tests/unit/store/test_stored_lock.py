@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules.record import (
+    DEFAULTS,
     SERVER_TIME,
     STORED_NAMES,
     Event,
@@ -162,6 +163,18 @@ def test_difference_makes_the_record(before: Lock, changes: dict[str, Any]) -> N
     assert decode_lock(document) == after
     assert stamped == ()
     assert set(changed) == {STORED_NAMES[name] for name in changes if getattr(before, name) != getattr(after, name)}
+
+
+def test_value_that_equals_its_default_is_not_stored() -> None:
+    """
+    It is deleted: a missing field has its default.
+    """
+    usual = DEFAULTS["lease_seconds"]
+    lock = Lock(env="E", sequence=1, status=Status.SCHEDULED, lease_seconds=usual / 2)
+    written = ValueType()
+    changed, _ = encode_lock(written, lock.but(lease_seconds=float(repr(usual))), lock)
+    assert changed == ("leaseSeconds",)
+    assert "leaseSeconds" not in written.map_value.fields
 
 
 def test_write_that_is_stamped_alone_has_a_mask() -> None:

@@ -44,6 +44,15 @@ def results_of(base: Base, path: str) -> list[Any]:
     return [made]
 
 
+def forget_time(base: Base) -> None:
+    """
+    A new channel knows no time.
+    """
+    base.wire.reopen()
+    assert base.wire.client is not None
+    assert base.wire.estimate() is None
+
+
 def later(base: Base, seconds: float = 10) -> None:
     base.cloud.clock.advance(seconds)
 
@@ -88,12 +97,11 @@ def test_read_in_a_transaction_is_one_of_that_transaction(base: Base) -> None:
 
 def test_answer_to_a_count_tells_the_time(base: Base) -> None:
     base.wire.batch_write([note(base, "notes/a", "one"), note(base, "notes/b", "two")])
-    later(base)
+    forget_time(base)
     assert base.wire.count(range_query("notes", False, "text", "one", "two", 0)) == 2
     counted = base.wire.estimate()
     assert base.wire.count(range_query("notes", False, "text", "x", "y", 0)) == 0
     assert counted is not None
-    assert counted == base.store.estimate()
     assert counted >= get_timestamp(base.wire.get("notes/a").update_time)  # type: ignore[union-attr]
 
 
@@ -132,7 +140,26 @@ def test_write_that_changes_nothing_tells_no_time(base: Base) -> None:
     assert (status.code, result.update_time) == (0, version)
     assert base.wire.estimate() is None, "nothing is known of the present time"
     base.wire.batch_write([note(base, "notes/1", "one", exists=False)])
+    late = note(base, "notes/1", "two")
+    late.current_document.update_time.FromSeconds(1)
+    base.wire.batch_write([late])
     assert base.wire.estimate() is None, "a write that was refused tells none either"
+    base.wire.batch_write([late, note(base, "notes/2", "two")])
+    assert base.wire.estimate() == get_timestamp(base.wire.get("notes/2").update_time)  # type: ignore[union-attr]
+
+
+def test_latest_of_the_writes_tells_the_time(base: Base) -> None:
+    """
+    Each write of a call has a time of its own.
+    """
+    base.wire.batch_write([note(base, "notes/1", "one")])
+    later(base)
+    base.wire.batch_write([note(base, "notes/2", "two")])
+    [older], [newer] = results_of(base, "notes/1"), results_of(base, "notes/2")
+    for results in ([older, newer], [newer, older]):
+        forget_time(base)
+        base.wire._saw_changes([note(base, "notes/3", "x"), note(base, "notes/4", "x")], results)
+        assert base.wire.estimate() == get_timestamp(newer.update_time)
 
 
 def test_time_that_is_known_better_stays(base: Base) -> None:
