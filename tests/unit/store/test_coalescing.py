@@ -433,7 +433,7 @@ def test_thread_that_sends_a_call_and_is_ended_leaves_the_others_in_doubt(stage:
 
     assert isinstance(one.exception(patient(5)), KeyboardInterrupt)
     assert failed(two)[0] is FailureClass.AMBIGUOUS
-    assert "its call has got no answer" in str(two.exception())
+    assert two.exception().message == "its call has got no answer"  # type: ignore[union-attr]
     after = stage.come("e")
     stage.wire.call(3).done()
     assert told(after) == "result of e"
@@ -488,9 +488,9 @@ def test_deadline_gives_an_answer_to_one_that_has_none(sent: bool, failure: Fail
     assert coalescer._turn(traffic, mine) == (None, [])
     given = mine.answer
     assert given is not None
-    with pytest.raises(WireError, match=text) as raised:
+    with pytest.raises(WireError) as raised:
         given()
-    assert raised.value.failure is failure
+    assert (raised.value.failure, raised.value.message) == (failure, text)
     assert coalescer._turn(traffic, mine) == (None, [])
     assert mine.answer is given, "an answer stays"
 
