@@ -16,6 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -56,6 +57,7 @@ class Engine:
         self.broken: list[str] = []
         self._failed: str | None = None
         self._functions: list[FunctionType] = []
+        self._caches: list[Any] = []
 
     def pytest_sessionstart(self) -> None:
         from hypothesis import Phase, settings
@@ -68,6 +70,7 @@ class Engine:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         files = {str(change.file) for change in self.tried}
         self._functions = functions_of(files)
+        self._caches = [each for each in gc.get_objects() if isinstance(each, _lru_cache_wrapper)]
         # A collection in a forked process would copy all that it looks at.
         gc.freeze()
         left = dict.fromkeys(self.tried, UNRUN)
@@ -140,6 +143,9 @@ class Engine:
                 return INVALID
         except (SyntaxError, ValueError):
             return INVALID
+        for cache in self._caches:
+            # Its results are those of the code before the change.
+            cache.cache_clear()
         self._failed = None
         for item, after in _pairs(items):
             signal.setitimer(signal.ITIMER_REAL, limits[item.nodeid])

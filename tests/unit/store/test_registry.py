@@ -11,7 +11,7 @@ import pytest
 
 from gcp_oncetask.clock import Mark
 from gcp_oncetask.rules.document_paths import TASKS
-from gcp_oncetask.store.registry import LINGERS, Origin, Registry, _LookedUp
+from gcp_oncetask.store.registry import LINGERS, Origin, Registered, Registry, _LookedUp
 from gcp_oncetask.testing.cloud import TestClock
 from tests.support.base import Base
 
@@ -115,6 +115,18 @@ def test_collection_that_this_process_forgot_is_registered_again_by_its_next_sch
     registry.forget("orders")
     registry.register("orders")
     assert registry.all()[0][0].forgotten_at is None
+
+
+def test_only_registered_collections_are_forgotten(base: Base) -> None:
+    registry_of(base).forget("bills")
+    assert registry_of(base).all()[0] == []
+
+
+def test_time_that_was_written_by_hand_forgets_nothing(base: Base) -> None:
+    registry_of(base).register("orders")
+    [document] = base.wire.client.collection("onceLocks").stream()
+    document.reference.update({"forgottenAt": "yesterday"})
+    assert registry_of(base).all()[0] == [Registered("orders")]
 
 
 # --- origins ---------------------------------------------------------------------------------------------------------------
