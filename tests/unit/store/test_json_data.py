@@ -14,7 +14,7 @@ import pytest
 from google.api_core.exceptions import InvalidArgument
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, field_serializer
+from pydantic import BaseModel, Field, field_serializer
 
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.checks.values import storable_text
@@ -141,6 +141,15 @@ def test_models_and_dates_are_stored_as_json() -> None:
     assert result({"at": datetime(2026, 1, 1, tzinfo=UTC), "d": Decimal("1.0")}) == Result(
         {"at": "2026-01-01T00:00:00Z", "d": "1.0"}
     )
+
+
+class Tagged(BaseModel):
+    tags: set[str] = Field(alias="labels")
+
+
+def test_result_is_stored_by_the_names_of_its_fields_and_sets_in_order() -> None:
+    tags = {f"tag {number}" for number in range(30)}
+    assert result(Tagged(labels=tags)) == Result({"tags": sorted(tags)})
 
 
 KEYS = st.text(max_size=3) | st.sampled_from(["__x__", "", "____", "__", "a" * 1480, "b" * 700])
