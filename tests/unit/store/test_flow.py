@@ -485,6 +485,36 @@ def test_key_that_moves_on_is_known_to_the_next_attempt() -> None:
     assert (changed.hold.token, changed.hold.version.seconds, changed.freed) == (2, 99, None)
 
 
+def test_key_that_moves_on_is_never_left_alone() -> None:
+    """
+    However often its commit is refused: the next attempt needs it.
+    """
+    player = Player([{KEY: HELD}] + [CONTENTION] * 3 + [APPLIED])
+    player.play(moves_on, TASK, start=MINE_OF_TASK)
+    assert [asked for asked in player.asked if not asked.startswith("pause")] == [f"read {KEY}", *[BOTH] * 4]
+
+
+def test_lost_answers_are_no_refusals_of_the_key() -> None:
+    """
+    Only a key that others change is left alone.
+    """
+    player = Player([{KEY: HELD}] + [AMBIGUOUS] * 3 + [APPLIED])
+    player.play(lambda seen: Put(HOLDING.but(status=Status.COMPLETED, settled_by="mine")), TASK, start=MINE_OF_TASK)
+    assert [asked for asked in player.asked if not asked.startswith("pause")] == [f"read {KEY}", *[BOTH] * 4]
+
+
+def test_results_of_other_documents_come_behind_that_of_the_key() -> None:
+    beside = Beside()
+    player = Player([{KEY: HELD}, APPLIED])
+    player.play(
+        lambda seen: Put(HOLDING.but(status=Status.COMPLETED, settled_by="mine")),
+        TASK,
+        start=MINE_OF_TASK,
+        along=beside,
+    )
+    assert beside.heard == [1]
+
+
 def test_task_without_a_key_asks_for_none() -> None:
     """
     It may be refused as often as it likes.

@@ -129,6 +129,22 @@ def test_time_that_was_written_by_hand_forgets_nothing(base: Base) -> None:
     assert registry_of(base).all()[0] == [Registered("orders")]
 
 
+def test_entry_is_changed_only_as_it_was_read(base: Base) -> None:
+    """
+    Another process may forget or remember it at the same time.
+    """
+    registry = registry_of(base)
+    registry.register("orders")
+    path = registry._path("orders")
+    seen = base.store.read_all([path])
+    forgets = registry._forgotten(seen)
+    assert forgets.writes[0].current_document.update_time == seen[path].version
+    registry.forget("orders")
+    seen = base.store.read_all([path])
+    remembers = registry._remembered({path: "orders"}, seen)
+    assert remembers.writes[0].current_document.update_time == seen[path].version
+
+
 # --- origins ---------------------------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,9 @@ from gcp_oncetask.errors import StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.flow import Backoff, Get, Read, ReadAll, ReadAlong, ServerTime
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
-from tests.support.base import Base
+from tests.support.base import NOW, Base
 
 PATH = "orders/1"
 NAMED = Changes({"name": encode("bea")}, None)
@@ -345,3 +346,73 @@ def test_change_is_decided_again_after_another_one(base: Base) -> None:
     assert seen[0] == known.version
     assert seen[1] != known.version
     assert seconds(base) >= began
+
+
+class Shared:
+    """
+    Keeps the paths of the commits that may share a call.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.wire, self.paths = base.wire, list[str]()
+
+    def commit(self, path: str, request: Any) -> Any:
+        self.paths.append(path)
+        return self.wire.commit(request)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_commit_shares_a_call_only_if_it_may(base: Base, shares: bool) -> None:
+    shared = Shared(base)
+    base.store._coalescer = shared  # type: ignore[assignment]
+
+    def granted(seen: Snapshot) -> Put:
+        assert seen.lock is not None
+        return Put(seen.lock.but(status=Status.LEASED, holder="me", token=1, attempts=1, granted_at=NOW, leased_at=NOW))
+
+    base.store.change(PATH, granted, shares=shares)
+    assert shared.paths == [PATH] * shares
+    stored = base.store.get(PATH).lock
+    assert stored is not None
+    assert stored.holder == "me"
+
+
+def test_lost_answer_is_judged_by_whether_the_lease_holds(base: Base) -> None:
+    asked = []
+
+    def alive() -> bool:
+        asked.append(True)
+        return True
+
+    base.cloud.faults.fail("Commit", when="after")
+    changed = base.store.change(PATH, cancelled, alive=alive)
+    assert asked
+    assert changed.snapshot.lock is not None
+
+
+class Along:
+    """
+    A document that is read again.
+    """
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def again(self) -> None:
+        self.read += 1
+
+
+def test_every_request_of_a_flow_is_answered(base: Base) -> None:
+    answer = base.store._answer
+    base.wire.reopen()
+    time = answer(ServerTime())
+    assert time == base.store.estimate()
+    assert answer(Get(PATH)).read is None
+    assert answer(Read(PATH)).read is not None
+    assert answer(ReadAll([PATH, "notes/1"])).keys() == {PATH, "notes/1"}
+    began = seconds(base)
+    answer(Backoff(3))
+    assert seconds(base) > began
+    along = Along()
+    answer(ReadAlong(along))  # type: ignore[arg-type]
+    assert along.read == 1

@@ -152,6 +152,19 @@ def test_commit_that_is_refused_is_rolled_back(
         assert (facts["unknown"], facts["final"]) == (False, final)
 
 
+def test_commit_that_met_another_writer_is_no_doubt(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It surely had no effect, also if the other writer has signed the record.
+    """
+    write(base, RUNS)
+    txn, snapshot = begun(base)
+    base.cloud.faults.fail("Commit", code=grpc.StatusCode.ABORTED)
+    monkeypatch.setattr(base.store, "get", lambda path: Snapshot(path, None, None, RUNS.but(settled_by="another")))
+    with pytest.raises(ContentionError):
+        ends(base, txn, snapshot)
+    assert not txn.in_progress
+
+
 def test_commit_whose_answer_is_lost_is_recognised(base: Base) -> None:
     write(base, RUNS)
     txn, snapshot = begun(base)
@@ -336,6 +349,16 @@ def test_only_an_aborted_read_of_user_code_means_contention() -> None:
     assert transactions.contended(Aborted("too much")) is True
     assert transactions.contended(NotFound("gone")) is False
     assert transactions.contended(ValueError()) is False
+
+
+def test_transaction_that_begins_again_has_no_writes(base: Base) -> None:
+    txn, _ = begun(base)
+    note(base, txn)
+    first = txn.id
+    txn._begin(first)
+    assert txn.id != first
+    assert txn._write_pbs == []
+    transactions.roll_back(txn)
 
 
 def test_one_try_of_a_transaction(base: Base) -> None:
