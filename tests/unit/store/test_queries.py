@@ -157,6 +157,21 @@ def test_tasks_that_are_due_for_workers(base: Base) -> None:
     assert [queries.shard_of(each) for each in find(base.store, "E", "mail", [2], 9)] == [2]
 
 
+def test_tasks_of_other_collections_of_that_name_are_none(base: Base) -> None:
+    """
+    A user may have a collection of the same name below a document.
+    """
+    due = f"E/pull.mail/000/{base.at(-1)}"
+    for path in ("onceTasks/a", "orders/1/onceTasks/b"):
+        base.set(path, due=due)
+    found = queries.due_for_workers(base.store, "E", "mail", [0], 9) + queries.due_for_workers(
+        base.store, "E", "mail", [0, 1], 9
+    )
+    assert [each.path for each in found] == ["onceTasks/a"] * 2
+    assert [each.path for each in queries.first_in_range(base.store, "lock.due", due, due, limit=9)] == ["onceTasks/a"]
+    assert queries.paths_in_range(base.store, "lock.due", due, due) == ["onceTasks/a"]
+
+
 def test_many_shards_are_asked_for_together(base: Base) -> None:
     """
     As many by one query as Firestore allows, until enough are found.

@@ -93,6 +93,7 @@ def write(*mask: str, whole: bool = False, **fields: Any) -> Any:
         (write(), {"a": {"x": 1, "y": 2}, "c d": 3}),
         (write("b", b=1), {"a": {"x": 1, "y": 2}, "c d": 3, "b": 1}),
         (write("a.y", "`c d`", a={"y": 5}), {"a": {"x": 1, "y": 5}}),
+        (write("a.x", "e.f"), {"a": {"y": 2}, "c d": 3, "e": {}}),
         (write("a.x", "a.z.q", a={"z": {"q": 1}}), {"a": {"y": 2, "z": {"q": 1}}, "c d": 3}),
         (WriteType(delete=NAME + "c/a"), {}),
         (WriteType(transform={"document": NAME + "c/a"}), {"a": {"x": 1, "y": 2}, "c d": 3}),
@@ -102,9 +103,10 @@ def test_what_a_write_leaves(written: Any, after: dict[str, Any]) -> None:
     """
     With and without a mask, names inside and at the top, a deletion.
     """
-    made = document(**{"a": {"x": 1, "y": 2}, "c d": 3})
+    made, sent = document(**{"a": {"x": 1, "y": 2}, "c d": 3}), written.SerializeToString(deterministic=True)
     apply(made, written)
     assert made == document(**after)
+    assert written.SerializeToString(deterministic=True) == sent, "it is sent later, as it is"
 
 
 def test_reference_takes_the_size_of_the_name_of_its_document() -> None:
