@@ -164,6 +164,8 @@ REASONS: Mapping[str, Sequence[str]] = {
             "store/transaction.py _after_error: error.failure is FailureClass.AMBIGUOUS and "
             "transaction.in_progress => error.failure is FailureClass.AMBIGUOUS"
         ),
+        "rules/keys.py effect: before is not None and after.token != before.token => after.token != before.token",
+        "rules/keys.py standing: holder is None or holder.token > key.token => holder is None",
     ),
     "The messages of protobuf note a mask that is extended by no names, too": (
         "store/snapshot.py _frame: write.update_mask.SetInParent() => pass",
@@ -218,6 +220,11 @@ REASONS: Mapping[str, Sequence[str]] = {
         (
             "store/coalescing.py Coalescer._turn: if not mine.sent: self._pass_on(traffic) => if True: "
             "self._pass_on(traffic)"
+        ),
+        (
+            "store/coalescing.py Coalescer._begin: if len(traffic.calls) >= MOST_CALLS: traffic.calls = [call for "
+            "call in traffic.calls if elapsed(call.since,... => if True: traffic.calls = [call for call in "
+            "traffic.calls if elapsed(call.since, now) < SLOW] if len(traffic..."
         ),
     ),
     "It is the bound itself: at this very instant, or with this very value, both are right": (
