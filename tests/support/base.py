@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gcp_emulator.testing import InProcessCloud
+from gcp_oncetask.clock import Mark
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store.coalescing import Coalescer
@@ -17,6 +18,13 @@ from gcp_oncetask.store.wire import Wire
 from gcp_oncetask.testing.cloud import TestClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def mark(seconds: float) -> Mark:
+    """
+    A look at a clock that is exact and never stands.
+    """
+    return Mark(seconds, seconds, seconds, drift=0.0)
 
 
 class Base:

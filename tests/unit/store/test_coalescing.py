@@ -22,6 +22,7 @@ from gcp_oncetask.store import coalescing
 from gcp_oncetask.store.coalescing import MOST_BYTES, MOST_WRITES, Coalescer
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.wire import CommitRequest
+from tests.support.base import mark
 from tests.support.patience import patient
 
 REFUSED = WireError(FailureClass.REFUSED, grpc.StatusCode.INVALID_ARGUMENT, "one of them is wrong")
@@ -449,10 +450,6 @@ class Still(SystemClock):
 
     def mark(self) -> Mark:
         return mark(self.seconds)
-
-
-def mark(seconds: float) -> Mark:
-    return Mark(seconds, seconds, seconds, drift=0.0)
 
 
 def test_wait_lasts_until_the_deadline_or_until_a_call_counts_as_slow() -> None:

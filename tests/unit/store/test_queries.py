@@ -5,7 +5,6 @@ many calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,13 +22,6 @@ from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from tests.support.base import NOW, Base
 
 KEY = "k"
-
-
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
-    yield base
-    base.cloud.close()
 
 
 def names(found: list[Snapshot]) -> list[str]:

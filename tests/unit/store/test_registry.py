@@ -5,25 +5,16 @@ The registry of collections and origins against the local Firestore: how often i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
-from gcp_oncetask.clock import Mark
 from gcp_oncetask.rules.document_paths import TASKS
 from gcp_oncetask.store.registry import LINGERS, Origin, Registered, Registry, _LookedUp
 from gcp_oncetask.testing.cloud import TestClock
-from tests.support.base import Base
+from tests.support.base import Base, mark
 
 HERE = Origin("https://orders.example", "https://orders.example")
 THERE = Origin("https://bills.example", "bills")
-
-
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
-    yield base
-    base.cloud.close()
 
 
 def registry_of(base: Base) -> Registry:
@@ -33,10 +24,6 @@ def registry_of(base: Base) -> Registry:
 def reads(base: Base) -> int:
     counts = base.cloud.firestore.counts
     return int(counts["BatchGetDocuments"] + counts["RunQuery"])
-
-
-def mark(seconds: float) -> Mark:
-    return Mark(seconds, seconds, seconds, drift=0.0)
 
 
 # --- a part that is read again ------------------------------------------------------------------------------------------

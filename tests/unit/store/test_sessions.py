@@ -4,7 +4,6 @@ The sessions of workers: as they are written, and as another worker reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,13 +68,6 @@ def test_session_of_any_length_is_read(ttl: float) -> None:
 
 
 # --- written ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
-    yield base
-    base.cloud.close()
 
 
 def beats(base: Base, id_: str = "s1", version: Any = None, ttl: float = 60.0) -> Any:

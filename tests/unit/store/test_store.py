@@ -4,7 +4,7 @@ The store's own calls against the local Firestore: writes of user fields, of doc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -22,12 +22,12 @@ PATH = "orders/1"
 NAMED = Changes({"name": encode("bea")}, None)
 
 
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
+@pytest.fixture(autouse=True)
+def _order(base: Base) -> None:
+    """
+    Each test begins with one document.
+    """
     base.set(PATH)
-    yield base
-    base.cloud.close()
 
 
 def commits(base: Base) -> int:

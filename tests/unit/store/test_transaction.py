@@ -4,7 +4,6 @@ Transactions against the local Firestore: what is written, what is rolled back, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -42,13 +41,6 @@ RUNS = Lock.of(
 )
 DONE = RUNS.but(status=Status.COMPLETED, settled_by="mine")
 KEYED = RUNS.but(key="k")
-
-
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
-    yield base
-    base.cloud.close()
 
 
 def write(base: Base, lock: Lock, path: str = ORDER, before: Snapshot | None = None, **fields: Any) -> Snapshot:

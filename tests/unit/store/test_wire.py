@@ -4,7 +4,6 @@ Single calls of the wire against the local Firestore: what is returned, what tel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +17,6 @@ from gcp_oncetask.store.codec import get_timestamp
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import range_query
 from tests.support.base import Base
-
-
-@pytest.fixture
-def base() -> Iterator[Base]:
-    base = Base()
-    yield base
-    base.cloud.close()
 
 
 def note(base: Base, path: str, text: str, *, exists: bool | None = None) -> Any:
