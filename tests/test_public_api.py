@@ -351,7 +351,8 @@ def leads_somewhere(link: str, text: str) -> bool:
 SHOWN = {
     "Attempt": "cancelled deadline delivery held_for key lost number params remaining renew run_transaction sequence step token "
     "transaction",
-    "Locker": "cancel cancel_path client complete config from_env get lock reset reset_path resolve resolve_path result save "
+    "Locker": "acknowledge_path cancel cancel_path client complete config dismiss dismiss_path find from_env get lock "
+    "reset reset_path resolve resolve_path result save "
     "schedule show",
     "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",
@@ -361,9 +362,10 @@ SHOWN = {
     "Created": "created differences dispatch dispatched id refused replaced",
     "TaskData": "of payload payload_hash recurrence resource_key scheduled_at task_id",
     "TaskManager": "add_task cancel_task cancel_tasks_by_ids cancel_tasks_by_resource_key clear count create_task create_tasks "
-    "delete_task delete_tasks_by_ids get_pending_count get_task get_tasks_by_ids get_tasks_by_resource_key handler locker "
+    "delete_task delete_tasks_by_ids dismiss_task find get_pending_count get_task get_tasks_by_ids get_tasks_by_resource_key "
+    "handler locker "
     "on_error path pause register_batch_handler register_resource_key_handler register_task_handler reset_task "
-    "reset_tasks_by_ids result resume serve",
+    "reset_tasks_by_ids resolve_task result resume serve",
     "Worker": "done drain hand_back kinds manager next_due ripe run run_here shards stop",
 }
 

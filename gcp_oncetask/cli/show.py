@@ -15,7 +15,7 @@ from typing import Any
 
 from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.entities.chains import record_of, runtime_of, stored_chain
+from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import expires_at, named
@@ -23,6 +23,7 @@ from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Record, Sort
 from gcp_oncetask.store.codec import decode, salvage
+from gcp_oncetask.store.records import record_of
 
 _PRIVATE = frozenset({"params", "headers", "result", "result_json"})
 JSON_HELP = (

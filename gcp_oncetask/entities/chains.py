@@ -1,26 +1,23 @@
 """
-Stored chains: their results, the verbs of a person (cancel, reset, resolve), and the dispatch of scheduled sequences.
+Stored chains: their records and results, and the dispatch of scheduled sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, get_args, overload
+from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter
 
-from gcp_oncetask import rules
-from gcp_oncetask.checks import values, words
 from gcp_oncetask.checks.paths import trouble_with_path
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config
-from gcp_oncetask.effects import damage, keys
 from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
 from gcp_oncetask.effects.owed_alerts import DirectAlerts
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import (
-    DamagedError,
     NotFinishedError,
     OncetaskError,
     ResultNotStoredError,
@@ -29,25 +26,20 @@ from gcp_oncetask.errors import (
     UsageError,
 )
 from gcp_oncetask.execution.executor import Executor
+from gcp_oncetask.finding import searching
+from gcp_oncetask.finding.criteria import criteria
+from gcp_oncetask.finding.searching import Page
 from gcp_oncetask.rules import verbs
-from gcp_oncetask.rules.decisions import CallRefused, NeedTime, Put
+from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.rules.refusals import ERRORS, Refusal
-from gcp_oncetask.rules.retention import too_late
-from gcp_oncetask.runtime import addressing
+from gcp_oncetask.rules.refusals import ERRORS
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.client import Client
-from gcp_oncetask.store.codec import decode
-from gcp_oncetask.store.json_data import given_result
-from gcp_oncetask.store.retiring import expiry_of
-from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
+from gcp_oncetask.store.records import record_of
+from gcp_oncetask.store.snapshot import Snapshot
 
 M = TypeVar("M", bound=LockedModel)
 R = TypeVar("R")
-How = Literal["run", "complete", "fail"]
-"""A person's decision on a quarantined step."""
-_REVIVING: Final = frozenset({"reset", "resolve"})
-"""Verbs that are refused when the retention is over."""
 
 
 @dataclass(slots=True)
@@ -149,6 +141,56 @@ class StoredChains:
         path = models.path_of(model, id, parts)
         return result_of(path, self.show(path), as_)
 
+    def find(
+        self,
+        *,
+        status: str | None = None,
+        reason: str | None = None,
+        collection: str | None = None,
+        kind: str | None = None,
+        key: str | None = None,
+        older_than: Duration | None = None,
+        newer_than: Duration | None = None,
+        dismissed: bool = False,
+        scan: bool = False,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """
+        Return records, entities and once-tasks alike, page by page: without a status, those that need a person, the oldest
+        first. ``Page.index`` tells which index served the search.
+
+        Args:
+            status: ``scheduled``, ``leased``, ``completed``, ``failed``, ``cancelled`` or ``quarantined``.
+            reason: Reason for which a person is needed, such as ``failed`` or ``stuck``.
+            collection: Collection or template; None: all that are known to this process or registered.
+            kind: Kind of once-tasks.
+            key: Resource key of once-tasks of that kind.
+            older_than: Least age, seconds or a timedelta.
+            newer_than: Greatest age, seconds or a timedelta.
+            dismissed: Find the records that a person has dismissed, instead of those that need one.
+            scan: Read all documents of a collection if no index serves the search, one document read each.
+            limit: Most records of the page, 1 to 1000.
+            after: ``next`` of the page before.
+
+        Raises:
+            UsageError: A value is invalid; or no index serves the search. Then the message has the line of
+                ``firestore.indexes.json`` that would make one.
+            StoreError: Firestore was unreachable or refused.
+        """
+        wanted = criteria(
+            status=status,
+            reason=reason,
+            collection=collection,
+            kind=kind,
+            key=key,
+            older_than=older_than,
+            newer_than=newer_than,
+            dismissed=dismissed,
+            scan=scan,
+        )
+        return searching.find(self._runtime, wanted, limit=limit, after=after)
+
     def show(self, path: str) -> Lock:
         """
         Return the lock of the document at *path*.
@@ -157,212 +199,6 @@ class StoredChains:
             TaskNotFoundError: There is no such document, or it was never scheduled.
         """
         return stored_chain(self._runtime, path)[1]
-
-    # --- the verbs of a person ---
-
-    def cancel(self, model: type[LockedModel], id: str, **parts: str) -> bool:  # noqa: A002 - the usual name
-        """
-        Cancel a chain. A waiting chain ends at once. A running one ends at its next settling; ``attempt.cancelled``
-        shows the cancellation to its handler.
-
-        Returns:
-            True if this call cancelled the chain; False if it has ended, or if its cancellation is under way.
-
-        Raises:
-            TaskNotFoundError: There is no such document, or it was never scheduled.
-            TaskConflictError: The document belongs to another environment.
-            UsageError: The record is no chain, but a named lock for instance; the message says what to do instead.
-        """
-        return self.cancel_path(models.path_of(model, id, parts))
-
-    def reset(
-        self,
-        model: type[LockedModel],
-        id: str,  # noqa: A002 - the usual name
-        *,
-        keep_errors: bool = False,
-        new_key: bool = False,
-        step: int | None = None,
-        **parts: str,
-    ) -> Scheduled:
-        """
-        Run an ended step again, as a new sequence at the same URL. A step that did not complete keeps its
-        ``attempt.key``.
-
-        A damaged record in any status is written anew, with all values that can be read.
-
-        Args:
-            model: Model of the document.
-            id: Its id.
-            keep_errors: Whether to keep the list of failed attempts.
-            new_key: Run a damaged step whose ``attempt.key`` can't be read with a new key.
-            step: The step to run, 1-based; only for a damaged record whose step can't be read.
-            **parts: The fields that the model's collection names.
-
-        Raises:
-            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
-            AlreadyScheduledError: The step has not ended, or its record is damaged and its last lease may be held.
-            DamagedError: The record can't be written anew with these arguments; the message says which one to add, or
-                what to repair by hand.
-        """
-        path = models.path_of(model, id, parts)
-        return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
-
-    @overload
-    def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
-    @overload
-    def resolve(
-        self, model: type[LockedModel], id: str, how: Literal["complete"], *, result: Any = None, **parts: str
-    ) -> None: ...
-    @overload
-    def resolve(self, model: type[LockedModel], id: str, how: Literal["fail"], **parts: str) -> None: ...
-    def resolve(
-        self,
-        model: type[LockedModel],
-        id: str,  # noqa: A002 - the usual name
-        how: How,
-        *,
-        result: Any = None,
-        **parts: str,
-    ) -> Scheduled | None:
-        """
-        Resolve a quarantined step by a person's decision.
-
-        Args:
-            model: Model of the document.
-            id: Its id.
-            how: ``"run"``: run the step again; ``"complete"`` or ``"fail"``: end it as completed or failed.
-            result: The result of the run; only with ``"complete"``.
-            **parts: The fields that the model's collection names.
-
-        Returns:
-            The new sequence with ``"run"``, else None.
-
-        Raises:
-            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``.
-            AlreadyScheduledError: The step is not quarantined.
-        """
-        return self.resolve_path(models.path_of(model, id, parts), how, result=result)
-
-    def cancel_path(self, path: str) -> bool:
-        """
-        Cancel by the document's path; see ``cancel``.
-        """
-        decision, snapshot = self._by_hand(
-            path, "cancel", lambda lock, seen: rules.cancel(lock, self._runtime.decision_context(seen))
-        )
-        if not isinstance(decision, Put):
-            return False
-        if decision.dispatch:
-            dispatch(self._runtime, snapshot)
-        if decision.lock.status is not Status.LEASED:
-            keys.give_up_reservation(self._runtime, snapshot)
-        return True
-
-    def reset_path(
-        self, path: str, *, keep_errors: bool = False, new_key: bool = False, step: int | None = None
-    ) -> Scheduled:
-        """
-        Reset by the document's path; see ``reset``.
-        """
-        addressing.account(self._runtime)
-        if step is not None:
-            values.whole(step, "step")
-        nonce = self._runtime.clock.nonce()
-        decision: Put | CallRefused
-        try:
-            decision, snapshot = self._by_hand(
-                path,
-                "reset",
-                lambda lock, seen: rules.reset(
-                    lock, nonce, self._runtime.decision_context(seen), keep_errors=keep_errors
-                ),
-                schedules=True,
-            )
-        except DamagedError as error:
-            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step))
-        if isinstance(decision, CallRefused):
-            raise refusal(path, decision)
-        return self._dispatched(snapshot)
-
-    def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | CallRefused, Snapshot]:
-        """
-        Write the record of a damaged chain anew.
-        """
-        if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
-            raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
-        self._runtime.register(self._template_of(error.document), None)
-        changed = damage.reset(
-            self._runtime, error.document, wishes._replace(queue=addressing.queue_name(self._runtime, None))
-        )
-        return changed.decision, changed.snapshot
-
-    def resolve_path(self, path: str, how: How, *, result: Any = None) -> Scheduled | None:
-        """
-        Resolve by the document's path; see ``resolve``.
-        """
-        words.check("how", how, get_args(How))
-        addressing.account(self._runtime)
-        nonce, kept = self._runtime.clock.nonce(), given_result(result)
-        decision, snapshot = self._by_hand(
-            path,
-            "resolve",
-            lambda lock, seen: rules.resolve(lock, how, nonce, self._runtime.decision_context(seen), result=kept),
-            schedules=how == "run",
-        )
-        if isinstance(decision, CallRefused):
-            raise refusal(path, decision)
-        return self._dispatched(snapshot) if decision.dispatch else None
-
-    def _by_hand(
-        self, path: str, verb: str, rule: Callable[[Lock, Snapshot], Put | CallRefused], *, schedules: bool = False
-    ) -> tuple[Put | CallRefused, Snapshot]:
-        env = self.config.env
-
-        def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
-            if seen.lock is None:
-                return CallRefused(Refusal.MISSING, "it does not exist or was never scheduled")
-            if seen.lock.env != env:
-                return CallRefused(Refusal.FOREIGN, f"it belongs to environment {seen.lock.env!r}, not {env!r}")
-            has_verb(verb, seen, seen.lock)
-            late = too_late(expiry_of(seen), self._runtime.decision_context(seen)) if verb in _REVIVING else None
-            return late or rule(seen.lock, seen)
-
-        def changes(seen: Snapshot) -> Changes:
-            template = self._template_of(seen.path)
-            if schedules and seen.lock is not None:
-                if seen.lock.url is not None:
-                    addressing.check_target(self._runtime, seen.lock.url, seen.lock.queue or "", seen.lock.headers)
-                # The commit comes next. From here on every sweep must know the collection.
-                self._runtime.register(template, seen.lock.url)
-            return NO_CHANGES
-
-        # The document is read together with the server's time, which decides whether the retention is over.
-        start = self._runtime.store.read(_checked(path)) if verb in _REVIVING else None
-        changed = self._runtime.store.change(_checked(path), decide, start=start, changes=changes)
-        decision = changed.decision
-        if isinstance(decision, CallRefused) and decision.refusal in (Refusal.MISSING, Refusal.FOREIGN):
-            raise refusal(path, decision)
-        assert isinstance(decision, Put | CallRefused)
-        return decision, changed.snapshot
-
-    def _template_of(self, path: str) -> str:
-        """
-        Return the collection in which the record at *path* counts.
-
-        Raises:
-            UsageError: The record counts in no collection.
-        """
-        template = self._runtime.registry.template_of(path, self._runtime.collections, forgotten=True)
-        if template is None:
-            collection = path.rpartition("/")[0]
-            raise UsageError(
-                f"{path}: its record does not count. This library has never scheduled anything in {collection!r:.200}, "
-                "so another writer of the document may have made the record up. If it is yours, set "
-                f"ONCETASK_COLLECTIONS={collection[:200]}. Nothing was written.",
-                document=path,
-            )
-        return template
 
 
 def result_of(path: str, lock: Lock, as_: Any = None) -> Any:
@@ -405,15 +241,6 @@ def returned_by(path: str, lock: Lock) -> Any:
     return returned.data()
 
 
-def record_of(snapshot: Snapshot) -> verbs.Record:
-    """
-    Return the sort of the record: a chain, a once-task, a named lock, ...
-    """
-    fields = snapshot.fields
-    known: dict[str, Any] = {name: decode(fields[name]) for name in ("name", "key", "recurrence") if name in fields}
-    return verbs.record_of(snapshot.path, snapshot.lock, known)
-
-
 def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
     """
     Check that the record has *verb*.
@@ -426,7 +253,13 @@ def has_verb(verb: str, snapshot: Snapshot, lock: Lock) -> None:
         raise ERRORS[refused.refusal](refused.reason, document=snapshot.path, verb=verb)
 
 
-def _checked(path: str) -> str:
+def checked(path: str) -> str:
+    """
+    Return *path*, a document's.
+
+    Raises:
+        UsageError: It can't be the path of a document.
+    """
     trouble = trouble_with_path(path)
     if trouble is not None:
         raise UsageError(f"{path!r:.80} is not the path of a document, as orders/42 is: {trouble}.")
@@ -437,7 +270,8 @@ def refusal(path: str, refused: CallRefused) -> OncetaskError:
     """
     Return the error that the caller of a refused verb gets.
     """
-    return ERRORS[refused.refusal](f"{path}: {refused.reason}. Nothing was written.", document=path)
+    sentence = f"{path}: {refused.reason}. Nothing was written."
+    return ERRORS[refused.refusal](sentence, document=path, refusal=str(refused.refusal))
 
 
 def stored_chain(runtime: Runtime, path: str) -> tuple[Snapshot, Lock]:
@@ -447,7 +281,7 @@ def stored_chain(runtime: Runtime, path: str) -> tuple[Snapshot, Lock]:
     Raises:
         TaskNotFoundError: There is no such document, or it was never scheduled.
     """
-    snapshot = runtime.store.get(_checked(path))
+    snapshot = runtime.store.get(checked(path))
     if snapshot.lock is None:
         raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
     return snapshot, snapshot.lock

@@ -37,14 +37,30 @@ Source:
 Where
     ``attempts``: schedule, claim, renew, settle. ``expiry``: takeover, and the actions of the sweeper. ``owing``,
     ``floods``: the sender and the time of alerts. ``refused``: records whose writes are refused for good. ``admin``:
-    cancel, reset, resolve. ``leaving``: payloads that only another version of the program can read. ``repair``: the
+    cancel, reset, resolve, dismiss. ``leaving``: payloads that only another version of the program can read. ``repair``: the
     reset of a damaged record. ``refusals``: the reasons for which a call is refused, and their errors. ``writes``: the
     records to which decisions lead, and their due times. ``named``: named locks, and functions that run once.
 """
 
 from __future__ import annotations
 
-from gcp_oncetask.rules.admin import cancel, finish, pause, redeclare, replace, reset, resolve, resume
+from gcp_oncetask.rules.admin import (
+    MAX_ACTS,
+    acknowledge,
+    act_of,
+    acted,
+    cancel,
+    dismiss,
+    finish,
+    happened,
+    moved,
+    pause,
+    redeclare,
+    replace,
+    reset,
+    resolve,
+    resume,
+)
 from gcp_oncetask.rules.attempts import (
     claim,
     complete,
@@ -97,6 +113,7 @@ __all__ = [
     "EARLY",
     "LATE_EVIDENCE",
     "LEFT",
+    "MAX_ACTS",
     "MAX_ERRORS",
     "MAX_GRACE",
     "MAX_MESSAGE",
@@ -104,22 +121,28 @@ __all__ = [
     "RECHECK",
     "Wait",
     "Wishes",
+    "acknowledge",
+    "act_of",
+    "acted",
     "assigned",
     "cancel",
     "claim",
     "complete",
     "continue_",
     "cut_off",
+    "dismiss",
     "erased",
     "expires_at",
     "fail",
     "fenced",
     "finish",
+    "happened",
     "is_decided",
     "is_overdue",
     "later",
     "left",
     "look",
+    "moved",
     "newly_scheduled",
     "outdated",
     "pause",

@@ -4,12 +4,21 @@ The changes of a chain by a person, or by code outside a handler.
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Final
+
+from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.attempts import complete
+from gcp_oncetask.rules.attempts import complete, continue_
+from gcp_oncetask.rules.attention import Reason, attention, reason_of
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result, Status
+from gcp_oncetask.rules.record import NO_RESULT, Acknowledgement, Act, Fingerprint, Lock, Person, Result, Status
 from gcp_oncetask.rules.refusals import Refusal
+from gcp_oncetask.rules.timestamps import instant
+
+MAX_ACTS: Final = 10
+"""Acts of people that a record keeps."""
 
 
 def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
@@ -126,11 +135,13 @@ def resume(lock: Lock, at: DecisionContext) -> Put | CallRefused:
 
 def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Result = NO_RESULT) -> Put | CallRefused:
     """
-    Apply a person's decision about a quarantined step: ``run`` it again, or record it as ``complete`` or ``fail``ed.
+    Apply a person's decision about a quarantined step: ``run`` it again, or record it as ``complete`` or ``fail``ed. A step
+    that a person has failed is dismissed.
     """
     if lock.status is not Status.QUARANTINED:
         return CallRefused(
-            Refusal.NOT_QUARANTINED, f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved"
+            Refusal.NOT_QUARANTINED,
+            f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved{_last_act(lock)}",
         )
     signed = lock.but(settled_by=nonce)
     match how:
@@ -140,7 +151,100 @@ def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Re
             return complete(signed, result, at)
         case _:
             noted = writes.noted(signed, "resolved as failed by a person", at)
-            return writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
+            put = writes.ended(noted, Status.FAILED, at, Outcome.FAILED)
+            return Put(_dismissed(put.lock, at), put.outcome) if put.lock.status is Status.FAILED else put
+
+
+def happened(
+    lock: Lock, target: Target | None, nonce: str, at: DecisionContext, *, result: Result
+) -> Put | CallRefused:
+    """
+    Record a person's finding that a quarantined or failed step has happened: the chain goes on at *target*, as if the
+    handler had returned ``Continue``, with a new idempotency key; or it ends with *result*, if *target* is None.
+    """
+    if lock.status is not Status.QUARANTINED and (lock.status is not Status.FAILED or not lock.attempts):
+        return CallRefused(
+            Refusal.NOT_QUARANTINED,
+            f"sequence {lock.sequence} is {lock.status}; only a quarantined step, or a failed one that was attempted, can "
+            f"have happened{_last_act(lock)}",
+        )
+    if lock.erased:
+        return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
+    signed = lock.but(settled_by=nonce)
+    if target is None:
+        return complete(signed, result, at)
+    put = continue_(signed, target, nonce, at)
+    if put.lock.status is not Status.SCHEDULED:
+        return put
+    return put._replace(lock=put.lock.but(result=result.value, result_json=put.lock.note(result.text)))
+
+
+def dismiss(lock: Lock, at: DecisionContext) -> Put | CallRefused:
+    """
+    Take a failed record, or one whose result is lost, off the list of those that need a person.
+    """
+    reason = reason_of(lock)
+    if reason in (None, Reason.DISMISSED):
+        said = "it is dismissed already" if reason else f"it is {lock.status}, and needs no person"
+        return CallRefused(Refusal.NOT_NEEDED, said)
+    if reason in (Reason.FAILED, Reason.RESULT_LOST):
+        return Put(_dismissed(lock, at))
+    then = "decide it by resolve" if reason is Reason.QUARANTINED else "mend its cause"
+    return CallRefused(Refusal.UNDECIDED, f"it is {reason}: {then}, or silence its reminders by ack")
+
+
+def acknowledge(lock: Lock, by: str, until: datetime, at: DecisionContext) -> Put | CallRefused:
+    """
+    Let no reminder name the record before *until*; its list shows who has promised to attend to it.
+    """
+    if reason_of(lock) in (None, Reason.DISMISSED):
+        return CallRefused(Refusal.NOT_NEEDED, f"it is {lock.status}, and needs no person")
+    if until <= at.now:
+        return CallRefused(Refusal.ENDED, f"{instant(until)} has passed")
+    return Put(lock.but(acknowledged=Acknowledgement(lock.sequence, lock.token, by, until)))
+
+
+def moved(lock: Lock, wanted: str | None, version: str) -> CallRefused | None:
+    """
+    Return the refusal of an act that was decided on the *wanted* version of a record whose *version* is another one now;
+    None: it may go on.
+    """
+    if wanted is None or wanted == version:
+        return None
+    return CallRefused(
+        Refusal.MOVED,
+        f"it has changed since version {wanted} and is {lock.status} now, at sequence {lock.sequence}{_last_act(lock)}; look "
+        "at it again",
+    )
+
+
+def acted(put: Put, act: Act) -> Put:
+    """
+    Return *put* with a person's *act* in the record, which keeps the last ten.
+    """
+    return put._replace(lock=put.lock.but(acts=(*put.lock.acts, act)[-MAX_ACTS:]))
+
+
+def act_of(verb: str, person: Person, lock: Lock, note: str | None, at: datetime) -> Act:
+    """
+    Return the record of an act on *lock* as it was before.
+    """
+    text = None if note is None else storable_text(note)[: writes.MAX_MESSAGE]
+    return Act(at, verb, person.name, person.proven, person.claimed, str(lock.status), lock.sequence, text)
+
+
+def _dismissed(lock: Lock, at: DecisionContext) -> Lock:
+    return lock.but(attention=attention(lock, at, Reason.DISMISSED))
+
+
+def _last_act(lock: Lock) -> str:
+    """
+    Return the last act of a person as the end of a sentence; empty if there is none.
+    """
+    if not lock.acts:
+        return ""
+    last = lock.acts[-1]
+    return f"; {last.by} chose {last.verb} at {instant(last.at)}"
 
 
 def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | CallRefused:

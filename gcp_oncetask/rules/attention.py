@@ -11,12 +11,12 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from gcp_oncetask.rules.decisions import DecisionContext
+from gcp_oncetask.rules.decisions import DecisionContext, Put
 from gcp_oncetask.rules.record import Lock, Since, Status
 from gcp_oncetask.rules.timestamps import instant
 
@@ -36,11 +36,22 @@ class Reason(StrEnum):
     FAILED = "failed"
     QUARANTINED = "quarantined"
     STUCK = "stuck"
+    DAMAGED = "damaged"
+    """The record can't be decoded."""
     UNDISPATCHED = "undispatched"
     RESULT_LOST = "result-lost"
+    DISMISSED = "dismissed"
+    """A person has seen it, and needs to do no more."""
 
 
 ORDER: Final = tuple(Reason)
+ASKING: Final = tuple(reason for reason in Reason if reason is not Reason.DISMISSED)
+"""The reasons for which a person must still do something."""
+_WAITING: Final = frozenset({Reason.STUCK, Reason.UNDISPATCHED})
+_REASONS: Final = {str(reason): reason for reason in Reason}
+_TEXT: Final = re.compile(
+    r"[^/]+/([a-z-]+)/[0-9]{3,}/([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)"
+)
 
 
 def ready(lock: Lock, at: datetime) -> Since:
@@ -98,18 +109,18 @@ def may_rename(lock: Lock, at: DecisionContext) -> bool:
 
 def reason_of(lock: Lock) -> Reason | None:
     """
-    Return the reason for which the record needs a person, by its status; ``stuck`` and ``undispatched`` are kept
-    if the record has them.
+    Return the reason for which the record needs a person, by its status. ``stuck``, ``undispatched`` and ``dismissed`` are
+    kept if the record has them.
     """
     match lock.status:
         case Status.FAILED:
-            return Reason.FAILED
+            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED
         case Status.QUARANTINED:
             return Reason.QUARANTINED
         case Status.COMPLETED if lock.returned.lost is not None:
-            return Reason.RESULT_LOST
-        case Status.SCHEDULED if lock.attention is not None:
-            return _said(lock.attention)
+            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.RESULT_LOST
+        case Status.SCHEDULED if said(lock.attention) in _WAITING:
+            return said(lock.attention)
         case _:
             return None
 
@@ -120,10 +131,40 @@ def attention(lock: Lock, at: DecisionContext, reason: Reason | None) -> str | N
     """
     if reason is None:
         return None
-    since = instant(at.now) if lock.attention is None else lock.attention.rsplit("/", 1)[-1]
-    return f"{at.env}/{reason}/{at.place.rsplit('/', 1)[-1]}/{since}"
+    return f"{at.env}/{reason}/{at.place.rsplit('/', 1)[-1]}/{since(lock.attention) or instant(at.now)}"
 
 
-def _said(text: str) -> Reason | None:
-    parts: Sequence[str] = text.split("/")
-    return Reason(parts[-3]) if len(parts) == 4 and parts[-3] in (Reason.STUCK, Reason.UNDISPATCHED) else None
+def mended(lock: Lock, at: DecisionContext) -> Put | None:
+    """
+    Return the record with the ``attention`` that its status asks for, or None if it has that. A process of an older release
+    changes the status and leaves ``attention`` as it was.
+    """
+    reason = reason_of(lock)
+    if reason is said(lock.attention) and (reason is None) is (lock.attention is None):
+        return None
+    return Put(lock.but(attention=attention(lock, at, reason)))
+
+
+def said(text: str | None) -> Reason | None:
+    """
+    Return the reason in a text of ``lock.attention``; None if it has none, or if a newer release or a person has written it.
+    """
+    found = _TEXT.fullmatch(text or "")
+    return _REASONS.get(found[1]) if found is not None else None
+
+
+def since(text: str | None) -> str | None:
+    """
+    Return the time since which a person is needed, as it is stored in a text of ``lock.attention``; None if it has none.
+    """
+    found = _TEXT.fullmatch(text or "")
+    return found[2] if found is not None else None
+
+
+def acknowledged_until(lock: Lock, now: datetime) -> datetime | None:
+    """
+    Return the time until which a person has promised to attend to the record; None if there is no such promise, or if the
+    time has passed.
+    """
+    known = lock.acknowledgement
+    return known.until if known is not None and now < known.until else None

@@ -141,6 +141,66 @@ class Fingerprint:
     model: str
 
 
+class Person(NamedTuple):
+    """
+    The person, or the program of a person, who acts on a record.
+
+    Attributes:
+        name: Account or user.
+        proven: Whether an identity provider vouches for *name*; if not, the person has given it.
+        claimed: Name that the person gives beside a proven account.
+    """
+
+    name: str
+    proven: bool
+    claimed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """
+    An act of a person on a record.
+
+    Attributes:
+        at: Server's clock, estimated by the process that recorded it.
+        verb: The act, such as ``reset`` or ``happened``.
+        by: Account or user.
+        proven: Whether an identity provider vouches for *by*.
+        claimed: Name that the person gave beside a proven account.
+        status: Status of the record before the act.
+        sequence: Sequence of the record before the act.
+        note: The person's own words, limited in length.
+    """
+
+    at: datetime
+    verb: str
+    by: str
+    proven: bool
+    claimed: str | None
+    status: str
+    sequence: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """
+    A person's promise to attend to a record; until it ends, no reminder names the record. It counts for one sequence and
+    its last grant, as a ``Note`` does.
+
+    Attributes:
+        sequence: The sequence.
+        token: The token of its last grant.
+        by: The person.
+        until: Time at which it ends.
+    """
+
+    sequence: int
+    token: int
+    by: str
+    until: datetime
+
+
 class Result(NamedTuple):
     """
     The result of a completed run, in the form in which it is recorded.
@@ -227,6 +287,8 @@ class Lock:
         ready_at: Time since which this sequence could have been claimed, first or after a retry or a key's hand-over.
         attention: ``"{env}/{reason}/{shard}/{since}"`` while a person is needed.
         fingerprint: The model by which the payload was written.
+        acts: The last acts of people, oldest first.
+        acknowledged: Promise of a person to attend to the record.
     """
 
     env: str
@@ -281,6 +343,8 @@ class Lock:
     ready_at: Since | None = None
     attention: str | None = None
     fingerprint: Fingerprint | None = None
+    acts: tuple[Act, ...] = ()
+    acknowledged: Acknowledgement | None = None
 
     @property
     def step(self) -> int:
@@ -313,6 +377,14 @@ class Lock:
         since = self.ready_at
         mine = since is not None and (since.sequence, since.token) == (self.sequence, self.token)
         return since.at if since is not None and mine else None
+
+    @property
+    def acknowledgement(self) -> Acknowledgement | None:
+        """
+        Return the promise of a person to attend to this sequence and its last grant; None: there is none.
+        """
+        known = self.acknowledged
+        return known if known is not None and (known.sequence, known.token) == (self.sequence, self.token) else None
 
     def written_by(self, data_hash: str) -> str | None:
         """

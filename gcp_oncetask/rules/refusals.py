@@ -43,6 +43,10 @@ class Refusal(StrEnum):
     """An attempt has the lease, or may have it."""
     QUARANTINED = "quarantined"
     NOT_QUARANTINED = "not-quarantined"
+    NOT_NEEDED = "not-needed"
+    """The record needs no person, or was dismissed."""
+    UNDECIDED = "undecided"
+    """The record needs another decision of a person."""
     CANCELLING = "cancelling"
     """The cancellation of the record is under way."""
     PAUSED = "paused"
@@ -75,6 +79,8 @@ ERRORS: Final[dict[Refusal, type[OncetaskError]]] = {
     Refusal.RUNNING: AlreadyScheduledError,
     Refusal.QUARANTINED: AlreadyScheduledError,
     Refusal.NOT_QUARANTINED: AlreadyScheduledError,
+    Refusal.NOT_NEEDED: TaskError,
+    Refusal.UNDECIDED: TaskError,
     Refusal.CANCELLING: TaskError,
     Refusal.PAUSED: TaskError,
     Refusal.NOT_PAUSED: TaskError,

@@ -44,6 +44,8 @@ VERBS: Final[dict[str, frozenset[Sort]]] = {
     "cancel": _CHAINS,
     "reset": _CHAINS,
     "resolve": frozenset({Sort.CHAIN, Sort.ONCE_TASK}),
+    "dismiss": _CHAINS,
+    "ack": _CHAINS,
     "pause": frozenset({Sort.RECURRING}),
     "resume": frozenset({Sort.RECURRING}),
     "delete": frozenset({Sort.ONCE_TASK, Sort.RECURRING}),

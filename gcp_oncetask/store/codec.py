@@ -30,6 +30,8 @@ from gcp_oncetask.rules.record import (
     DEFAULTS,
     SERVER_TIME,
     STORED_NAMES,
+    Acknowledgement,
+    Act,
     Event,
     Failure,
     Fingerprint,
@@ -224,6 +226,26 @@ def _put_fingerprint(target: Value, fingerprint: Fingerprint) -> None:
     _put_map(target, {"dataHash": fingerprint.data_hash, "model": fingerprint.model})
 
 
+def _put_act(target: Value, act: Act) -> None:
+    told = {"claimed": act.claimed, "note": act.note}
+    _put_map(
+        target,
+        {
+            "at": act.at,
+            "verb": act.verb,
+            "by": act.by,
+            "proven": act.proven,
+            "status": act.status,
+            "sequence": act.sequence,
+            **{name: text for name, text in told.items() if text is not None},
+        },
+    )
+
+
+def _put_acknowledgement(target: Value, known: Acknowledgement) -> None:
+    _put_map(target, {"sequence": known.sequence, "token": known.token, "by": known.by, "until": known.until})
+
+
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
     Status: _put_str,
@@ -232,6 +254,8 @@ _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     Note: _put_note,
     Since: _put_since,
     Fingerprint: _put_fingerprint,
+    Act: _put_act,
+    Acknowledgement: _put_acknowledgement,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,
@@ -482,6 +506,30 @@ def _fingerprint(value: Value) -> Fingerprint:
     return Fingerprint(_text(inner["dataHash"]), _text(inner["model"]))
 
 
+def _acts(value: Value) -> tuple[Act, ...]:
+    return tuple(_act(_inner(item)) for item in _list(value))
+
+
+def _act(a: _Inner) -> Act:
+    return Act(
+        _instant(a["at"]),
+        _text(a["verb"]),
+        _text(a["by"]),
+        _flag(a["proven"]),
+        a.text("claimed"),
+        _text(a["status"]),
+        _number(a["sequence"]),
+        a.text("note"),
+    )
+
+
+def _acknowledgement(value: Value) -> Acknowledgement:
+    inner = _inner(value)
+    return Acknowledgement(
+        _number(inner["sequence"]), _number(inner["token"]), _text(inner["by"]), _instant(inner["until"])
+    )
+
+
 def _headers(value: Value) -> dict[str, str]:
     # Headers may have the user's data, so no error shows them.
     found = decode(value)
@@ -522,6 +570,8 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "Note": _note,
     "Since": _since,
     "Fingerprint": _fingerprint,
+    "tuple[Act, ...]": _acts,
+    "Acknowledgement": _acknowledgement,
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
     "tuple[PendingAlert, ...]": _owed,

@@ -3,8 +3,9 @@ Compute the indexes that Firestore must keep for the library, and those that it 
 of ``firestore.indexes.json``.
 
 Every index entry is written with the document, and an indexed value that grows with time holds a collection to 500 writes a
-second. So a lock is queried by one text, ``lock.due``, and all its other attributes are exempted. In the library's own
-collections all other fields are exempted, too. Pure: no file is read or written here.
+second. So a lock is queried by two texts, ``lock.due`` and ``lock.attention``, and all its other attributes are exempted. Most
+records have no ``lock.attention``, and so no entry. In the library's own collections all other fields are exempted, too. Pure:
+no file is read or written here.
 
 Source: Firestore's documentation: index exemptions (an exempted map exempts its fields, except those with their own
 setting), TTL policies (they need no index), limits of sequential index values.
@@ -22,7 +23,7 @@ from gcp_oncetask.errors import UsageError
 _COLLECTION: Final = "COLLECTION"
 _GROUP: Final = "COLLECTION_GROUP"
 _LOCK: Final = "lock"
-_DUE: Final = "lock.due"
+_QUERIED: Final = ("lock.attention", "lock.due")
 _SESSIONS: Final = "onceSessions"
 
 
@@ -110,7 +111,9 @@ def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
     overrides: list[dict[str, Any]] = []
     for group in sorted(scopes):
         kept = LIBRARY.get(group, Kept())
-        settings: dict[str, set[str]] = {_LOCK: set(), _DUE: scopes[group]} if group != _SESSIONS else {}
+        settings: dict[str, set[str]] = {}
+        if group != _SESSIONS:
+            settings = {_LOCK: set(), **dict.fromkeys(_QUERIED, scopes[group])}
         settings.update((field, {_COLLECTION}) for field in kept.single)
         settings.update((field, set()) for field in kept.exempt)
         if kept.ttl is not None:

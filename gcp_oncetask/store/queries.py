@@ -401,6 +401,66 @@ def _query_due(
     return _range(store, where, _DUE, floor, ceiling, limit)
 
 
+def page_of(
+    store: Store, where: tuple[str, str, bool], field: str, floor: str, ceiling: str, limit: int, after: Document | None
+) -> tuple[list[Document], datetime | None]:
+    """
+    Return the first *limit* documents with a text between two in *field*, in the order of text and name, and the server's
+    time of the read.
+
+    Args:
+        store: The store.
+        where: Parent, name, and True for a collection group.
+        field: The indexed field.
+        floor: The least text.
+        ceiling: The greatest text.
+        limit: Most documents.
+        after: The document after which the page begins: a message with its name and its text; None: at the beginning.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    parent, name, group = where
+    query = range_query(name, group, field, floor, ceiling, limit)
+    if after is not None:
+        order = query.order_by.add(direction=_ASCENDING)
+        order.field.field_path = "__name__"
+        query.start_at.values.add(string_value=text_in(after, field))
+        query.start_at.values.add(reference_value=after.name)
+    try:
+        return store.wire.run_query(query, parent)
+    except WireError as error:
+        raise error.translated(f"looking at {field} in {name}", unknown=False) from error
+
+
+def page_by_name(store: Store, area: Area, limit: int, after: str | None) -> tuple[list[Document], datetime | None]:
+    """
+    Return the first *limit* documents of *area* after the one with the full name *after*, in the order of names.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    query = _QueryType()
+    query.from_.add(collection_id=area.name, all_descendants=bool(area.templates))
+    query.order_by.add(direction=_ASCENDING).field.field_path = "__name__"
+    query.limit.value = limit
+    if after is not None:
+        query.start_at.values.add(reference_value=after)
+    try:
+        return store.wire.run_query(query, area.parent)
+    except WireError as error:
+        raise error.translated(f"reading {area}", unknown=False) from error
+
+
+def text_in(document: Document, field: str) -> str:
+    """
+    Return the text of an indexed *field*, such as ``state`` or ``lock.due``.
+    """
+    outer, _, inner = field.partition(".")
+    value = document.fields[outer]
+    return str(value.map_value.fields[inner].string_value if inner else value.string_value)
+
+
 def _range(
     store: Store, where: tuple[str, str, bool], field: str, floor: str, ceiling: str, limit: int
 ) -> tuple[list[Document], datetime | None]:

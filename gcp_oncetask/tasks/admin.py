@@ -9,13 +9,16 @@ from typing import Any, TypeVar, overload
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.entities.chains import executor_of, has_verb, result_of, runtime_of
+from gcp_oncetask.entities.acts import How
+from gcp_oncetask.entities.chains import Scheduled, executor_of, has_verb, result_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
 from gcp_oncetask.errors import AlreadyScheduledError, DamagedError, TaskNotFoundError
+from gcp_oncetask.finding.searching import Page
 from gcp_oncetask.rules.decisions import CallRefused, Put
-from gcp_oncetask.rules.document_paths import TaskName
+from gcp_oncetask.rules.document_paths import TASKS, TaskName
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
@@ -78,6 +81,39 @@ class StoredTasks:
             StoreError: Firestore was unreachable or refused.
         """
         return reads.by_resource_key(self._runtime, model, values.name(key, "key"))
+
+    def find(
+        self,
+        model: type[TaskData] | None = None,
+        *,
+        status: str | None = None,
+        reason: str | None = None,
+        key: str | None = None,
+        older_than: Duration | None = None,
+        newer_than: Duration | None = None,
+        dismissed: bool = False,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """
+        Return once-tasks, of one kind or of all, page by page: without a status, those that need a person, the oldest
+        first. The arguments are those of ``Locker.find``.
+
+        Raises:
+            UsageError, StoreError: As ``Locker.find``.
+        """
+        return self.locker.find(
+            status=status,
+            reason=reason,
+            collection=TASKS,
+            kind=None if model is None else kind_of(model).name,
+            key=key,
+            older_than=older_than,
+            newer_than=newer_than,
+            dismissed=dismissed,
+            limit=limit,
+            after=after,
+        )
 
     def count(self, model: type[TaskData]) -> dict[TaskStatus, int]:
         """
@@ -212,6 +248,42 @@ class StoredTasks:
             return self._reset(path, keep_errors=keep_errors)
 
         return self._each([self._name_of(model, id_).path for id_ in dict.fromkeys(ids)], reset)
+
+    def resolve_task(
+        self,
+        model: type[TaskData],
+        id: str,  # noqa: A002
+        how: How,
+        *,
+        result: Any = None,
+        next: str | None = None,  # noqa: A002 - as the option of the command line
+        params: Any = None,
+        end: bool = False,
+    ) -> Scheduled | None:
+        """
+        Resolve a quarantined task by a person's decision; see ``Locker.resolve`` for *how* and its arguments. The next step
+        of a once-task that workers pull is ``"."``, the same target.
+
+        Returns:
+            The new sequence with ``"run"``, or with a *next* step; else None.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            UsageError: *next* and *end* contradict each other; or *result* or *params* can't be stored.
+            AlreadyScheduledError: The task is not quarantined.
+        """
+        path = self._name_of(model, id).path
+        return self.locker.resolve_path(path, how, result=result, next=next, params=params, end=end)
+
+    def dismiss_task(self, model: type[TaskData], id: str) -> None:  # noqa: A002
+        """
+        Take a failed task, or one whose result is lost, off the list of those that need a person.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            TaskError: It needs no person, or another decision: a quarantined task is resolved.
+        """
+        self.locker.dismiss_path(self._name_of(model, id).path)
 
     def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """

@@ -16,11 +16,12 @@ from pydantic import AfterValidator, BaseModel, ValidationError, create_model, f
 from gcp_oncetask import Attempt, Config, ConfigError, Continue, Fail, LockedModel, NoRetry, UsageError, once
 from gcp_oncetask.cli.show import described
 from gcp_oncetask.config import FIELDS
-from gcp_oncetask.entities.chains import record_of, stored_chain
+from gcp_oncetask.entities.chains import stored_chain
 from gcp_oncetask.errors import TaskError
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import body_of, subject_of
+from gcp_oncetask.store.records import record_of
 from gcp_oncetask.tasks import TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.quoting import CANARY, WRONG, refuse

@@ -261,7 +261,7 @@ def test_cancel_before_and_while_running(oncetask_cloud: OncetaskCloud, shop: Sh
     assert not shop.locker.cancel(Order, "2")
     with pytest.raises(AlreadyScheduledError):
         shop.locker.resolve(Order, "2", "run")
-    with pytest.raises(UsageError, match="'run', 'complete' or 'fail'"):
+    with pytest.raises(UsageError, match="'run', 'happened', 'complete' or 'fail'"):
         shop.locker.resolve(Order, "2", "perhaps")
 
 

@@ -10,8 +10,8 @@ TRIPPED_CHAIN_MUTANTS = (
     Mutant(
         "a task that stood still asks for a person while it runs",
         "rules/attention.py",
-        "        case Status.SCHEDULED if lock.attention is not None:\n",
-        "        case Status.SCHEDULED | Status.LEASED if lock.attention is not None:\n",
+        "        case Status.SCHEDULED if said(lock.attention) in _WAITING:\n",
+        "        case Status.SCHEDULED | Status.LEASED if said(lock.attention) in _WAITING:\n",
         check="chains: it runs, and asks for a person's attention",
     ),
     Mutant(

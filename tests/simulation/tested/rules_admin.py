@@ -8,6 +8,48 @@ from tests.simulation.mutant import Mutant
 
 RULES_ADMIN = (
     Mutant(
+        "a record that a person has failed stays on the list",
+        "rules/admin.py",
+        "            return Put(_dismissed(put.lock, at), put.outcome) if put.lock.status is Status.FAILED else put\n",
+        "            return put\n",
+        test="tests/unit/rules/test_people.py::test_step_that_a_person_fails_needs_no_person",
+    ),
+    Mutant(
+        "a quarantined step can be dismissed",
+        "rules/admin.py",
+        "    if reason in (Reason.FAILED, Reason.RESULT_LOST):\n",
+        "    if reason is not None:\n",
+        test="tests/unit/rules/test_refusals.py::test_calls_are_decided_as_the_table_says",
+    ),
+    Mutant(
+        "a record keeps every act",
+        "rules/admin.py",
+        "(*put.lock.acts, act)[-MAX_ACTS:]",
+        "(*put.lock.acts, act)",
+        test="tests/unit/rules/test_people.py::test_record_keeps_the_last_ten_acts",
+    ),
+    Mutant(
+        "an act on another version is done",
+        "rules/admin.py",
+        "    if wanted is None or wanted == version:\n",
+        "    if True:\n",
+        test="tests/unit/rules/test_people.py::test_act_on_another_version_is_refused_and_says_who_acted",
+    ),
+    Mutant(
+        "the result of a step that happened is lost",
+        "rules/admin.py",
+        "put.lock.but(result=result.value, result_json=put.lock.note(result.text))",
+        "put.lock",
+        test="tests/unit/rules/test_people.py::test_step_that_happened_is_followed_by_the_next_one",
+    ),
+    Mutant(
+        "a step that was never attempted has happened",
+        "rules/admin.py",
+        "(lock.status is not Status.FAILED or not lock.attempts)",
+        "lock.status is not Status.FAILED",
+        test="tests/unit/rules/test_people.py::test_failed_step_without_an_attempt_has_not_happened",
+    ),
+    Mutant(
         "a cancellation cancels the payloads that come after it",
         "rules/admin.py",
         "cancel_requested_at=at.now, granted=lock.wanted)",
@@ -31,8 +73,9 @@ RULES_ADMIN = (
     Mutant(
         "an erased task is reset",
         "rules/admin.py",
-        "    if lock.erased:\n",
-        "    if False:\n",
+        '    if lock.erased:\n        return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")\n'
+        "    if lock.scheduled_by is None:\n",
+        "    if lock.scheduled_by is None:\n",
         test="tests/unit/rules/test_task_rules.py::test_tombstone",
     ),
     Mutant(

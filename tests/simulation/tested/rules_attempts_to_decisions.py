@@ -269,24 +269,48 @@ RULES_ATTEMPTS_TO_DECISIONS = (
         test="tests/unit/rules/test_attention.py::test_new_name_comes_from_the_third_look_on_once_an_hour",
     ),
     Mutant(
+        "a dismissed record asks for a person at its next commit",
+        "rules/attention.py",
+        "            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED\n",
+        "            return Reason.FAILED\n",
+        test="tests/unit/rules/test_people.py::test_dismissed_record_stays_dismissed_until_it_runs_again",
+    ),
+    Mutant(
+        "a text that contradicts the status is kept",
+        "rules/attention.py",
+        "    if reason is said(lock.attention) and (reason is None) is (lock.attention is None):\n",
+        "    if reason is said(lock.attention) or reason is None:\n",
+        test="tests/unit/rules/test_people.py::test_text_that_contradicts_the_status_is_mended",
+    ),
+    Mutant(
+        "a promise about an earlier grant counts",
+        "rules/attention.py",
+        "    known = lock.acknowledgement\n",
+        "    known = lock.acknowledged\n",
+        test="tests/unit/rules/test_people.py::test_promise_counts_for_its_grant_and_time",
+    ),
+    Mutant(
         "a lost result needs no person",
         "rules/attention.py",
-        ("        case Status.COMPLETED if lock.returned.lost is not None:\n            return Reason.RESULT_LOST\n"),
+        (
+            "        case Status.COMPLETED if lock.returned.lost is not None:\n"
+            "            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.RESULT_LOST\n"
+        ),
         "",
         test="tests/unit/rules/test_writes.py::test_notes_count_for_their_own_grant",
     ),
     Mutant(
         "the time since when a person is needed moves on",
         "rules/attention.py",
-        '    since = instant(at.now) if lock.attention is None else lock.attention.rsplit("/", 1)[-1]\n',
-        "    since = instant(at.now)\n",
+        "{since(lock.attention) or instant(at.now)}",
+        "{instant(at.now)}",
         test="tests/unit/rules/test_attention.py::test_graver_reason_stays_and_the_time_too",
     ),
     Mutant(
         "any reason of a task that waits is kept",
         "rules/attention.py",
-        "and parts[-3] in (Reason.STUCK, Reason.UNDISPATCHED) else None",
-        "else None",
+        "        case Status.SCHEDULED if said(lock.attention) in _WAITING:\n",
+        "        case Status.SCHEDULED if lock.attention is not None:\n",
         test="tests/unit/rules/test_writes.py::test_person_is_alerted_once_for_one_that_stands_still",
     ),
     Mutant(

@@ -14,7 +14,19 @@ import pytest
 
 from gcp_oncetask.cli.show import as_json, described, printable
 from gcp_oncetask.rules.document_paths import TaskName
-from gcp_oncetask.rules.record import DEFAULTS, Event, Failure, Fingerprint, Lock, Note, PendingAlert, Since, Status
+from gcp_oncetask.rules.record import (
+    DEFAULTS,
+    Acknowledgement,
+    Act,
+    Event,
+    Failure,
+    Fingerprint,
+    Lock,
+    Note,
+    PendingAlert,
+    Since,
+    Status,
+)
 from gcp_oncetask.rules.verbs import Record, Sort
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
@@ -30,6 +42,8 @@ ODD: dict[str, Any] = {
     "needs": ("journal\x07",),
     "ready_at": Since(1, 2, AT),
     "fingerprint": Fingerprint("d", "m"),
+    "acts": (Act(AT, "reset", "ann\x07", True, None, "failed", 3, "seen"),),
+    "acknowledged": Acknowledgement(1, 2, "ann", AT),
     "headers": {"X-A": "1"},
     "alert_on": (Event.FAILURE,),
 }

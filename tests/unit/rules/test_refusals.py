@@ -39,7 +39,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 OF_ANY = ("schedule", "complete")
 """Calls that find out themselves whether there is a record, and whose it is."""
-OF_ONE = ("cancel", "reset", "resolve", "pause", "resume", "declare anew")
+OF_ONE = ("cancel", "reset", "resolve", "happened", "dismiss", "acknowledge", "pause", "resume", "declare anew")
 
 
 def asked(case: dict[str, str]) -> Put | CallRefused:
@@ -63,6 +63,12 @@ def asked(case: dict[str, str]) -> Put | CallRefused:
             return rules.reset(lock, "n", at)
         case "resolve":
             return rules.resolve(lock, "fail", "n", at)
+        case "happened":
+            return rules.happened(lock, TARGET, "n", at, result=NO_RESULT)
+        case "dismiss":
+            return rules.dismiss(lock, at)
+        case "acknowledge":
+            return rules.acknowledge(lock, "ann", at.now + timedelta(hours=1), at)
         case "pause":
             return rules.pause(lock, at)
         case "resume":

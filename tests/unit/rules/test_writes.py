@@ -290,7 +290,7 @@ def test_person_is_alerted_once_for_one_that_stands_still() -> None:
     assert expiry.needs_person(stuck, Reason.UNDISPATCHED, "no queue", AT) == stuck
     assert [each.reason for each in graver.owed] == ["no queue"]
     assert attention.reason_of(graver) is Reason.STUCK
-    assert attention.reason_of(waits.but(attention="E/failed/007/x")) is None
+    assert attention.reason_of(waits.but(attention="E/failed/007/2026-01-01T12:00:00.000000Z")) is None
 
 
 # --- the sweeper ------------------------------------------------------------------------------------------------------

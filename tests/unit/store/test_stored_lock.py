@@ -17,6 +17,8 @@ from gcp_oncetask.rules.record import (
     DEFAULTS,
     SERVER_TIME,
     STORED_NAMES,
+    Acknowledgement,
+    Act,
     Event,
     Failure,
     Fingerprint,
@@ -74,6 +76,11 @@ BY_TYPE = {
     "Note": st.builds(Note, COUNTS, COUNTS, TEXTS),
     "Since": st.builds(Since, COUNTS, COUNTS, INSTANTS),
     "Fingerprint": st.builds(Fingerprint, TEXTS, TEXTS),
+    "tuple[Act, ...]": st.lists(
+        st.builds(Act, INSTANTS, TEXTS, TEXTS, st.booleans(), st.none() | TEXTS, TEXTS, COUNTS, st.none() | TEXTS),
+        max_size=2,
+    ).map(tuple),
+    "Acknowledgement": st.builds(Acknowledgement, COUNTS, COUNTS, TEXTS, INSTANTS),
     "Status": st.sampled_from(Status),
 }
 STAMPS = INSTANTS.map(instant)
