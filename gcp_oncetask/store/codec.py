@@ -85,20 +85,34 @@ def put(target: Value, value: Any) -> None:
     Raises:
         UsageError: Firestore can't hold *value*.
     """
-    kind = type(value)
-    # Most values are texts and numbers.
-    if kind is str:
-        try:
-            target.string_value = value
-        except ValueError:
-            raise UsageError(f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it.") from None
-    elif kind is int and _INT_MIN <= value <= _INT_MAX:
-        target.integer_value = value
-    else:
-        setter = _SETTERS.get(kind)
-        if setter is None:
-            setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
-        setter(target, value)
+    put_all([(target, value)])
+
+
+def put_all(places: Iterable[tuple[Value, Any]]) -> None:
+    """
+    Set the empty targets in *places* to their values: one call for a whole record or map, because most of its values are
+    plain.
+
+    Raises:
+        UsageError: Firestore can't hold one of the values.
+    """
+    for target, value in places:
+        kind = type(value)
+        # Most values are texts and numbers.
+        if kind is str:
+            try:
+                target.string_value = value
+            except ValueError:
+                raise UsageError(
+                    f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it."
+                ) from None
+        elif kind is int and _INT_MIN <= value <= _INT_MAX:
+            target.integer_value = value
+        else:
+            setter = _SETTERS.get(kind)
+            if setter is None:
+                setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
+            setter(target, value)
 
 
 def _put_none(target: Value, _: None) -> None:
@@ -134,6 +148,10 @@ def _put_datetime(target: Value, value: datetime) -> None:
         raise UsageError(f"{value.isoformat()} is not in the years 1 to 9999 in UTC.")
 
 
+def _put_status(target: Value, value: Status) -> None:
+    target.string_value = value.value
+
+
 def _put_enum(target: Value, value: Enum) -> None:
     put(target, value.value)
 
@@ -141,23 +159,23 @@ def _put_enum(target: Value, value: Enum) -> None:
 def _put_map(target: Value, value: Mapping[Any, Any]) -> None:
     target.map_value.SetInParent()
     inner = target.map_value.fields
+    places: list[tuple[Value, Any]] = []
     for key, item in value.items():
         if not isinstance(key, str):
             raise UsageError(f"Map keys must be texts; {key!r} is not.")
         try:
-            place = inner[key]
+            places.append((inner[key], item))
         except ValueError:
             raise UsageError(
                 f"The map key {key!r:.60} holds half a surrogate pair; Firestore can't store it."
             ) from None
-        put(place, item)
+    put_all(places)
 
 
 def _put_list(target: Value, value: Iterable[Any]) -> None:
     target.array_value.SetInParent()
     inner = target.array_value.values
-    for item in value:
-        put(inner.add(), item)
+    put_all([(inner.add(), item) for item in value])
 
 
 def _put_set(target: Value, value: Iterable[Any]) -> None:
@@ -226,7 +244,7 @@ def _put_fingerprint(target: Value, fingerprint: Fingerprint) -> None:
 
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
-    Status: _put_str,
+    Status: _put_status,
     Failure: _put_failure,
     PendingAlert: _put_owed,
     Note: _put_note,
@@ -643,6 +661,7 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     inner = target.map_value.fields
     changed: list[str] = []
     stamped: list[str] = []
+    places: list[tuple[Value, Any]] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
     for name, value in new.items():
         known = old[name]
@@ -657,5 +676,6 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
         default = DEFAULTS[name]
         if value is default or (default is not None and value == default):
             continue
-        put(inner[stored], value)
+        places.append((inner[stored], value))
+    put_all(places)
     return tuple(changed), tuple(stamped)
