@@ -430,28 +430,18 @@ def _list(value: Value) -> Iterable[Value]:
     return items if value.HasField("array_value") else _odd(value)
 
 
-def _inner(value: Value) -> _Inner:
-    return _Inner(value.map_value.fields) if value.HasField("map_value") else _odd(value)
-
-
-class _Inner:
+def _inner(value: Value, *names: str) -> list[Value]:
     """
-    A map inside the lock; reading a missing key does not add it.
+    Return the values of *names* in *value*, a map inside the lock.
     """
-
-    def __init__(self, fields: Any) -> None:
-        self._fields = fields
-
-    def __getitem__(self, name: str) -> Value:
-        if name not in self._fields:
+    inner = value.map_value.fields if value.HasField("map_value") else _odd(value)
+    found: list[Value] = []
+    for name in names:
+        # Reading a missing key would add it.
+        if name not in inner:
             raise ValueError(f"{name} is missing")
-        return self._fields[name]
-
-    def text(self, name: str) -> str | None:
-        """
-        Return the text *name*; None if it is missing.
-        """
-        return _text(self._fields[name]) if name in self._fields else None
+        found.append(inner[name])
+    return found
 
 
 def _texts(value: Value) -> tuple[str, ...]:
@@ -459,45 +449,49 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 def _failures(value: Value) -> tuple[Failure, ...]:
-    return tuple(_failure(_inner(item)) for item in _list(value))
+    return tuple(_failure(item) for item in _list(value))
 
 
-def _failure(e: _Inner) -> Failure:
-    return Failure(_instant(e["at"]), _number(e["attempt"]), _number(e["sequence"]), _text(e["message"]))
+def _failure(value: Value) -> Failure:
+    at, attempt, sequence, message = _inner(value, "at", "attempt", "sequence", "message")
+    return Failure(_instant(at), _number(attempt), _number(sequence), _text(message))
 
 
 def _owed(value: Value) -> tuple[PendingAlert, ...]:
-    return tuple(_one_owed(_inner(item)) for item in _list(value))
+    return tuple(_one_owed(item) for item in _list(value))
 
 
-def _one_owed(o: _Inner) -> PendingAlert:
+def _one_owed(value: Value) -> PendingAlert:
+    id_, event, at, until = _inner(value, "id", "event", "at", "until")
+    sequence, attempt, reason, tries, evidence = _inner(value, "sequence", "attempt", "reason", "tries", "evidence")
+    inner = value.map_value.fields
     return PendingAlert(
-        _text(o["id"]),
-        Event(_text(o["event"])),
-        _instant(o["at"]),
-        _instant(o["until"]),
-        _number(o["sequence"]),
-        _number(o["attempt"]),
-        _text(o["reason"]),
-        _number(o["tries"]),
-        _texts(o["evidence"]),
-        o.text("digest"),
+        _text(id_),
+        Event(_text(event)),
+        _instant(at),
+        _instant(until),
+        _number(sequence),
+        _number(attempt),
+        _text(reason),
+        _number(tries),
+        _texts(evidence),
+        _text(inner["digest"]) if "digest" in inner else None,
     )
 
 
 def _note(value: Value) -> Note:
-    inner = _inner(value)
-    return Note(_number(inner["sequence"]), _number(inner["token"]), _text(inner["text"]))
+    sequence, token, text = _inner(value, "sequence", "token", "text")
+    return Note(_number(sequence), _number(token), _text(text))
 
 
 def _since(value: Value) -> Since:
-    inner = _inner(value)
-    return Since(_number(inner["sequence"]), _number(inner["token"]), _instant(inner["at"]))
+    sequence, token, at = _inner(value, "sequence", "token", "at")
+    return Since(_number(sequence), _number(token), _instant(at))
 
 
 def _fingerprint(value: Value) -> Fingerprint:
-    inner = _inner(value)
-    return Fingerprint(_text(inner["dataHash"]), _text(inner["model"]))
+    data_hash, model = _inner(value, "dataHash", "model")
+    return Fingerprint(_text(data_hash), _text(model))
 
 
 def _headers(value: Value) -> dict[str, str]:
