@@ -106,7 +106,7 @@ def reason_of(lock: Lock) -> Reason | None:
             return Reason.FAILED
         case Status.QUARANTINED:
             return Reason.QUARANTINED
-        case Status.COMPLETED if lock.returned.lost is not None:
+        case Status.COMPLETED if lock.read(lock.result_lost) is not None:
             return Reason.RESULT_LOST
         case Status.SCHEDULED if lock.attention is not None:
             return _said(lock.attention)

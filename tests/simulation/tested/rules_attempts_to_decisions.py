@@ -271,7 +271,9 @@ RULES_ATTEMPTS_TO_DECISIONS = (
     Mutant(
         "a lost result needs no person",
         "rules/attention.py",
-        ("        case Status.COMPLETED if lock.returned.lost is not None:\n            return Reason.RESULT_LOST\n"),
+        (
+            "        case Status.COMPLETED if lock.read(lock.result_lost) is not None:\n            return Reason.RESULT_LOST\n"
+        ),
         "",
         test="tests/unit/rules/test_writes.py::test_notes_count_for_their_own_grant",
     ),
