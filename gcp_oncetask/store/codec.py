@@ -149,7 +149,7 @@ def _put_datetime(target: Value, value: datetime) -> None:
 
 
 def _put_status(target: Value, value: Status) -> None:
-    target.string_value = value.value
+    target.string_value = str(value)
 
 
 def _put_enum(target: Value, value: Enum) -> None:
