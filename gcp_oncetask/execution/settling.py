@@ -203,20 +203,25 @@ def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, e
 
 
 def _settlement(runtime: Runtime, attempt: RunningAttempt, value: Any) -> Settlement:
-    nonce = attempt.nonce()
     match value:
         case Retry():
             wait = addressing.wait_until(runtime, value.after)
             by_queue = value.after is None
             text = text_of(value, words=runtime.config.log_contents)
-            return Settlement(kind=SettlementKind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
+            return Settlement(
+                kind=SettlementKind.RETRY, nonce=attempt.nonce(), message=text, wait_until=wait, by_queue=by_queue
+            )
         case Fail():
             return Settlement(
-                kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=runtime.config.log_contents)
+                kind=SettlementKind.FAIL,
+                nonce=attempt.nonce(),
+                message=text_of(value, words=runtime.config.log_contents),
             )
         case Snooze():
             return Settlement(
-                kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=addressing.wait_until(runtime, value.delay)
+                kind=SettlementKind.SNOOZE,
+                nonce=attempt.nonce(),
+                wait_until=addressing.wait_until(runtime, value.delay),
             )
         case Continue():
             return continuing(runtime, attempt, value)
