@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter
@@ -113,7 +114,7 @@ class StoredChains:
             lock.sequence,
             cloud_task_name(snapshot),
             dispatched=False,
-            _dispatch=lambda: dispatch(self._runtime, snapshot),
+            _dispatch=partial(dispatch, self._runtime, snapshot),
         )
         if now:
             made.dispatch()

@@ -214,9 +214,15 @@ def _pattern(part: str) -> str:
     return "".join(f"(?P<{piece}>[^/]+)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
 
 
-def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) -> M:
+def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any], attempt: object | None = None) -> M:
     """
     Return the entity stored in *snapshot*.
+
+    Args:
+        model: Its model.
+        snapshot: Its document.
+        reference: Makes a document reference of a full name.
+        attempt: The attempt to which the entity belongs, by which schedule() and complete() find it; None: there is none.
 
     Raises:
         UsageError: The path or the stored fields do not fit the model; the message lists them.
@@ -230,7 +236,7 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any]) ->
         entity = model.model_validate(data | parts)
     except ValidationError as error:
         raise UsageError(f"{snapshot.path} does not fit {model.__name__}: {problems(error)}.") from harmless(error)
-    _bind(entity, Binding(snapshot, _all_kept(entity), fields))
+    _bind(entity, Binding(snapshot, _all_kept(entity), fields, attempt))
     return entity
 
 
@@ -263,15 +269,6 @@ def snapshot_behind(entity: LockedModel) -> Snapshot | None:
     """
     binding = _binding_of(entity)
     return None if binding is None else binding.snapshot
-
-
-def bind(entity: LockedModel, attempt: object) -> None:
-    """
-    Bind the loaded *entity* to *attempt*, by which schedule() and complete() find their attempt.
-    """
-    binding = _binding_of(entity)
-    assert binding is not None
-    binding.attempt = attempt
 
 
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
@@ -380,7 +377,7 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
     try:
         parts = {part: str(getattr(entity, part)) for part in model.__parts__}
         loaded = model.model_validate(plain | parts)
-        same = is_equal(_contents(entity), _contents(loaded))
+        same = is_equal((entity.__dict__, entity.__pydantic_extra__), (loaded.__dict__, loaded.__pydantic_extra__))
         found = None if same else loss(entity, loaded, entity=True)
     except Exception as error:  # noqa: BLE001 - validators are users' code
         found = unreadable(error)
@@ -389,10 +386,6 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
     if not _PLAIN.issuperset(map(type, plain.values())) and any(type(plain[key]) in (dict, list) for key in written):
         check_fields(plain, model.__name__)
     return encode_fields(written, model.__name__)
-
-
-def _contents(entity: LockedModel) -> Any:
-    return entity.__dict__, entity.__pydantic_extra__
 
 
 def _loaded(model: type[LockedModel], key: str, value: Any) -> Any:

@@ -43,8 +43,7 @@ class Entities:
         """
         Load the entity and bind it to its attempt.
         """
-        entity = models.load(self.model, attempt.snapshot, runtime.store.reference)
-        models.bind(entity, attempt)
+        entity = models.load(self.model, attempt.snapshot, runtime.store.reference, attempt)
         attempt.model = fingerprint(self.model)
         attempt.collection = self.model.__collection__
         return entity

@@ -131,9 +131,7 @@ def _by_policy(
         return Retry(message, after=0)
 
 
-def _next_step(attempt: RunningAttempt, value: Any) -> Message | None:
-    if not isinstance(value, Continue) or attempt.pending is not None:
-        return None
+def _next_step(attempt: RunningAttempt, value: Continue) -> Message:
     kind = attempt.context.kind
     to = destination(value.queue or attempt.granted.queue, kind)
     return Message("schedule", to, attempt.context.document, kind)
@@ -143,22 +141,28 @@ def commit_settlement(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttem
     """
     End the attempt as *value* says: a verdict, or the result of a completed run.
     """
+    if not isinstance(value, Continue) or attempt.pending is not None:
+        return _commit(runtime, spec, attempt, value)
     with runtime.events.scheduling(lambda: _next_step(attempt, value)):
-        if attempt.pending is not None:
-            # The handler has settled the attempt, and only the commit failed: this settlement stands.
-            how, changes = attempt.pending
-        else:
-            how, changes = _decided(runtime, spec, attempt, value)
-        try:
-            put = _try_settle(runtime, spec, attempt, how, changes)
-        except LeaseLostError as error:
-            return lost(runtime, attempt, error)
-        runtime.events.scheduled(attempt.snapshot)
-        if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
-            reason = "the next delivery could not be made; the queue shall try this one again"
-            return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
-        assert put.outcome is not None
-        return Ended(put.outcome, how.message or put.outcome, attempt.context)
+        return _commit(runtime, spec, attempt, value)
+
+
+def _commit(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> Ended:
+    if attempt.pending is not None:
+        # The handler has settled the attempt, and only the commit failed: this settlement stands.
+        how, changes = attempt.pending
+    else:
+        how, changes = _decided(runtime, spec, attempt, value)
+    try:
+        put = _try_settle(runtime, spec, attempt, how, changes)
+    except LeaseLostError as error:
+        return lost(runtime, attempt, error)
+    runtime.events.scheduled(attempt.snapshot)
+    if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
+        reason = "the next delivery could not be made; the queue shall try this one again"
+        return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
+    assert put.outcome is not None
+    return Ended(put.outcome, how.message or put.outcome, attempt.context)
 
 
 def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> tuple[Settlement, Changes]:
@@ -199,20 +203,25 @@ def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, e
 
 
 def _settlement(runtime: Runtime, attempt: RunningAttempt, value: Any) -> Settlement:
-    nonce = attempt.nonce()
     match value:
         case Retry():
             wait = addressing.wait_until(runtime, value.after)
             by_queue = value.after is None
             text = text_of(value, words=runtime.config.log_contents)
-            return Settlement(kind=SettlementKind.RETRY, nonce=nonce, message=text, wait_until=wait, by_queue=by_queue)
+            return Settlement(
+                kind=SettlementKind.RETRY, nonce=attempt.nonce(), message=text, wait_until=wait, by_queue=by_queue
+            )
         case Fail():
             return Settlement(
-                kind=SettlementKind.FAIL, nonce=nonce, message=text_of(value, words=runtime.config.log_contents)
+                kind=SettlementKind.FAIL,
+                nonce=attempt.nonce(),
+                message=text_of(value, words=runtime.config.log_contents),
             )
         case Snooze():
             return Settlement(
-                kind=SettlementKind.SNOOZE, nonce=nonce, wait_until=addressing.wait_until(runtime, value.delay)
+                kind=SettlementKind.SNOOZE,
+                nonce=attempt.nonce(),
+                wait_until=addressing.wait_until(runtime, value.delay),
             )
         case Continue():
             return continuing(runtime, attempt, value)

@@ -223,7 +223,11 @@ class Events:
         """
         Return the W3C trace context that is stored with the tasks that are being scheduled; None: there is none.
         """
-        return next((found for each in self._seeing["traceparent"] if (found := each.traceparent()) is not None), None)
+        for each in self._seeing["traceparent"]:
+            found = each.traceparent()
+            if found is not None:
+                return found
+        return None
 
     def scheduled(self, stored: Snapshot) -> None:
         """

@@ -117,7 +117,7 @@ def reason_of(lock: Lock) -> Reason | None:
             return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED
         case Status.QUARANTINED:
             return Reason.QUARANTINED
-        case Status.COMPLETED if lock.returned.lost is not None:
+        case Status.COMPLETED if lock.read(lock.result_lost) is not None:
             return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.RESULT_LOST
         case Status.SCHEDULED if said(lock.attention) in _WAITING:
             return said(lock.attention)

@@ -4,7 +4,6 @@ The message in a Cloud Task: its JSON, the name of the task, the query of its UR
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from datetime import datetime
@@ -81,7 +80,7 @@ class Delivery(NamedTuple):
         if self.wait_until is not None:
             data["waitUntil"] = instant(self.wait_until)
         if self.contents is not None:
-            data["contents"] = base64.b64encode(self.contents).decode()
+            data["contents"] = binascii.b2a_base64(self.contents, newline=False).decode()
         return to_json(data)
 
     @classmethod
@@ -103,16 +102,19 @@ class Delivery(NamedTuple):
         try:
             contents = data.get("contents")
             wait_until = data.get("waitUntil")
+            env, document, scheduled_by = _texts(data, "env", "document", "scheduledBy")
+            sequence, dispatch, token = _numbers(data, sequence=1, dispatch=1, token=0)
+            [version] = _texts(data, "version") if data.get("version") is not None else [None]
             delivery = cls(
-                env=_text(data, "env"),
-                document=_text(data, "document"),
-                sequence=_number(data, "sequence", 1),
-                dispatch=_number(data, "dispatch", 1),
-                scheduled_by=_text(data, "scheduledBy"),
-                token=_number(data, "token", 0),
-                version=_text(data, "version") if data.get("version") is not None else None,
-                wait_until=None if wait_until is None else parse_instant(wait_until),
-                contents=None if contents is None else base64.b64decode(contents, validate=True),
+                env,
+                document,
+                sequence,
+                dispatch,
+                scheduled_by,
+                token,
+                version,
+                None if wait_until is None else parse_instant(wait_until),
+                None if contents is None else binascii.a2b_base64(contents, strict_mode=True),
             )
         except KeyError as error:
             raise DeliveryError(f"The body has no {error.args[0]!r}.") from None
@@ -123,18 +125,24 @@ class Delivery(NamedTuple):
         return delivery
 
 
-def _text(data: dict[str, Any], name: str) -> str:
-    value = data[name]
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name!r} is not a text")
-    return value
+def _texts(data: dict[str, Any], *names: str) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        value = data[name]
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{name!r} is not a text")
+        found.append(value)
+    return found
 
 
-def _number(data: dict[str, Any], name: str, least: int) -> int:
-    value = data[name]
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise ValueError(f"{name!r} is not a whole number of at least {least}")
-    return value
+def _numbers(data: dict[str, Any], **bounds: int) -> list[int]:
+    found: list[int] = []
+    for name, least in bounds.items():
+        value = data[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+            raise ValueError(f"{name!r} is not a whole number of at least {least}")
+        found.append(value)
+    return found
 
 
 def cloud_task_id(delivery: Delivery) -> str:
@@ -173,8 +181,8 @@ def delivery_url(delivery: Delivery, url: str) -> str:
     made = f"{target}{mark}oncetask_document={document}&{numbers}"
     if _url_length(made) > _LONGEST_URL:
         made = f"{target}{mark}oncetask_document={quote(path_digest(delivery.document))}&{numbers}"
-    if _url_length(made) > _LONGEST_URL:
-        made = f"{target}{mark}{numbers}"
+        if _url_length(made) > _LONGEST_URL:
+            made = f"{target}{mark}{numbers}"
     return made
 
 

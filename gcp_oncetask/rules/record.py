@@ -364,9 +364,12 @@ class Lock:
         """
         Return the result of the completed run of this sequence.
         """
-        return Result(self.result, self._of_this(self.result_json), self._of_this(self.result_lost))
+        return Result(self.result, self.read(self.result_json), self.read(self.result_lost))
 
-    def _of_this(self, note: Note | None) -> str | None:
+    def read(self, note: Note | None) -> str | None:
+        """
+        Return the text of *note* if it counts for this sequence and its last grant; else None.
+        """
         return note.text if note is not None and (note.sequence, note.token) == (self.sequence, self.token) else None
 
     @property

@@ -81,9 +81,11 @@ def absolute_url(runtime: Runtime, url: str) -> str:
     """
     if not url.startswith("/"):
         return url
-    runtime.require((Need.BASE_URL,))
-    assert runtime.config.base_url is not None
-    return runtime.config.base_url.rstrip("/") + url
+    base = runtime.config.base_url
+    if base is None:
+        runtime.require((Need.BASE_URL,))
+        raise AssertionError("unreachable")
+    return base.rstrip("/") + url
 
 
 def queue_name(runtime: Runtime, queue: str | None) -> str:

@@ -107,7 +107,7 @@ class Runtime:
         coalescer = Coalescer(self.wire, clock, config.rpc_timeout, on=config.coalesce)
         self.store = Store(self.wire, clock, config.patience, coalescer)
         self.registry = Registry(self.store, clock, config.env)
-        self.targets = Targets(lambda: self.config, self._place.project, lambda: self.registry)
+        self.targets = Targets(self, self._place.project)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
         self.request_log: RequestLog = request_log or CloudRequestLog(
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval

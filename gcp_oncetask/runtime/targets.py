@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Protocol
 
 from gcp_oncetask.checks import urls
 from gcp_oncetask.checks.values import is_queue, shown
@@ -34,22 +35,31 @@ def configured(config: Config) -> dict[str, str]:
     return found
 
 
+class Exchangeable(Protocol):
+    """
+    The parts of a process that may be exchanged while it runs.
+
+    Attributes:
+        config: Its settings.
+        registry: The registry of its environment.
+    """
+
+    config: Config
+    registry: Registry
+
+
 class Targets:
     """
     The allow-list of one process.
 
     Args:
-        config: Its settings, which a test may exchange.
-        project: Its project; None: not known.
-        registry: The registry of its environment.
+        process: Its settings and its registry.
+        project: Returns its project; None: not known.
     """
 
-    def __init__(
-        self, config: Callable[[], Config], project: Callable[[], str | None], registry: Callable[[], Registry]
-    ) -> None:
-        self._config = config
+    def __init__(self, process: Exchangeable, project: Callable[[], str | None]) -> None:
+        self._process = process
         self._project = project
-        self._registry = registry
         self._known: tuple[Config, dict[str, str]] | None = None
 
     def own(self, url: str | None) -> Origin | None:
@@ -75,7 +85,7 @@ class Targets:
         origin = urls.origin_of(url)
         if origin is None:
             raise UsageError(f"{urls.hidden(url)} is no URL to which a task can be delivered.")
-        audience = self._own().get(origin) or self._registry().audience(origin)
+        audience = self._own().get(origin) or self._process.registry.audience(origin)
         if audience is None:
             raise UsageError(
                 f"{shown(origin)} is not where tasks may go: it is neither the origin of ONCETASK_BASE_URL, nor in "
@@ -86,7 +96,7 @@ class Targets:
 
     def _check_queue(self, queue: str) -> None:
         project = _project_of(queue)
-        if project is not None and (project == _project_of(self._config().queue) or project == self._project()):
+        if project is not None and (project == _project_of(self._process.config.queue) or project == self._project()):
             return
         raise UsageError(
             f"The queue {shown(queue)} is not in the project {self._project()}. A queue of another project must be in that of "
@@ -94,7 +104,7 @@ class Targets:
         )
 
     def _own(self) -> dict[str, str]:
-        config = self._config()
+        config = self._process.config
         known = self._known
         if known is None or known[0] is not config:
             self._known = known = (config, configured(config))

@@ -87,20 +87,34 @@ def put(target: Value, value: Any) -> None:
     Raises:
         UsageError: Firestore can't hold *value*.
     """
-    kind = type(value)
-    # Most values are texts and numbers.
-    if kind is str:
-        try:
-            target.string_value = value
-        except ValueError:
-            raise UsageError(f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it.") from None
-    elif kind is int and _INT_MIN <= value <= _INT_MAX:
-        target.integer_value = value
-    else:
-        setter = _SETTERS.get(kind)
-        if setter is None:
-            setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
-        setter(target, value)
+    put_all([(target, value)])
+
+
+def put_all(places: Iterable[tuple[Value, Any]]) -> None:
+    """
+    Set the empty targets in *places* to their values: one call for a whole record or map, because most of its values are
+    plain.
+
+    Raises:
+        UsageError: Firestore can't hold one of the values.
+    """
+    for target, value in places:
+        kind = type(value)
+        # Most values are texts and numbers.
+        if kind is str:
+            try:
+                target.string_value = value
+            except ValueError:
+                raise UsageError(
+                    f"The text {value!r:.60} holds half a surrogate pair; Firestore can't store it."
+                ) from None
+        elif kind is int and _INT_MIN <= value <= _INT_MAX:
+            target.integer_value = value
+        else:
+            setter = _SETTERS.get(kind)
+            if setter is None:
+                setter = next((s for kind, s in _SETTERS.items() if isinstance(value, kind)), _put_other)
+            setter(target, value)
 
 
 def _put_none(target: Value, _: None) -> None:
@@ -136,6 +150,10 @@ def _put_datetime(target: Value, value: datetime) -> None:
         raise UsageError(f"{value.isoformat()} is not in the years 1 to 9999 in UTC.")
 
 
+def _put_status(target: Value, value: Status) -> None:
+    target.string_value = str(value)
+
+
 def _put_enum(target: Value, value: Enum) -> None:
     put(target, value.value)
 
@@ -143,23 +161,23 @@ def _put_enum(target: Value, value: Enum) -> None:
 def _put_map(target: Value, value: Mapping[Any, Any]) -> None:
     target.map_value.SetInParent()
     inner = target.map_value.fields
+    places: list[tuple[Value, Any]] = []
     for key, item in value.items():
         if not isinstance(key, str):
             raise UsageError(f"Map keys must be texts; {key!r} is not.")
         try:
-            place = inner[key]
+            places.append((inner[key], item))
         except ValueError:
             raise UsageError(
                 f"The map key {key!r:.60} holds half a surrogate pair; Firestore can't store it."
             ) from None
-        put(place, item)
+    put_all(places)
 
 
 def _put_list(target: Value, value: Iterable[Any]) -> None:
     target.array_value.SetInParent()
     inner = target.array_value.values
-    for item in value:
-        put(inner.add(), item)
+    put_all([(inner.add(), item) for item in value])
 
 
 def _put_set(target: Value, value: Iterable[Any]) -> None:
@@ -248,7 +266,7 @@ def _put_acknowledgement(target: Value, known: Acknowledgement) -> None:
 
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
-    Status: _put_str,
+    Status: _put_status,
     Failure: _put_failure,
     PendingAlert: _put_owed,
     Note: _put_note,
@@ -436,28 +454,18 @@ def _list(value: Value) -> Iterable[Value]:
     return items if value.HasField("array_value") else _odd(value)
 
 
-def _inner(value: Value) -> _Inner:
-    return _Inner(value.map_value.fields) if value.HasField("map_value") else _odd(value)
-
-
-class _Inner:
+def _inner(value: Value, *names: str) -> list[Value]:
     """
-    A map inside the lock; reading a missing key does not add it.
+    Return the values of *names* in *value*, a map inside the lock.
     """
-
-    def __init__(self, fields: Any) -> None:
-        self._fields = fields
-
-    def __getitem__(self, name: str) -> Value:
-        if name not in self._fields:
+    inner = value.map_value.fields if value.HasField("map_value") else _odd(value)
+    found: list[Value] = []
+    for name in names:
+        # Reading a missing key would add it.
+        if name not in inner:
             raise ValueError(f"{name} is missing")
-        return self._fields[name]
-
-    def text(self, name: str) -> str | None:
-        """
-        Return the text *name*; None if it is missing.
-        """
-        return _text(self._fields[name]) if name in self._fields else None
+        found.append(inner[name])
+    return found
 
 
 def _texts(value: Value) -> tuple[str, ...]:
@@ -465,69 +473,66 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 def _failures(value: Value) -> tuple[Failure, ...]:
-    return tuple(_failure(_inner(item)) for item in _list(value))
+    return tuple(_failure(item) for item in _list(value))
 
 
-def _failure(e: _Inner) -> Failure:
-    return Failure(_instant(e["at"]), _number(e["attempt"]), _number(e["sequence"]), _text(e["message"]))
+def _failure(value: Value) -> Failure:
+    at, attempt, sequence, message = _inner(value, "at", "attempt", "sequence", "message")
+    return Failure(_instant(at), _number(attempt), _number(sequence), _text(message))
 
 
 def _owed(value: Value) -> tuple[PendingAlert, ...]:
-    return tuple(_one_owed(_inner(item)) for item in _list(value))
+    return tuple(_one_owed(item) for item in _list(value))
 
 
-def _one_owed(o: _Inner) -> PendingAlert:
+def _one_owed(value: Value) -> PendingAlert:
+    id_, event, at, until = _inner(value, "id", "event", "at", "until")
+    sequence, attempt, reason, tries, evidence = _inner(value, "sequence", "attempt", "reason", "tries", "evidence")
+    inner = value.map_value.fields
     return PendingAlert(
-        _text(o["id"]),
-        Event(_text(o["event"])),
-        _instant(o["at"]),
-        _instant(o["until"]),
-        _number(o["sequence"]),
-        _number(o["attempt"]),
-        _text(o["reason"]),
-        _number(o["tries"]),
-        _texts(o["evidence"]),
-        o.text("digest"),
+        _text(id_),
+        Event(_text(event)),
+        _instant(at),
+        _instant(until),
+        _number(sequence),
+        _number(attempt),
+        _text(reason),
+        _number(tries),
+        _texts(evidence),
+        _text(inner["digest"]) if "digest" in inner else None,
     )
 
 
 def _note(value: Value) -> Note:
-    inner = _inner(value)
-    return Note(_number(inner["sequence"]), _number(inner["token"]), _text(inner["text"]))
+    sequence, token, text = _inner(value, "sequence", "token", "text")
+    return Note(_number(sequence), _number(token), _text(text))
 
 
 def _since(value: Value) -> Since:
-    inner = _inner(value)
-    return Since(_number(inner["sequence"]), _number(inner["token"]), _instant(inner["at"]))
+    sequence, token, at = _inner(value, "sequence", "token", "at")
+    return Since(_number(sequence), _number(token), _instant(at))
 
 
 def _fingerprint(value: Value) -> Fingerprint:
-    inner = _inner(value)
-    return Fingerprint(_text(inner["dataHash"]), _text(inner["model"]))
+    data_hash, model = _inner(value, "dataHash", "model")
+    return Fingerprint(_text(data_hash), _text(model))
 
 
 def _acts(value: Value) -> tuple[Act, ...]:
-    return tuple(_act(_inner(item)) for item in _list(value))
+    return tuple(_act(item) for item in _list(value))
 
 
-def _act(a: _Inner) -> Act:
-    return Act(
-        _instant(a["at"]),
-        _text(a["verb"]),
-        _text(a["by"]),
-        _flag(a["proven"]),
-        a.text("claimed"),
-        _text(a["status"]),
-        _number(a["sequence"]),
-        a.text("note"),
-    )
+def _act(value: Value) -> Act:
+    at, verb, by, proven = _inner(value, "at", "verb", "by", "proven")
+    status, sequence = _inner(value, "status", "sequence")
+    inner = value.map_value.fields
+    claimed, note = (_text(inner[name]) if name in inner else None for name in ("claimed", "note"))
+    return Act(_instant(at), _text(verb), _text(by), _flag(proven), claimed, _text(status), _number(sequence), note)
 
 
 def _acknowledgement(value: Value) -> Acknowledgement:
-    inner = _inner(value)
-    return Acknowledgement(
-        _number(inner["sequence"]), _number(inner["token"]), _text(inner["by"]), _instant(inner["until"])
-    )
+    sequence, token, by, until = _inner(value, "sequence", "token", "by", "until")
+    return Acknowledgement(_number(sequence), _number(token), _text(by), _instant(until))
 
 
 def _headers(value: Value) -> dict[str, str]:
@@ -693,6 +698,7 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     inner = target.map_value.fields
     changed: list[str] = []
     stamped: list[str] = []
+    places: list[tuple[Value, Any]] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
     for name, value in new.items():
         known = old[name]
@@ -707,5 +713,6 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
         default = DEFAULTS[name]
         if value is default or (default is not None and value == default):
             continue
-        put(inner[stored], value)
+        places.append((inner[stored], value))
+    put_all(places)
     return tuple(changed), tuple(stamped)

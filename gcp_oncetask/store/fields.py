@@ -9,7 +9,7 @@ from typing import Any
 
 from gcp_oncetask.checks.values import shown
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.store.codec import Value, ValueType, encode, put
+from gcp_oncetask.store.codec import Value, ValueType, encode, put_all
 
 
 def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
@@ -23,7 +23,7 @@ def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
     for name, value in fields.items():
         try:
             encoded[name] = target = ValueType()
-            put(target, value)
+            put_all([(target, value)])
         except (UsageError, RecursionError) as error:
             where, what = _unstorable(value, name)
             raise UsageError(f"{where} of {owner} can't be stored: {what or error}") from None

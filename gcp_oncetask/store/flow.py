@@ -231,25 +231,19 @@ class _Try(NamedTuple):
     keyed: tuple[Any, ...]
     along: Along | None
 
-    def applied(self, results: Sequence[Any]) -> Changed[Any]:
+    def applied(self, snapshot: Snapshot, results: Sequence[Any] | None) -> Changed[Any]:
         """
-        Return the outcome of a commit that is applied, and that the server has answered with *results*.
+        Return the outcome of a commit that is applied.
+
+        Args:
+            snapshot: The document after the commit.
+            results: The server's answer; None: it was lost.
         """
         if self.along is not None:
-            self.along.done(results[1 + len(self.keyed) :])
-        return self._changed(self.update.applied(results[0]), results[1] if self.keyed else None)
-
-    def found(self, snapshot: Snapshot) -> Changed[Any]:
-        """
-        Return the outcome of a commit whose answer was lost, and that is applied, as *snapshot* shows, which was read since.
-        """
-        if self.along is not None:
-            self.along.done(None)
-        return self._changed(snapshot, None)
-
-    def _changed(self, snapshot: Snapshot, key: Any | None) -> Changed[Any]:
+            self.along.done(None if results is None else results[1 + len(self.keyed) :])
         if self.more is NOTHING:
             return Changed(self.decision, snapshot)
+        key = results[1] if results is not None and self.keyed else None
         moved = self.more.moved(self.hold, self.decision.lock, key)
         return Changed(self.decision, snapshot, self.more.freed(key), moved)
 
@@ -315,7 +309,8 @@ class ChangeFlow(Generic[T]):
             except WireError as error_:
                 error = error_
             else:
-                return tried.applied(response.write_results)
+                results = response.write_results
+                return tried.applied(tried.update.applied(results[0]), results)
             self._tries += 1
             self._failed = self._failed or self._clock.mark()
             self._refusals += bool(tried.keyed) and error.failure in (FailureClass.MOVED, FailureClass.CONTENTION)
@@ -325,7 +320,7 @@ class ChangeFlow(Generic[T]):
                 with self._told():
                     snapshot = yield from self._again(tried)
                 if self._landed(snapshot):
-                    return tried.found(snapshot)
+                    return tried.applied(snapshot, None)
             elif error.failure is FailureClass.REFUSED:
                 refused = error.translated(f"writing {self._path}", unknown=False)
                 refused.seen = snapshot

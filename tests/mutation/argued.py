@@ -55,8 +55,8 @@ REASONS: Mapping[str, Sequence[str]] = {
             "store/coalescing.py Coalescer._end: if traffic.waiting: self._pass_on(traffic) => if True: "
             "self._pass_on(traffic)"
         ),
-        "store/codec.py put: _INT_MIN <= value <= _INT_MAX => _INT_MIN < value <= _INT_MAX",
-        "store/codec.py put: _INT_MIN <= value <= _INT_MAX => _INT_MIN <= value < _INT_MAX",
+        "store/codec.py put_all: _INT_MIN <= value <= _INT_MAX => _INT_MIN < value <= _INT_MAX",
+        "store/codec.py put_all: _INT_MIN <= value <= _INT_MAX => _INT_MIN <= value < _INT_MAX",
         (
             "store/codec.py as_loaded: if isinstance(value, Enum): return as_loaded(value.value) => if False: "
             "return as_loaded(value.value)"

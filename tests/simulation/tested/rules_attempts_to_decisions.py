@@ -293,7 +293,7 @@ RULES_ATTEMPTS_TO_DECISIONS = (
         "a lost result needs no person",
         "rules/attention.py",
         (
-            "        case Status.COMPLETED if lock.returned.lost is not None:\n"
+            "        case Status.COMPLETED if lock.read(lock.result_lost) is not None:\n"
             "            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.RESULT_LOST\n"
         ),
         "",

@@ -59,7 +59,7 @@ RULES_DELIVERY_TO_DOCUMENT_PATHS = (
     Mutant(
         "a URL may be longer than Cloud Tasks takes",
         "rules/delivery.py",
-        '    if _url_length(made) > _LONGEST_URL:\n        made = f"{target}{mark}{numbers}"\n',
+        '        if _url_length(made) > _LONGEST_URL:\n            made = f"{target}{mark}{numbers}"\n',
         "",
         test="tests/unit/rules/test_delivery.py::test_urls_end_where_a_delivery_could_not_be_named",
     ),

@@ -250,8 +250,8 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "a lost result is returned as if there were none",
         "rules/record.py",
-        ("        return Result(self.result, self._of_this(self.result_json), self._of_this(self.result_lost))\n"),
-        "        return Result(self.result, self._of_this(self.result_json))\n",
+        ("        return Result(self.result, self.read(self.result_json), self.read(self.result_lost))\n"),
+        "        return Result(self.result, self.read(self.result_json))\n",
         test="tests/unit/rules/test_writes.py::test_notes_count_for_their_own_grant",
     ),
     Mutant(

@@ -4,6 +4,7 @@ Where tasks may go: which URLs are of one origin, and which queues, headers and 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,8 +101,8 @@ def targets(config: Config, registered: dict[str, str] | None = None) -> Targets
         def audience(self, origin: str) -> str | None:
             return (registered or {}).get(origin)
 
-    known: Any = Known()
-    return Targets(lambda: config, lambda: "mine", lambda: known)
+    process: Any = SimpleNamespace(config=config, registry=Known())
+    return Targets(process, lambda: "mine")
 
 
 @pytest.mark.parametrize("url", SAME)
