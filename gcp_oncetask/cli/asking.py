@@ -50,7 +50,7 @@ def asked(
         consequences: Sentences, one a line.
         question: The question, such as ``Release it?``.
         yes: The answer was given by ``--yes``: nothing is asked.
-        number: How many items the act is about, if there are so many that the number must be typed; None: yes is enough.
+        number: Number of items, if there are so many that a person must type it; None: yes is enough.
 
     Returns:
         False: the person did not say yes. Then that nothing was done has been printed.

@@ -13,17 +13,28 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Final, Literal, NamedTuple, TextIO
+from enum import Enum
+from typing import Any, Final, NamedTuple, TextIO
 
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.tasks.recurrence.zones import zone_named
 
-Colour = Literal["red", "yellow", "green", "blue", "dim", "bold"]
-_CODES: Final[dict[Colour, str]] = {"red": "31", "yellow": "33", "green": "32", "blue": "34", "dim": "2", "bold": "1"}
 _GAP: Final = "  "
 _STEPS: Final = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
 """Lengths in seconds below which a time is told in a unit, the unit's seconds, and its name."""
+
+
+class Colour(Enum):
+    """
+    The colours of cells, by their codes for terminals.
+    """
+
+    RED = "31"
+    YELLOW = "33"
+    GREEN = "32"
+    DIM = "2"
+    BOLD = "1"
 
 
 class Column(NamedTuple):
@@ -62,7 +73,7 @@ def painted(text: str, colour: Colour | None, *, colours: bool) -> str:
     """
     Return *text* in a colour, if there are *colours*.
     """
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colours and colour is not None and text else text
+    return f"\x1b[{colour.value}m{text}\x1b[0m" if colours and colour is not None and text else text
 
 
 def table(
@@ -77,7 +88,7 @@ def table(
         colours: Whether lines may have colours.
     """
     cells = [[_cell(column, cell) for column, cell in zip(columns, row, strict=True)] for row in rows]
-    lines = [[Cell(column.heading.upper(), "bold") for column in columns], *cells]
+    lines = [[Cell(column.heading.upper(), Colour.BOLD) for column in columns], *cells]
     widths = [max(width(line[index].text) for line in lines) for index in range(len(columns))]
     return [_line(columns, line, widths, colours=colours) for line in lines]
 
@@ -118,7 +129,7 @@ def cut(text: str, most: int | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class ShownTimes:
     """
     Tells times relative to *now*, and in one time zone.
 
@@ -162,7 +173,7 @@ def span(length: timedelta) -> str:
 
 def add_tz(parser: argparse.ArgumentParser) -> None:
     """
-    Add the option ``--tz`` to *parser*; ``chosen.tz`` is the zone for ``Times``.
+    Add the option ``--tz`` to *parser*; ``chosen.tz`` is the zone for ``ShownTimes``.
     """
     parser.add_argument(
         "--tz",

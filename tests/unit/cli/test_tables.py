@@ -15,7 +15,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gcp_oncetask.cli.tables import Cell, Column, Times, add_tz, coloured, cut, json_line, span, table, width
+from gcp_oncetask.cli.tables import (
+    Cell,
+    Colour,
+    Column,
+    ShownTimes,
+    add_tz,
+    coloured,
+    cut,
+    json_line,
+    span,
+    table,
+    width,
+)
 
 NOW = datetime(2026, 3, 1, 3, 19, 5, tzinfo=UTC)
 COLUMNS = (Column("task", 12), Column("tries", right=True), Column("why"))
@@ -25,7 +37,7 @@ def test_cells_are_aligned_and_no_line_ends_with_spaces() -> None:
     """
     By the widest cell; numbers at the right; a missing cell is a dash; a wide character takes two columns.
     """
-    lines = table(COLUMNS, [("a", "1", "x"), ("漢字", "12", None), (Cell("b", "red"), "100", "")])
+    lines = table(COLUMNS, [("a", "1", "x"), ("漢字", "12", None), (Cell("b", Colour.RED), "100", "")])
 
     assert lines == ["TASK  TRIES  WHY", "a         1  x", "漢字     12  -", "b       100"]
 
@@ -45,7 +57,7 @@ def test_colours_do_not_count_for_the_width() -> None:
     """
     With and without colours the texts are the same, in the same columns.
     """
-    rows = [(Cell("late", "red"), "1", Cell("", "dim")), ("in time", "2", Cell("x", "green"))]
+    rows = [(Cell("late", Colour.RED), "1", Cell("", Colour.DIM)), ("in time", "2", Cell("x", Colour.GREEN))]
     plain, colour = table(COLUMNS, rows), table(COLUMNS, rows, colours=True)
 
     assert colour[1].startswith("\x1b[31mlate\x1b[0m     ")
@@ -103,7 +115,7 @@ def test_times_are_relative_and_absolute() -> None:
     """
     The date stands where it is another day than now, in the zone that is printed.
     """
-    times, berlin = Times(NOW), Times(NOW, ZoneInfo("Europe/Berlin"))
+    times, berlin = ShownTimes(NOW), ShownTimes(NOW, ZoneInfo("Europe/Berlin"))
     before, tomorrow = NOW - timedelta(minutes=7), NOW + timedelta(hours=20, minutes=50)
 
     assert times.both(before) == "7 min ago, 03:12:05 UTC"
@@ -111,7 +123,7 @@ def test_times_are_relative_and_absolute() -> None:
     assert berlin.both(before) == "7 min ago, 04:12:05 CET"
     assert berlin.clock(NOW - timedelta(hours=4)) == "00:19:05 CET"
     assert times.clock(NOW - timedelta(hours=4)) == "2026-02-28 23:19:05 UTC"
-    assert Times(NOW, None).clock(NOW).startswith(f"{NOW.astimezone():%H:%M:%S}")
+    assert ShownTimes(NOW, None).clock(NOW).startswith(f"{NOW.astimezone():%H:%M:%S}")
 
 
 def test_a_zone_is_named_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
