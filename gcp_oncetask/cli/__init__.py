@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, index_file, registered, show
+from gcp_oncetask.cli import explain, index_file, named, registered, show
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.runtime import requirements
@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: the result of the run")
     explain.add_to(commands)
     registered.add_to(commands)
+    named.add_to(commands)
     index_file.add_to(commands)
     return parser
 

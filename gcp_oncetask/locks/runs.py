@@ -3,9 +3,9 @@ Functions that run inline, once per key; every later call returns the stored res
 
 Shape:
     reads and writes onceLocks/{2 hex}:{env}:once:{function}:{key}: ``lock`` (the record of every document; ``result`` has
-    the returned value), ``name``, ``key``, ``dataHash`` (of the payload), ``env``, ``schema``, and ``expireAt`` if results
-    are not kept for ever. If the result is lost, ``expireAt`` is written only after a person was alerted; until then
-    ``retentionSeconds`` and ``doneAt`` keep the time.
+    the returned value), ``name``, ``key``, ``dataHash`` (of the payload; not while the key is forgotten),
+    ``env``, ``schema``, and ``expireAt`` if results are not kept for ever. If the result is lost, ``expireAt`` is written
+    only after a person was alerted; until then ``retentionSeconds`` and ``doneAt`` keep the time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from gcp_oncetask.rules.decisions import (
     Settlement,
     SettlementKind,
 )
-from gcp_oncetask.rules.record import SCHEMA, Lock, Result
+from gcp_oncetask.rules.document_paths import DATA_HASH
+from gcp_oncetask.rules.record import SCHEMA, Lock, Result, Status
 from gcp_oncetask.rules.refusals import ERRORS, Refusal
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import encode
@@ -136,7 +137,7 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
         {
             "name": encode(run.name),
             "key": encode(None if run.key is None else readable(run.key)),
-            "dataHash": encode(run.data_hash),
+            DATA_HASH: encode(run.data_hash),
             "env": encode(runtime.config.env),
             "schema": encode(SCHEMA),
         },
@@ -144,8 +145,8 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
     )
 
     def decide(seen: Snapshot) -> Put | CallRefused | NeedTime:
-        stored = seen.fields.get("dataHash")
-        same = stored is not None and stored.string_value == run.data_hash
+        stored = seen.fields.get(DATA_HASH)
+        same = _forgotten(seen) if stored is None else stored.string_value == run.data_hash
         return named.begin(
             seen.lock, same=same, policy=run.policy, claimant=claimant, at=runtime.decision_context(seen)
         )
@@ -156,7 +157,7 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
         run.document,
         decide,
         start=Snapshot(run.document, None, None, None),
-        changes=lambda seen: fields if seen.lock is None else NO_CHANGES,
+        changes=lambda seen: fields if seen.lock is None or _forgotten(seen) else NO_CHANGES,
     )
     refused = changed.decision
     if isinstance(refused, CallRefused):
@@ -168,6 +169,13 @@ def _claim(runtime: Runtime, run: OnceCall) -> Holding | Lock:
     if not holding.long_enough():
         raise _refusal(run, CallRefused(Refusal.HELD, "it was granted, and over before the answer came"))
     return holding
+
+
+def _forgotten(seen: Snapshot) -> bool:
+    """
+    Tell whether a person has let the key be forgotten, and its payload with it.
+    """
+    return seen.lock is not None and seen.lock.status is Status.SCHEDULED and DATA_HASH not in seen.fields
 
 
 def _refusal(run: OnceCall, refused: CallRefused) -> OncetaskError:

@@ -383,6 +383,18 @@ class Events:
         """
         self._tell("lease.taken_over", about, message, logging.WARNING)
 
+    def freed_by_hand(self, about: About, message: str, by: str) -> None:
+        """
+        Report that a person has freed a named lock. *by* is the person.
+        """
+        self._tell("lock.freed", about, message, logging.INFO, by=by)
+
+    def forgotten(self, about: About, message: str, by: str) -> None:
+        """
+        Report that a person has let a function run again for its key. *by* is the person.
+        """
+        self._tell("once.forgotten", about, message, logging.INFO, by=by)
+
     def key_handed_over(self, about: About, message: str) -> None:
         """
         Report that a resource key was given to a task that waited for it.

@@ -10,12 +10,16 @@ States of a named lock::
                         |    ^
                         '----' acquire after its end: a takeover, next token
 
+A person may free it too (``free_by_hand``); then its record gets another number.
+
 States of a run (``settle`` completes it)::
 
     (none) --begin--> leased --complete--> completed, for good
                       |  | ^
                       |  '-' begin after its end: a takeover, next token
                       '-give_up--> scheduled --begin--> leased, next token
+
+A person may let a completed run be forgotten (``forget``); then it is scheduled again, with another number.
 
 Tokens
     The token of a new document is the server's epoch milliseconds. The next token is one more than the greater of two
@@ -27,7 +31,8 @@ Tokens
 Numbers
     The number of a new document (``keyed``) is the server's epoch milliseconds, and the document keeps it. A grant that came
     late gets a number of its own time. So if the document of a function that ran is deleted, the next run has another
-    idempotency key. And if the document of a held lock is deleted and made again, the late holder is told so.
+    idempotency key. And if the document of a held lock is deleted and made again, the late holder is told so. A person who
+    frees a lock or has a run forgotten gives the record another number, with the same effect.
 
 Source:
     resque-lock-timeout's acquire, refresh and release. The differences: expiry is judged by the server's clock alone, and
@@ -48,6 +53,8 @@ from gcp_oncetask.rules.writes import expires_at
 
 UNLIMITED: Final = 100 * 365.25 * 86_400
 """Seconds of a lease that only its release ends: a century."""
+RAISED: Final = "it raised when it ran last: the next call runs it again, with the same attempt.key"
+"""The reason for which a key is not forgotten whose function has not completed."""
 _PROMPT: Final = 1000
 """
 Milliseconds after its token within which a create is applied as a rule. No document is made, used and deleted in such a time.
@@ -135,6 +142,39 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, mine: Lock) -> Put | Ca
     return Put(freed)
 
 
+def free_by_hand(lock: Lock | None, token: int, nonce: str, at: DecisionContext) -> Put | CallRefused:
+    """
+    Free a named lock by a person's decision, whether or not its lease has ended.
+
+    Its number changes, so that the late holder's ``refresh`` and ``release`` are refused, also before the next
+    acquire. Its token stays: the next grant's token is greater.
+
+    Args:
+        lock: The record.
+        token: The token that the person has seen: a later holder keeps the lock.
+        nonce: Recognises this decision.
+        at: Moment.
+
+    Returns:
+        Put; or CallRefused: MISSING, NOT_HELD, or MOVED if another holder has it now.
+    """
+    if lock is None:
+        return CallRefused(Refusal.MISSING, "there is no such lock")
+    if lock.status is not Status.LEASED:
+        return CallRefused(Refusal.NOT_HELD, "no process holds it")
+    if lock.token != token:
+        return CallRefused(Refusal.MOVED, f"{_holder(lock)} has taken it meanwhile, with token {lock.token}")
+    freed = lock.but(
+        status=Status.SCHEDULED,
+        sequence=lock.sequence + 1,
+        keyed=_another_number(lock, at),
+        scheduled_token=lock.token,
+        settled_by=nonce,
+        attempts=0,
+    )
+    return Put(freed)
+
+
 def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:
     """
     Free the named lock if *holder* has it, after an acquire of unknown fate.
@@ -189,6 +229,50 @@ def give_up(lock: Lock | None, fence: Fence, message: str, nonce: str, at: Decis
     return Put(writes.noted(lock, message, at).but(status=Status.SCHEDULED, settled_by=nonce))
 
 
+def forget(lock: Lock | None, token: int, nonce: str, at: DecisionContext) -> Put | CallRefused:
+    """
+    Let a function run again for its key by a person's decision, as if it had never run: its result and its errors are
+    deleted, and the next run has another idempotency key. An alert that is owed for a lost result is not sent any more.
+
+    Args:
+        lock: The record.
+        token: The token of the run that the person has seen.
+        nonce: Recognises this decision.
+        at: Moment.
+
+    Returns:
+        Put; or CallRefused: MISSING, RUNNING, NOT_ENDED (the function raised, so the next call runs it again anyway, with the
+        same idempotency key), or MOVED if it has run again since.
+    """
+    if lock is None:
+        return CallRefused(Refusal.MISSING, "there is no such key")
+    if lock.status is Status.LEASED:
+        return CallRefused(Refusal.RUNNING, f"it runs on {lock.instance or 'some machine'}, or its process has died")
+    if lock.status is not Status.COMPLETED:
+        return CallRefused(
+            Refusal.NOT_ENDED, "it has not completed: the next call runs it again, with the same attempt.key"
+        )
+    if lock.token != token:
+        return CallRefused(Refusal.MOVED, f"it has run again meanwhile, with token {lock.token}")
+    forgotten = lock.but(
+        status=Status.SCHEDULED,
+        sequence=lock.sequence + 1,
+        base=lock.sequence,
+        keyed=_another_number(lock, at),
+        scheduled_token=lock.token,
+        settled_by=nonce,
+        attempts=0,
+        errors=(),
+        result=None,
+        result_json=None,
+        result_lost=None,
+        owed=(),
+        due=None,
+        attention=None,
+    )
+    return Put(forgotten)
+
+
 def ends_at(lock: Lock) -> datetime | None:
     """
     Return the time at which the lease expires by the server's clock; None if only its release ends it.
@@ -203,7 +287,15 @@ def _new(at: DecisionContext, server: datetime) -> Lock:
 
 def _busy(lock: Lock) -> CallRefused:
     until = ends_at(lock)
-    return CallRefused(Refusal.HELD, f"{lock.instance or 'somebody'} holds it with token {lock.token}", until)
+    return CallRefused(Refusal.HELD, f"{_holder(lock)} holds it with token {lock.token}", until)
+
+
+def _holder(lock: Lock) -> str:
+    return lock.instance or "somebody"
+
+
+def _another_number(lock: Lock, at: DecisionContext) -> int:
+    return max(lock.keyed + 1, writes.epoch_milliseconds(at.now))
 
 
 def _granted(lock: Lock, policy: Policy, claimant: Claimant) -> Put:

@@ -8,6 +8,7 @@ sort of the record and says what to do instead.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,6 +55,9 @@ VERBS: Final[dict[str, frozenset[Sort]]] = {
 
 _SORTS: Final = {"lock": Sort.NAMED_LOCK, "once": Sort.ONCE_KEY, "key": Sort.RESOURCE_KEY}
 _ID: Final = re.compile(r"[0-9a-f]{2}:[\w-]+:(lock|once|key):.+", re.ASCII | re.DOTALL)
+
+_LONGEST_SAID: Final = 500
+"""Characters of a name that are repeated in a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +147,9 @@ def _instead(verb: str, record: Record, lock: Lock) -> str:
         case Sort.RECURRING:
             return "It runs nothing itself, so it is never quarantined; resolve the occurrence that is."
         case Sort.NAMED_LOCK:
-            return _of_lock(lock)
+            return _of_lock(record, lock)
         case Sort.ONCE_KEY:
-            return _of_key(lock)
+            return _of_key(record, lock)
         case Sort.RESOURCE_KEY if lock.status is Status.LEASED:
             return (
                 f"The task at {lock.holder} has it, and gives it back when its run ends: {verb} that task. "
@@ -155,7 +159,7 @@ def _instead(verb: str, record: Record, lock: Lock) -> str:
             return f"No task has it, so there is nothing to free; {verb} the task that you mean."
 
 
-def _of_lock(lock: Lock) -> str:
+def _of_lock(record: Record, lock: Lock) -> str:
     if lock.status is not Status.LEASED:
         return "Nobody holds it, so there is nothing to free."
     end = ends_at(lock)
@@ -166,11 +170,11 @@ def _of_lock(lock: Lock) -> str:
     )
     return (
         f"{lock.instance or 'Somebody'} holds it with token {lock.token}: its holder frees it with release(), and {ends}. "
-        "If its holder is gone for good, delete the document: that frees it at once."
+        f"If its holder is gone for good, free it at once ({_command('locks release', record, record.name)})."
     )
 
 
-def _of_key(lock: Lock) -> str:
+def _of_key(record: Record, lock: Lock) -> str:
     match lock.status:
         case Status.LEASED:
             end = ends_at(lock)
@@ -180,8 +184,23 @@ def _of_key(lock: Lock) -> str:
                 "if its process has died, the next call after that runs it again."
             )
         case Status.COMPLETED:
-            return (
-                "The function has run. To let it run again for this key, delete the document; that forgets its result."
-            )
+            names = (record.name,) if record.key is None else (record.name, record.key)
+            command = _command("once forget", record, *names)
+            return f"The function has run. To let it run again for this key, have its result forgotten ({command})."
         case _:
             return "The function raised when it ran last; the next call runs it again."
+
+
+def _command(command: str, record: Record, *names: str | None) -> str:
+    """
+    Return a command of the command line, with the names as a shell reads them. A name that is not stored, not printable or
+    long is left to the person.
+    """
+    collection = record.path.rpartition("/")[0]
+    where = "" if collection == LOCKS else f" --collection {shlex.quote(collection)}"
+    said = [
+        shlex.quote(name) if name and name.isprintable() and len(name) <= _LONGEST_SAID else instead
+        for name, instead in zip(names, ("NAME", "KEY"), strict=False)
+    ]
+    apart = " --" if any(name.startswith("-") for name in said) else ""
+    return f"python -m gcp_oncetask {command}{where}{apart} {' '.join(said)}"

@@ -67,9 +67,9 @@ LIBRARY: Final[dict[str, Kept]] = {
     ),
     "onceLocks": Kept(
         exempt=(
+            "env",
             "key",
             "waiting",
-            "name",
             "result",
             "dataHash",
             "createdAt",
@@ -80,7 +80,8 @@ LIBRARY: Final[dict[str, Kept]] = {
             "first",
             "members",
         ),
-        single=("registry",),
+        # A name is written once, when the document is made: one entry then, and none for an acquire or a release.
+        single=("name", "registry"),
         ttl="expireAt",
     ),
     "onceSessions": Kept(

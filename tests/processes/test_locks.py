@@ -112,3 +112,61 @@ def test_killed_holder_that_was_kept_alive_frees_its_lock() -> None:
         process.kill()
         process.wait(patient(30))
         assert mine.acquire(timeout=lease + patient(1))
+
+
+def released_by_hand(locker: Locker) -> subprocess.CompletedProcess[str]:
+    """
+    ``locks release graph``, in a process that has no terminal.
+    """
+    config = locker.config
+    settings = {"FIRESTORE_EMULATOR_HOST": str(config.firestore_emulator), "GOOGLE_CLOUD_PROJECT": str(config.project)}
+    return subprocess.run(
+        [sys.executable, "-m", "gcp_oncetask", "locks", "release", "graph", "--yes", "--as", "ann"],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+        check=False,
+    )
+
+
+def test_op_51_lock_of_a_killed_process_is_released_by_name() -> None:
+    """
+    SIGKILL an hour before the lock's end: nobody gets it until the command, and then at once, with a greater token.
+    """
+    with holding("ttl", "3600") as (locker, _, _gate, process):
+        before = record(locker)
+        process.kill()
+        process.wait(patient(30))
+        mine = locker.lock("graph", ttl=60)
+        assert not mine.acquire(timeout=1)
+        done = released_by_hand(locker)
+        assert (done.returncode, done.stdout[:16]) == (0, "'graph' is free:"), done.stderr
+        assert mine.acquire(blocking=False)
+
+        assert before is not None
+        assert mine.token > before["lock"]["token"]
+
+
+def test_op_51_holder_that_was_only_stopped_is_told() -> None:
+    """
+    SIGSTOP, the command, SIGCONT: one callback about the lost lease, and the lock stays free for the next one.
+    """
+    with holding("ttl", "3600") as (locker, control, gate, process):
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            assert released_by_hand(locker).returncode == 0
+            before = record(locker)
+        finally:
+            gate.set()
+            os.kill(process.pid, signal.SIGCONT)
+        [returned] = control.wait("returned")
+        control.wait("over")
+        assert process.wait(patient(20)) == 0
+
+        [lost] = control.of("lost")
+        assert (lost["taken_over"], returned["value"]) == (True, "done")
+        assert before is not None
+        assert lost["token"] == before["lock"]["token"]

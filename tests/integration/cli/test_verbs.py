@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,18 +79,43 @@ def test_by_path_a_verb_is_done_or_refused(records: Records, verb: str, capsys: 
 
 def test_a_named_lock_is_freed_as_the_refusal_says(records: Records, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    The person who asked for a cancellation reads who holds it until when, deletes the document, and the next one gets the lock.
+    The person who asked for a cancellation reads who holds it until when, enters the command, and the next one gets the lock.
     """
-    path, _ = records.paths["lock ttl"]
+    assert records.locker.lock("my graph", ttl=600).acquire()
+    path = records.locker.lock("my graph").document
     assert main(["cancel", path]) == 2
     told = capsys.readouterr().err
     until = records.locker.show(path).leased_at
     assert until is not None
-    assert "the named lock 'a/b \\n'" in told
+    assert "the named lock 'my graph'" in told
     assert (until + timedelta(seconds=600)).strftime("its ttl ends at %Y-%m-%dT%H:%M:%S.%fZ") in told
-    assert records.locker.lock("a/b \n", ttl=60).acquire(blocking=False) is False
-    records.locker.client.document(path).delete()
-    assert records.locker.lock("a/b \n", ttl=60).acquire(blocking=False)
+    assert records.locker.lock("my graph", ttl=60).acquire(blocking=False) is False
+    assert main([*commanded(told), "--yes"]) == 0
+    assert records.locker.lock("my graph", ttl=60).acquire(blocking=False)
+
+
+def commanded(told: str) -> list[str]:
+    """
+    The arguments of the command in a refusal.
+    """
+    [command] = re.findall(r"\(python -m gcp_oncetask (.*)\)\.", told)
+    return shlex.split(command)
+
+
+def test_a_key_is_forgotten_as_the_refusal_says(records: Records, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = records.paths["@once done"]
+    assert main(["reset", path]) == 2
+    assert main([*commanded(capsys.readouterr().err), "--yes"]) == 0
+    assert records.locker.show(path).status is Status.SCHEDULED
+
+
+def test_a_lock_of_another_collection_is_freed_as_the_refusal_says(
+    records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = records.paths["lock elsewhere"]
+    assert main(["cancel", path]) == 2
+    assert main([*commanded(capsys.readouterr().err), "--yes"]) == 0
+    assert records.locker.show(path).status is Status.SCHEDULED
 
 
 def test_by_id_only_a_recurring_task_is_paused_and_resumed(records: Records) -> None:

@@ -23,6 +23,7 @@ from gcp_oncetask.cli import main
 from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.indexes import LIBRARY, definition, merged, to_text
+from gcp_oncetask.store.names import named
 from gcp_oncetask.store.queries import due_for_workers, parked
 from gcp_oncetask.store.sessions import all_of, leaving_query
 from gcp_oncetask.store.store import Store
@@ -91,6 +92,10 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "collections of the registry": (
         lambda cloud: made(cloud)._runtime.registry.all(),
         ("onceLocks", "registry"),
+    ),
+    "named locks and keys by name": (
+        of_store(lambda s: list(named(s, "graph", page=1))),
+        ("onceLocks", "name"),
     ),
     "what is due of a collection": (swept("orders"), ("orders", "lock.due")),
     "what is due of a subcollection": (swept("shops/berlin/orders"), ("orders", "lock.due")),
@@ -265,6 +270,21 @@ def test_lock_costs_a_users_document_one_entry(check: IndexCheck) -> None:
 
     assert check.entries(stored("orders", amount=1, email="x", lock=usual))[0] == plain + 1
     assert check.entries(stored("orders", amount=1, email="x", lock=FULL_LOCK))[0] == plain + 2
+
+
+def test_named_lock_has_one_entry_that_no_acquire_or_release_writes(check: IndexCheck) -> None:
+    """
+    That of its name; its environment, the lock's attributes and the time of its TTL cost none.
+    """
+    cloud = InProcessCloud(indexes=to_text(definition()))
+    lock = made(cloud).lock("graph", ttl=60)
+    entries = []
+    for act in (lock.acquire, lock.refresh, lock.release, lock.acquire):
+        act()
+        found = cloud.firestore_client().document(lock.document).get().to_dict()
+        entries.append((check.entries(stored("onceLocks", **found))[0], found["name"]))
+
+    assert entries == [(1, "graph")] * 4
 
 
 def test_a_life_writes_four_entries(check: IndexCheck) -> None:

@@ -84,6 +84,23 @@ RULES_KEYS_TO_REPAIR = (
         test="tests/unit/rules/test_named_rules.py::test_abandoned_acquire_is_freed_only_if_it_was_granted",
     ),
     Mutant(
+        "the late holder takes a person's decision for its own release",
+        "rules/named.py",
+        (
+            "        keyed=_another_number(lock, at),\n        scheduled_token=lock.token,\n"
+            "        settled_by=nonce,\n        attempts=0,\n    )"
+        ),
+        "        scheduled_token=lock.token,\n        settled_by=nonce,\n        attempts=0,\n    )",
+        test="tests/unit/rules/test_by_hand.py::test_late_holder_is_refused_however_many_have_held_the_lock_since",
+    ),
+    Mutant(
+        "a key is forgotten that has run again since the person looked",
+        "rules/named.py",
+        '    if lock.token != token:\n        return CallRefused(Refusal.MOVED, f"it has run again',
+        '    if False:\n        return CallRefused(Refusal.MOVED, f"it has run again',
+        test="tests/unit/rules/test_by_hand.py::test_rule_decides_as_its_table_says",
+    ),
+    Mutant(
         "a caller is not told until when a lock is held",
         "rules/named.py",
         'with token {lock.token}", until)',

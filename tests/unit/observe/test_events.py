@@ -92,6 +92,8 @@ EVENTS: dict[str, tuple[Callable[[Events], object], list[str], list[str]]] = {
     "taken_over": (lambda e: e.taken_over(CONTEXT, VERDICT, None), [], ["taken_over", "told lease.taken_over"]),
     "key_contested": (lambda e: e.key_contested(CONTEXT, VERDICT, None), [], ["told key.contested"]),
     "lock_taken": (lambda e: e.lock_taken(CONTEXT, "late"), [], ["told lease.taken_over"]),
+    "freed_by_hand": (lambda e: e.freed_by_hand(CONTEXT, "freed", "ann"), [], ["told lock.freed"]),
+    "forgotten": (lambda e: e.forgotten(CONTEXT, "forgotten", "ann"), [], ["told once.forgotten"]),
     "key_handed_over": (lambda e: e.key_handed_over(CONTEXT, "yours"), [], ["told key.handed_over"]),
     "damaged": (lambda e: e.damaged(CONTEXT, "odd"), [], ["told lock.damaged"]),
     "repaired": (lambda e: e.repaired(CONTEXT, "made anew"), [], ["told lock.repaired"]),

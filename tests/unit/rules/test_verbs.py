@@ -72,6 +72,42 @@ def test_a_named_lock_tells_until_when_it_is_held(lock: dict[str, Any], words: s
 
 
 @pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        (Record("onceLocks/x", Sort.NAMED_LOCK, name="graph"), "locks release graph"),
+        (Record("onceLocks/x", Sort.NAMED_LOCK, name="it's $HOME"), "locks release 'it'\"'\"'s $HOME'"),
+        (Record("onceLocks/x", Sort.NAMED_LOCK, name="--yes"), "locks release -- --yes"),
+        (Record("a/b c/l/x", Sort.NAMED_LOCK, name="g"), "locks release --collection 'a/b c/l' g"),
+        (Record("onceLocks/x", Sort.NAMED_LOCK, name="a\nb"), "locks release NAME"),
+        (Record("onceLocks/x", Sort.NAMED_LOCK, name="x" * 501), "locks release NAME"),
+        (Record("onceLocks/x", Sort.NAMED_LOCK), "locks release NAME"),
+        (Record("onceLocks/x", Sort.ONCE_KEY, name="f", key="a b"), "once forget f 'a b'"),
+        (Record("onceLocks/x", Sort.ONCE_KEY, name="f"), "once forget f"),
+        (Record("onceLocks/x", Sort.ONCE_KEY, name="f", key="\x1b"), "once forget f KEY"),
+    ],
+)
+def test_a_refusal_names_the_command_that_is_meant(record: Record, command: str) -> None:
+    """
+    As a shell reads it; a name that can't be shown as it is stays to be filled in.
+    """
+    status = Status.LEASED if record.sort is Sort.NAMED_LOCK else Status.COMPLETED
+    lock = Lock.of(
+        {
+            "env": "E",
+            "sequence": 1,
+            "status": status,
+            "granted_at": NOW,
+            "leased_at": NOW,
+            "run_limit_seconds": UNLIMITED,
+        }
+    )
+    refused = refusal_of("cancel", record, lock)
+
+    assert refused is not None
+    assert f" (python -m gcp_oncetask {command}). Nothing was written." in refused.reason
+
+
+@pytest.mark.parametrize(
     ("path", "lock", "fields", "sort"),
     [
         ("orders/42", {"scheduled_by": "n"}, {}, Sort.CHAIN),
