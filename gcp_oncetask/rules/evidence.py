@@ -94,6 +94,7 @@ class Line:
         url: URL with query (request log).
         latency: Seconds the request took (request log).
         insert_id: Id by which a line that was written twice is recognised.
+        received: Time at which Cloud Logging got it, by the server's clock; None: not known.
     """
 
     at: datetime
@@ -108,6 +109,7 @@ class Line:
     url: str | None
     latency: float | None
     insert_id: str
+    received: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

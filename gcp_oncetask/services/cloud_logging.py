@@ -11,39 +11,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import RequestLogError
-from gcp_oncetask.rules.evidence import (
-    CRASH_TEXTS,
-    EVENTS,
-    RUN_TYPES,
-    WORKER_LINES,
-    Holder,
-    Line,
-    LineOrigin,
-    has_ended,
-    origin,
-)
+from gcp_oncetask.observe.log_filters import batches, own_filter, platform_filter
+from gcp_oncetask.rules.evidence import RUN_TYPES, Holder, Line, has_ended, origin
 from gcp_oncetask.rules.statuses import FailureClass, Service, failure_class
-from gcp_oncetask.rules.timestamps import instant
 
-MAX_FILTER: Final = 20_000
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 5
-_LEAD: Final = timedelta(minutes=1)
-"""A line may be older than the grant by this much, because clocks differ."""
-_REQUEST_LEAD: Final = timedelta(minutes=6)
-"""A request's entry is dated at its beginning; a container may take minutes to start before it gets the lease."""
 _FRESH: Final = 10.0
 """An answer is used again for so many seconds."""
 _INFO: Final = 200
 _RUN: Final = "run.googleapis.com%2F"
-_OWN: Final = ("oncetask", "stdout", f"{_RUN}stdout")
 _LOGS: Final = {
     "oncetask": "oncetask",
     "stdout": "stdout",
@@ -65,9 +49,6 @@ _SEVERITIES: Final = {
     700: "ALERT",
     800: "EMERGENCY",
 }
-
-
-_Asked = TypeVar("_Asked")
 
 
 class Findings(list[Line]):
@@ -109,60 +90,6 @@ class RequestLog(Protocol):
         Raises:
             RequestLogError: The line was not accepted.
         """
-
-
-def own_filter(project: str, holders: Sequence[Holder]) -> str:
-    """
-    Return the filter that finds the own lines of *holders*. It finds few others, because a nonce belongs to one attempt.
-    """
-    granted = min(holder.granted_at for holder in holders)
-    logs = _either(f"projects/{project}/logs/{name}" for name in _OWN)
-    # The user's own lines within an attempt name the holder too; there may be thousands of them.
-    return (
-        f"logName={logs} AND timestamp>={_instant(granted - _LEAD)} AND jsonPayload.oncetask.event={_either(EVENTS)} AND "
-        f"jsonPayload.oncetask.holder={_either(holder.nonce for holder in holders)}"
-    )
-
-
-def platform_filter(project: str, asked: Sequence[tuple[Holder, LineOrigin | None]]) -> str:
-    """
-    Return the filter that finds the lines of the platform and the web server: about the request in which a holder got its
-    lease, if there was one, and about its instance, if that is known.
-    """
-    granted = min(holder.granted_at for holder, _ in asked)
-    logs = f"projects/{project}/logs/{_RUN}"
-    wanted = []
-    traced = [
-        f"(trace={_quoted(f'projects/{project}/traces/{holder.trace}')} AND timestamp<={_instant(holder.granted_at)})"
-        for holder, _ in asked
-        if holder.trace
-    ]
-    if traced:
-        wanted.append(f"(logName={_quoted(logs + 'requests')} AND ({' OR '.join(traced)}))")
-    instances = sorted({place.instance for _, place in asked if place is not None})
-    if instances:
-        system = f"(logName={_quoted(f'{logs}varlog%2Fsystem')} AND textPayload:{_either(CRASH_TEXTS)})"
-        worker = f"(logName={_quoted(f'{logs}stderr')} AND textPayload=~{_quoted(WORKER_LINES)})"
-        wanted.append(
-            f"(labels.instanceId={_either(instances)} AND timestamp>={_instant(granted - _LEAD)} AND ({system} OR {worker}))"
-        )
-    return (
-        f"timestamp>={_instant(granted - _REQUEST_LEAD)} AND resource.type={_either(RUN_TYPES)} AND "
-        f"({' OR '.join(wanted)})"
-    )
-
-
-def _either(texts: Iterable[str]) -> str:
-    return f"({' OR '.join(_quoted(text) for text in texts)})"
-
-
-def _instant(at: datetime) -> str:
-    return _quoted(instant(at))
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 @dataclass(slots=True)
@@ -263,19 +190,8 @@ class CloudRequestLog:
         token = ""
         for _ in range(_MOST_PAGES):
             self._spend(process)
-            request = {
-                "resource_names": [f"projects/{project}"],
-                "filter": wanted,
-                "order_by": "timestamp asc",
-                "page_size": _PAGE,
-                "page_token": token,
-            }
-            with _saying("could not be read"):
-                client = self._open(process)
-                pager = client.list_log_entries(request=request, retry=None, timeout=self._timeout)
-                page = next(pager.pages)
-                found.extend(line_of(type(entry).pb(entry)) for entry in page.entries)
-                token = page.next_page_token
+            lines, token = self._page(process, project, wanted, token)
+            found.extend(lines)
             if not token:
                 return found
         # With a part of the lines only, a finished attempt could be taken for a dead one.
@@ -283,17 +199,38 @@ class CloudRequestLog:
             f"Cloud Logging has more than {_MOST_PAGES * _PAGE} lines that could matter; none was used."
         )
 
+    def page(self, wanted: str, token: str = "") -> tuple[list[Line], str]:
+        """
+        Return up to 1,000 of the newest lines that fit the filter *wanted*, and the token of the next page, empty if there
+        is none. The call does not count against the budget of ``lines``.
+
+        Raises:
+            RequestLogError: The log was unreachable or refused.
+        """
+        return self._page(self._here(), self._project(), wanted, token, "timestamp desc")
+
+    def _page(
+        self, process: _Process, project: str, wanted: str, token: str, order: str = "timestamp asc"
+    ) -> tuple[list[Line], str]:
+        request = {
+            "resource_names": [f"projects/{project}"],
+            "filter": wanted,
+            "order_by": order,
+            "page_size": _PAGE,
+            "page_token": token,
+        }
+        with _saying("could not be read"):
+            client = self._open(process)
+            pager = client.list_log_entries(request=request, retry=None, timeout=self._timeout)
+            page = next(pager.pages)
+            return [line_of(type(entry).pb(entry)) for entry in page.entries], page.next_page_token
+
     def _spend(self, process: _Process) -> None:
         """
         Count one call against the minute's budget.
         """
         with process.mutex:
-            now = self._clock.mark()
-            while process.calls and elapsed(process.calls[0], now) >= 60:
-                process.calls.popleft()
-            if len(process.calls) >= self._per_minute:
-                raise _over_budget(f"{self._per_minute} calls were made within a minute")
-            process.calls.append(now)
+            spend(process.calls, self._clock.mark(), self._per_minute)
 
     def write(self, payload: dict[str, Any], *, insert_id: str, at: datetime) -> None:
         project = self._project()
@@ -344,18 +281,22 @@ def _saying(what: str) -> Iterator[None]:
         raise RequestLogError(f"Cloud Logging {what}: {error}", final=final) from error
 
 
+def spend(calls: deque[Mark], now: Mark, per_minute: int) -> None:
+    """
+    Add the call of *now* to the *calls* of the last minute.
+
+    Raises:
+        RequestLogError: There were *per_minute* of them.
+    """
+    while calls and elapsed(calls[0], now) >= 60:
+        calls.popleft()
+    if len(calls) >= per_minute:
+        raise _over_budget(f"{per_minute} calls were made within a minute")
+    calls.append(now)
+
+
 def _over_budget(why: str) -> RequestLogError:
     return RequestLogError(f"The budget for reading Cloud Logging is used up: {why}. Ask again later.", budget=True)
-
-
-def batches(filter_of: Callable[[Sequence[_Asked]], str], asked: Sequence[_Asked]) -> list[Sequence[_Asked]]:
-    """
-    Split *asked* into few parts whose filters are within the service's limit.
-    """
-    if len(asked) == 1 or len(filter_of(asked)) <= MAX_FILTER:
-        return [asked]
-    half = len(asked) // 2
-    return [*batches(filter_of, asked[:half]), *batches(filter_of, asked[half:])]
 
 
 def line_of(entry: Any) -> Line:
@@ -382,4 +323,20 @@ def line_of(entry: Any) -> Line:
         url=None if http is None else http.request_url or None,
         latency=None if http is None else http.latency.seconds + http.latency.nanos / 1e9,
         insert_id=entry.insert_id,
+        received=entry.receive_timestamp.ToDatetime(tzinfo=UTC) if entry.HasField("receive_timestamp") else None,
     )
+
+
+def exported_line(entry: dict[str, Any]) -> Line:
+    """
+    Convert an entry in its JSON form, as ``gcloud logging read --format=json`` prints it, to a line.
+
+    Raises:
+        ValueError: It is no log entry.
+    """
+    from google.cloud.logging_v2.types import LogEntry
+    from google.protobuf.json_format import ParseDict
+
+    # The type of a protoPayload is not known here, and no line of the library has one.
+    plain = {name: value for name, value in entry.items() if name != "protoPayload"}
+    return line_of(ParseDict(plain, LogEntry.pb()(), ignore_unknown_fields=True))

@@ -21,9 +21,10 @@ from gcp_oncetask import forks
 from gcp_oncetask.clock import Mark, SystemClock
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.observe.log_filters import MAX_FILTER, batches, own_filter, platform_filter
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.evidence import Finding, Holder, LineOrigin, judge
-from gcp_oncetask.services.cloud_logging import MAX_FILTER, CloudRequestLog, batches, own_filter, platform_filter
+from gcp_oncetask.services.cloud_logging import CloudRequestLog
 
 PROJECT = "p"
 TRACE = "0123456789abcdef0123456789abcdef"
