@@ -21,7 +21,7 @@ from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import Lost, Put
 from gcp_oncetask.rules.evidence import UNUSED, Verdict
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.record import SERVER_TIME, Lock
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -274,7 +274,9 @@ class Events:
             current: Whether it is the only attempt of this thread.
             note: Text that is added to the line of the trail.
         """
-        self.trail.write("started", attempt.context, f"started{note}")
+        at = attempt.granted.granted_at
+        known = None if at == SERVER_TIME else at
+        self.trail.write("started", attempt.context, f"started{note}", granted_at=known)
         for each in self._seeing["granted"]:
             each.granted(attempt, before, current=current)
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TextIO
 
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.observe.log_context import LOGGER, LogContext, quoted
-from gcp_oncetask.rules.timestamps import instant_of
+from gcp_oncetask.rules.timestamps import instant, instant_of
 
 
 class Trail:
@@ -30,7 +31,16 @@ class Trail:
         self._clock = clock
         self._complained = False
 
-    def write(self, event: str, context: LogContext, message: str, *, outcome: str = "", settlement: str = "") -> None:
+    def write(
+        self,
+        event: str,
+        context: LogContext,
+        message: str,
+        *,
+        outcome: str = "",
+        settlement: str = "",
+        granted_at: datetime | None = None,
+    ) -> None:
         """
         Write one line. If the stream can't be written to, log a warning once.
 
@@ -40,10 +50,12 @@ class Trail:
             message: Plain text of the library's own, which needs no escapes in JSON.
             outcome: Name of the attempt's outcome; empty: it has not ended yet.
             settlement: The settlement of the attempt, as JSON text; empty: it is left out.
+            granted_at: Time of the grant, by the server's clock, with which the clock of this process can be compared;
+                None: it is left out.
 
         Shape:
             stdout: {severity, message, time, logging.googleapis.com/trace, oncetask: {event, document, sequence, step,
-            attempt, token, holder, env, pid, parent, outcome, settlement}}
+            attempt, token, holder, env, pid, parent, outcome, settlement, grantedAt}}
         """
         trace = ""
         if context.trace and (project := self._project()):
@@ -51,6 +63,8 @@ class Trail:
         more = f',"outcome":"{outcome}"' if outcome else ""
         if settlement:
             more += f',"settlement":{quoted(settlement)}'
+        if granted_at is not None:
+            more += f',"grantedAt":"{instant(granted_at)}"'
         # The line is put together from parts, so that the parts common to the three lines of an attempt are encoded
         # only once.
         line = (

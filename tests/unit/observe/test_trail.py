@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 from gcp_oncetask.clock import Mark, SystemClock
@@ -74,6 +75,20 @@ def test_trail_line_is_one_write_and_flushed():
     }
     said = Trail.payload("returned", CONTEXT, "done", "complete", '{"a": 1}')
     assert said == {"message": line["message"], "oncetask": line["oncetask"]}
+
+
+def test_start_line_has_the_server_s_time_of_the_grant():
+    """
+    The clock of the process can be compared with it; other lines have no such time.
+    """
+    stream = Counting()
+    granted = datetime(2026, 3, 1, 11, 59, 20, tzinfo=UTC)
+    trail(stream).write("started", CONTEXT, "started", granted_at=granted)
+    trail(stream).write("settled", CONTEXT, "settled")
+
+    started, settled = (strictly(text)["oncetask"] for text in stream.calls if text != "flush")
+    assert started["grantedAt"] == "2026-03-01T11:59:20.000000Z"
+    assert "grantedAt" not in settled
 
 
 def test_trail_without_project_has_no_trace():
