@@ -30,6 +30,7 @@ from gcp_oncetask.services import identity
 from gcp_oncetask.services.channels import channel_from
 from gcp_oncetask.services.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.services.cloud_tasks import CloudTasks
+from gcp_oncetask.services.task_log import TaskLog
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.coalescing import Coalescer
@@ -112,6 +113,7 @@ class Runtime:
         self.request_log: RequestLog = request_log or CloudRequestLog(
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
         )
+        self.task_log = TaskLog(self.request_log, clock)
         self.alerts: AlertChannel = alerts or channel_from(config)
         self.events = Events(self._trail(None), Log(level(config)), Telemetry(), *self._observers)
 

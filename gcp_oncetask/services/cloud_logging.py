@@ -335,8 +335,11 @@ def exported_line(entry: dict[str, Any]) -> Line:
         ValueError: It is no log entry.
     """
     from google.cloud.logging_v2.types import LogEntry
-    from google.protobuf.json_format import ParseDict
+    from google.protobuf.json_format import ParseDict, ParseError
 
     # The type of a protoPayload is not known here, and no line of the library has one.
     plain = {name: value for name, value in entry.items() if name != "protoPayload"}
-    return line_of(ParseDict(plain, LogEntry.pb()(), ignore_unknown_fields=True))
+    try:
+        return line_of(ParseDict(plain, LogEntry.pb()(), ignore_unknown_fields=True))
+    except ParseError as error:
+        raise ValueError(str(error)) from None
