@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, index_file, named, registered, show
+from gcp_oncetask.cli import explain, index_file, named, registered, show, timeline
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.runtime import requirements
@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     one = _on_document(commands, "resolve", "decide how a quarantined step goes on", _resolve, requirements.DISPATCH)
     one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
     one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: the result of the run")
+    timeline.add_options(
+        _on_document(commands, "timeline", "print the life of a task in causal order", timeline.run, ())
+    )
+    timeline.add_acts(
+        _on_document(commands, "acts", "print the acts of people", timeline.run_acts, requirements.STORE, optional=True)
+    )
     explain.add_to(commands)
     registered.add_to(commands)
     named.add_to(commands)
@@ -109,10 +115,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _on_document(
-    commands: Any, name: str, help_: str, run: Any, needs: Sequence[requirements.Need]
+    commands: Any, name: str, help_: str, run: Any, needs: Sequence[requirements.Need], *, optional: bool = False
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
-    parser.add_argument("document", help="path of the document, like orders/42; with --kind the id of a once-task")
+    count = "?" if optional else None
+    parser.add_argument(
+        "document", nargs=count, help="path of the document, like orders/42; with --kind the id of a once-task"
+    )
     parser.add_argument("--kind", type=_kind, help="kind of the once-task, like charge-card")
     parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)), needs=needs)
     return parser
