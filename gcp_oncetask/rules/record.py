@@ -179,7 +179,7 @@ class Act:
     claimed: str | None
     status: str
     sequence: int
-    note: str | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
