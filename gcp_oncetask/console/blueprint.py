@@ -20,7 +20,7 @@ from gcp_oncetask.console import access, rendering
 from gcp_oncetask.console.access import Access, Visitor
 from gcp_oncetask.console.formats import zone_of
 from gcp_oncetask.console.headers import FILE_CACHE, HEADERS, PAGE_CACHE
-from gcp_oncetask.console.page import Page, RefusedError
+from gcp_oncetask.console.page import ConsolePage, RefusedError
 from gcp_oncetask.console.pages import Pages
 from gcp_oncetask.console.signing import Forms, FormTrouble, stranger
 from gcp_oncetask.entities.chains import runtime_of
@@ -174,7 +174,7 @@ class _Console:
 
     # --- views ----------------------------------------------------------------------------------------------------------
 
-    def _page(self, make: Callable[[Visitor, Mapping[str, str]], Page]) -> Callable[[], Response]:
+    def _page(self, make: Callable[[Visitor, Mapping[str, str]], ConsolePage]) -> Callable[[], Response]:
         def view() -> Response:
             if "fragment" in request.args:
                 return self._fragment(make)
@@ -182,7 +182,7 @@ class _Console:
 
         return view
 
-    def _fragment(self, make: Callable[[Visitor, Mapping[str, str]], Page]) -> Response:
+    def _fragment(self, make: Callable[[Visitor, Mapping[str, str]], ConsolePage]) -> Response:
         visitor: Visitor = g.oncetask_visitor
         key = (request.path, request.query_string.decode("latin-1"), visitor.name, request.cookies.get(_ZONE, ""))
         mark = self._runtime.clock.mark()
@@ -195,10 +195,10 @@ class _Console:
         response.headers["X-Oncetask-Fragment"] = "1"
         return response
 
-    def _shown(self, page: Page) -> Response:
+    def _shown(self, page: ConsolePage) -> Response:
         return make_response(self._html(page), page.status)
 
-    def _html(self, page: Page, *, fragment: bool = False) -> str:
+    def _html(self, page: ConsolePage, *, fragment: bool = False) -> str:
         visitor: Visitor = g.oncetask_visitor
         forms: Forms = g.oncetask_forms
         zone = zone_of(request.cookies.get(_ZONE))

@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class ConsolePage:
     """
     A page.
 
@@ -33,6 +33,9 @@ class Page:
         status: HTTP status.
         read: Server time of the read; None: an estimate is shown.
         live: Whether a script may fetch it again and again.
+        rows: Whether it is a list, in which new rows are told and not inserted.
+        next: Name and arguments of the page to go to instead, after an act; None: this one is shown.
+        sentence: Sentence for that page.
     """
 
     template: str
@@ -41,6 +44,9 @@ class Page:
     status: int = 200
     read: datetime | None = None
     live: bool = False
+    rows: bool = False
+    next: tuple[str, Mapping[str, str]] | None = None
+    sentence: str = ""
 
 
 class PlaceShown(NamedTuple):

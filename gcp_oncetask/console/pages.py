@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from gcp_oncetask.cli import show
 from gcp_oncetask.console import contents
 from gcp_oncetask.console.access import Visitor
-from gcp_oncetask.console.page import Page, place_of
+from gcp_oncetask.console.page import ConsolePage, place_of
 from gcp_oncetask.entities.chains import record_of, runtime_of, stored_chain
 from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.overview import cloud_queues, counts, schedules, workers
@@ -52,7 +52,7 @@ class Pages:
         """
         return models_of(self._manager)
 
-    def overview(self, visitor: Visitor, asked: Mapping[str, str]) -> Page:
+    def overview(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
         Counts by kind and state, and the document that is overdue longest.
         """
@@ -63,15 +63,15 @@ class Pages:
             "oldest": _tile(lambda: counts.oldest_overdue(self._runtime)),
             "alive": _tile(lambda: sum(row.alive for row in workers.workers(self._runtime).rows)),
         }
-        return Page(template="overview.html", title="Overview", values=values, live=True)
+        return ConsolePage(template="overview.html", title="Overview", values=values, live=True)
 
-    def schedules(self, visitor: Visitor, asked: Mapping[str, str]) -> Page:
+    def schedules(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
         Recurring tasks with their next runs.
         """
         kinds = sorted(kind for kind, model in self.models.items() if recurs(model))
         found = schedules.schedules(self._runtime, kinds)
-        return Page(
+        return ConsolePage(
             template="schedules.html",
             title="Schedules",
             values={"found": found, "kinds": kinds, "most": schedules.MOST},
@@ -79,28 +79,28 @@ class Pages:
             live=True,
         )
 
-    def workers(self, visitor: Visitor, asked: Mapping[str, str]) -> Page:
+    def workers(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
         Sessions of workers.
         """
         found = workers.workers(self._runtime)
         shards = self._manager.locker.config.pull_shards
         values = {"found": found, "shards": shards}
-        return Page(template="workers.html", title="Workers", values=values, read=found.read, live=True)
+        return ConsolePage(template="workers.html", title="Workers", values=values, read=found.read, live=True)
 
-    def queues(self, visitor: Visitor, asked: Mapping[str, str]) -> Page:
+    def queues(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
         Queues of Cloud Tasks.
         """
         used = [(kind, kind_of(model).queue) for kind, model in self.models.items() if not kind_of(model).pull]
-        return Page(
+        return ConsolePage(
             template="queues.html",
             title="Queues",
             values={"rows": cloud_queues.queues(self._runtime, used)},
             live=True,
         )
 
-    def task(self, visitor: Visitor, asked: Mapping[str, str], *, contents_shown: bool = False) -> Page:
+    def task(self, visitor: Visitor, asked: Mapping[str, str], *, contents_shown: bool = False) -> ConsolePage:
         """
         One document with a lock. With *contents_shown* its contents are shown, if the visitor may see them.
 
@@ -122,7 +122,7 @@ class Pages:
             "schedule": self._schedule(snapshot, record.sort is Sort.RECURRING),
             "commands": _commands(path),
         }
-        return Page(template="task.html", title=path, values=values, read=snapshot.read, live=not contents_shown)
+        return ConsolePage(template="task.html", title=path, values=values, read=snapshot.read, live=not contents_shown)
 
     def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
         if lock.status is not Status.QUARANTINED:
@@ -134,14 +134,14 @@ class Pages:
         now: datetime = self._runtime.store.estimate()
         return schedules.row(snapshot, now) if recurring and "recurrence" in snapshot.fields else None
 
-    def trouble(self, error: OncetaskError) -> Page:
+    def trouble(self, error: OncetaskError) -> ConsolePage:
         """
         An error of the library, as a page.
         """
         status = 404 if isinstance(error, TaskNotFoundError) else 400 if isinstance(error, UsageError) else 503
         if not isinstance(error, TaskNotFoundError | UsageError | BackendError):
             status = 409
-        return Page(template="trouble.html", title="Not done", values={"sentence": str(error)}, status=status)
+        return ConsolePage(template="trouble.html", title="Not done", values={"sentence": str(error)}, status=status)
 
 
 def _commands(path: str) -> list[str]:

@@ -16,7 +16,11 @@ from gcp_oncetask.checks.values import printable
 from gcp_oncetask.console.formats import absolute, ago
 
 _FOLDER: Final = resources.files("gcp_oncetask.console") / "static"
-TYPES: Final = {"console.css": "text/css; charset=utf-8", "console.js": "text/javascript; charset=utf-8"}
+TYPES: Final = {
+    "console.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 """The static files, with their content types."""
 
 
