@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/servi
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase clean
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,10 +51,10 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 	@echo "types";     $(BIN)/python -m tests.support.readme && $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
-test: check firebase ## check, then every test that is not slow
+test: check firebase browser ## check, then every test that is not slow
 	@$(BIN)/python -m pytest -n auto
 
-test-all: check firebase test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
+test-all: check firebase browser test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 RECURRENCE_EXAMPLES=3 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
@@ -100,6 +100,12 @@ functions: $(STAMP) ## the library's wheel into functions/, from where firebase 
 
 firebase: $(STAMP) ## firebase-tools into .cache/ (where npm and Java are), for the tests that run the functions under it
 	@$(BIN)/python -m tests.support.firebase_tools
+
+browser: $(STAMP) ## Chromium, where apt-get can install it, for the tests of the console
+	@$(BIN)/python -m tests.support.browser
+
+screenshots: $(STAMP) browser ## docs/screenshots/ anew, of the console in Chromium
+	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/processes/console
 
 clean: ## forget the virtual environment and the caches
 	rm -rf $(VENV) $(LOWEST) build dist functions/wheels .pytest_cache .mypy_cache .ruff_cache

@@ -45,7 +45,7 @@ BROKEN = (
 GOOGLE = {
     "google.cloud.tasks": {"services/cloud_tasks.py"},
     "google.cloud.logging": {"services/cloud_logging.py"},
-    "google.auth": {"services/identity.py"},
+    "google.auth": {"services/identity.py", "services/proxy_identity.py"},
     "google.cloud.firestore": {"store"},
     "google.api_core": {"store"},
     "google.protobuf": {"store", "services/cloud_logging.py"},

@@ -21,6 +21,7 @@ from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.exports import APP_PORT, exports, kept, port_of
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.mail import Mail, MailSink
+from gcp_emulator.page import PATH, PageWatch
 
 FIXED_PORTS = {"firestore": 8080, "tasks": 9499, "logging": 9500, "oidc": 9501, "mail": 8025}
 _FIXED_APP_PORT = 8000
@@ -108,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         "the command's.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    execute.add_argument(
+        "--page",
+        default=PATH,
+        metavar="PATH",
+        help="a page of your server, whose address is shown if it is there (default: %(default)s)",
     )
     for one in (start, execute):
         _add_options(one)
@@ -332,14 +339,21 @@ class _Session:
     def _execute(self, command: list[str]) -> int:
         if self._told.is_set():
             return 128 + self._signal
+        found = self._exports()
+        watch = PageWatch(
+            found["ONCETASK_BASE_URL"], self._options.page, lambda url: self._progress(f"{'console':<10} {url}")
+        )
         try:
-            self._child = subprocess.Popen(command, env={**os.environ, **self._exports()})  # noqa: S603 - the caller's command
+            self._child = subprocess.Popen(command, env={**os.environ, **found})  # noqa: S603 - the caller's command
         except OSError as error:
             _say(f"gcp-emulator: {command[0]} can't be run: {error.strerror}.")
             return NOT_EXECUTABLE
         if self._pending:
             self._child.send_signal(self._pending)
+        if not self._options.quiet:
+            watch.start()
         code = self._child.wait()
+        watch.stop()
         return code if code >= 0 else 128 - code
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

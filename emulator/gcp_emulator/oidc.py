@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from gcp_emulator.clock import Clock, datetime_of
 from gcp_emulator.faults import Faults
 from gcp_emulator.http_server import HttpServer
+from gcp_emulator.iap import KEYS_PATH, ProxySigner
 
 CERTS_PATH = "/oauth2/v1/certs"
 JWKS_PATH = "/oauth2/v3/certs"
@@ -40,6 +41,7 @@ class OidcIssuer:
     Attributes:
         issuer: The ``iss`` claim.
         fetches: Requests for keys so far, failed ones included.
+        proxy: Signs tokens of the identity-aware proxy, whose keys are served too.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class OidcIssuer:
         """
         self.issuer = issuer
         self.fetches = 0
+        self.proxy = ProxySigner(clock)
         self._clock = clock
         self._faults = faults or Faults()
         self._max_age = max_age
@@ -157,6 +160,13 @@ class OidcIssuer:
         """
         return self.url + JWKS_PATH
 
+    @property
+    def proxy_keys_url(self) -> str:
+        """
+        Address of the identity-aware proxy's keys as ``{key id: public key in PEM}``.
+        """
+        return self.url + KEYS_PATH
+
     def fail(self, times: int | None = 1) -> None:
         """
         Answer the next *times* requests for keys with 500; None for every one until ``heal``.
@@ -186,7 +196,7 @@ class OidcIssuer:
         """
         if path == DISCOVERY_PATH:
             return HTTPStatus.OK, self._discovery()
-        if path not in (CERTS_PATH, JWKS_PATH):
+        if path not in (CERTS_PATH, JWKS_PATH, KEYS_PATH):
             return HTTPStatus.NOT_FOUND, {"error": f"{path} is not served; keys are at {CERTS_PATH}."}
         fault = self._faults.take(FETCH)
         with self._changed:
@@ -199,6 +209,8 @@ class OidcIssuer:
             keys = list(self._published.values())
         if failing or (fault is not None and fault.code is not None):
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "injected fault"}
+        if path == KEYS_PATH:
+            return HTTPStatus.OK, dict(self.proxy.keys)
         if path == CERTS_PATH:
             return HTTPStatus.OK, {key.kid: key.certificate for key in keys}
         return HTTPStatus.OK, {"keys": [key.jwk() for key in keys]}

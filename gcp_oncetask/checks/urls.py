@@ -168,6 +168,24 @@ def web_url(text: object, of: str) -> str:
     return str(text)
 
 
+def web_origin(text: object, of: str) -> str:
+    """
+    Check an origin of a web page: scheme, host and perhaps a port, http on this machine alone. Return it in the form of
+    ``origin_of``.
+
+    Raises:
+        UsageError: *text* is no such origin.
+    """
+    wanted = "an origin, like https://console.example.com"
+    parts = _split(text, of, wanted)
+    known = origin_of(str(text))
+    if known is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise UsageError(f"{of} is {hidden(text)}; it must be {wanted}, without a path.")
+    if known.startswith("http://") and not _LOOPBACK.fullmatch(known):
+        raise UsageError(f"{of} is {hidden(text)}; http:// is for this machine alone.")
+    return known
+
+
 def host_and_port(text: object, of: str) -> str:
     """
     Check ``host:port``.

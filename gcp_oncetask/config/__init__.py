@@ -135,6 +135,32 @@ class Config:
     oidc_certs_url: str | None = _var(
         "ONCETASK_OIDC_CERTS_URL", "URL of the identity certificates, for local work", None
     )
+    console_audience: str | None = _var(
+        "ONCETASK_CONSOLE_AUDIENCE",
+        "audience of the identity-aware proxy before the console, like /projects/123/locations/europe-west1/services/console",
+        None,
+    )
+    console_operators: tuple[str, ...] = _var(
+        "ONCETASK_CONSOLE_OPERATORS",
+        "who may act in the console: accounts, and domain:example.com for all of a Workspace domain, comma-separated",
+        (),
+    )
+    console_viewers: tuple[str, ...] = _var(
+        "ONCETASK_CONSOLE_VIEWERS", "who may look at the console without contents and acts; as the operators", ()
+    )
+    console_origin: tuple[str, ...] = _var(
+        "ONCETASK_CONSOLE_ORIGIN",
+        "origins at which browsers see the console, comma-separated; service accounts' identity tokens are made for the first",
+        (),
+    )
+    console_banner: str = _var(
+        "ONCETASK_CONSOLE_BANNER",
+        "text of the console's bar, with a colour if wanted, like red:PRODUCTION (red, orange, green, blue, purple or grey)",
+        "",
+    )
+    console_keys_url: str | None = _var(
+        "ONCETASK_CONSOLE_KEYS_URL", "URL of the identity-aware proxy's keys, for local work", None
+    )
     tasks_emulator: str | None = _var("CLOUD_TASKS_EMULATOR_HOST", "host:port, for local work", None)
     firestore_emulator: str | None = _var("FIRESTORE_EMULATOR_HOST", "host:port, for local work", None)
     logging_emulator: str | None = _var("CLOUD_LOGGING_EMULATOR_HOST", "host:port, for local work", None)

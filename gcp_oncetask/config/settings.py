@@ -83,6 +83,9 @@ def _truth(value: Any, name: str) -> None:
 _ACCOUNT: Final = _like(
     r"[!-?A-~]+@[A-Za-z0-9.-]+", "an account's address, like tasks@my-project.iam.gserviceaccount.com"
 )
+_MEMBER: Final = _like(
+    r"domain:[A-Za-z0-9.-]+|[!-9;-?A-~]+@[A-Za-z0-9.-]+", "an account, like ann@example.com, or domain:example.com"
+)
 _EMULATOR: Final = _optional(urls.host_and_port)
 
 CHECKS: Final[dict[str, Check]] = {
@@ -124,6 +127,14 @@ CHECKS: Final[dict[str, Check]] = {
     "coalesce": _truth,
     "margin": _seconds(1, _HOUR),
     "oidc_certs_url": _optional(urls.web_url),
+    "console_audience": _optional(
+        _like(r"/projects/[0-9]+/[!-+\--~]+", "as the proxy makes it, like /projects/123/global/backendServices/456")
+    ),
+    "console_operators": _each(_MEMBER),
+    "console_viewers": _each(_MEMBER),
+    "console_origin": _each(urls.web_origin),
+    "console_banner": values.plain_or_empty,
+    "console_keys_url": _optional(urls.web_url),
     "tasks_emulator": _EMULATOR,
     "firestore_emulator": _EMULATOR,
     "logging_emulator": _EMULATOR,

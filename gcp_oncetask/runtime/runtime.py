@@ -31,6 +31,7 @@ from gcp_oncetask.services.channels import channel_from
 from gcp_oncetask.services.cloud_logging import CloudRequestLog, RequestLog
 from gcp_oncetask.services.cloud_tasks import CloudTasks
 from gcp_oncetask.services.task_log import TaskLog
+from gcp_oncetask.services.tokens import Certificates
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.client import Client
 from gcp_oncetask.store.coalescing import Coalescer
@@ -83,7 +84,7 @@ class Runtime:
         tasks: Any | None = None,
         request_log: RequestLog | None = None,
         alerts: AlertChannel | None = None,
-        certificates: identity.Certificates | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """
         Make all parts anew; no connection is opened yet. If no *certificates* are given, they are fetched.

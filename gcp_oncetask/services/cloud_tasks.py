@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from gcp_oncetask.errors import DispatchError
 from gcp_oncetask.rules.statuses import FailureClass, Service, failure_class
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
+_LOAD: Final = "/google.cloud.tasks.v2beta3.CloudTasks/GetQueue"
 _TRIES: Final = 2
 _HTTP_STATUS: Final = re.compile(r"HTTP status code (\d+)")
 
@@ -61,6 +62,8 @@ class _TaskCalls:
     forks: int
     create: Any
     get: Any
+    queue: Any
+    load: Any
 
 
 class Queued(NamedTuple):
@@ -74,6 +77,27 @@ class Queued(NamedTuple):
 
     attempts: int
     status: int | None
+
+
+class QueueState(NamedTuple):
+    """
+    The settings and the load of a queue.
+
+    Attributes:
+        state: ``running``, ``paused`` or ``disabled``.
+        rate: Most dispatches in a second.
+        concurrent: Most deliveries at once.
+        attempts: Most attempts of a task; -1: no limit.
+        depth: Number of tasks in it; None: the service does not tell.
+        oldest: Estimated time at which its oldest task was to be delivered; None: the service does not tell.
+    """
+
+    state: str
+    rate: float
+    concurrent: int
+    attempts: int
+    depth: int | None
+    oldest: datetime | None
 
 
 class CloudTasks:
@@ -158,6 +182,51 @@ class CloudTasks:
         said = _HTTP_STATUS.search(found.last_attempt.response_status.message)
         return Queued(found.dispatch_count, None if said is None else int(said[1]))
 
+    def queue(self, name: str) -> QueueState:
+        """
+        Look up a queue by its full name. The depth needs another version of the service's interface; where that is refused
+        or missing, the depth is None.
+
+        Raises:
+            DispatchError: Cloud Tasks was unreachable or refused, or there is no such queue.
+        """
+        from google.cloud.tasks_v2.types import GetQueueRequest
+
+        try:
+            found = self._call("queue", GetQueueRequest.pb()(name=name), name)
+        except _CallError as failed:
+            hint = {
+                grpc.StatusCode.PERMISSION_DENIED: " Grant roles/cloudtasks.viewer on it.",
+                grpc.StatusCode.NOT_FOUND: " Create it, or correct ONCETASK_QUEUE.",
+            }.get(failed.code, "")
+            raise DispatchError(
+                f"Cloud Tasks: looking up {name} failed with {failed.code.name}: {failed}.{hint}", **failed.facts
+            ) from failed
+        depth, oldest = self._load(name)
+        state = {1: "running", 2: "paused", 3: "disabled"}.get(found.state, "not available")
+        limits = found.rate_limits
+        return QueueState(
+            state,
+            limits.max_dispatches_per_second,
+            limits.max_concurrent_dispatches,
+            found.retry_config.max_attempts,
+            depth,
+            oldest,
+        )
+
+    def _load(self, name: str) -> tuple[int | None, datetime | None]:
+        from google.cloud.tasks_v2beta3.types import GetQueueRequest
+
+        try:
+            found = self._call("load", GetQueueRequest.pb()(name=name, read_mask={"paths": ["stats"]}), name)
+        except _CallError:
+            return None, None
+        if not found.HasField("stats"):
+            return None, None
+        oldest = found.stats.oldest_estimated_arrival_time
+        known = found.stats.HasField("oldest_estimated_arrival_time")
+        return found.stats.tasks_count, oldest.ToDatetime(UTC) if known else None
+
     def _call(self, method: str, request: Any, resource: str) -> Any:
         calls = self._open()
         field = "parent" if method == "create" else "name"
@@ -172,7 +241,7 @@ class CloudTasks:
         calls = self._calls
         if calls is not None and calls.forks == forks.generation:
             return calls
-        from google.cloud.tasks_v2.types import CreateTaskRequest, GetTaskRequest, Task
+        from google.cloud.tasks_v2.types import CreateTaskRequest, GetQueueRequest, GetTaskRequest, Queue, Task
 
         channel = self._channel(forked=calls is not None)
         task = Task.pb()
@@ -181,6 +250,8 @@ class CloudTasks:
             forks.generation,
             channel.unary_unary(_SERVICE + "CreateTask", create.SerializeToString, task.FromString),
             channel.unary_unary(_SERVICE + "GetTask", get.SerializeToString, task.FromString),
+            channel.unary_unary(_SERVICE + "GetQueue", GetQueueRequest.pb().SerializeToString, Queue.pb().FromString),
+            _unary_load(channel),
         )
         self._calls = calls
         return calls
@@ -194,6 +265,17 @@ class CloudTasks:
 
         made: Any = CloudTasksClient()
         return made.transport.grpc_channel
+
+
+def _unary_load(channel: Any) -> Any:
+    def call(request: Any, **options: Any) -> Any:
+        # Its types take long to import, and only a page of queues needs them.
+        from google.cloud.tasks_v2beta3.types import GetQueueRequest, Queue
+
+        made = channel.unary_unary(_LOAD, GetQueueRequest.pb().SerializeToString, Queue.pb().FromString)
+        return made(request, **options)
+
+    return call
 
 
 class _CallError(Exception):

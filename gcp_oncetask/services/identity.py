@@ -1,53 +1,30 @@
 """
-Verify the identity token of a delivery; no other header counts as identity. The only importer of google.auth.
+Verify the identity token of a delivery; no other header counts as identity. This module and
+``proxy_identity`` import google.auth.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import logging
 import os
 import re
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from gcp_oncetask import forks
-from gcp_oncetask.clock import Clock, Mark, elapsed
+from gcp_oncetask.clock import Clock
 from gcp_oncetask.config import Verify
-from gcp_oncetask.errors import IdentityError
+from gcp_oncetask.services import tokens
+from gcp_oncetask.services.tokens import Certificates, shown, time_claim
 
 CERTS_URL: Final = "https://www.googleapis.com/oauth2/v1/certs"
 ISSUERS: Final = frozenset({"accounts.google.com", "https://accounts.google.com"})
 _REMOVED: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
-_MAX_TOKEN: Final = 16_384
-_FETCH_TIMEOUT: Final = 5.0
-"""Most seconds that a fetch takes."""
-_MOST_BYTES: Final = 262_144
-"""Most bytes of a fetched answer; Google's certificates are 4 KB."""
-_FETCH_PATIENCE: Final = 10.0
-"""Seconds that a request waits for a fetch by another request."""
-_LEAST_FETCH: Final = 10.0
-"""Seconds between two fetches for an unknown key, so that a flood of forged tokens does not cause a flood of fetches."""
-_LEAST_RETRY: Final = 1.0
-"""Seconds between two fetches after a failed one."""
-_DEFAULT_AGE: Final = 3600.0
-_LONGEST_AGE: Final = 86_400.0
-_MAX_AGE: Final = re.compile(r"max-age=(\d{1,12})")
-_LAST_TIME: Final = 1e11
 _METADATA_TIMEOUT: Final = 1.0
+_MOST_BYTES: Final = 4096
+"""Most bytes of the metadata server's answer."""
 _REGION: Final = re.compile(r"projects/[^/]+/regions/([a-z0-9-]+)")
-
-
-Certificates: TypeAlias = Callable[[], tuple[dict[str, str], str]]
-"""
-Returns certificates in PEM by key id, and the Cache-Control header that came with them. Raises OSError or ValueError if it
-can't get them.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +96,8 @@ class Verifier:
         self._service = service
         self._told = False
         url = certs_url or CERTS_URL
-        self._keys = _Keys(url, clock, certificates or partial(_download, url))
+        fetch = certificates or partial(tokens.download_keys, url)
+        self._keys = tokens.PublicKeys(url, clock, fetch, _rsa, "ONCETASK_OIDC_CERTS_URL")
         if mode == "off":
             logging.getLogger("gcp_oncetask").warning(
                 "ONCETASK_VERIFY is off: ANYBODY who can reach this service can run its tasks. For local work only."
@@ -139,7 +117,7 @@ class Verifier:
         scheme, _, token = (given or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return self._unproved("The request has no identity token (Authorization: Bearer ...).")
-        parts = _split(token.strip())
+        parts = tokens.split(token.strip())
         if parts is None:
             return self._unproved("The identity token is malformed.")
         header, claims, signed, signature = parts
@@ -148,7 +126,7 @@ class Verifier:
     def _bad_signature(self, header: dict[str, Any], signed: bytes, signature: str) -> Denied | None:
         if header.get("alg") != "RS256":
             return self._unproved(
-                f"The identity token is signed with {_shown(header.get('alg'))}; only RS256 is accepted."
+                f"The identity token is signed with {shown(header.get('alg'))}; only RS256 is accepted."
             )
         if "crit" in header:
             return self._unproved("The identity token has extensions that must be understood (crit), and are not.")
@@ -161,7 +139,7 @@ class Verifier:
         if key is None:
             # It may be a new key, which IAM knows already.
             return Denied(False, "The identity token is signed with a key that its issuer does not publish.")
-        raw = _decoded(signature)
+        raw = tokens.decoded(signature)
         if raw is None or not key.verify(signed, raw):
             return self._unproved("The identity token's signature is wrong.")
         return None
@@ -201,7 +179,7 @@ class Verifier:
 
     def _claims(self, claims: dict[str, Any]) -> Identity | Denied:
         now = self._clock.now().timestamp()
-        expires, issued = _time(claims.get("exp")), _time(claims.get("iat"))
+        expires, issued = time_claim(claims.get("exp")), time_claim(claims.get("iat"))
         if expires is None or issued is None:
             return Denied(
                 forbidden=False, reason="The identity token doesn't say when it was issued and when it expires."
@@ -213,152 +191,33 @@ class Verifier:
                 forbidden=False, reason="The identity token is from the future; is this machine's clock right?"
             )
         if "nbf" in claims:
-            begins = _time(claims["nbf"])
+            begins = time_claim(claims["nbf"])
             if begins is None or begins > now + self._skew:
-                return Denied(
-                    forbidden=False, reason=f"The identity token is not valid before {_shown(claims['nbf'])}."
-                )
+                return Denied(forbidden=False, reason=f"The identity token is not valid before {shown(claims['nbf'])}.")
         issuer, audience, email = claims.get("iss"), claims.get("aud"), claims.get("email")
         if not isinstance(issuer, str) or issuer not in ISSUERS:
-            return Denied(forbidden=False, reason=f"The identity token's issuer is {_shown(issuer)}, not Google.")
+            return Denied(forbidden=False, reason=f"The identity token's issuer is {shown(issuer)}, not Google.")
         if not isinstance(audience, str) or audience not in self._audiences:
             accepted = ", ".join(sorted(self._audiences))
             return Denied(
                 forbidden=False,
-                reason=f"The identity token's audience is {_shown(audience)}; ONCETASK_AUDIENCE accepts: {accepted}.",
+                reason=f"The identity token's audience is {shown(audience)}; ONCETASK_AUDIENCE accepts: {accepted}.",
             )
         if not isinstance(email, str) or claims.get("email_verified") is not True:
             return Denied(forbidden=True, reason="The identity token has no verified account.")
         if email not in self._callers:
             return Denied(
                 forbidden=True,
-                reason=f"{_shown(email)} may not call: set ONCETASK_CALLERS or ONCETASK_SERVICE_ACCOUNT.",
+                reason=f"{shown(email)} may not call: set ONCETASK_CALLERS or ONCETASK_SERVICE_ACCOUNT.",
             )
         return Identity(email, audience, issuer, expires)
 
 
-def _time(value: Any) -> float | None:
-    # Seconds since 1970, or None for a value that is no number, not finite or absurd. A bool is no number here.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_TIME:
-        return None
-    return float(value)
+def _rsa(pem: str) -> Any:
+    from google.auth.crypt import RSAVerifier
 
-
-def _shown(value: Any) -> str:
-    return repr(value)[:200]
-
-
-def _split(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, str] | None:
-    if len(token) > _MAX_TOKEN or token.count(".") != 2 or not token.isascii():
-        return None
-    head, body, signature = token.split(".")
-    header, claims = _object(head), _object(body)
-    if header is None or claims is None:
-        return None
-    return header, claims, f"{head}.{body}".encode(), signature
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    raw = _decoded(text)
-    if raw is None:
-        return None
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _decoded(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-class _Keys:
-    """
-    The issuer's public keys by id, parsed once.
-
-    An unknown key causes a fetch, at most once in ten seconds; if that fails, the known keys go on working. One thread
-    fetches at a time; threads whose key is known don't wait for it.
-    """
-
-    def __init__(self, url: str, clock: Clock, certificates: Certificates) -> None:
-        self._url = url
-        self._certificates = certificates
-        self._clock = clock
-        self._keys: dict[str, Any] = {}
-        self._fetched: Mark | None = None
-        self._tried: Mark | None = None
-        self._trouble: tuple[str, Exception] | None = None
-        self._age = _DEFAULT_AGE
-        self._lock = threading.Lock()
-        self._forks = forks.generation
-
-    def get(self, kid: str) -> Any | None:
-        key = self._keys.get(kid)
-        if key is not None and self._fresh():
-            return key
-        lock = self._own_lock()
-        if not lock.acquire(timeout=_FETCH_PATIENCE if key is None else 0):
-            if key is not None:
-                return key
-            raise IdentityError(f"Another request still fetches the identity certificates from {self._url}.")
-        try:
-            # Another thread may have fetched while this one waited; then no fetch is due.
-            if self._due(kid):
-                self._fetch()
-        finally:
-            lock.release()
-        key, trouble = self._keys.get(kid), self._trouble
-        if key is None and trouble is not None:
-            sentence, cause = trouble
-            raise IdentityError(sentence) from cause
-        return key
-
-    def _fresh(self) -> bool:
-        return self._fetched is not None and elapsed(self._fetched, self._clock.mark()) < self._age
-
-    def _due(self, kid: str) -> bool:
-        # An unknown key can't be verified until a fetch succeeds, so the next fetch is soon; a known key can wait.
-        pause = _LEAST_RETRY if self._trouble is not None and kid not in self._keys else _LEAST_FETCH
-        return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause
-
-    def _own_lock(self) -> threading.Lock:
-        # A lock that another thread held at the fork would never be released in the child.
-        if self._forks != forks.generation:
-            self._lock, self._forks = threading.Lock(), forks.generation
-        return self._lock
-
-    def _fetch(self) -> None:
-        from google.auth.crypt import RSAVerifier
-
-        start = self._clock.mark()
-        try:
-            found, control = self._certificates()
-            parse: Any = RSAVerifier.from_string
-            keys = {kid: parse(pem) for kid, pem in found.items()}
-            if not keys:
-                raise ValueError("the answer has no keys")
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            sentence = (
-                f"The identity certificates could not be fetched from {self._url}: {error}. No caller can be "
-                "identified until they are; is the address right (ONCETASK_OIDC_CERTS_URL), and may this service reach it?"
-            )
-            self._trouble, self._tried = (sentence, error), self._clock.mark()
-            return
-        age = _MAX_AGE.search(control)
-        self._age = min(float(age[1]), _LONGEST_AGE) if age else _DEFAULT_AGE
-        # The keys are replaced in one step, so that no thread sees only some of them.
-        self._keys, self._fetched, self._tried, self._trouble = keys, start, start, None
-
-
-def _download(url: str) -> tuple[dict[str, str], str]:
-    from gcp_oncetask.services import download
-
-    answer = download.get(url, seconds=_FETCH_TIMEOUT, size=_MOST_BYTES)
-    return answer.json(), answer.headers.get("Cache-Control", "")
+    parse: Any = RSAVerifier.from_string
+    return parse(pem)
 
 
 def default_project() -> str | None:

@@ -156,15 +156,15 @@ def _all_in_range(
             limit *= 2
 
 
-def count_range(store: Store, field: str, floor: str, ceiling: str) -> int:
+def count_range(store: Store, field: str, floor: str, ceiling: str, *, most: int | None = None) -> int:
     """
-    Count the once-tasks whose *field* is between two texts, by an aggregation.
+    Count the once-tasks whose *field* is between two texts, by an aggregation; the count stops at *most* (None: nowhere).
 
     Raises:
         StoreError: Firestore was unreachable or refused.
     """
     try:
-        return store.wire.count(range_query(TASKS, False, field, floor, ceiling, 0))
+        return store.wire.count(range_query(TASKS, False, field, floor, ceiling, 0), most)
     except WireError as error:
         raise error.translated(f"counting in {TASKS}", unknown=False) from error
 
@@ -355,6 +355,33 @@ def overdue(
         now = store.estimate()
         for document, read in _pages(store, area, f"{place}/", f"{place}/{instant(now)}", page):
             yield document, read or now
+        floor = place + AFTER
+
+
+def overdue_heads(store: Store, area: Area, env: str) -> Iterator[tuple[str, datetime, datetime]]:
+    """
+    Yield the longest overdue document of each shard of *area*, tasks of workers left out: its path, its due time and the
+    time of the read. It costs one or two queries for each shard.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    floor = f"{env}/"
+    while True:
+        found, read = _query_due(store, area.where, floor, f"{env}{AFTER}", 1)
+        if not found:
+            return
+        due, now = _due_of(found[0]), read or store.estimate()
+        if not is_due(due):
+            floor = due + _NEXT
+            continue
+        place = due.rsplit("/", 1)[0]
+        if place.split("/")[1].startswith(PULL):
+            floor = f"{env}/{PULL}~"
+            continue
+        at, path = due_of(found[0]), store.wire.path(found[0].name)
+        if at <= now and area.has(path):
+            yield path, at, now
         floor = place + AFTER
 
 

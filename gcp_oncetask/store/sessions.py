@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from gcp_oncetask.checks.values import LONGEST
 from gcp_oncetask.rules.document_paths import AFTER
 from gcp_oncetask.rules.statuses import FailureClass
-from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.rules.timestamps import instant, parse_instant
 from gcp_oncetask.store.codec import Document, decode, put
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.queries import range_query
@@ -137,6 +137,72 @@ def _decoded(document: Document, read: datetime | None) -> _Session | None:
     if late or not isinstance(ttl, int | float) or not 0 < ttl <= LONGEST:
         return None
     return id_, tuple(kinds), beat_at, float(ttl)
+
+
+class SessionRecord(NamedTuple):
+    """
+    A session, whether its worker lives or not.
+
+    Attributes:
+        id: Its id.
+        host: Machine and process; empty: not known.
+        kinds: Kinds whose tasks it pulls.
+        beat_at: Server time of its last heartbeat; None: its worker has ended it.
+        ttl: Seconds after a heartbeat after which it counts as dead.
+        left_at: Time at which its worker ended it; None: it has not.
+    """
+
+    id: str
+    host: str
+    kinds: tuple[str, ...]
+    beat_at: datetime | None
+    ttl: float
+    left_at: datetime | None
+
+
+def described(
+    store: Store, env: str, damaged: Callable[[str], object], kept: timedelta = _KEPT
+) -> tuple[list[SessionRecord], datetime]:
+    """
+    Return the sessions that lived within the last time of length *kept*, by two queries, and the server's time. *damaged* is
+    told the paths of damaged ones.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    found: dict[str, SessionRecord] = {}
+    start = store.estimate() - kept
+    for field in ("live", "left"):
+        try:
+            documents, read = store.wire.run_query(_since(env, field, start))
+        except WireError as error:
+            raise error.translated("looking for the workers' sessions", unknown=False) from error
+        for document in documents:
+            record = _record(document, read) if field == "live" else _left(document)
+            if record is None:
+                damaged(store.wire.path(document.name))
+            else:
+                found[record.id] = record
+    return list(found.values()), read or store.estimate()
+
+
+def _record(document: Document, read: datetime | None) -> SessionRecord | None:
+    session = _decoded(document, read)
+    if session is None:
+        return None
+    id_, kinds, beat_at, ttl = session
+    host = decode(document.fields["host"]) if "host" in document.fields else ""
+    return SessionRecord(id_, host if isinstance(host, str) else "", tuple(map(str, kinds)), beat_at, ttl, None)
+
+
+def _left(document: Document) -> SessionRecord | None:
+    id_, left = (decode(document.fields[name]) if name in document.fields else None for name in ("id", "left"))
+    if not isinstance(id_, str) or not isinstance(left, str):
+        return None
+    try:
+        return SessionRecord(id_, "", (), None, 0.0, parse_instant(left.rsplit("/", 1)[-1]))
+    except ValueError:
+        return None
 
 
 def leaving_query(store: Store, env: str) -> Any:

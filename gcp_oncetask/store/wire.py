@@ -211,15 +211,17 @@ class Wire:
                 self._saw(answer.read_time)
         return found, read
 
-    def count(self, query: Any) -> int:
+    def count(self, query: Any, most: int | None = None) -> int:
         """
-        Count the documents that match a plain ``StructuredQuery``, by an aggregation.
+        Count the documents that match a plain ``StructuredQuery``, by an aggregation; not beyond *most*, if it is given.
         """
         calls = self._open()
         request = _AggregationRequest(parent=calls.prefix.removesuffix("/"))
         request.structured_aggregation_query.structured_query.CopyFrom(query)
         one = request.structured_aggregation_query.aggregations.add(alias="n")
         one.count.SetInParent()
+        if most is not None:
+            one.count.up_to.value = most
         counted = 0
         for answer in self._stream(calls.aggregate, calls, request):
             if answer.HasField("result"):

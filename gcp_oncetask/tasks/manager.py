@@ -449,3 +449,12 @@ def _not_limited(model: type[TaskData]) -> None:
     kind = kind_of(model)
     if kind.max_running is not None:
         raise UsageError(f"The kind {kind.name!r} has max_running=, which counts single tasks; give it a task handler.")
+
+
+def models_of(manager: TaskManager) -> dict[str, type[TaskData]]:
+    """
+    Return the models of the kinds that have a handler in *manager*, by kind, for the library's own modules.
+    """
+    registry = manager._registry  # noqa: SLF001 - hidden from users only
+    found = ((kind, registry.get(kind)) for kind in registry.kinds())
+    return {kind: handler.model for kind, handler in found if handler is not None}

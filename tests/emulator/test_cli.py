@@ -384,3 +384,40 @@ def test_help_tells_options_and_faults(capsys):
         "-- COMMAND",
     ):
         assert text in told
+
+
+SERVER = """
+import os, http.server, signal
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response({'/oncetask/console/': 200, '/moved': 302}.get(self.path, 404))
+        self.send_header('Location', '/oncetask/console/')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+        print('asked', self.path, flush=True)
+    def log_message(self, *_): pass
+http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(("page", "shown"), [("/oncetask/console/", True), ("/moved", False), ("/none", False)])
+def test_exec_shows_the_page_that_the_server_has(page, shown):
+    """Once the server answers, its console's address is shown; where it has none, nothing is."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with started("exec", "--app-port", str(port), "--page", page, "--", *python(SERVER)) as process:
+        assert process.stdout.readline() == f"asked {page}\n"
+        if shown:
+            while not (line := process.stderr.readline()).startswith("console"):
+                assert line
+            assert line == f"console    http://127.0.0.1:{port}{page}\n"
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=patient(30))[1]
+    assert "console " not in rest
+
+
+def test_exec_ends_without_an_answer():
+    """A command that listens nowhere ends as before, with no address."""
+    done = run("exec", "--", *python("print('done')"))
+    assert done.stdout == "done\n"
+    assert "console " not in done.stderr

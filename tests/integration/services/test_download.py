@@ -183,7 +183,7 @@ def test_server_that_sends_byte_by_byte_is_left(served: Any, monkeypatch: pytest
     """
     A server that is never silent for long holds neither a request nor the thread that fetches beyond the limit of the whole.
     """
-    monkeypatch.setattr("gcp_oncetask.services.identity._FETCH_TIMEOUT", 0.2)
+    monkeypatch.setattr("gcp_oncetask.services.tokens.FETCH_TIMEOUT", 0.2)
     server, url = served(itertools.chain(SLOW[kind], itertools.repeat(b"1")), pause=0.02)
     start = time.monotonic()
     with pytest.raises(IdentityError, match="could not be fetched"):

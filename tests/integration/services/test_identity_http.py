@@ -323,7 +323,7 @@ def test_hanging_endpoint_is_bounded_and_holds_up_no_known_key(world, monkeypatc
     While a fetch hangs, requests with known keys pass at once; the one that fetches gives up after the time-out and goes
     on with the key it knows.
     """
-    monkeypatch.setattr("gcp_oncetask.services.identity._FETCH_TIMEOUT", 0.5)
+    monkeypatch.setattr("gcp_oncetask.services.tokens.FETCH_TIMEOUT", 0.5)
     assert world.passes()
     world.clock.advance(4000)
     world.issuer.hang()

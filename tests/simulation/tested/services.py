@@ -107,28 +107,28 @@ SERVICES = (
     ),
     Mutant(
         "a token of any length is read",
-        "services/identity.py",
+        "services/tokens.py",
         "    if len(token) > _MAX_TOKEN or token",
         "    if token",
         test="tests/unit/services/test_identity.py::test_token_of_any_length_is_not_read",
     ),
     Mutant(
         "a truth value counts as a time",
-        "services/identity.py",
+        "services/tokens.py",
         "    if isinstance(value, bool) or not isinstance(value, int | float) or not 0",
         "    if not isinstance(value, int | float) or not 0",
         test="tests/unit/services/test_identity.py::test_bad_claims_are_denied",
     ),
     Mutant(
         "each unknown key causes a fetch",
-        "services/identity.py",
+        "services/tokens.py",
         "        return self._tried is None or elapsed(self._tried, self._clock.mark()) >= pause\n",
         "        return True\n",
         test="tests/integration/services/test_identity_http.py::test_failed_fetch_is_cannot_tell_not_denied",
     ),
     Mutant(
         "a failed fetch forgets the known keys",
-        "services/identity.py",
+        "services/tokens.py",
         ("            self._trouble, self._tried = (sentence, error), self._clock.mark()\n            return\n"),
         (
             "            self._trouble, self._tried, self._keys = (sentence, error), "
@@ -138,14 +138,14 @@ SERVICES = (
     ),
     Mutant(
         "a forked child waits for a lock of its parent",
-        "services/identity.py",
+        "services/tokens.py",
         "        if self._forks != forks.generation:\n            self._lock",
         "        if False:\n            self._lock",
         test="tests/integration/services/test_identity_http.py::test_fork_during_a_fetch_does_not_block_the_child",
     ),
     Mutant(
         "an answer without keys replaces the known keys",
-        "services/identity.py",
+        "services/tokens.py",
         "            if not keys:\n                raise ValueError",
         "            if False:\n                raise ValueError",
         test="tests/integration/services/test_identity_http.py::test_nonsense_instead_of_certificates_is_cannot_tell",

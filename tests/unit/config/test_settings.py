@@ -118,10 +118,24 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     "coalesce": (("perhaps", "2"), ("true", 1, 0, None)),
     "margin": ((*SECONDS, "0.5"), NUMBERS),
     "oidc_certs_url": (WEB_URLS, TEXTS),
+    "console_audience": (("projects/1/x", "/projects/p/x", "/projects/1/a b"), TEXTS),
+    "console_operators": (("ann", "domain:", "group:a@b.test", "a b@c.test"), (*TEXTS, None, ["a@b.test"])),
+    "console_viewers": (("ann", "domain:"), (*TEXTS, None)),
+    "console_origin": (
+        ("console.test", "https://c.test/a", "https://c.test?a=b", "http://c.test", "ftp://c.test"),
+        (*TEXTS, None),
+    ),
+    "console_banner": (("a\r\nb",), (*TEXTS[1:], None)),
+    "console_keys_url": (WEB_URLS, TEXTS),
     "tasks_emulator": (EMULATORS, TEXTS),
     "firestore_emulator": (EMULATORS, TEXTS),
     "logging_emulator": (EMULATORS, TEXTS),
 }
+LISTS: Final = (
+    *("audience", "targets", "callers", "collections", "alert_to"),
+    *("console_operators", "console_viewers", "console_origin"),
+)
+"""Settings whose texts are split at commas."""
 ENV: Final = {field: env for env, field, *_ in FIELDS}
 
 
@@ -155,7 +169,7 @@ def test_wrong_setting_is_refused_with_its_name(field: str) -> None:
     bad_texts, bad_values = TABLE[field]
     texts = [
         *bad_texts,
-        *(() if field in ("audience", "targets", "callers", "collections", "alert_to") else TEXTS[1:4]),
+        *(() if field in LISTS else TEXTS[1:4]),
     ]
     wrong = []
     for text in texts if field not in ("shards", "pull_shards", "inline_limit") else bad_texts:

@@ -1,0 +1,160 @@
+"""
+The pages that show a deployment. Each method reads by the functions of the command line and returns a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from gcp_oncetask.cli import show
+from gcp_oncetask.console import contents
+from gcp_oncetask.console.access import Visitor
+from gcp_oncetask.console.page import ConsolePage, place_of
+from gcp_oncetask.entities.chains import record_of, runtime_of, stored_chain
+from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
+from gcp_oncetask.overview import cloud_queues, counts, schedules, workers
+from gcp_oncetask.rules.delivery import idempotency_key
+from gcp_oncetask.rules.document_paths import parse_task_path
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.verbs import Sort
+from gcp_oncetask.store.snapshot import Snapshot
+from gcp_oncetask.tasks.data import kind_of
+from gcp_oncetask.tasks.generator import recurs
+from gcp_oncetask.tasks.manager import TaskManager, models_of
+
+T = TypeVar("T")
+_HIDDEN: Final = frozenset({"failed"})
+"""Lines of ``show`` that have contents."""
+
+
+class Pages:
+    """
+    The pages of one manager.
+    """
+
+    def __init__(self, manager: TaskManager) -> None:
+        self._manager = manager
+        self._runtime = runtime_of(manager.locker)
+
+    @property
+    def place(self) -> Any:
+        """
+        Return the deployment that the bar names.
+        """
+        return place_of(self._manager.locker.config, self._runtime.project())
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """
+        Return the models of the kinds with a handler, by kind.
+        """
+        return models_of(self._manager)
+
+    def overview(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Counts by kind and state, and the document that is overdue longest.
+        """
+        values = {
+            "kinds": _tile(lambda: counts.counts(self._runtime, sorted(self.models))),
+            "states": counts.STATES,
+            "most": counts.MOST,
+            "oldest": _tile(lambda: counts.oldest_overdue(self._runtime)),
+            "alive": _tile(lambda: sum(row.alive for row in workers.workers(self._runtime).rows)),
+        }
+        return ConsolePage(template="overview.html", title="Overview", values=values, live=True)
+
+    def schedules(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Recurring tasks with their next runs.
+        """
+        kinds = sorted(kind for kind, model in self.models.items() if recurs(model))
+        found = schedules.schedules(self._runtime, kinds)
+        return ConsolePage(
+            template="schedules.html",
+            title="Schedules",
+            values={"found": found, "kinds": kinds, "most": schedules.MOST},
+            read=found.read,
+            live=True,
+        )
+
+    def workers(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Sessions of workers.
+        """
+        found = workers.workers(self._runtime)
+        shards = self._manager.locker.config.pull_shards
+        values = {"found": found, "shards": shards}
+        return ConsolePage(template="workers.html", title="Workers", values=values, read=found.read, live=True)
+
+    def queues(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Queues of Cloud Tasks.
+        """
+        used = [(kind, kind_of(model).queue) for kind, model in self.models.items() if not kind_of(model).pull]
+        return ConsolePage(
+            template="queues.html",
+            title="Queues",
+            values={"rows": cloud_queues.queues(self._runtime, used)},
+            live=True,
+        )
+
+    def task(self, visitor: Visitor, asked: Mapping[str, str], *, contents_shown: bool = False) -> ConsolePage:
+        """
+        One document with a lock. With *contents_shown* its contents are shown, if the visitor may see them.
+
+        Raises:
+            TaskNotFoundError: There is no such document.
+        """
+        path = asked.get("path", "").strip()
+        snapshot, lock = stored_chain(self._runtime, path)
+        record = record_of(snapshot)
+        lines = [line.partition(":") for line in show.described(record, lock)]
+        values = {
+            "path": path,
+            "name": parse_task_path(path),
+            "lock": lock,
+            "rows": [(name, value.strip()) for name, _, value in lines if name not in _HIDDEN],
+            "question": self._question(path, lock),
+            "contents": contents.of(snapshot, lock, shown=contents_shown and visitor.acts),
+            "shown": contents_shown and visitor.acts,
+            "schedule": self._schedule(snapshot, record.sort is Sort.RECURRING),
+            "commands": _commands(path),
+        }
+        return ConsolePage(template="task.html", title=path, values=values, read=snapshot.read, live=not contents_shown)
+
+    def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
+        if lock.status is not Status.QUARANTINED:
+            return None
+        key = idempotency_key(lock.env, path, lock.keyed)
+        return {"key": key, "step": lock.step, "attempt": lock.attempts, "since": lock.granted_at}
+
+    def _schedule(self, snapshot: Snapshot, recurring: bool) -> Any:
+        now: datetime = self._runtime.store.estimate()
+        return schedules.row(snapshot, now) if recurring and "recurrence" in snapshot.fields else None
+
+    def trouble(self, error: OncetaskError) -> ConsolePage:
+        """
+        An error of the library, as a page.
+        """
+        status = 404 if isinstance(error, TaskNotFoundError) else 400 if isinstance(error, UsageError) else 503
+        if not isinstance(error, TaskNotFoundError | UsageError | BackendError):
+            status = 409
+        return ConsolePage(template="trouble.html", title="Not done", values={"sentence": str(error)}, status=status)
+
+
+def _commands(path: str) -> list[str]:
+    quoted = path.replace("'", "'\\''")
+    return [f"python -m gcp_oncetask show '{quoted}'"]
+
+
+def _tile(read: Callable[[], T]) -> tuple[T | None, str]:
+    """
+    Return the value of *read* and an empty text, or None and the reason, so that one slow or refusing source does not hold
+    the page.
+    """
+    try:
+        return read(), ""
+    except OncetaskError as error:
+        return None, str(error)

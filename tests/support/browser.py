@@ -1,0 +1,99 @@
+"""
+A real browser without a window: Debian's packages ``chromium`` and ``chromium-driver``, driven by selenium.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+MISSING: Final = (
+    "Chromium is not here, so the console is not tested in a browser. On Debian: "
+    "apt-get install chromium chromium-driver"
+)
+_PACKAGES: Final = ("chromium", "chromium-driver")
+
+
+def is_installed() -> bool:
+    """
+    Tell whether the browser and its driver are installed.
+    """
+    return shutil.which("chromium") is not None and shutil.which("chromedriver") is not None
+
+
+@contextmanager
+def opened(*, dark: bool = False, script: bool = True) -> Iterator[Any]:
+    """
+    Open a browser.
+
+    Args:
+        dark: Whether the person prefers a dark scheme.
+        script: Whether pages may run scripts.
+    """
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for one in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "lang=en"):
+        options.add_argument(f"--{one}")
+    if dark:
+        options.add_argument("--force-dark-mode")
+        options.add_argument("--blink-settings=preferredColorScheme=0")
+    if not script:
+        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(60)
+    driver.implicitly_wait(0)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def complaints(driver: Any) -> list[str]:
+    """
+    Return the warnings and errors of the page's console since the last call, violations of its policy included.
+    """
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+def requested(driver: Any) -> list[str]:
+    """
+    Return the URLs that the browser has asked for since the last call.
+    """
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if not url.startswith(("chrome", "data:", "about:"))]
+
+
+def install() -> None:
+    """
+    Install the packages where that is possible; else say how.
+    """
+    if is_installed():
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        print(MISSING)
+        return
+    print("Installing Chromium for the tests of the console (once) ...")
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = [apt, "install", "--yes", "--quiet", "--no-install-recommends", *_PACKAGES]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        subprocess.run([apt, "update", "--quiet"], env=environ, capture_output=True, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode or not is_installed():
+        print(MISSING)
+
+
+if __name__ == "__main__":
+    sys.exit(install())
