@@ -352,7 +352,7 @@ SHOWN = {
     "Attempt": "cancelled deadline delivery held_for key lost number params remaining renew run_transaction sequence step token "
     "transaction",
     "Locker": "acknowledge_path cancel cancel_path client complete config dismiss dismiss_path find from_env get lock "
-    "reset reset_path resolve resolve_path result save "
+    "pause_path reset reset_path resolve resolve_path result save "
     "schedule show",
     "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",

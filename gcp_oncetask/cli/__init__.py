@@ -5,7 +5,6 @@ The command line: sweep, and commands for a person on call. Configured by the en
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -13,11 +12,14 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, index_file, named, registered, show, timeline
+from gcp_oncetask.cli import explain, index_file, listing, named, registered, resolving, show, timeline
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime import requirements
 from gcp_oncetask.tasks.data import KIND
+
+_MOVED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run one command.
 
     Returns:
-        Exit code: 0 done, 1 failed (the reason is on standard error), 2 wrong use.
+        Exit code: 0 done, 1 failed (the reason is on standard error), 2 wrong use, 3 the document has changed since
+        the person decided.
     """
     parser = _parser()
     chosen = parser.parse_args(arguments)
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OncetaskError as error:
         _complain(error)
-        return 1
+        return _MOVED if error.facts.get("refusal") == Refusal.MOVED else 1
 
 
 def _complain(error: OncetaskError, hint: str = "") -> None:
@@ -83,24 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_sweep, needs=requirements.STORE, also=requirements.DISPATCH)
     one = _on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE)
     one.add_argument("--json", action="store_true", help=show.JSON_HELP)
-    _on_document(
-        commands,
-        "cancel",
-        "stop a chain: at once while it waits, at its next settling while it runs",
-        _cancel,
-        requirements.STORE,
-    )
-    one = _on_document(
-        commands, "reset", "run an ended or damaged step again, as a new sequence", _reset, requirements.DISPATCH
-    )
-    one.add_argument("--keep-errors", action="store_true", help="keep the record of failed attempts")
-    one.add_argument(
-        "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
-    )
-    one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
-    one = _on_document(commands, "resolve", "decide how a quarantined step goes on", _resolve, requirements.DISPATCH)
-    one.add_argument("how", choices=("run", "complete", "fail"), help="run it again, or hold it completed or failed")
-    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete: the result of the run")
+    resolving.add_to(commands, _on_document)
+    listing.add_to(commands)
     timeline.add_options(
         _on_document(commands, "timeline", "print the life of a task in causal order", timeline.run, ())
     )
@@ -152,35 +139,3 @@ def _sweep(locker: Locker, chosen: argparse.Namespace) -> int:
         raise
     print(printable(str(swept)))
     return 1 if swept.failed or swept.damaged or swept.newer else 0
-
-
-def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:
-    if not locker.cancel_path(chosen.document):
-        _say(chosen.document, f"nothing to cancel; it is {locker.show(chosen.document).status}")
-        return 0
-    _say(chosen.document, f"{locker.show(chosen.document).status}, cancellation recorded")
-    return 0
-
-
-def _reset(locker: Locker, chosen: argparse.Namespace) -> int:
-    made = locker.reset_path(chosen.document, keep_errors=chosen.keep_errors, new_key=chosen.new_key, step=chosen.step)
-    _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
-    return 0
-
-
-def _resolve(locker: Locker, chosen: argparse.Namespace) -> int:
-    made = locker.resolve_path(chosen.document, chosen.how, result=chosen.result)
-    if made is None:
-        _say(chosen.document, str(locker.show(chosen.document).status))
-    else:
-        _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
-    return 0
-
-
-def _say_scheduled(document: str, sequence: int, *, dispatched: bool) -> None:
-    how = "dispatched" if dispatched else "the sweeper will dispatch it"
-    _say(document, f"scheduled as sequence {sequence}, {how}")
-
-
-def _say(document: str, text: str) -> None:
-    print(printable(f"{document}: {text}"))

@@ -12,13 +12,14 @@ from gcp_oncetask.cli import show
 from gcp_oncetask.console import contents
 from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.page import ConsolePage, place_of
-from gcp_oncetask.entities.chains import record_of, runtime_of, stored_chain
+from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.overview import cloud_queues, counts, schedules, workers
 from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.verbs import Sort
+from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.tasks.generator import recurs

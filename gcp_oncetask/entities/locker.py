@@ -16,7 +16,7 @@ from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.config import Config
 from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
 from gcp_oncetask.entities import models
-from gcp_oncetask.entities.acts import ActedChains
+from gcp_oncetask.entities.acted import ActedChains
 from gcp_oncetask.entities.chains import Scheduled, refusal
 from gcp_oncetask.entities.models import LockedModel, MaybeNone
 from gcp_oncetask.entities.subject import attempt_of

@@ -11,7 +11,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.entities.acts import How
+from gcp_oncetask.entities.acted import How
 from gcp_oncetask.entities.chains import Scheduled, executor_of, has_verb, result_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone

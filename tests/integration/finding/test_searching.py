@@ -10,7 +10,7 @@ import pytest
 
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import AlreadyScheduledError, Attempt, Config, Fail, Locker, StoreError, TaskError, UsageError
-from gcp_oncetask.entities.acts import Acting
+from gcp_oncetask.entities.acted import Acting
 from gcp_oncetask.finding.searching import Page
 from gcp_oncetask.rules.record import Person, Status
 from gcp_oncetask.store.indexes import definition, to_text

@@ -295,6 +295,23 @@ class ActedChains(StoredChains):
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)
 
+    def pause_path(self, path: str, *, resume: bool = False, acting: Acting = NOBODY) -> None:
+        """
+        Let the recurring task at *path* make no occurrences, or let it make them again (*resume*).
+
+        Raises:
+            TaskNotFoundError, TaskConflictError, UsageError: As ``cancel``; also: it does not recur.
+            TaskError: It is paused already, or is not paused.
+        """
+        verb, rule = ("resume", rules.resume) if resume else ("pause", rules.pause)
+        decision, snapshot = self._by_hand(
+            path, verb, lambda lock, seen: rule(lock, self._runtime.decision_context(seen)), acting
+        )
+        if isinstance(decision, CallRefused):
+            raise refusal(path, decision)
+        if decision.dispatch:
+            dispatch(self._runtime, snapshot)
+
     def acknowledge_path(self, path: str, duration: Duration, *, acting: Acting) -> datetime:
         """
         Promise to attend to the document at *path* within *duration* (seconds or a timedelta); until then, no reminder

@@ -1,0 +1,210 @@
+"""
+``list`` prints the records that need a person, or those of a status; ``running`` prints those that are leased now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gcp_oncetask.checks import values
+from gcp_oncetask.cli import tables
+from gcp_oncetask.cli.tables import Cell, Colour, Column, ShownTimes, span
+from gcp_oncetask.cli.timeline import age
+from gcp_oncetask.entities.chains import runtime_of
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.finding import searching
+from gcp_oncetask.finding.criteria import Criteria, criteria
+from gcp_oncetask.finding.searching import FoundRecord, Page
+from gcp_oncetask.rules import expires_at
+from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.runtime import requirements
+
+_COLUMNS: Final = (
+    Column("task", 60),
+    Column("reason"),
+    Column("status"),
+    Column("since"),
+    Column("step", right=True),
+    Column("attempts", right=True),
+    Column("last error", 80),
+    Column("key", 30),
+)
+_RUNNING: Final = (
+    Column("task", 60),
+    Column("step", right=True),
+    Column("attempt", right=True),
+    Column("instance", 40),
+    Column("running for"),
+    Column("lease"),
+    Column("run limit"),
+)
+_GRAVE: Final = frozenset({Reason.FAILED, Reason.QUARANTINED, Reason.STUCK, Reason.DAMAGED})
+_SUSPENDED: Final = 0.5
+"""Part of a lease after which its renewal is overdue: it is renewed after a third of its length."""
+
+
+def add_to(commands: Any) -> None:
+    """
+    Add the commands to the parser's *commands*.
+    """
+    one = commands.add_parser(
+        "list",
+        help="print the records that need a person, the oldest first; with --status those of a status",
+        description="Without --status and --key: the records that need a person, the oldest first. An index serves the "
+        "search: lock.attention, lock.due, state or resource. Without one, --scan reads all documents, one read each.",
+    )
+    one.add_argument("--status", choices=[str(each) for each in Status], help="records of this status")
+    one.add_argument("--reason", choices=[str(each) for each in Reason], help="reason for which a person is needed")
+    one.add_argument("--kind", help="once-tasks of this kind")
+    one.add_argument("--collection", metavar="PATH", help="records of this collection or template (default: all)")
+    one.add_argument("--key", help="once-tasks of this resource key; with --kind")
+    one.add_argument("--older-than", type=age, metavar="AGE", help="least age, like 90m, 12h or 2d")
+    one.add_argument("--newer-than", type=age, metavar="AGE", help="greatest age")
+    one.add_argument("--dismissed", action="store_true", help="the records that a person has dismissed instead")
+    one.add_argument("--scan", action="store_true", help="read all documents if no index serves the search")
+    _add_output(one)
+    one.set_defaults(run=_list, needs=requirements.STORE)
+    one = commands.add_parser(
+        "running", help="print the records that are leased now, the one with the least lease first"
+    )
+    one.add_argument("--kind", help="once-tasks of this kind")
+    one.add_argument("--collection", metavar="PATH", help="records of this collection or template (default: all)")
+    _add_output(one)
+    one.set_defaults(run=_running, needs=requirements.STORE)
+
+
+def _add_output(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--limit", type=int, default=50, help="most records (default: %(default)s)")
+    one.add_argument("--all", action="store_true", help="all records, page by page")
+    one.add_argument("--json", action="store_true", help="one JSON object a line, with its schema")
+    tables.add_tz(one)
+
+
+def _list(locker: Locker, chosen: argparse.Namespace) -> int:
+    names = ("status", "reason", "kind", "collection", "key", "older_than", "newer_than", "dismissed", "scan")
+    wanted = criteria(**{name: getattr(chosen, name) for name in names})
+    pages = _pages(locker, wanted, chosen)
+    first = next(pages)
+    if first.left_out:
+        tables.aside(first.left_out)
+    items = itertools.chain(first.items, (row for page in pages for row in page.items))
+    row = next(items, None)
+    if row is None:
+        tables.aside(_nothing(locker, wanted))
+        return 0
+    rows = itertools.chain([row], items)
+    if chosen.json:
+        tables.out(tables.json_line("oncetask.record/1", _data(each)) for each in rows)
+        return 0
+    times = ShownTimes(first.read or runtime_of(locker).store.estimate(), chosen.tz)
+    tables.out(tables.table(_COLUMNS, (_cells(each, times) for each in rows), colours=tables.coloured(sys.stdout)))
+    if first.next is not None and not chosen.all:
+        tables.aside(f"There are more than {chosen.limit}: add --all, or a greater --limit.")
+    return 0
+
+
+def _pages(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> Iterator[Page]:
+    limit = searching.MOST if chosen.all else values.whole(chosen.limit, "--limit", most=searching.MOST)
+    page = searching.find(runtime_of(locker), wanted, limit=limit)
+    yield page
+    while chosen.all and page.next is not None:
+        page = searching.find(runtime_of(locker), wanted, limit=limit, after=page.next)
+        yield page
+
+
+def _nothing(locker: Locker, wanted: Criteria) -> str:
+    which = f"is {wanted.status}" if wanted.status is not None else "needs a person"
+    if wanted.dismissed:
+        which = "is dismissed"
+    narrow = any((wanted.kind, wanted.collection, wanted.key, wanted.reason, wanted.older_than, wanted.newer_than))
+    return f"No record of environment {locker.config.env} {which}{' and fits the filters' if narrow else ''}."
+
+
+def _name(row: FoundRecord) -> str:
+    return row.path if row.kind is None else f"{row.kind} {row.id}"
+
+
+def _cells(row: FoundRecord, times: ShownTimes) -> list[str | Cell | None]:
+    reason = None if row.reason is None else str(row.reason)
+    if row.acknowledged_until is not None:
+        reason = f"{reason} ({row.acknowledged_by or 'somebody'} until {times.clock(row.acknowledged_until)})"
+    colour = Colour.RED if row.reason in _GRAVE else None
+    return [
+        _name(row),
+        None if reason is None else Cell(reason, colour),
+        row.status,
+        None if row.since is None else times.both(row.since),
+        str(row.step) if row.lock is not None else None,
+        f"{row.attempts}/{row.max_attempts}" if row.lock is not None else None,
+        row.last_error,
+        row.key,
+    ]
+
+
+def _data(row: FoundRecord) -> dict[str, Any]:
+    """
+    Return a row for programs: the attributes of ``FoundRecord`` but the lock; times are in UTC.
+    """
+    found = {each.name: getattr(row, each.name) for each in dataclasses.fields(row) if each.name != "lock"}
+    for name in ("since", "acknowledged_until"):
+        found[name] = None if found[name] is None else instant(found[name])
+    return found
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def _running(locker: Locker, chosen: argparse.Namespace) -> int:
+    wanted = criteria(status="leased", kind=chosen.kind, collection=chosen.collection)
+    pages = list(_pages(locker, wanted, chosen))
+    rows = [(row, row.lock) for page in pages for row in page.items if row.lock is not None]
+    if not rows:
+        tables.aside(f"No record of environment {locker.config.env} is leased.")
+        return 0
+    rows.sort(key=lambda pair: (expires_at(pair[1]), pair[0].path))
+    if chosen.json:
+        tables.out(
+            tables.json_line(
+                "oncetask.running/1",
+                _data(row)
+                | {"instance": lock.instance, "holder": lock.holder, "token": lock.token}
+                | {"lease_ends": instant(expires_at(lock))},
+            )
+            for row, lock in rows
+        )
+        return 0
+    times = ShownTimes(pages[-1].read or runtime_of(locker).store.estimate(), chosen.tz)
+    cells = (_running_cells(row, lock, times) for row, lock in rows)
+    tables.out(tables.table(_RUNNING, cells, colours=tables.coloured(sys.stdout)))
+    if pages[-1].next is not None:
+        tables.aside(f"There are more than {chosen.limit}: add --all, or a greater --limit.")
+    return 0
+
+
+def _running_cells(row: FoundRecord, lock: Lock, times: ShownTimes) -> list[str | Cell | None]:
+    assert lock.granted_at is not None
+    assert lock.leased_at is not None
+    ends, quiet = expires_at(lock), (times.now - lock.leased_at).total_seconds()
+    lease: Cell | str = f"ends {times.ago(ends)}"
+    if ends <= times.now:
+        lease = Cell(f"late: ended {times.ago(ends)}", Colour.RED)
+    elif quiet > lock.lease_seconds * _SUSPENDED:
+        lease = Cell(f"{lease}, suspended? renewed {times.ago(lock.leased_at)}", Colour.YELLOW)
+    left = lock.run_limit_seconds - (times.now - lock.granted_at).total_seconds()
+    limit = "passed" if left <= 0 else f"in {int(left)} s"
+    return [
+        _name(row),
+        str(row.step),
+        f"{row.attempts}/{row.max_attempts}",
+        lock.instance,
+        span(times.now - lock.granted_at),
+        lease,
+        limit,
+    ]

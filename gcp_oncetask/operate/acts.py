@@ -1,0 +1,179 @@
+"""
+Carry out the act of a person on one record; before that, tell its effect on this record in a sentence.
+
+Each act is one conditional commit that keeps the person in the record, and a line of the trail in Cloud Logging. A failure to
+write that line is told, and does not undo the act.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks import words
+from gcp_oncetask.clock import Duration
+from gcp_oncetask.effects.act_trail import write_act
+from gcp_oncetask.entities.acted import Acting, check_next
+from gcp_oncetask.entities.chains import has_verb, runtime_of, stored_chain
+from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.errors import AlreadyScheduledError, UsageError
+from gcp_oncetask.rules.record import Lock, Person, Status
+from gcp_oncetask.store.snapshot import version_of
+from gcp_oncetask.tasks import bulk
+
+RESOLUTIONS: Final = ("run", "happened", "complete", "fail")
+VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
+"""The acts, by the words that the command line, the console and the trail have for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    The decision of a person.
+
+    Attributes:
+        verb: One of ``VERBS``.
+        result: Result of the step (``happened``) or of the chain (``complete``).
+        next: With ``happened``: URL or path of the next step; ``"."``: the same target.
+        params: With *next*: its parameters; None: *result*.
+        end: With ``happened``: the chain ends.
+        note: The person's own words.
+        keep_errors: With ``reset``: keep the list of failed attempts.
+        until: With ``ack``: time for which no reminder names the record, in seconds or as a timedelta.
+    """
+
+    verb: str
+    result: Any = None
+    next: str | None = None
+    params: Any = None
+    end: bool = False
+    note: str | None = None
+    keep_errors: bool = False
+    until: Duration | None = None
+
+    def __post_init__(self) -> None:
+        words.check("verb", self.verb, VERBS)
+        if self.verb == "happened":
+            check_next(self.next, self.params, end=self.end)
+        if (self.verb == "ack") is (self.until is None):
+            raise UsageError("ack needs until= (--for), a time like 4h; other acts have none.")
+
+
+def consequence(locker: Locker, path: str, decision: Decision) -> str:
+    """
+    Return a sentence about the effect that *decision* has on the record as it is now.
+
+    Raises:
+        TaskNotFoundError: There is no such document, or it was never scheduled.
+        UsageError: The record does not have the verb; the message says what to do instead.
+        StoreError: Firestore was unreachable or refused.
+    """
+    snapshot, lock = stored_chain(runtime_of(locker), path)
+    has_verb("resolve" if decision.verb in RESOLUTIONS else decision.verb, snapshot, lock)
+    key = _SAME_KEY
+    if decision.verb == "reset" and lock.status is Status.COMPLETED:
+        key = "a new idempotency key, so the work is done again"
+    effect = _EFFECTS[_case(lock, decision)].format(
+        sequence=lock.sequence + 1, key=key, where="the same target" if decision.next == "." else decision.next
+    )
+    return f"{path} is {lock.status}, at step {lock.step} (sequence {lock.sequence}). {effect}"
+
+
+def _case(lock: Lock, decision: Decision) -> str:
+    if decision.verb == "happened" and decision.end:
+        return "happened, end"
+    if decision.verb in ("cancel", "delete") and lock.status is Status.LEASED:
+        return f"{decision.verb}, running"
+    return decision.verb
+
+
+_SAME_KEY: Final = "the same idempotency key, so a provider that keeps keys does the work once"
+_EFFECTS: Final = {
+    "run": "The step runs again as sequence {sequence}, with {key}.",
+    "happened": "The step counts as done. The next step runs as sequence {sequence} at {where}, with a new idempotency key.",
+    "happened, end": "The step counts as done, and the chain ends as completed with the given result. Nothing runs again.",
+    "complete": "The chain ends as completed. Nothing runs again, and no next step follows.",
+    "fail": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
+    "reset": "The step runs again as sequence {sequence}, with {key}.",
+    "cancel": "The chain is cancelled at once, or after its cancellation handler has run.",
+    "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
+    "delete": "The document is deleted, with its payload, result and history.",
+    "delete, running": "The document is deleted; the handler that runs now can write nothing more by its attempt.",
+    "dismiss": "It leaves the list of records that need a person; its status stays.",
+    "ack": "No reminder names it until then; its status stays, and the list shows the promise.",
+    "pause": "It makes no occurrences until it is resumed.",
+    "resume": "It makes occurrences again; its misfire policy decides about those that were due meanwhile.",
+}
+
+
+def perform(locker: Locker, path: str, decision: Decision, by: Person, if_version: str | None = None) -> str:
+    """
+    Carry out *decision* on the document at *path*.
+
+    Args:
+        locker: The locker.
+        path: The document.
+        decision: The decision.
+        by: The person.
+        if_version: Version of the document that the person has seen; None: any.
+
+    Returns:
+        A sentence about the record after the act, and about a line of the trail that could not be written.
+
+    Raises:
+        AlreadyScheduledError: The record has changed since *if_version* (``refusal`` is ``moved``), or does not wait for
+            this decision.
+        OncetaskError: The errors of the act, see ``Locker``.
+    """
+    acting = Acting(by, decision.note, if_version)
+    if decision.verb == "delete":
+        return _delete(locker, path, acting)
+    more: dict[str, Any] = {}
+    match decision.verb:
+        case "reset":
+            locker.reset_path(path, keep_errors=decision.keep_errors, acting=acting)
+        case "cancel":
+            if not locker.cancel_path(path, acting=acting):
+                return f"{path}: nothing to cancel; it is {locker.show(path).status}."
+        case "dismiss":
+            locker.dismiss_path(path, acting=acting)
+        case "ack":
+            assert decision.until is not None
+            locker.acknowledge_path(path, decision.until, acting=acting)
+        case "pause" | "resume":
+            locker.pause_path(path, resume=decision.verb == "resume", acting=acting)
+        case how:
+            if how == "happened":
+                more = {"next": decision.next, "params": decision.params, "end": decision.end}
+            locker.resolve_path(path, how, result=decision.result, acting=acting, **more)  # type: ignore[arg-type]
+    lock = locker.show(path)
+    warning = write_act(runtime_of(locker), lock.acts[-1], path, lock=lock) if lock.acts else None
+    return f"{path}: {lock.status}, sequence {lock.sequence}." + ("" if warning is None else f" {warning}")
+
+
+def _delete(locker: Locker, path: str, acting: Acting) -> str:
+    """
+    Delete a once-task. The trail has the intention before the commit, because afterwards no record has it.
+    """
+    runtime = runtime_of(locker)
+    snapshot, lock = stored_chain(runtime, path)
+    has_verb("delete", snapshot, lock)
+    if acting.if_version not in (None, version_of(snapshot.version)):
+        _moved(path, lock, acting)
+    assert acting.person is not None
+    act = rules.act_of("delete", acting.person, lock, acting.note, runtime.store.estimate())
+    write_act(runtime, act, path, lock=lock, intended=True)
+    deleted = bulk.delete_many(runtime, [path])
+    warning = write_act(runtime, act, path, lock=lock)
+    said = f"{path}: deleted." if deleted else f"{path}: it was deleted by somebody else meanwhile."
+    return said + ("" if warning is None else f" {warning}")
+
+
+def _moved(path: str, lock: Lock, acting: Acting) -> NoReturn:
+    raise AlreadyScheduledError(
+        f"{path}: it has changed since version {acting.if_version} and is {lock.status} now; look at it again. Nothing was "
+        "written.",
+        document=path,
+        refusal="moved",
+    )
