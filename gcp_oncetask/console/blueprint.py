@@ -86,6 +86,12 @@ class _Console:
         return [
             ("/", "overview", page(self._pages.overview), ["GET"]),
             ("/task", "task", page(self._pages.task), ["GET"]),
+            ("/list", "list", page(self._pages.list), ["GET"]),
+            ("/choose", "choose", self._choose, ["POST"]),
+            ("/act", "ask", page(self._pages.question), ["GET"]),
+            ("/act", "act", self._act, ["POST"]),
+            ("/many", "ask_many", page(self._pages.question_about_many), ["GET"]),
+            ("/many", "act_many", self._act_many, ["POST"]),
             ("/contents", "contents", self._contents, ["POST"]),
             ("/schedules", "schedules", page(self._pages.schedules), ["GET"]),
             ("/workers", "workers", page(self._pages.workers), ["GET"]),
@@ -219,6 +225,7 @@ class _Console:
             zone=str(zone),
             tz=zone,
             pages=self._names,
+            every=_every(request.args.get("live", "")) if page.live else 0,
             now=now,
             said=forms.said(request.args.get("said", "")),
             token=token,
@@ -247,6 +254,57 @@ class _Console:
             return redirect(url_for(".task", path=path), 303)  # type: ignore[return-value]
         _LOG.info("%s looks at the contents of %s", g.oncetask_visitor.name, path)
         return self._shown(self._pages.task(g.oncetask_visitor, {"path": path}, contents_shown=True))
+
+    def _act(self) -> Response:
+        given = {name: request.form.get(name, "") for name in ("verb", "path", "version")}
+        return self._done(self._pages.act, "act", given)
+
+    def _act_many(self) -> Response:
+        form = request.form
+        given = {"verb": form.get("verb", ""), "filter": self._pages.filter_of(form)}
+        given |= {name: form.get(name, "") for name in ("cut", "count")}
+        return self._done(self._pages.act_on_many, "many", given)
+
+    def _choose(self) -> Response:
+        """
+        Ask about many records. It is a POST, because a URL can't carry the paths of many selected rows.
+        """
+        try:
+            if not self._checked("choose"):
+                return redirect(url_for(".list"), 303)  # type: ignore[return-value]
+        except RefusedError as error:
+            return self._deny(str(error), g.oncetask_visitor)
+        form = request.form.to_dict()
+        if form.get("scope") == "selected":
+            paths = request.form.getlist("path")
+            if not paths:
+                return self._shown(self._pages.none_selected())
+            form["chosen"] = "\n".join(paths)
+        return self._shown(self._pages.question_about_many(g.oncetask_visitor, form))
+
+    def _done(
+        self, do: Callable[[Visitor, Mapping[str, str]], ConsolePage], what: str, given: dict[str, str]
+    ) -> Response:
+        visitor = g.oncetask_visitor
+        try:
+            good = self._checked(what, *given.values())
+        except RefusedError as error:
+            return self._deny(str(error), visitor)
+        if not good:
+            return self._shown(self._pages.asked_again(request.form, what))
+        try:
+            page = do(visitor, request.form)
+        except OncetaskError as error:
+            _LOG.warning(
+                "%s was refused %s (%s): %s", visitor.name, given["verb"], trace_of(request.headers.get), error
+            )
+            return self._shown(self._pages.not_done(visitor, request.form, error))
+        if page.next is None:
+            return self._shown(page)
+        name, options = page.next
+        said = g.oncetask_forms.say(page.sentence)
+        values: dict[str, Any] = {**options, "said": said}
+        return redirect(url_for(f".{name}", **values), 303)  # type: ignore[return-value]
 
     def _set_zone(self) -> Response:
         response: Any = redirect(_own(request.form.get("here", "")) or url_for(".overview"), 303)
@@ -283,6 +341,11 @@ def _problems_of(app: App) -> list[str]:
 
 def _delivers(app: App) -> bool:
     return any(name.startswith("oncetask.") for name in app.view_functions)
+
+
+def _every(text: str) -> int:
+    # Seconds between two fetches of a page that is live, within bounds: a visitor could ask for none.
+    return min(60, max(2, int(text))) if text.isdecimal() and len(text) < 4 else 5
 
 
 def _own(url: str) -> str | None:

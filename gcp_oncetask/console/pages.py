@@ -5,11 +5,12 @@ The pages that show a deployment. Each method reads by the functions of the comm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from gcp_oncetask.cli import show
-from gcp_oncetask.console import contents
+from gcp_oncetask.console import bulk_acts, contents, deciding, listing
 from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.page import ConsolePage, place_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
@@ -101,7 +102,9 @@ class Pages:
             live=True,
         )
 
-    def task(self, visitor: Visitor, asked: Mapping[str, str], *, contents_shown: bool = False) -> ConsolePage:
+    def task(
+        self, visitor: Visitor, asked: Mapping[str, str], *, contents_shown: bool = False, notice: str = ""
+    ) -> ConsolePage:
         """
         One document with a lock. With *contents_shown* its contents are shown, if the visitor may see them.
 
@@ -122,6 +125,9 @@ class Pages:
             "shown": contents_shown and visitor.acts,
             "schedule": self._schedule(snapshot, record.sort is Sort.RECURRING),
             "commands": _commands(path),
+            "choices": deciding.choices(snapshot, lock),
+            "acts": lock.acts,
+            "notice": notice,
         }
         return ConsolePage(template="task.html", title=path, values=values, read=snapshot.read, live=not contents_shown)
 
@@ -134,6 +140,67 @@ class Pages:
     def _schedule(self, snapshot: Snapshot, recurring: bool) -> Any:
         now: datetime = self._runtime.store.estimate()
         return schedules.row(snapshot, now) if recurring and "recurrence" in snapshot.fields else None
+
+    # --- lists and acts -------------------------------------------------------------------------------------------------
+
+    def list(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Records by filters.
+        """
+        return listing.page(self._manager.locker, sorted(self.models), visitor, asked)
+
+    def question(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        The question before an act.
+        """
+        return deciding.question(self._manager.locker, asked)
+
+    def question_about_many(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        The question before an act on many records.
+        """
+        return bulk_acts.question(self._manager.locker, asked)
+
+    def act(self, visitor: Visitor, form: Mapping[str, str]) -> ConsolePage:
+        """
+        An act.
+        """
+        return deciding.act(self._manager.locker, visitor, form)
+
+    def act_on_many(self, visitor: Visitor, form: Mapping[str, str]) -> ConsolePage:
+        """
+        An act on many records.
+        """
+        return bulk_acts.act(self._manager.locker, visitor, form)
+
+    def filter_of(self, form: Mapping[str, str]) -> str:
+        """
+        Return the filter of a form on many records, over which its token is.
+        """
+        return bulk_acts.filter_text(form)
+
+    def asked_again(self, form: Mapping[str, str], what: str) -> ConsolePage:
+        """
+        The question of a form that was too old, with its inputs.
+        """
+        ask = deciding.question if what == "act" else bulk_acts.question
+        return ask(self._manager.locker, form, "The form was too old, so nothing was done. Send it again.", 409)
+
+    def not_done(self, visitor: Visitor, form: Mapping[str, str], error: OncetaskError) -> ConsolePage:
+        """
+        The document after an act that was refused, with the reason.
+        """
+        try:
+            return replace(self.task(visitor, form, notice=str(error)), status=409, live=False)
+        except OncetaskError:
+            return self.trouble(error)
+
+    def none_selected(self) -> ConsolePage:
+        """
+        The answer to an act on no rows.
+        """
+        values = {"sentence": "No row is selected, so there is nothing to do."}
+        return ConsolePage(template="trouble.html", title="Not done", values=values, status=400)
 
     def trouble(self, error: OncetaskError) -> ConsolePage:
         """

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tests.support.patience import patient
+
 MISSING: Final = (
     "Chromium is not here, so the console is not tested in a browser. On Debian: "
     "apt-get install chromium chromium-driver"
@@ -28,13 +30,9 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def opened(*, dark: bool = False, script: bool = True) -> Iterator[Any]:
+def opened() -> Iterator[Any]:
     """
     Open a browser.
-
-    Args:
-        dark: Whether the person prefers a dark scheme.
-        script: Whether pages may run scripts.
     """
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -43,19 +41,26 @@ def opened(*, dark: bool = False, script: bool = True) -> Iterator[Any]:
     options.binary_location = str(shutil.which("chromium"))
     for one in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "lang=en"):
         options.add_argument(f"--{one}")
-    if dark:
-        options.add_argument("--force-dark-mode")
-        options.add_argument("--blink-settings=preferredColorScheme=0")
-    if not script:
-        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     driver.set_page_load_timeout(60)
-    driver.implicitly_wait(0)
+    # A page that a click asks for may not be there yet.
+    driver.implicitly_wait(patient(10))
     try:
         yield driver
     finally:
         driver.quit()
+
+
+def look(driver: Any, *, width: int = 1280, height: int = 900, dark: bool = False, script: bool = True) -> None:
+    """
+    Set the size of the window, the scheme that the person prefers, and whether pages may run scripts.
+    """
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
 
 
 def complaints(driver: Any) -> list[str]:

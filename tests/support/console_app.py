@@ -5,6 +5,7 @@ A deployment with a console, as a person sees it: tasks in many states, and an a
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, Final
 
 from flask import Flask
@@ -15,6 +16,7 @@ from gcp_oncetask.console import console
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.tasks import TaskData, TaskManager
 from gcp_oncetask.tasks.recurrence import cron
+from tests.support.orders import Killed
 
 BASE: Final = "/oncetask/console"
 AUDIENCE: Final = "/projects/123/global/backendServices/456"
@@ -22,15 +24,28 @@ ORIGIN: Final = "https://console.test"
 SECRET: Final = "a secret of the tests"
 OPERATOR: Final = "ann@example.com"
 VIEWER: Final = "val@example.com"
+HOSTILE: Final = "\"><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}'&\u202ejavascript:alert(3)"
+"""A text that a careless page would run or obey."""
 OURS: Final = {"Sec-Fetch-Site": "same-origin"}
 
 
 class Parcel(TaskData, kind="parcel"):
     number: str
     note: str = ""
+    at: datetime | None = None
 
     def task_id(self) -> str:
         return self.number
+
+    def scheduled_at(self) -> datetime | None:
+        return self.at
+
+
+class Charge(TaskData, kind="charge"):
+    order: str
+
+    def task_id(self) -> str:
+        return self.order
 
 
 class Nightly(TaskData, kind="nightly"):
@@ -57,7 +72,7 @@ def app_of(manager: TaskManager, *, secret: str | None = SECRET, deliveries: boo
 
 def register(manager: TaskManager) -> None:
     """
-    Register handlers: a parcel whose number begins with "bad" fails.
+    Register handlers: a parcel whose number begins with "bad" fails, and a charge kills its process.
     """
 
     def send(task: Any, attempt: Any) -> Any:
@@ -66,6 +81,11 @@ def register(manager: TaskManager) -> None:
         return {"sent": task.id}
 
     manager.register_task_handler(Parcel, send, retry=NoRetry())
+
+    def charge(task: Any, attempt: Any) -> Any:
+        raise Killed
+
+    manager.register_task_handler(Charge, charge, retry=NoRetry(), on_unknown="quarantine")
     manager.register_task_handler(Nightly, lambda task, attempt: None)
 
 

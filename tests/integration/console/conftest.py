@@ -14,6 +14,7 @@ from gcp_oncetask import Locker
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.console_app import AUDIENCE, OPERATOR, Browser, app_of, config, register, settings
+from tests.support.orders import Mortal
 
 
 class Desk:
@@ -29,7 +30,7 @@ class Desk:
         register(self.manager)
         self.app = app_of(self.manager)
         cloud.use(self.manager.locker)
-        cloud.mount("https://tasks.test", self.app)
+        cloud.mount("https://tasks.test", Mortal(self.app))
 
     def headers(self, email: str = OPERATOR, **claims: Any) -> dict[str, str]:
         """
