@@ -225,7 +225,7 @@ class _Console:
             zone=str(zone),
             tz=zone,
             pages=self._names,
-            every=_every(request.args.get("live", "")) if page.live else 0,
+            every=_every(request.args.get("live", ""), page.live),
             now=now,
             said=forms.said(request.args.get("said", "")),
             token=token,
@@ -343,9 +343,9 @@ def _delivers(app: App) -> bool:
     return any(name.startswith("oncetask.") for name in app.view_functions)
 
 
-def _every(text: str) -> int:
-    # Seconds between two fetches of a page that is live, within bounds: a visitor could ask for none.
-    return min(60, max(2, int(text))) if text.isdecimal() and len(text) < 4 else 5
+def _every(text: str, usual: int) -> int:
+    # Seconds between two fetches of a live page, within bounds: a visitor could ask for none.
+    return min(60, max(2, int(text))) if usual and text.isdecimal() and len(text) < 4 else usual
 
 
 def _own(url: str) -> str | None:

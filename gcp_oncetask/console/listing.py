@@ -45,9 +45,7 @@ def page(locker: Locker, kinds: Sequence[str], visitor: Visitor, asked: Mapping[
         "command": command_of("list", filters),
     }
     read = None if found is None else found.read
-    return ConsolePage(
-        template="list.html", title="Tasks", values=values, status=status, read=read, live=True, rows=True
-    )
+    return ConsolePage(template="list.html", title="Tasks", values=values, status=status, read=read, live=5, rows=True)
 
 
 def _row(each: Any, visitor: Visitor) -> tuple[Any, str]:

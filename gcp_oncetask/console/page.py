@@ -32,7 +32,7 @@ class ConsolePage:
         values: Values of the template.
         status: HTTP status.
         read: Server time of the read; None: an estimate is shown.
-        live: Whether a script may fetch it again and again.
+        live: Seconds after which a script fetches it again; 0: never.
         rows: Whether it is a list, in which new rows are told and not inserted.
         next: Name and arguments of the page to go to instead, after an act; None: this one is shown.
         sentence: Sentence for that page.
@@ -43,7 +43,7 @@ class ConsolePage:
     values: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
     read: datetime | None = None
-    live: bool = False
+    live: int = 0
     rows: bool = False
     next: tuple[str, Mapping[str, str]] | None = None
     sentence: str = ""

@@ -15,7 +15,7 @@ from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.page import ConsolePage, place_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
-from gcp_oncetask.overview import cloud_queues, counts, schedules, workers
+from gcp_oncetask.overview import cloud_queues, counts, needed, schedules, workers
 from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Lock, Status
@@ -27,6 +27,10 @@ from gcp_oncetask.tasks.generator import recurs
 from gcp_oncetask.tasks.manager import TaskManager, models_of
 
 T = TypeVar("T")
+_EVERY: Final = 5
+"""Seconds between two fetches of a page that stays up to date."""
+_COSTLY: Final = 15
+"""The same for the overview, which counts."""
 _HIDDEN: Final = frozenset({"failed"})
 """Lines of ``show`` that have contents."""
 
@@ -59,13 +63,14 @@ class Pages:
         Counts by kind and state, and the document that is overdue longest.
         """
         values = {
+            "needed": _tile(lambda: needed.needed(self._manager.locker)),
             "kinds": _tile(lambda: counts.counts(self._runtime, sorted(self.models))),
             "states": counts.STATES,
             "most": counts.MOST,
             "oldest": _tile(lambda: counts.oldest_overdue(self._runtime)),
             "alive": _tile(lambda: sum(row.alive for row in workers.workers(self._runtime).rows)),
         }
-        return ConsolePage(template="overview.html", title="Overview", values=values, live=True)
+        return ConsolePage(template="overview.html", title="Overview", values=values, live=_COSTLY)
 
     def schedules(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
@@ -78,7 +83,7 @@ class Pages:
             title="Schedules",
             values={"found": found, "kinds": kinds, "most": schedules.MOST},
             read=found.read,
-            live=True,
+            live=_EVERY,
         )
 
     def workers(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
@@ -88,7 +93,7 @@ class Pages:
         found = workers.workers(self._runtime)
         shards = self._manager.locker.config.pull_shards
         values = {"found": found, "shards": shards}
-        return ConsolePage(template="workers.html", title="Workers", values=values, read=found.read, live=True)
+        return ConsolePage(template="workers.html", title="Workers", values=values, read=found.read, live=_EVERY)
 
     def queues(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
@@ -99,7 +104,7 @@ class Pages:
             template="queues.html",
             title="Queues",
             values={"rows": cloud_queues.queues(self._runtime, used)},
-            live=True,
+            live=_EVERY,
         )
 
     def task(
@@ -129,7 +134,9 @@ class Pages:
             "acts": lock.acts,
             "notice": notice,
         }
-        return ConsolePage(template="task.html", title=path, values=values, read=snapshot.read, live=not contents_shown)
+        return ConsolePage(
+            template="task.html", title=path, values=values, read=snapshot.read, live=0 if contents_shown else _EVERY
+        )
 
     def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
         if lock.status is not Status.QUARANTINED:
@@ -191,7 +198,7 @@ class Pages:
         The document after an act that was refused, with the reason.
         """
         try:
-            return replace(self.task(visitor, form, notice=str(error)), status=409, live=False)
+            return replace(self.task(visitor, form, notice=str(error)), status=409, live=0)
         except OncetaskError:
             return self.trouble(error)
 

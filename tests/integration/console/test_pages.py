@@ -40,6 +40,8 @@ def test_overview_counts_by_kind_and_state(desk: Any) -> None:
     }
     assert path_of("late").replace(":", "%3A") in page or path_of("late") in page
     assert "min ago" in page
+    assert ">1 failed</a>, the oldest since" in page
+    assert f'href="{BASE}/list?reason=failed"' in page
 
 
 def test_overview_says_which_source_was_not_read(desk: Any) -> None:
@@ -52,6 +54,7 @@ def test_overview_says_which_source_was_not_read(desk: Any) -> None:
     assert answer.status_code == 200
     assert "Not read: " in answer.text
     assert "Nothing is overdue for the sweep." in answer.text
+    assert "Nothing needs a person." in answer.text
 
 
 def test_task_page_shows_the_record_and_hides_contents(desk: Any, caplog: Any) -> None:
