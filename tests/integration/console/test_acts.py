@@ -288,6 +288,23 @@ def test_op_47_stale_page_is_refused_with_the_change(desk: Any) -> None:
     assert len(desk.manager.locker.show(path).acts) == 1
 
 
+def test_op_47_same_state_by_another_way_is_stale_too(desk: Any) -> None:
+    """
+    The task was reset and has failed again since the question: it is not reset a second time unseen.
+    """
+    fail(desk, "bad1")
+    path, browser = path_of("bad1"), desk.browser()
+    form = ask(browser, path, "reset")
+    assert send(browser, ask(browser, path, "reset")).status_code == 303
+    desk.cloud.run_until_idle()
+    assert status(desk, path) == "failed"
+    answer = send(browser, form)
+
+    assert answer.status_code == 409
+    assert "has changed since" in answer.text
+    assert desk.manager.locker.show(path).sequence == 2
+
+
 def test_op_48_form_of_one_instance_is_good_at_another(desk: Any) -> None:
     """
     Two instances with one secret_key accept each other's forms; a fallback key still verifies after a rotation.

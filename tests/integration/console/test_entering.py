@@ -86,6 +86,15 @@ def test_op_41_local_cloud_is_open_and_says_so(loopback: Any, make_manager: Any)
     assert get(client, "/", headers={"Host": "rebound.example"}).status_code == 403
 
 
+def test_op_41_proxy_closes_the_local_cloud_too(open_desk: Any) -> None:
+    """
+    Where a proxy is configured, it counts on the local cloud as well.
+    """
+    desk = open_desk(firestore_emulator="127.0.0.1:1")
+    assert get(desk.browser(None), "/").status_code == 403
+    assert get(desk.browser(), "/").status_code == 200
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_op_42_each_page_is_closed_to_a_bad_token(desk: Any, name: str) -> None:
     """
