@@ -195,3 +195,18 @@ def test_stopped_endpoint_refuses_connections(issuer):
         get(issuer.certs_url)
     issuer.start(port)
     assert get(issuer.certs_url)
+
+
+def test_proxy_token_verifies_with_google_auth(issuer, verify):
+    """
+    A token of the identity-aware proxy is signed with ES256, and verifies against the proxy's own keys alone.
+    """
+    token = issuer.proxy.token(AUDIENCE, "ann@example.com", hd="example.com")
+    claims = verify(token, issuer.proxy_keys_url)
+    assert claims["iss"] == "https://cloud.google.com/iap"
+    assert (claims["aud"], claims["email"], claims["hd"]) == (AUDIENCE, "ann@example.com", "example.com")
+    assert claims["exp"] - claims["iat"] == 600
+    with pytest.raises((GoogleAuthError, ValueError)):
+        verify(token)
+    with pytest.raises((GoogleAuthError, ValueError)):
+        verify(issuer.proxy.token(AUDIENCE, "ann@example.com", raw=False), issuer.proxy_keys_url)
