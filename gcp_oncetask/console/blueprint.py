@@ -87,6 +87,8 @@ class _Console:
             ("/", "overview", page(self._pages.overview), ["GET"]),
             ("/task", "task", page(self._pages.task), ["GET"]),
             ("/list", "list", page(self._pages.list), ["GET"]),
+            ("/timeline", "timeline", page(self._pages.timeline), ["GET"]),
+            ("/acts", "acts", page(self._pages.acts), ["GET"]),
             ("/choose", "choose", self._choose, ["POST"]),
             ("/act", "ask", page(self._pages.question), ["GET"]),
             ("/act", "act", self._act, ["POST"]),

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from gcp_oncetask.cli import show
-from gcp_oncetask.console import bulk_acts, contents, deciding, listing
+from gcp_oncetask.console import bulk_acts, contents, deciding, listing, past
 from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.page import ConsolePage, place_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
@@ -156,6 +156,18 @@ class Pages:
         """
         return listing.page(self._manager.locker, sorted(self.models), visitor, asked)
 
+    def timeline(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        The timeline of a document.
+        """
+        return past.timeline(self._runtime, asked)
+
+    def acts(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        Acts of people.
+        """
+        return past.acts(self._runtime, asked)
+
     def question(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """
         The question before an act.
@@ -221,7 +233,7 @@ class Pages:
 
 def _commands(path: str) -> list[str]:
     quoted = path.replace("'", "'\\''")
-    return [f"python -m gcp_oncetask show '{quoted}'"]
+    return [f"python -m gcp_oncetask {verb} '{quoted}'" for verb in ("show", "timeline")]
 
 
 def _tile(read: Callable[[], T]) -> tuple[T | None, str]:

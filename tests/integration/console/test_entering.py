@@ -17,7 +17,19 @@ from gcp_oncetask.tasks import TaskManager
 from tests.integration.services.test_proxy_identity import NAMES, bad_tokens
 from tests.support.console_app import BASE, ORIGIN, OURS, VIEWER, Browser, Parcel, app_of, get, register
 
-PAGES = ("/", "/task?path=x/y", "/schedules", "/workers", "/queues", "/static/0/console.css")
+PAGES = (
+    "/",
+    "/list",
+    "/task?path=x/y",
+    "/timeline?path=x/y",
+    "/act?path=x/y&verb=run",
+    "/many?verb=reset",
+    "/acts",
+    "/schedules",
+    "/workers",
+    "/queues",
+    "/static/0/console.css",
+)
 ROBOT = "ops@demo-local.iam.gserviceaccount.com"
 
 

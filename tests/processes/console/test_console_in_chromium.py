@@ -19,7 +19,7 @@ from tests.support import browser as browsers
 from tests.support.console_app import HOSTILE
 from tests.support.patience import patient
 
-PAGES = ("/", "/list", "/schedules", "/workers", "/queues")
+PAGES = ("/", "/list", "/schedules", "/workers", "/queues", "/acts")
 FOCUSABLE = "a[href], button:not([hidden]), input:not([type=hidden]), select, textarea:not([hidden]), summary"
 
 
@@ -76,7 +76,7 @@ def test_op_46_hostile_texts_do_nothing(site: Site, window: Any) -> None:
     browsers.look(window)
     path = TaskName("DEFAULT", "parcel", f"bad{HOSTILE}").path
     browsers.requested(window)
-    for each in ("/list", task(path)):
+    for each in ("/list", task(path).replace("/task", "/timeline"), task(path)):
         go(window, site, each)
         assert window.execute_script("return document.querySelectorAll('img, main script, iframe').length") == 0
         assert "<script>alert(1)</script>" in window.execute_script("return document.body.textContent")
@@ -176,13 +176,17 @@ def tabbed(window: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*PAGES, "task", "question"])
+@pytest.mark.parametrize("path", [*PAGES, "task", "timeline", "question"])
 def test_op_49_narrow_dark_page_is_reached_by_keys_alone(site: Site, window: Any, path: str) -> None:
     """
     At 360 px nothing is cut off, words can be read on the dark ground, and Tab reaches each link, field and button.
     """
     charge = TaskName("DEFAULT", "charge", "1").path
-    special = {"task": task(charge), "question": f"/act?{urlencode({'path': charge, 'verb': 'happened'})}"}
+    special = {
+        "task": task(charge),
+        "timeline": task(charge).replace("/task", "/timeline"),
+        "question": f"/act?{urlencode({'path': charge, 'verb': 'happened'})}",
+    }
     browsers.look(window, width=360, height=740, dark=True)
     go(window, site, special.get(path, path))
 
