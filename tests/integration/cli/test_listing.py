@@ -1,0 +1,120 @@
+"""
+``list``, ``running``, and the acts of people by the command line.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gcp_oncetask import Fail
+from gcp_oncetask.cli import main
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from tests.support.tasks import Service
+
+
+@pytest.fixture
+def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """
+    A service whose handlers fail; the command line has its locker.
+    """
+    made = Service(oncetask_cloud).handle()
+    made.act = lambda task, attempt: Fail("declined")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
+    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
+    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
+    return made
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """
+    Exit code, standard output and standard error of a command.
+    """
+    code = main(list(arguments))
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_op_02_nothing_needs_a_person(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    No row, a sentence on standard error, exit code 0.
+    """
+    code, out, err = said(capsys, "list", "--json")
+    assert (code, out) == (0, "")
+    assert "needs a person" in err
+
+
+def test_op_06_odd_ids_are_harmless_and_exact_in_json(
+    oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "a\x1b[31m\u202eb"
+    service.create(odd)
+    oncetask_cloud.run_until_idle()
+    code, out, _ = said(capsys, "list")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert out.splitlines()[0].split()[:4] == ["TASK", "REASON", "STATUS", "SINCE"]
+    assert "declined" in out
+    [line] = said(capsys, "list", "--json")[1].splitlines()
+    row: dict[str, Any] = json.loads(line)
+    assert (row["schema"], row["id"], row["kind"], row["reason"]) == ("oncetask.record/1", odd, "work", "failed")
+    assert line.isascii()
+    assert "declined" in row["last_error"]
+    assert "lock" not in row
+
+
+def test_acts_by_the_command_line(
+    oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    With the version of the list, each is done once; the second gets exit code 3 and reads who has acted.
+    """
+    service.create("a")
+    oncetask_cloud.run_until_idle()
+    version = json.loads(said(capsys, "list", "--json")[1])["version"]
+    arguments = ("a", "--kind", "work", "--if-version", version)
+    assert said(capsys, "ack", *arguments, "--for", "4h", "--as", "ann")[0] == 0
+    code, _, err = said(capsys, "dismiss", *arguments, "--as", "bob")
+    assert code == 3
+    assert "ann chose ack" in err
+    assert "(ann until" in said(capsys, "list")[1]
+    assert said(capsys, "dismiss", "a", "--kind", "work", "--as", "bob", "--note", "known")[0] == 0
+    assert said(capsys, "list")[1] == ""
+    assert "a" in said(capsys, "list", "--dismissed")[1]
+    code, out, err = said(capsys, "resolve", "a", "--kind", "work", "happened", "--result", '{"n": 1}', "--end")
+    assert (code, out.split(": ")[-1]) == (0, "completed\n")
+    assert "ends as completed with the given result" in err
+    acts = service.lock("a").acts
+    assert [(act.verb, act.by, act.note) for act in acts][:2] == [("ack", "ann", None), ("dismiss", "bob", "known")]
+    assert [act.verb for act in acts] == ["ack", "dismiss", "happened"]
+
+
+def test_op_07_running_ones_by_lease_left(
+    oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The one with the least lease is first; the one past its lease is late.
+    """
+    seen: list[tuple[str, str]] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        if task.id == "outer":
+            service.create("inner")
+            oncetask_cloud.advance(seconds=5)
+        code, out, _ = said(capsys, "running")
+        assert code == 0
+        seen.append((task.id, out))
+        oncetask_cloud.advance(hours=1)
+        seen.append((task.id, said(capsys, "running")[1]))
+
+    service.act = act
+    service.create("outer")
+    oncetask_cloud.run_until_idle()
+    first, late = seen[0][1], seen[1][1]
+    assert first.splitlines()[1].startswith("work outer")
+    assert "late" not in first
+    assert "late: ended" in late
+    assert "No record" in said(capsys, "running")[2]
