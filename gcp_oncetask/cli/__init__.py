@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, index_file, listing, named, registered, resolving, show, timeline
+from gcp_oncetask.cli import explain, index_file, lists, named, registered, resolving, show, timeline
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.refusals import Refusal
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     one = _on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE)
     one.add_argument("--json", action="store_true", help=show.JSON_HELP)
     resolving.add_to(commands, _on_document)
-    listing.add_to(commands)
+    lists.add_to(commands)
     timeline.add_options(
         _on_document(commands, "timeline", "print the life of a task in causal order", timeline.run, ())
     )

@@ -54,6 +54,14 @@ class Decision:
 
     def __post_init__(self) -> None:
         words.check("verb", self.verb, VERBS)
+
+    def check(self) -> None:
+        """
+        Check that the decision has all that its verb needs, and no more.
+
+        Raises:
+            UsageError: A part is missing, or a part is of another verb.
+        """
         if self.verb == "happened":
             check_next(self.next, self.params, end=self.end)
         if (self.verb == "ack") is (self.until is None):
@@ -124,8 +132,10 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
     Raises:
         AlreadyScheduledError: The record has changed since *if_version* (``refusal`` is ``moved``), or does not wait for
             this decision.
+        UsageError: The decision lacks a part, such as the next step.
         OncetaskError: The errors of the act, see ``Locker``.
     """
+    decision.check()
     acting = Acting(by, decision.note, if_version)
     if decision.verb == "delete":
         return _delete(locker, path, acting)

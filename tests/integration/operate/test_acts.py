@@ -83,7 +83,7 @@ def test_deletion_is_conditional_and_leaves_nothing(failed: Service) -> None:
 )
 def test_decision_that_makes_no_sense_is_refused(verb: str, more: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Decision(verb, **more)
+        Decision(verb, **more).check()
 
 
 def test_each_verb_has_a_sentence(failed: Service) -> None:
