@@ -131,15 +131,18 @@ def free(lock: Lock | None, fence: Fence, nonce: str, *, mine: Lock) -> Put | Ca
     if lost is not None:
         return lost
     assert lock is not None
+    return Put(_freed(lock, nonce))
+
+
+def _freed(lock: Lock, nonce: str) -> Lock:
     # The token that was freed stays in the record: a release whose answer was lost is recognised even after later holders.
-    freed = lock.but(
+    return lock.but(
         status=Status.SCHEDULED,
         sequence=lock.sequence + 1,
         scheduled_token=lock.token,
         settled_by=nonce,
         attempts=0,
     )
-    return Put(freed)
 
 
 def free_by_hand(lock: Lock | None, token: int, nonce: str, at: DecisionContext) -> Put | CallRefused:
@@ -164,15 +167,7 @@ def free_by_hand(lock: Lock | None, token: int, nonce: str, at: DecisionContext)
         return CallRefused(Refusal.NOT_HELD, "no process holds it")
     if lock.token != token:
         return CallRefused(Refusal.MOVED, f"{_holder(lock)} has taken it meanwhile, with token {lock.token}")
-    freed = lock.but(
-        status=Status.SCHEDULED,
-        sequence=lock.sequence + 1,
-        keyed=_another_number(lock, at),
-        scheduled_token=lock.token,
-        settled_by=nonce,
-        attempts=0,
-    )
-    return Put(freed)
+    return Put(_freed(lock, nonce).but(keyed=_another_number(lock, at)))
 
 
 def abandon(lock: Lock | None, holder: str, nonce: str) -> Put | CallRefused:

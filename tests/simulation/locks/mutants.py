@@ -16,8 +16,8 @@ LOCK_MUTANTS = tuple(
         (
             "a lock is released without the fence",
             "rules/named.py",
-            _FENCE + "    # The token",
-            _GONE + "    # The token",
+            _FENCE + "    return Put(_freed(lock, nonce))\n",
+            _GONE + "    return Put(_freed(lock, nonce))\n",
         ),
         (
             "a lock is refreshed without the fence",

@@ -49,8 +49,8 @@ LOCKS_CHECK_MUTANTS = (
     Mutant(
         "a released lock keeps its sequence",
         "rules/named.py",
-        "    freed = lock.but(\n        status=Status.SCHEDULED,\n        sequence=lock.sequence + 1,\n",
-        "    freed = lock.but(\n        status=Status.SCHEDULED,\n        sequence=lock.sequence,\n",
+        "    return lock.but(\n        status=Status.SCHEDULED,\n        sequence=lock.sequence + 1,\n",
+        "    return lock.but(\n        status=Status.SCHEDULED,\n        sequence=lock.sequence,\n",
         "locks",
     ),
     Mutant(
@@ -74,7 +74,7 @@ LOCKS_CHECK_MUTANTS = (
     Mutant(
         "a release writes nothing",
         "rules/named.py",
-        "    return Put(freed)\n",
+        "    return Put(_freed(lock, nonce))\n",
         '    return CallRefused(Refusal.NOT_HELD, "it was freed before")\n',
         "locks",
     ),
@@ -108,7 +108,7 @@ LOCKS_CHECK_MUTANTS = (
     Mutant(
         "once: every payload is another one",
         "locks/runs.py",
-        "        same = stored is not None and stored.string_value == run.data_hash\n",
+        "        same = _forgotten(seen) if stored is None else stored.string_value == run.data_hash\n",
         "        same = False\n",
         "locks",
     ),

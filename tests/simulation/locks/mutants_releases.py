@@ -15,8 +15,8 @@ RELEASE_MUTANTS = (
     Mutant(
         "a release whose answer was lost counts as a loss",
         "rules/named.py",
-        "        scheduled_token=lock.token,\n",
-        "",
+        "        sequence=lock.sequence + 1,\n        scheduled_token=lock.token,\n",
+        "        sequence=lock.sequence + 1,\n",
         test=_ONCE,
     ),
     Mutant(

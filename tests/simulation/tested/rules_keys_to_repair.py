@@ -86,11 +86,8 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "the late holder takes a person's decision for its own release",
         "rules/named.py",
-        (
-            "        keyed=_another_number(lock, at),\n        scheduled_token=lock.token,\n"
-            "        settled_by=nonce,\n        attempts=0,\n    )"
-        ),
-        "        scheduled_token=lock.token,\n        settled_by=nonce,\n        attempts=0,\n    )",
+        "    return Put(_freed(lock, nonce).but(keyed=_another_number(lock, at)))\n",
+        "    return Put(_freed(lock, nonce))\n",
         test="tests/unit/rules/test_by_hand.py::test_late_holder_is_refused_however_many_have_held_the_lock_since",
     ),
     Mutant(
