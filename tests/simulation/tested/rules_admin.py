@@ -8,6 +8,20 @@ from tests.simulation.mutant import Mutant
 
 RULES_ADMIN = (
     Mutant(
+        "a promise may end in the past",
+        "rules/admin.py",
+        "    if until <= at.now:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_people.py::test_promise_changes_nothing_else",
+    ),
+    Mutant(
+        "the words of a person have any length",
+        "rules/admin.py",
+        "storable_text(note)[: writes.MAX_MESSAGE]",
+        "storable_text(note)",
+        test="tests/unit/rules/test_people.py::test_record_keeps_the_last_ten_acts",
+    ),
+    Mutant(
         "a record that a person has failed stays on the list",
         "rules/admin.py",
         "            return Put(_dismissed(put.lock, at), put.outcome) if put.lock.status is Status.FAILED else put\n",

@@ -269,6 +269,20 @@ RULES_ATTEMPTS_TO_DECISIONS = (
         test="tests/unit/rules/test_attention.py::test_new_name_comes_from_the_third_look_on_once_an_hour",
     ),
     Mutant(
+        "a text of any form has a reason",
+        "rules/attention.py",
+        "    return _REASONS.get(found[1]) if found is not None else None\n",
+        "    return _REASONS.get((text or '//').split('/')[1])\n",
+        test="tests/unit/rules/test_people.py::test_text_of_another_form_has_no_reason",
+    ),
+    Mutant(
+        "a text has no time",
+        "rules/attention.py",
+        "    return found[2] if found is not None else None\n",
+        "    return None\n",
+        test="tests/unit/rules/test_attention.py::test_graver_reason_stays_and_the_time_too",
+    ),
+    Mutant(
         "a dismissed record asks for a person at its next commit",
         "rules/attention.py",
         "            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED\n",

@@ -84,6 +84,13 @@ RULES_KEYS_TO_REPAIR = (
         test="tests/unit/rules/test_named_rules.py::test_abandoned_acquire_is_freed_only_if_it_was_granted",
     ),
     Mutant(
+        "a promise about another grant counts",
+        "rules/record.py",
+        "return known if known is not None and (known.sequence, known.token) == (self.sequence, self.token) else None",
+        "return known",
+        test="tests/unit/rules/test_people.py::test_promise_counts_for_its_grant_and_time",
+    ),
+    Mutant(
         "the late holder takes a person's decision for its own release",
         "rules/named.py",
         "    return Put(_freed(lock, nonce).but(keyed=_another_number(lock, at)))\n",
