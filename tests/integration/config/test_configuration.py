@@ -78,6 +78,8 @@ def unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch
         monkeypatch.delenv(name)
     for name, value in {**NOWHERE, "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
+    # google.auth reads NO_GCE_CHECK when it is first imported, and another test may have imported it.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
     return monkeypatch
 
 
