@@ -134,7 +134,7 @@ def _name(row: FoundRecord) -> str:
 def _cells(row: FoundRecord, times: ShownTimes) -> list[str | Cell | None]:
     reason = None if row.reason is None else str(row.reason)
     if row.acknowledged_until is not None:
-        reason = f"{reason} ({row.acknowledged_by or 'somebody'} until {times.clock(row.acknowledged_until)})"
+        reason = f"{reason} ({row.acknowledged_by or 'a program'} until {times.clock(row.acknowledged_until)})"
     colour = Colour.RED if row.reason in _GRAVE else None
     return [
         _name(row),

@@ -228,7 +228,7 @@ def _kinds(runtime: Runtime, area: Area) -> list[str]:
     found: list[str] = []
     floor = f"{env}/"
     while True:
-        first, _ = page_of(runtime.store, area.where, "state", floor, f"{env}0", 1, None)
+        first, _ = page_of(runtime.store, area.where, "state", floor, f"{env}0", 1)
         if not first:
             return found
         found.append(text_in(first[0], "state").split("/")[1])
@@ -401,18 +401,3 @@ def mend(runtime: Runtime, snapshot: Snapshot) -> bool:
         return attention.mended(seen.lock, runtime.decision_context(seen))
 
     return isinstance(runtime.store.change(snapshot.path, decide, start=snapshot).decision, Put)
-
-
-def all_found(runtime: Runtime, wanted: Criteria, *, page: int = 200) -> Iterator[FoundRecord]:
-    """
-    Yield all records that *wanted* describes, page by page.
-
-    Raises:
-        As ``find``.
-    """
-    after: str | None = None
-    while True:
-        found = find(runtime, wanted, limit=page, after=after)
-        yield from found.items
-        if (after := found.next) is None:
-            return

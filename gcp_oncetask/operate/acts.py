@@ -176,7 +176,7 @@ def _delete(locker: Locker, path: str, acting: Acting) -> str:
     write_act(runtime, act, path, lock=lock, intended=True)
     deleted = bulk.delete_many(runtime, [path])
     warning = write_act(runtime, act, path, lock=lock)
-    said = f"{path}: deleted." if deleted else f"{path}: it was deleted by somebody else meanwhile."
+    said = f"{path}: deleted." if deleted else f"{path}: another process has deleted it meanwhile."
     return said + ("" if warning is None else f" {warning}")
 
 

@@ -45,7 +45,6 @@ Where
 from __future__ import annotations
 
 from gcp_oncetask.rules.admin import (
-    MAX_ACTS,
     acknowledge,
     act_of,
     acted,
@@ -113,7 +112,6 @@ __all__ = [
     "EARLY",
     "LATE_EVIDENCE",
     "LEFT",
-    "MAX_ACTS",
     "MAX_ERRORS",
     "MAX_GRACE",
     "MAX_MESSAGE",

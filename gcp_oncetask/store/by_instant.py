@@ -98,7 +98,7 @@ def _streams(store: Store, span: Span, page: int, after: Position | None) -> Ite
     # Behind a place, the first document of a beginning only shows that the beginning exists.
     limit = page if after is None else 1
     while True:
-        found, read = page_of(store, span.area.where, span.field, floor, ceiling, limit, None)
+        found, read = page_of(store, span.area.where, span.field, floor, ceiling, limit)
         last = None
         for beginning, group in groupby(found, key=lambda document: _split(document, span.field)[0]):
             first, last = list(group), beginning

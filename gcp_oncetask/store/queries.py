@@ -75,7 +75,7 @@ def parked(store: Store, prefix: str, *, limit: int, aside: Aside | None = None)
     damaged: set[str] = set()
     most = limit
     while True:
-        found, read = _range(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", most)
+        found, read = page_of(store, ("", TASKS, False), _PARKED, f"{prefix}/", f"{prefix}{AFTER}", most)
         sound = _sound(store, found, read, aside, damaged)
         if len(sound) >= limit or len(found) < most:
             return sound[:limit]
@@ -136,7 +136,7 @@ def first_in_range(
     """
     Return the first *limit* once-tasks of ``in_range``, without damaged ones.
     """
-    found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
+    found, read = page_of(store, ("", TASKS, False), field, floor, ceiling, limit)
     return _sound(store, found, read, aside)
 
 
@@ -145,7 +145,7 @@ def _all_in_range(
 ) -> dict[str, tuple[Document, datetime | None]]:
     seen: dict[str, tuple[Document, datetime | None]] = {}
     while True:
-        found, read = _range(store, ("", TASKS, False), field, floor, ceiling, limit)
+        found, read = page_of(store, ("", TASKS, False), field, floor, ceiling, limit)
         before = len(seen)
         for document in found:
             seen.setdefault(store.wire.path(document.name), (document, read))
@@ -425,11 +425,17 @@ def _due_of(document: Document) -> str:
 def _query_due(
     store: Store, where: tuple[str, str, bool], floor: str, ceiling: str, limit: int
 ) -> tuple[list[Document], datetime | None]:
-    return _range(store, where, _DUE, floor, ceiling, limit)
+    return page_of(store, where, _DUE, floor, ceiling, limit)
 
 
 def page_of(
-    store: Store, where: tuple[str, str, bool], field: str, floor: str, ceiling: str, limit: int, after: Document | None
+    store: Store,
+    where: tuple[str, str, bool],
+    field: str,
+    floor: str,
+    ceiling: str,
+    limit: int,
+    after: Document | None = None,
 ) -> tuple[list[Document], datetime | None]:
     """
     Return the first *limit* documents with a text between two in *field*, in the order of text and name, and the server's
@@ -486,16 +492,6 @@ def text_in(document: Document, field: str) -> str:
     outer, _, inner = field.partition(".")
     value = document.fields[outer]
     return str(value.map_value.fields[inner].string_value if inner else value.string_value)
-
-
-def _range(
-    store: Store, where: tuple[str, str, bool], field: str, floor: str, ceiling: str, limit: int
-) -> tuple[list[Document], datetime | None]:
-    parent, name, group = where
-    try:
-        return store.wire.run_query(range_query(name, group, field, floor, ceiling, limit), parent)
-    except WireError as error:
-        raise error.translated(f"looking at {field} in {name}", unknown=False) from error
 
 
 def range_query(name: str, group: bool, field: str, floor: str, ceiling: str, limit: int) -> Any:
