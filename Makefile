@@ -42,8 +42,8 @@ $(STAMP): pyproject.toml emulator/pyproject.toml
 build/typing/pyright: $(STAMP) pyproject.toml $(TYPED)
 	@echo "pyright";   $(BIN)/python -m tests.support.readme && $(BIN)/basedpyright && touch $@
 
-demo: $(STAMP) ## 500 orders with duplicates, lost answers and killed workers
-	@$(BIN)/python -m examples.orders.demo
+demo: $(STAMP) ## 500 orders with duplicates, lost answers and killed workers; CONSOLE=1 leaves a console open
+	@$(BIN)/python -m examples.orders.demo $(if $(CONSOLE),--console)
 
 check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; README and examples too), import contracts
 	@echo "format";    $(BIN)/ruff format --quiet --check .

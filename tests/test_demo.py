@@ -4,10 +4,13 @@ The demo, small: its exit status is its verdict.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,48 @@ def test_demo_without_kills_proves_nothing_and_says_so() -> None:
 
     assert status == 1, said
     assert "kill" in said.splitlines()[-1], said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_demo_leaves_a_console_open_with_an_order_to_decide_about() -> None:
+    """
+    The order that is paid at a bank without keys waits for a person; the bank tells by its key that it was paid; after the
+    person's word its receipt is sent, and the bank was asked once. Ctrl-C ends the demo.
+    """
+    command = [sys.executable, "-m", "examples.orders.demo", "--orders", "20", "--kills", "1", "--console"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    said = ""
+    try:
+        while "Decide in the console: " not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        [console] = re.findall(r"Decide in the console: (\S+)", said)
+        with urllib.request.urlopen(f"{console}list", timeout=30) as page:
+            assert "orders/by-bank" in page.read().decode()
+        [question] = re.findall(r"curl '(\S+)'", said)
+        with urllib.request.urlopen(question, timeout=30) as answer:
+            paid = json.load(answer)["charge"]
+        assert paid
+        [local] = re.findall(r"export (.+)", said)
+        [settings] = set(re.findall(r"(\S+=.*) python -m gcp_oncetask resolve orders/by-bank fail", said))
+        environment = dict(pair.split("=", 1) for pair in f"{local} {settings}".split())
+        verb = ["resolve", "orders/by-bank", "happened", "--result", json.dumps(paid), "--next", "/tasks/receipt"]
+        decided = subprocess.run(
+            [sys.executable, "-m", "gcp_oncetask", *verb, "--as", "ann"],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+        )
+        assert decided.returncode == 0, decided.stderr
+        assert process.stdout.readline().strip() == "Order by-bank is completed; charges asked of the bank: 1"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(patient(60)) == 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=patient(60))

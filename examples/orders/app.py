@@ -1,5 +1,8 @@
 """
 The application: two steps per order. Served by gunicorn as ``examples.orders.app:app``; configured by the environment.
+
+An order at ``/tasks/order`` runs again if its process dies, because the payment service knows the idempotency key. An order at
+``/tasks/bank-order`` is paid at a bank that forgets keys, so a person decides if the logs do not tell whether it was paid.
 """
 
 import json
@@ -40,13 +43,12 @@ app = Flask(__name__)
 app.register_blueprint(blueprint(locker))
 
 
+LEASE = float(os.environ.get("DEMO_LEASE_SECONDS", "60"))
+TIMEOUT = float(os.environ.get("DEMO_TIMEOUT_SECONDS", "630"))
+
+
 @app.post("/tasks/order")
-@locked_handler(
-    locker,
-    Order,
-    lease_duration=float(os.environ.get("DEMO_LEASE_SECONDS", "60")),
-    lease_timeout=float(os.environ.get("DEMO_TIMEOUT_SECONDS", "630")),
-)
+@locked_handler(locker, Order, lease_duration=LEASE, lease_timeout=TIMEOUT)
 def fulfil(order: Order, attempt: Attempt) -> None:
     match attempt.step:
         case 1:
@@ -55,6 +57,20 @@ def fulfil(order: Order, attempt: Attempt) -> None:
         case 2:
             send_receipt(order)
             locker.complete(order)
+
+
+@app.post("/tasks/bank-order")
+@locked_handler(locker, Order, on_unknown="quarantine", lease_duration=LEASE, lease_timeout=TIMEOUT)
+def fulfil_at_bank(order: Order, attempt: Attempt) -> None:
+    order.charged = charge(order, attempt.key)
+    locker.schedule(order, "/tasks/receipt")
+
+
+@app.post("/tasks/receipt")
+@locked_handler(locker, Order, lease_duration=LEASE, lease_timeout=TIMEOUT)
+def send(order: Order, _: Attempt) -> None:
+    send_receipt(order)
+    locker.complete(order)
 
 
 def charge(order: Order, key: str) -> str:

@@ -22,6 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from examples.orders.on_call import leave_open
 from examples.orders.payments import Payments
 from examples.orders.report import Report, collect
 from gcp_emulator.cloud import LocalCloud
@@ -55,14 +56,21 @@ def main() -> int:
     parser.add_argument(
         "--deadline", type=float, default=120, help="give up after so many seconds (default: %(default)s)"
     )
+    parser.add_argument(
+        "--console", action="store_true", help="then leave a console open, with an order to decide about"
+    )
     chosen = parser.parse_args()
     with (ROOT / "examples" / "orders" / "orders.csv").open() as rows:
         orders = [Order(id=r["id"], amount=int(r["amount"]), email=r["email"]) for r in csv.DictReader(rows)][
             : chosen.orders
         ]
-    with Shop(chosen) as shop:
-        report = shop.run(orders)
-    print(report)
+    with Shop(chosen) as shop, local_firestore(shop.settings):
+        locker = Locker(config=Config.from_env(shop.settings))
+        runtime_of(locker).trail_to(QUIET)
+        report = shop.run(locker, orders)
+        say(str(report))
+        if chosen.console:
+            leave_open(shop, locker, Order(id="by-bank", amount=129_000, email="eve@example.com"))
     return 0 if report.convincing else 1
 
 
@@ -76,6 +84,7 @@ class Shop:
         self.cloud = LocalCloud(seed=chosen.seed, queues=())
         self.payments = Payments()
         self.receipts = MailSink()
+        self.run_service: RunService | None = None
         self.killed: list[int] = []
         self.verdicts: list[str] = []
         self.stopping = threading.Event()
@@ -94,21 +103,10 @@ class Shop:
             max_dispatches_per_second=500,
             max_concurrent_dispatches=24,
         )
-        environment = self._environment()
-        say(f"  {'payments':<10} {environment['PAYMENTS_URL']}")
-        self.run_service = RunService(
-            self._command(),
-            name="orders",
-            project=self.cloud.project,
-            logging=self.cloud.logging,
-            port=self.port,
-            request_timeout=TIMEOUT - 4,
-            env=environment,
-            cwd=str(ROOT),
-            log_delay=LOG_DELAY,
-        )
-        self.run_service.start()
-        say(f"  {'run':<10} {self.run_service.url} ({self.chosen.workers} gunicorn processes)")
+        self.environment = self._environment()
+        say(f"  {'payments':<10} {self.environment['PAYMENTS_URL']}")
+        self.serve()
+        say(f"  {'run':<10} {self.url} ({self.chosen.workers} gunicorn processes)")
         say(
             f"here, seconds instead of minutes: lease {LEASE:g} s, timeout {TIMEOUT:g} s, dispatch grace {GRACE:g} s, "
             f"log grace {LOG_GRACE:g} s, log delay {LOG_DELAY:g} s"
@@ -117,10 +115,32 @@ class Shop:
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self.run_service.stop()
+        if self.run_service is not None:
+            self.run_service.stop()
         self.payments.stop()
         self.receipts.stop()
         self.cloud.stop()
+
+    def serve(self, log_delay: float = LOG_DELAY) -> None:
+        """
+        Serve the app, instead of the one before; its log lines can be read after *log_delay* seconds.
+        """
+        if self.run_service is not None:
+            self.run_service.stop()
+        service = RunService(
+            self._command(),
+            name="orders",
+            project=self.cloud.project,
+            logging=self.cloud.logging,
+            port=self.port,
+            request_timeout=TIMEOUT - 4,
+            env=self.environment,
+            cwd=str(ROOT),
+            log_delay=log_delay,
+        )
+        service.start()
+        self.run_service = service
+        self.url = service.url
 
     def _command(self) -> list[str]:
         # As in a Dockerfile's CMD: the platform chooses the port.
@@ -158,7 +178,7 @@ class Shop:
             "RECEIPTS_URL": self.receipts.start(),
         }
 
-    def run(self, orders: list[Order]) -> Report:
+    def run(self, locker: Locker, orders: list[Order]) -> Report:
         """
         Schedule the orders, cause failures, sweep, wait; then count.
         """
@@ -167,21 +187,18 @@ class Shop:
         faults.fail("CreateTask", when="before", probability=0.05, times=None)
         logging.getLogger("gcp_oncetask").addHandler(Verdicts(self.verdicts))
         logging.getLogger("gcp_oncetask").propagate = False
-        with local_firestore(self.settings):
-            locker = Locker(config=Config.from_env(self.settings))
-            runtime_of(locker).trail_to(QUIET)
-            helpers = [threading.Thread(target=work, daemon=True) for work in (self._kill, lambda: self._sweep(locker))]
-            for helper in helpers:
-                helper.start()
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(lambda order: schedule(locker, order), orders))
-            done = self._wait(len(orders))
-            # Let the last alerts and owed work be done, without failures.
-            faults.clear()
-            self.stopping.set()
-            for helper in helpers:
-                helper.join()
-            self._settle(locker)
+        helpers = [threading.Thread(target=work, daemon=True) for work in (self._kill, lambda: self._sweep(locker))]
+        for helper in helpers:
+            helper.start()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda order: schedule(locker, order), orders))
+        done = self._wait(len(orders))
+        # Let the last alerts and owed work be done, without failures.
+        faults.clear()
+        self.stopping.set()
+        for helper in helpers:
+            helper.join()
+        self._settle(locker)
         return collect(self, orders, done, time.monotonic() - self.began)
 
     def _kill(self) -> None:
@@ -215,6 +232,15 @@ class Shop:
         for path, document in self._documents().items():
             if "due" in document.fields["lock"].map_value.fields:
                 yield path
+
+    def mails_about(self, order: Order) -> list[str]:
+        """
+        Return the texts of the alerts about *order*.
+        """
+        mails = [
+            mail.message for mail in self.cloud.mail.messages if f"orders/{order.id}" in str(mail.message["Subject"])
+        ]
+        return [f"Subject: {mail['Subject']}\n\n{mail.get_content()}" for mail in mails]
 
     def statuses(self) -> Counter[str]:
         """

@@ -1,15 +1,20 @@
 """
-The outside world: a payment service that records every call, and charges once per idempotency key.
+The outside world: a payment service that records every call, and charges once per idempotency key. A GET tells the charge of
+a key.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 
 @dataclass
@@ -21,11 +26,13 @@ class Payments:
         calls: Keys of the calls, by order.
         charges: Charge id by key.
         running: Process ids of callers whose call has just been answered; the demo kills some of them.
+        deadly: Orders whose next caller is killed (SIGKILL) when its card is charged, before it gets the answer.
     """
 
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     charges: dict[str, str] = field(default_factory=dict)
     running: list[int] = field(default_factory=list)
+    deadly: set[str] = field(default_factory=set)
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: ThreadingHTTPServer | None = None
@@ -37,7 +44,11 @@ class Payments:
         with self._lock:
             self.calls[order].append(key)
             self.running.append(pid)
-            return self.charges.setdefault(key, f"ch_{len(self.charges) + 1}")
+            charge = self.charges.setdefault(key, f"ch_{len(self.charges) + 1}")
+            if order in self.deadly:
+                self.deadly.discard(order)
+                os.kill(pid, signal.SIGKILL)
+            return charge
 
     def start(self) -> str:
         """
@@ -50,11 +61,19 @@ class Payments:
 
             def do_POST(self) -> None:
                 data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = json.dumps({"charge": payments.charge(data["order"], data["key"], data["pid"])}).encode()
+                self._answer({"charge": payments.charge(data["order"], data["key"], data["pid"])})
+
+            def do_GET(self) -> None:
+                [key] = parse_qs(urlsplit(self.path).query).get("key", [""])
+                self._answer({"charge": payments.charges.get(key)})
+
+            def _answer(self, facts: dict[str, str | None]) -> None:
+                body = json.dumps(facts).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(ConnectionError):
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
                 pass
