@@ -152,17 +152,17 @@ class World:
 
     # --- processes ---
 
-    def start_process(self, origin: str = ORIGIN) -> Process:
+    def start_process(self, origin: str = ORIGIN, *, later: bool = False) -> Process:
         """
-        Start an app process that serves *origin*, with a locker of its own.
+        Start an app process that serves *origin*, with a locker of its own; *later*: it is of the later deployment.
         """
         self._made += 1
         process = Process(f"app-{self._made}", clocks=MachineClocks(self.hub), env=self.origins[origin])
         clocks.drift(self, process)
-        if self.versions is not None and self.hub.rng.random() < 0.5:
+        if not later and self.versions is not None and self.hub.rng.random() < 0.5:
             process.released = True
             self.counts["processes of the release before"] += 1
-        address = deployments.deployed(self, process, origin)
+        address = deployments.deployed(self, process, origin, later=later)
         clients = self._clients_by(process)
         clock = ProcessClock(self.hub, process)
         config = Config(

@@ -41,6 +41,8 @@ from tests.simulation.world import ORIGIN, QUEUE, Process, World
 
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""
+DEPLOYED = 3600
+"""Virtual seconds after the troubles until somebody completes a deployment for which a task waits."""
 FLOOD = 0.6
 """Share of the handlers that give up for good, in a flood."""
 LOGGER = logging.getLogger("gcp_oncetask")
@@ -489,6 +491,8 @@ class History:
     def _peace(self) -> None:
         self._no_more_troubles()
         end = self.hub.now + BOUND * SECOND
+        self._until_ended(self.hub.now + DEPLOYED * SECOND)
+        deployments.complete(self.world, self.checker.locks.values())
         self._until_ended(end)
         self.ended = True
         self.hub.sleep(1200)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from gcp_oncetask import Status
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store import sessions as sessions_module
 from gcp_oncetask.store import wire as wire_module
@@ -235,7 +234,7 @@ class WorkersHistory(TasksHistory):
 
     def _drained(self) -> None:
         """
-        Workers have gone; a job that drains leaves nothing that is due. A person resolves what it quarantines.
+        Workers have gone; a job that drains leaves nothing that is due. A person resolves quarantined tasks.
         """
         world = self.world
         self.closing = True
@@ -249,7 +248,7 @@ class WorkersHistory(TasksHistory):
         if left:
             self.checker.broken("drain", f"it has ended, and has left {', '.join(left)}")
         end = self.hub.now + BOUND * SECOND
-        while self.hub.now < end and self._asks_for_people():
+        while self.hub.now < end and self._unfinished():
             self.hub.sleep(60)
             self._resolve()
             if not self._drain(process, ()):
@@ -273,12 +272,12 @@ class WorkersHistory(TasksHistory):
         self.world.counts["tasks drained"] += done.value
         return True
 
-    def _asks_for_people(self) -> bool:
+    def _unfinished(self) -> bool:
         """
-        Whether a task is quarantined, or has ended and owes an alert, which may wait for a digest.
+        Whether a task is quarantined, or is leased by a worker that was killed, whose lease must expire first, or owes an
+        alert, which may wait for a digest.
         """
-        locks = self.checker.locks.values()
-        return any(lock.status is Status.QUARANTINED or (lock.finished and lock.owed) for lock in locks)
+        return any(not lock.finished or lock.owed for lock in self.checker.locks.values())
 
     @staticmethod
     def _path(task: Keyed) -> str:
