@@ -53,7 +53,8 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
     if written is not None and written.data_hash == str(lock.sequence):
         # The fingerprint is an entity's, whose fields are those of the sequence before.
         written = Fingerprint(str(again.sequence), written.model)
-    return Put(again.but(keyed=kept, errors=errors, fingerprint=written), dispatch=True)
+    # A late holder of the step must not take this sequence for its own next one (attempts.was_applied).
+    return Put(again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0), dispatch=True)
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
@@ -176,7 +177,8 @@ def happened(
     put = continue_(signed, target, nonce, at)
     if put.lock.status is not Status.SCHEDULED:
         return put
-    return put._replace(lock=put.lock.but(result=result.value, result_json=put.lock.note(result.text)))
+    known = put.lock.but(result=result.value, result_json=put.lock.note(result.text), scheduled_token=0)
+    return put._replace(lock=known)
 
 
 def dismiss(lock: Lock, at: DecisionContext) -> Put | CallRefused:

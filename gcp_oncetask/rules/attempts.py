@@ -323,5 +323,8 @@ def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: 
     # The record of a lock keeps its number: this one is of a document that was deleted and made again.
     if before.scheduled_by is None and found.keyed != before.keyed:
         return False
+    if found.sequence == before.sequence + 1 and not found.scheduled_token:
+        # A person has scheduled it.
+        return False
     # If a later token had been granted for our sequence, the next sequence would have been scheduled with that token.
     return alive or (found.sequence == before.sequence + 1 and found.scheduled_token == before.token)

@@ -239,7 +239,7 @@ class Lock:
             sequence is reset.
         status: Life cycle.
         token: Fencing token: +1 per grant, never reset, absolute.
-        scheduled_token: The token that was current when this sequence was scheduled.
+        scheduled_token: The token that was current when this sequence was scheduled; 0 also if a person has scheduled it.
         holder: Nonce of the attempt granted last.
         scheduled_by: Nonce of the schedule that made this sequence.
         settled_by: Nonce of the settling, release or checkpoint applied last.

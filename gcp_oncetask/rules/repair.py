@@ -87,7 +87,7 @@ def repair(
     elif found.get("status") is Status.COMPLETED:
         keyed = made.keyed
     errors = before.errors if wishes.keep_errors else ()
-    return Put(made.but(keyed=keyed, errors=errors), dispatch=True)
+    return Put(made.but(keyed=keyed, errors=errors, scheduled_token=0), dispatch=True)
 
 
 def _refusal(

@@ -4,7 +4,7 @@ Acts of people: the records that they leave, and the list of those that need a p
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from gcp_oncetask import rules
 from gcp_oncetask.rules import attention, writes
 from gcp_oncetask.rules.attention import Reason
-from gcp_oncetask.rules.decisions import CallRefused, Put, Target
+from gcp_oncetask.rules.decisions import CallRefused, Fence, Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.record import NO_RESULT, Acknowledgement, Lock, Person, Result, Status
 from gcp_oncetask.rules.refusals import Refusal
 from tests.unit.rules.test_rules import NOW, leased, moment
@@ -172,3 +172,31 @@ def test_act_on_another_version_is_refused_and_says_who_acted() -> None:
     assert refused is not None
     assert refused.refusal is Refusal.MOVED
     assert "ann chose run at 2026-01-01T12:00:00.000000Z" in refused.reason
+
+
+@pytest.mark.parametrize("how", ["run", "happened", "repaired"])
+def test_sequence_of_a_person_is_not_the_late_holders_own_next_one(how: str) -> None:
+    """
+    A holder whose commit had no answer finds the next sequence. A person has scheduled it, so the commit was not applied, even
+    if a later attempt has ended it meanwhile.
+    """
+    before, fence = leased(), Fence(5, 7, "h")
+    target = Target(url="https://x", queue="q")
+    settling = Settlement(kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=target)
+    settled = rules.settle(before, fence, settling, AT)
+    assert isinstance(settled, Put)
+    meant = settled.lock
+    quarantined = before.but(status=Status.QUARANTINED)
+    if how == "run":
+        moved = of(rules.resolve(quarantined, "run", "p", AT))
+    elif how == "happened":
+        moved = of(rules.happened(quarantined, target, "p", AT, result=NO_RESULT))
+    else:
+        late = moment(NOW + timedelta(days=1))
+        read = {each.name: getattr(before, each.name) for each in fields(before) if each.name != "retry"}
+        moved = of(rules.repair(read, {"retry"}, rules.Wishes(), "p", late))
+    assert (moved.sequence, moved.status) == (6, Status.SCHEDULED)
+    done = moved.but(status=Status.COMPLETED, token=8, holder="next", settled_by="next's")
+    for found in (moved, done):
+        for alive in (True, False):
+            assert not rules.was_applied(meant, before, found, alive=alive)
