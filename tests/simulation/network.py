@@ -87,9 +87,11 @@ class Network:
         if name == "Commit" and request.transaction:
             world.transactions.committed(request.transaction)
         if name == "Commit" and process is not None:
-            if process.refused_commits >= MOST_REFUSALS:
-                world.left_keys.update(write.update.name.partition("/documents/")[2] for write in request.writes)
-            process.refused_commits = 0
+            written = {write.update.name.partition("/documents/")[2] for write in request.writes}
+            if any(process.refused_commits[path] >= MOST_REFUSALS for path in written):
+                world.left_keys |= written
+            for path in written:
+                del process.refused_commits[path]
         with nullcontext() if world.versions is None else world.versions.newest():
             self._observe(process, name, request)
         return answer
@@ -102,7 +104,7 @@ class Network:
             self._cut(process, service, name, request, timeout)
         world.refusals.check(process, service, name, request)
         if world.hit("refused_calls", 0.05) or (name == "Rollback" and world.hit("failed_rollbacks", 0.7)):
-            self._refuse(process, name)
+            self._refuse(process, name, request)
         if world.hit("late_calls", 0.04):
             self._lands_late(process, service, name, request, timeout)
         if name == "ListLogEntries" and world.trouble and draw.random() < 0.5:
@@ -136,11 +138,12 @@ class Network:
     def _is_doubtful(self, name: str, request: Any) -> bool:
         return name == "Commit" and bool(request.transaction) and self._world.hit("failed_rollbacks", 0.15)
 
-    def _refuse(self, process: Process, name: str) -> None:
+    def _refuse(self, process: Process, name: str, request: Any) -> None:
         world = self._world
         code = world.hub.rng.choice(_ANY_REFUSED if world.plan.has("rare_codes") else _REFUSED)
         world.tell(process.name, f"{name} fails before its effect: {code.name}")
-        process.refused_commits += name == "Commit"
+        if name == "Commit":
+            process.refused_commits.update(write.update.name.partition("/documents/")[2] for write in request.writes)
         if name == "Commit" and code in AMBIGUOUS:
             world.counts[f"commit without effect: {code.name}"] += 1
         if name == "Rollback":

@@ -100,7 +100,7 @@ class Process(Owner):
         starved_until: Until then its renewal threads do not run.
         unread: How often it has failed to read a document since it last wrote it.
         failed_at: When it was told last that a call has failed, other than by a plain answer of the server.
-        refused_commits: How many commits were refused since its last one that was applied.
+        refused_commits: Of each document how many of its commits were refused since one was applied.
         released: Whether it is of the release before.
         env: Its environment.
         deployment: Which one of two deployments it is of; empty: there is one.
@@ -118,7 +118,7 @@ class Process(Owner):
     unread: Counter[str] = field(default_factory=Counter)
     unheard: set[str] = field(default_factory=set)
     failed_at: int = 0
-    refused_commits: int = 0
+    refused_commits: Counter[str] = field(default_factory=Counter)
     released: bool = False
     env: str = ENV
     deployment: str = ""

@@ -53,7 +53,7 @@ class Late:
         if lock is None or (lock.token, lock.holder) != lease[1:]:
             return True
         belief = self.checker.belief
-        by_itself = lease in belief.ended and lease not in belief.ended_late
+        by_itself = belief.ended.get(lease) == lock.settled_by and lease not in belief.ended_late
         return lock.status not in (Status.LEASED, Status.QUARANTINED) and not by_itself
 
     def _is_further(self, path: str, sequence: int) -> bool:
@@ -65,9 +65,13 @@ class Late:
 
     def _is_made_again(self, lease: Lease) -> bool:
         """
-        Whether the document was deleted since the grant and made again: that begins with the first sequence.
+        Whether the document was deleted since the grant and made again, which begins with the first sequence. Perhaps it was
+        deleted once more since.
         """
-        return lease in self.checker.orphans and lease[0] in self.checker.locks
+        known = self.checker.idempotency
+        granted = known.of_grant.get(lease)
+        lives = [life for path, life in known.begun if path == lease[0]]
+        return lease in self.checker.orphans and (granted is None or max(lives) > granted[1])
 
     @contextmanager
     def call(self, lease: Lease, sequence: int, what: str) -> Iterator[None]:

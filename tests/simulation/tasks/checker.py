@@ -505,7 +505,7 @@ class TasksChecker(Checker):
 
     def _promptly(self, process: Process | None, path: str) -> None:
         """
-        Unless something goes wrong, whoever gives a key back hands it over.
+        Unless something goes wrong, a key that is given back is handed over. One that somebody damages then is repaired first.
         """
         if process is None or self.world.landing or process.dead:
             return
@@ -517,6 +517,8 @@ class TasksChecker(Checker):
         left = self.keys[path]
 
         def look() -> None:
+            if path in self.damages.now:
+                return
             if self.keys.get(path) is left and any(self._waits(one, path) for one in self.locks.values()):
                 self.broken(path, "it was given back while others waited, and nobody was handed it")
 
