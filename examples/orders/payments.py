@@ -27,12 +27,16 @@ class Payments:
         charges: Charge id by key.
         running: Process ids of callers whose call has just been answered; the demo kills some of them.
         deadly: Orders whose next caller is killed (SIGKILL) when its card is charged, before it gets the answer.
+        deadly_before: Orders whose next caller is killed before its card is charged.
+        stopping: Orders whose next caller is stopped (SIGSTOP) when its card is charged.
     """
 
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     charges: dict[str, str] = field(default_factory=dict)
     running: list[int] = field(default_factory=list)
     deadly: set[str] = field(default_factory=set)
+    deadly_before: set[str] = field(default_factory=set)
+    stopping: set[str] = field(default_factory=set)
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: ThreadingHTTPServer | None = None
@@ -42,12 +46,19 @@ class Payments:
         Return the charge of *key*; only a new key gets a new charge.
         """
         with self._lock:
+            if order in self.deadly_before:
+                self.deadly_before.discard(order)
+                os.kill(pid, signal.SIGKILL)
+                raise ConnectionAbortedError
             self.calls[order].append(key)
             self.running.append(pid)
             charge = self.charges.setdefault(key, f"ch_{len(self.charges) + 1}")
             if order in self.deadly:
                 self.deadly.discard(order)
                 os.kill(pid, signal.SIGKILL)
+            if order in self.stopping:
+                self.stopping.discard(order)
+                os.kill(pid, signal.SIGSTOP)
             return charge
 
     def start(self) -> str:
@@ -61,7 +72,8 @@ class Payments:
 
             def do_POST(self) -> None:
                 data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._answer({"charge": payments.charge(data["order"], data["key"], data["pid"])})
+                with suppress(ConnectionAbortedError):
+                    self._answer({"charge": payments.charge(data["order"], data["key"], data["pid"])})
 
             def do_GET(self) -> None:
                 [key] = parse_qs(urlsplit(self.path).query).get("key", [""])

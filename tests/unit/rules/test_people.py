@@ -180,7 +180,7 @@ def test_sequence_of_a_person_is_not_the_late_holders_own_next_one(how: str) -> 
     A holder whose commit had no answer finds the next sequence. A person has scheduled it, so the commit was not applied, even
     if a later attempt has ended it meanwhile.
     """
-    before, fence = leased(), Fence(5, 7, "h")
+    before, fence = leased(keyed=5), Fence(5, 7, "h")
     target = Target(url="https://x", queue="q")
     settling = Settlement(kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=target)
     settled = rules.settle(before, fence, settling, AT)
