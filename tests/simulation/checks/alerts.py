@@ -308,6 +308,9 @@ class Alerts:
             if process.released:
                 # The release before knows no digests, and tells again what one of them has told.
                 self._apart.add(entry)
+            if self._world.refusals.was_large(entry.path):
+                # A document that is too large to be written can't keep that its alert was told; a digest tells it again.
+                self._apart.add(entry)
             if len(self.told[entry]) > 1 and entry not in self._apart:
                 self._broken(entry.path, f"its alert {entry.id} was told under {len(self.told[entry])} Message-IDs")
 

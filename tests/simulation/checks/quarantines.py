@@ -40,7 +40,11 @@ class Quarantines:
             return
         own = process is not None and process.name == before.instance
         settled = lock.settled_by != before.settled_by
-        if own and settled and self.entered((path, before.token, before.holder)):
+        entered = self.entered((path, before.token, before.holder))
+        if own and settled and entered:
+            world.counts["quarantine left by its holder"] += 1
+        elif own and not entered and lock.status is Status.SCHEDULED and lock.sequence == before.sequence:
+            # Its claim came so late that it gave it back before the handler began: nothing has happened.
             world.counts["quarantine left by its holder"] += 1
         elif settled and before.holder in world.returned:
             # The settlement that its holder had logged was written by others.
