@@ -13,11 +13,11 @@ from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli import explain, index_file, lists, named, registered, resolving, show, timeline
+from gcp_oncetask.cli.options import kind
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime import requirements
-from gcp_oncetask.tasks.data import KIND
 
 _MOVED = 3
 
@@ -59,7 +59,23 @@ def _complain(error: OncetaskError, hint: str = "") -> None:
 class _Parser(argparse.ArgumentParser):
     """
     An argument parser whose messages have no control characters.
+
+    Args:
+        intermixed: Whether options may stand between the positional arguments, the first of which may be missing.
     """
+
+    def __init__(self, *args: Any, intermixed: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._intermixed = intermixed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if not self._intermixed:
+            return super().parse_known_args(args, namespace)
+        self._intermixed = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = True
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -102,29 +118,32 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _on_document(
-    commands: Any, name: str, help_: str, run: Any, needs: Sequence[requirements.Need], *, optional: bool = False
+    commands: Any,
+    name: str,
+    help_: str,
+    run: Any,
+    needs: Sequence[requirements.Need],
+    *,
+    optional: bool = False,
+    **more: Any,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_, description=f"{help_.capitalize()}.", **more
+    )
     count = "?" if optional else None
     parser.add_argument(
         "document", nargs=count, help="path of the document, like orders/42; with --kind the id of a once-task"
     )
-    parser.add_argument("--kind", type=_kind, help="kind of the once-task, like charge-card")
+    parser.add_argument("--kind", type=kind, help="kind of the once-task, like charge-card")
     parser.set_defaults(run=lambda locker, chosen: run(locker, _located(locker, chosen)), needs=needs)
     return parser
-
-
-def _kind(text: str) -> str:
-    if not KIND.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a kind: letters, digits, '.', '_' and '-' are")
-    return text
 
 
 def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
     """
     Return *chosen*, with the path of a once-task in place of its id.
     """
-    if chosen.kind is not None:
+    if chosen.kind is not None and chosen.document is not None:
         id_ = values.name(chosen.document, "the id")
         chosen.document = TaskName(locker.config.env, chosen.kind, id_).path
     return chosen

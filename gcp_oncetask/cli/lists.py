@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.cli import tables
+from gcp_oncetask.cli.options import add_filters, wanted_of
 from gcp_oncetask.cli.tables import Cell, Colour, Column, ShownTimes, span
-from gcp_oncetask.cli.timeline import age
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.finding import searching
@@ -22,7 +22,7 @@ from gcp_oncetask.finding.criteria import Criteria, criteria
 from gcp_oncetask.finding.searching import FoundRecord, Page
 from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.attention import Reason
-from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import requirements
 
@@ -60,14 +60,7 @@ def add_to(commands: Any) -> None:
         description="Without --status and --key: the records that need a person, the oldest first. An index serves the "
         "search: lock.attention, lock.due, state or resource. Without one, --scan reads all documents, one read each.",
     )
-    one.add_argument("--status", choices=[str(each) for each in Status], help="records of this status")
-    one.add_argument("--reason", choices=[str(each) for each in Reason], help="reason for which a person is needed")
-    one.add_argument("--kind", help="once-tasks of this kind")
-    one.add_argument("--collection", metavar="PATH", help="records of this collection or template (default: all)")
-    one.add_argument("--key", help="once-tasks of this resource key; with --kind")
-    one.add_argument("--older-than", type=age, metavar="AGE", help="least age, like 90m, 12h or 2d")
-    one.add_argument("--newer-than", type=age, metavar="AGE", help="greatest age")
-    one.add_argument("--dismissed", action="store_true", help="the records that a person has dismissed instead")
+    add_filters(one)
     one.add_argument("--scan", action="store_true", help="read all documents if no index serves the search")
     _add_output(one)
     one.set_defaults(run=_list, needs=requirements.STORE)
@@ -88,8 +81,7 @@ def _add_output(one: argparse.ArgumentParser) -> None:
 
 
 def _list(locker: Locker, chosen: argparse.Namespace) -> int:
-    names = ("status", "reason", "kind", "collection", "key", "older_than", "newer_than", "dismissed", "scan")
-    wanted = criteria(**{name: getattr(chosen, name) for name in names})
+    wanted = wanted_of(chosen)
     pages = _pages(locker, wanted, chosen)
     first = next(pages)
     if first.left_out:

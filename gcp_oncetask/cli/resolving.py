@@ -1,25 +1,23 @@
 """
-``cancel``, ``reset``, ``resolve``, ``dismiss`` and ``ack``: the acts of a person on one record.
+``cancel``, ``reset``, ``resolve``, ``delete``, ``dismiss`` and ``ack``: the acts of a person on one record, or on all that fit a
+filter.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli.timeline import age
-from gcp_oncetask.effects.act_trail import write_act
-from gcp_oncetask.entities.acted import Acting
-from gcp_oncetask.entities.chains import runtime_of
+from gcp_oncetask.cli import asking, filtered
+from gcp_oncetask.cli.options import add_acting, age
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.operate.acts import RESOLUTIONS, Decision, consequence
-from gcp_oncetask.rules.record import Person
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.operate.acts import RESOLUTIONS, Decision, consequence, perform
+from gcp_oncetask.operate.persons import person_of
 from gcp_oncetask.runtime import requirements
 
 Adder = Callable[..., argparse.ArgumentParser]
@@ -29,24 +27,23 @@ def add_to(commands: Any, on_document: Adder) -> None:
     """
     Add the commands to the parser's *commands*; *on_document* adds one that is about a document.
     """
-    one = on_document(
+    store, dispatch = requirements.STORE, requirements.DISPATCH
+    one = _verb(
         commands,
+        on_document,
         "cancel",
         "stop a chain: at once while it waits, at its next settling while it runs",
-        _cancel,
-        requirements.STORE,
+        store,
     )
-    _add_acting(one)
-    one = on_document(
-        commands, "reset", "run an ended or damaged step again, as a new sequence", _reset, requirements.DISPATCH
-    )
+    _add_many(one)
+    one = _verb(commands, on_document, "reset", "run an ended or damaged step again, as a new sequence", dispatch)
     one.add_argument("--keep-errors", action="store_true", help="keep the record of failed attempts")
     one.add_argument(
         "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
     )
     one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
-    _add_acting(one)
-    one = on_document(commands, "resolve", "decide how a quarantined step goes on", _resolve, requirements.DISPATCH)
+    _add_many(one)
+    one = _verb(commands, on_document, "resolve", "decide how a quarantined step goes on", dispatch, intermixed=True)
     one.add_argument(
         "how",
         choices=RESOLUTIONS,
@@ -59,102 +56,63 @@ def add_to(commands: Any, on_document: Adder) -> None:
         "--params", type=json.loads, metavar="JSON", help="with --next: its parameters (default: the result)"
     )
     one.add_argument("--end", action="store_true", help="with happened: the chain ends here")
-    _add_acting(one)
-    one = on_document(commands, "dismiss", "take a failed record off the list", _dismiss, requirements.STORE)
-    _add_acting(one)
-    one = on_document(commands, "ack", "let no reminder name a record for a time", _ack, requirements.STORE)
+    _add_many(one)
+    one = _verb(commands, on_document, "delete", "delete once-tasks, with payload, result and history", store)
+    _add_many(one)
+    one = _verb(commands, on_document, "dismiss", "take a failed record off the list", store)
+    _add_many(one)
+    one = _verb(commands, on_document, "ack", "let no reminder name a record for a time", store, optional=False)
     one.add_argument("--for", dest="until", type=age, required=True, metavar="AGE", help="time, like 90m, 4h or 2d")
-    _add_acting(one)
 
 
-def _add_acting(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--as", dest="by", metavar="PERSON", help="who acts, for the record (default: user@host)")
-    one.add_argument("--note", help="your own words, for the record")
+def _verb(
+    commands: Any, on_document: Adder, name: str, help_: str, needs: Sequence[requirements.Need], **more: Any
+) -> argparse.ArgumentParser:
+    one = on_document(commands, name, help_, _run, needs, **{"optional": True} | more)
+    one.set_defaults(verb=name)
+    add_acting(one)
     one.add_argument(
         "--if-version", metavar="VERSION", help="act only if the document still has this version; else exit code 3"
     )
+    return one
 
 
-def acting_of(chosen: argparse.Namespace) -> Acting:
+def _add_many(one: argparse.ArgumentParser) -> None:
+    one.description = f"{one.description or ''} Without a document: all records that fit the filters."
+    filtered.add_options(one)
+    asking.add_yes(one)
+
+
+def _run(locker: Locker, chosen: argparse.Namespace) -> int:
+    decision = _decision(chosen)
+    if chosen.document is None:
+        return filtered.run(locker, chosen, decision)
+    filtered.check_one(chosen)
+    path = chosen.document
+    if chosen.verb in ("resolve", "delete"):
+        told = consequence(locker, path, decision)
+        if chosen.verb == "delete" or sys.stdin.isatty():
+            if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=chosen.yes):
+                return 1
+        else:
+            print(printable(told), file=sys.stderr)
+    done = perform(locker, path, decision, person_of(chosen.by), chosen.if_version)
+    print(printable(done.said.removesuffix(".")))
+    if done.warning is not None:
+        print(printable(done.warning), file=sys.stderr)
+    return 0
+
+
+def _decision(chosen: argparse.Namespace) -> Decision:
     """
-    Return the person, the note and the version in the arguments. The name is not proven.
+    Return the decision in the arguments.
+
+    Raises:
+        UsageError: A part is missing, or is of another act.
     """
-    name = chosen.by or f"{getpass.getuser()}@{socket.gethostname()}"
-    return Acting(Person(name, proven=False), chosen.note, chosen.if_version)
-
-
-def _cancel(locker: Locker, chosen: argparse.Namespace) -> int:
-    if not locker.cancel_path(chosen.document, acting=acting_of(chosen)):
-        _say(chosen.document, f"nothing to cancel; it is {locker.show(chosen.document).status}")
-        return 0
-    _say(chosen.document, f"{locker.show(chosen.document).status}, cancellation recorded")
-    _record(locker, chosen.document)
-    return 0
-
-
-def _reset(locker: Locker, chosen: argparse.Namespace) -> int:
-    made = locker.reset_path(
-        chosen.document,
-        keep_errors=chosen.keep_errors,
-        new_key=chosen.new_key,
-        step=chosen.step,
-        acting=acting_of(chosen),
-    )
-    _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
-    _record(locker, chosen.document)
-    return 0
-
-
-def _resolve(locker: Locker, chosen: argparse.Namespace) -> int:
-    how = chosen.how
-    decided = Decision(how, chosen.result, next=chosen.next, params=chosen.params, end=chosen.end)
-    print(printable(consequence(locker, chosen.document, decided)), file=sys.stderr)
-    made = locker.resolve_path(
-        chosen.document,
-        how,
-        result=chosen.result,
-        next=chosen.next,
-        params=chosen.params,
-        end=chosen.end,
-        acting=acting_of(chosen),
-    )
-    if made is None:
-        _say(chosen.document, str(locker.show(chosen.document).status))
-    else:
-        _say_scheduled(chosen.document, made.sequence, dispatched=made.dispatched)
-    _record(locker, chosen.document)
-    return 0
-
-
-def _dismiss(locker: Locker, chosen: argparse.Namespace) -> int:
-    locker.dismiss_path(chosen.document, acting=acting_of(chosen))
-    _say(chosen.document, "dismissed; list --dismissed still finds it")
-    _record(locker, chosen.document)
-    return 0
-
-
-def _ack(locker: Locker, chosen: argparse.Namespace) -> int:
-    until = locker.acknowledge_path(chosen.document, chosen.until, acting=acting_of(chosen))
-    _say(chosen.document, f"no reminder names it until {until:%Y-%m-%d %H:%M:%S} UTC")
-    _record(locker, chosen.document)
-    return 0
-
-
-def _record(locker: Locker, document: str) -> None:
-    """
-    Write the last act of the record to the trail.
-    """
-    lock = locker.show(document)
-    if lock.acts:
-        warning = write_act(runtime_of(locker), lock.acts[-1], document, lock=lock)
-        if warning is not None:
-            print(printable(warning), file=sys.stderr)
-
-
-def _say_scheduled(document: str, sequence: int, *, dispatched: bool) -> None:
-    how = "dispatched" if dispatched else "the sweeper will dispatch it"
-    _say(document, f"scheduled as sequence {sequence}, {how}")
-
-
-def _say(document: str, text: str) -> None:
-    print(printable(f"{document}: {text}"))
+    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until")
+    given = {name: getattr(chosen, name) for name in parts if getattr(chosen, name, None) is not None}
+    verb = chosen.how if chosen.verb == "resolve" else chosen.verb
+    if chosen.document is None and verb == "happened":
+        raise UsageError("happened has a result and a next step of its own for each record: give one document.")
+    return Decision(verb, **given)

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from gcp_oncetask.checks.values import printable
+from gcp_oncetask.cli.options import age
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import UsageError
@@ -23,10 +22,6 @@ from gcp_oncetask.rules.timeline import TimelineEntry
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.requirements import STORE
 from gcp_oncetask.services.task_log import exported_lines
-
-_AGE: Final = re.compile(r"(\d{1,6})(s|m|h|d)", re.ASCII)
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_OLDEST: Final = timedelta(days=3650)
 
 
 def add_options(one: argparse.ArgumentParser) -> None:
@@ -60,20 +55,6 @@ def add_acts(one: argparse.ArgumentParser) -> None:
     one.add_argument("--json", action="store_true", help="one JSON object per act; times are RFC 3339 in UTC")
     one.add_argument("--by", metavar="NAME", help="acts of one person, as proved or as claimed")
     one.add_argument("--since", type=age, metavar="AGE", help="no older acts than this, like 90m or 2d (default: 30d)")
-
-
-def age(text: str) -> timedelta:
-    """
-    Read a length of time such as ``90m`` or ``2d``.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none, or is longer than ten years.
-    """
-    found = _AGE.fullmatch(text)
-    length = timedelta(0) if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
-    if not timedelta(0) < length <= _OLDEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90m, 12h or 2d")
-    return length
 
 
 def run(locker: Locker, chosen: argparse.Namespace) -> int:

@@ -4,18 +4,16 @@ The words of a filter, as URLs and forms carry them.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from gcp_oncetask.checks.lengths import length
 from gcp_oncetask.errors import UsageError
 
 FILTERS: Final = ("status", "reason", "kind", "collection", "key", "older", "newer", "dismissed")
 """Names of the filters."""
-_LENGTH: Final = re.compile(r"([0-9]{1,6})\s*(s|min|m|h|d)")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 _OPTIONS: Final = {"older": "older-than", "newer": "newer-than"}
 
 
@@ -34,10 +32,10 @@ def length_of(text: str, of: str) -> timedelta:
     Raises:
         UsageError: *text* is no such length.
     """
-    found = _LENGTH.fullmatch(text)
-    if found is None:
-        raise UsageError(f"{of} is {text!r:.40}; it must be a number and a unit, like 90s, 15min, 2h or 3d.")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        return length(text)
+    except ValueError as error:
+        raise UsageError(f"{of}: {error}.") from None
 
 
 def arguments_of(filters: Mapping[str, str]) -> dict[str, Any]:

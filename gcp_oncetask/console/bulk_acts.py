@@ -4,9 +4,9 @@ One act on all records that fit a filter, as they were when the question was ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final
 
 from gcp_oncetask.clock import at_least
 from gcp_oncetask.console.access import Visitor
@@ -14,8 +14,10 @@ from gcp_oncetask.console.asked import arguments_of, command_of, filters_of
 from gcp_oncetask.console.page import ConsolePage
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.operate.acts import Decision, perform
+from gcp_oncetask.errors import UsageError
+from gcp_oncetask.finding.criteria import criteria
+from gcp_oncetask.operate import many
+from gcp_oncetask.operate.acts import Decision
 from gcp_oncetask.rules.record import Person
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
@@ -24,25 +26,6 @@ MOST: Final = 500
 """Most records of one form."""
 SECONDS: Final = 20.0
 """Seconds after which one form ends, done or not; the next form goes on."""
-MANY: Final = 100
-"""Acts on more records than this ask for the number."""
-COUNTED: Final = 1000
-"""A question counts no further."""
-
-
-class Tally(NamedTuple):
-    """
-    The outcome of an act on one record.
-
-    Attributes:
-        path: Path of the record.
-        done: Whether the act was done.
-        said: The sentence about it.
-    """
-
-    path: str
-    done: bool
-    said: str
 
 
 def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status: int = 200) -> ConsolePage:
@@ -56,21 +39,18 @@ def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status:
     verb, filters = _verb(asked), filters_of(asked)
     cut = parse_instant(asked["cut"]) if asked.get("cut") else runtime_of(locker).store.estimate()
     chosen = _chosen(asked)
-    rows = []
-    for each in _found(locker, filters, cut, chosen):
-        rows.append(each)
-        if len(rows) == COUNTED:
-            break
+    counts, oldest = many.count(many.fitting(locker, criteria(**arguments_of(filters)), cut, paths=chosen))
+    number = counts.total()
     values = {
         "verb": verb,
         "filters": filters,
         "chosen": sorted(chosen),
         "filter": filter_text(asked),
         "cut": instant(cut),
-        "count": len(rows),
-        "more": len(rows) == COUNTED,
-        "oldest": rows[:5],
-        "types": len(rows) > MANY or verb == "delete",
+        "count": number,
+        "more": number == many.COUNTED,
+        "oldest": oldest,
+        "types": number > many.TYPED or verb == "delete",
         "most": MOST,
         "command": command_of(verb, filters),
         "notice": notice,
@@ -88,21 +68,18 @@ def act(locker: Locker, visitor: Visitor, form: Mapping[str, str]) -> ConsolePag
         StoreError: Firestore was unreachable or refused while the records were looked for.
     """
     verb, filters, count = _verb(form), filters_of(form), form.get("count", "")
-    if (int(count or 0) > MANY or verb == "delete") and form.get("typed", "").replace(",", "").strip() != count:
+    if (int(count or 0) > many.TYPED or verb == "delete") and form.get("typed", "").replace(",", "").strip() != count:
         return question(locker, form, f"Type {count} to do it. Nothing was done.", 400)
     runtime, cut, chosen = runtime_of(locker), parse_instant(form["cut"]), _chosen(form)
     by, start = Person(visitor.name, visitor.proven), runtime.clock.mark()
-    tallies: list[Tally] = []
-    left = False
-    for each in list(_first(_found(locker, filters, cut, chosen), MOST + 1)):
-        if len(tallies) == MOST or at_least(start, runtime.clock.mark()) > SECONDS:
-            left = True
-            break
-        try:
-            said = perform(locker, each.path, Decision(verb, note=form.get("note") or None), by, each.version)
-            tallies.append(Tally(each.path, True, said))
-        except OncetaskError as error:
-            tallies.append(Tally(each.path, False, str(error)))
+    wanted, decision = criteria(**arguments_of(filters)), Decision(verb, note=form.get("note") or None)
+    found = list(islice(many.fitting(locker, wanted, cut, paths=chosen), MOST + 1))
+
+    def late() -> bool:
+        return at_least(start, runtime.clock.mark()) > SECONDS
+
+    tallies = list(many.perform_all(locker, found[:MOST], decision, by, stopped=late))
+    left = len(tallies) < len(found)
     done = sum(one.done for one in tallies)
     # Records that were refused would come first again, so a form that has done nothing is the last one.
     values = {
@@ -137,21 +114,3 @@ def filter_text(asked: Mapping[str, str]) -> str:
     Return the filter and the chosen records as one text, which the form's token is over.
     """
     return "\n".join([*(f"{name}={text}" for name, text in filters_of(asked).items()), *sorted(_chosen(asked))])
-
-
-def _found(locker: Locker, filters: Mapping[str, str], cut: datetime, chosen: frozenset[str]) -> Iterator[Any]:
-    after: str | None = None
-    while True:
-        page = locker.find(**arguments_of(filters), limit=200, after=after)
-        for each in page.items:
-            if (not chosen or each.path in chosen) and (each.since is None or each.since <= cut):
-                yield each
-        if (after := page.next) is None:
-            return
-
-
-def _first(found: Iterator[Any], most: int) -> Iterator[Any]:
-    for number, each in enumerate(found):
-        if number == most:
-            return
-        yield each

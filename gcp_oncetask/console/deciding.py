@@ -128,7 +128,7 @@ def act(locker: Locker, visitor: Visitor, form: Mapping[str, str]) -> ConsolePag
         decision = _decision(choice, form)
     except UsageError as error:
         return question(locker, form, str(error), 400)
-    sentence = perform(locker, path, decision, Person(visitor.name, visitor.proven), form.get("version") or None)
+    sentence = perform(locker, path, decision, Person(visitor.name, visitor.proven), form.get("version") or None).text
     to: tuple[str, Mapping[str, str]] = ("list", {}) if choice.verb == "delete" else ("task", {"path": path})
     return ConsolePage(template="trouble.html", title="", next=to, sentence=sentence)
 

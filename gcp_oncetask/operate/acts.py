@@ -8,14 +8,14 @@ write that line is told, and does not undo the act.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import words
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects.act_trail import write_act
 from gcp_oncetask.entities.acted import Acting, check_next
-from gcp_oncetask.entities.chains import has_verb, runtime_of, stored_chain
+from gcp_oncetask.entities.chains import Scheduled, has_verb, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlreadyScheduledError, UsageError
 from gcp_oncetask.rules.record import Lock, Person, Status
@@ -40,6 +40,8 @@ class Decision:
         end: With ``happened``: the chain ends.
         note: The person's own words.
         keep_errors: With ``reset``: keep the list of failed attempts.
+        new_key: With ``reset`` of a damaged record whose idempotency key can't be read: use a new one.
+        step: With ``reset`` of a damaged record whose step can't be read: the step to run.
         until: With ``ack``: time for which no reminder names the record, in seconds or as a timedelta.
     """
 
@@ -50,6 +52,8 @@ class Decision:
     end: bool = False
     note: str | None = None
     keep_errors: bool = False
+    new_key: bool = False
+    step: int | None = None
     until: Duration | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +70,26 @@ class Decision:
             check_next(self.next, self.params, end=self.end)
         if (self.verb == "ack") is (self.until is None):
             raise UsageError("ack needs until= (--for), a time like 4h; other acts have none.")
+
+
+class Performed(NamedTuple):
+    """
+    An act that was carried out.
+
+    Attributes:
+        said: A sentence about the record after the act.
+        warning: A sentence about a line of the trail that could not be written; None: it is written.
+    """
+
+    said: str
+    warning: str | None = None
+
+    @property
+    def text(self) -> str:
+        """
+        Both sentences.
+        """
+        return self.said if self.warning is None else f"{self.said} {self.warning}"
 
 
 def consequence(locker: Locker, path: str, decision: Decision) -> str:
@@ -115,7 +139,7 @@ _EFFECTS: Final = {
 }
 
 
-def perform(locker: Locker, path: str, decision: Decision, by: Person, if_version: str | None = None) -> str:
+def perform(locker: Locker, path: str, decision: Decision, by: Person, if_version: str | None = None) -> Performed:
     """
     Carry out *decision* on the document at *path*.
 
@@ -127,7 +151,7 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
         if_version: Version of the document that the person has seen; None: any.
 
     Returns:
-        A sentence about the record after the act, and about a line of the trail that could not be written.
+        Sentences about the record after the act, and about its line of the trail.
 
     Raises:
         AlreadyScheduledError: The record has changed since *if_version* (``refusal`` is ``moved``), or does not wait for
@@ -139,30 +163,54 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
     acting = Acting(by, decision.note, if_version)
     if decision.verb == "delete":
         return _delete(locker, path, acting)
-    more: dict[str, Any] = {}
+    said = _act(locker, path, decision, acting)
+    lock = locker.show(path)
+    if said is None:
+        return Performed(f"{path}: nothing to cancel; it is {lock.status}.")
+    warning = write_act(runtime_of(locker), lock.acts[-1], path, lock=lock) if lock.acts else None
+    return Performed(f"{path}: {said or lock.status}.", warning)
+
+
+def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str | None:
+    """
+    Carry out the act; return words about its effect. Empty: the status says it; None: there was nothing to do.
+    """
+    made: Scheduled | None = None
     match decision.verb:
         case "reset":
-            locker.reset_path(path, keep_errors=decision.keep_errors, acting=acting)
+            made = locker.reset_path(
+                path,
+                keep_errors=decision.keep_errors,
+                new_key=decision.new_key,
+                step=decision.step,
+                acting=acting,
+            )
         case "cancel":
             if not locker.cancel_path(path, acting=acting):
-                return f"{path}: nothing to cancel; it is {locker.show(path).status}."
+                return None
+            return f"{locker.show(path).status}, cancellation recorded"
         case "dismiss":
             locker.dismiss_path(path, acting=acting)
+            return "dismissed; list --dismissed still finds it"
         case "ack":
             assert decision.until is not None
-            locker.acknowledge_path(path, decision.until, acting=acting)
+            until = locker.acknowledge_path(path, decision.until, acting=acting)
+            return f"no reminder names it until {until:%Y-%m-%d %H:%M:%S} UTC"
         case "pause" | "resume":
             locker.pause_path(path, resume=decision.verb == "resume", acting=acting)
+            return "paused" if decision.verb == "pause" else "resumed"
         case how:
+            more: dict[str, Any] = {}
             if how == "happened":
                 more = {"next": decision.next, "params": decision.params, "end": decision.end}
-            locker.resolve_path(path, how, result=decision.result, acting=acting, **more)  # type: ignore[arg-type]
-    lock = locker.show(path)
-    warning = write_act(runtime_of(locker), lock.acts[-1], path, lock=lock) if lock.acts else None
-    return f"{path}: {lock.status}, sequence {lock.sequence}." + ("" if warning is None else f" {warning}")
+            made = locker.resolve_path(path, how, result=decision.result, acting=acting, **more)  # type: ignore[arg-type]
+    if made is None:
+        return ""
+    how_sent = "dispatched" if made.dispatched else "the sweeper will dispatch it"
+    return f"scheduled as sequence {made.sequence}, {how_sent}"
 
 
-def _delete(locker: Locker, path: str, acting: Acting) -> str:
+def _delete(locker: Locker, path: str, acting: Acting) -> Performed:
     """
     Delete a once-task. The trail has the intention before the commit, because afterwards no record has it.
     """
@@ -176,8 +224,7 @@ def _delete(locker: Locker, path: str, acting: Acting) -> str:
     write_act(runtime, act, path, lock=lock, intended=True)
     deleted = bulk.delete_many(runtime, [path])
     warning = write_act(runtime, act, path, lock=lock)
-    said = f"{path}: deleted." if deleted else f"{path}: another process has deleted it meanwhile."
-    return said + ("" if warning is None else f" {warning}")
+    return Performed(f"{path}: deleted." if deleted else f"{path}: another process has deleted it meanwhile.", warning)
 
 
 def _moved(path: str, lock: Lock, acting: Acting) -> NoReturn:

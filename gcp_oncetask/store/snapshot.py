@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -331,6 +331,17 @@ def parse_version(text: str) -> Any:
     """
     seconds, nanos = text.split(".")
     return Timestamp(seconds=int(seconds), nanos=int(nanos))
+
+
+def time_of(version: str) -> datetime:
+    """
+    Return the update time in *version*, to the microsecond.
+
+    Raises:
+        ValueError: *version* has another form.
+    """
+    stamp = parse_version(version)
+    return datetime.fromtimestamp(stamp.seconds, UTC) + timedelta(microseconds=stamp.nanos // 1000)
 
 
 def quoted(name: str) -> str:

@@ -47,7 +47,7 @@ def test_act_does_what_its_sentence_says_and_is_kept(
     locker, path = failed.manager.locker, failed.path("a")
     [row] = locker.find().items
     assert words in consequence(locker, path, decision)
-    assert path in perform(locker, path, decision, ANN, row.version)
+    assert path in perform(locker, path, decision, ANN, row.version).said
     oncetask_cloud.run_until_idle()
 
     lock = failed.lock("a")
@@ -73,7 +73,7 @@ def test_deletion_is_conditional_and_leaves_nothing(failed: Service) -> None:
     with pytest.raises(AlreadyScheduledError, match="has changed since version"):
         perform(locker, path, Decision("delete"), ANN, row.version)
     assert "deleted" in consequence(locker, path, Decision("delete"))
-    assert perform(locker, path, Decision("delete"), ANN).startswith(f"{path}: deleted.")
+    assert perform(locker, path, Decision("delete"), ANN).said.startswith(f"{path}: deleted.")
     assert failed.manager.get_task(Work, "a") is None
 
 
