@@ -398,11 +398,12 @@ class History:
         self.world.counts["sweeps"] += 1
         self.world.counts["sweeps beside another"] += any(not other.dead for other in self._sweeping)
         self._sweeping.append(process)
-        begun = self.watch.standing.sweep_begins()
+        begun = self.watch.standing.sweep_begins(process)
         try:
             sweep(process.locker)
-            self.watch.standing.swept(process, begun)
+            self.watch.standing.swept(begun)
         finally:
+            self.watch.standing.sweep_is_over(begun)
             self._sweeping.remove(process)
 
     def _resolve(self) -> None:
