@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from gcp_oncetask import Lock, Status
+from tests.simulation.checks.refused import Refused
 from tests.simulation.checks.standing import Begun, Stand, Standing
 from tests.simulation.hub import SECOND
+from tests.simulation.troubles.refusals import too_large
 
 PATH = "onceTasks/aa:DEFAULT:work:a"
+LARGE = too_large(f"projects/p/databases/(default)/documents/{PATH}", 0)
 
 
 def process(name: str, **changes: Any) -> Any:
@@ -58,3 +62,26 @@ def test_sweep_need_not_tell_what_another_sweep_is_about_to_tell(*, moved: int, 
     assert (told == []) is right
     standing.swept(first)
     assert told
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fetches", [True, False])
+def test_task_of_workers_stands_still_because_of_a_refusal_while_a_worker_takes_tasks(*, fetches: bool) -> None:
+    """
+    Without one, it stands still for another reason, of which the alarm of its lane tells. A pushed task needs none.
+    """
+    hub: Any = SimpleNamespace(now=0, time=lambda: None)
+    pulled = Lock(env="DEFAULT", sequence=1, status=Status.SCHEDULED)
+    standing = Refused(hub, lambda: fetches)
+    standing.longest({PATH: pulled}, LARGE)
+    hub.now = 60 * SECOND
+    found = standing.longest({PATH: pulled}, LARGE)
+    assert (None if found is None else found.seconds) == (60 if fetches else None)
+
+    pushed = {PATH: pulled.but(url="https://app.test/run", queue="projects/p/locations/l/queues/q")}
+    standing = Refused(hub, lambda: fetches)
+    standing.longest(pushed, LARGE)
+    hub.now = 120 * SECOND
+    assert standing.longest(pushed, LARGE) == (PATH, 60)

@@ -232,7 +232,7 @@ class Refusals:
         world, refusal = self._world, self.now
         if refusal is None:
             return
-        standing = Refused(world.hub)
+        standing = Refused(world.hub, world.fetches)
         if refusal.alerts and self._mailing:
             end = world.hub.now + round((2 * TOLD_WITHIN + self._world.plan.window) * SECOND)
             while world.hub.now < end and not self._is_told(refusal):

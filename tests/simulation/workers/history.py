@@ -71,6 +71,7 @@ class WorkersHistory(TasksHistory):
         self.workers_plan = plan
         self.checker = WorkersChecker(plan)
         self.checker.world = self.world
+        self.world.fetches = self._fetches
         self.closing = False
         self.joined = 0
 
