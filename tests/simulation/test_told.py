@@ -14,10 +14,12 @@ from gcp_oncetask import Lock, Status
 from tests.simulation.checks.refused import Refused
 from tests.simulation.checks.standing import Begun, Stand, Standing
 from tests.simulation.hub import SECOND
-from tests.simulation.troubles.refusals import too_large
+from tests.simulation.troubles.refusals import _STORE, GONE, Refusals, too_large
 
 PATH = "onceTasks/aa:DEFAULT:work:a"
 LARGE = too_large(f"projects/p/databases/(default)/documents/{PATH}", 0)
+FIRESTORE = "firestore/permission_denied"
+_DENIED = next(each for each in _STORE if each.alerts == FIRESTORE)
 
 
 def process(name: str, **changes: Any) -> Any:
@@ -85,3 +87,31 @@ def test_task_of_workers_stands_still_because_of_a_refusal_while_a_worker_takes_
     standing.longest(pushed, LARGE)
     hub.now = 120 * SECOND
     assert standing.longest(pushed, LARGE) == (PATH, 60)
+
+
+@pytest.mark.parametrize(
+    ("tellers", "refused", "right"),
+    [
+        pytest.param(["one"], {"one": 100}, True, id="the process that is refused has told it today"),
+        pytest.param(["one"], {"one": 100, "two": 100}, False, id="another one is refused, and has not"),
+        pytest.param(["one"], {"one": 100, "two": 190}, True, id="another one was refused just now"),
+        pytest.param(["one"], {"one": 100, "dead": 100}, True, id="another one is dead"),
+        pytest.param([], {"one": 100}, False, id="nobody has told it"),
+        pytest.param(["one"], {}, False, id="nobody is refused"),
+    ],
+)
+def test_process_tells_once_a_day_that_firestore_refuses_it(
+    tellers: list[str], refused: dict[str, int], *, right: bool
+) -> None:
+    world: Any = SimpleNamespace(
+        hub=SimpleNamespace(now=200 * SECOND), counts=Counter[str](), processes=[process("one"), process("two")]
+    )
+    refusals = Refusals(world)
+    alert: Any = SimpleNamespace(document=FIRESTORE, documents=())
+    for name in tellers:
+        refusals.mailed(process(name), alert)
+    refusals._refused = {name: seconds * SECOND for name, seconds in refused.items()}
+    assert refusals._was_told_before(_DENIED) is right
+    # An alert about a document, or a queue, is not one of those that come once a day.
+    assert not refusals._was_told_before(GONE)
+    assert not refusals._was_told_before(LARGE)
