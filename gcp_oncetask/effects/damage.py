@@ -146,8 +146,10 @@ def _tell(runtime: Runtime, document: Document, error: DamagedError) -> None:
     under the same id.
     """
     path, stored = error.document, document.fields["lock"].map_value.fields
-    # A record that was repaired and has run since counts as newly damaged.
-    state = [repr(decode(stored[name]))[:60] if name in stored else "" for name in ("sequence", "token")]
+    # A record that was made anew, or has run since it was repaired, counts as newly damaged. The damage itself may hide the
+    # sequence and the token, but each schedule has a nonce of its own.
+    names = ("sequence", "token", "scheduledBy")
+    state = [repr(decode(stored[name]))[:60] if name in stored else "" for name in names]
     told = "\n".join((runtime.config.env, path, error.field, error.trouble, *state))
     digest = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:40]
     note = f"{LOCKS}/{digest[:2]}:{runtime.config.env}:told:{digest}"

@@ -275,14 +275,12 @@ def _failure(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> Pen
 
 def _send(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, *, waits: bool = True) -> bool:
     alert = alert_of(runtime, snapshot, owed)
-    alerts = [alert]
     if waits and runtime.config.alert_window:
         # An alert that is sent again can't be told from another one with the same name, so each gets a new id here.
         wait = wait_of(runtime, alert, owed.id, runtime.clock.nonce())
-        alerts = alerts if wait is None else count(runtime, wait, alert)
-    # All alerts are sent, even if the first one fails.
-    sent = [_sent_now(runtime, snapshot, each) for each in alerts]
-    return all(sent)
+        if wait is not None and count(runtime, wait, alert):
+            return True
+    return _sent_now(runtime, snapshot, alert)
 
 
 def _sent_now(runtime: Runtime, snapshot: Snapshot, alert: Alert) -> bool:

@@ -36,6 +36,7 @@ from gcp_oncetask.rules.floods import Group, Turn, Window
 from gcp_oncetask.rules.record import Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import RESULT_LOST
+from gcp_oncetask.runtime.gathering import Brought
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, decode, encode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
@@ -148,38 +149,41 @@ def owe(runtime: Runtime, id_: str, group: str, alerts: Sequence[Alert], members
     return changed.snapshot if isinstance(changed.decision, Put) else None
 
 
-def count(runtime: Runtime, wait: rules.Wait, alert: Alert) -> list[Alert]:
+def count(runtime: Runtime, wait: rules.Wait, alert: Alert) -> bool:
     """
-    Add an alert that no document can owe to the digest at the end of its window.
+    Add an alert that no document can owe to the digest at the end of its window; return whether that was done. If not, the
+    caller sends the alert.
 
-    One thread of this process writes, and takes along the alerts that others bring meanwhile.
-
-    Returns:
-        Alerts that could not be added; the caller sends them.
+    One thread of this process writes, and takes along the alerts that others bring meanwhile. Each of them waits until its
+    alert is stored: if the process ended before, nothing would know of the alert.
     """
-    if not runtime.gathering.bring(wait.mark, (wait, alert)):
-        return []
-    left: list[Alert] = []
+    mine = runtime.gathering.bring(wait.mark, (wait, alert))
+    if not mine.first:
+        return mine.wait()
+    taken: list[Brought[tuple[rules.Wait, Alert]]] = []
     try:
-        while brought := runtime.gathering.take(wait.mark):
-            for each, pairs in groupby(brought, lambda pair: pair[0]):
-                left += _count(runtime, each, [alert for _, alert in pairs])
+        while taken := runtime.gathering.take(wait.mark):
+            for each, group in groupby(taken, lambda entry: entry.thing[0]):
+                entries = list(group)
+                added = _count(runtime, each, [entry.thing[1] for entry in entries])
+                for entry in entries:
+                    entry.end(written=added)
     except BaseException:
-        runtime.gathering.leave(wait.mark)
+        runtime.gathering.leave(wait.mark, [entry for entry in taken if not entry.written])
         raise
-    return left
+    return mine.written
 
 
-def _count(runtime: Runtime, wait: rules.Wait, alerts: list[Alert]) -> list[Alert]:
+def _count(runtime: Runtime, wait: rules.Wait, alerts: list[Alert]) -> bool:
     try:
         for number in range(_TRIES):
             name = f"{wait.mark}\n{instant(wait.until)}\n{number}"
             if _added(runtime, hashlib.sha256(name.encode()).hexdigest()[:24], wait, alerts):
-                return []
+                return True
             # The window is over, and a process sends its digest, so the next one is tried.
     except OncetaskError as error:
         LOGGER.error("%d alert(s) could not be counted, so they are sent: %s", len(alerts), error)
-    return alerts
+    return False
 
 
 def _added(runtime: Runtime, id_: str, wait: rules.Wait, alerts: list[Alert]) -> bool:

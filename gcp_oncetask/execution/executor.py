@@ -36,7 +36,7 @@ class Executor:
         self.runtime: Final = runtime
         self.middleware: Final = tuple(middleware)
         self.renewals = Renewals(runtime.clock)
-        self.attempts: Final[set[RunningAttempt]] = set()
+        self.attempts: Final[dict[RunningAttempt, None]] = {}
 
     def hand_back(self, paths: Collection[str]) -> int:
         """

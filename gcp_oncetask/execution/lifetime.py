@@ -70,7 +70,7 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
         hold=granted.hold,
         leader=granted.leader,
     )
-    executor.attempts.add(attempt)
+    executor.attempts[attempt] = None
     if spec.renew:
         executor.renew(attempt, granted.mark)
     about, outer = (current.set(attempt.context), current_attempt.set(Attempt(attempt))) if leads else (None, None)
@@ -90,7 +90,7 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
             current_attempt.reset(outer)
         if spec.renew:
             executor.renewals.remove(attempt)
-        executor.attempts.discard(attempt)
+        executor.attempts.pop(attempt, None)
         # The subject knows its attempt: only the garbage collector would free the two.
         attempt.subject = None
         owed = granted.owed + owed_alerts.newly_owed(attempt.granted, attempt.snapshot.lock)

@@ -119,7 +119,7 @@ class Worker:
         self._stopped.set()
         self._guard = threading.Lock()
         self._signalled = False
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, None] = {}
         # Kind by path and token. The token is part of the key, because a task that hung until its lease ended may run again
         # here.
         self._running: dict[_Claim, str] = {}
@@ -381,7 +381,7 @@ class Worker:
                         daemon=True,
                     )
                     with self._guard:
-                        self._threads.add(thread)
+                        self._threads[thread] = None
                     thread.start()
         self._polled = self._runtime.clock.mark()
         # If there may be more tasks than free places, query again when a place is free.
@@ -452,7 +452,7 @@ class Worker:
             about.log(logging.WARNING, "the handler asked the process to end (%s); a worker goes on", repr(error))
         finally:
             with self._guard:
-                self._threads.discard(threading.current_thread())
+                self._threads.pop(threading.current_thread(), None)
             self._wake.set()
 
     def _run_one(self, kind: str, snapshot: Snapshot) -> Ended | None:

@@ -80,6 +80,7 @@ class Mail:
             raise AlertError("the mail server of the simulation is down")
         world.alerts.append(alert)
         world.mailed(self._process, alert)
+        world.refusals.mailed(self._process, alert)
         world.tell(self._process.name, f"mails {alert.count} {alert.event} of {alert.document}")
         if alert.documents:
             self._may_die("when its digest was taken")

@@ -82,6 +82,7 @@ class World:
         self.calls: Callable[[Process], None] = lambda process: None
         self.mailed: Callable[[Process, Alert], None] = lambda process, alert: None
         self.lined: Callable[[Process, dict[str, str], float | None], None] = lambda process, own, delay: None
+        self.fetches: Callable[[], bool] = lambda: True
         self.failed: Callable[[Process, str, Any, grpc.StatusCode], None] = lambda process, name, request, code: None
         self.stuck = IMPATIENT if plan.has("standstills") else PATIENT
         self.mail_down = False

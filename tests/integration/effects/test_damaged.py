@@ -501,6 +501,23 @@ def test_a_person_is_told_once_the_mail_server_is_back(oncetask_cloud: OncetaskC
     assert (len(ids), len(set(ids))) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    "how", [Damage("sequence", -1), Damage("token", "1"), Damage("attempts", "one")], ids=lambda how: how.id
+)
+def test_same_damage_is_told_again_after_a_reset(oncetask_cloud: OncetaskCloud, shop: Shop, how: Damage) -> None:
+    """
+    The record is another one then, though the damage hides its sequence, or its token.
+    """
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    for mails in (1, 2):
+        damage(shop.locker.client, "orders/42", how)
+        for _ in range(2):
+            oncetask_cloud.advance(hours=2)
+            oncetask_cloud.sweep()
+        assert len({alert.id for alert in oncetask_cloud.alerts.sent}) == len(oncetask_cloud.alerts.sent) == mails
+        shop.locker.reset(Order, "42", step=1)
+
+
 def test_what_is_told_again_is_the_same_message(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
     """
     Where it could not be noted that it was told, the next mail has the same id, though the document was written meanwhile.

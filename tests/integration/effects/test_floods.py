@@ -4,7 +4,10 @@ Many alerts for one reason: the first leaves at once, the others are one mail.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -170,6 +173,32 @@ def test_malformed_deliveries_at_the_same_time_are_all_counted(service: Service)
     assert set(service.post_all([b"{"] * 24, at_once=8)) == {"rejected"}
     assert after(service.cloud) == 1
     assert counts(service.cloud) == [1, 24]
+
+
+def test_a_delivery_is_answered_once_its_alert_is_stored(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One thread of a process adds an alert to a digest, and another thread has brought one more. If the writing thread is ended,
+    the other one sends its alert itself, and answers only then.
+    """
+    gathering = service.manager._executor.runtime.gathering
+    begun = threading.Event()
+
+    def ends(*args: Any) -> bool:
+        begun.set()
+        # The other thread brings its alert meanwhile.
+        while not any(gathering._brought.values()):
+            time.sleep(0.001)
+        raise Killed
+
+    service.post(b"{")
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(windows, "_added", ends)
+        first = pool.submit(service.post, b"{")
+        assert begun.wait(30)
+        second = pool.submit(service.post, b"{")
+        assert second.result(30).json["outcome"] == "rejected"
+        assert first.result(30).status_code != 200
+    assert counts(service.cloud) == [1, 1]
 
 
 def test_many_damaged_records_are_two_mails(oncetask_cloud: OncetaskCloud) -> None:

@@ -23,6 +23,7 @@ from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, O
 from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.recovery import unclaimed
+from gcp_oncetask.runtime import gathering
 from gcp_oncetask.store import coalescing, registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import Checker, Running
@@ -172,6 +173,7 @@ class History:
             (held_lease, "threading", cooperative(self.hub)),
             (renewal, "Wakeup", lambda: Signal(self.hub)),
             (registry, "DECLARED", {"jobs": Job}),
+            (gathering, "threading", cooperative(self.hub)),
             (coalescing, "threading", cooperative(self.hub)),
             (coalescing, "Wakeup", lambda: Signal(self.hub)),
             (coalescing, "MOST_CALLS", self.plan.calls),
@@ -396,11 +398,12 @@ class History:
         self.world.counts["sweeps"] += 1
         self.world.counts["sweeps beside another"] += any(not other.dead for other in self._sweeping)
         self._sweeping.append(process)
-        begun = self.watch.standing.sweep_begins()
+        begun = self.watch.standing.sweep_begins(process)
         try:
             sweep(process.locker)
-            self.watch.standing.swept(process, begun)
+            self.watch.standing.swept(begun)
         finally:
+            self.watch.standing.sweep_is_over(begun)
             self._sweeping.remove(process)
 
     def _resolve(self) -> None:

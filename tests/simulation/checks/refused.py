@@ -4,6 +4,7 @@ Documents that stand still because an API refuses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gcp_oncetask import Status
@@ -32,10 +33,12 @@ class Refused:
 
     Args:
         hub: The world's time.
+        fetches: Tells whether a worker takes tasks.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, fetches: Callable[[], bool]) -> None:
         self._hub = hub
+        self._fetches = fetches
         self._since: dict[str, tuple[object, int]] = {}
 
     def longest(self, locks: dict[str, Lock], refusal: Refusal) -> Stood | None:
@@ -60,6 +63,9 @@ class Refused:
             return False
         if lock.url is None and refusal.service == ".CloudTasks":
             # Workers pull it.
+            return False
+        if lock.url is None and not self._fetches():
+            # It stands still for want of a worker. No call about it is refused, and the alarm of its lane tells of it.
             return False
         waits = lock.wait_until is not None and lock.wait_until > self._hub.time()
         return lock.status is Status.SCHEDULED and lock.parked is None and not lock.paused and not waits

@@ -39,6 +39,7 @@ class Stand:
         until: When that was over; 0: it is not.
         told: Whether the record owed an alert that it stands still.
         looked_at_by: Who has moved its due time last.
+        looked_at: When.
         refused: Whether it said that its Cloud Task was refused for good; a person is alerted of the whole queue then.
     """
 
@@ -49,6 +50,7 @@ class Stand:
     told: bool = False
     refused: bool = False
     looked_at_by: Process | None = None
+    looked_at: int = 0
 
 
 @dataclass
@@ -57,10 +59,12 @@ class Begun:
     A sweep that has begun.
 
     Attributes:
+        process: Whose sweep it is.
         at: When.
         looks: Records that it must look at: those that are due and stand still for too long.
     """
 
+    process: Process
     at: int
     looks: dict[str, Stand]
 
@@ -82,6 +86,7 @@ class Standing:
         self._over: list[Stand] = []
         self._alarms: dict[str, Any] = {}
         self._mailed: dict[tuple[str, int], str] = {}
+        self._under_way: list[Begun] = []
 
     # --- records ---
 
@@ -106,7 +111,7 @@ class Standing:
         if stand is not None and "/undispatched/" in after.attention:
             stand.refused = True
         if stand is not None and before is not None and before.due != after.due:
-            stand.looked_at_by = process
+            stand.looked_at_by, stand.looked_at = process, now
         if "/stuck/" in after.attention and (stand is None or (stand.sure and not self._long(stand, now))):
             self._broken(path, f"it is said to be stuck, and could be claimed since {stand and stand.since}")
 
@@ -221,7 +226,7 @@ class Standing:
 
     # --- sweeps ---
 
-    def sweep_begins(self) -> Begun:
+    def sweep_begins(self, process: Process) -> Begun:
         """
         A sweep begins.
         """
@@ -236,12 +241,20 @@ class Standing:
             due = record.due_at + (0 if record.url else self.stuck) + _SECOND_MORE
             if stand.since + self.stuck + _SECOND_MORE < now and due < now:
                 looks[path] = stand
-        return Begun(now, looks)
+        self._under_way.append(Begun(process, now, looks))
+        return self._under_way[-1]
 
-    def swept(self, process: Process, begun: Begun) -> None:
+    def sweep_is_over(self, begun: Begun) -> None:
+        """
+        A sweep has ended, perhaps by an error.
+        """
+        self._under_way = [each for each in self._under_way if each is not begun]
+
+    def swept(self, begun: Begun) -> None:
         """
         A sweep has ended without an error: if nothing went wrong in it, a person is told of what it had to look at.
         """
+        process = begun.process
         if process.frozen or _has_failed(process, begun) or self._world.mail_down:
             return
         for path, stand in begun.looks.items():
@@ -249,9 +262,20 @@ class Standing:
             if stand.until or (other is not None and _has_failed(other, begun)):
                 # Another sweep has looked at it first, and could not raise the alarm.
                 continue
+            if self._is_left(path, stand, begun):
+                continue
             self._world.counts["stood still for too long, and was swept"] += 1
             if not stand.told and not stand.refused and not self._alarmed(stand.lane):
                 self._broken(path, f"it can be claimed since {stand.since}, was swept, and nobody is told")
+
+    def _is_left(self, path: str, stand: Stand, begun: Begun) -> bool:
+        """
+        Whether another sweep has looked at the record since *begun*, and has not ended. A sweep raises alarms at its end, and
+        is judged then.
+        """
+        others = [each for each in self._under_way if each is not begun and path in each.looks]
+        first = any(each.process is stand.looked_at_by and not each.process.dead for each in others)
+        return first and stand.looked_at >= begun.at
 
     def _alarmed(self, lane: str) -> bool:
         """

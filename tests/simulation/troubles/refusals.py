@@ -12,6 +12,7 @@ import grpc
 
 from gcp_emulator.rpc import RpcError, Service
 from gcp_emulator.tasks.messages import PurgeQueueRequest
+from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.record import Lock
 from tests.simulation.checks.refused import TOLD_WITHIN, Refused
 from tests.simulation.hub import SECOND
@@ -65,6 +66,8 @@ class Refusal:
         return any(w.update.name == self.document and w.ByteSize() > self.limit for w in request.writes)
 
 
+_SOON = 60 * SECOND
+"""Time within which a process that is refused tells it."""
 _QUEUE = "queues/default"
 _FIRESTORE = "firestore/permission_denied"
 GONE = Refusal(
@@ -120,6 +123,8 @@ class Refusals:
         self._untold: set[str] = set()
         self._mails = 0
         self._mailing = True
+        self._refused: dict[str, int] = {}
+        self._tellers: set[tuple[str, str]] = set()
 
     def check(self, process: Process, service: Service, method: str, request: Any) -> None:
         """
@@ -134,10 +139,17 @@ class Refusals:
             return
         world = self._world
         self.ever = True
+        self._refused.setdefault(process.name, world.hub.now)
         process.hurt_until = max(process.hurt_until, world.hub.now)
         world.counts[f"refused for good: {refusal.name}"] += 1
         world.tell(process.name, f"{method} is refused: {refusal.name}")
         raise RpcError(refusal.code, refusal.message)
+
+    def mailed(self, process: Process, alert: Alert) -> None:
+        """
+        The mail server has taken a mail of *process*.
+        """
+        self._tellers |= {(name, process.name) for name in (alert.document, *alert.documents)}
 
     @property
     def document(self) -> str:
@@ -209,6 +221,7 @@ class Refusals:
     def _begin(self, refusal: Refusal) -> None:
         world = self._world
         self.now, self._mails = refusal, len(world.alerts)
+        self._refused.clear()
         world.tell("a person", f"makes a mistake: {refusal.name} {refusal.document}")
         if self.document:
             self._large.add(self.document)
@@ -232,15 +245,17 @@ class Refusals:
         world, refusal = self._world, self.now
         if refusal is None:
             return
-        standing = Refused(world.hub)
+        standing = Refused(world.hub, world.fetches)
         if refusal.alerts and self._mailing:
             end = world.hub.now + round((2 * TOLD_WITHIN + self._world.plan.window) * SECOND)
             while world.hub.now < end and not self._is_told(refusal):
                 world.hub.sleep(30)
                 stood = standing.longest(locks(), refusal)
-                if stood is not None and stood.seconds > TOLD_WITHIN + world.plan.window and not self._is_told(refusal):
+                if stood is None or stood.seconds <= TOLD_WITHIN + world.plan.window or self._is_told(refusal):
+                    continue
+                if not self._was_told_before(refusal):
                     broken(stood.path, f"it stands still for {stood.seconds:g} s, and nobody is told: {refusal.name}")
-                    break
+                break
             world.counts["told of a refusal"] += self._is_told(refusal)
         world.hub.sleep(world.hub.rng.choice((10.0, 300.0, 1500.0)))
         self.lift()
@@ -248,3 +263,19 @@ class Refusals:
     def _is_told(self, refusal: Refusal) -> bool:
         mails = self._world.alerts[self._mails :]
         return any(name.startswith(refusal.alerts) for mail in mails for name in (mail.document, *mail.documents))
+
+    def _was_told_before(self, refusal: Refusal) -> bool:
+        """
+        Whether each process that Firestore refuses has told so on the same day, before the present refusal. A process tells it
+        once a day, for all documents together, and a single write of a shared call may have been refused for good before. A
+        history is shorter than a day. A process that was refused just now has not told it yet.
+        """
+        if refusal.alerts != _FIRESTORE:
+            return False
+        tellers = {process for name, process in self._tellers if name.startswith(_FIRESTORE)}
+        late = self._world.hub.now - _SOON
+        alive = [process.name for process in self._world.processes if process.name not in tellers]
+        silent = [process for process in alive if self._refused.get(process, late) < late]
+        told = bool(self._refused) and not silent
+        self._world.counts["told of a refusal before, on the same day"] += told
+        return told

@@ -71,6 +71,7 @@ class WorkersHistory(TasksHistory):
         self.workers_plan = plan
         self.checker = WorkersChecker(plan)
         self.checker.world = self.world
+        self.world.fetches = self._fetches
         self.closing = False
         self.joined = 0
 
@@ -138,6 +139,13 @@ class WorkersHistory(TasksHistory):
         self.world.tell(process.name, "has ended")
         self.world.counts["workers that ended politely"] += 1
 
+    def _fetches(self) -> bool:
+        """
+        Whether a worker takes tasks. None does while all that are left were told to stop, and wait for runs that hang.
+        """
+        workers = [self.checker.workers.get(process) for process in self.world.processes]
+        return any(worker is not None and not worker._stopping.is_set() for worker in workers)
+
     def _stop(self, process: Process, *, within: float | None) -> None:
         """
         SIGTERM, and a second one after a while.
@@ -184,6 +192,9 @@ class WorkersHistory(TasksHistory):
         self._at_rest(longest + 2 * BEAT + SLACK, "at rest")
         for what in self.workers_plan.drill:
             self._drill(what)
+        if not self._fetches():
+            # The drills have taken the last worker that takes tasks. Those that are left wait for runs that hang.
+            self.world.start_process()
         self._until_ended(self.hub.now + BOUND * SECOND)
         self.hub.sleep(2 * TTL)
         if self.world.processes and self.checker.ended(self.chains):
