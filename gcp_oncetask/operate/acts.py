@@ -19,11 +19,11 @@ from gcp_oncetask.entities.chains import has_verb, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlreadyScheduledError, UsageError
 from gcp_oncetask.rules import choices
-from gcp_oncetask.rules.choices import RESOLUTIONS
 from gcp_oncetask.rules.record import Lock, Person
 from gcp_oncetask.store.snapshot import version_of
 from gcp_oncetask.tasks import bulk
 
+RESOLUTIONS: Final = choices.RESOLUTIONS
 VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
 """The acts, by the words that the command line, the console and the trail have for them."""
 

@@ -214,7 +214,8 @@ def mark(lock: Lock) -> str:
     an alert that was sent; nor with the attempts of a record that goes on by itself.
     """
     last = lock.acts[-1:]
-    parts = [lock.keyed, lock.scheduled_by, lock.wanted, lock.wanted_by, lock.cancel_requested_at, lock.paused]
+    parts: list[object] = [lock.keyed, lock.scheduled_by, lock.wanted, lock.wanted_by, lock.cancel_requested_at]
+    parts.append(lock.paused)
     parts += [(instant(act.at), act.verb, act.by) for act in last]
     if lock.status not in (Status.SCHEDULED, Status.LEASED):
         parts += [str(lock.status), lock.token, lock.settled_by]
