@@ -219,7 +219,7 @@ def mark(lock: Lock) -> str:
     parts += [(instant(act.at), act.verb, act.by) for act in last]
     if lock.status not in (Status.SCHEDULED, Status.LEASED):
         parts += [str(lock.status), lock.token, lock.settled_by]
-    return f"{lock.sequence}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
+    return f"{lock.sequence}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
 
 
 def moved(lock: Lock, wanted: str | None, version: str) -> CallRefused | None:

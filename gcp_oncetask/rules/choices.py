@@ -30,7 +30,8 @@ _EFFECTS: Final = {
     "happened": "The step counts as done. The next step runs as sequence {sequence} at {where}, with a new idempotency key.",
     "happened, end": "The step counts as done, and the chain ends as completed with the given result. Nothing runs again.",
     "complete": "The chain ends as completed. Nothing runs again, and no next step follows.",
-    "fail": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
+    "fail": "The chain ends as failed, and is dismissed.",
+    "fail, with a key": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
     "reset": "The step runs again as sequence {sequence}, with {key}.",
     "cancel": "The chain is cancelled at once, or after its cancellation handler has run.",
     "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
@@ -93,10 +94,7 @@ def question(lock: Lock) -> str | None:
     """
     if lock.status is not Status.QUARANTINED:
         return None
-    return (
-        f"Did step {lock.step} happen? The end of attempt {lock.attempts} is not known. Look for its key at the system that "
-        "the step calls."
-    )
+    return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
 
 
 def fitting(sort: Sort, lock: Lock) -> tuple[str, ...]:
@@ -139,6 +137,8 @@ def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) 
     case = act
     if act == "happened" and end:
         case = "happened, end"
+    if act == "fail" and lock.key is not None:
+        case = "fail, with a key"
     if act in ("cancel", "delete") and lock.status is Status.LEASED:
         case = f"{act}, running"
     key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
