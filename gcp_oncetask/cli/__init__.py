@@ -100,8 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--limit", type=int, default=10_000, help="documents at most (default: %(default)s)")
     one.set_defaults(run=_sweep, needs=requirements.STORE, also=requirements.DISPATCH)
-    one = _on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE)
-    one.add_argument("--json", action="store_true", help=show.JSON_HELP)
+    show.add_options(_on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE))
     resolving.add_to(commands, _on_document)
     lists.add_to(commands)
     timeline.add_options(

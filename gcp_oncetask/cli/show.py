@@ -1,5 +1,5 @@
 """
-``show``: print a document with a lock, in lines for a person or as JSON for a program.
+``show``: print a document with a lock, on one screen for a person or as JSON for a program.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ import base64
 import dataclasses
 import json
 import math
+import shutil
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable
+from gcp_oncetask.cli.screen import Around, screen
+from gcp_oncetask.cli.tables import ShownTimes, add_tz
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.execution import takeover
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
-from gcp_oncetask.rules.verbs import Record, Sort
+from gcp_oncetask.rules.verbs import CHAINS, Record, Sort
 from gcp_oncetask.store.codec import decode, salvage
 from gcp_oncetask.store.records import record_of
+from gcp_oncetask.store.snapshot import Snapshot
 
+_WIDEST, _NARROWEST = 100, 60
+"""Columns of the output at most, and at least."""
 _PRIVATE = frozenset({"params", "headers", "result", "result_json"})
 JSON_HELP = (
     "one JSON object: document, sort, name (of a once-task kind and id), then every attribute of the lock under the name that "
@@ -35,7 +42,7 @@ JSON_HELP = (
 
 def run(locker: Locker, chosen: argparse.Namespace) -> int:
     """
-    Print the document.
+    Print the document. Of a quarantined one, the logs are asked for the present verdict on its holder.
 
     Returns:
         Exit code 0.
@@ -54,9 +61,29 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         # The other fields of an entity are the user's data, so they are not printed.
         own = {} if record.sort is Sort.CHAIN else {name: decode(value) for name, value in snapshot.fields.items()}
         print(json.dumps(as_json(record, lock, own), indent=2, allow_nan=False))
-    else:
+    elif record.sort not in CHAINS or chosen.all:
         print("\n".join(printable(line) for line in described(record, lock)))
+    else:
+        print("\n".join(printable(line) for line in screen(record, lock, _around(locker, snapshot, lock, chosen))))
     return 0
+
+
+def _around(locker: Locker, snapshot: Snapshot, lock: Lock, chosen: argparse.Namespace) -> Around:
+    runtime = runtime_of(locker)
+    times = ShownTimes(snapshot.read or runtime.store.estimate(), chosen.tz)
+    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
+    asks = lock.status is Status.QUARANTINED and lock.holder is not None
+    verdict = takeover.judge_all(runtime, [snapshot])[0].verdict if asks else None
+    return Around(times, width, runtime.project(), verdict)
+
+
+def add_options(one: argparse.ArgumentParser) -> None:
+    """
+    Add the options of the command to its parser.
+    """
+    one.add_argument("--json", action="store_true", help=JSON_HELP)
+    one.add_argument("--all", action="store_true", help="all attributes of the lock, one a line")
+    add_tz(one)
 
 
 def _readable(locker: Locker, path: str) -> list[str]:

@@ -16,9 +16,8 @@ from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.operate.acts import Decision, consequence, perform
-from gcp_oncetask.rules import attention, verbs
-from gcp_oncetask.rules.attention import Reason
-from gcp_oncetask.rules.record import TERMINAL, Lock, Person, Status
+from gcp_oncetask.rules.choices import fitting
+from gcp_oncetask.rules.record import Lock, Person
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot, version_of
 
@@ -70,21 +69,7 @@ def choices(snapshot: Snapshot, lock: Lock) -> list[Choice]:
     """
     Return the acts that fit the present state of a document. The rules decide once more at the act.
     """
-    sort, reason = record_of(snapshot).sort, attention.reason_of(lock)
-    wanted = []
-    if lock.status is Status.QUARANTINED:
-        wanted += ["run", "happened", "complete", "fail"]
-    if lock.status in TERMINAL:
-        wanted += ["happened"] if lock.status is Status.FAILED and lock.attempts else []
-        wanted += ["reset"]
-        wanted += ["dismiss"] if reason in (Reason.FAILED, Reason.RESULT_LOST) else []
-    else:
-        wanted += ["cancel"] if lock.status is not Status.QUARANTINED else []
-        wanted += ["resume" if lock.paused else "pause"] if lock.status is Status.SCHEDULED else []
-    wanted += ["ack"] if reason not in (None, Reason.DISMISSED) else []
-    wanted += ["delete"] if lock.status in TERMINAL else []
-    rules = {"run": "resolve", "happened": "resolve", "complete": "resolve", "fail": "resolve"}
-    return [CHOICES[verb] for verb in wanted if sort in verbs.VERBS[rules.get(verb, verb)]]
+    return [CHOICES[act] for act in fitting(record_of(snapshot).sort, lock)]
 
 
 def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status: int = 200) -> ConsolePage:

@@ -16,9 +16,9 @@ from gcp_oncetask.console.page import ConsolePage, place_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.overview import cloud_queues, counts, needed, schedules, workers
-from gcp_oncetask.rules.delivery import idempotency_key
+from gcp_oncetask.rules.choices import last_attempt, question
 from gcp_oncetask.rules.document_paths import parse_task_path
-from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
@@ -139,10 +139,10 @@ class Pages:
         )
 
     def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
-        if lock.status is not Status.QUARANTINED:
+        last = last_attempt(path, lock)
+        if question(lock) is None or last is None:
             return None
-        key = idempotency_key(lock.env, path, lock.keyed)
-        return {"key": key, "step": lock.step, "attempt": lock.attempts, "since": lock.granted_at}
+        return {"key": last.key, "step": lock.step, "attempt": lock.attempts, "since": last.granted_at}
 
     def _schedule(self, snapshot: Snapshot, recurring: bool) -> Any:
         now: datetime = self._runtime.store.estimate()

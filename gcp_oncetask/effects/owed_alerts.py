@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.clock import Mark, elapsed
+from gcp_oncetask.effects.commands import command_line, deciding_lines
 from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.observe.events import Observer
-from gcp_oncetask.rules import floods, verbs
+from gcp_oncetask.observe.log_filters import logs_link
+from gcp_oncetask.rules import choices, floods, verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
-from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, decode
 from gcp_oncetask.store.snapshot import Changes, Snapshot
+
+_AFTERWARDS: Final = timedelta(minutes=1)
+"""Time after the end of a lease, or after the verdict, that the link to the logs shows."""
 
 
 def newly_owed(before: Lock | None, after: Lock | None) -> tuple[str, ...]:
@@ -305,7 +309,7 @@ def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert
     # An owed alert stays owed while the task goes on, and its id stays the same.
     since = instant(owed.at) if owed.id in {each.id for each in lock.owed} else lock.scheduled_by or ""
     identity = (runtime.project(), runtime.config.database, lock.env, snapshot.path, since, owed.id)
-    return Alert(
+    alert = Alert(
         id=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:40],
         event=owed.event,
         env=lock.env,
@@ -320,19 +324,43 @@ def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert
         reason=owed.reason,
         evidence=owed.evidence,
         errors=lock.errors,
-        # A lost result needs no new run, and no command can turn a ``lock`` that is no map into one.
-        commands=commands_for(
-            runtime,
-            snapshot.path,
-            None if lost or owed.id.startswith(f"{DAMAGED}{WHOLE}-") else owed.event,
-            verbs.record_of(snapshot.path, snapshot.lock, {}).sort,
-        ),
+        commands=(command_line(runtime, "show", snapshot.path),),
         status=lock.status if snapshot.lock is not None else "unknown",
         url=lock.url,
         result_lost=lost,
         damaged=damaged,
         kind=floods.kind_of(snapshot.path),
     )
+    return replace(_with_commands(runtime, snapshot, owed, alert), **_attempt_of(runtime, snapshot, owed))
+
+
+def _with_commands(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, alert: Alert) -> Alert:
+    path, sort = snapshot.path, verbs.record_of(snapshot.path, snapshot.lock, {}).sort
+    if alert.damaged or snapshot.lock is None:
+        # No command can turn a ``lock`` that is no map into one.
+        resets = sort in verbs.VERBS["reset"] and not owed.id.startswith(f"{DAMAGED}{WHOLE}-")
+        return replace(alert, commands=(*alert.commands, command_line(runtime, "reset", path))) if resets else alert
+    found = deciding_lines(runtime, path, sort, snapshot.lock)
+    lines, effects = tuple(line for line, _ in found), tuple(effect for _, effect in found)
+    return replace(alert, commands=(*alert.commands, *lines), effects=("", *effects))
+
+
+def _attempt_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> dict[str, Any]:
+    """
+    Return the attributes of an alert that are about the last attempt, if the alert is about that.
+    """
+    lock = snapshot.lock
+    last = None if lock is None else choices.last_attempt(snapshot.path, lock)
+    if lock is None or last is None or (lock.sequence, lock.attempts) != (owed.sequence, owed.attempt):
+        return {}
+    until = max(last.lease_ends, owed.at) + _AFTERWARDS
+    return {
+        "question": choices.question(lock) or "",
+        "key": last.key,
+        "granted_at": last.granted_at,
+        "lease_ends": None if owed.event is Event.FAILURE else last.lease_ends,
+        "logs": logs_link(runtime.project(), last.holder, last.granted_at, until),
+    }
 
 
 def _digest_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert:
@@ -347,66 +375,10 @@ def _digest_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Aler
         document=documents[0],
         step=0,
         errors=tuple(Failure(e["at"], e["attempt"], e["sequence"], e["reason"]) for e in first),
-        commands=tuple(dict.fromkeys(commands_for(runtime, path, None, Sort.CHAIN)[0] for path in documents)),
+        commands=tuple(dict.fromkeys(command_line(runtime, "show", path) for path in documents)),
+        effects=(),
         status="",
         kind=told["kind"],
         count=told["count"],
         documents=documents,
     )
-
-
-def commands_for(runtime: Runtime, path: str, event: Event | None, sort: verbs.Sort) -> tuple[str, ...]:
-    """
-    Return the command lines that show and resolve the task, each with all settings that it needs. A verb that the
-    record does not have is left out.
-    """
-    config = runtime.config
-    reads = {"ONCE_TASK_ENV": config.env, "GOOGLE_CLOUD_PROJECT": runtime.project()}
-    if config.database != "(default)":
-        reads["ONCETASK_DATABASE"] = config.database
-    # A command that makes a delivery needs the identity of deliveries, and must know where they may go.
-    dispatches = dict(reads)
-    if config.collections:
-        dispatches["ONCETASK_COLLECTIONS"] = ",".join(config.collections)
-    if config.base_url is not None:
-        dispatches["ONCETASK_BASE_URL"] = config.base_url
-    if config.targets:
-        dispatches["ONCETASK_TARGETS"] = ",".join(config.targets)
-    if config.verify == "off":
-        dispatches["ONCETASK_VERIFY"] = "off"
-    if config.service_account is not None:
-        dispatches["ONCETASK_SERVICE_ACCOUNT"] = config.service_account
-    if config.audience:
-        dispatches["ONCETASK_AUDIENCE"] = ",".join(config.audience)
-    show = _command(reads, "show", path)
-    if event is None or sort not in verbs.VERBS["reset"]:
-        return (show,)
-    match event:
-        case Event.FAILURE:
-            return show, _command(dispatches, "reset", path)
-        case Event.QUARANTINE:
-            return show, *(_command(dispatches, "resolve", path, how) for how in ("run", "complete", "fail"))
-        case Event.TAKEOVER:
-            # A once-task with a cancellation handler is delivered once more.
-            return show, _command(dispatches, "cancel", path)
-
-
-def _command(settings: Mapping[str, str], *arguments: str) -> str:
-    where = " ".join(f"{name}={for_shell(value)}" for name, value in settings.items())
-    return f"{where} python -m gcp_oncetask {' '.join(map(for_shell, arguments))}"
-
-
-def for_shell(text: str) -> str:
-    """
-    Return *text* as a printable word for a shell. Characters that are not printable are escaped in the form that bash,
-    zsh and POSIX of 2024 read.
-    """
-    if text.isprintable():
-        return shlex.quote(text)
-    escaped = (
-        char
-        if char.isprintable() and char not in "\\'"
-        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
-        for char in text
-    )
-    return f"$'{''.join(escaped)}'"

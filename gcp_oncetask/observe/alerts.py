@@ -35,10 +35,11 @@ _DAMAGED: Final = (
 )
 _RESULT_LOST: Final = "This task is completed and does not run again, but its result could not be stored."
 _RESOLVES: Final = {
-    Event.TAKEOVER: "To look at it, or to stop it if it must not run again:",
-    Event.FAILURE: "To look at it, and to run it again:",
-    Event.QUARANTINE: "To look at it, then one of: run it again, call it done, or call it failed:",
+    "failed": "To look at it, then one of: run it again, say that it has happened, or take it off the list:",
+    "quarantined": "To look at it, then one of: run it again, say that its step has happened, call the chain done or failed:",
+    "completed": "To look at it, and to take it off the list:",
 }
+_STOPS: Final = "To look at it, or to stop it if it must not run again:"
 _DIGEST: Final = "Alerts of one kind came shortly after another one, and are told together by this mail."
 _MAKES_ANEW: Final = (
     "Repair the field by hand, as it was; or, to look at it, and to run it again with what can be read of it:"
@@ -64,7 +65,10 @@ class Alert:
         reason: The reason, as a sentence.
         evidence: Log lines on which the verdict is based.
         errors: The last failed attempts, oldest first; in a digest, one entry for each of *documents*.
-        commands: Complete command lines that show and resolve the task.
+        commands: Complete command lines that show and resolve the task. Those that resolve it act only while its state is
+            that of the alert.
+        effects: Sentences about the effects of *commands*, in their order; an empty text: the command changes nothing. Empty
+            if there are no such sentences.
         status: Status of the task after the event.
         url: Target of the task.
         step: Step of the sequence within its chain, 1-based; 0: it is not known.
@@ -74,6 +78,12 @@ class Alert:
         documents: In a digest, which reports several alerts of one kind and reason, the documents of the first 20, in
             order; *document* is the first of them, sequence and attempt are 0. Empty in other alerts.
         kind: Kind of the once-task, or the collection, with ``*`` for the ids of parent documents.
+        question: The question that a person must answer; empty: there is none.
+        key: ``attempt.key`` of the attempt, by which remote systems know its calls; None: the alert is about no attempt, or
+            the record has gone on since.
+        granted_at: Time at which the attempt got its lease; None as *key*.
+        lease_ends: End of that lease; None: its holder has ended it, or as *key*.
+        logs: URL of the page with the log lines of the attempt; None as *key*.
     """
 
     id: str
@@ -98,6 +108,12 @@ class Alert:
     count: int = 1
     documents: tuple[str, ...] = ()
     kind: str = ""
+    effects: tuple[str, ...] = ()
+    question: str = ""
+    key: str | None = None
+    granted_at: datetime | None = None
+    lease_ends: datetime | None = None
+    logs: str | None = None
 
     @property
     def is_digest(self) -> bool:
@@ -152,12 +168,17 @@ def body_of(alert: Alert) -> str:
         "Sequence": str(alert.sequence or ""),
         "Step": str(alert.step or ""),
         "Attempt": _attempt(alert),
+        "Key": alert.key or "",
+        "Lease from": "" if alert.granted_at is None else _instant(alert.granted_at),
+        "Lease until": "" if alert.lease_ends is None else _instant(alert.lease_ends),
         "Target": without_data(alert.url or ""),
         "Decided": _instant(alert.at),
         "Console": _console(alert),
+        "Logs": alert.logs or "",
     }
     paragraphs = [
         _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else _HAPPENED[alert.event],
+        *([f"Question: {alert.question}"] if alert.question else []),
         f"Why: {printable(alert.reason)}",
         "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items() if value),
     ]
@@ -167,9 +188,9 @@ def body_of(alert: Alert) -> str:
         tried = [f"{_instant(e.at)}  sequence {e.sequence}, attempt {e.attempt}: {e.message}" for e in alert.errors]
         paragraphs.append("Failed attempts, oldest first:\n" + _indented(tried))
     if alert.commands:
-        heading = _MAKES_ANEW if alert.damaged else _RESOLVES[alert.event]
+        heading = _MAKES_ANEW if alert.damaged else _RESOLVES.get(alert.status, _STOPS)
         heading = heading if len(alert.commands) > 1 else "To look at it:"
-        paragraphs.append(f"{heading}\n{_indented(alert.commands)}")
+        paragraphs.append(f"{heading}\n{_commands(alert)}")
     return "\n\n".join(paragraphs) + "\n"
 
 
@@ -199,6 +220,17 @@ def _digest_of(alert: Alert) -> str:
         )
         + "\n"
     )
+
+
+def _commands(alert: Alert) -> str:
+    """
+    Return the commands, each on a line, with the sentence about its effect below it.
+    """
+    effects = alert.effects or ("",) * len(alert.commands)
+    lines: list[str] = []
+    for command, effect in zip(alert.commands, effects, strict=True):
+        lines += [command, f"    {effect}"] if effect else [command]
+    return _indented(lines)
 
 
 def _attempt(alert: Alert) -> str:
@@ -238,6 +270,8 @@ class LogChannel:
             "count": str(alert.count),
             "url": without_data(alert.url or ""),
             "at": alert.at.isoformat(),
+            "granted_at": alert.granted_at.isoformat() if alert.granted_at is not None else "",
+            "lease_ends": alert.lease_ends.isoformat() if alert.lease_ends is not None else "",
             "errors": [f"{_instant(e.at)} {e.sequence}/{e.attempt}: {e.message}" for e in alert.errors],
         }
         tried = f", attempt {alert.attempt}" if alert.attempt else ""

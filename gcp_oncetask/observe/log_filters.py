@@ -5,7 +5,7 @@ Queries of Cloud Logging as texts: its filters, and links to its page. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -117,7 +117,12 @@ def logs_link(project: str, holder: str, granted_at: datetime, until: datetime) 
         until: End of the time that the page shows.
     """
     query = f"jsonPayload.oncetask.holder={_quoted(holder)}"
-    parts = {"query": query, "startTime": instant(granted_at - _LEAD), "endTime": instant(until)}
+    # Whole seconds are enough, and the link is shorter; it may be read from a terminal.
+    end = until + timedelta(seconds=1)
+    times = [
+        f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for at in (granted_at - _LEAD, end if until.microsecond else until)
+    ]
+    parts = {"query": query, "startTime": times[0], "endTime": times[1]}
     said = ";".join(f"{name}={quote(value, safe='')}" for name, value in parts.items())
     return f"{_PAGE};{said}?project={quote(project, safe='')}"
 

@@ -18,11 +18,12 @@ from gcp_oncetask.entities.acted import Acting, check_next
 from gcp_oncetask.entities.chains import Scheduled, has_verb, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlreadyScheduledError, UsageError
-from gcp_oncetask.rules.record import Lock, Person, Status
+from gcp_oncetask.rules import choices
+from gcp_oncetask.rules.record import Lock, Person
 from gcp_oncetask.store.snapshot import version_of
 from gcp_oncetask.tasks import bulk
 
-RESOLUTIONS: Final = ("run", "happened", "complete", "fail")
+RESOLUTIONS: Final = choices.RESOLUTIONS
 VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
 """The acts, by the words that the command line, the console and the trail have for them."""
 
@@ -102,41 +103,8 @@ def consequence(locker: Locker, path: str, decision: Decision) -> str:
         StoreError: Firestore was unreachable or refused.
     """
     snapshot, lock = stored_chain(runtime_of(locker), path)
-    has_verb("resolve" if decision.verb in RESOLUTIONS else decision.verb, snapshot, lock)
-    key = _SAME_KEY
-    if decision.verb == "reset" and lock.status is Status.COMPLETED:
-        key = "a new idempotency key, so the work is done again"
-    effect = _EFFECTS[_case(lock, decision)].format(
-        sequence=lock.sequence + 1, key=key, where="the same target" if decision.next == "." else decision.next
-    )
-    return f"{path} is {lock.status}, at step {lock.step} (sequence {lock.sequence}). {effect}"
-
-
-def _case(lock: Lock, decision: Decision) -> str:
-    if decision.verb == "happened" and decision.end:
-        return "happened, end"
-    if decision.verb in ("cancel", "delete") and lock.status is Status.LEASED:
-        return f"{decision.verb}, running"
-    return decision.verb
-
-
-_SAME_KEY: Final = "the same idempotency key, so a provider that keeps keys does the work once"
-_EFFECTS: Final = {
-    "run": "The step runs again as sequence {sequence}, with {key}.",
-    "happened": "The step counts as done. The next step runs as sequence {sequence} at {where}, with a new idempotency key.",
-    "happened, end": "The step counts as done, and the chain ends as completed with the given result. Nothing runs again.",
-    "complete": "The chain ends as completed. Nothing runs again, and no next step follows.",
-    "fail": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
-    "reset": "The step runs again as sequence {sequence}, with {key}.",
-    "cancel": "The chain is cancelled at once, or after its cancellation handler has run.",
-    "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
-    "delete": "The document is deleted, with its payload, result and history.",
-    "delete, running": "The document is deleted; the handler that runs now can write nothing more by its attempt.",
-    "dismiss": "It leaves the list of records that need a person; its status stays.",
-    "ack": "No reminder names it until then; its status stays, and the list shows the promise.",
-    "pause": "It makes no occurrences until it is resumed.",
-    "resume": "It makes occurrences again; its misfire policy decides about those that were due meanwhile.",
-}
+    has_verb(choices.verb_of(decision.verb), snapshot, lock)
+    return choices.consequence(path, lock, decision.verb, next=decision.next, end=decision.end)
 
 
 def perform(locker: Locker, path: str, decision: Decision, by: Person, if_version: str | None = None) -> Performed:
@@ -217,7 +185,7 @@ def _delete(locker: Locker, path: str, acting: Acting) -> Performed:
     runtime = runtime_of(locker)
     snapshot, lock = stored_chain(runtime, path)
     has_verb("delete", snapshot, lock)
-    if acting.if_version not in (None, version_of(snapshot.version)):
+    if acting.if_version not in (None, version_of(snapshot.version), rules.mark(lock)):
         _moved(path, lock, acting)
     assert acting.person is not None
     act = rules.act_of("delete", acting.person, lock, acting.note, runtime.store.estimate())

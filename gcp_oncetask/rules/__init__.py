@@ -39,7 +39,8 @@ Where
     ``floods``: the sender and the time of alerts. ``refused``: records whose writes are refused for good. ``admin``:
     cancel, reset, resolve, dismiss. ``leaving``: payloads that only another version of the program can read. ``repair``: the
     reset of a damaged record. ``refusals``: the reasons for which a call is refused, and their errors. ``writes``: the
-    records to which decisions lead, and their due times. ``named``: named locks, and functions that run once.
+    records to which decisions lead, and their due times. ``named``: named locks, and functions that run once. ``choices``:
+    the acts that a person can choose, in sentences and commands.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from gcp_oncetask.rules.admin import (
     dismiss,
     finish,
     happened,
+    mark,
     moved,
     pause,
     redeclare,
@@ -140,6 +142,7 @@ __all__ = [
     "later",
     "left",
     "look",
+    "mark",
     "moved",
     "newly_scheduled",
     "outdated",

@@ -4,6 +4,7 @@ The changes of a chain by a person, or by code outside a handler.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Final
 
@@ -206,12 +207,27 @@ def acknowledge(lock: Lock, by: str, until: datetime, at: DecisionContext) -> Pu
     return Put(lock.but(acknowledged=Acknowledgement(lock.sequence, lock.token, by, until)))
 
 
+def mark(lock: Lock) -> str:
+    """
+    Return the mark of the state on which a person decides, in place of a version. The mark changes with each sequence, newer
+    payload, cancellation and act of a person, and with each end. It does not change with a renewal, a look of the sweeper or
+    an alert that was sent; nor with the attempts of a record that goes on by itself.
+    """
+    last = lock.acts[-1:]
+    parts: list[object] = [lock.keyed, lock.scheduled_by, lock.wanted, lock.wanted_by, lock.cancel_requested_at]
+    parts.append(lock.paused)
+    parts += [(instant(act.at), act.verb, act.by) for act in last]
+    if lock.status not in (Status.SCHEDULED, Status.LEASED):
+        parts += [str(lock.status), lock.token, lock.settled_by]
+    return f"{lock.sequence}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+
+
 def moved(lock: Lock, wanted: str | None, version: str) -> CallRefused | None:
     """
-    Return the refusal of an act that was decided on the *wanted* version of a record whose *version* is another one now;
-    None: it may go on.
+    Return the refusal of an act that was decided on the *wanted* version or ``mark`` of a record whose *version* is another
+    one now; None: it may go on.
     """
-    if wanted is None or wanted == version:
+    if wanted is None or wanted in (version, mark(lock)):
         return None
     return CallRefused(
         Refusal.MOVED,

@@ -39,14 +39,15 @@ class Sort(StrEnum):
     RESOURCE_KEY = "resource key"
 
 
-_CHAINS: Final = frozenset({Sort.CHAIN, Sort.ONCE_TASK, Sort.RECURRING})
+CHAINS: Final = frozenset({Sort.CHAIN, Sort.ONCE_TASK, Sort.RECURRING})
+"""The sorts that run step by step."""
 VERBS: Final[dict[str, frozenset[Sort]]] = {
     "show": frozenset(Sort),
-    "cancel": _CHAINS,
-    "reset": _CHAINS,
+    "cancel": CHAINS,
+    "reset": CHAINS,
     "resolve": frozenset({Sort.CHAIN, Sort.ONCE_TASK}),
-    "dismiss": _CHAINS,
-    "ack": _CHAINS,
+    "dismiss": CHAINS,
+    "ack": CHAINS,
     "pause": frozenset({Sort.RECURRING}),
     "resume": frozenset({Sort.RECURRING}),
     "delete": frozenset({Sort.ONCE_TASK, Sort.RECURRING}),

@@ -134,7 +134,8 @@ def test_result_that_cannot_be_kept_is_lost_and_the_step_done(
     with pytest.raises(ResultNotStoredError, match="could not be stored: "):
         shop.locker.result(Order, "42")
     [alert] = oncetask_cloud.alerts.sent
-    assert (alert.event, alert.status, alert.result_lost, len(alert.commands)) == ("failure", "completed", True, 1)
+    assert (alert.event, alert.status, alert.result_lost, len(alert.commands)) == ("failure", "completed", True, 2)
+    assert [" show " in alert.commands[0], " dismiss " in alert.commands[1]] == [True, True]
 
 
 def test_second_settling_is_refused_and_changes_nothing(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:

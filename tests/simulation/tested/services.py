@@ -190,9 +190,9 @@ SERVICES = (
         "observe/alerts.py",
         (
             "        _RESULT_LOST if alert.result_lost else _DAMAGED if alert.damaged else "
-            '_HAPPENED[alert.event],\n        f"Why'
+            "_HAPPENED[alert.event],\n        *(["
         ),
-        '        _DAMAGED if alert.damaged else _HAPPENED[alert.event],\n        f"Why',
+        "        _DAMAGED if alert.damaged else _HAPPENED[alert.event],\n        *([",
         test="tests/unit/observe/test_alerts.py::test_alert_of_a_lost_result_says_that_nothing_runs_again",
     ),
     Mutant(
@@ -201,6 +201,20 @@ SERVICES = (
         "    if alert.evidence:\n",
         "    if False:\n",
         test="tests/unit/observe/test_alerts.py::test_alert_body_tells_all",
+    ),
+    Mutant(
+        "an alert asks no question",
+        "observe/alerts.py",
+        '        *([f"Question: {alert.question}"] if alert.question else []),\n',
+        "",
+        test="tests/unit/observe/test_alerts.py::test_alert_of_a_doubt_asks_the_question_and_says_what_each_command_does",
+    ),
+    Mutant(
+        "the commands of an alert have no effects",
+        "observe/alerts.py",
+        '    effects = alert.effects or ("",)',
+        '    effects = ("",)',
+        test="tests/unit/observe/test_alerts.py::test_alert_of_a_doubt_asks_the_question_and_says_what_each_command_does",
     ),
     Mutant(
         "a logged alert shows the query of a URL",

@@ -5,12 +5,12 @@ import logging
 import shutil
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gcp_oncetask.config import Config
-from gcp_oncetask.effects.owed_alerts import for_shell
+from gcp_oncetask.effects.commands import for_shell
 from gcp_oncetask.errors import ConfigError
 from gcp_oncetask.logs import CloudFormatter
 from gcp_oncetask.observe.alerts import Alert, LogChannel, body_of, subject_of
@@ -189,6 +189,53 @@ def test_alert_needs_recipient_and_sender():
         channel(to=())
     with pytest.raises(ConfigError, match="ONCETASK_ALERT_FROM"):
         channel("smtp://apikey:x@mail.example", sender=None)
+
+
+DOUBT = replace(
+    ALERT,
+    event=Event.QUARANTINE,
+    status="quarantined",
+    question="Did step 2 happen?",
+    key="otk_1",
+    granted_at=AT - timedelta(minutes=9),
+    lease_ends=AT - timedelta(minutes=8),
+    logs="https://console.cloud.google.com/logs/query;query=x?project=shop",
+    effects=("", "It runs again."),
+)
+
+
+def test_alert_of_a_doubt_asks_the_question_and_says_what_each_command_does():
+    """The question comes before the facts; each command has its effect below it, on a line that no shell takes for its own."""
+    lines = body_of(DOUBT).splitlines()
+    assert lines[:5] == [
+        "It is not known whether this task did its work. It is quarantined until a person decides.",
+        "",
+        "Question: Did step 2 happen?",
+        "",
+        "Why: All attempts are used up.",
+    ]
+    assert "Key:         otk_1" in lines
+    assert "Lease from:  2026-03-04 04:57:07+00:00" in lines
+    assert "Lease until: 2026-03-04 04:58:07+00:00" in lines
+    assert f"Logs:        {DOUBT.logs}" in lines
+    assert lines[-4:] == [
+        "To look at it, then one of: run it again, say that its step has happened, call the chain done or failed:",
+        "  oncetask show orders/42",
+        "  oncetask reset orders/42",
+        "      It runs again.",
+    ]
+
+
+def test_alert_log_has_times_as_texts(caplog):
+    """Those that are not known are empty."""
+    for alert, said in ((DOUBT, "2026-03-04T04:57:07+00:00"), (ALERT, "")):
+        LogChannel().send(alert)
+        fields = json.loads(CloudFormatter("shop").format(caplog.records[-1]))["oncetask"]
+        assert (fields["granted_at"], fields["question"], fields["effects"]) == (
+            said,
+            alert.question,
+            list(alert.effects),
+        )
 
 
 DIGEST = replace(

@@ -72,13 +72,14 @@ def test_acts_filter_finds_acts_of_an_environment_or_of_a_document() -> None:
 
 def test_link_opens_the_lines_of_one_attempt() -> None:
     """
-    From a minute before the grant; all parts are percent-encoded, so that no mail program breaks it.
+    From a minute before the grant, in whole seconds; all parts are percent-encoded, so that no mail program breaks it.
     """
     link = logs_link("my-project", 'cafe"01', AT, datetime(2026, 3, 1, 4, 0, tzinfo=UTC))
 
     assert link == (
         "https://console.cloud.google.com/logs/query;query=jsonPayload.oncetask.holder%3D%22cafe%5C%2201%22;"
-        "startTime=2026-03-01T02%3A59%3A00.000000Z;endTime=2026-03-01T04%3A00%3A00.000000Z?project=my-project"
+        "startTime=2026-03-01T02%3A59%3A00Z;endTime=2026-03-01T04%3A00%3A00Z?project=my-project"
     )
     query = unquote(link.partition("query=")[2].partition(";")[0])
     assert compiled(query).matches(entry(holder='cafe"01'))
+    assert ";endTime=2026-03-01T03%3A00%3A01Z?" in logs_link("p", "n", AT, AT.replace(microsecond=1))

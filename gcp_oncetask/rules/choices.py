@@ -1,0 +1,178 @@
+"""
+The acts that a person can choose for a record: the question that comes first, the acts that fit the record's state, the
+effect of each in a sentence, and the prepared commands. Pure.
+
+Mails, ``show`` and the console take their sentences from here, so that all three say the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from gcp_oncetask.rules import attention, verbs
+from gcp_oncetask.rules.admin import mark
+from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.delivery import idempotency_key
+from gcp_oncetask.rules.record import TERMINAL, Lock, Status
+from gcp_oncetask.rules.verbs import Sort
+from gcp_oncetask.rules.writes import expires_at
+
+RESOLUTIONS: Final = ("run", "happened", "complete", "fail")
+"""The acts of the verb ``resolve``."""
+ACK_FOR: Final = "4h"
+"""Time of a prepared promise."""
+_PREPARED: Final = ("run", "reset", "happened", "complete", "fail", "dismiss", "cancel")
+_SAME_KEY: Final = "the same idempotency key, so a provider that keeps keys does the work once"
+_NEW_KEY: Final = "a new idempotency key, so the work is done again"
+_EFFECTS: Final = {
+    "run": "The step runs again as sequence {sequence}, with {key}.",
+    "happened": "The step counts as done. The next step runs as sequence {sequence} at {where}, with a new idempotency key.",
+    "happened, end": "The step counts as done, and the chain ends as completed with the given result. Nothing runs again.",
+    "complete": "The chain ends as completed. Nothing runs again, and no next step follows.",
+    "fail": "The chain ends as failed, and is dismissed.",
+    "fail, with a key": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
+    "reset": "The step runs again as sequence {sequence}, with {key}.",
+    "cancel": "The chain is cancelled at once, or after its cancellation handler has run.",
+    "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
+    "delete": "The document is deleted, with its payload, result and history.",
+    "delete, running": "The document is deleted; the handler that runs now can write nothing more by its attempt.",
+    "dismiss": "It leaves the list of records that need a person; its status stays.",
+    "ack": "No reminder names it until then; its status stays, and the list shows the promise.",
+    "pause": "It makes no occurrences until it is resumed.",
+    "resume": "It makes occurrences again; its misfire policy decides about those that were due meanwhile.",
+}
+_OR_NEXT: Final = "If a next step follows, give --next URL in place of --end; --result JSON gives its result."
+
+
+class Prepared(NamedTuple):
+    """
+    A command for one record, ready to be pasted.
+
+    Attributes:
+        act: The act, such as ``run``.
+        arguments: Arguments of ``python -m gcp_oncetask``; not quoted.
+        effect: Sentence about its effect on the record as it is now.
+    """
+
+    act: str
+    arguments: tuple[str, ...]
+    effect: str
+
+
+class LastAttempt(NamedTuple):
+    """
+    The last attempt of a record.
+
+    Attributes:
+        key: ``attempt.key``: the idempotency key by which remote systems know its calls.
+        holder: Nonce of the attempt, which its log lines have.
+        granted_at: Time at which it got its lease, by the server's clock.
+        lease_ends: End of its lease, by the server's clock.
+    """
+
+    key: str
+    holder: str
+    granted_at: datetime
+    lease_ends: datetime
+
+
+def last_attempt(path: str, lock: Lock) -> LastAttempt | None:
+    """
+    Return the last attempt of the present sequence of the record at *path*; None: there was none, or its record is not
+    complete.
+    """
+    if not lock.attempts or lock.holder is None or lock.granted_at is None or lock.leased_at is None:
+        return None
+    key = idempotency_key(lock.env, path, lock.keyed, lock.granted)
+    return LastAttempt(key, lock.holder, lock.granted_at, expires_at(lock))
+
+
+def question(lock: Lock) -> str | None:
+    """
+    Return the question that a person must answer before the record goes on; None: there is none.
+    """
+    if lock.status is not Status.QUARANTINED:
+        return None
+    return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
+
+
+def fitting(sort: Sort, lock: Lock) -> tuple[str, ...]:
+    """
+    Return the acts that fit the present state of a record. The rules decide once more at the act.
+    """
+    reason = attention.reason_of(lock)
+    wanted: list[str] = []
+    if lock.status is Status.QUARANTINED:
+        wanted += RESOLUTIONS
+    if lock.status in TERMINAL:
+        wanted += ["happened"] if lock.status is Status.FAILED and lock.attempts else []
+        wanted += ["reset"]
+        wanted += ["dismiss"] if reason in (Reason.FAILED, Reason.RESULT_LOST) else []
+    else:
+        wanted += ["cancel"] if lock.status is not Status.QUARANTINED else []
+        wanted += ["resume" if lock.paused else "pause"] if lock.status is Status.SCHEDULED else []
+    wanted += ["ack"] if reason not in (None, Reason.DISMISSED) else []
+    wanted += ["delete"] if lock.status in TERMINAL else []
+    return tuple(act for act in wanted if sort in verbs.VERBS[verb_of(act)])
+
+
+def verb_of(act: str) -> str:
+    """
+    Return the verb of the command line that has *act*.
+    """
+    return "resolve" if act in RESOLUTIONS else act
+
+
+def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) -> str:  # noqa: A002
+    """
+    Return a sentence about the effect of *act* on the record as it is now.
+
+    Args:
+        lock: The record.
+        act: The act.
+        next: With ``happened``: URL or path of the next step; ``"."``: the same target.
+        end: With ``happened``: whether the chain ends.
+    """
+    case = act
+    if act == "happened" and end:
+        case = "happened, end"
+    if act == "fail" and lock.key is not None:
+        case = "fail, with a key"
+    if act in ("cancel", "delete") and lock.status is Status.LEASED:
+        case = f"{act}, running"
+    key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
+    return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
+
+
+def consequence(path: str, lock: Lock, act: str, *, next: str | None = None, end: bool = False) -> str:  # noqa: A002
+    """
+    Return the state of the record at *path* and the ``effect`` of *act* on it, as two sentences.
+    """
+    state = f"{path} is {lock.status}, at step {lock.step} (sequence {lock.sequence})."
+    return f"{state} {effect(lock, act, next=next, end=end)}"
+
+
+def prepared(path: str, sort: Sort, lock: Lock) -> tuple[Prepared, ...]:
+    """
+    Return the commands that decide about the record, each for its present state only (``--if-version``). A completed step
+    is not run again by a prepared command.
+    """
+    fits = fitting(sort, lock)
+    wanted = (act for act in _PREPARED if act in fits and (act != "reset" or lock.status is not Status.COMPLETED))
+    return tuple(_prepared(path, lock, act) for act in wanted)
+
+
+def promise(path: str, lock: Lock | None) -> tuple[str, ...]:
+    """
+    Return the arguments of the command that silences the reminders of the record at *path* for a time; None: its lock can't
+    be decoded.
+    """
+    return ("ack", path, "--for", ACK_FOR, *(() if lock is None else ("--if-version", mark(lock))))
+
+
+def _prepared(path: str, lock: Lock, act: str) -> Prepared:
+    end = act == "happened"
+    said = effect(lock, act, end=end)
+    words = (verb_of(act), path, *((act,) if act in RESOLUTIONS else ()), *(("--end",) if end else ()))
+    return Prepared(act, (*words, "--if-version", mark(lock)), f"{said} {_OR_NEXT}" if end else said)

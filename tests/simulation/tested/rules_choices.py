@@ -1,0 +1,96 @@
+"""
+Mistakes in the acts that a person can choose, each with the test that catches it.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_TESTS = "tests/unit/rules/test_choices.py::"
+
+RULES_CHOICES = (
+    Mutant(
+        "a step that was never attempted may be held done",
+        "rules/choices.py",
+        "if lock.status is Status.FAILED and lock.attempts else []",
+        "if lock.status is Status.FAILED else []",
+        test=f"{_TESTS}test_acts_that_fit_a_state",
+    ),
+    Mutant(
+        "an act is offered that the sort of record does not have",
+        "rules/choices.py",
+        "    return tuple(act for act in wanted if sort in verbs.VERBS[verb_of(act)])\n",
+        "    return tuple(wanted)\n",
+        test=f"{_TESTS}test_acts_that_fit_a_sort_are_its_verbs",
+    ),
+    Mutant(
+        "each act is a verb of its own",
+        "rules/choices.py",
+        '    return "resolve" if act in RESOLUTIONS else act\n',
+        "    return act\n",
+        test=f"{_TESTS}test_prepared_commands_parse_and_are_for_this_state",
+    ),
+    Mutant(
+        "the effect of a reset promises the same key for work that is done",
+        "rules/choices.py",
+        '    key = _NEW_KEY if act == "reset" and',
+        '    key = _SAME_KEY if act == "reset" and',
+        test=f"{_TESTS}test_effect_of_an_act_is_of_this_record",
+    ),
+    Mutant(
+        "the consequence names no state",
+        "rules/choices.py",
+        '    return f"{state} {effect(lock, act, next=next, end=end)}"\n',
+        "    return effect(lock, act, next=next, end=end)\n",
+        test=f"{_TESTS}test_effect_of_an_act_is_of_this_record",
+    ),
+    Mutant(
+        "a question is asked of each record",
+        "rules/choices.py",
+        "    if lock.status is not Status.QUARANTINED:\n        return None\n",
+        "",
+        test=f"{_TESTS}test_question_is_asked_of_a_quarantined_step_alone",
+    ),
+    Mutant(
+        "the key in a mail is that of a payload that did not run",
+        "rules/choices.py",
+        "lock.keyed, lock.granted)",
+        "lock.keyed, lock.wanted)",
+        test=f"{_TESTS}test_last_attempt_has_the_key_of_its_payload",
+    ),
+    Mutant(
+        "a prepared command acts on any state",
+        "rules/choices.py",
+        '    return Prepared(act, (*words, "--if-version", mark(lock)), ',
+        "    return Prepared(act, words, ",
+        test=f"{_TESTS}test_prepared_commands_parse_and_are_for_this_state",
+    ),
+    Mutant(
+        "a mail offers to run a completed step again",
+        "rules/choices.py",
+        ' and (act != "reset" or lock.status is not Status.COMPLETED))',
+        ")",
+        test=f"{_TESTS}test_prepared_commands_parse_and_are_for_this_state",
+    ),
+    Mutant(
+        "a prepared promise is made on any state",
+        "rules/choices.py",
+        "*(() if lock is None else",
+        "*(() if True else",
+        test=f"{_TESTS}test_promise_is_for_this_state",
+    ),
+    Mutant(
+        "the mark of a state forgets the acts of people",
+        "rules/admin.py",
+        "    parts += [(instant(act.at), act.verb, act.by) for act in last]\n",
+        "    assert len(last) < 2\n",
+        test=f"{_TESTS}test_mark_stays_until_something_happens_that_a_person_must_know",
+    ),
+    Mutant(
+        "the mark of a state changes with each attempt",
+        "rules/admin.py",
+        "    if lock.status not in (Status.SCHEDULED, Status.LEASED):\n        parts",
+        "    if lock.status is not None:\n        parts",
+        test=f"{_TESTS}test_mark_of_a_record_that_goes_on_stays_with_its_attempts",
+    ),
+)
