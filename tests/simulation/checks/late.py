@@ -53,7 +53,8 @@ class Late:
         if lock is None or (lock.token, lock.holder) != lease[1:]:
             return True
         belief = self.checker.belief
-        by_itself = belief.ended.get(lease) == lock.settled_by and lease not in belief.ended_late
+        alone = lease in belief.ended and belief.ended[lease] == lock.settled_by
+        by_itself = alone and lease not in belief.ended_late
         return lock.status not in (Status.LEASED, Status.QUARANTINED) and not by_itself
 
     def _is_further(self, path: str, sequence: int) -> bool:
