@@ -195,7 +195,7 @@ def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> No
         shop.run("sweep")
         [mail] = shop.alerts()
 
-        text = mail.get_content()
+        text = mail.get_content().replace("\r\n", "\n")
         [key] = set(re.findall(r"otk_\w+", text))
         assert asked(shop, key) == "ch_1"
         assert "129000" not in text
@@ -221,6 +221,7 @@ def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> No
         shop.shell(line, status=3)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_op_13_payment_that_never_happened_runs_again() -> None:
     """
@@ -241,6 +242,7 @@ def test_op_13_payment_that_never_happened_runs_again() -> None:
         assert len(shop.receipts.messages) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_op_16_18_holder_that_comes_back_makes_the_decision_needless() -> None:
     """
