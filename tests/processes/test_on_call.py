@@ -212,7 +212,7 @@ def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> No
         shop.sweep_until(lambda: shop.is_("completed"))
         assert shop.payments.calls == {"by-bank": [key]}
         assert len(shop.receipts.messages) == 1
-        assert shop.run("list", "--json").startswith("Nothing needs a person")
+        assert shop.run("list", "--json") == "No record of environment DEFAULT needs a person.\n"
         shown, acts = shop.run("show", PATH), shop.run("acts", "--json")
         assert "ann" in shown
         assert "seen at the bank" in shown
