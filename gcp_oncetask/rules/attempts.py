@@ -50,7 +50,7 @@ def schedule(
     """
     if lock is None:
         # A document that is deleted and made again under the same id must not have the keys of the first one.
-        keyed = writes.epoch_milliseconds(at.now) - 1
+        keyed = writes.first_number(at, nonce) - 1
         new = Lock.of({"env": at.env, "sequence": 0, "keyed": keyed, "status": Status.SCHEDULED})
         return Put(writes.scheduled(new, target, nonce, at, base=0), dispatch=True)
     if lock.env != at.env:

@@ -234,9 +234,9 @@ class Lock:
         env: Environment; deliveries of another one are refused.
         sequence: Number of the step that is scheduled or runs, or ran last, 1-based; +1 on each schedule, never goes back.
         base: Sequence before the present chain: ``step = sequence - base`` counts within the chain.
-        keyed: Number of which ``attempt.key`` is made. It begins at the server's epoch milliseconds and goes up by one with
-            each sequence (documents of older releases: the sequence). It is kept when a failed, cancelled or quarantined
-            sequence is reset.
+        keyed: Number of which ``attempt.key`` is made. It begins at ``rules.writes.first_number`` (documents of older
+            releases: the server's epoch milliseconds, or the sequence) and goes up by one with each sequence. It is kept
+            when a failed, cancelled or quarantined sequence is reset.
         status: Life cycle.
         token: Fencing token: +1 per grant, never reset, absolute.
         scheduled_token: The token that was current when this sequence was scheduled; 0 also if a person has scheduled it.

@@ -83,7 +83,7 @@ def repair(
     made = writes.scheduled(before, target, nonce, at, base=sequence + 1 - step)
     keyed = found.get("keyed")
     if not keyed:
-        keyed = beyond
+        keyed = writes.first_number(at, nonce)
     elif found.get("status") is Status.COMPLETED:
         keyed = made.keyed
     errors = before.errors if wishes.keep_errors else ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from zlib import crc32
 
 from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.rules import attention
@@ -37,6 +38,16 @@ def epoch_milliseconds(instant: datetime) -> int:
     made, begins there: beyond all numbers of a document of the same name that was deleted before.
     """
     return round((instant - _EPOCH).total_seconds() * 1000)
+
+
+def first_number(at: DecisionContext, nonce: str) -> int:
+    """
+    Return the number of which the first idempotency key of a document is made: the epoch milliseconds, and three digits of
+    the call's *nonce*. Two calls may decide in one millisecond and make the document one after the other, because it was
+    deleted in between; the digits tell their documents apart.
+    """
+    # The number stays below 2**53, so a program that reads numbers as floats reads it whole.
+    return epoch_milliseconds(at.now) * 1000 + crc32(nonce.encode()) % 1000
 
 
 def expires_at(lock: Lock) -> datetime:

@@ -64,8 +64,8 @@ CHAIN_PEOPLE_MUTANTS = (
     Mutant(
         "a damaged record that is made anew gets a new idempotency key",
         "rules/repair.py",
-        "    if not keyed:\n        keyed = beyond\n",
-        "    if True:\n        keyed = beyond\n",
+        "    if not keyed:\n        keyed = writes.first_number(at, nonce)\n",
+        "    if True:\n        keyed = writes.first_number(at, nonce)\n",
     ),
     Mutant(
         "a damaged record is made anew as the first step",

@@ -24,8 +24,7 @@ class Idempotency:
         broken: Told of violations: a document and a sentence.
         count: Told of what was exercised.
         late: Lives ("document life number") that began with a commit that landed long after it was sent.
-        begun: Of each life the record with which it began. Calls that create one document at the same instant by the
-            server's clock ask for one piece of work, also if somebody deletes the document between their commits.
+        begun: The lives that have begun: document, number.
         numbers: Of each document the number of its present piece of work.
         of_grant: Of each grant (document, token, holder) its piece of work.
         keys: Of each piece of work its key.
@@ -37,7 +36,7 @@ class Idempotency:
     broken: Callable[[str, str], None]
     count: Callable[[str], None]
     late: Collection[str]
-    begun: dict[tuple[str, int], Lock] = field(default_factory=dict)
+    begun: set[tuple[str, int]] = field(default_factory=set)
     numbers: Counter[str] = field(default_factory=Counter)
     of_grant: dict[tuple[str, int, str | None], Work] = field(default_factory=dict)
     keys: dict[Work, str] = field(default_factory=dict)
@@ -50,7 +49,7 @@ class Idempotency:
         The record at *path* went from *before* to *lock*; *anew*: by the reset of a damaged record.
         """
         if before is None:
-            self.begun[path, life] = lock
+            self.begun.add((path, life))
         if before is None or lock.sequence > before.sequence:
             again = before is not None and (_is_reset(before, lock) or (anew and not before.finished))
             self.numbers[path] += not again
@@ -76,14 +75,8 @@ class Idempotency:
             self.broken(path, f"token {attempt.token} has another idempotency key than its earlier attempts")
         owner = self.owners.setdefault(attempt.key, work)
         two_lives = owner[:2] != work[:2]
-        twice = f"{path} life {work[1]}" in self.late or self._at_once(owner, work)
-        if owner != work and not (two_lives and twice):
+        if owner != work and not (two_lives and f"{path} life {work[1]}" in self.late):
             self.broken(path, f"token {attempt.token} has the idempotency key of other work: {owner}, and is {work}")
-
-    def _at_once(self, one: Work, other: Work) -> bool:
-        begun = [self.begun.get(each[:2]) for each in (one, other)]
-        ready = {each.ready_at.at for each in begun if each is not None and each.ready_at is not None}
-        return None not in begun and len(ready) == 1
 
 
 def _is_reset(before: Lock, lock: Lock) -> bool:

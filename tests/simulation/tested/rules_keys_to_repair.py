@@ -316,7 +316,7 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "a repaired record has the idempotency key of its first sequence",
         "rules/repair.py",
-        "    if not keyed:\n        keyed = beyond\n",
+        "    if not keyed:\n        keyed = writes.first_number(at, nonce)\n",
         "    if not keyed:\n        keyed = 1\n",
         test="tests/unit/rules/test_repair.py::test_what_can_not_be_read_is_beyond_all_that_was",
     ),

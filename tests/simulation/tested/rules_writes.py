@@ -15,6 +15,13 @@ RULES_WRITES = (
         test="tests/unit/rules/test_named_rules.py::test_token_of_a_document_made_anew_is_beyond_its_predecessors",
     ),
     Mutant(
+        "two documents that are made in one millisecond have the same idempotency keys",
+        "rules/writes.py",
+        "    return epoch_milliseconds(at.now) * 1000 + crc32(nonce.encode()) % 1000\n",
+        "    return epoch_milliseconds(at.now) * 1000\n",
+        test="tests/unit/rules/test_idempotency_keys.py::test_documents_made_in_one_millisecond_have_keys_of_their_own",
+    ),
+    Mutant(
         "an unclaimed task is dispatched at the same pace for ever",
         "rules/writes.py",
         "min(at.grace * 2 ** min(max(lock.dispatches, 1) - 1, 16), MAX_GRACE)\n",

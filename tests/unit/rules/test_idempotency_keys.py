@@ -174,6 +174,21 @@ def test_second_charge_of_a_document_made_again_has_another_key() -> None:
     assert play([("schedule", True), ("complete", True)]).sequences.keys() == {idempotency_key("E", PATH, 1)}
 
 
+def test_documents_made_in_one_millisecond_have_keys_of_their_own() -> None:
+    """
+    Two calls decide at the same time, and somebody deletes the document of the first before the second makes it again.
+    """
+    moment, later = History().decision_context(), History()
+    later.now += timedelta(milliseconds=1)
+    nonces = ("c3240c817a44980f3bc26421", "d654111961c82103aeaedec3")
+    made = [rules.schedule(None, None, TARGET, nonce, moment) for nonce in nonces]
+    after = rules.schedule(None, None, TARGET, nonces[0], later.decision_context())
+    numbers = [put.lock.keyed for put in (*made, after) if isinstance(put, Put)]
+
+    assert len({idempotency_key("E", PATH, number) for number in numbers}) == 3
+    assert max(numbers[:2]) < numbers[2] < 2**53
+
+
 def test_existing_documents_keep_their_keys() -> None:
     """
     A record of the last release goes on counting where it was.

@@ -84,7 +84,7 @@ def test_what_can_not_be_read_is_beyond_all_that_was() -> None:
     assert made(token=7).token == now
     assert made("sequence", wishes=Wishes(step=2)).sequence == now + 1
     assert made("sequence", wishes=Wishes(step=2)).step == 2
-    assert made("keyed", wishes=Wishes(new_key=True)).keyed == now
+    assert made("keyed", wishes=Wishes(new_key=True)).keyed // 1000 == now
 
 
 @pytest.mark.parametrize(
