@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gcp_emulator.rpc import RpcError, Service
+from tests.simulation.clients import path_of
 from tests.simulation.hub import SECOND
 from tests.simulation.troubles import batches
 from tests.simulation.troubles.batches import holders
@@ -86,14 +87,11 @@ class Network:
             world.counts["tasks made"] += 1
         if name == "Commit" and request.transaction:
             world.transactions.committed(request.transaction)
-        if name == "Commit" and process is not None:
-            written = {write.update.name.partition("/documents/")[2] for write in request.writes}
-            if any(process.refused_commits[path] >= MOST_REFUSALS for path in written):
-                world.left_keys |= written
-            for path in written:
-                del process.refused_commits[path]
         with nullcontext() if world.versions is None else world.versions.newest():
             self._observe(process, name, request)
+        if name == "Commit" and process is not None:
+            for write in request.writes:
+                del process.refused_commits[path_of(write)]
         return answer
 
     def _hurt(self, process: Process, service: Service, name: str, request: Any, timeout: float | None) -> Any:
@@ -143,7 +141,7 @@ class Network:
         code = world.hub.rng.choice(_ANY_REFUSED if world.plan.has("rare_codes") else _REFUSED)
         world.tell(process.name, f"{name} fails before its effect: {code.name}")
         if name == "Commit":
-            process.refused_commits.update(write.update.name.partition("/documents/")[2] for write in request.writes)
+            process.refused_commits.update(map(path_of, request.writes))
         if name == "Commit" and code in AMBIGUOUS:
             world.counts[f"commit without effect: {code.name}"] += 1
         if name == "Rollback":

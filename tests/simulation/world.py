@@ -93,7 +93,6 @@ class World:
         self.versions = Versions() if plan.has("versions") else None
         self.hub.before = None if self.versions is None else self.versions.be
         self.landing = False
-        self.left_keys: set[str] = set()
         self.latest = 900.0
         self.quiet_from = 0
         self.trouble = True

@@ -60,7 +60,7 @@ class TasksChecker(Checker):
         keys: Every resource key as it was last seen.
         freed: Attempts (document, token) whose key a person has freed while they had it.
         unfreed: Attempts (document, token) whose end leaves their key to the next claim or sweep: a person has made their
-            damaged record anew, or has damaged their key.
+            damaged record anew, or has damaged their key, or the commits of their end were refused too often.
         passed_over: Tasks that wait for a key, and were damaged while they did: (document, place).
         forgotten: Keys whose documents were deleted, and do not know of those that wait yet.
         moves: Of each attempt (document, token), how often its document was written since its grant.
@@ -160,6 +160,8 @@ class TasksChecker(Checker):
         anew = self.damages.is_made_anew(path, before, lock)
         if before is not None and anew:
             self.unfreed.add((path, before.token))
+        if before is not None and self._is_refused_end(process, path, before, lock):
+            self.unfreed.add((path, before.token))
         if before is not None and before.finished and not lock.finished:
             self.went_on[path] = self.world.hub.now
         if before is not None and not anew:
@@ -170,6 +172,13 @@ class TasksChecker(Checker):
         self.belief.committed(process, path, before, lock)
         if fresh:
             self._created(path, fields)
+
+    def _is_refused_end(self, process: Process | None, path: str, before: Lock, lock: Lock) -> bool:
+        """
+        Whether the commit ends an attempt, and was refused so often before that the library leaves the key alone.
+        """
+        ends = before.status is Status.LEASED and lock.status is not Status.LEASED
+        return ends and process is not None and process.refused_commits[path] >= MOST_REFUSALS
 
     def _tell(self, process: Process | None, path: str, lock: Lock) -> None:
         marks = [name for name in ("rides", "cancelling", "paused") if getattr(lock, name)]
@@ -537,9 +546,8 @@ class TasksChecker(Checker):
                 continue
             task = self.locks.get(key.lock.holder or "") if key.lock.status is Status.LEASED else None
             ended = task is not None and task.token == key.lock.token and task.status is not Status.LEASED
-            # An end that was refused three times leaves the key alone.
+            # Others that wrote the key or the task may have refused its end as often.
             refused = task is not None and key.writes + self.moves[key.lock.holder or "", task.token] >= MOST_REFUSALS
-            refused = refused or key.lock.holder in self.world.left_keys
             refused = refused or (key.lock.holder or "", key.lock.token) in self.unfreed
             if ended and not refused and not any(one[0] == key.lock.holder for one in self.orphans):
                 self.broken(where, f"{key.lock.holder} has ended its attempt, and still has it")
