@@ -124,7 +124,7 @@ def find(runtime: Runtime, wanted: Criteria, *, limit: int = 50, after: str | No
     limit = values.whole(limit, "limit", most=MOST)
     place = None if after is None else _place(after)
     served, left_out = _served(runtime, wanted)
-    seen = _all_of(runtime, wanted, served, min(limit + 1, MOST), place)
+    seen = all_of(runtime, wanted, served, min(limit + 1, MOST), place)
     found: list[FoundRecord] = []
     read: datetime | None = None
     last: Position | None = None
@@ -146,7 +146,7 @@ def _served(runtime: Runtime, wanted: Criteria) -> tuple[dict[Area, Index], str]
     """
     Return the index that serves each collection, and a sentence about collections that are left out.
     """
-    areas = areas_of(_collections(runtime, wanted))
+    areas = areas_of(collections_of(runtime, wanted))
     served = {area: index_for(wanted, tasks=str(area) == TASKS) for area in areas}
     found = {area: index for area, index in served.items() if index is not None}
     without = tuple(str(area) for area in areas if area not in found)
@@ -158,7 +158,10 @@ def _served(runtime: Runtime, wanted: Criteria) -> tuple[dict[Area, Index], str]
     return found, str(error)
 
 
-def _collections(runtime: Runtime, wanted: Criteria) -> Iterable[str]:
+def collections_of(runtime: Runtime, wanted: Criteria) -> Iterable[str]:
+    """
+    Return the collections that a search is about.
+    """
     if wanted.collection is not None:
         return [wanted.collection]
     if wanted.kind is not None:
@@ -184,9 +187,12 @@ def _place(text: str) -> Position:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _all_of(
+def all_of(
     runtime: Runtime, wanted: Criteria, served: dict[Area, Index], page: int, after: Position | None
 ) -> Iterator[Seen]:
+    """
+    Yield the documents that *served* gives for a search, in the order of their instants.
+    """
     spans: list[Span] = []
     scans: list[Area] = []
     for area, index in served.items():
@@ -195,7 +201,7 @@ def _all_of(
         else:
             spans += _spans(runtime, wanted, area, index)
     parts = [_explained(in_order(runtime.store, spans, page=page, after=after), spans)]
-    parts += [_scanned(runtime, area, after) for area in scans]
+    parts += [scanned(runtime, area, after) for area in scans]
     return heapq.merge(*parts, key=lambda seen: seen.place)
 
 
@@ -235,7 +241,7 @@ def _kinds(runtime: Runtime, area: Area) -> list[str]:
         floor = f"{env}/{found[-1]}0"
 
 
-def _scanned(runtime: Runtime, area: Area, after: Position | None) -> Iterator[Seen]:
+def scanned(runtime: Runtime, area: Area, after: Position | None) -> Iterator[Seen]:
     """
     Yield all documents of *area*, in the order of their names.
     """

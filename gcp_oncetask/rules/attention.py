@@ -137,11 +137,13 @@ def attention(lock: Lock, at: DecisionContext, reason: Reason | None) -> str | N
 def mended(lock: Lock, at: DecisionContext) -> Put | None:
     """
     Return the record with the ``attention`` that its status asks for, or None if it has that. A process of an older release
-    changes the status and leaves ``attention`` as it was.
+    changes the status and leaves ``attention`` as it was; a failed record without one has needed a person since its last failure.
     """
     reason = reason_of(lock)
     if reason is said(lock.attention) and (reason is None) is (lock.attention is None):
         return None
+    if reason is Reason.FAILED and lock.errors:
+        at = at._replace(now=min(at.now, lock.errors[-1].at))
     return Put(lock.but(attention=attention(lock, at, reason)))
 
 

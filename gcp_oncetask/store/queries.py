@@ -485,6 +485,21 @@ def page_by_name(store: Store, area: Area, limit: int, after: str | None) -> tup
         raise error.translated(f"reading {area}", unknown=False) from error
 
 
+def count_all(store: Store, area: Area) -> int:
+    """
+    Count the documents of *area*, which is at the root or a collection group.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    query = _QueryType()
+    query.from_.add(collection_id=area.name, all_descendants=bool(area.templates))
+    try:
+        return store.wire.count(query)
+    except WireError as error:
+        raise error.translated(f"counting {area}", unknown=False) from error
+
+
 def text_in(document: Document, field: str) -> str:
     """
     Return the text of an indexed *field*, such as ``state`` or ``lock.due``.

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask import Fail
 from gcp_oncetask.cli import main
@@ -118,3 +119,38 @@ def test_op_07_running_ones_by_lease_left(
     assert "late" not in first
     assert "late: ended" in late
     assert "No record" in said(capsys, "running")[2]
+
+
+def test_op_05_rebuild_finds_what_an_older_release_has_failed(
+    oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Once-tasks and entities without an entry are counted, then found, since their last failure; a second run changes nothing.
+    """
+    service.create("a", "b", "c")
+    oncetask_cloud.run_until_idle()
+    locker = service.manager.locker
+    failed_at = locker.show(service.path("a")).errors[-1].at
+    orders = locker.client.collection("orders")
+    stored = service.stored("a")["lock"]
+    del stored["attention"]
+    orders.document("1").set({"lock": stored | {"status": "quarantined"}})
+    orders.document("2").set({"lock": stored | {"status": "completed"}})
+    for name in ("a", "b"):
+        locker.client.document(service.path(name)).update({"lock.attention": DELETE_FIELD})
+    oncetask_cloud.advance(hours=1)
+    asked = ["attention", "rebuild", "--collection"]
+    assert said(capsys, "attention", "rebuild")[0] == 2
+    code, out, err = said(capsys, *asked, "onceTasks", "--dry-run", "--yes")
+    assert (code, out) == (0, "onceTasks: 3 read, 2 wrong\n")
+    code, out, err = said(capsys, *asked, "orders", "--dry-run", "--yes")
+    assert (code, out) == (0, "orders: 2 read, 1 wrong\n")
+    assert "orders: 2 documents are read, at one read each." in err
+    assert [row.id for row in locker.find(collection="onceTasks").items] == ["c"]
+
+    for collection, told in (("onceTasks", "3 read, 2 wrong, mended"), ("orders", "2 read, 1 wrong, mended")):
+        assert said(capsys, *asked, collection, "--yes")[:2] == (0, f"{collection}: {told}\n")
+    assert {row.id: row.since for row in locker.find(collection="onceTasks").items}["a"] == failed_at
+    assert [(row.path, row.reason) for row in locker.find(collection="orders").items] == [("orders/1", "quarantined")]
+    assert said(capsys, *asked, "onceTasks", "--yes")[1] == "onceTasks: 3 read, 0 wrong\n"
+    assert said(capsys, *asked, "orders", "--yes")[1] == "orders: 2 read, 0 wrong\n"

@@ -299,6 +299,7 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         (["ack", "orders/1", "--for", "4h"], {PROJECT}),
         (["list"], {PROJECT}),
         (["running"], {PROJECT}),
+        (["attention", "rebuild"], {PROJECT}),
         (["timeline", "orders/1"], set()),
         (["acts"], {PROJECT}),
         (["locks", "list"], {PROJECT}),
