@@ -28,6 +28,7 @@ from gcp_oncetask.store import coalescing, registry
 from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import Checker, Running
 from tests.simulation.chains.plan import Plan
+from tests.simulation.checks.listed import check_listed
 from tests.simulation.checks.watch import Watch
 from tests.simulation.clients import ROOT
 from tests.simulation.hub import SECOND, Promise, Signal
@@ -163,6 +164,8 @@ class History:
             self.checker.at_the_end(self.chains)
             self.watch.at_the_end()
             self.neighbours.at_the_end()
+        if not self.checker.violations:
+            check_listed(self)
 
     def replaced(self) -> list[tuple[Any, str, Any]]:
         """

@@ -189,4 +189,30 @@ TRIPPED_CHAIN_MUTANTS = (
         "        sequence=lock.sequence,\n        attempt=owed.attempt,\n        step",
         check="checks/alerts: a mail tells of its … of sequence …; … such are owed",
     ),
+    Mutant(
+        "a failed record is not on the list of those that need a person",
+        "rules/attention.py",
+        "            return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED\n",
+        "            return Reason.DISMISSED if lock.errors else Reason.FAILED\n",
+        check="checks/listed: it is …, and the list of records that need a person lacks it",
+    ),
+    Mutant(
+        "a cancelled record is on the list of those that need a person",
+        "rules/attention.py",
+        "        case Status.FAILED:\n            return Reason.DISMISSED",
+        "        case Status.FAILED | Status.CANCELLED:\n            return Reason.DISMISSED",
+        check="checks/listed: it is …, and is listed as if it needed a person",
+    ),
+    Mutant(
+        "a page of a list begins with the last record of the page before",
+        "store/by_instant.py",
+        "        if after is None or seen.place > after:\n",
+        "        if after is None or seen.place >= after:\n",
+        also=(
+            "store/by_instant.py",
+            "    last = _cursor(store, span.field, floor, after) if _is_in(span.area, after) else None\n",
+            "    last = None\n",
+        ),
+        check="checks/listed: it is listed twice",
+    ),
 )

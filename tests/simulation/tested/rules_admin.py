@@ -52,8 +52,8 @@ RULES_ADMIN = (
     Mutant(
         "the result of a step that happened is lost",
         "rules/admin.py",
-        "put.lock.but(result=result.value, result_json=put.lock.note(result.text))",
-        "put.lock",
+        "put.lock.but(result=result.value, result_json=put.lock.note(result.text), scheduled_token=0)",
+        "put.lock.but(scheduled_token=0)",
         test="tests/unit/rules/test_people.py::test_step_that_happened_is_followed_by_the_next_one",
     ),
     Mutant(
