@@ -118,7 +118,7 @@ def run(locker: Locker, chosen: argparse.Namespace, decision: Decision) -> int:
         mark = runtime_of(locker).clock.mark()
         found = many.fitting(locker, wanted, cut)
         for each in many.perform_all(
-            locker, found, decision, person_of(chosen.by), rate=chosen.rate, stopped=lambda: bool(stopped)
+            locker, found, decision, person_of(locker, chosen.by), rate=chosen.rate, stopped=lambda: bool(stopped)
         ):
             report(each)
             tally[each.outcome] += 1

@@ -18,7 +18,7 @@ from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.locks import by_name
 from gcp_oncetask.locks.by_name import NamedRecord
-from gcp_oncetask.operate.persons import person_of
+from gcp_oncetask.operate import persons
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.document_paths import LOCKS
@@ -313,7 +313,7 @@ def _release(locker: Locker, chosen: argparse.Namespace) -> int:
         return _refused(f"No process holds the named lock {chosen.name!r}, so there is nothing to release.")
     if not asking.asked(locker, _of_release(found, lock), "Release it?", yes=chosen.yes):
         return 1
-    refused = by_name.free(runtime, found, by=_said(chosen))
+    refused = by_name.free(runtime, found, by=persons.said(persons.person_of(locker, chosen.by)))
     if refused is not None:
         return _not_done(f"The named lock {chosen.name!r} was not released", refused)
     print(printable(f"{chosen.name!r} is free: token {lock.token} is out of date, and the next holder's is greater."))
@@ -351,7 +351,7 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
     ]
     if not asking.asked(locker, consequences, "Forget it?", yes=chosen.yes):
         return 1
-    refused = by_name.forget(runtime, found, by=_said(chosen))
+    refused = by_name.forget(runtime, found, by=persons.said(persons.person_of(locker, chosen.by)))
     if refused is not None:
         return _not_done(f"{found.record.said} was not forgotten", refused)
     print(printable(f"{found.record.said} is forgotten: the next call runs the function."))
@@ -375,8 +375,3 @@ def _as_found(found: NamedRecord) -> CallRefused:
 def _not_done(what: str, refused: CallRefused) -> int:
     _refused(f"{what}: {refused.reason}. Nothing was written.")
     return _MOVED if refused.refusal is Refusal.MOVED else 1
-
-
-def _said(chosen: argparse.Namespace) -> str:
-    by = person_of(chosen.by)
-    return by.name if chosen.by or by.proven else f"{by.name} (unproven)"

@@ -80,5 +80,10 @@ def add_acting(one: argparse.ArgumentParser) -> None:
     """
     Add the options about the person, for the record.
     """
-    one.add_argument("--as", dest="by", metavar="PERSON", help="who acts, for the record (default: user@host)")
+    one.add_argument(
+        "--as",
+        dest="by",
+        metavar="PERSON",
+        help="who acts, for the record; kept beside the account of your credentials, if that can be learnt",
+    )
     one.add_argument("--note", help="your own words, for the record")

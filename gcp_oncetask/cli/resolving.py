@@ -96,7 +96,7 @@ def _run(locker: Locker, chosen: argparse.Namespace) -> int:
                 return 1
         else:
             print(printable(told), file=sys.stderr)
-    done = perform(locker, path, decision, person_of(chosen.by), chosen.if_version)
+    done = perform(locker, path, decision, person_of(locker, chosen.by), chosen.if_version)
     print(printable(done.said.removesuffix(".")))
     if done.warning is not None:
         print(printable(done.warning), file=sys.stderr)

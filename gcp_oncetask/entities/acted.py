@@ -326,7 +326,7 @@ class ActedChains(StoredChains):
         """
         length = timedelta(seconds=values.seconds(duration, "duration"))
         until = self._runtime.store.estimate() + length
-        by = "" if acting.person is None else acting.person.name
+        by = "" if acting.person is None else acting.person.claimed or acting.person.name
         decision, _ = self._by_hand(
             path,
             "ack",

@@ -262,7 +262,8 @@ def _last_act(lock: Lock) -> str:
     if not lock.acts:
         return ""
     last = lock.acts[-1]
-    return f"; {last.by} chose {last.verb} at {instant(last.at)}"
+    beside = f", as {last.claimed}," if last.claimed else ""
+    return f"; {last.by}{beside} chose {last.verb} at {instant(last.at)}"
 
 
 def finish(lock: Lock | None, loaded: int | None, result: Result, nonce: str, at: DecisionContext) -> Put | CallRefused:

@@ -127,7 +127,8 @@ def rows_of_record(lock: Lock, created: datetime | None, ended: datetime | None)
     if created is None or lock.sequence > 1:
         made = (f"{lock.dispatches} Cloud Tasks were made for it",) if lock.dispatches else ()
         said = f"scheduled as step {lock.step} of its chain"
-        token = lock.scheduled_token
+        # A sequence that a person has scheduled has no token of its own: it is behind those of the attempts before.
+        token = lock.scheduled_token or max(0, lock.token - lock.attempts)
         rows.append(Row(Phase.SCHEDULED, said, "record", sequence=lock.sequence, token=token, note=made))
     rows += _grants(lock)
     for error in lock.errors:

@@ -1,17 +1,20 @@
 """
-Verify the identity token of a delivery; no other header counts as identity. This module and
-``proxy_identity`` import google.auth.
+Verify the identity token of a delivery; no other header counts as identity. Learn the account of this program's own
+credentials. This module and ``proxy_identity`` import google.auth.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.config import Verify
@@ -24,6 +27,13 @@ _REMOVED: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
 _METADATA_TIMEOUT: Final = 1.0
 _MOST_BYTES: Final = 4096
 """Most bytes of the metadata server's answer."""
+_SCOPES: Final = (
+    "https://www.googleapis.com/auth/cloud-platform",
+    "openid",
+    "https://www.googleapis.com/auth/userinfo.email",
+)
+_ABOUT_TOKENS: Final = "https://oauth2.googleapis.com/tokeninfo"
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 _REGION: Final = re.compile(r"projects/[^/]+/regions/([a-z0-9-]+)")
 
 
@@ -229,18 +239,53 @@ def default_project() -> str | None:
             return os.environ[name]
     import google.auth
     from google.auth.exceptions import GoogleAuthError
+
+    try:
+        project: str | None = google.auth.default(request=_hasty())[1]
+    except (GoogleAuthError, OSError):
+        return None
+    return project
+
+
+def account() -> str | None:
+    """
+    Return the account of this program's credentials: a service account, by its key, by impersonation or of the machine; or a
+    person, whom Google's server names for the person's access token. None if there are no credentials, or if they have no name.
+    """
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
+    request = _hasty()
+    try:
+        found: Any = google.auth.default(scopes=_SCOPES, request=request)[0]
+        if getattr(found, "service_account_email", None) in (None, "", "default"):
+            found.refresh(request)
+        named = getattr(found, "service_account_email", None)
+        return named or _person_of(found.token, request)
+    except (GoogleAuthError, OSError, ValueError):
+        return None
+
+
+def _person_of(token: str, request: Any) -> str | None:
+    # In the body, because addresses are logged.
+    answer = request(_ABOUT_TOKENS, method="POST", body=urlencode({"access_token": token}).encode(), headers=_FORM)
+    told = json.loads(answer.data) if answer.status == HTTPStatus.OK else {}
+    email = told.get("email") if str(told.get("email_verified")).lower() == "true" else None
+    return email if isinstance(email, str) and email else None
+
+
+def _hasty() -> Any:
+    """
+    Return a request that gives up soon: outside of Google Cloud, google.auth waits tens of seconds for a metadata server.
+    """
     from google.auth.transport import requests as transport
 
-    class Hasty(transport.Request):  # outside of Google Cloud, google.auth waits tens of seconds
+    class Hasty(transport.Request):
         def __call__(self, *args: Any, **options: Any) -> Any:
             call: Any = super().__call__  # without types in google.auth
             return call(*args, **{**options, "timeout": _METADATA_TIMEOUT})
 
-    try:
-        project: str | None = google.auth.default(request=Hasty())[1]
-    except (GoogleAuthError, OSError):
-        return None
-    return project
+    return Hasty()
 
 
 def default_region() -> str | None:

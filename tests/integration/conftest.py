@@ -12,9 +12,18 @@ from google.cloud.firestore import Client
 
 from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
+from gcp_oncetask.services import identity
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import URL, Shop, make_shop
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Let commands act in the name of an account, without credentials: these have tests of their own.
+    """
+    monkeypatch.setattr(identity, "account", lambda: "ops@test")
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_acts_by_the_command_line(
     assert said(capsys, "ack", *arguments, "--for", "4h", "--as", "ann")[0] == 0
     code, _, err = said(capsys, "dismiss", *arguments, "--as", "bob")
     assert code == 3
-    assert "ann chose ack" in err
+    assert "as ann, chose ack" in err
     assert "(ann until" in said(capsys, "list")[1]
     assert said(capsys, "dismiss", "a", "--kind", "work", "--as", "bob", "--note", "known")[0] == 0
     assert said(capsys, "list")[1] == ""
@@ -89,7 +89,10 @@ def test_acts_by_the_command_line(
     assert (code, out.split(": ")[-1]) == (0, "completed\n")
     assert "ends as completed with the given result" in err
     acts = service.lock("a").acts
-    assert [(act.verb, act.by, act.note) for act in acts][:2] == [("ack", "ann", None), ("dismiss", "bob", "known")]
+    assert [(act.verb, act.claimed, act.note) for act in acts][:2] == [
+        ("ack", "ann", None),
+        ("dismiss", "bob", "known"),
+    ]
     assert [act.verb for act in acts] == ["ack", "dismiss", "happened"]
 
 

@@ -139,7 +139,7 @@ def test_show_of_a_failed_task_fits_a_screen(service: Service, show: Callable[..
     assert facts["failed"].startswith("attempt 1, 0 s ago: declined by the bank")
     assert facts["failed"].endswith("...")
     assert [line[13:] for line in lines if line.startswith("act:")] == [
-        f"0 s ago {person} (unproven) ack, from failed: I look" for person in ("bob", "eve")
+        f"0 s ago ops@test, as {person}, ack, from failed: I look" for person in ("bob", "eve")
     ]
     assert [shlex.split(line)[3] for line in lines if "python -m" in line] == ["reset", "resolve", "dismiss"]
     assert SECRET not in "\n".join(lines)

@@ -111,7 +111,7 @@ def test_op_16_command_of_a_mail_is_refused_once_the_record_has_gone_on(
     run, fail = (next(line for line in alert.commands if f" {how} " in line) for how in ("run", "fail"))
     assert main([*pasted(run), "--as", "ann"]) == 0
     assert main([*pasted(fail), "--as", "bob"]) == 3
-    assert "ann chose run" in capsys.readouterr().err
+    assert "as ann, chose run" in capsys.readouterr().err
     assert service.lock("a").status is Status.SCHEDULED
 
 
