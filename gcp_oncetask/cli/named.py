@@ -13,12 +13,13 @@ from typing import Any, Final
 from gcp_oncetask.checks import values, words
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli import asking, show, tables
+from gcp_oncetask.cli.options import add_acting
 from gcp_oncetask.cli.tables import Cell, Colour, Column, ShownTimes
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.locks import by_name
 from gcp_oncetask.locks.by_name import NamedRecord
-from gcp_oncetask.operate import persons
+from gcp_oncetask.operate.persons import person_of
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.document_paths import LOCKS
@@ -129,7 +130,7 @@ def _add_list_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_act_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--as", dest="by", metavar="PERSON", help="who you are, for the log")
+    add_acting(parser)
     asking.add_yes(parser)
 
 
@@ -313,7 +314,7 @@ def _release(locker: Locker, chosen: argparse.Namespace) -> int:
         return _refused(f"No process holds the named lock {chosen.name!r}, so there is nothing to release.")
     if not asking.asked(locker, _of_release(found, lock), "Release it?", yes=chosen.yes):
         return 1
-    refused = by_name.free(runtime, found, by=persons.said(persons.person_of(locker, chosen.by)))
+    refused = by_name.free(runtime, found, by=person_of(locker, chosen.by), note=chosen.note)
     if refused is not None:
         return _not_done(f"The named lock {chosen.name!r} was not released", refused)
     print(printable(f"{chosen.name!r} is free: token {lock.token} is out of date, and the next holder's is greater."))
@@ -351,7 +352,7 @@ def _forget(locker: Locker, chosen: argparse.Namespace) -> int:
     ]
     if not asking.asked(locker, consequences, "Forget it?", yes=chosen.yes):
         return 1
-    refused = by_name.forget(runtime, found, by=persons.said(persons.person_of(locker, chosen.by)))
+    refused = by_name.forget(runtime, found, by=person_of(locker, chosen.by), note=chosen.note)
     if refused is not None:
         return _not_done(f"{found.record.said} was not forgotten", refused)
     print(printable(f"{found.record.said} is forgotten: the next call runs the function."))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.locks.arguments import document_id, readable
@@ -21,7 +22,7 @@ from gcp_oncetask.observe.log_context import LogContext, context_at
 from gcp_oncetask.rules import named
 from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.document_paths import DATA_HASH, LOCKS
-from gcp_oncetask.rules.record import Lock, Status
+from gcp_oncetask.rules.record import Lock, Person, Status
 from gcp_oncetask.rules.verbs import Record, Sort, record_of
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import names
@@ -157,7 +158,7 @@ def _texts(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: decode(fields[name]) for name in ("name", "key") if name in fields}
 
 
-def free(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | None:
+def free(runtime: Runtime, found: NamedRecord, *, by: Person, note: str | None = None) -> CallRefused | None:
     """
     Free the named lock that a person has *found* held, in one conditional commit. Those who wait for it are woken as by a
     release; the late holder's ``refresh`` and ``release`` are refused.
@@ -165,7 +166,8 @@ def free(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | None
     Args:
         runtime: Shared parts.
         found: The lock as the person has seen it.
-        by: The person, for the log.
+        by: The person, for the record and the log.
+        note: The person's own words, for the record.
 
     Returns:
         None: it is free. CallRefused: it was freed before, or another holder has it now; nothing was written.
@@ -173,14 +175,20 @@ def free(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | None
     Raises:
         StoreError, ContentionError: Firestore was unreachable or refused.
     """
-    told = f"freed by {by}; token {_token(found)} is out of date"
+    told = f"freed by {by.said}; token {_token(found)} is out of date"
     changes = Changes(expiring(runtime, _KEPT), None)
+    act = ("release", by, note)
     return _by_hand(
-        runtime, found, named.free_by_hand, changes, lambda about: runtime.events.freed_by_hand(about, told, by)
+        runtime,
+        found,
+        named.free_by_hand,
+        act,
+        changes,
+        lambda about: runtime.events.freed_by_hand(about, told, by.said),
     )
 
 
-def forget(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | None:
+def forget(runtime: Runtime, found: NamedRecord, *, by: Person, note: str | None = None) -> CallRefused | None:
     """
     Let the function run again for the key that a person has *found* completed, in one conditional commit. The stored result
     is deleted, and the next run has another idempotency key; its payload may be another one.
@@ -188,7 +196,8 @@ def forget(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | No
     Args:
         runtime: Shared parts.
         found: The key as the person has seen it.
-        by: The person, for the log.
+        by: The person, for the record and the log.
+        note: The person's own words, for the record.
 
     Returns:
         None: the next call runs it. CallRefused: it runs, has run again or has not completed; nothing was written.
@@ -196,22 +205,31 @@ def forget(runtime: Runtime, found: NamedRecord, *, by: str) -> CallRefused | No
     Raises:
         StoreError, ContentionError: Firestore was unreachable or refused.
     """
-    told = f"forgotten by {by}: the next call runs it again"
+    told = f"forgotten by {by.said}: the next call runs it again"
     changes = Changes(dict.fromkeys(_FORGOTTEN), None)
-    return _by_hand(runtime, found, named.forget, changes, lambda about: runtime.events.forgotten(about, told, by))
+    act = ("forget", by, note)
+    return _by_hand(
+        runtime, found, named.forget, act, changes, lambda about: runtime.events.forgotten(about, told, by.said)
+    )
 
 
 def _by_hand(
     runtime: Runtime,
     found: NamedRecord,
     rule: Callable[..., Put | CallRefused],
+    act: tuple[str, Person, str | None],
     changes: Changes,
     tell: Callable[[LogContext], None],
 ) -> CallRefused | None:
     nonce, token = runtime.clock.nonce(), _token(found)
 
     def decide(seen: Snapshot) -> Put | CallRefused:
-        return rule(seen.lock, token, nonce, runtime.decision_context(seen))
+        at = runtime.decision_context(seen)
+        put = rule(seen.lock, token, nonce, at)
+        if isinstance(put, CallRefused) or seen.lock is None:
+            return put
+        verb, by, note = act
+        return rules.acted(put, rules.act_of(verb, by, seen.lock, note, at.now))
 
     changed = runtime.store.change(
         found.record.path, decide, changes=lambda seen: NO_CHANGES if seen.lock is None else changes

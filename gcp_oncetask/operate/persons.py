@@ -32,11 +32,3 @@ def person_of(locker: Locker, claimed: str | None) -> Person:
             "--as ann@example.com. Nothing was done."
         )
     return Person(claimed, proven=False)
-
-
-def said(by: Person) -> str:
-    """
-    Return the name of a person, and say if it is not proven.
-    """
-    beside = f", as {by.claimed}" if by.claimed else ""
-    return f"{by.name}{beside}" if by.proven else f"{by.name} (unproven)"

@@ -155,6 +155,14 @@ class Person(NamedTuple):
     proven: bool
     claimed: str | None = None
 
+    @property
+    def said(self) -> str:
+        """
+        The name, with the one that is claimed beside it; it says if the name is not proven.
+        """
+        beside = f", as {self.claimed}" if self.claimed else ""
+        return f"{self.name}{beside}" if self.proven else f"{self.name} (unproven)"
+
 
 @dataclass(frozen=True, slots=True)
 class Act:

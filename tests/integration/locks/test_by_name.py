@@ -13,11 +13,14 @@ from google.cloud.firestore import DELETE_FIELD, Client
 from gcp_oncetask import LeaseLostError, Locker, TaskConflictError, once
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.locks import by_name
+from gcp_oncetask.rules.record import Person
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.integration.locks.test_lock import opened, until
 from tests.support.patience import patient
+
+ANN = Person("ann", proven=False)
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_freed_lock_wakes_a_waiter_and_the_late_holder_is_refused(
         return firestore.counts["Listen"] > 0
 
     until(listens, "no listener was started")
-    assert by_name.free(runtime_of(locker), looked(locker, late.document), by="ann") is None
+    assert by_name.free(runtime_of(locker), looked(locker, late.document), by=ANN) is None
     thread.join(patient(30))
 
     assert not thread.is_alive()
@@ -158,7 +161,7 @@ def test_freed_lock_wakes_a_waiter_and_the_late_holder_is_refused(
 def test_release_of_the_late_holder_is_refused_also_before_the_next_acquire(locker: Locker) -> None:
     late = locker.lock("graph")
     assert late.acquire()
-    assert by_name.free(runtime_of(locker), looked(locker, late.document), by="ann") is None
+    assert by_name.free(runtime_of(locker), looked(locker, late.document), by=ANN) is None
     with pytest.raises(LeaseLostError):
         late.release()
     again = locker.lock("graph")
@@ -173,12 +176,12 @@ def test_later_holder_keeps_the_lock(locker: Locker) -> None:
     assert first.acquire()
     seen = looked(locker, first.document)
     first.release()
-    refused = by_name.free(runtime_of(locker), seen, by="ann")
+    refused = by_name.free(runtime_of(locker), seen, by=ANN)
     assert refused is not None
     assert refused.refusal is Refusal.NOT_HELD
     second = locker.lock("graph")
     assert second.acquire()
-    refused = by_name.free(runtime_of(locker), seen, by="ann")
+    refused = by_name.free(runtime_of(locker), seen, by=ANN)
     assert refused is not None
     assert refused.refusal is Refusal.MOVED
     second.refresh()
@@ -193,7 +196,7 @@ def test_op_17_answer_that_was_lost_is_no_second_decision(oncetask_cloud: Onceta
     seen = looked(locker, lock.document)
     before = locker.show(lock.document)
     oncetask_cloud.faults.fail("Commit", when="after")
-    assert by_name.free(runtime_of(locker), seen, by="ann") is None
+    assert by_name.free(runtime_of(locker), seen, by=ANN) is None
 
     assert locker.show(lock.document).sequence == before.sequence + 1
 
@@ -214,7 +217,7 @@ def test_forgotten_key_runs_once_more_with_another_payload_and_key(locker: Locke
     with pytest.raises(TaskConflictError):
         book("b")
     token = locker.show(path).token
-    assert by_name.forget(runtime_of(locker), looked(locker, path), by="ann") is None
+    assert by_name.forget(runtime_of(locker), looked(locker, path), by=ANN) is None
     stored = locker.client.document(path).get().to_dict()
     assert stored is not None
     assert stored.keys() == {"env", "key", "lock", "name", "schema"}
@@ -249,7 +252,35 @@ def test_acts_are_logged_with_the_person(locker: Locker, caplog: pytest.LogCaptu
     caplog.set_level("INFO", "gcp_oncetask")
     lock = locker.lock("graph")
     assert lock.acquire()
-    assert by_name.free(runtime_of(locker), looked(locker, lock.document), by="ann (unproven)") is None
+    assert by_name.free(runtime_of(locker), looked(locker, lock.document), by=ANN) is None
     [line] = [each for each in caplog.records if "freed by" in each.getMessage()]
 
     assert "freed by ann (unproven)" in line.getMessage()
+
+
+def test_record_of_a_lock_or_key_keeps_the_acts_of_people(locker: Locker) -> None:
+    """
+    Also after the next holder, and the next run.
+    """
+    runtime = runtime_of(locker)
+    lock = locker.lock("graph")
+    assert lock.acquire()
+    assert by_name.free(runtime, looked(locker, lock.document), by=ANN, note="its machine is gone") is None
+    assert locker.lock("graph").acquire()
+
+    @once(locker, key="k", name="book")
+    def book() -> str:
+        return "done"
+
+    book()
+    path = by_name.once_path("DEFAULT", "book", "k")
+    assert by_name.forget(runtime, looked(locker, path), by=Person("ops", proven=True, claimed="ann")) is None
+    book()
+    kept = [
+        [(act.verb, act.by, act.claimed, act.status, act.note) for act in locker.show(each).acts]
+        for each in (lock.document, path)
+    ]
+    assert kept == [
+        [("release", "ann", None, "leased", "its machine is gone")],
+        [("forget", "ops", "ann", "completed", None)],
+    ]
