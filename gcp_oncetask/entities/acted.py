@@ -20,6 +20,7 @@ from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import DamagedError, UsageError
 from gcp_oncetask.rules import verbs
 from gcp_oncetask.rules.decisions import CallRefused, NeedTime, Put, Target
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Act, Lock, Person, Status
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.retention import too_late
@@ -160,7 +161,8 @@ class ActedChains(StoredChains):
 
         Raises:
             TaskNotFoundError, TaskConflictError: As ``cancel``.
-            UsageError: As ``cancel``; or *next* and *end* contradict each other; or *result* or *params* can't be stored.
+            UsageError: As ``cancel``; or *next* and *end* contradict each other; or *result* or *params* can't be stored, or the
+                handler, which is registered in this process, would not return *result*.
             AlreadyScheduledError: The step is not quarantined.
         """
         path = models.path_of(model, id, parts)
@@ -256,6 +258,9 @@ class ActedChains(StoredChains):
         elif next is not None or params is not None or end:
             raise UsageError(f"next, params and end are for 'happened' alone, not for {how!r}.")
         addressing.account(self._runtime)
+        task = parse_task_path(path)
+        if result is not None and task is not None and task.kind in self._runtime.result_checks:
+            self._runtime.result_checks[task.kind](result)
         nonce, kept = self._runtime.clock.nonce(), given_result(result)
         given = parameters(params)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from gcp_oncetask import forks
@@ -66,6 +66,8 @@ class Runtime:
         clock: Clock | None,
     ) -> None:
         self._observers: list[Observer] = []
+        # Of a kind with a handler in this process: raises UsageError for a result that the handler would not return.
+        self.result_checks: dict[str, Callable[[Any], None]] = {}
         self.attach(
             config,
             clock or SystemClock(),

@@ -269,7 +269,8 @@ class StoredTasks:
 
         Raises:
             TaskNotFoundError: There is no such task.
-            UsageError: *next* and *end* contradict each other; or *result* or *params* can't be stored.
+            UsageError: *next* and *end* contradict each other; or *result* or *params* can't be stored, or the
+                kind's handler would not return *result*, by its annotation.
             AlreadyScheduledError: The task is not quarantined.
         """
         path = self._name_of(model, id).path

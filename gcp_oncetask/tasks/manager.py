@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar, Unpack
 
 from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.callables import plain
+from gcp_oncetask.checks.returned import check_returned
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
@@ -333,6 +334,9 @@ class TaskManager(StoredTasks):
         if isinstance(fn, Batch):
             fn.spec = done
         self._registry.add(Handler(model, done))
+        if not isinstance(fn, Batch):
+            checks = self._runtime.result_checks
+            checks[kind_of(model).name] = lambda result: check_returned(fn, result, HandlerResult)
 
     def _around(self, attempt: Attempt, call_next: Callable[[], Any]) -> Any:
         """
