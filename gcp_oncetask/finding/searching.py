@@ -354,7 +354,7 @@ def _damaged(wanted: Criteria, seen: Seen, error: DamagedError) -> FoundRecord |
         id=record.path.rpartition("/")[2] if record.task is None else record.task.id,
         reason=Reason.DAMAGED,
         status=DAMAGED,
-        since=parse_instant(seen.place.instant) if seen.place.instant else None,
+        since=_needed_since(seen),
         sequence=0,
         step=0,
         attempts=0,
@@ -366,6 +366,14 @@ def _damaged(wanted: Criteria, seen: Seen, error: DamagedError) -> FoundRecord |
         acknowledged_until=None,
         lock=None,
     )
+
+
+def _needed_since(seen: Seen) -> datetime | None:
+    # Entries of lock.attention end with this time; those of other indexes may end with another text.
+    try:
+        return parse_instant(seen.place.instant)
+    except ValueError:
+        return None
 
 
 def _fits(wanted: Criteria, row: FoundRecord, now: datetime) -> bool:

@@ -214,6 +214,19 @@ def test_record_that_can_t_be_decoded_is_found(oncetask_cloud: OncetaskCloud, se
     assert ids(service.manager.locker.find(reason="failed")) == []
 
 
+def test_damaged_task_is_found_by_its_resource_key(oncetask_cloud: OncetaskCloud, service: Service) -> None:
+    """
+    Of a task without a time to run, too: its entry of that index ends with no instant.
+    """
+    service.create("a", key="k")
+    service.create("b", key="k", at=oncetask_cloud.clock_now())
+    for name in "ab":
+        service.manager.locker.client.document(service.path(name)).update({"lock.url": 7})
+    found = service.manager.locker.find(kind="work", key="k").items
+    assert [(row.id, row.status) for row in found] == [("a", "damaged"), ("b", "damaged")]
+    assert found[0].since is None
+
+
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
