@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from gcp_oncetask.effects.windows import DAMAGED
 from gcp_oncetask.errors import ContentionError, DamagedError, StoreError
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import Wishes
-from gcp_oncetask.rules.decisions import CallRefused, Put
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.document_paths import KEY, LOCKS, PUSH, is_key, parse_task_path, pull_lane
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.refusals import Refusal
@@ -34,7 +35,7 @@ from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
 from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.forms import is_due
-from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of
+from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of, version_of
 
 LATER: Final = timedelta(hours=1)
 """Time after which a damaged document is looked at again."""
@@ -195,9 +196,22 @@ def _note(runtime: Runtime, note: str, path: str, error: DamagedError) -> None:
 # --- made anew --------------------------------------------------------------------------------------------------------
 
 
-def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefused]:
+def reset(
+    runtime: Runtime,
+    path: str,
+    wishes: Wishes,
+    signed: Callable[[Put, DecisionContext], Put],
+    if_version: str | None = None,
+) -> Changed[Put | CallRefused]:
     """
     Write the record of the damaged document at *path* anew, as a new sequence, with all values that can be read.
+
+    Args:
+        runtime: Shared parts.
+        path: The document.
+        wishes: The person's settings.
+        signed: Puts the act of the person into the new record.
+        if_version: Version of the document that the person has seen; None: any.
 
     Raises:
         DamagedError: The document's ``lock`` is no map.
@@ -215,6 +229,8 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefu
                 raise
             assert document is not None
             start = Snapshot(path, document.update_time, document, None, read)
+            if if_version not in (None, version_of(start.version)):
+                return Changed(CallRefused(Refusal.MOVED, f"it has changed since version {if_version}"), start)
         else:
             lock = snapshot.lock
             if lock is not None and lock.scheduled_by == nonce:
@@ -222,7 +238,7 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefu
                 return Changed(Put(lock, dispatch=True), snapshot)
             return Changed(CallRefused(Refusal.MOVED, "it has been repaired meanwhile; look at it again"), snapshot)
         try:
-            changed = _try_reset(runtime, start, wishes, nonce)
+            changed = _try_reset(runtime, start, wishes, nonce, signed)
         except DamagedError as error:
             # The document has changed and is damaged still, or the fate of a try is unknown, so it is read again.
             _about(runtime, path).log(logging.WARNING, "%s It is tried again.", error)
@@ -234,7 +250,9 @@ def reset(runtime: Runtime, path: str, wishes: Wishes) -> Changed[Put | CallRefu
     )
 
 
-def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) -> Changed[Put | CallRefused] | None:
+def _try_reset(
+    runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str, signed: Callable[[Put, DecisionContext], Put]
+) -> Changed[Put | CallRefused] | None:
     """
     Write the record anew; return None if the document has changed.
     """
@@ -253,7 +271,11 @@ def _try_reset(runtime: Runtime, start: Snapshot, wishes: Wishes, nonce: str) ->
     cleared = dict.fromkeys(("doneAt", "expireAt") if name is not None else ())
 
     def decide(seen: Snapshot) -> Put | CallRefused | None:
-        return rules.repair(found, lost, wishes, nonce, runtime.decision_context(seen, lane)) if seen is start else None
+        if seen is not start:
+            return None
+        at = runtime.decision_context(seen, lane)
+        decision = rules.repair(found, lost, wishes, nonce, at)
+        return signed(decision, at) if isinstance(decision, Put) else decision
 
     changed = runtime.store.change(path, decide, start=start, changes=Changes(cleared))
     if changed.decision is None:

@@ -6,6 +6,7 @@ record keeps the person, if one is given.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, get_args, overload
 
@@ -19,7 +20,8 @@ from gcp_oncetask.entities.chains import Scheduled, StoredChains, checked, has_v
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import DamagedError, UsageError
 from gcp_oncetask.rules import verbs
-from gcp_oncetask.rules.decisions import CallRefused, NeedTime, Put, Target
+from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, NeedTime, Put, Target
 from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Act, Lock, Person, Status
 from gcp_oncetask.rules.refusals import Refusal
@@ -221,21 +223,27 @@ class ActedChains(StoredChains):
                 schedules=True,
             )
         except DamagedError as error:
-            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step))
+            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step), acting)
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)
         return self._dispatched(snapshot)
 
-    def _anew(self, error: DamagedError, wishes: rules.Wishes) -> tuple[Put | CallRefused, Snapshot]:
+    def _anew(self, error: DamagedError, wishes: rules.Wishes, acting: Acting) -> tuple[Put | CallRefused, Snapshot]:
         """
         Write the record of a damaged chain anew.
         """
         if verbs.record_of(error.document, None, {}).sort not in verbs.VERBS["reset"]:
             raise UsageError(f"{error} It has no reset: delete the document. Nothing was written.") from error
         self._runtime.register(self._template_of(error.document), None)
-        changed = damage.reset(
-            self._runtime, error.document, wishes._replace(queue=addressing.queue_name(self._runtime, None))
-        )
+        wishes = wishes._replace(queue=addressing.queue_name(self._runtime, None))
+
+        def signed(put: Put, at: DecisionContext) -> Put:
+            if acting.person is None:
+                return put
+            act = rules.act_of("reset", acting.person, put.lock, acting.note, at.now)
+            return rules.acted(put, replace(act, status=str(Reason.DAMAGED), sequence=put.lock.sequence - 1))
+
+        changed = damage.reset(self._runtime, error.document, wishes, signed, acting.if_version)
         return changed.decision, changed.snapshot
 
     def resolve_path(

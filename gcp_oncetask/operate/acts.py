@@ -17,13 +17,15 @@ from gcp_oncetask.effects.act_trail import write_act
 from gcp_oncetask.entities.acted import Acting, check_next
 from gcp_oncetask.entities.chains import Scheduled, has_verb, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.errors import AlreadyScheduledError, UsageError
+from gcp_oncetask.errors import AlreadyScheduledError, ContentionError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules import choices
 from gcp_oncetask.rules.record import Lock, Person
 from gcp_oncetask.store.snapshot import version_of
 from gcp_oncetask.tasks import bulk
 
 RESOLUTIONS: Final = choices.RESOLUTIONS
+_TRIES: Final = 10
+"""Reads of a document that keeps changing, before its deletion is given up."""
 VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
 """The acts, by the words that the command line, the console and the trail have for them."""
 
@@ -69,6 +71,12 @@ class Decision:
         """
         if self.verb == "happened":
             check_next(self.next, self.params, end=self.end)
+        elif self.next is not None or self.params is not None or self.end:
+            raise UsageError("The next step (--next, --params) and the end (--end) are for happened alone.")
+        if self.result is not None and self.verb not in ("happened", "complete"):
+            raise UsageError("A result (--result) is for happened and complete alone.")
+        if self.verb != "reset" and (self.keep_errors or self.new_key or self.step is not None):
+            raise UsageError("keep_errors=, new_key= and step= (--keep-errors, --new-key, --step) are for reset alone.")
         if (self.verb == "ack") is (self.until is None):
             raise UsageError("ack needs until= (--for), a time like 4h; other acts have none.")
 
@@ -80,10 +88,12 @@ class Performed(NamedTuple):
     Attributes:
         said: A sentence about the record after the act.
         warning: A sentence about a line of the trail that could not be written; None: it is written.
+        done: Whether the act has changed the record; if not, there was nothing to do.
     """
 
     said: str
     warning: str | None = None
+    done: bool = True
 
     @property
     def text(self) -> str:
@@ -134,7 +144,7 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
     said = _act(locker, path, decision, acting)
     lock = locker.show(path)
     if said is None:
-        return Performed(f"{path}: nothing to cancel; it is {lock.status}.")
+        return Performed(f"{path}: nothing to cancel; it is {lock.status}.", done=False)
     warning = write_act(runtime_of(locker), lock.acts[-1], path, lock=lock) if lock.acts else None
     return Performed(f"{path}: {said or lock.status}.", warning)
 
@@ -183,16 +193,22 @@ def _delete(locker: Locker, path: str, acting: Acting) -> Performed:
     Delete a once-task. The trail has the intention before the commit, because afterwards no record has it.
     """
     runtime = runtime_of(locker)
-    snapshot, lock = stored_chain(runtime, path)
-    has_verb("delete", snapshot, lock)
-    if acting.if_version not in (None, version_of(snapshot.version), rules.mark(lock)):
-        _moved(path, lock, acting)
     assert acting.person is not None
-    act = rules.act_of("delete", acting.person, lock, acting.note, runtime.store.estimate())
-    write_act(runtime, act, path, lock=lock, intended=True)
-    deleted = bulk.delete_many(runtime, [path])
-    warning = write_act(runtime, act, path, lock=lock)
-    return Performed(f"{path}: deleted." if deleted else f"{path}: another process has deleted it meanwhile.", warning)
+    for tried in range(_TRIES):
+        try:
+            snapshot, lock = stored_chain(runtime, path)
+        except TaskNotFoundError:
+            if not tried:
+                raise
+            return Performed(f"{path}: deleted meanwhile.", done=False)
+        has_verb("delete", snapshot, lock)
+        if acting.if_version not in (None, version_of(snapshot.version), rules.mark(lock)):
+            _moved(path, lock, acting)
+        act = rules.act_of("delete", acting.person, lock, acting.note, runtime.store.estimate())
+        write_act(runtime, act, path, lock=lock, intended=True)
+        if bulk.delete_unchanged(runtime, snapshot):
+            return Performed(f"{path}: deleted.", write_act(runtime, act, path, lock=lock))
+    raise ContentionError(f"{path} could not be deleted, because it kept changing; try again.", document=path)
 
 
 def _moved(path: str, lock: Lock, acting: Acting) -> NoReturn:

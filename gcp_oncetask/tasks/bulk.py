@@ -19,8 +19,9 @@ from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.failures import WireError
-from gcp_oncetask.store.needs import needs_newer
+from gcp_oncetask.store.needs import check_needs, needs_newer
 from gcp_oncetask.store.side_writes import Freed
+from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.data import TaskData
 from gcp_oncetask.tasks.draft import Created, Draft
@@ -199,6 +200,28 @@ def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
     for path, needs in newer.items():
         raise needs_newer(path, needs)
     return deleted
+
+
+def delete_unchanged(runtime: Runtime, snapshot: Snapshot) -> bool:
+    """
+    Delete a document if it is unchanged since *snapshot*. The key that it held is handed over to a waiting task.
+
+    Returns:
+        False: it has changed, or exists no more.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+        UnknownFeatureError: The record needs a newer release.
+    """
+    check_needs(snapshot)
+    document = snapshot.document
+    assert document is not None
+    [code] = _deleted(runtime, {snapshot.path: document})
+    if code and code not in _MOVED:
+        raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
+    if not code and snapshot.lock is not None and snapshot.lock.key is not None:
+        keys.hand_over(runtime, Freed(snapshot.lock.key))
+    return not code
 
 
 def _deleted(runtime: Runtime, found: Mapping[str, Document]) -> list[int]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import AlreadyScheduledError, Fail, UsageError
-from gcp_oncetask.operate.acts import VERBS, Decision, consequence, perform
+from gcp_oncetask.operate.acts import VERBS, Decision, Performed, consequence, perform
 from gcp_oncetask.rules.record import Person
+from gcp_oncetask.tasks import bulk
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service, Work
 
@@ -77,9 +78,80 @@ def test_deletion_is_conditional_and_leaves_nothing(failed: Service) -> None:
     assert failed.manager.get_task(Work, "a") is None
 
 
+@pytest.mark.parametrize("versioned", [True, False])
+def test_deletion_is_of_the_version_that_was_read(
+    failed: Service, monkeypatch: pytest.MonkeyPatch, versioned: bool
+) -> None:
+    """
+    The record changes between the read and the deletion: with a version it stays, without one it is read again.
+    """
+    locker, path = failed.manager.locker, failed.path("a")
+    [row] = locker.find().items
+    deletion = bulk.delete_unchanged
+
+    def after_a_change(runtime: Any, snapshot: Any) -> bool:
+        monkeypatch.setattr(bulk, "delete_unchanged", deletion)
+        locker.client.document(path).update({"note": "changed"})
+        return deletion(runtime, snapshot)
+
+    monkeypatch.setattr(bulk, "delete_unchanged", after_a_change)
+    if versioned:
+        with pytest.raises(AlreadyScheduledError, match="has changed since version"):
+            perform(locker, path, Decision("delete"), ANN, row.version)
+        assert failed.manager.get_task(Work, "a") is not None
+    else:
+        assert perform(locker, path, Decision("delete"), ANN) == Performed(f"{path}: deleted.")
+        assert failed.manager.get_task(Work, "a") is None
+
+
+def test_deletion_hands_the_resource_key_over(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    The task that holds the key is deleted while it runs; the one that waits for it is dispatched at once.
+    """
+    service = Service(oncetask_cloud).handle()
+    waiting: list[int] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        if task.id == "a":
+            service.deliver("b")
+            waiting.append(len(service.bodies()))
+            perform(service.manager.locker, service.path("a"), Decision("delete"), ANN)
+            waiting.append(len(service.bodies()))
+
+    service.act = act
+    service.create("a", key="k")
+    service.create("b", key="k")
+    assert service.deliver("a") is not None
+    assert waiting == [0, 1]
+    oncetask_cloud.run_until_idle()
+    assert service.ran == ["a", "b"]
+
+
+def test_reset_of_a_damaged_record_keeps_the_person_and_obeys_the_version(
+    oncetask_cloud: OncetaskCloud, failed: Service
+) -> None:
+    locker, path = failed.manager.locker, failed.path("a")
+    locker.client.document(path).update({"lock.dispatches": "x"})
+    with pytest.raises(AlreadyScheduledError, match=r"has changed since version 1\.0"):
+        perform(locker, path, Decision("reset"), ANN, "1.0")
+    assert perform(locker, path, Decision("reset", note="mended"), ANN, None).done
+    [act] = failed.lock("a").acts
+    assert (act.verb, act.by, act.status, act.sequence, act.note) == ("reset", ANN.name, "damaged", 1, "mended")
+
+
 @pytest.mark.parametrize(
     ("verb", "more"),
-    [("odd", {}), ("happened", {}), ("happened", {"next": ".", "end": True}), ("ack", {}), ("reset", {"until": 5})],
+    [
+        ("odd", {}),
+        ("happened", {}),
+        ("happened", {"next": ".", "end": True}),
+        ("ack", {}),
+        ("reset", {"until": 5}),
+        ("run", {"result": 1}),
+        ("complete", {"next": "."}),
+        ("fail", {"new_key": True}),
+        ("cancel", {"step": 1}),
+    ],
 )
 def test_decision_that_makes_no_sense_is_refused(verb: str, more: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
