@@ -323,8 +323,22 @@ def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: 
     # The record of a lock keeps its number: this one is of a document that was deleted and made again.
     if before.scheduled_by is None and found.keyed != before.keyed:
         return False
-    if found.sequence == before.sequence + 1 and not found.scheduled_token:
-        # A person has scheduled it.
+    if found.sequence == before.sequence + 1 and _is_of_others(meant, before, found):
         return False
     # If a later token had been granted for our sequence, the next sequence would have been scheduled with that token.
     return alive or (found.sequence == before.sequence + 1 and found.scheduled_token == before.token)
+
+
+def _is_of_others(meant: Lock, before: Lock, found: Lock) -> bool:
+    """
+    Tell whether the next sequence, which has none of the nonces of the commit *meant*, shows that the commit was not applied.
+    Its step may have ended without a later grant: by a takeover, or by a person.
+    """
+    if not found.scheduled_token:
+        # A person has scheduled it.
+        return True
+    if meant.scheduled_by is None:
+        return False
+    # A sequence keeps the nonce of its schedule. Until its first grant, the record keeps the nonce by which the step before
+    # has ended, too.
+    return meant.sequence == found.sequence or (found.status is Status.SCHEDULED and found.token == before.token)

@@ -206,6 +206,20 @@ RULES_ATTEMPTS_TO_DECISIONS = (
         test="tests/unit/rules/test_named_rules.py::test_release_whose_answer_was_lost_is_recognised",
     ),
     Mutant(
+        "a sequence after a takeover counts as a late holder's own next one",
+        "rules/attempts.py",
+        "    return meant.sequence == found.sequence or (found.status is Status.SCHEDULED and found.token == before.token)\n",
+        "    return False\n",
+        test=("tests/unit/rules/test_people.py::test_sequence_after_a_takeover_is_not_the_late_holders_own_next_one"),
+    ),
+    Mutant(
+        "a sequence that a person has scheduled counts as a late holder's own next one",
+        "rules/attempts.py",
+        "    if not found.scheduled_token:\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_people.py::test_sequence_of_a_person_is_not_the_late_holders_own_next_one",
+    ),
+    Mutant(
         "the fence counts a quarantined holder as lost",
         "rules/attempts.py",
         "    if lock.status in (Status.LEASED, Status.QUARANTINED) and lock.token",

@@ -14,6 +14,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.rules import attention, writes
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import CallRefused, Fence, Put, Settlement, SettlementKind, Target
+from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.record import NO_RESULT, Acknowledgement, Lock, Person, Result, Status
 from gcp_oncetask.rules.refusals import Refusal
 from tests.unit.rules.test_rules import NOW, leased, moment
@@ -174,29 +175,68 @@ def test_act_on_another_version_is_refused_and_says_who_acted() -> None:
     assert "ann chose run at 2026-01-01T12:00:00.000000Z" in refused.reason
 
 
+def settlements(before: Lock) -> list[Lock]:
+    """
+    The records that a holder's commit would have written: the next step, and the end.
+    """
+    fence, target = Fence(before.sequence, before.token, "h"), Target(url="https://x", queue="q")
+    kinds = (SettlementKind.CONTINUE, SettlementKind.COMPLETE)
+    how = [Settlement(kind=kind, nonce="s", next_nonce="t", target=target) for kind in kinds]
+    return [of(rules.settle(before, fence, each, AT)) for each in how]
+
+
 @pytest.mark.parametrize("how", ["run", "happened", "repaired"])
 def test_sequence_of_a_person_is_not_the_late_holders_own_next_one(how: str) -> None:
     """
     A holder whose commit had no answer finds the next sequence. A person has scheduled it, so the commit was not applied, even
     if a later attempt has ended it meanwhile.
     """
-    before, fence = leased(keyed=5), Fence(5, 7, "h")
-    target = Target(url="https://x", queue="q")
-    settling = Settlement(kind=SettlementKind.CONTINUE, nonce="s", next_nonce="t", target=target)
-    settled = rules.settle(before, fence, settling, AT)
-    assert isinstance(settled, Put)
-    meant = settled.lock
+    before = leased(keyed=5)
     quarantined = before.but(status=Status.QUARANTINED)
     if how == "run":
         moved = of(rules.resolve(quarantined, "run", "p", AT))
     elif how == "happened":
-        moved = of(rules.happened(quarantined, target, "p", AT, result=NO_RESULT))
+        moved = of(rules.happened(quarantined, Target(url="https://x", queue="q"), "p", AT, result=NO_RESULT))
     else:
         late = moment(NOW + timedelta(days=1))
         read = {each.name: getattr(before, each.name) for each in fields(before) if each.name != "retry"}
         moved = of(rules.repair(read, {"retry"}, rules.Wishes(), "p", late))
     assert (moved.sequence, moved.status) == (6, Status.SCHEDULED)
     done = moved.but(status=Status.COMPLETED, token=8, holder="next", settled_by="next's")
-    for found in (moved, done):
-        for alive in (True, False):
-            assert not rules.was_applied(meant, before, found, alive=alive)
+    for meant in settlements(before):
+        for found in (moved, done):
+            for alive in (True, False):
+                assert not rules.was_applied(meant, before, found, alive=alive)
+
+
+@pytest.mark.parametrize("how", ["newer payload", "used up", "resolved"])
+def test_sequence_after_a_takeover_is_not_the_late_holders_own_next_one(how: str) -> None:
+    """
+    The step of a late holder may end without a later grant: a takeover hands on to a newer payload, or fails the step; or a
+    person ends it once it is quarantined. Then the next sequence is scheduled with the token of the late holder.
+    """
+    before, late = leased(keyed=5), moment(NOW + timedelta(days=1))
+    taken = before.but(wanted=1) if how == "newer payload" else before.but(attempts=before.max_attempts)
+    found = rules.take_over(
+        taken,
+        Fence(5, 7, "h"),
+        finding=Finding.DIED,
+        reason="r",
+        evidence=(),
+        settlement=None,
+        at=late,
+        grant_to=None,
+    )
+    assert isinstance(found, Put)
+    moved = found.lock
+    if how == "resolved":
+        moved = of(rules.resolve(before.but(status=Status.QUARANTINED), "complete", "p", late))
+    if how != "newer payload":
+        moved = of(rules.replace(moved, Target(url="https://x", queue="q"), "u", late))
+    assert (moved.sequence, moved.status, moved.scheduled_token) == (6, Status.SCHEDULED, before.token)
+    done = moved.but(status=Status.COMPLETED, token=8, holder="next", settled_by="next's")
+    continued, ended = settlements(before)
+    for alive in (True, False):
+        assert not rules.was_applied(continued, before, moved, alive=alive)
+        assert not rules.was_applied(continued, before, done, alive=alive)
+        assert not rules.was_applied(ended, before, moved, alive=alive)

@@ -417,8 +417,11 @@ def test_lost_answer_is_recognised_by_nonce_or_by_what_follows() -> None:
     assert rules.was_applied(meant, before, meant, alive=False)
     claimed = meant.but(status=Status.LEASED, token=8, holder="next")
     assert rules.was_applied(meant, before, claimed, alive=False)
-    done = claimed.but(status=Status.COMPLETED, settled_by="other", scheduled_by="other")
+    done = claimed.but(status=Status.COMPLETED, settled_by="other")
     assert rules.was_applied(meant, before, done, alive=False)
+    # An end has no nonce in the next sequence once that has ended, too.
+    end = before.but(status=Status.COMPLETED, settled_by="s")
+    assert rules.was_applied(end, before, done.but(scheduled_by="other"), alive=False)
     taken = before.but(token=8, holder="thief", settled_by=None)
     assert not rules.was_applied(meant, before, taken, alive=False)
     beyond = taken.but(sequence=6, scheduled_token=8, settled_by="thief's", scheduled_by="thief's")
