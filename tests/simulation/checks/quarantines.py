@@ -40,11 +40,10 @@ class Quarantines:
             return
         own = process is not None and process.name == before.instance
         settled = lock.settled_by != before.settled_by
-        entered = self.entered((path, before.token, before.holder))
-        if own and settled and entered:
-            world.counts["quarantine left by its holder"] += 1
-        elif own and not entered and lock.status is Status.SCHEDULED and lock.sequence == before.sequence:
-            # Its claim came so late that it gave it back before the handler began: nothing has happened.
+        # A claim that comes too late is given back before its handler begins: nothing has happened. Its holder signs that, too;
+        # a sweep or a delivery in the same process does not.
+        back = lock.status is Status.SCHEDULED and lock.sequence == before.sequence and lock.attempts < before.attempts
+        if own and settled and (back or self.entered((path, before.token, before.holder))):
             world.counts["quarantine left by its holder"] += 1
         elif settled and before.holder in world.returned:
             # The settlement that its holder had logged was written by others.
