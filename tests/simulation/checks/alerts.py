@@ -308,11 +308,18 @@ class Alerts:
             if process.released:
                 # The release before knows no digests, and tells again what one of them has told.
                 self._apart.add(entry)
-            if self._world.refusals.was_large(entry.path):
-                # A document that is too large to be written can't keep that its alert was told; a digest tells it again.
-                self._apart.add(entry)
-            if len(self.told[entry]) > 1 and entry not in self._apart:
+            if len(self.told[entry]) > self._most(entry) and entry not in self._apart:
                 self._broken(entry.path, f"its alert {entry.id} was told under {len(self.told[entry])} Message-IDs")
+
+    def _most(self, entry: Entry) -> int:
+        """
+        How many Message-IDs an entry may be told under: one. A document that is too large to be written can't keep that its alert
+        was told, by a mail of its own or by a digest. Once it is written again, the other of the two tells the alert again,
+        because an alert must not be lost. But all mails of its own have one Message-ID, and it is told by one digest.
+        """
+        digests = sum(bool(self._sent[id_].says[2]) for id_ in self.told[entry])
+        both = 0 < digests < len(self.told[entry])
+        return 2 if both and self._world.refusals.was_large(entry.path) else 1
 
     def _meant(self, alert: Alert) -> frozenset[Entry] | None:
         """
