@@ -50,6 +50,13 @@ RULES_ADMIN = (
         test="tests/unit/rules/test_people.py::test_act_on_another_version_is_refused_and_says_who_acted",
     ),
     Mutant(
+        "a name that only a person vouches for counts as proven",
+        "rules/record.py",
+        '        return f"{self.name}{beside}" if self.proven else f"{self.name} (unproven)"\n',
+        '        return f"{self.name}{beside}"\n',
+        test="tests/integration/locks/test_by_name.py::test_acts_are_logged_with_the_person",
+    ),
+    Mutant(
         "the result of a step that happened is lost",
         "rules/admin.py",
         "put.lock.but(result=result.value, result_json=put.lock.note(result.text), scheduled_token=0)",
