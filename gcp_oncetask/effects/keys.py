@@ -333,6 +333,8 @@ def look_for_forgotten(runtime: Runtime) -> int:
     Find tasks that wait for a key whose document does not know of them, because a person has deleted it. The first one
     gets the key if it is free; otherwise the key's document notes that tasks wait. The sweeper uses this.
 
+    If the key's document is damaged, a person is told.
+
     Returns:
         Number of keys handed over.
 
@@ -349,7 +351,13 @@ def look_for_forgotten(runtime: Runtime) -> int:
             try:
                 given += pass_on(runtime, paths[path])
             except OncetaskError as error:
-                LOGGER.error("the resource key %r, for which others wait, was not handed over: %s", paths[path], error)
+                if isinstance(error, DamagedError) and error.document == path and document is not None:
+                    # Without a due time no sweep would find it.
+                    damage.pass_over(runtime, error, document)
+                else:
+                    LOGGER.error(
+                        "the resource key %r, for which others wait, was not handed over: %s", paths[path], error
+                    )
     return given
 
 

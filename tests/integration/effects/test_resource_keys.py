@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask import FixedDelay, Snooze, Status
 from gcp_oncetask.rules.document_paths import key_path
@@ -306,6 +307,36 @@ def test_key_whose_document_is_deleted_is_made_anew(service: Service) -> None:
     service.cloud.run_until_idle()
     assert service.ran == ["a", "b"]
     assert service.key("K")["key"] == "K"
+
+
+def test_damage_of_a_key_without_a_due_time_is_told_while_a_task_waits(
+    oncetask_cloud: OncetaskCloud, service: Service
+) -> None:
+    """
+    A person deletes the key's document while a task waits for it, and damages the next one: no due time leads to it. Once it
+    is repaired, the task runs.
+    """
+    service.create("a", "b", key="K")
+    document = service.manager.locker.client.document(key_path("DEFAULT", "K"))
+
+    def act(task: Any, attempt: Any) -> None:
+        park(service, "b")
+        lock = service.key("K")["lock"] | {"status": "completed", "fingerprint": "f"}
+        document.set({"env": "DEFAULT", "key": "K", "lock": {name: lock[name] for name in lock if name != "due"}})
+
+    while_it_runs(service, act)
+    service.deliver("a")
+    for _ in range(3):
+        oncetask_cloud.advance(minutes=2)
+        oncetask_cloud.sweep()
+    [alert] = [each for each in oncetask_cloud.alerts.sent if each.document == document.path]
+    assert alert.damaged
+    assert service.ran == ["a"]
+    document.update({"lock.fingerprint": DELETE_FIELD})
+    oncetask_cloud.advance(hours=2)
+    oncetask_cloud.sweep()
+    oncetask_cloud.run_until_idle()
+    assert service.ran == ["a", "b"]
 
 
 # --- cancellation -----------------------------------------------------------------------------------------------------
