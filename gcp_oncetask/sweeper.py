@@ -1,6 +1,6 @@
 """
-The periodic pass over due documents: dispatch again, judge expired leases, send owed alerts. It never runs user code, and
-any number of sweeps may run at once.
+The periodic pass over due documents: dispatch again, judge expired leases, send owed alerts, remind people. It never runs user
+code, and any number of sweeps may run at once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from gcp_oncetask.execution import endpoint
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.recovery import sweep as sweeping
 from gcp_oncetask.recovery.sweep import Swept
+from gcp_oncetask.reminders.slots import remind
+from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.task_headers import TaskHeaders
+from gcp_oncetask.runtime.runtime import Runtime
 
 __all__ = ["Swept", "sweep"]
 
 
 def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: int = 10_000) -> Swept:
     """
-    Sweep all due documents.
+    Sweep all due documents; then send the mail about all records that still need a person, if it is due.
 
     If the query of a collection fails, the others are swept all the same; the error is logged at once and raised at the
     end.
@@ -36,7 +39,21 @@ def sweep(locker: Locker, *, collections: tuple[str, ...] | None = None, limit: 
             known.
         StoreError: Firestore was unreachable or refused a query. The rest of the sweep was done; ``swept`` has its results.
     """
-    return sweeping.sweep(runtime_of(locker), collections=collections, limit=limit)
+    runtime = runtime_of(locker)
+    try:
+        swept = sweeping.sweep(runtime, collections=collections, limit=limit)
+    except StoreError as error:
+        if "swept" in error.facts:
+            _remind(runtime, error.swept)
+        raise
+    _remind(runtime, swept)
+    return swept
+
+
+def _remind(runtime: Runtime, swept: Swept) -> None:
+    # A sweep of chosen collections leaves the library's own documents alone.
+    if LOCKS in swept.collections:
+        swept.reminded = remind(runtime)
 
 
 def serve_sweep(locker: Locker, request: endpoint.IncomingRequest) -> endpoint.Answer:

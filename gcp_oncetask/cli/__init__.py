@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gcp-oncetask {__version__}")
     parser.set_defaults(needs=(), also=())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    one = commands.add_parser("sweep", help="dispatch again, judge expired leases, send owed alerts")
+    one = commands.add_parser("sweep", help="dispatch again, judge expired leases, send owed alerts, remind people")
     one.add_argument(
         "--collection",
         action="append",

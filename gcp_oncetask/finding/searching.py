@@ -11,6 +11,7 @@ import heapq
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -261,11 +262,17 @@ def scanned(runtime: Runtime, area: Area, after: Position | None) -> Iterator[Se
 
 
 def _explained(found: Iterator[Seen], spans: Sequence[Span]) -> Iterator[Seen]:
+    with index_named(spans):
+        yield from found
+
+
+@contextmanager
+def index_named(spans: Sequence[Span]) -> Iterator[None]:
     """
-    Yield *found*; if an index is missing, say which line makes it.
+    If an index of *spans* is missing, let the error of the block have the line that makes it.
     """
     try:
-        yield from found
+        yield
     except StoreError as error:
         if getattr(error.facts.get("code"), "name", "") != "FAILED_PRECONDITION" or "index" not in str(error):
             raise

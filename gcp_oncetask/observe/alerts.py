@@ -41,6 +41,10 @@ _RESOLVES: Final = {
 }
 _STOPS: Final = "To look at it, or to stop it if it must not run again:"
 _DIGEST: Final = "Alerts of one kind came shortly after another one, and are told together by this mail."
+_REMINDS: Final = (
+    "To list them; to look at the oldest, with the commands that decide it; to let no reminder name that one for four "
+    "hours:"
+)
 _MAKES_ANEW: Final = (
     "Repair the field by hand, as it was; or, to look at it, and to run it again with what can be read of it:"
 )
@@ -84,6 +88,9 @@ class Alert:
         granted_at: Time at which the attempt got its lease; None as *key*.
         lease_ends: End of that lease; None: its holder has ended it, or as *key*.
         logs: URL of the page with the log lines of the attempt; None as *key*.
+        reminder: Whether it reminds of all records that still need a person: *documents* are the first 20 of them, oldest
+            first, *errors* say the reason and the time of each, *count* is their number, *document* the oldest.
+        totals: In a reminder, the numbers by kind and reason, as texts.
     """
 
     id: str
@@ -114,13 +121,15 @@ class Alert:
     granted_at: datetime | None = None
     lease_ends: datetime | None = None
     logs: str | None = None
+    reminder: bool = False
+    totals: tuple[str, ...] = ()
 
     @property
     def is_digest(self) -> bool:
         """
         True if it reports several alerts.
         """
-        return bool(self.documents)
+        return bool(self.documents) and not self.reminder
 
 
 class AlertChannel(Protocol):
@@ -140,13 +149,17 @@ class AlertChannel(Protocol):
 def subject_of(alert: Alert, prefix: str) -> str:
     """
     Return the subject in one line of at most 200 characters: event, environment, document, sequence, step. In a digest:
-    event, environment, number and kind.
+    event, environment, number and kind. In a reminder: environment and number.
     """
     place = f", sequence {alert.sequence}" if alert.sequence else ""
     place += f", step {alert.step}" if alert.step else ""
     what = "result lost" if alert.result_lost else "damaged record" if alert.damaged else _SUBJECTS[alert.event]
     told = f"{what} in {alert.env}: {alert.document}{place}"
-    if alert.is_digest:
+    if alert.reminder:
+        told = (
+            f"reminder: {alert.count} {'record needs' if alert.count == 1 else 'records need'} a person in {alert.env}"
+        )
+    elif alert.is_digest:
         told = f"{alert.count} x {what} in {alert.env}: {alert.kind}"
     text = printable(f"{prefix} {told}").strip()
     return text if len(text) <= _MAX_SUBJECT else text[: _MAX_SUBJECT - 3] + "..."
@@ -155,8 +168,11 @@ def subject_of(alert: Alert, prefix: str) -> str:
 def body_of(alert: Alert) -> str:
     """
     Return the text of the mail: the event, its reason, the task, the evidence, the failed attempts, and the commands
-    that resolve the task. In a digest: the event, its reason, and the documents.
+    that resolve the task. In a digest: the event, its reason, and the documents. In a reminder: the numbers, the oldest
+    records, and the commands.
     """
+    if alert.reminder:
+        return _reminder_of(alert)
     if alert.is_digest:
         return _digest_of(alert)
     facts = {
@@ -220,6 +236,26 @@ def _digest_of(alert: Alert) -> str:
         )
         + "\n"
     )
+
+
+def _reminder_of(alert: Alert) -> str:
+    facts = {
+        "Environment": alert.env,
+        "Project": alert.project,
+        "Database": alert.database,
+        "Decided": _instant(alert.at),
+    }
+    named = [
+        f"{_instant(each.at)}  {each.message}: {path}" for path, each in zip(alert.documents, alert.errors, strict=True)
+    ]
+    paragraphs = (
+        alert.reason,
+        "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items()),
+        f"By kind and reason:\n{_indented(alert.totals)}",
+        f"The oldest {len(named)}, since:\n{_indented(named)}",
+        f"{_REMINDS}\n{_indented(alert.commands)}",
+    )
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _commands(alert: Alert) -> str:

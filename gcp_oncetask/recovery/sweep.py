@@ -54,6 +54,7 @@ class Swept:
         quarantined: Expired leases handed to a person.
         handed_over: Resource keys given to a task that waited.
         alerted: Alerts sent.
+        reminded: Mails sent about all records that still need a person; 0 or 1.
         damaged: Documents that could not be decoded.
         newer: Documents that need a newer release; they stay due.
         failed: Documents at which an error was raised; they stay due.
@@ -70,6 +71,7 @@ class Swept:
     quarantined: int = 0
     handed_over: int = 0
     alerted: int = 0
+    reminded: int = 0
     damaged: int = 0
     newer: int = 0
     failed: int = 0

@@ -40,7 +40,7 @@ Where
     cancel, reset, resolve, dismiss. ``leaving``: payloads that only another version of the program can read. ``repair``: the
     reset of a damaged record. ``refusals``: the reasons for which a call is refused, and their errors. ``writes``: the
     records to which decisions lead, and their due times. ``named``: named locks, and functions that run once. ``choices``:
-    the acts that a person can choose, in sentences and commands.
+    the acts that a person can choose, in sentences and commands. ``reminders``: the time of the next reminder.
 """
 
 from __future__ import annotations

@@ -103,6 +103,13 @@ def queue_path(env: str, queue: str) -> str:
     return f"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}"
 
 
+def reminder_path(env: str) -> str:
+    """
+    Return the path of the document about the reminders of an environment.
+    """
+    return f"{LOCKS}/{hashlib.sha256(env.encode()).hexdigest()[:2]}:{env}:reminder"
+
+
 def windows_path(env: str, event: str, kind: str) -> str:
     """
     Return the path of the document of the windows in which alerts of *event* wait, for a kind of once-task or a collection.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from gcp_oncetask import forks
@@ -106,6 +107,8 @@ class Runtime:
         # Windows of alerts that were open at the last read, by document and cause; and alerts that must be counted.
         self.windows: dict[str, dict[str, Window]] = {}
         self.gathering: Gathering[Any] = Gathering()
+        # Time before which no reminder is due; None: not known in this process.
+        self.remind_at: datetime | None = None
         self._certificates = certificates
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         coalescer = Coalescer(self.wire, clock, config.rpc_timeout, on=config.coalesce)

@@ -92,10 +92,15 @@ class TestClock:
 class Alerts:
     """
     An alert channel that keeps the alerts it is given. If ``down`` is set it fails, as a dead mail server does.
+
+    Attributes:
+        sent: The alerts about records, in the order in which they came.
+        reminders: The mails about all records that still need a person, likewise.
     """
 
     def __init__(self) -> None:
         self.sent: list[Alert] = []
+        self.reminders: list[Alert] = []
         self.down = False
 
     def send(self, alert: Alert) -> None:
@@ -104,7 +109,7 @@ class Alerts:
         """
         if self.down:
             raise AlertError("the alert channel of this test is down")
-        self.sent.append(alert)
+        (self.reminders if alert.reminder else self.sent).append(alert)
 
 
 class _Stdout:

@@ -281,6 +281,8 @@ OTHERS = {
     ("recovery/digests.py", "a digest of alerts could not be sent"),
     ("recovery/unclaimed.py", "%d tasks that are still queued could not be put off: %s"),
     ("sweeper.py", "the sweep failed: %s"),
+    ("reminders/slots.py", "whether a reminder is due is not known: %s"),
+    ("reminders/slots.py", "the reminder of %s could not be sent: %s"),
     ("recovery/rounds.py", "%s"),
     (
         "recovery/rounds.py",

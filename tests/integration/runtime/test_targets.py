@@ -275,7 +275,8 @@ def test_many_forged_records_keep_no_sweep_from_others(oncetask_cloud: OncetaskC
 
     assert (found.left, found.dispatched, found.failed) == (300, 1, 0)
     assert (counts["Commit"] - before[0] < 30, counts["BatchWrite"] - before[1]) == (True, 2)
-    assert counts["RunQuery"] - before[2] < 30
+    # One for each collection that is swept or may have records that need a person; none for a forged record.
+    assert counts["RunQuery"] - before[2] < 60
     [reason] = [alert.reason for alert in oncetask_cloud.alerts.sent if "may not make" in alert.reason]
     assert len(reason) < 2000
     assert [task.http_request.url.partition("?")[0] for task in made(oncetask_cloud)] == [f"{URL}/letter"]

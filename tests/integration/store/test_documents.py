@@ -82,6 +82,9 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     manager.create_task(Note(text="f"))
     oncetask_cloud.clock.advance(3600)
     oncetask_cloud.sweep()
+    # The damaged one still needs a person, so a reminder is due.
+    oncetask_cloud.clock.advance(3600)
+    assert oncetask_cloud.sweep().reminded == 1
     for collection in ("orders", "shops/{shop}/branches"):
         manager.locker._runtime.registry.register(collection)
     manager.locker._runtime.registry.forget("orders")

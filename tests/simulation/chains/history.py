@@ -23,9 +23,9 @@ from gcp_oncetask import Attempt, Continue, Fail, LeaseLostError, LockedModel, O
 from gcp_oncetask.execution import held_lease, renewal
 from gcp_oncetask.flask import locked_handler
 from gcp_oncetask.recovery import unclaimed
+from gcp_oncetask.recovery.sweep import sweep
 from gcp_oncetask.runtime import gathering
 from gcp_oncetask.store import coalescing, registry
-from gcp_oncetask.sweeper import sweep
 from tests.simulation.chains.checker import Checker, Running
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.listed import check_listed
@@ -403,7 +403,7 @@ class History:
         self._sweeping.append(process)
         begun = self.watch.standing.sweep_begins(process)
         try:
-            sweep(process.locker)
+            sweep(process.locker._runtime)
             self.watch.standing.swept(begun)
         finally:
             self.watch.standing.sweep_is_over(begun)

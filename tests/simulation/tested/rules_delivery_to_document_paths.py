@@ -132,6 +132,13 @@ RULES_DELIVERY_TO_DOCUMENT_PATHS = (
         test="tests/unit/rules/test_document_paths.py::test_two_things_never_share_a_document",
     ),
     Mutant(
+        "two environments share their reminders",
+        "rules/document_paths.py",
+        '    return f"{LOCKS}/{hashlib.sha256(env.encode()).hexdigest()[:2]}:{env}:reminder"\n',
+        '    return f"{LOCKS}/00:any:reminder"\n',
+        test="tests/unit/rules/test_document_paths.py::test_two_things_never_share_a_document",
+    ),
+    Mutant(
         "two queues share the record of a standstill",
         "rules/document_paths.py",
         "    return f\"{LOCKS}/{digest}:{env}:queue:{_escaped(queue, 'queue')}\"\n",

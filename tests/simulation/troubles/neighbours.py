@@ -13,8 +13,8 @@ from flask import Flask
 
 from gcp_oncetask import Attempt, Continue, LockedModel, Retry
 from gcp_oncetask.flask import blueprint, locked_handler
+from gcp_oncetask.recovery.sweep import sweep
 from gcp_oncetask.rules.document_paths import TaskName
-from gcp_oncetask.sweeper import sweep
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
 from tests.simulation.checks.wire import Record, record_of
 from tests.simulation.clients import path_of
@@ -178,7 +178,7 @@ class Neighbours:
     def _sweeper(self) -> None:
         while not (self._history.over or self.ended()):
             self._history.hub.sleep(90)
-            self._on_some(lambda process: sweep(process.locker))
+            self._on_some(lambda process: sweep(process.locker._runtime))
 
     def _work(self, process: Process, task: OnceTask[LodgingWork], attempt: Attempt) -> None:
         self._acts(process, attempt)

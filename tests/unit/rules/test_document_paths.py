@@ -25,13 +25,14 @@ def record(status: Status, **values: object) -> Lock:
 
 def test_two_things_never_share_a_document() -> None:
     """
-    Neither two kinds, environments and ids, nor a key, a queue, windows, a digest, a collection and an origin.
+    Neither two kinds, environments and ids, nor a key, a queue, windows, reminders, a digest, a collection and an origin.
     """
     made = [
         *(TaskName(env, kind, id_).path for env in "EF" for kind in ("k", "l") for id_ in ("1", "2", "a/b", "a:b")),
         *(paths.key_path(env, key) for env in "EF" for key in ("1", "2")),
         *(paths.queue_path(env, queue) for env in "EF" for queue in ("q", "r")),
         *(paths.windows_path(env, event, kind) for env in "EF" for event in ("a", "b") for kind in ("k", "l")),
+        *(paths.reminder_path(env) for env in "EF"),
         *(paths.digest_path(env, id_) for env in "EF" for id_ in ("1", "2")),
         *(paths.collection_path(env, name) for env in "EF" for name in ("1", "2", "x" * 1500, "y" * 1500)),
         *(paths.origin_path(env, name) for env in "EF" for name in ("1", "2")),

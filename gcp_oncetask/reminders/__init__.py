@@ -1,0 +1,3 @@
+"""
+The mail that reminds people of the records that still need one.
+"""
