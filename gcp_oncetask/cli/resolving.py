@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import asking, filtered
+from gcp_oncetask.cli import asking, filtered, tables
 from gcp_oncetask.cli.options import add_acting, age
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.errors import UsageError
+from gcp_oncetask.errors import DamagedError, UsageError
+from gcp_oncetask.operate import many
 from gcp_oncetask.operate.acts import RESOLUTIONS, Decision, consequence, perform
 from gcp_oncetask.operate.persons import person_of
 from gcp_oncetask.runtime import requirements
@@ -71,6 +72,8 @@ def _verb(
     one = on_document(commands, name, help_, _run, needs, **{"optional": True} | more)
     one.set_defaults(verb=name)
     add_acting(one)
+    one.add_argument("--json", action="store_true", help="print one JSON object for each record")
+    asking.add_yes(one)
     one.add_argument(
         "--if-version", metavar="VERSION", help="act only if the document still has this version; else exit code 3"
     )
@@ -80,7 +83,6 @@ def _verb(
 def _add_many(one: argparse.ArgumentParser) -> None:
     one.description = f"{one.description or ''} Without a document: all records that fit the filters."
     filtered.add_options(one)
-    asking.add_yes(one)
 
 
 def _run(locker: Locker, chosen: argparse.Namespace) -> int:
@@ -88,19 +90,33 @@ def _run(locker: Locker, chosen: argparse.Namespace) -> int:
     if chosen.document is None:
         return filtered.run(locker, chosen, decision)
     filtered.check_one(chosen)
+    decision.check()
     path = chosen.document
-    if chosen.verb in ("resolve", "delete"):
-        told = consequence(locker, path, decision)
-        if chosen.verb == "delete" or sys.stdin.isatty():
-            if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=chosen.yes):
-                return 1
-        else:
-            print(printable(told), file=sys.stderr)
-    done = perform(locker, path, decision, person_of(locker, chosen.by), chosen.if_version)
-    print(printable(done.said.removesuffix(".")))
+    person, told = person_of(locker, chosen.by), _effect(locker, path, decision)
+    if getattr(chosen, "dry_run", False):
+        asking.say_place(locker)
+        tables.out([printable(told)])
+        return 0
+    # A script or a pasted command names the document, so only a deletion needs the yes of a person there.
+    yes = chosen.yes or chosen.verb == "ack" or (chosen.verb != "delete" and not sys.stdin.isatty())
+    if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=yes):
+        return 1
+    done = perform(locker, path, decision, person, chosen.if_version)
+    outcome = many.DONE if done.done else many.SKIPPED
+    data = {"verb": decision.verb, "path": path, "outcome": outcome, "said": done.said}
+    tables.out([tables.json_line(filtered.SCHEMA, data) if chosen.json else printable(done.said.removesuffix("."))])
     if done.warning is not None:
-        print(printable(done.warning), file=sys.stderr)
+        tables.aside(done.warning)
     return 0
+
+
+def _effect(locker: Locker, path: str, decision: Decision) -> str:
+    try:
+        return consequence(locker, path, decision)
+    except DamagedError as error:
+        if decision.verb != "reset":
+            raise
+        return f"{error} Its record is written anew, as a new sequence, with all values that can be read."
 
 
 def _decision(chosen: argparse.Namespace) -> Decision:

@@ -89,6 +89,8 @@ def run_acts(locker: Locker, chosen: argparse.Namespace) -> int:
     Returns:
         Exit code 0.
     """
+    if chosen.kind is not None and chosen.document is None:
+        raise UsageError("--kind is of one once-task: give its id too, or neither.")
     found = acts_of(runtime_of(locker), chosen.document, by=chosen.by, since=chosen.since)
     for told in found.items:
         print(json.dumps(_act_data(told)) if chosen.json else printable(_act_line(told)))

@@ -54,11 +54,12 @@ def arguments_of(filters: Mapping[str, str]) -> dict[str, Any]:
     return known | ({"dismissed": True} if "dismissed" in filters else {})
 
 
-def command_of(verb: str, filters: Mapping[str, str]) -> str:
+def command_of(verb: str, filters: Mapping[str, str], *, cut: str | None = None) -> str:
     """
-    Return the command line that does *verb* with *filters*.
+    Return the command line that does *verb* with *filters*; *cut*: on the records as they were at that time.
     """
     words = ["python", "-m", "gcp_oncetask", verb]
     for name, text in filters.items():
         words += ["--dismissed"] if name == "dismissed" else [f"--{_OPTIONS.get(name, name)}", text]
+    words += [] if cut is None else ["--cut-off", cut]
     return shlex.join(words)

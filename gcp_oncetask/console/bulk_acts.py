@@ -26,6 +26,8 @@ MOST: Final = 500
 """Most records of one form."""
 SECONDS: Final = 20.0
 """Seconds after which one form ends, done or not; the next form goes on."""
+COUNTED: Final = 1000
+"""A question counts no further."""
 
 
 def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status: int = 200) -> ConsolePage:
@@ -39,20 +41,21 @@ def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status:
     verb, filters = _verb(asked), filters_of(asked)
     cut = parse_instant(asked["cut"]) if asked.get("cut") else runtime_of(locker).store.estimate()
     chosen = _chosen(asked)
-    counts, oldest = many.count(many.fitting(locker, criteria(**arguments_of(filters)), cut, paths=chosen))
-    number = counts.total()
+    fitting = many.fitting(locker, criteria(**arguments_of(filters)), cut, paths=chosen)
+    counted = many.count(locker, fitting, Decision(verb), COUNTED)
     values = {
         "verb": verb,
         "filters": filters,
         "chosen": sorted(chosen),
         "filter": filter_text(asked),
         "cut": instant(cut),
-        "count": number,
-        "more": number == many.COUNTED,
-        "oldest": oldest,
-        "types": number > many.TYPED or verb == "delete",
+        "count": counted.number,
+        "more": counted.more,
+        "oldest": counted.oldest,
+        "refused": counted.refused,
+        "types": counted.number > many.TYPED or verb == "delete",
         "most": MOST,
-        "command": command_of(verb, filters),
+        "command": command_of(verb, filters, cut=instant(cut)),
         "notice": notice,
     }
     return ConsolePage(template="many.html", title=f"{verb} many?", values=values, status=status, read=cut)
@@ -74,11 +77,11 @@ def act(locker: Locker, visitor: Visitor, form: Mapping[str, str]) -> ConsolePag
     by, start = Person(visitor.name, visitor.proven), runtime.clock.mark()
     wanted, decision = criteria(**arguments_of(filters)), Decision(verb, note=form.get("note") or None)
     found = list(islice(many.fitting(locker, wanted, cut, paths=chosen), MOST + 1))
-
-    def late() -> bool:
-        return at_least(start, runtime.clock.mark()) > SECONDS
-
-    tallies = list(many.perform_all(locker, found[:MOST], decision, by, stopped=late))
+    tallies = []
+    for tally in many.perform_all(locker, found[:MOST], decision, by):
+        tallies.append(tally)
+        if at_least(start, runtime.clock.mark()) > SECONDS:
+            break
     left = len(tallies) < len(found)
     done = sum(one.done for one in tallies)
     # Records that were refused would come first again, so a form that has done nothing is the last one.
@@ -92,7 +95,7 @@ def act(locker: Locker, visitor: Visitor, form: Mapping[str, str]) -> ConsolePag
         "done": done,
         "tallies": [one for one in tallies if not one.done],
         "left": left and done > 0,
-        "command": command_of(verb, filters),
+        "command": command_of(verb, filters, cut=form["cut"]),
     }
     return ConsolePage(template="many_done.html", title=f"{verb} many", values=values)
 

@@ -120,7 +120,7 @@ def test_op_32_stopped_run_goes_on_where_it_ended(
     monkeypatch.setattr(many, "perform", stop)
     arguments = ["dismiss", "--reason", "failed", "--yes", "--report", str(report)]
     code, _, err = said(capsys, *arguments)
-    assert code == 1
+    assert code == 130
     assert "dismiss: 2 done, 0 skipped, 0 refused." in err
     assert "To go on:" in err
     again = shlex.split(err.splitlines()[-1])[3:]
