@@ -89,7 +89,7 @@ class Counted(NamedTuple):
     @property
     def number(self) -> int:
         """
-        Their number.
+        Number of the records.
         """
         return self.by_kind.total()
 
