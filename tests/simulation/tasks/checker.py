@@ -500,14 +500,14 @@ class TasksChecker(Checker):
 
     def _in_order(self, where: str, chosen: Lock, tasks: dict[str, Lock]) -> None:
         assert chosen.parked is not None
-        refused = self.world.refusals.document
+        refuses = self.world.refusals.refuses_lately
         first = min(
             one.parked
             for path, one in tasks.items()
             # One that can't be written any more is passed over, and one that can't be read.
             if one.parked is not None
             and one.key == chosen.key
-            and (one is chosen or (path != refused and (path, one.parked) not in self.passed_over))
+            and (one is chosen or (not refuses(path) and (path, one.parked) not in self.passed_over))
         )
         if chosen.parked != first:
             self.broken(where, f"{chosen.parked} was handed the key before {first}")

@@ -120,6 +120,7 @@ class Refusals:
         self.now: Refusal | None = None
         self.ever = False
         self._large: set[str] = set()
+        self._refused_at: dict[str, int] = {}
         self._untold: set[str] = set()
         self._mails = 0
         self._mailing = True
@@ -139,6 +140,7 @@ class Refusals:
             return
         world = self._world
         self.ever = True
+        self._refused_at[self.document] = world.hub.now
         self._refused.setdefault(process.name, world.hub.now)
         process.hurt_until = max(process.hurt_until, world.hub.now)
         world.counts[f"refused for good: {refusal.name}"] += 1
@@ -157,6 +159,14 @@ class Refusals:
         Path of the document that is too large now; empty: there is none.
         """
         return "" if self.now is None else self.now.document.partition("/documents/")[2]
+
+    def refuses_lately(self, path: str) -> bool:
+        """
+        Whether the document at *path* is too large, or a write of it was refused so lately that a hand-over of that time may be
+        under way.
+        """
+        at = self._refused_at.get(path)
+        return path == self.document or (at is not None and self._world.hub.now <= at + 60 * SECOND)
 
     def tells_instead(self, path: str) -> bool:
         """
