@@ -9,9 +9,14 @@ import subprocess
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.patience import patient
 from tests.support.reaper import watch
+
+# On a busy machine an example may take longer than the 200 ms that are allowed otherwise.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _WATCHER = pytest.StashKey[subprocess.Popen[bytes]]()
 

@@ -25,10 +25,12 @@ from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import OncetaskError, UsageError
+from gcp_oncetask.finding.searching import FoundRecord
 from gcp_oncetask.operate import many
 from gcp_oncetask.operate.acts import Decision, consequence
 from gcp_oncetask.operate.many import ActReport, Counted, Pace
 from gcp_oncetask.operate.persons import person_of
+from gcp_oncetask.rules.record import Person
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
 _PROGRESS: Final = (2.0, 30.0)
@@ -109,25 +111,35 @@ def run(locker: Locker, chosen: argparse.Namespace, decision: Decision) -> int:
         )
     if chosen.if_version is not None:
         raise UsageError("--if-version is for one document. Nothing was done.")
-    person = person_of(locker, chosen.by)
     limit = None if chosen.limit is None else values.whole(chosen.limit, "--limit")
     wanted, cut = wanted_of(chosen), chosen.cut_off or runtime_of(locker).store.estimate()
-    if chosen.dry_run or not chosen.yes:
+    person = None if chosen.dry_run else person_of(locker, chosen.by)
+    if person is not None and chosen.yes:
+        asking.say_place(locker)
+    else:
         most = many.COUNTED if limit is None else min(limit, many.COUNTED)
         counted = many.count(locker, many.fitting(locker, wanted, cut), decision, most)
         told = _told(locker, counted, decision, cut)
-        if chosen.dry_run or not counted.number:
+        if person is None or not counted.number:
             return _dry(locker, chosen, counted, told, cut)
         typed = counted.number if counted.number > many.TYPED or decision.verb == "delete" else None
         question = f"{decision.verb.capitalize()} {_number(counted.number)}?"
         if not asking.asked(locker, told, question, number=typed):
             return 1
-    else:
-        asking.say_place(locker)
+    return _act(locker, chosen, decision, person, islice(many.fitting(locker, wanted, cut), limit), cut)
+
+
+def _act(
+    locker: Locker,
+    chosen: argparse.Namespace,
+    decision: Decision,
+    person: Person,
+    found: Iterator[FoundRecord],
+    cut: datetime,
+) -> int:
     clock = runtime_of(locker).clock
     tally, mark = Counter[str](), clock.mark()
     with _reports(chosen, locker, decision) as report, stoppable() as stop:
-        found = islice(many.fitting(locker, wanted, cut), limit)
         try:
             for each in many.perform_all(locker, found, decision, person, Pace(clock, chosen.rate, stop)):
                 tally[each.outcome] += 1

@@ -8,15 +8,18 @@ import argparse
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.checks import values
-from gcp_oncetask.cli import tables
-from gcp_oncetask.cli.options import add_filters, wanted_of
+from gcp_oncetask.checks.values import printable
+from gcp_oncetask.cli import tables, watching
+from gcp_oncetask.cli.options import add_filters, age, wanted_of
 from gcp_oncetask.cli.tables import Cell, Colour, Column, ShownTimes, span
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.errors import UsageError
 from gcp_oncetask.finding import searching
 from gcp_oncetask.finding.criteria import Criteria, criteria
 from gcp_oncetask.finding.searching import FoundRecord, Page
@@ -45,6 +48,18 @@ _RUNNING: Final = (
     Column("lease"),
     Column("run limit"),
 )
+_SORTED: Final = 10_000
+"""Most records that are read to sort them."""
+_SORTS: Final[Mapping[str, Callable[[FoundRecord], Any]]] = {
+    "since": lambda row: (row.since is None, row.since),
+    "newest": lambda row: (row.since is None, 0 if row.since is None else -row.since.timestamp()),
+    "task": lambda row: (row.kind or "", row.id if row.kind else row.path),
+    "reason": lambda row: (row.reason is None, str(row.reason)),
+    "status": lambda row: row.status,
+    "attempts": lambda row: -row.attempts,
+    "key": lambda row: (row.key is None, row.key or ""),
+}
+"""Orders of a list."""
 _GRAVE: Final = frozenset({Reason.FAILED, Reason.QUARANTINED, Reason.STUCK, Reason.DAMAGED})
 _SUSPENDED: Final = 0.5
 """Part of a lease after which its renewal is overdue: it is renewed after a third of its length."""
@@ -62,6 +77,14 @@ def add_to(commands: Any) -> None:
     )
     add_filters(one)
     one.add_argument("--scan", action="store_true", help="read all documents if no index serves the search")
+    one.add_argument(
+        "--sort",
+        choices=tuple(_SORTS),
+        default="since",
+        help=f"order of the rows (default: since, the oldest first); for another order up to {_SORTED:,} records are read",
+    )
+    one.add_argument("--watch", action="store_true", help="show the list again and again, until Ctrl-C")
+    one.add_argument("--every", type=age, metavar="TIME", help="with --watch: from 2s to 60s (default: 5s)")
     _add_output(one)
     one.set_defaults(run=_list, needs=requirements.STORE)
     one = commands.add_parser(
@@ -80,33 +103,76 @@ def _add_output(one: argparse.ArgumentParser) -> None:
     tables.add_tz(one)
 
 
+class _Found(NamedTuple):
+    # The rows of a list, in the order that was asked for, and sentences beside them.
+    rows: Iterator[FoundRecord]
+    read: datetime
+    left_out: str
+    more: str
+
+
 def _list(locker: Locker, chosen: argparse.Namespace) -> int:
     wanted = wanted_of(chosen)
-    pages = _pages(locker, wanted, chosen)
-    first = next(pages)
-    if first.left_out:
-        tables.aside(first.left_out)
-    items = itertools.chain(first.items, (row for page in pages for row in page.items))
-    row = next(items, None)
+    if chosen.watch:
+        if chosen.json:
+            raise UsageError("--watch is for people; a program calls list --json again and again.")
+        return watching.watch(runtime_of(locker), lambda: _screen(locker, wanted, chosen), chosen.every, chosen.tz)
+    if chosen.every is not None:
+        raise UsageError("--every is the time between two reads of --watch; give both, or neither.")
+    found = _read(locker, wanted, chosen)
+    if found.left_out:
+        tables.aside(found.left_out)
+    row = next(found.rows, None)
     if row is None:
         tables.aside(_nothing(locker, wanted))
         return 0
-    rows = itertools.chain([row], items)
+    rows = itertools.chain([row], found.rows)
     if chosen.json:
         tables.out(tables.json_line("oncetask.record/1", _data(each)) for each in rows)
         return 0
-    times = ShownTimes(first.read or runtime_of(locker).store.estimate(), chosen.tz)
+    times = ShownTimes(found.read, chosen.tz)
     tables.out(tables.table(_COLUMNS, (_cells(each, times) for each in rows), colours=tables.coloured(sys.stdout)))
-    if first.next is not None and not chosen.all:
-        tables.aside(f"There are more than {chosen.limit}: add --all, or a greater --limit.")
+    if found.more:
+        tables.aside(found.more)
     return 0
 
 
+def _read(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> _Found:
+    pages = _pages(locker, wanted, chosen)
+    first = next(pages)
+    read = first.read or runtime_of(locker).store.estimate()
+    items = itertools.chain(first.items, (row for page in pages for row in page.items))
+    more = f"There are more than {chosen.limit}: add --all, or a greater --limit."
+    if chosen.sort == "since":
+        return _Found(items, read, first.left_out, "" if first.next is None or chosen.all else more)
+    found = list(itertools.islice(items, _SORTED + 1))
+    rows = sorted(found[:_SORTED], key=lambda row: (_SORTS[chosen.sort](row), row.path))
+    most = len(rows) if chosen.all else chosen.limit
+    more = more if most < len(rows) else ""
+    if len(found) > _SORTED:
+        more = f"There are more than {_SORTED:,} records, and the oldest of them were sorted: add filters."
+    return _Found(iter(rows[:most]), read, first.left_out, more)
+
+
+def _screen(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> tuple[list[str], datetime]:
+    """
+    Return the lines of one view of a list that is watched, and the time of its read.
+    """
+    found = _read(locker, wanted, chosen)
+    rows, times = list(found.rows), ShownTimes(found.read, chosen.tz)
+    lines = [printable(_nothing(locker, wanted))]
+    if rows:
+        lines = tables.table(_COLUMNS, (_cells(each, times) for each in rows), colours=tables.coloured(sys.stdout))
+    return [*lines, *map(printable, filter(None, (found.more, found.left_out)))], found.read
+
+
 def _pages(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> Iterator[Page]:
-    limit = searching.MOST if chosen.all else values.whole(chosen.limit, "--limit", most=searching.MOST)
+    limit = values.whole(chosen.limit, "--limit", most=searching.MOST)
+    whole = chosen.all or getattr(chosen, "sort", "since") != "since"
+    limit = searching.MOST if whole else limit
     page = searching.find(runtime_of(locker), wanted, limit=limit)
     yield page
-    while chosen.all and page.next is not None:
+    while whole and page.next is not None:
         page = searching.find(runtime_of(locker), wanted, limit=limit, after=page.next)
         yield page
 

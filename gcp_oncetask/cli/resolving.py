@@ -92,11 +92,12 @@ def _run(locker: Locker, chosen: argparse.Namespace) -> int:
     filtered.check_one(chosen)
     decision.check()
     path = chosen.document
-    person, told = person_of(locker, chosen.by), _effect(locker, path, decision)
+    told = _effect(locker, path, decision)
     if getattr(chosen, "dry_run", False):
         asking.say_place(locker)
         tables.out([printable(told)])
         return 0
+    person = person_of(locker, chosen.by)
     # A script or a pasted command names the document, so only a deletion needs the yes of a person there.
     yes = chosen.yes or chosen.verb == "ack" or (chosen.verb != "delete" and not sys.stdin.isatty())
     if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=yes):

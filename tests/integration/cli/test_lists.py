@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pytest
 from google.cloud.firestore import DELETE_FIELD
 
-from gcp_oncetask import Fail
-from gcp_oncetask.cli import main
+from gcp_oncetask import Fail, Retry
+from gcp_oncetask.cli import lists, main
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.tasks import Service
 
@@ -157,3 +161,148 @@ def test_op_05_rebuild_finds_what_an_older_release_has_failed(
     assert [(row.path, row.reason) for row in locker.find(collection="orders").items] == [("orders/1", "quarantined")]
     assert said(capsys, *asked, "onceTasks", "--yes")[1] == "onceTasks: 3 read, 0 wrong\n"
     assert said(capsys, *asked, "orders", "--yes")[1] == "orders: 2 read, 0 wrong\n"
+
+
+def reads(cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> list[int]:
+    """
+    Call *before* with the number of each read of a list that is watched; returns those numbers.
+    """
+    made, screen = list[int](), lists._screen
+
+    def counted(*arguments: Any) -> Any:
+        made.append(len(made) + 1)
+        before(made[-1])
+        return screen(*arguments)
+
+    monkeypatch.setattr(lists, "_screen", counted)
+    return made
+
+
+def test_op_08_list_that_is_watched_ends_after_three_failed_reads(
+    oncetask_cloud: OncetaskCloud,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A minute of reads, then the account loses its right: told once, with the age of the last rows, and exit code 1.
+    """
+    service.create("a")
+    oncetask_cloud.run_until_idle()
+
+    def before(number: int) -> None:
+        if number == 12:
+            oncetask_cloud.faults.fail("RunQuery", code=grpc.StatusCode.PERMISSION_DENIED, times=None)
+
+    made, start = reads(oncetask_cloud, monkeypatch, before), oncetask_cloud.clock_now()
+    code, out, err = said(capsys, "list", "--watch")
+    assert (code, made) == (1, list(range(1, 15)))
+    assert round((oncetask_cloud.clock_now() - start).total_seconds()) == 13 * 5
+    assert [line.split(" at ")[0] for line in out.splitlines()[::3]] == ["Read"] * 11
+    assert [line.split()[1] for line in out.splitlines()[2::3]] == ["a"] * 11
+    assert "\x1b" not in out
+    told = err.splitlines()
+    assert ["The list can't be read: " in line for line in told] == [True, False, False, False]
+    assert "PERMISSION_DENIED" in told[0]
+    assert told[1:3] == ["The rows above are 5 s old.", "The rows above are 10 s old."]
+    assert told[3] == "The rows above are 15 s old. The list ends after 3 failed reads."
+
+
+def test_list_that_is_watched_goes_on_after_a_failed_read(
+    oncetask_cloud: OncetaskCloud,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Two failures, then a read, begin the count again; a new row is there at the next read; Ctrl-C ends it with exit code 0.
+    """
+
+    def before(number: int) -> None:
+        if number in (2, 3, 5, 6):
+            oncetask_cloud.faults.fail("RunQuery", code=grpc.StatusCode.PERMISSION_DENIED)
+        if number == 4:
+            service.create("late")
+            oncetask_cloud.run_until_idle()
+        if number == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    made = reads(oncetask_cloud, monkeypatch, before)
+    code, out, err = said(capsys, "list", "--watch", "--every", "2s")
+    assert (code, made[-1]) == (0, 8)
+    assert err.count("The list can't be read: ") == 2
+    assert err.count("The rows above are") == 4
+    assert out.count("every 2 s") == 4
+    assert out.splitlines()[1].startswith("No record of environment DEFAULT needs a person")
+    assert out.count("declined") == 3
+
+
+def test_list_that_is_watched_clears_a_terminal(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.create("a")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    reads(service.cloud, monkeypatch, lambda number: os.kill(os.getpid(), signal.SIGINT))
+    code, out, _ = said(capsys, "list", "--watch")
+    assert code == 0
+    assert out.startswith("\x1b[H\x1b[2JRead at ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--watch", "--json"], "--watch is for people"),
+        (["--every", "5s"], "give both, or neither"),
+        (["--watch", "--every", "1s"], "at least 2 s"),
+        (["--watch", "--every", "2m"], "at most 60 s"),
+        (["--watch", "--key", "k"], "say which kind"),
+    ],
+)
+def test_watching_that_makes_no_sense_is_refused(
+    service: Service, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    code, out, err = said(capsys, "list", *arguments)
+    assert (code, out) == (2, "")
+    assert why in err
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("since", ["c", "a", "b", "d"]),
+        ("newest", ["d", "b", "a", "c"]),
+        ("task", ["a", "b", "c", "d"]),
+        ("key", ["b", "a", "c", "d"]),
+        ("status", ["a", "b", "c", "d"]),
+        ("reason", ["a", "b", "c", "d"]),
+        ("attempts", ["d", "a", "b", "c"]),
+    ],
+)
+def test_rows_are_sorted(
+    oncetask_cloud: OncetaskCloud,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    order: str,
+    names: list[str],
+) -> None:
+    """
+    Of all that fit, and not of a page; rows without a value are last, and equal ones are in the order of their paths.
+    """
+    for name, key in (("c", None), ("a", "y"), ("b", "x"), ("d", None)):
+        if name == "d":
+            service.act = lambda task, attempt: Retry("again", delay=1) if attempt.number == 1 else Fail("declined")
+        service.create(name, key=key)
+        oncetask_cloud.advance(seconds=5)
+    for most in (4, 2):
+        code, out, err = said(capsys, "list", "--sort", order, "--json", "--limit", str(most))
+        assert code == 0
+        by_path = sorted(names, key=service.path) if order in ("status", "reason") else None
+        found = [json.loads(line)["id"] for line in out.splitlines()]
+        if order == "attempts":
+            assert found[0] == "d"
+        elif order == "key":
+            assert found == [*names[:2], *sorted(names[2:], key=service.path)][:most]
+        else:
+            assert found == (by_path or names)[:most]
+    assert err == ""
+    assert "There are more than 2" in said(capsys, "list", "--sort", order, "--limit", "2")[2]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask import rules
@@ -148,8 +148,6 @@ def play(steps: list[tuple[str, bool]]) -> History:
 LIVES = st.lists(st.lists(st.sampled_from(sorted(set(STEPS) - {"delete"})), max_size=8), min_size=2, max_size=4)
 
 
-@settings(deadline=None)
-@settings(deadline=None)
 @given(LIVES)
 def test_a_key_belongs_to_one_run_whatever_is_deleted(lives: list[list[str]]) -> None:
     """
@@ -158,7 +156,6 @@ def test_a_key_belongs_to_one_run_whatever_is_deleted(lives: list[list[str]]) ->
     play([(step, False) for life in lives for step in ("schedule", *life, "delete")])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(set(STEPS) - {"delete"})), st.booleans()), max_size=30))
 def test_both_releases_compute_one_key_for_one_record(steps: list[tuple[str, bool]]) -> None:
     """
