@@ -103,7 +103,7 @@ def _add_output(one: argparse.ArgumentParser) -> None:
     tables.add_tz(one)
 
 
-class _Found(NamedTuple):
+class _ListedRows(NamedTuple):
     # The rows of a list, in the order that was asked for, and sentences beside them.
     rows: Iterator[FoundRecord]
     read: datetime
@@ -137,21 +137,21 @@ def _list(locker: Locker, chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _read(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> _Found:
+def _read(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> _ListedRows:
     pages = _pages(locker, wanted, chosen)
     first = next(pages)
     read = first.read or runtime_of(locker).store.estimate()
     items = itertools.chain(first.items, (row for page in pages for row in page.items))
     more = f"There are more than {chosen.limit}: add --all, or a greater --limit."
     if chosen.sort == "since":
-        return _Found(items, read, first.left_out, "" if first.next is None or chosen.all else more)
+        return _ListedRows(items, read, first.left_out, "" if first.next is None or chosen.all else more)
     found = list(itertools.islice(items, _SORTED + 1))
     rows = sorted(found[:_SORTED], key=lambda row: (_SORTS[chosen.sort](row), row.path))
     most = len(rows) if chosen.all else chosen.limit
     more = more if most < len(rows) else ""
     if len(found) > _SORTED:
         more = f"There are more than {_SORTED:,} records, and the oldest of them were sorted: add filters."
-    return _Found(iter(rows[:most]), read, first.left_out, more)
+    return _ListedRows(iter(rows[:most]), read, first.left_out, more)
 
 
 def _screen(locker: Locker, wanted: Criteria, chosen: argparse.Namespace) -> tuple[list[str], datetime]:
