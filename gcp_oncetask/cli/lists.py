@@ -20,14 +20,17 @@ from gcp_oncetask.cli.tables import Cell, Colour, Column, ShownTimes, span
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.execution.takeover import judge_all
 from gcp_oncetask.finding import searching
 from gcp_oncetask.finding.criteria import Criteria, criteria
 from gcp_oncetask.finding.searching import FoundRecord, Page
 from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.evidence import Verdict
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import requirements
+from gcp_oncetask.store.snapshot import Snapshot
 
 _COLUMNS: Final = (
     Column("task", 60),
@@ -92,6 +95,9 @@ def add_to(commands: Any) -> None:
     )
     one.add_argument("--kind", help="once-tasks of this kind")
     one.add_argument("--collection", metavar="PATH", help="records of this collection or template (default: all)")
+    one.add_argument(
+        "--evidence", action="store_true", help="what the logs show of each holder so far, by one query for all of them"
+    )
     _add_output(one)
     one.set_defaults(run=_running, needs=requirements.STORE)
 
@@ -227,23 +233,38 @@ def _running(locker: Locker, chosen: argparse.Namespace) -> int:
         tables.aside(f"No record of environment {locker.config.env} is leased.")
         return 0
     rows.sort(key=lambda pair: (expires_at(pair[1]), pair[0].path))
+    verdicts: list[Verdict | None] = [None] * len(rows)
+    if chosen.evidence:
+        leased = [Snapshot(row.path, None, None, lock, pages[-1].read) for row, lock in rows]
+        verdicts = [each.verdict for each in judge_all(runtime_of(locker), leased)]
     if chosen.json:
         tables.out(
             tables.json_line(
                 "oncetask.running/1",
                 _data(row)
                 | {"instance": lock.instance, "holder": lock.holder, "token": lock.token}
-                | {"lease_ends": instant(expires_at(lock))},
+                | {"lease_ends": instant(expires_at(lock))}
+                | _evidence(verdict),
             )
-            for row, lock in rows
+            for (row, lock), verdict in zip(rows, verdicts, strict=True)
         )
         return 0
     times = ShownTimes(pages[-1].read or runtime_of(locker).store.estimate(), chosen.tz)
-    cells = (_running_cells(row, lock, times) for row, lock in rows)
-    tables.out(tables.table(_RUNNING, cells, colours=tables.coloured(sys.stdout)))
+    columns = (*_RUNNING, Column("evidence so far", 80)) if chosen.evidence else _RUNNING
+    cells = [
+        _running_cells(row, lock, times) + ([] if verdict is None else [verdict.reason])
+        for (row, lock), verdict in zip(rows, verdicts, strict=True)
+    ]
+    tables.out(tables.table(columns, cells, colours=tables.coloured(sys.stdout)))
     if pages[-1].next is not None:
         tables.aside(f"There are more than {chosen.limit}: add --all, or a greater --limit.")
     return 0
+
+
+def _evidence(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {"finding": str(verdict.finding), "reason_of_finding": verdict.reason, "evidence": list(verdict.evidence)}
 
 
 def _running_cells(row: FoundRecord, lock: Lock, times: ShownTimes) -> list[str | Cell | None]:

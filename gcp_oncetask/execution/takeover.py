@@ -61,7 +61,8 @@ class Judged:
 
 def judge_all(runtime: Runtime, expired: Sequence[Snapshot]) -> list[Judged]:
     """
-    Judge the holders of *expired* leases, with one query of the logs for all of them.
+    Judge the holders of *expired* leases, with one query of the logs for all of them. Of a lease that has not expired, a
+    verdict tells what the logs show so far.
 
     If the logs refuse or fail, nothing is known about the holders. This never means that they did nothing.
     """

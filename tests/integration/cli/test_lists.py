@@ -128,6 +128,34 @@ def test_op_07_running_ones_by_lease_left(
     assert "No record" in said(capsys, "running")[2]
 
 
+def test_op_07_evidence_so_far_is_asked_of_the_logs_only_on_demand(
+    oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Each leased record has a verdict; logs that can't be read are said, and the rows are shown all the same.
+    """
+    seen: list[tuple[int, str, str]] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        seen.append(said(capsys, "running", "--evidence"))
+        seen.append(said(capsys, "running", "--evidence", "--json"))
+        oncetask_cloud.local.faults.fail("ListLogEntries", message="logging is disabled", times=None)
+        seen.append(said(capsys, "running"))
+        seen.append(said(capsys, "running", "--evidence"))
+
+    service.act = act
+    service.create("a")
+    oncetask_cloud.run_until_idle()
+    table, line, without, denied = (out for _, out, _ in seen)
+    assert [code for code, _, _ in seen] == [0, 0, 0, 0]
+    assert "EVIDENCE SO FAR" in table
+    assert json.loads(line)["finding"] == "unknown"
+    assert json.loads(line)["evidence"]
+    assert "EVIDENCE" not in without
+    assert "the logs could not be asked" in denied
+    assert denied.splitlines()[1].startswith("work a")
+
+
 def test_op_05_rebuild_finds_what_an_older_release_has_failed(
     oncetask_cloud: OncetaskCloud, service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
