@@ -102,7 +102,12 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
     for owed in lock.owed[-1:]:
         yield "owed", f"{owed.event} alert of {times.both(owed.at)}, tried {owed.tries} times: {owed.reason}", _LONGEST
     for act in lock.acts[-_LINES:]:
-        yield "act", _act(act, times), _LONGEST
+        said, note = _act(act, times), act.note or ""
+        # A note that has no room beside its act is on a row of its own, so that it is not split.
+        apart = bool(note) and len(said) + len(printable(note)) + 2 > around.width - _LABEL
+        yield "act", f"{said}: {note}" if note and not apart else said, _LONGEST
+        if apart:
+            yield "note", note, 1
 
 
 def _status(lock: Lock, times: ShownTimes) -> str:
@@ -137,8 +142,7 @@ def _lease(lock: Lock, last: LastAttempt, times: ShownTimes) -> str:
 
 def _act(act: Act, times: ShownTimes) -> str:
     claimed = f", as {act.claimed}," if act.claimed else ""
-    note = f": {act.note}" if act.note else ""
-    return f"{times.ago(act.at)} {act.by}{'' if act.proven else ' (unproven)'}{claimed} {act.verb}, from {act.status}{note}"
+    return f"{times.ago(act.at)} {act.by}{'' if act.proven else ' (unproven)'}{claimed} {act.verb}, from {act.status}"
 
 
 def _row(label: str, value: str, width: int, most: int | None) -> list[str]:

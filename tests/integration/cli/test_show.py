@@ -229,3 +229,17 @@ def test_show_of_an_id_that_no_shell_takes(service: Service, capsys: pytest.Capt
         assert shlex.split(line)[4] == path
         assert main(shlex.split(line)[3:]) == 0
         capsys.readouterr()
+
+
+def test_note_of_an_act_is_on_one_row(service: Service, show: Callable[..., list[str]]) -> None:
+    """
+    Beside the act, or below it if there is no room.
+    """
+    service.act = lambda task, attempt: Fail("no")
+    service.create("a")
+    service.cloud.run_until_idle()
+    note = "the bank has seen it at 03:12"
+    assert main(["ack", "--kind", "work", "a", "--for", "4h", "--as", "ann", "--note", note]) == 0
+    found = [show("a", columns=columns) for columns in range(60, 100)]
+    assert all(sum(note in line for line in lines) == 1 for lines in found)
+    assert {line[:5] for lines in found for line in lines if note in line} == {"act: ", "note:"}
