@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gcp_oncetask.observe.alerts import Alert
+from gcp_oncetask.recovery.unclaimed import LEFT
 from tests.simulation.checks.wire import Record, time
 from tests.simulation.hub import SECOND
 from tests.simulation.world import Process, World
 
 if TYPE_CHECKING:
     from tests.simulation.checks.watch import Watch
+from tests.simulation.troubles.deployments import LATER, NEXT
 
 SLACK = 60 * SECOND
 """How much older than the server's time an estimate of it may be."""
@@ -265,7 +267,9 @@ class Standing:
             if self._is_left(path, stand, begun):
                 continue
             self._world.counts["stood still for too long, and was swept"] += 1
-            if not stand.told and not stand.refused and not self._alarmed(stand.lane):
+            # A task for the later deployment's address is left to that one; all tasks that are left have one alarm.
+            left = self._watch.records[path].url.startswith(NEXT) and process.deployment != LATER
+            if not stand.told and not stand.refused and not self._alarmed(LEFT if left else stand.lane):
                 self._broken(path, f"it can be claimed since {stand.since}, was swept, and nobody is told")
 
     def _is_left(self, path: str, stand: Stand, begun: Begun) -> bool:
