@@ -180,6 +180,7 @@ def asked(night: Night, key: str) -> str | None:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> None:
     """

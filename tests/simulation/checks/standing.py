@@ -269,7 +269,8 @@ class Standing:
             self._world.counts["stood still for too long, and was swept"] += 1
             # A task for the later deployment's address is left to that one; all tasks that are left have one alarm.
             left = self._watch.records[path].url.startswith(NEXT) and process.deployment != LATER
-            if not stand.told and not stand.refused and not self._alarmed(LEFT if left else stand.lane):
+            alarmed = self._alarmed(stand.lane) or (left and self._alarmed(LEFT))
+            if not stand.told and not stand.refused and not alarmed:
                 self._broken(path, f"it can be claimed since {stand.since}, was swept, and nobody is told")
 
     def _is_left(self, path: str, stand: Stand, begun: Begun) -> bool:
