@@ -143,6 +143,20 @@ def find(runtime: Runtime, wanted: Criteria, *, limit: int = 50, after: str | No
     return Page(tuple(found), following, ", ".join(sorted({*served.values()})), read, reads, left_out)
 
 
+def find_each(runtime: Runtime, wanted: Criteria, *, page: int = MOST) -> Iterator[FoundRecord]:
+    """
+    Yield all records that *wanted* describes; *page* is the number of records that are read ahead.
+
+    Raises:
+        UsageError, StoreError: As ``find``.
+    """
+    found = find(runtime, wanted, limit=page)
+    yield from found.items
+    while found.next is not None:
+        found = find(runtime, wanted, limit=page, after=found.next)
+        yield from found.items
+
+
 def _served(runtime: Runtime, wanted: Criteria) -> tuple[dict[Area, Index], str]:
     """
     Return the index that serves each collection, and a sentence about collections that are left out.

@@ -138,14 +138,9 @@ def fitting(locker: Locker, wanted: Criteria, cut: datetime, *, paths: Collectio
         UsageError: No index serves the search.
         StoreError: Firestore was unreachable or refused.
     """
-    after: str | None = None
-    while True:
-        page = searching.find(runtime_of(locker), wanted, limit=_PAGE, after=after)
-        for each in page.items:
-            if _arrived(each) <= cut and (not paths or each.path in paths):
-                yield each
-        if (after := page.next) is None:
-            return
+    for each in searching.find_each(runtime_of(locker), wanted, page=_PAGE):
+        if _arrived(each) <= cut and (not paths or each.path in paths):
+            yield each
 
 
 def _arrived(row: FoundRecord) -> datetime:

@@ -4,11 +4,10 @@ The records of an environment that still need a person.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from gcp_oncetask.finding.criteria import Criteria
-from gcp_oncetask.finding.searching import MOST, FoundRecord, collections_of, find, index_named
+from gcp_oncetask.finding.searching import FoundRecord, collections_of, find_each, index_named
 from gcp_oncetask.rules import reminders
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.document_paths import AFTER
@@ -53,7 +52,7 @@ def in_need(runtime: Runtime, most: int) -> InNeed:
     rows: list[FoundRecord] = []
     every: list[Unattended] = []
     now = runtime.store.estimate()
-    for number, row in enumerate(_all(runtime) if _any(runtime) else ()):
+    for number, row in enumerate(find_each(runtime, Criteria()) if _any(runtime) else ()):
         if number == most:
             return InNeed(rows, every, more=True)
         if row.reason is None or not reminders.is_wanted(row.lock, row.reason):
@@ -81,11 +80,3 @@ def _any(runtime: Runtime) -> bool:
         if first:
             return True
     return False
-
-
-def _all(runtime: Runtime) -> Iterator[FoundRecord]:
-    page = find(runtime, Criteria(), limit=MOST)
-    yield from page.items
-    while page.next is not None:
-        page = find(runtime, Criteria(), limit=MOST, after=page.next)
-        yield from page.items
