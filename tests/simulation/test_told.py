@@ -96,8 +96,8 @@ def test_task_of_workers_stands_still_because_of_a_refusal_while_a_worker_takes_
         pytest.param(["one"], {"one": 100, "two": 100}, False, id="another one is refused, and has not"),
         pytest.param(["one"], {"one": 100, "two": 190}, True, id="another one was refused just now"),
         pytest.param(["one"], {"one": 100, "dead": 100}, True, id="another one is dead"),
-        pytest.param([], {"one": 100}, False, id="nobody has told it"),
-        pytest.param(["one"], {}, False, id="nobody is refused"),
+        pytest.param([], {"one": 100}, False, id="no process has told it"),
+        pytest.param(["one"], {}, False, id="no process is refused"),
     ],
 )
 def test_process_tells_once_a_day_that_firestore_refuses_it(

@@ -281,7 +281,7 @@ def test_op_35_ctrl_c_ends_after_the_record_with_a_report(
 
 def test_record_that_has_moved_on_is_skipped(run: Run, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    One is reset by somebody else after it was found: it is skipped and said, and the exit code is 3.
+    Another person resets one record after it was found: the command skips it, says so, and ends with exit code 3.
     """
     fail(service, range(3))
     service.cloud.advance(seconds=1)

@@ -44,7 +44,7 @@ from tests.simulation.world import ORIGIN, QUEUE, Process, World
 BOUND = 6 * 3600
 """Virtual seconds after the troubles within which everything must have ended."""
 DEPLOYED = 3600
-"""Virtual seconds after the troubles until somebody completes a deployment for which a task waits."""
+"""Virtual seconds between the end of the troubles and the deployment for which a task waits."""
 FLOOD = 0.6
 """Share of the handlers that give up for good, in a flood."""
 LOGGER = logging.getLogger("gcp_oncetask")

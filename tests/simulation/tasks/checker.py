@@ -514,7 +514,8 @@ class TasksChecker(Checker):
 
     def _promptly(self, process: Process | None, path: str) -> None:
         """
-        Unless something goes wrong, a key that is given back is handed over. One that somebody damages then is repaired first.
+        Unless something goes wrong, a key that is given back is handed over. If a person damages the key then, it is repaired
+        first.
         """
         if process is None or self.world.landing or process.dead:
             return

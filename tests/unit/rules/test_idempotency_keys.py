@@ -176,7 +176,7 @@ def test_second_charge_of_a_document_made_again_has_another_key() -> None:
 
 def test_documents_made_in_one_millisecond_have_keys_of_their_own() -> None:
     """
-    Two calls decide at the same time, and somebody deletes the document of the first before the second makes it again.
+    Two calls decide at the same time. A person deletes the document of the first call before the second call makes it again.
     """
     moment, later = History().decision_context(), History()
     later.now += timedelta(milliseconds=1)
