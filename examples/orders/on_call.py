@@ -33,7 +33,7 @@ def leave_open(shop: Shop, locker: Locker, order: Order) -> None:
         signal.signal(number, lambda *_: stopping.set())
     say("\none order more, at a bank that forgets idempotency keys; its process is killed, and the logs are late ...")
     shop.serve(log_delay=3600)
-    shop.payments.deadly.add(str(order.id))
+    shop.payments.struck[str(order.id)] = signal.SIGKILL
     locker.schedule(order, "/tasks/bank-order")
     while not (lock_is(locker, order, Status.QUARANTINED) and shop.mails_about(order)):
         if stopping.wait(1.0):

@@ -26,17 +26,15 @@ class Payments:
         calls: Keys of the calls, by order.
         charges: Charge id by key.
         running: Process ids of callers whose call has just been answered; the demo kills some of them.
-        deadly: Orders whose next caller is killed (SIGKILL) when its card is charged, before it gets the answer.
-        deadly_before: Orders whose next caller is killed before its card is charged.
-        stopping: Orders whose next caller is stopped (SIGSTOP) when its card is charged.
+        struck: Of an order the signal that its next caller gets when the card is charged, before it hears the answer.
+        struck_before: The same, before the card is charged.
     """
 
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     charges: dict[str, str] = field(default_factory=dict)
     running: list[int] = field(default_factory=list)
-    deadly: set[str] = field(default_factory=set)
-    deadly_before: set[str] = field(default_factory=set)
-    stopping: set[str] = field(default_factory=set)
+    struck: dict[str, signal.Signals] = field(default_factory=dict)
+    struck_before: dict[str, signal.Signals] = field(default_factory=dict)
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: ThreadingHTTPServer | None = None
@@ -46,19 +44,14 @@ class Payments:
         Return the charge of *key*; only a new key gets a new charge.
         """
         with self._lock:
-            if order in self.deadly_before:
-                self.deadly_before.discard(order)
-                os.kill(pid, signal.SIGKILL)
+            if order in self.struck_before:
+                os.kill(pid, self.struck_before.pop(order))
                 raise ConnectionAbortedError
             self.calls[order].append(key)
             self.running.append(pid)
             charge = self.charges.setdefault(key, f"ch_{len(self.charges) + 1}")
-            if order in self.deadly:
-                self.deadly.discard(order)
-                os.kill(pid, signal.SIGKILL)
-            if order in self.stopping:
-                self.stopping.discard(order)
-                os.kill(pid, signal.SIGSTOP)
+            if order in self.struck:
+                os.kill(pid, self.struck.pop(order))
             return charge
 
     def start(self) -> str:

@@ -38,8 +38,16 @@ class Night:
     A shop before a local Google Cloud, its bank, and the commands of the person on call.
     """
 
-    def __init__(self, cloud: LocalCloud, payments: Payments, receipts: MailSink, environ: dict[str, str]) -> None:
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        payments: Payments,
+        receipts: MailSink,
+        environ: dict[str, str],
+        server: subprocess.Popen[bytes],
+    ) -> None:
         self.cloud, self.payments, self.receipts, self.environ = cloud, payments, receipts, environ
+        self.server = server
 
     def run(self, *arguments: str, status: int = 0) -> str:
         """
@@ -77,6 +85,7 @@ class Night:
         """
         end = time.monotonic() + patient(60)
         while not true():
+            assert self.server.poll() is None, "the shop's server has ended"
             assert time.monotonic() < end, self.run("show", PATH)
             self.run("sweep")
             threading.Event().wait(0.3)
@@ -100,6 +109,15 @@ class Night:
         [found] = set(re.findall(r"otk_\w+", self.run("show", PATH)))
         return str(found)
 
+    def quarantined(self) -> tuple[dict[str, Any], str]:
+        """
+        Schedule the order, and sweep until a person must decide; return its row of the list, and its key.
+        """
+        schedule(self)
+        self.sweep_until(lambda: self.is_("quarantined"))
+        [row] = map(json.loads, self.run("list", "--json").splitlines())
+        return row, self.key()
+
     def holders(self) -> list[int]:
         """
         Return the processes that have asked the bank.
@@ -112,7 +130,7 @@ def night() -> Iterator[Night]:
     """
     The whole of it; the logs know nothing of the shop's processes.
     """
-    lease = patient(2)
+    lease = patient(3)
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     payments, receipts = Payments(), MailSink()
     with LocalCloud() as cloud:
@@ -143,13 +161,12 @@ def night() -> Iterator[Night]:
             cwd=ROOT,
             env=served,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=(listener.fileno(),),
         )
         listener.close()
         try:
-            yield Night(cloud, payments, receipts, environ)
+            yield Night(cloud, payments, receipts, environ, server)
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait(patient(30))
@@ -180,7 +197,6 @@ def asked(night: Night, key: str) -> str | None:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> None:
     """
@@ -188,7 +204,7 @@ def test_op_09_10_11_12_killed_payment_is_found_asked_about_and_resolved() -> No
     that it happened, with the mail's own command; the next step runs with the result, and nothing is charged again.
     """
     with night() as shop:
-        shop.payments.deadly.add("by-bank")
+        shop.payments.struck["by-bank"] = signal.SIGKILL
         schedule(shop)
         shop.sweep_until(lambda: shop.is_("quarantined") and bool(shop.alerts()))
         [row] = map(json.loads, shop.run("list", "--json").splitlines())
@@ -229,11 +245,8 @@ def test_op_13_payment_that_never_happened_runs_again() -> None:
     SIGKILL before the bank has charged: the bank does not know the key, ``run`` charges once under it.
     """
     with night() as shop:
-        shop.payments.deadly_before.add("by-bank")
-        schedule(shop)
-        shop.sweep_until(lambda: shop.is_("quarantined"))
-        [row] = map(json.loads, shop.run("list", "--json").splitlines())
-        key = shop.key()
+        shop.payments.struck_before["by-bank"] = signal.SIGKILL
+        row, key = shop.quarantined()
         assert asked(shop, key) is None
         shop.run("resolve", PATH, "run", "--if-version", row["version"])
 
@@ -251,11 +264,8 @@ def test_op_16_18_holder_that_comes_back_makes_the_decision_needless() -> None:
     so it is refused with exit code 3, and the bank is asked once. Its next step, which could not be dispatched, is swept.
     """
     with night() as shop:
-        shop.payments.stopping.add("by-bank")
-        schedule(shop)
-        shop.sweep_until(lambda: shop.is_("quarantined"))
-        [row] = map(json.loads, shop.run("list", "--json").splitlines())
-        key = shop.key()
+        shop.payments.struck["by-bank"] = signal.SIGSTOP
+        row, key = shop.quarantined()
         shop.cloud.faults.fail("CreateTask", when="before", probability=1, times=None)
         [holder] = shop.holders()
         os.kill(holder, signal.SIGCONT)
