@@ -141,8 +141,8 @@ def _lease(lock: Lock, last: LastAttempt, times: ShownTimes) -> str:
 
 
 def _act(act: Act, times: ShownTimes) -> str:
-    claimed = f", as {act.claimed}," if act.claimed else ""
-    return f"{times.ago(act.at)} {act.by}{'' if act.proven else ' (unproven)'}{claimed} {act.verb}, from {act.status}"
+    who = f"{act.person.said}{',' if act.claimed else ''}"
+    return f"{times.ago(act.at)} {who} {act.verb}, from {act.status}"
 
 
 def _row(label: str, value: str, width: int, most: int | None) -> list[str]:

@@ -161,7 +161,7 @@ class Person(NamedTuple):
         The name, with the one that is claimed beside it; it says if the name is not proven.
         """
         beside = f", as {self.claimed}" if self.claimed else ""
-        return f"{self.name}{beside}" if self.proven else f"{self.name} (unproven)"
+        return f"{self.name}{'' if self.proven else ' (unproven)'}{beside}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,13 @@ class Act:
     status: str
     sequence: int
     note: str | None = None
+
+    @property
+    def person(self) -> Person:
+        """
+        The person who has acted.
+        """
+        return Person(self.by, self.proven, self.claimed)
 
 
 @dataclass(frozen=True, slots=True)

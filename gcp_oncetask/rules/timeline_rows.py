@@ -196,11 +196,10 @@ def rows_of_acts(acts: Iterable[ToldAct]) -> list[Row]:
     rows = []
     for told in acts:
         act = told.act
-        who = f"{act.by}{'' if act.proven else ' (unproven)'}{f', as {act.claimed}' if act.claimed else ''}"
         notes = [] if act.note is None else [act.note]
         if told.stage == "intended":
             notes.append("no line says that it was done")
-        said = f"{act.verb} by {who}; it was {act.status}"
+        said = f"{act.verb} by {act.person.said}; it was {act.status}"
         place = (act.at, act.at, act.sequence or None)
         rows.append(Row(Phase.ACT, said, told.source, *place, floating=True, note=tuple(notes)))
     return rows

@@ -52,7 +52,7 @@ RULES_ADMIN = (
     Mutant(
         "a name that only a person vouches for counts as proven",
         "rules/record.py",
-        '        return f"{self.name}{beside}" if self.proven else f"{self.name} (unproven)"\n',
+        "        return f\"{self.name}{'' if self.proven else ' (unproven)'}{beside}\"\n",
         '        return f"{self.name}{beside}"\n',
         test="tests/integration/locks/test_by_name.py::test_acts_are_logged_with_the_person",
     ),

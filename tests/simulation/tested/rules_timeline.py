@@ -53,10 +53,17 @@ RULES_TIMELINE = (
         test=f"{_TIMELINE}record_alone_tells_its_present_sequence",
     ),
     Mutant(
+        "each person who has acted counts as proven",
+        "rules/record.py",
+        "        return Person(self.by, self.proven, self.claimed)\n",
+        "        return Person(self.by, True, self.claimed)\n",
+        test=f"{_TIMELINE}act_is_told_once_by_trail_and_record",
+    ),
+    Mutant(
         "an act does not say that its person is not proved",
         "rules/timeline_rows.py",
-        "{'' if act.proven else ' (unproven)'}",
-        "",
+        "{act.person.said}",
+        "{act.by}",
         test=f"{_TIMELINE}act_is_told_once_by_trail_and_record",
     ),
     Mutant(
