@@ -25,6 +25,7 @@ from gcp_oncetask.tasks import bulk
 
 RESOLUTIONS: Final = choices.RESOLUTIONS
 _TRIES: Final = 10
+_STATUS: Final = "{status}"
 """Reads of a document that keeps changing, before its deletion is given up."""
 VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
 """The acts, by the words that the command line, the console and the trail have for them."""
@@ -146,12 +147,13 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
     if said is None:
         return Performed(f"{path}: nothing to cancel; it is {lock.status}.", done=False)
     warning = write_act(runtime_of(locker), lock.acts[-1], path, lock=lock) if lock.acts else None
-    return Performed(f"{path}: {said or lock.status}.", warning)
+    return Performed(f"{path}: {said.replace(_STATUS, lock.status)}.", warning)
 
 
 def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str | None:
     """
-    Carry out the act; return words about its effect. Empty: the status says it; None: there was nothing to do.
+    Carry out the act; return words about its effect, with ``_STATUS`` in place of the new status. None: there was nothing
+    to do.
     """
     made: Scheduled | None = None
     match decision.verb:
@@ -166,7 +168,7 @@ def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str |
         case "cancel":
             if not locker.cancel_path(path, acting=acting):
                 return None
-            return f"{locker.show(path).status}, cancellation recorded"
+            return f"{_STATUS}, cancellation recorded"
         case "dismiss":
             locker.dismiss_path(path, acting=acting)
             return "dismissed; list --dismissed still finds it"
@@ -183,7 +185,7 @@ def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str |
                 more = {"next": decision.next, "params": decision.params, "end": decision.end}
             made = locker.resolve_path(path, how, result=decision.result, acting=acting, **more)  # type: ignore[arg-type]
     if made is None:
-        return ""
+        return _STATUS
     how_sent = "dispatched" if made.dispatched else "the sweeper will dispatch it"
     return f"scheduled as sequence {made.sequence}, {how_sent}"
 
