@@ -5,7 +5,6 @@ Many alerts for one reason: the first leaves at once, the others are one mail.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -181,18 +180,24 @@ def test_a_delivery_is_answered_once_its_alert_is_stored(service: Service, monke
     the other one sends its alert itself, and answers only then.
     """
     gathering = service.manager._executor.runtime.gathering
-    begun = threading.Event()
+    begun, brought = threading.Event(), threading.Event()
+    bring = gathering.bring
+
+    def noted(*args: Any) -> Any:
+        entry = bring(*args)
+        if not entry.first:
+            brought.set()
+        return entry
 
     def ends(*args: Any) -> bool:
         begun.set()
-        # The other thread brings its alert meanwhile.
-        while not any(gathering._brought.values()):
-            time.sleep(0.001)
+        assert brought.wait(30)
         raise Killed
 
     service.post(b"{")
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
         patch.setattr(windows, "_added", ends)
+        patch.setattr(gathering, "bring", noted)
         first = pool.submit(service.post, b"{")
         assert begun.wait(30)
         second = pool.submit(service.post, b"{")
