@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ import grpc
 import pytest
 
 from gcp_oncetask import Fail
-from gcp_oncetask.cli import filtered, main
+from gcp_oncetask.cli import filtered
 from gcp_oncetask.tasks.data import kind_of
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from tests.integration.cli.conftest import Run
 from tests.integration.cli.test_asking import Terminal
 from tests.support.tasks import Other, Service, Strict, Work
 
-Run = Callable[..., tuple[int, list[str], list[str]]]
+pytestmark = pytest.mark.usefixtures("service")
 
 
 @pytest.fixture
@@ -60,21 +60,6 @@ def service(cloud_on_ports: OncetaskCloud, environ: dict[str, str]) -> Service:
     """
     made = Service(cloud_on_ports).handle().handle(Other)
     made.act = lambda task, attempt: Fail("declined")
-    return made
-
-
-@pytest.fixture
-def run(service: Service, capsys: pytest.CaptureFixture[str]) -> Run:
-    """
-    Run a command; its exit code, lines and lines of standard error.
-    """
-
-    def made(*arguments: str) -> tuple[int, list[str], list[str]]:
-        capsys.readouterr()
-        code = main(list(arguments))
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
-
     return made
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask import LeaseLostError, Locker
-from gcp_oncetask.cli import main
 from gcp_oncetask.store.indexes import definition, to_text
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from tests.integration.cli.conftest import Run
 from tests.integration.cli.test_asking import Terminal
 from tests.support.records import Records
 
@@ -40,23 +40,7 @@ def records(cloud_on_ports: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> R
     return made
 
 
-Run = Callable[..., tuple[int, list[str], list[str]]]
-
-
-@pytest.fixture
-def run(records: Records, capsys: pytest.CaptureFixture[str]) -> Run:
-    """
-    Run a command; its exit code, lines and lines of standard error.
-    """
-
-    def made(*arguments: str) -> tuple[int, list[str], list[str]]:
-        capsys.readouterr()
-        code = main(list(arguments))
-        out, err = capsys.readouterr()
-        assert all(line.isprintable() for line in [*out.split("\n"), *err.split("\n")])
-        return code, out.splitlines(), err.splitlines()
-
-    return made
+pytestmark = pytest.mark.usefixtures("records")
 
 
 def test_locks_are_listed_for_people(run: Run) -> None:
