@@ -13,7 +13,7 @@ FUZZ_SEEDS ?= 200
 # The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/services/test_identity.py \
+LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py tests/unit/services/test_identity.py \
   tests/integration/entities/test_chain.py tests/integration/locks/test_lock.py tests/integration/observe/test_telemetry.py \
   tests/integration/services/test_identity_http.py tests/integration/services/test_smtp.py tests/integration/tasks/test_runs.py \
   tests/integration/worker/test_worker.py \
@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/test_readme.py tests/unit/servi
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots clean
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots clean docs docs-serve
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,12 @@ browser: $(STAMP) ## Chromium, where apt-get can install it, for the tests of th
 
 screenshots: $(STAMP) browser ## docs/screenshots/ anew, of the console in Chromium
 	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/processes/console
+
+docs: $(STAMP) ## the site into build/site/; a warning is an error
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site && echo "build/site/index.html"
+
+docs-serve: docs ## the site at http://127.0.0.1:8000, until Ctrl-C
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 clean: ## forget the virtual environment and the caches
 	rm -rf $(VENV) $(LOWEST) build dist functions/wheels .pytest_cache .mypy_cache .ruff_cache

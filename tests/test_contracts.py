@@ -108,7 +108,13 @@ def test_page_has_every_storey_from_top_to_bottom() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     [layers] = [each["layers"] for each in settings["contracts"] if each["name"] == "Imports point down"]
     held = [set(re.split(r" [|:] ", layer)) - {"__main__", "mypy"} for layer in layers]
-    rows = (ROOT / "docs" / "architecture.md").read_text().split("|---|---|\n")[1].split("\n\n")[0].splitlines()
+    rows = (
+        (ROOT / "docs" / "explanation" / "architecture.md")
+        .read_text()
+        .split("|---|---|\n")[1]
+        .split("\n\n")[0]
+        .splitlines()
+    )
     told = [set(re.findall(r"`([a-z]+)`", row.split("|")[1])) for row in rows]
     assert told == [each for each in held if each]
 

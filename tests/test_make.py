@@ -80,11 +80,12 @@ def test_help_lists_every_target() -> None:
     assert sorted(phony.split()) == sorted(line.split()[0] for line in said.splitlines())
 
 
-def test_every_target_that_the_readme_names_exists() -> None:
+def test_every_target_that_the_pages_name_exists() -> None:
     """
-    ``make NAME`` in the README is a target.
+    ``make NAME`` in a code span or a code block of the README or the contributors' page is a target.
     """
-    named = set(re.findall(r"\bmake ([a-z-]+)\b", re.sub(r"\bmake sure\b", "", (ROOT / "README.md").read_text())))
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+    named = set(re.findall(r"(?:^|`|^\$ )make ([a-z-]+)\b", text, re.MULTILINE))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
     assert {"demo", "test", "test-all"} <= named

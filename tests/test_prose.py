@@ -13,12 +13,7 @@ import pytest
 from gcp_oncetask.config import FIELDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    path
-    for pattern in ("*.md", "docs/*.md", "emulator/*.md")
-    for path in ROOT.glob(pattern)
-    if path.name != "LICENSE.md"
-)
+PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "emulator/*.md") for path in ROOT.glob(pattern))
 SHORTEST = 30
 """Characters of a sentence that must not come twice."""
 
@@ -121,7 +116,7 @@ def test_questions_and_code_are_no_riddles() -> None:
     assert riddles("## What is stored\n\n```text\nWhat?\n```\n\n| what | who |\n|---|---|\n| a task | ann |\n") == []
 
 
-GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+GLOSSARY = (ROOT / "docs" / "reference" / "glossary.md").read_text()
 TERM = re.compile(r"^- \*\*([^*]+)\*\*: ", re.MULTILINE)
 
 
@@ -155,14 +150,13 @@ def test_the_readme_links_each_main_term_where_it_uses_it_first() -> None:
     The link leads to the heading below which the glossary defines the term.
     """
     readme = (ROOT / "README.md").read_text()
-    linked = re.findall(r"^\[([^\]]+)\]: \S+/docs/glossary\.md#(\S+)$", readme, re.MULTILINE)
+    linked = re.findall(r"^\[([^\]]+)\]: \S+/docs/reference/glossary\.md#(\S+)$", readme, re.MULTILINE)
     chapters = {
         term.partition(" (")[0].lower(): heading.lower().replace(" ", "-")
         for heading, *body in (chapter.split("\n") for chapter in GLOSSARY.split("\n## ")[1:])
         for term in TERM.findall("\n".join(body))
     }
-    own = re.sub(r"<!-- configuration -->.*<!-- /configuration -->", "", readme, flags=re.DOTALL)
-    prose = re.sub(r"`[^`\n]*`", lambda code: " " * len(code[0]), unspoken(own))
+    prose = re.sub(r"`[^`\n]*`", lambda code: " " * len(code[0]), unspoken(readme))
     unlinked = {}
     for term, _ in linked:
         first = word(term).search(prose)
@@ -170,7 +164,7 @@ def test_the_readme_links_each_main_term_where_it_uses_it_first() -> None:
         if prose[first.start() - 1] != "[":
             unlinked[term] = prose[first.start() - 30 : first.end() + 30]
 
-    assert len(linked) >= 20
+    assert len(linked) >= 7
     assert {term: chapters.get(term) for term, _ in linked} == dict(linked)
     assert unlinked == {}
 

@@ -30,9 +30,11 @@ pytestmark = [pytest.mark.google, pytest.mark.skipif(find() is None, reason="Goo
 
 def pattern() -> str:
     """
-    The README's rules for a collection of the user's.
+    The documented rules for a collection of the user's.
     """
-    [found] = re.findall(r"```text\n(match /orders/.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [found] = re.findall(
+        r"```text\n(match /orders/.*?)```", (ROOT / "docs" / "how-to" / "functions.md").read_text(), re.DOTALL
+    )
     return str(found)
 
 
@@ -82,7 +84,7 @@ def token(user: str) -> str:
 @pytest.fixture(scope="module")
 def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFirestore]:
     """
-    The emulator with the project's rules and the README's pattern in them.
+    The emulator with the project's rules and the documented pattern in them.
     """
     rules = (ROOT / "firestore.rules").read_text()
     assert PLACE in rules

@@ -1,5 +1,5 @@
 """
-Generated changes that no test need catch, by the reason. The page ``docs/survivors.md`` shows them.
+Generated changes that no test need catch, by the reason. The page ``docs/explanation/survivors.md`` shows them.
 """
 
 from __future__ import annotations

@@ -102,6 +102,6 @@ def test_run_names_survivors_and_goes_on(tmp_path: Path) -> None:
 
 def test_page_lists_the_argued_changes() -> None:
     """
-    To write it anew: ``(ROOT / "docs/survivors.md").write_text(page())``.
+    To write it anew: ``(ROOT / "docs/explanation/survivors.md").write_text(page())``.
     """
-    assert (ROOT / "docs" / "survivors.md").read_text() == page()
+    assert (ROOT / "docs" / "explanation" / "survivors.md").read_text() == page()

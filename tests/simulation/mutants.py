@@ -2,8 +2,8 @@
 ``make mutants``: the library with one mistake at a time. Each must be caught by the default histories, or by the test that it
 names; and each check of the histories must be tripped by a mutant.
 
-A mistake is a text of one file replaced by another. The table that this writes is kept in ``docs/mutants.md``; the seeds in it
-are played first.
+A mistake is a text of one file replaced by another. The table that this writes is kept in
+``docs/explanation/mutants.md``; the seeds in it are played first.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from tests.simulation.workers.mutants_untripped import UNTRIPPED_WORKER_MUTANTS
 from tests.simulation.workers.mutants_wire import WORKER_WIRE_MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
-TABLE = ROOT / "docs" / "mutants.md"
+TABLE = ROOT / "docs" / "explanation" / "mutants.md"
 STATE = ROOT / "build" / "mutants.json"
 _PLAIN = "the library as it is"
 

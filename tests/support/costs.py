@@ -1,5 +1,5 @@
 """
-The table "What it costs" of the README, counted on the local cloud: ``python -m tests.support.costs`` prints it.
+The table of the page about cost, counted on the local cloud: ``python -m tests.support.costs`` prints it.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ WORK: dict[str, Callable[[Bench], Doing]] = {
 
 def table() -> str:
     """
-    The table as it stands in the README. Each row is of the second time: a process asks once for the server's time, and
+    The table as it stands in the page. Each row is of the second time: a process asks once for the server's time, and
     registers its collections.
     """
     rows = []

@@ -20,17 +20,33 @@ def blocks(text: str, language: str) -> list[str]:
     return [code for name, code in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL) if name == language]
 
 
-def program(text: str) -> str:
+COMMENT = re.compile(r"<!-- (file: (?P<file>\S+)|not run: .*|.*) -->")
+
+
+def parts(text: str) -> dict[str, str]:
     """
-    The Python blocks of a page as one program, every line at its number in the page; empty if it has none.
+    The Python of a page by the name of its file, "" for the page's program. Every line has its number in the page. Blocks that
+    are not run are left out, and so are files that import another file of the page.
     """
-    lines: list[str] = []
+    found: dict[str, list[str]] = {}
+    lines = text.splitlines()
+    into: str | None = None
     fenced = False
-    for line in text.splitlines():
-        fence = line.startswith("```")
-        fenced = line == "```python" if fence else fenced
-        lines.append(line if fenced and not fence else "")
-    return "\n".join(lines).rstrip() + "\n" if blocks(text, "python") else ""
+    for number, line in enumerate(lines):
+        if line.startswith("```"):
+            comment = COMMENT.fullmatch(lines[number - 1]) if number else None
+            fenced, into = line == "```python" and not fenced, None
+            if fenced and (comment is None or comment["file"]):
+                into = "" if comment is None else comment["file"]
+        elif fenced and into is not None:
+            found.setdefault(into, [""] * len(lines))[number] = line
+    texts = {name: "\n".join(code).rstrip() + "\n" for name, code in found.items()}
+    modules = "|".join(re.escape(name.removesuffix(".py")) for name in texts if name) or "-"
+    return {
+        name: code
+        for name, code in texts.items()
+        if not re.search(rf"^(?:from|import) (?:{modules})\b", code, re.MULTILINE)
+    }
 
 
 def programs() -> dict[Path, str]:
@@ -38,9 +54,13 @@ def programs() -> dict[Path, str]:
     What belongs into ``PROGRAMS``, by path.
     """
     pages = [ROOT / "README.md", ROOT / "emulator" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    found = {page: program(page.read_text()) for page in pages}
     names = {page: re.sub(r"\W", "_", str(page.relative_to(ROOT).with_suffix("")).lower()) for page in pages}
-    return {PROGRAMS / f"{names[page]}.py": code for page, code in found.items() if code}
+    return {
+        PROGRAMS
+        / f"{names[page]}{'_' if file else ''}{re.sub(r'[^a-z0-9]', '_', file.lower().removesuffix('.py'))}.py": code
+        for page in pages
+        for file, code in parts(page.read_text()).items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
 Fields of every sort of type, with values: what becomes of them in payloads, in fields of entities and in results of functions.
 
-One row per row of the table in ``docs/payloads.md``.
+One row per row of the table in ``docs/reference/payloads.md``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-PAGE = Path(__file__).parents[2] / "docs" / "payloads.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "payloads.md"
 NAN, INFINITY = float("nan"), float("inf")
 BERLIN = ZoneInfo("Europe/Berlin")
 BASE64 = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")

@@ -1,5 +1,5 @@
 """
-The tables of ``docs/rules.md``, and every combination of what their columns can hold.
+The tables of ``docs/reference/rules.md``, and every combination of what their columns can hold.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "rules.md"
 
 
 def table(heading: str) -> list[dict[str, str]]:

@@ -1,15 +1,15 @@
 """
-The README's table of verbs.
+The documented table of verbs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_README = (Path(__file__).parents[2] / "README.md").read_text()
+_PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "chains.md").read_text()
 _ROWS = [
     [cell.strip(" `") for cell in line.strip("|").split("|")]
-    for line in _README.split("<!-- verbs -->\n")[1].split("<!-- /verbs -->")[0].splitlines()
+    for line in _PAGE.split("<!-- verbs -->\n")[1].split("<!-- /verbs -->")[0].splitlines()
 ]
 TABLE = {
     verb: {sort: {"yes": True, "no": False}[cell] for sort, cell in zip(_ROWS[0][1:], cells, strict=True)}

@@ -1,5 +1,5 @@
 """
-Bad input: each row of the README's table has a clear error, and loses nothing.
+Bad input: each row of the table in ``docs/reference/outcomes.md`` has a clear error, and loses nothing.
 """
 
 from __future__ import annotations

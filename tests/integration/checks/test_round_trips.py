@@ -1,6 +1,6 @@
 """
-What is stored is equal when it is loaded, or refused with the field's name: the table of ``docs/payloads.md``, row by row,
-through the local cloud.
+What is stored is equal when it is loaded, or refused with the field's name: the table of ``docs/reference/payloads.md``, row by
+row, through the local cloud.
 """
 
 from __future__ import annotations

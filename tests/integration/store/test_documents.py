@@ -1,5 +1,5 @@
 """
-docs/documents.md says what is stored.
+docs/reference/documents.md says what is stored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
 
-PAGE = (Path(__file__).parents[3] / "docs" / "documents.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "documents.md").read_text()
 TYPES = {
     "string": "string_value",
     "map": "map_value",
@@ -99,7 +99,7 @@ def test_tables_list_exactly_what_is_stored(stored: dict[str, Any], collection: 
     found = {
         name: value.WhichOneof("value_type")
         for path, document in stored.items()
-        # A named lock's document is described in the README.
+        # A named lock's document is described in ``docs/how-to/locks.md``.
         if path.startswith(f"{collection}/") and ":lock:" not in path
         for name, value in document.fields.items()
     }

@@ -1,5 +1,5 @@
 """
-Each commit against the table of ``docs/rules.md``: the reason for which a person is needed before it, and after it.
+Each commit against the table of ``docs/reference/rules.md``: the reason for which a person is needed before it, and after it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """
-A person frees a named lock, or lets a function run again for its key: the rules, against the tables of ``docs/rules.md``.
+A person frees a named lock, or lets a function run again for its key: the rules, against the tables of
+``docs/reference/rules.md``.
 """
 
 from __future__ import annotations

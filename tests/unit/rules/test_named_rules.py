@@ -1,5 +1,5 @@
 """
-The rules of named locks and of functions that run once, against the tables of ``docs/rules.md``.
+The rules of named locks and of functions that run once, against the tables of ``docs/reference/rules.md``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Calls of persons and programs that are refused, against the tables of ``docs/rules.md``.
+Calls of persons and programs that are refused, against the tables of ``docs/reference/rules.md``.
 """
 
 from __future__ import annotations

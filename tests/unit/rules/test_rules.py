@@ -1,5 +1,5 @@
 """
-The rules, tried in every combination, against the tables of ``docs/rules.md``.
+The rules, tried in every combination, against the tables of ``docs/reference/rules.md``.
 """
 
 from __future__ import annotations

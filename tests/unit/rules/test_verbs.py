@@ -1,5 +1,5 @@
 """
-The verbs of people: which sort of record has which, as the README prints it, and how a document is recognised.
+The verbs of people: which sort of record has which, as its page prints it, and how a document is recognised.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES = [
 
 def test_the_readme_has_the_rules_table() -> None:
     """
-    Rows and columns of the README's table are the verbs and sorts of the code, in order, cell by cell.
+    Rows and columns of the page's table are the verbs and sorts of the code, in order, cell by cell.
     """
     assert {verb: {sort: sort in having for sort in Sort} for verb, having in VERBS.items()} == TABLE
 
