@@ -63,6 +63,8 @@ class Checker:
         tripped: Names of the checks that said so.
         effects: What handlers did to the outside: (document, sequence) -> idempotency keys, one per call.
         by_hand: Documents that a person has resolved.
+        dismissing: Documents that a person wanted to dismiss.
+        dismissed: Documents that a person has dismissed -> life and sequence.
         locks: Every lock as it was last seen.
         undated: Documents whose present state the release before has made: it does not say since when.
         granted: Every lease that was ever granted: (document, token, holder).
@@ -86,6 +88,8 @@ class Checker:
     effects: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     running: list[Running] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
+    dismissing: set[str] = field(default_factory=set)
+    dismissed: dict[str, tuple[int, int]] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
     undated: set[str] = field(default_factory=set)
     granted: set[tuple[str, int, str | None]] = field(default_factory=set)
@@ -220,6 +224,7 @@ class Checker:
         self.lives[path] += 1
         self.locks.pop(path)
         self.by_hand.discard(path)
+        self.dismissing.discard(path)
         self.expected = {k: v for k, v in self.expected.items() if k[0] != path}
         # One that is made again has keys of its own.
         self.effects = {k: v for k, v in self.effects.items() if k[0].partition(" ")[0] != path}

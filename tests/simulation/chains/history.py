@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,6 +97,7 @@ class History:
 
     Attributes:
         settings: Of the library.
+        findings: Draws of people who find what has happened, and dismiss.
     """
 
     settings: ClassVar[dict[str, Any]] = {}
@@ -112,6 +114,7 @@ class History:
         self.neighbours = Neighbours(self)
         self.hub = self.world.hub
         self.draw = self.hub.rng
+        self.findings = random.Random(f"people {plan.seed}")
         self.chains = [f"jobs/{chr(97 + n)}" for n in range(plan.chains)]
         self._pump_at: int | None = None
         self._sweeping: list[Process] = []
@@ -415,12 +418,12 @@ class History:
                 if self.plan.has("resolves") and self.draw.random() < 0.85:
                     people.leave(self, path)
                     continue
-                how = self.draw.choice(("run", "complete", "fail"))
+                how = people.decided(self, self.draw.choice(("run", "complete", "fail")))
                 self.checker.by_hand.add(path)
                 self.world.tell("a person", f"resolves {path}: {how}")
                 self.world.counts[f"resolved: {how}"] += 1
                 self.checker.asked(path)
-                self.on_some(lambda process, path=path, how=how: process.locker.resolve_path(path, how))
+                self.on_some(people.verb(self, path, how))
 
     # --- the queue ---
 

@@ -8,6 +8,12 @@ from tests.simulation.mutant import Mutant
 
 CHAIN_PEOPLE_MUTANTS = (
     Mutant(
+        "a failed record stays on the list though a person dismisses it",
+        "rules/admin.py",
+        "    if reason in (Reason.FAILED, Reason.RESULT_LOST):\n        return Put(_dismissed(lock, at))\n",
+        "    if reason in (Reason.FAILED, Reason.RESULT_LOST):\n        return Put(lock)\n",
+    ),
+    Mutant(
         "a quarantined step runs for a duplicate delivery",
         "rules/attempts.py",
         "    if lock.finished or lock.status is Status.QUARANTINED:\n",

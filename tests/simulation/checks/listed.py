@@ -33,12 +33,17 @@ def check_listed(history: History) -> None:
         return
     found: list[str] = done.value
     for path, lock in checker.locks.items():
-        wanted = _needs_a_person(lock, by_hand=path in checker.by_hand)
+        wanted = _needs_a_person(lock, by_hand=path in checker.by_hand | checker.dismissing)
         world.counts["records that need a person at the end"] += wanted
         if wanted and path not in found:
             checker.broken(path, f"it is {lock.status}, and the list of records that need a person lacks it")
         elif not wanted and path in found:
             checker.broken(path, f"it is {lock.status}, and is listed as if it needed a person")
+        # The release before writes no reason, and the rebuilt index lists its records anew.
+        kept = not history.plan.has("versions") and path not in checker.damages.repaired
+        dismissed = checker.dismissed.get(path) == (checker.lives[path], lock.sequence)
+        if dismissed and kept and lock.status is Status.FAILED and path in found:
+            checker.broken(path, "a person has dismissed it, and it is listed")
     for path in found:
         if found.count(path) > 1:
             checker.broken(path, "it is listed twice")
@@ -65,6 +70,6 @@ def _listed(history: History, process: Process) -> list[str] | OncetaskError:
 
 def _needs_a_person(lock: Lock, *, by_hand: bool) -> bool:
     if lock.status is Status.FAILED:
-        # A record that a person has failed is dismissed.
+        # A record that a person has failed is dismissed, too.
         return not (by_hand and "/dismissed/" in (lock.attention or ""))
     return lock.status is Status.QUARANTINED or (lock.status is Status.COMPLETED and lock.result_lost is not None)

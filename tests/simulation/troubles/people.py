@@ -1,6 +1,6 @@
 """
 People around chains and once-tasks: they delete and reset documents, call the verbs with entities that they loaded long ago, and
-resolve quarantines in every way.
+resolve quarantines in every way, and dismiss what has failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gcp_oncetask import (
     StoreError,
     TaskNotFoundError,
 )
+from gcp_oncetask.entities.acted import SAME
 from tests.simulation.clients import ROOT
 from tests.simulation.world import QUEUE, Process
 
@@ -36,6 +37,7 @@ def set_up(history: History) -> None:
     hub, cloud, plan = history.hub, history.world.cloud, history.plan
     if plan.has("resolves"):
         hub.spawn(cloud, _resolve, history)
+        hub.spawn(cloud, _dismiss, history)
     if plan.has("purges"):
         hub.spawn(cloud, _purge, history)
 
@@ -64,13 +66,24 @@ def _resolve(history: History) -> None:
         for path, lock in list(checker.locks.items()):
             if lock.status is Status.QUARANTINED and world.hit("resolves", 0.5):
                 leave(history, path)
-                for how in draw.sample(("run", "complete", "fail", "cancel", "reset"), draw.choice((1, 1, 2))):
+                for drawn in draw.sample(("run", "complete", "fail", "cancel", "reset"), draw.choice((1, 1, 2))):
+                    how = decided(history, drawn)
                     checker.by_hand.add(path)
                     checker.asked(path)
                     checker.revivals.reset.add(path)
                     world.counts[f"resolved amid troubles: {how}"] += 1
                     world.tell("a person", f"resolves {path}: {how}")
                     hub.spawn(world.cloud, history.on_some, verb(history, path, how))
+
+
+def decided(history: History, how: str) -> str:
+    """
+    In place of *how* the finding that the step has happened, now and then. It has draws of its own, so that a history plays as it
+    did until a person decides.
+    """
+    if how in ("run", "complete") and history.findings.random() < 0.4:
+        return "happened, and goes on" if how == "run" else "happened, and ends"
+    return how
 
 
 def verb(history: History, path: str, how: str) -> Callable[[Process], Any]:
@@ -85,9 +98,39 @@ def verb(history: History, path: str, how: str) -> Callable[[Process], Any]:
             case "reset":
                 history.checker.damages.asked(process, path)
                 return process.locker.reset_path(path)
+            case "happened, and goes on":
+                params = history.checker.locks[path].params
+                return process.locker.resolve_path(path, "happened", next=SAME, params=params, result="found")
+            case "happened, and ends":
+                return process.locker.resolve_path(path, "happened", end=True, result="found")
         return process.locker.resolve_path(path, how)
 
     return call
+
+
+def _dismiss(history: History) -> None:
+    """
+    Take failed records off the list of those that need a person.
+    """
+    world, hub, checker, draw = history.world, history.hub, history.checker, history.findings
+    while not history.over:
+        hub.sleep(draw.expovariate(1 / 240))
+        for path, lock in list(checker.locks.items()):
+            if lock.status is not Status.FAILED or draw.random() < 0.5:
+                continue
+            seen = (checker.lives[path], lock.sequence)
+            checker.dismissing.add(path)
+            checker.asked(path)
+            told = history.on_some(lambda process, path=path: _dismissed(process, path))
+            world.tell("a person", f"dismisses {path}: {told}")
+            if told is True and path in checker.locks and seen == (checker.lives[path], checker.locks[path].sequence):
+                checker.dismissed[path] = seen
+                world.counts["dismissed"] += 1
+
+
+def _dismissed(process: Process, path: str) -> bool:
+    process.locker.dismiss_path(path)
+    return True
 
 
 def leave(history: History, path: str) -> None:
