@@ -5,6 +5,7 @@ repaired it; then it goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,12 +27,14 @@ class Damages:
     Attributes:
         broken: Told of violations: a document and a sentence.
         now: Of each damaged document its lock as a person has left it.
+        struck: How often each document was damaged.
         anew: Documents whose reset a person has asked of a process, with the name of the process.
         repaired: Documents whose attention is still that of their damage.
     """
 
     broken: Callable[[str, str], None]
     now: dict[str, Any] = field(default_factory=dict)
+    struck: Counter[str] = field(default_factory=Counter)
     anew: set[tuple[str, str]] = field(default_factory=set)
     repaired: set[str] = field(default_factory=set)
     _made: set[str] = field(default_factory=set)

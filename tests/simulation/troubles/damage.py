@@ -112,6 +112,7 @@ def strike(history: History, path: str, how: Damage) -> dict[str, Any] | None:
         # This record may have that value.
         return None
     history.checker.damages.now[path] = whole
+    history.checker.damages.struck[path] += 1
     write(history, path, names, written)
     world.tell("a person", f"damages {how.field} of {path}: {how.value!r:.40}")
     return {name: whole[name] for name in names if name in whole}
@@ -152,9 +153,10 @@ def write(history: History, path: str, names: tuple[str, ...], fields: Any) -> N
 
 def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> None:
     """
-    Wait until a mail tells of it; then repair it.
+    Wait until a mail tells of it; then repair it, unless the record has been made anew meanwhile, and damaged once more.
     """
     world, hub, draw, damages = history.world, history.hub, history.draw, history.checker.damages
+    struck = damages.struck[path]
     while not any(_tells(history, alert, path) for alert in world.alerts[known:]):
         hub.sleep(30)
         if path not in damages.now:
@@ -166,7 +168,7 @@ def _repair(history: History, path: str, how: Damage, kept: Any, known: int) -> 
     if path in history.checker.locks and draw.random() < 0.5 and how.field not in _BY_HAND and _reset(history, path):
         world.counts["records made anew"] += 1
         return
-    if path in damages.now:
+    if path in damages.now and damages.struck[path] == struck:
         world.tell("a person", f"repairs {path}")
         world.counts["records repaired by hand"] += 1
         write(history, path, names_of(how), kept)
