@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py tests/unit/s
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots clean docs docs-serve
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots pictures clean docs docs-serve
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,9 @@ browser: $(STAMP) ## Chromium, where apt-get can install it, for the tests of th
 
 screenshots: $(STAMP) browser ## docs/screenshots/ anew, of the console in Chromium
 	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/processes/console
+
+pictures: $(STAMP) browser ## docs/pictures/ anew where a text there has changed, by mermaid in Chromium (where npm is)
+	@$(BIN)/python -m tests.support.pictures
 
 docs: $(STAMP) ## the site into build/site/; a warning is an error
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site && echo "build/site/index.html"
