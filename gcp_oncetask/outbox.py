@@ -56,7 +56,7 @@ def dispatch_written(
         lock = _lock_of(after)
         owed = rules.newly_scheduled(_lock_of(before), lock, runtime.config.env)
     except (StoreError, UsageError) as error:
-        runtime.events.undispatched(None, f"{path}: {error} The sweeper will set it aside.")
+        runtime.events.undispatched(None, f"{path}: {error} The sweep sets it aside.")
         return False
     if not owed or lock is None:
         return False

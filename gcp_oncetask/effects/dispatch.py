@@ -35,7 +35,7 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
         runtime.tasks.create(push_of(runtime, snapshot))
     except DispatchError as error:
         severity = logging.ERROR if error.final else logging.WARNING
-        then = "It is left to a process that may." if error.facts.get("left") else "The sweeper will."
+        then = "It is left to a process that may." if error.facts.get("left") else "The sweep creates the task."
         runtime.events.undispatched(runtime.about(snapshot), f"{error} {then}", severity)
         return False
     return True

@@ -182,7 +182,7 @@ def hand_over(runtime: Runtime, freed: Freed | None) -> None:
     try:
         pass_on(runtime, freed.key, freed.version)
     except OncetaskError as error:
-        LOGGER.warning("the resource key %r was not handed over: %s The sweeper will.", freed.key, error)
+        LOGGER.warning("the resource key %r was not handed over: %s The sweep hands it over.", freed.key, error)
 
 
 def pass_on(runtime: Runtime, key: str, version: Any = None) -> bool:

@@ -33,7 +33,7 @@ _EFFECTS: Final = {
     "fail": "The chain ends as failed, and is dismissed.",
     "fail, with a key": "The chain ends as failed, and is dismissed. Its resource key goes to the next task that waits.",
     "reset": "The step runs again as sequence {sequence}, with {key}.",
-    "cancel": "The chain is cancelled at once, or after its cancellation handler has run.",
+    "cancel": "It is cancelled. If its kind has a cancellation handler, that runs first.",
     "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
     "delete": "The document is deleted, with its payload, result and history.",
     "delete, running": "The document is deleted; the handler that runs now can write nothing more by its attempt.",
@@ -141,6 +141,8 @@ def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) 
         case = "fail, with a key"
     if act in ("cancel", "delete") and lock.status is Status.LEASED:
         case = f"{act}, running"
+    if act == "cancel" and lock.finished:
+        return "Nothing changes, because it has ended."
     key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
     return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
 

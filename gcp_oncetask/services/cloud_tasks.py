@@ -294,5 +294,6 @@ def _sentence(push: Push, failed: _CallError) -> str:
     }.get(failed.code, "")
     if failed.code is grpc.StatusCode.NOT_FOUND and "ueue" in str(failed):
         parts = push.queue.split("/")
-        hint = f" Create it: gcloud tasks queues create {parts[-1]} --location={parts[3]} --project={parts[1]}"
-    return f"Cloud Tasks: creating a task in {push.queue} failed with {failed.code.name}: {failed}.{hint}"
+        hint = f" Create it: gcloud tasks queues create {parts[-1]} --location={parts[3]} --project={parts[1]} ."
+    said = str(failed).rstrip(".")
+    return f"Cloud Tasks: creating a task in {push.queue} failed with {failed.code.name}: {said}.{hint}"

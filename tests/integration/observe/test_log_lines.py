@@ -270,7 +270,7 @@ OTHERS = {
     ("locks/lock.py", "%s"),
     ("locks/lock.py", "%s; the block had raised %s, which goes on."),
     ("locks/runs.py", "%s The function had raised %s, which goes on."),
-    ("effects/keys.py", "the resource key %r was not handed over: %s The sweeper will."),
+    ("effects/keys.py", "the resource key %r was not handed over: %s The sweep hands it over."),
     ("effects/keys.py", "the resource key %r, for which others wait, was not handed over: %s"),
     ("effects/queue_alarm.py", "%s"),
     ("effects/queue_alarm.py", "%s That could not be told: %s"),

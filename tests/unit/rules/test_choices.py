@@ -83,7 +83,7 @@ def test_acts_that_fit_a_sort_are_its_verbs() -> None:
         ("happened", Status.QUARANTINED, {"end": True}, "the chain ends as completed"),
         ("happened", Status.QUARANTINED, {"next": "."}, "sequence 4 at the same target"),
         ("happened", Status.QUARANTINED, {"next": "/x"}, "sequence 4 at /x"),
-        ("cancel", Status.SCHEDULED, {}, "at once"),
+        ("cancel", Status.SCHEDULED, {}, "that runs first"),
         ("cancel", Status.LEASED, {}, "when its present attempt settles"),
         ("delete", Status.LEASED, {}, "the handler that runs now"),
         ("delete", Status.FAILED, {}, "with its payload"),
