@@ -17,6 +17,8 @@ from tests.simulation.world import Process, World
 
 PROMPT = 60 * SECOND
 """Time within which a process makes the Cloud Task that its own commit has asked for, where nothing goes wrong."""
+OVERTAKEN = 10 * SECOND
+"""The time-out of a call. A call that a freeze has overtaken takes effect after the freeze, and its answer comes too late."""
 EARLY = 59 * SECOND
 """A delivery that comes more than that before its time is replaced by another one; less one second for the calls."""
 UNKNOWN = -1
@@ -107,7 +109,7 @@ class Dispatches:
         The process whose commit asks for a Cloud Task makes it, unless something goes wrong with it.
         """
         world = self._world
-        if process is None or world.landing or process.dead or process.hurt_until >= world.hub.now:
+        if process is None or world.landing or process.dead or process.hurt_until >= world.hub.now - OVERTAKEN:
             return
         if after.claimable:
             self._owing[key] = (world.hub.now, process)
