@@ -127,7 +127,7 @@ class Config:
     rpc_timeout: float = _var("ONCETASK_RPC_TIMEOUT_SECONDS", "deadline of one remote call", 10.0)
     patience: float = _var("ONCETASK_PATIENCE_SECONDS", "total time for a write and its retries", 30.0)
     coalesce: bool = _var(
-        "ONCETASK_COALESCE", "whether commits of threads that wait for each other share a remote call", False
+        "ONCETASK_COALESCE", "whether commits of threads that wait for each other share a remote call", True
     )
     margin: float = _var(
         "ONCETASK_MARGIN_SECONDS", "kept between a holder's own deadline and the lease's end; at least 1", 1.0
