@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py tests/unit/s
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels functions firebase browser screenshots pictures clean docs docs-serve
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels release-check functions firebase browser screenshots pictures clean docs docs-serve
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +93,9 @@ fuzz: $(STAMP) ## the embedded Firestore against Google's emulator, recurrences 
 
 wheels: $(STAMP) ## both distributions into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . && $(BIN)/python -m build --wheel --no-isolation --outdir dist emulator
+
+release-check: $(STAMP) ## wheels and source distributions into dist/, checked as an index does, installed into a fresh environment
+	@$(BIN)/python -m tests.support.release
 
 functions: $(STAMP) ## the library's wheel into functions/, from where firebase deploy takes it
 	@rm -rf functions/wheels

@@ -407,12 +407,14 @@ def test_objects_of_users_show_no_other_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "tasks", "worker", "testing", "flask", "logs", "outbox", "sweeper", "config", "errors"]
+    "name", ["", "tasks", "worker", "testing", "flask", "logs", "outbox", "sweeper", "config", "console", "errors"]
 )
 def test_module_that_users_import_lists_its_names(name: str) -> None:
     """
     ``from ... import *`` and completion show what is kept: every listed name is there, and each has a docstring.
     """
     module = importlib.import_module(f"gcp_oncetask.{name}".rstrip("."))
+    policy = (ROOT / "docs" / "how-to" / "upgrading.md").read_text()
+    assert f"`{name or 'gcp_oncetask'}`" in policy
     assert module.__all__ == sorted(module.__all__)
     assert all(hasattr(module, each) for each in module.__all__)

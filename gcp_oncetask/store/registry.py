@@ -294,7 +294,10 @@ class Registry:
         else:
             texts = {"registry": self._env, "collection": entry}
         known = seen.fields
-        wanted = {**{name: encode(text) for name, text in texts.items()}, "schema": encode(SCHEMA)}
+        wanted = {name: encode(text) for name, text in texts.items()}
+        if "schema" not in known:
+            # An entry keeps the schema with which it was made: two releases would else write it in turns.
+            wanted["schema"] = encode(SCHEMA)
         wrong = [name for name, value in wanted.items() if known.get(name) != value]
         if not wrong and "forgottenAt" not in known:
             return

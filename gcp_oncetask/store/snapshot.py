@@ -14,6 +14,7 @@ from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gcp_oncetask.errors import ConflictError, StoreError
+from gcp_oncetask.rules import features
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.codec import (
     ATTRIBUTES,
@@ -170,6 +171,8 @@ class Update:
         precondition: bool = True,
     ) -> None:
         self.message = message
+        if lock is not None:
+            lock = features.in_written_form(lock, snapshot.lock)
         self.before, self.lock, self.changes = snapshot, lock, changes
         self.changed: tuple[str, ...] | None = ()
         self.stamped: tuple[str, ...] = ()

@@ -203,6 +203,27 @@ def test_what_both_versions_can_read_is_run_by_either(fleet: Fleet) -> None:
     assert fleet.new.tasks[0].data == New(name="a", tip=5)
 
 
+class Leaving(Base, kind="work"):
+    note: str = ""
+    tip: int = Field(0, exclude=True)
+
+
+def test_field_is_given_up_in_two_deployments(oncetask_cloud: OncetaskCloud) -> None:
+    """
+    A version that reads it and stores it no more comes in between: each version reads the payloads of its neighbours.
+    """
+    fleet = Fleet(oncetask_cloud, New, Leaving).handle()
+    fleet.old.manager.create_task(New(name="a", tip=7))
+    assert outcome(fleet.new, fleet.body()) == "completed"
+    assert fleet.new.tasks[0].data == Leaving(name="a", tip=7)
+    fleet.new.manager.create_task(Leaving(name="b"))
+    assert "tip" not in fleet.new.stored("b", Leaving)["data"]
+    assert outcome(fleet.old, fleet.body("b")) == "completed"
+    fleet = Fleet(oncetask_cloud, Leaving, Old).handle()
+    fleet.old.manager.create_task(Leaving(name="c"))
+    assert outcome(fleet.new, fleet.body("c")) == "completed"
+
+
 def test_person_is_told_of_it_as_of_an_unknown_kind(fleet: Fleet) -> None:
     """
     By the sweep; why it can't be read is in the log.

@@ -263,6 +263,27 @@ RULES_EVIDENCE_TO_FLOODS = (
         test="tests/unit/rules/test_attention.py::test_features_keep_a_process_away_as_the_table_says",
     ),
     Mutant(
+        "a new form is written while a holder of an older release may settle the record",
+        "rules/features.py",
+        "    if held and before is not None and (lock.holder, lock.sequence) == (before.holder, before.sequence):\n",
+        "    if False:\n",
+        test="tests/unit/rules/test_attention.py::test_form_is_that_of_the_table",
+    ),
+    Mutant(
+        "a record that has none of the moved attributes needs the new form",
+        "rules/features.py",
+        "        if feature not in lock.needs and any(lock.__dict__[name] != DEFAULTS[name] for name in names)\n",
+        "        if feature not in lock.needs\n",
+        test="tests/unit/rules/test_attention.py::test_form_is_that_of_the_table",
+    ),
+    Mutant(
+        "the new form of a record is not among its needs",
+        "store/snapshot.py",
+        "            lock = features.in_written_form(lock, snapshot.lock)\n",
+        "            pass\n",
+        test="tests/unit/store/test_snapshot.py::test_update_adds_the_features_of_the_form_that_is_written",
+    ),
+    Mutant(
         "groups of two kinds have one mark",
         "rules/floods.py",
         'sha256("\\n".join(self).encode(',

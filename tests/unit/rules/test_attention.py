@@ -170,6 +170,50 @@ def test_features_keep_a_process_away_as_the_table_says(monkeypatch: pytest.Monk
     assert found == {row["`lock.needs`"]: decided[row["decision"]] for row in table("rules.features")}
 
 
+def test_form_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Of a record before and after a commit, and of a new record.
+    """
+    monkeypatch.setattr(features, "WRITTEN", {"new": ("url", "queue")})
+    rows = table("rules.features.in_written_form")
+    used = set()
+    for case in combinations(
+        record=("none", *Status),
+        **{
+            "holder and sequence": ("the same", "another holder", "another sequence"),
+            "attributes": ("absent", "there"),
+        },
+    ):
+        target = {"url": TARGET.url, "queue": TARGET.queue} if case["attributes"] == "there" else {}
+        before = (
+            Lock(env="E", sequence=2, status=Status(case["record"]), holder="a", **target)
+            if (case["record"] != "none")
+            else None
+        )
+        changed = {"the same": {}, "another holder": {"holder": "b"}, "another sequence": {"sequence": 3}}
+        after = Lock(env="E", sequence=2, status=Status.SCHEDULED, holder="a", needs=("other",), **target)
+        found = features.in_written_form(after.but(**changed[case["holder and sequence"]]), before)
+        row = first_match(rows, case)
+        used.add(row)
+        assert found.needs == {"its old form": ("other",), "the new form": ("other", "new")}[rows[row]["decision"]], (
+            case
+        )
+        assert features.in_written_form(found, before) is found
+    assert used == set(range(len(rows)))
+
+
+def test_record_that_is_not_changed_keeps_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An entity whose fields alone are saved; and all records, where no form is new.
+    """
+    lock = scheduled()
+    assert lock.url is not None
+    assert features.in_written_form(lock.but(), lock).needs == ()
+    monkeypatch.setattr(features, "WRITTEN", {"new": ("url",)})
+    assert features.in_written_form(lock, lock) is lock
+    assert features.in_written_form(lock.but(), lock).needs == ("new",)
+
+
 @pytest.mark.parametrize(
     ("seconds", "wanted"), [(0, 60), (60, 60), (120, 60), (240, 120), (3600, 1800), (7200, 3600), (10**6, 3600)]
 )

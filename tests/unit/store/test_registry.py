@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask.rules.document_paths import TASKS
 from gcp_oncetask.store.registry import LINGERS, Origin, Registered, Registry, _LookedUp
@@ -102,6 +103,24 @@ def test_collection_that_this_process_forgot_is_registered_again_by_its_next_sch
     registry.forget("orders")
     registry.register("orders")
     assert registry.all()[0][0].forgotten_at is None
+
+
+def test_entry_of_a_release_with_another_schema_stays(base: Base) -> None:
+    """
+    Two releases at once do not write it in turns; one without a schema is completed.
+    """
+    registry_of(base).register("orders", HERE)
+    documents = list(base.wire.client.collection("onceLocks").stream())
+    for document in documents:
+        document.reference.update({"schema": 2})
+    writes = base.cloud.firestore.writes
+    registry_of(base).register("orders", HERE)
+    assert base.cloud.firestore.writes == writes
+    for document in documents:
+        document.reference.update({"schema": DELETE_FIELD})
+    registry_of(base).register("orders", HERE)
+    assert {one.get("schema") for one in base.wire.client.collection("onceLocks").stream()} == {1}
+    assert len(documents) == 2
 
 
 def test_only_registered_collections_are_forgotten(base: Base) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.errors import ConflictError, StoreError
+from gcp_oncetask.rules import features
 from gcp_oncetask.rules.record import SERVER_TIME, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store import snapshot as snapshots
@@ -251,3 +252,22 @@ def test_contents_travel_in_a_delivery() -> None:
 def test_version_as_text() -> None:
     assert version_of(parse_version("12.34")) == "12.34"
     assert (parse_version("12.34").seconds, parse_version("12.34").nanos) == (12, 34)
+
+
+def test_update_adds_the_features_of_the_form_that_is_written(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    To a record that is changed, and not to one whose user fields alone are saved.
+    """
+    monkeypatch.setattr(features, "WRITTEN", {"new": ("due",)})
+    missing = Snapshot(PATH, None, None, None)
+    first = committed(wire, missing, WAITS.but(due=None))
+    assert first.lock is not None
+    assert first.lock.needs == ()
+    monkeypatch.setattr(features, "WRITTEN", {"new": ("due",), "more": ("sequence",)})
+    saved = committed(wire, first, first.lock, changes(note="a"))
+    assert saved.lock is not None
+    assert saved.lock.needs == ()
+    second = committed(wire, saved, saved.lock.but(due=WAITS.due))
+    assert second.lock is not None
+    assert second.lock.needs == ("new", "more")
+    assert same(wire, second)
