@@ -188,7 +188,7 @@ def test_exceptions_of_create_tasks_are_true(given: Given) -> None:
 
 
 def test_outcomes_that_are_no_failures_are_told() -> None:
-    [told] = re.findall(r"^\*\*Status\.\*\*.*?The outcomes (.*?) are no\s+failures", PAGE, re.MULTILINE | re.DOTALL)
+    [told] = re.findall(r"^\*\*Status\.\*\*.*?The outcomes (.*?)\s+are\s+no\s+failures", PAGE, re.MULTILINE | re.DOTALL)
 
     assert set(re.findall(r"`([\w-]+)`", told)) == telemetry._NOT_FAILED
 
