@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from typing import NamedTuple
 
 from gcp_emulator import cli as emulator
@@ -165,7 +166,8 @@ def chapter(command: Command, told: set[str]) -> str:
         shared = [shown(each) for each in options]
         if set(shared) < set(rows):  # each command has an argument of its own
             rows = [*(row for row in rows if row not in shared), f"| [{title}](#{anchor}) | |"]
-    lines = [f"### {name}", "", " ".join(map(coded, filter(None, sentences)))]
+    said = " ".join(map(coded, filter(None, sentences)))
+    lines = [f"### {name}", "", *textwrap.wrap(said, 150, break_long_words=False, break_on_hyphens=False)]
     return "\n".join([*lines, "", *HEAD, *rows] if rows else lines)
 
 
