@@ -63,18 +63,18 @@ def add_to(commands: Any) -> None:
     _add_list_options(one)
     one.add_argument("--held", action="store_true", help="leave out those that nobody holds")
     one = _add(parsers, "show", "print one lock", _show_lock)
-    one.add_argument("name", metavar="NAME")
+    one.add_argument("name", metavar="NAME", help="name of the lock, as it is listed")
     one.add_argument("--json", action="store_true", help=show.JSON_HELP)
     one = _add(
         parsers,
         "release",
         "free a lock whose holder is gone",
         _release,
-        description="Free a lock, whoever holds it. The next acquire gets a greater token, and the library refuses the old "
+        description="Free a lock, even while it is held. The next acquire gets a greater token, and the library refuses the old "
         "holder's refresh and release. It can't refuse what the old holder writes to other systems itself. Exit code 3: "
         "another holder has taken the lock meanwhile.",
     )
-    one.add_argument("name", metavar="NAME")
+    one.add_argument("name", metavar="NAME", help="name of the lock, as it is listed")
     _add_act_options(one)
     parsers = _group(commands, "once", "keys of @once functions: list them, look at one, let one run again")
     one = _add(

@@ -137,6 +137,8 @@ def test_sessions_of_a_page_run_and_print_what_it_shows(
     folder.mkdir()
     port = str(free_port())
     surroundings["PORT"] = port
+    if "ONCETASK_BASE_URL" in surroundings:
+        surroundings["ONCETASK_BASE_URL"] = f"http://127.0.0.1:{port}"
     servers: list[tuple[Stream, Stream]] = []
     with ExitStack() as stack:
         for block in BLOCKS[page]:

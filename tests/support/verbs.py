@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "chains.md").read_text()
+_PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text()
 _ROWS = [
     [cell.strip(" `") for cell in line.strip("|").split("|")]
     for line in _PAGE.split("<!-- verbs -->\n")[1].split("<!-- /verbs -->")[0].splitlines()
