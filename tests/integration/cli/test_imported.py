@@ -12,7 +12,7 @@ import pytest
 
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.integration.cli.conftest import Run
-from tests.integration.importing.test_go_oncetask import DONE, ENDED, LIVE, Office, fill
+from tests.integration.importing.test_go_oncetask import DONE, ENDED, LIVE, Office, SendMail, fill
 
 COMMAND = ("import", "go", "onceTasks", "--manager", "office:tasks")
 
@@ -120,3 +120,25 @@ def test_without_a_terminal_yes_is_needed(office: Office, run: Run, monkeypatch:
     assert code == 2
     assert "give --yes" in err[-1]
     assert office.manager.find(status="scheduled").items == ()
+
+
+def test_imported_tasks_can_be_shown_and_reset(
+    cloud_on_ports: OncetaskCloud, office: Office, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Records with attempts of another system, and none of their own.
+    """
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud_on_ports.local.firestore.address)
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", cloud_on_ports.local.tasks.address)
+    fill(office)
+    office.take(delete=True)
+    for id_ in sorted(ENDED | LIVE):
+        code, out, err = run("show", "--kind", "send-mail", id_)
+        assert code == 0, err
+        assert any(line.startswith("status: ") for line in out)
+        code, out, err = run("timeline", "--kind", "send-mail", id_)
+        assert code == 0, err
+    for id_ in sorted(ENDED):
+        assert office.manager.reset_task(SendMail, id_)
+    office.cloud.run_until_idle()
+    assert set(office.ran) >= ENDED

@@ -16,6 +16,7 @@ from gcp_oncetask import Attempt, Config, ConfigError, Locker, StoreError
 from gcp_oncetask.clock import Wakeup
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.flask import blueprint
+from gcp_oncetask.importing import go_oncetask
 from gcp_oncetask.importing.go_oncetask import GoImport, ImportPlan, ImportReport
 from gcp_oncetask.operate.many import Pace
 from gcp_oncetask.rules.record import Lock, Status
@@ -381,6 +382,22 @@ def test_task_that_go_has_completed_after_a_promise_is_told(office: Office) -> N
     assert report.said.endswith(f"is scheduled: cancel that one by python -m gcp_oncetask cancel {path}")
 
 
+def test_task_that_ends_after_its_page_was_read_does_not_run(office: Office) -> None:
+    """
+    A worker that is about to stop completes its last task; without deletion, each document is read again before it is taken.
+    """
+    office.put("a")
+    office.put("b")
+    found = {}
+    for each in GoImport(office.manager, ImportPlan(COLLECTION, "DEFAULT", stopped=True)).run():
+        found[each.path.rpartition("/")[2]] = each.said
+        office.tasks.document("b").update({"doneAt": DONE, "attempts": 1})
+    office.cloud.run_until_idle()
+
+    assert found == {"a": "due", "b": "completed"}
+    assert office.ran == ["a"]
+
+
 # --- generators -------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +520,19 @@ def test_each_refused_document_has_its_reason(office: Office) -> None:
     again = office.outcomes(stopped=True, as_stored=True)
     assert [id_ for id_, outcome in again.items() if outcome == "imported"] == ["other-id", "other-key"]
     assert office.task("other-key", Keyed).resource_key == "desk"
+
+
+def test_all_pages_are_read(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Also where the tasks here come between the old documents.
+    """
+    monkeypatch.setattr(go_oncetask, "_PAGE", 4)
+    ids = {f"{number:x}{number:x}" for number in range(16)}
+    for id_ in ids:
+        office.put(id_)
+
+    assert office.outcomes(stopped=True) == dict.fromkeys(ids, "imported")
+    assert office.outcomes(stopped=True) == dict.fromkeys(ids, "exists")
 
 
 def test_kinds_and_environments_are_chosen(office: Office) -> None:
