@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, index_file, lists, named, rebuilt, registered, resolving, show, timeline
+from gcp_oncetask.cli import explain, imported, index_file, lists, named, rebuilt, registered, resolving, show, timeline
 from gcp_oncetask.cli.options import kind
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     resolving.add_to(commands, _on_document)
     lists.add_to(commands)
     rebuilt.add_to(commands)
+    imported.add_to(commands)
     timeline.add_options(
         _on_document(commands, "timeline", "print the life of a task in causal order", timeline.run, ())
     )

@@ -19,7 +19,7 @@ from typing import Final
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli import asking, tables
-from gcp_oncetask.cli.options import FILTERS, add_filters, filters_of, wanted_of
+from gcp_oncetask.cli.options import FILTERS, add_filters, filters_of, rate, wanted_of
 from gcp_oncetask.cli.stopping import INTERRUPTED, stoppable
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.entities.chains import runtime_of
@@ -58,7 +58,7 @@ def add_options(one: argparse.ArgumentParser) -> None:
         help="leave out records that fit only since then; a dry run prints it (default: now)",
     )
     one.add_argument("--limit", type=int, metavar="N", help="most records (default: all that fit)")
-    one.add_argument("--rate", type=_rate, metavar="N/s", help="most acts per second, like 50/s (default: no limit)")
+    one.add_argument("--rate", type=rate, metavar="N/s", help="most acts per second, like 50/s (default: no limit)")
     one.add_argument("--report", type=Path, metavar="FILE", help="append the reports to a file, as JSON lines")
 
 
@@ -67,16 +67,6 @@ def _time(text: str) -> datetime:
         return parse_instant(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time like 2026-01-31T03:00:00.000000Z") from None
-
-
-def _rate(text: str) -> float:
-    try:
-        found = float(text.removesuffix("/s"))
-    except ValueError:
-        found = 0.0
-    if not 0 < found < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate like 50/s")
-    return found
 
 
 def check_one(chosen: argparse.Namespace) -> None:

@@ -43,6 +43,22 @@ def kind(text: str) -> str:
     return text
 
 
+def rate(text: str) -> float:
+    """
+    Read a rate such as ``50/s``.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        found = float(text.removesuffix("/s"))
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate like 50/s")
+    return found
+
+
 def add_filters(one: argparse.ArgumentParser, *, of_kind: bool = True) -> None:
     """
     Add the filters to the parser *one*; *of_kind*: ``--kind`` too, which commands about one document have of their own.

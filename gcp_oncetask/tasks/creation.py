@@ -26,6 +26,7 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.draft import Draft
+from gcp_oncetask.tasks.past import Past
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence
@@ -39,28 +40,21 @@ _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.Q
 """The words of ``unique`` for the states of a task that has not ended."""
 
 
-def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
+def draft(runtime: Runtime, data: TaskData, url: str, past: Past | None = None) -> Draft:
     """
-    Return the draft of the task for *data*, whose deliveries go to *url*.
+    Return the draft of the task for *data*, whose deliveries go to *url*. If another system has left the task, *past* has its
+    id, time, resource key and recurrence.
 
     Raises:
         UsageError: The payload, its id, time or recurrence is invalid.
         ConfigError: The URL, queue or account is not configured.
     """
     kind = kind_of(data)
-    at, recurrence = data.scheduled_at(), data.recurrence()
-    if recurrence is not None and at is not None:
-        raise UsageError(f"{type(data).__name__}: give scheduled_at() or recurrence(), not both.")
-    if at is not None:
-        at = values.time(at, f"{type(data).__name__}.scheduled_at()")
-    if recurrence is not None:
-        at = recurrence.first_due(runtime.store.estimate())
-        if at is None:
-            raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
+    at, recurrence = _times(runtime, data) if past is None else (past.wait_until, past.recurrence)
     payload = data.payload()
     digest = hash_of(payload)
-    name = TaskName(runtime.config.env, kind.name, digest[:40] if _is_hashed(type(data)) else _id_of(data))
-    key = key_of(data, name.id)
+    name = TaskName(runtime.config.env, kind.name, _id_of(data, digest) if past is None else past.id)
+    key = key_of(data, name.id) if past is None or kind.max_running is not None else past.resource_key
     _check_names(name, key, recurrence)
     made = Draft(
         name=name,
@@ -74,6 +68,7 @@ def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
         recurrence=recurrence,
         data=data,
         model=fingerprint(type(data)),
+        past=past,
     )
     if made.stored.ByteSize() > _SMALL:
         # The size is checked here, so that no task of many payloads is created if one of them is too large. An
@@ -83,11 +78,29 @@ def draft(runtime: Runtime, data: TaskData, url: str) -> Draft:
     return made
 
 
+def _times(runtime: Runtime, data: TaskData) -> tuple[datetime | None, Recurrence | None]:
+    """
+    Return the time for which a new task waits, and its recurrence.
+    """
+    at, recurrence = data.scheduled_at(), data.recurrence()
+    if recurrence is not None and at is not None:
+        raise UsageError(f"{type(data).__name__}: give scheduled_at() or recurrence(), not both.")
+    if at is not None:
+        at = values.time(at, f"{type(data).__name__}.scheduled_at()")
+    if recurrence is not None:
+        at = recurrence.first_due(runtime.store.estimate())
+        if at is None:
+            raise UsageError(f"{type(data).__name__}: its recurrence has no run (left); nothing would ever happen.")
+    return at, recurrence
+
+
 def _is_hashed(model: type[TaskData]) -> bool:
     return model.task_id is TaskData.task_id and model.payload_hash is TaskData.payload_hash
 
 
-def _id_of(data: TaskData) -> str:
+def _id_of(data: TaskData, digest: str) -> str:
+    if _is_hashed(type(data)):
+        return digest[:40]
     return values.name(data.task_id(), f"{type(data).__name__}.task_id()")
 
 
@@ -186,12 +199,16 @@ def decide(runtime: Runtime, made: Draft, seen: Snapshot) -> Put | CallRefused:
     if not seen.exists:
         put = rules.schedule(None, None, made.target, made.nonce, at)
         assert isinstance(put, Put)
-        return put._replace(lock=made.lock(put.lock))
+        new = put._replace(lock=made.lock(put.lock))
+        return new if made.past is None else made.past.record(new, made.nonce, at)
     lock = seen.lock
     if lock is None:
         return CallRefused(Refusal.MISSING, "its field 'lock' was removed")
     if lock.scheduled_by == made.nonce:
         return CallRefused(Refusal.EXISTS, "this very call has created it")
+    if made.past is not None:
+        # A task of another system is older than the stored one.
+        return CallRefused(Refusal.EXISTS, "it exists")
     unique = made.kind.unique
     if unique is not None and str(_STATES.get(lock.status)) in unique.split("_or_"):
         return CallRefused(Refusal.UNIQUE, f"it is {_STATES[lock.status]}")

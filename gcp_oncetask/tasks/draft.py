@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gcp_oncetask.checks import values
+from gcp_oncetask.rules import retention
 from gcp_oncetask.rules.decisions import Target
 from gcp_oncetask.rules.document_paths import PUSH, TaskName, pull_lane
 from gcp_oncetask.rules.record import Fingerprint, Lock
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode
-from gcp_oncetask.store.retiring import RETENTION
+from gcp_oncetask.store.retiring import EXPIRE_AT, RETENTION
 from gcp_oncetask.tasks.data import Kind, TaskData
+from gcp_oncetask.tasks.past import Past
 from gcp_oncetask.tasks.task import SCHEMA
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Draft:
         extra: More stored fields: an occurrence's parent and nominal time.
         data: The payload as it was given; None: the task is an occurrence.
         model: Fingerprint of the model by which the payload was written; None: it is not known.
+        past: The state in which another system has left the task; None: it is new.
     """
 
     name: TaskName
@@ -93,6 +96,7 @@ class Draft:
     extra: dict[str, Any] = field(default_factory=dict)
     data: TaskData | None = None
     model: str | None = None
+    past: Past | None = None
 
     @property
     def lane(self) -> str:
@@ -113,11 +117,15 @@ class Draft:
             "createdAt": runtime.store.estimate(),
             "schema": SCHEMA,
             **self.extra,
+            **({} if self.past is None else self.past.fields()),
         }
         if self.resource_key is not None:
             fields["resourceKey"] = self.resource_key
         if self.kind.retention is not None and not self.kind.tombstone:
             fields[RETENTION] = values.seconds(self.kind.retention, "retention") + self.needed
+            if self.past is not None and self.past.done_at is not None:
+                now = runtime.store.estimate()
+                fields[EXPIRE_AT] = retention.expires_at(self.past.done_at, fields[RETENTION], now)
         if self.recurrence is not None:
             fields["recurrence"] = self.recurrence.to_data()
         return {"data": self.stored} | {name: encode(value) for name, value in fields.items()}

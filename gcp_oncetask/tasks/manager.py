@@ -38,6 +38,7 @@ from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.draft import Created, Draft
 from gcp_oncetask.tasks.handlers import Handler, HandlerRegistry, Tasks, deliver
+from gcp_oncetask.tasks.moving import Move
 from gcp_oncetask.tasks.queues import queue_kind
 from gcp_oncetask.tasks.task import OnceTask
 
@@ -118,10 +119,10 @@ class TaskManager(StoredTasks):
             made = creation.draft(runtime, data, self.path)
             return self._create(made) if transaction is None else self._join(made, made.name.path, transaction)
 
-    def _create(self, made: Draft) -> Created:
+    def _create(self, made: Draft, move: Move | None = None) -> Created:
         """
         Create the task of a draft, or deal with the stored one. If an earlier call has created the draft and its answer
-        was lost, it is recognised by its nonce.
+        was lost, it is recognised by its nonce. If *move* has lost its document, nothing is created.
 
         Raises:
             As ``create_task``.
@@ -133,7 +134,9 @@ class TaskManager(StoredTasks):
 
         def decide(seen: Snapshot) -> Put | CallRefused | None:
             owing.clear()
-            if tries and redeclaring.owes(made, seen, runtime.decision_context(seen)):
+            if move is not None and move.lost and not seen.exists:
+                return CallRefused(Refusal.MOVED, "the document from which it comes has changed")
+            if tries and made.past is None and redeclaring.owes(made, seen, runtime.decision_context(seen)):
                 # The occurrences that the stored schedule owes are made first.
                 owing.append(seen)
                 return None
@@ -147,7 +150,9 @@ class TaskManager(StoredTasks):
         runtime.register(None, made.target.url)
         start = Snapshot(path, None, None, None)
         tries = CATCH_UPS
-        changed = runtime.store.change(path, decide, start=start, changes=changes, room=True, shares=True)
+        changed = runtime.store.change(
+            path, decide, start=start, changes=changes, along=move, room=True, shares=move is None
+        )
         while owing:
             tries -= 1
             generator.make_due(runtime, made.kind, owing[0])
@@ -172,8 +177,8 @@ class TaskManager(StoredTasks):
             if made.kind.on_refused is not None and made.data is not None:
                 made.kind.on_refused(made.data)
             return Created(made.name.id, created=False, dispatched=False, refused=True)
-        found = creation.differences(made, stored)
-        if found and made.kind.on_conflict == "raise":
+        found = creation.differences(made, stored) if stored.exists else []
+        if found and made.kind.on_conflict == "raise" and made.past is None:
             raise creation.conflict(self._runtime, made, stored.path, found)
         if found:
             self._say("task.kept", stored, "it exists with {}, which was kept: {}", found)
@@ -447,6 +452,17 @@ def registry_of(manager: TaskManager) -> HandlerRegistry:
     Return the handlers of *manager*, for the library's own modules.
     """
     return manager._registry  # noqa: SLF001 - hidden from users only
+
+
+def create_drafted(manager: TaskManager, made: Draft, move: Move | None = None) -> Created:
+    """
+    Create the task of a draft as ``create_task`` does, for the library's own modules. With *move*, the same commit deletes a
+    document of another system; if that has changed, nothing is created.
+
+    Raises:
+        As ``create_task``.
+    """
+    return manager._create(made, move)  # noqa: SLF001 - hidden from users only
 
 
 def _not_limited(model: type[TaskData]) -> None:

@@ -300,6 +300,7 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         (["list"], {PROJECT}),
         (["running"], {PROJECT}),
         (["attention", "rebuild"], {PROJECT}),
+        (["import", "go", "onceTasks", "--manager", "app:tasks"], {PROJECT, ACCOUNT}),
         (["timeline", "orders/1"], set()),
         (["acts"], {PROJECT}),
         (["locks", "list"], {PROJECT}),
