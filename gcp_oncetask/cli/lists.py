@@ -96,7 +96,9 @@ def add_to(commands: Any) -> None:
     one.add_argument("--kind", help="once-tasks of this kind")
     one.add_argument("--collection", metavar="PATH", help="records of this collection or template (default: all)")
     one.add_argument(
-        "--evidence", action="store_true", help="add what the logs show of each holder so far, by one query for all of them"
+        "--evidence",
+        action="store_true",
+        help="add what the logs show of each holder so far, by one query for all of them",
     )
     _add_output(one)
     one.set_defaults(run=_running, needs=requirements.STORE)
