@@ -119,7 +119,7 @@ class Terminal:
         """
         self._number += 1
         begun, mark = len(self.lines), f"__ended {self._number}"
-        self.type(f"{command}\necho; echo {mark} $?")
+        self.type(f"{command}\n__code=$?; echo; echo {mark} $__code")
         end = self.wait(lambda lines: any(line.startswith(f"{mark} ") for line in lines[begun:]), seconds)
         last = next(place for place in range(begun, len(end)) if end[place].startswith(f"{mark} "))
         shown = end[begun:last]
