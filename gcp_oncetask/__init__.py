@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from gcp_oncetask.execution.attempt import Attempt, Middleware
     from gcp_oncetask.execution.results import Continue, Fail, Retry, Snooze
     from gcp_oncetask.locks.lock import NamedLock
+    from gcp_oncetask.observe.alerts import Alert, AlertChannel
     from gcp_oncetask.rules.record import Lock, Status
     from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy
     from gcp_oncetask.sweeper import Swept, sweep
@@ -93,6 +94,7 @@ _HOMES = {
     "decorators": ("locked", "once"),
     "entities.locker": ("Locker",),
     "locks.lock": ("NamedLock",),
+    "observe.alerts": ("Alert", "AlertChannel"),
     "entities.models": ("LockedModel",),
     "rules.record": ("Lock", "Status"),
     "rules.retry_policy": ("ExponentialBackoff", "FixedDelay", "NoRetry", "RetryPolicy"),
@@ -129,6 +131,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Alert",
+    "AlertChannel",
     "AlertError",
     "AlreadyFinishedError",
     "AlreadyScheduledError",

@@ -48,7 +48,7 @@ def rate(text: str) -> float:
     Read a rate such as ``50/s``.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: *text* is no rate.
     """
     try:
         found = float(text.removesuffix("/s"))

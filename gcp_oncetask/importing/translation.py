@@ -19,7 +19,7 @@ from gcp_oncetask.errors import RecurrenceError
 from gcp_oncetask.rules.record import Failure, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import MAX_ERRORS, MAX_MESSAGE
-from gcp_oncetask.tasks.past import Past
+from gcp_oncetask.tasks.earlier import EarlierTask
 from gcp_oncetask.tasks.recurrence import Recurrence
 
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})")
@@ -49,7 +49,7 @@ class OldTask:
 
     kind: str
     data: dict[str, Any]
-    past: Past
+    past: EarlierTask
     leased_until: datetime | None = None
 
     def leased(self, now: datetime) -> bool:
@@ -117,7 +117,7 @@ def translate(id_: str, fields: Mapping[str, Any]) -> OldTask:
     if recurrence is not None and status is Status.SCHEDULED and wait is not None and recurrence.first(wait) != wait:
         raise UntakenError(f"its recurrence has no run at its waitUntil, {instant(wait)}")
     parent = _text(fields, "parentRecurrenceId") or None
-    past = Past(
+    past = EarlierTask(
         id=id_,
         resource_key=_text(fields, "resourceKey") or None,
         wait_until=wait,

@@ -26,7 +26,7 @@ from gcp_oncetask.store.snapshot import Changes, Snapshot, Update
 from gcp_oncetask.tasks import redeclaring
 from gcp_oncetask.tasks.data import Kind, TaskData, difference, hash_of, key_of, kind_of
 from gcp_oncetask.tasks.draft import Draft
-from gcp_oncetask.tasks.past import Past
+from gcp_oncetask.tasks.earlier import EarlierTask
 
 if TYPE_CHECKING:
     from gcp_oncetask.tasks.recurrence import Recurrence
@@ -40,7 +40,7 @@ _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.Q
 """The words of ``unique`` for the states of a task that has not ended."""
 
 
-def draft(runtime: Runtime, data: TaskData, url: str, past: Past | None = None) -> Draft:
+def draft(runtime: Runtime, data: TaskData, url: str, past: EarlierTask | None = None) -> Draft:
     """
     Return the draft of the task for *data*, whose deliveries go to *url*. If another system has left the task, *past* has its
     id, time, resource key and recurrence.

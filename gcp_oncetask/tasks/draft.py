@@ -17,7 +17,7 @@ from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode
 from gcp_oncetask.store.retiring import EXPIRE_AT, RETENTION
 from gcp_oncetask.tasks.data import Kind, TaskData
-from gcp_oncetask.tasks.past import Past
+from gcp_oncetask.tasks.earlier import EarlierTask
 from gcp_oncetask.tasks.task import SCHEMA
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Draft:
     extra: dict[str, Any] = field(default_factory=dict)
     data: TaskData | None = None
     model: str | None = None
-    past: Past | None = None
+    past: EarlierTask | None = None
 
     @property
     def lane(self) -> str:

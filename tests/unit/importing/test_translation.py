@@ -11,7 +11,7 @@ import pytest
 
 from gcp_oncetask.importing.translation import UntakenError, env_of, translate
 from gcp_oncetask.rules.record import Failure, Status
-from gcp_oncetask.tasks.past import Past
+from gcp_oncetask.tasks.earlier import EarlierTask
 from tests.support.go_oncetask import NO_WAIT, old
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -75,7 +75,7 @@ def test_each_state_is_taken_over(fields: dict[str, Any], expected: dict[str, An
     """
     task = translate("a", old("a", **fields))
 
-    assert task.past == Past(**({"id": "a", "created_at": CREATED} | expected))
+    assert task.past == EarlierTask(**({"id": "a", "created_at": CREATED} | expected))
     assert (task.kind, task.said, task.occurrence) == ("send-mail", said, None)
     assert not task.leased(NOW)
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class EarlierTask:
     """
     A task as another system has left it.
 
     Attributes:
-        id: Id of the task, whatever its model computes.
+        id: Id of the task; the id that its model computes does not count.
         resource_key: Its resource key; None: it needs none. A kind with ``max_running`` has keys of its own instead.
         wait_until: Earliest time of its run, or the time of a generator's next occurrence; None: at once.
         recurrence: The rule of a generator; None: the task is none.
@@ -76,7 +76,7 @@ class Past:
         """
         Return the decision to create the task in its present state, in place of *put*, which creates it as a new one.
 
-        A task that has ended owes no alert, and its failure asks for nobody: the other system has told people about it.
+        A task that has ended owes no alert, and its failure needs no person, because the other system has told people about it.
         """
         fresh = put.lock
         lock = fresh.but(attempts=self.attempts, errors=self.errors)
