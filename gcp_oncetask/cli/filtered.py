@@ -167,7 +167,8 @@ def _told(locker: Locker, counted: Counted, decision: Decision, cut: datetime) -
     if not counted.number:
         return [f"No record fits the filters at {instant(cut)}."]
     more = " or more" if counted.more else ""
-    lines = [f"{_number(counted.number)}{more} fit at {instant(cut)}; later ones are left alone:"]
+    fit = "fits" if counted.number == 1 and not more else "fit"
+    lines = [f"{_number(counted.number)}{more} {fit} at {instant(cut)}; later ones are left alone:"]
     lines += [f"  {number} {kind}, {reason}" for (kind, reason), number in sorted(counted.by_kind.items())]
     lines += [f"the oldest: {', '.join(each.path for each in counted.oldest)}"]
     lines += [f"going to be refused: {number}, such as {example}" for number, example in counted.refused]

@@ -101,6 +101,10 @@ def fitting(sort: Sort, lock: Lock) -> tuple[str, ...]:
     """
     Return the acts that fit the present state of a record. The rules decide once more at the act.
     """
+    return tuple(act for act in _suited(lock) if sort in verbs.VERBS[verb_of(act)])
+
+
+def _suited(lock: Lock) -> list[str]:
     reason = attention.reason_of(lock)
     wanted: list[str] = []
     if lock.status is Status.QUARANTINED:
@@ -114,7 +118,7 @@ def fitting(sort: Sort, lock: Lock) -> tuple[str, ...]:
         wanted += ["resume" if lock.paused else "pause"] if lock.status is Status.SCHEDULED else []
     wanted += ["ack"] if reason not in (None, Reason.DISMISSED) else []
     wanted += ["delete"] if lock.status in TERMINAL else []
-    return tuple(act for act in wanted if sort in verbs.VERBS[verb_of(act)])
+    return wanted
 
 
 def verb_of(act: str) -> str:
@@ -143,6 +147,8 @@ def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) 
         case = f"{act}, running"
     if act == "cancel" and lock.finished:
         return "Nothing changes, because it has ended."
+    if act in (*RESOLUTIONS, "dismiss") and act not in _suited(lock):
+        return f"Nothing changes, because {act!r} does not fit this state."
     key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
     return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
 

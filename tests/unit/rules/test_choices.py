@@ -96,6 +96,17 @@ def test_effect_of_an_act_is_of_this_record(act: str, status: Status, more: dict
     assert choices.consequence(PATH, lock, act, **more) == f"{PATH} is {status}, at step 3 (sequence 3). {said}"
 
 
+@pytest.mark.parametrize(
+    ("act", "status"), [("run", Status.FAILED), ("complete", Status.SCHEDULED), ("dismiss", Status.COMPLETED)]
+)
+def test_decision_that_does_not_fit_promises_nothing(act: str, status: Status) -> None:
+    """
+    The rules refuse it afterwards.
+    """
+    lock = ended(status) if status is not Status.SCHEDULED else leased(status=status)
+    assert choices.effect(lock, act) == f"Nothing changes, because {act!r} does not fit this state."
+
+
 def test_question_is_asked_of_a_quarantined_step_alone() -> None:
     lock = ended(Status.QUARANTINED)
     asked = choices.question(lock)
