@@ -19,8 +19,8 @@ RULES_CHOICES = (
     Mutant(
         "an act is offered that the sort of record does not have",
         "rules/choices.py",
-        "    return tuple(act for act in wanted if sort in verbs.VERBS[verb_of(act)])\n",
-        "    return tuple(wanted)\n",
+        "    return tuple(act for act in _suited(lock) if sort in verbs.VERBS[verb_of(act)])\n",
+        "    return tuple(_suited(lock))\n",
         test=f"{_TESTS}test_acts_that_fit_a_sort_are_its_verbs",
     ),
     Mutant(
