@@ -1,5 +1,5 @@
 """
-Check that a call of a user's function runs its body: it is neither async nor a generator.
+Check that a call of a user's function runs its body, and takes what the library gives it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from gcp_oncetask.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def plain(fn: F, what: str) -> F:
+def plain(fn: F, what: str, *, given: tuple[str, ...] = ()) -> F:
     """
     Return *fn* if a call of it runs its body. Async functions, generators, and objects with such a ``__call__`` do not.
 
     Args:
         fn: The function.
         what: The rule as a clause, for the end of the error message: ``handlers are plain functions for now``.
+        given: Names of the arguments that the library gives by position. The function may need others by name.
 
     Raises:
-        UsageError: A call of *fn* would not run its body.
+        UsageError: A call of *fn* would not run its body, or *fn* does not take the arguments.
     """
     if not callable(fn):
         raise UsageError(f"{shown(fn)} can't be called; {what}.")
@@ -36,7 +37,22 @@ def plain(fn: F, what: str) -> F:
     kind = next((name for name, is_kind in _KINDS.items() if is_kind(inner)), None)
     if kind is not None:
         raise UsageError(f"{getattr(fn, '__qualname__', fn)} is {kind}: a call of it runs nothing; {what}.")
+    if given and not _takes(fn, len(given)):
+        raise UsageError(f"{getattr(fn, '__qualname__', fn)} is called with ({', '.join(given)}); it must take them.")
     return fn
+
+
+def _takes(fn: Callable[..., Any], count: int) -> bool:
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        # Some functions that are written in C have none.
+        return True
+    try:
+        signature.bind_partial(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 _KINDS: dict[str, Callable[[Any], bool]] = {

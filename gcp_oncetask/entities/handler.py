@@ -89,7 +89,7 @@ def entity_handler(
         )
 
     def decorate(fn: Callable[..., Any]) -> EntityHandler:
-        run = plain(fn, "handlers are plain functions for now")
+        run = plain(fn, "handlers are plain functions for now", given=("entity", "attempt"))
         return EntityHandler(locker, model, HandlerSpec(Entities(model), run, policy, retry, renew))
 
     return decorate

@@ -93,7 +93,13 @@ class Locker(ActedChains):
         )
         runtime = Runtime(firestore, config, tasks, request_log, alerts, clock)
         super().__init__(
-            Executor(runtime, [plain(each, "middleware is plain functions for now") for each in middleware])
+            Executor(
+                runtime,
+                [
+                    plain(each, "middleware is plain functions for now", given=("attempt", "call_next"))
+                    for each in middleware
+                ],
+            )
         )
 
     @classmethod

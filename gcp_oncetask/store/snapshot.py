@@ -171,7 +171,7 @@ class Update:
         precondition: bool = True,
     ) -> None:
         self.message = message
-        if lock is not None:
+        if features.WRITTEN and lock is not None:
             lock = features.in_written_form(lock, snapshot.lock)
         self.before, self.lock, self.changes = snapshot, lock, changes
         self.changed: tuple[str, ...] | None = ()

@@ -67,6 +67,8 @@ class HandlerOptions(LeaseOptions, Generic[D], total=False):
 
 
 _PLAIN: Final = "handlers are plain functions for now"
+_GIVEN: Final = ("task", "attempt")
+_MANY: Final = ("tasks", "attempts")
 
 
 class TaskManager(StoredTasks):
@@ -334,8 +336,8 @@ class TaskManager(StoredTasks):
                 middleware=(self._around,),
             )
 
-        cleanup = None if on_cancel is None else spec(plain(on_cancel, _PLAIN), cancel_retry, cleans=True)
-        done = spec(plain(fn, _PLAIN), retry, cleanup, cleans=cleanup is not None)
+        cleanup = None if on_cancel is None else spec(plain(on_cancel, _PLAIN, given=_GIVEN), cancel_retry, cleans=True)
+        done = spec(plain(fn, _PLAIN, given=_GIVEN), retry, cleanup, cleans=cleanup is not None)
         if isinstance(fn, Batch):
             fn.spec = done
         self._registry.add(Handler(model, done))
@@ -408,7 +410,7 @@ class TaskManager(StoredTasks):
             As ``register_task_handler``.
         """
         _not_limited(model)
-        batch = Batch(self._executor, plain(fn, _PLAIN))
+        batch = Batch(self._executor, plain(fn, _PLAIN, given=_MANY))
         self.register_task_handler(model, batch, **options)
 
     def register_batch_handler(
@@ -431,7 +433,7 @@ class TaskManager(StoredTasks):
         """
         values.whole(size, "size")
         _not_limited(model)
-        batch = Batch(self._executor, plain(fn, _PLAIN), whole_kind=True, size=size)
+        batch = Batch(self._executor, plain(fn, _PLAIN, given=_MANY), whole_kind=True, size=size)
         self.register_task_handler(model, batch, **options)
 
     def _deliver(self, body: bytes, headers: TaskHeaders, trace: str | None = None) -> Ended:
