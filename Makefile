@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py tests/unit/s
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels release-check functions firebase browser screenshots pictures clean docs docs-serve
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels release-check functions firebase browser screenshots pictures clean docs docs-serve debian
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,7 +54,7 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 test: check firebase browser ## check, then every test that is not slow
 	@$(BIN)/python -m pytest -n auto
 
-test-all: check firebase browser test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
+test-all: check firebase browser debian test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 RECURRENCE_EXAMPLES=3 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
@@ -106,6 +106,9 @@ firebase: $(STAMP) ## firebase-tools into .cache/ (where npm and Java are), for 
 
 browser: $(STAMP) ## Chromium, where apt-get can install it, for the tests of the console
 	@$(BIN)/python -m tests.support.browser
+
+debian: $(STAMP) ## debootstrap, where apt-get can install it, for the walks of test-all through the pages
+	@$(BIN)/python -m tests.support.container
 
 screenshots: $(STAMP) browser ## docs/screenshots/ anew, of the console in Chromium
 	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/processes/console

@@ -36,7 +36,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 @pytest.mark.parametrize("name", WALKS)
 def test_page_is_enough_for_a_new_user(name: str, wheels: Path, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_page_is_enough_for_a_new_user(name: str, wheels: Path, tmp_path: Path) 
     From a system without Python to the end of the page.
     """
     blocks = [block for block in parse((ROOT / "docs" / f"{name}.md").read_text()) if walked(block)]
-    with container.container(tmp_path, wheels) as root, ExitStack() as stack:
+    with container.alone(), container.container(tmp_path, wheels) as root, ExitStack() as stack:
         work = root / "root" / "work"
         servers: list[container.Terminal] = []
         assert shutil.which("python3", path=f"{root}/usr/bin") is None

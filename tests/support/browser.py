@@ -5,14 +5,13 @@ A real browser without a window: Debian's packages ``chromium`` and ``chromium-d
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tests.support import apt
 from tests.support.patience import patient
 
 MISSING: Final = (
@@ -83,20 +82,7 @@ def install() -> None:
     """
     Install the packages where that is possible; else say how.
     """
-    if is_installed():
-        return
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        print(MISSING)
-        return
-    print("Installing Chromium for the tests of the console (once) ...")
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = [apt, "install", "--yes", "--quiet", "--no-install-recommends", *_PACKAGES]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        subprocess.run([apt, "update", "--quiet"], env=environ, capture_output=True, check=False)
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode or not is_installed():
+    if not apt.install(_PACKAGES, "Chromium for the tests of the console", is_installed):
         print(MISSING)
 
 

@@ -7,6 +7,7 @@ Addresses and certificates of the network are those of this machine, since its p
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support import apt
 from tests.support.patience import patient
 from tests.support.readme import ROOT
 
@@ -40,12 +42,25 @@ def base() -> Path:
     """
     The minimal base, made on first use.
     """
-    if not (BASE / "etc" / "debian_version").exists() or (BASE / "debootstrap").exists():
-        shutil.rmtree(BASE, ignore_errors=True)
-        BASE.parent.mkdir(exist_ok=True)
-        made = ["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(BASE)]
+    if not BASE.exists():
+        part = BASE.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.parent.mkdir(exist_ok=True)
+        made = ["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(part)]
         subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
+        part.rename(BASE)
     return BASE
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """
+    One walk at a time on this machine: all servers have the ports of the pages.
+    """
+    BASE.parent.mkdir(exist_ok=True)
+    with (BASE.parent / "debian.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -150,3 +165,15 @@ class Terminal:
             assert pipe is not None
             with suppress(BrokenPipeError):
                 pipe.close()
+
+
+def install() -> None:
+    """
+    Install the maker of containers where that is possible; else say how.
+    """
+    if not apt.install(("debootstrap",), "debootstrap for the walks through the pages", lambda: missing() is None):
+        print("The walks through the pages will be skipped. As root on Debian: apt-get install debootstrap")
+
+
+if __name__ == "__main__":
+    install()
