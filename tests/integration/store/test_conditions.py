@@ -28,6 +28,7 @@ from gcp_oncetask.tasks import OnceTask, TaskData
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from gcp_oncetask.worker.membership import Membership
+from tests.integration.importing.test_go_oncetask import Office
 from tests.support.crowd import Crowd
 from tests.support.orders import Killed, Order, make_shop
 from tests.support.tasks import DAILY, Grave, Latest, Other, Repeat, Service, Work
@@ -154,10 +155,23 @@ def test_every_write_of_the_library_has_a_condition(
     workers(cloud)
     standstill(cloud, shop)
     crowds(cloud, monkeypatch)
+    imports(cloud, recorder)
     assert recorder.unconditional() == []
     places = {path_of(write).split("/")[0] for write, _ in recorder.writes}
     assert {"orders", "onceTasks", "onceLocks", "onceSessions"} <= places
     assert recorder.senders == senders(), "a function that writes was not in the run"
+
+
+def imports(cloud: OncetaskCloud, recorder: Recorder) -> None:
+    """
+    A document of the Go library that is taken, and is deleted by the next import.
+    """
+    office = Office(cloud)
+    with recorder.by_a_person():
+        office.put("from-go")
+    assert office.outcomes(stopped=True) == {"from-go": "imported"}
+    assert office.outcomes(delete=True) == {"from-go": "exists"}
+    assert office.left() == set()
 
 
 def crowds(cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> None:
