@@ -1,7 +1,7 @@
 """
 Configuration: one frozen value, read from the environment in one place.
 
-``FIELDS`` is the table that the README prints; a test compares them.
+``FIELDS`` is the table of settings in ``docs/reference/settings.md``; a test compares them.
 """
 
 from __future__ import annotations

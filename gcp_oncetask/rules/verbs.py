@@ -1,7 +1,7 @@
 """
 The sorts of records, and the verbs of people that each of them has. Pure.
 
-The table ``VERBS`` decides; the README prints it. A verb that a record does not have is refused in a sentence that names the
+The table ``VERBS`` decides; ``docs/reference/command-line.md`` prints it. A verb that a record does not have is refused in a sentence that names the
 sort of the record and says what to do instead.
 """
 
