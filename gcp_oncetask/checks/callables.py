@@ -1,5 +1,5 @@
 """
-Check that a call of a user's function runs its body, and takes what the library gives it.
+Check that a call of a user's function runs its body, and takes the arguments that the library gives.
 """
 
 from __future__ import annotations
