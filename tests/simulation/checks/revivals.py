@@ -1,6 +1,6 @@
 """
 An ended chain goes on only by a schedule with an entity of its present sequence, or by a reset; and it is completed from outside
-only with an entity of its present sequence.
+only with an entity of its present sequence. A person may find that a failed step has happened.
 """
 
 from __future__ import annotations
@@ -24,22 +24,27 @@ class Revivals:
         scheduled: Sequences of the entities with which somebody has called ``schedule`` outside of a handler.
         completed: Sequences of the entities with which somebody has called ``complete`` there.
         reset: Documents that somebody has reset.
+        happened: Documents of which a person has found that their step has happened.
         offsets: Of each document how many more steps its handlers saved than the present chain has done.
     """
 
     scheduled: set[Sequence] = field(default_factory=set)
     completed: set[Sequence] = field(default_factory=set)
     reset: set[str] = field(default_factory=set)
+    happened: set[str] = field(default_factory=set)
     offsets: Counter[str] = field(default_factory=Counter)
 
     def allow(self, path: str, life: int, before: Lock, lock: Lock, saved: int) -> bool:
         """
         Whether the ended record *before* may become *lock*, whose handlers have *saved* so many steps.
         """
+        found = before.status is Status.FAILED and path in self.happened
+        if found and (lock.sequence, lock.status) == (before.sequence, Status.COMPLETED):
+            return True
         if (lock.sequence, lock.status) != (before.sequence + 1, Status.SCHEDULED):
             return False
         again = before.status is Status.COMPLETED and (path, life, before.sequence) in self.scheduled
-        if not again and path not in self.reset:
+        if not again and not found and path not in self.reset:
             return False
         self.offsets[path] = saved - (lock.step - 1)
         return True

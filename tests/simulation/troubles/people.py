@@ -91,6 +91,9 @@ def verb(history: History, path: str, how: str) -> Callable[[Process], Any]:
     A call by which a person leads the record at *path* out of where it is.
     """
 
+    if how.startswith("happened"):
+        history.checker.revivals.happened.add(path)
+
     def call(process: Process) -> Any:
         match how:
             case "cancel":
