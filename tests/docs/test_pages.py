@@ -20,7 +20,6 @@ import pytest
 
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.ports import free_port
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.commands import Stream, running
 from tests.support.pages import PAGES, Block, commands, name_of, parse, shows
 from tests.support.patience import patient
@@ -60,15 +59,18 @@ def tried(block: Block) -> bool:
 def test_python_of_a_page_runs_as_one_program(
     page: Path,
     test: str,
-    oncetask_cloud: OncetaskCloud,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     """
-    In the order of the page, without settings, in an empty folder. Each test in it passes; the program and the test print what
-    the page shows.
+    In the order of the page, without settings, in an empty folder. Each test in it passes, with the fixtures that it names; the
+    program and the test print what the page shows.
     """
+    source = "".join(one.text for one in PROGRAMS[page])
+    [wanted] = re.findall(rf"^def {test}\((.*?)\)", source, re.MULTILINE) if test else [""]
+    fixtures = {name: request.getfixturevalue(name) for name in re.findall(r"(\w+):", wanted)}
     for name in [name for name in os.environ if OURS.match(name) and not name.startswith("PYTEST")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -81,7 +83,7 @@ def test_python_of_a_page_runs_as_one_program(
     if test:
         run = names[test]
         assert callable(run)
-        run(*[oncetask_cloud] * run.__code__.co_argcount)
+        run(**fixtures)
         check_output(BLOCKS[page], test, capsys.readouterr().out)
 
 

@@ -29,6 +29,7 @@ from tests.support.readme import ROOT
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "emulator" / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md")),
 ]
 FENCE = re.compile(
