@@ -530,7 +530,14 @@ class TasksChecker(Checker):
         def look() -> None:
             if path in self.damages.now:
                 return
-            if self.keys.get(path) is left and any(self._waits(one, path) for one in self.locks.values()):
+            waiting = [
+                where
+                for where, one in self.locks.items()
+                if self._waits(one, path)
+                and where not in self.damages.now
+                and (where, one.parked) not in self.passed_over
+            ]
+            if self.keys.get(path) is left and waiting:
                 self.broken(path, "it was given back while others waited, and nobody was handed it")
 
         self.world.hub.spawn(self.world.cloud, look, after=PROMPT)
