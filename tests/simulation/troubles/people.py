@@ -118,12 +118,13 @@ def _dismiss(history: History) -> None:
     """
     world, hub, checker, draw = history.world, history.hub, history.checker, history.findings
     amid = draw.random() < 0.25
-    while not history.over:
+    # The lists are looked at in the end, and a call may take a while.
+    while not history.ended:
         hub.sleep(draw.expovariate(1 / 240))
         if world.trouble and not amid:
             continue
         for path, lock in list(checker.locks.items()):
-            if lock.status is not Status.FAILED or draw.random() < 0.5:
+            if lock.status is not Status.FAILED or draw.random() < 0.5 or history.ended:
                 continue
             seen = (checker.lives[path], lock.sequence)
             checker.dismissing.add(path)
