@@ -21,6 +21,7 @@ from gcp_oncetask import (
 )
 from gcp_oncetask.entities.acted import SAME
 from tests.simulation.clients import ROOT
+from tests.simulation.hub import SECOND
 from tests.simulation.world import QUEUE, Process
 
 if TYPE_CHECKING:
@@ -118,13 +119,17 @@ def _dismiss(history: History) -> None:
     """
     world, hub, checker, draw = history.world, history.hub, history.checker, history.findings
     amid = draw.random() < 0.25
-    # The lists are looked at in the end, and a call may take a while.
-    while not history.ended:
+    closing: int | None = None
+    # The lists are looked at 1200 s after all has ended, and a call may take a while.
+    while not history.over:
         hub.sleep(draw.expovariate(1 / 240))
+        closing = hub.now + 600 * SECOND if history.ended and closing is None else closing
+        if closing is not None and hub.now >= closing:
+            return
         if world.trouble and not amid:
             continue
         for path, lock in list(checker.locks.items()):
-            if lock.status is not Status.FAILED or draw.random() < 0.5 or history.ended:
+            if lock.status is not Status.FAILED or draw.random() < 0.5:
                 continue
             seen = (checker.lives[path], lock.sequence)
             checker.dismissing.add(path)
