@@ -2,8 +2,8 @@
 All the rules about locks, as pure functions of (record, request, server time).
 
 Guarantee
-    The promise in ``docs/guarantees.md`` holds if each decision of these functions is committed on condition that the document has
-    not changed since the record was read: one holder at a time, fenced writes, finished stays finished, nothing lost,
+    The promise in ``docs/guarantees.md`` holds if each decision of these functions is committed on condition that the document
+    has not changed since the record was read: one holder at a time, fenced writes, finished stays finished, nothing lost,
     attempts bounded, evidence before takeover.
 
 No guarantee

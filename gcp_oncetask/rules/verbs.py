@@ -1,8 +1,8 @@
 """
 The sorts of records, and the verbs of people that each of them has. Pure.
 
-The table ``VERBS`` decides; ``docs/reference/command-line.md`` prints it. A verb that a record does not have is refused in a sentence that names the
-sort of the record and says what to do instead.
+The table ``VERBS`` decides; ``docs/reference/command-line.md`` prints it. A verb that a record does not
+have is refused in a sentence that names the sort of the record and says what to do instead.
 """
 
 from __future__ import annotations
