@@ -13,7 +13,7 @@ FUZZ_SEEDS ?= 200
 # The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py tests/unit/services/test_identity.py \
+LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py::test_python_of_a_page_runs_as_one_program tests/unit/services/test_identity.py \
   tests/integration/entities/test_chain.py tests/integration/locks/test_lock.py tests/integration/observe/test_telemetry.py \
   tests/integration/services/test_identity_http.py tests/integration/services/test_smtp.py tests/integration/tasks/test_runs.py \
   tests/integration/worker/test_worker.py \
