@@ -113,8 +113,8 @@ class Attempt:
     @property
     def deadline(self) -> datetime:
         """
-        Time by which the attempt must be over: the earliest of run limit, dispatch deadline and request time-out; wall
-        clock, UTC. If the lease is not renewed, its end counts, too.
+        Time by which the attempt must be over, by the wall clock in UTC. The time is the earliest of run limit, dispatch
+        deadline and request time-out. If the lease is not renewed, its end counts, too.
         """
         return self._running.runtime.clock.now() + timedelta(seconds=self.remaining())
 

@@ -131,7 +131,8 @@ class NamedLock:
     @property
     def held(self) -> bool:
         """
-        True if this object may still rely on holding the lock: it was acquired and not lost, and its lease has not run out.
+        True if this object may still rely on holding the lock, because it was acquired and not lost, and its lease has not run
+        out.
         """
         return self.remaining() > 0
 

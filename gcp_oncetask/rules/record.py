@@ -390,7 +390,7 @@ class Lock:
     @property
     def ready_since(self) -> datetime | None:
         """
-        Return the time of ``ready_at`` if that is of this sequence and its last grant; None: not known.
+        Return the time of ``ready_at`` if that is of this sequence and its last grant, else None.
         """
         since = self.ready_at
         mine = since is not None and (since.sequence, since.token) == (self.sequence, self.token)
@@ -399,7 +399,7 @@ class Lock:
     @property
     def acknowledgement(self) -> Acknowledgement | None:
         """
-        Return the promise of a person to attend to this sequence and its last grant; None: there is none.
+        Return the promise of a person to attend to this sequence and its last grant, else None.
         """
         known = self.acknowledged
         return known if known is not None and (known.sequence, known.token) == (self.sequence, self.token) else None
@@ -420,7 +420,7 @@ class Lock:
     @property
     def finished(self) -> bool:
         """
-        Tell whether the status is terminal: completed, failed or cancelled.
+        Tell whether the status is completed, failed or cancelled.
         """
         return self.status in TERMINAL
 

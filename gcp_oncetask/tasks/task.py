@@ -120,7 +120,7 @@ class OnceTask(Generic[D]):
     @property
     def is_queued(self) -> bool:
         """
-        True if the task waits for a run: it is scheduled, for any reason.
+        True if the task is scheduled, so that it waits for a run.
         """
         return self.lock.status is Status.SCHEDULED
 

@@ -140,7 +140,7 @@ class Worker:
     @property
     def shards(self) -> dict[str, tuple[int, ...]]:
         """
-        The present share of this worker: the shards of each kind.
+        The shards of each kind that this worker has at present.
         """
         return {} if self._membership is None else dict(self._membership.shards)
 

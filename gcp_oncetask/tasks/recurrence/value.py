@@ -125,7 +125,7 @@ class Recurrence:
     @cached_property
     def zone(self) -> tzinfo:
         """
-        Zone of the local times: ``tz``, else UTC or the offset of ``dtstart``.
+        Zone of the local times, which is ``tz``, else UTC or the offset of ``dtstart``.
         """
         start = read_time(str(self.dtstart), "dtstart")
         if self.tz is not None:
