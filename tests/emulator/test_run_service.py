@@ -231,7 +231,7 @@ def test_crashed_instance_is_replaced(logs):
 
 
 def test_timeout_is_504_and_the_code_goes_on(logs):
-    """EarlierTask the request time-out the client gets 504, logged with the trace; the handler runs to its end unaware."""
+    """Past the request time-out the client gets 504, logged with the trace; the handler runs to its end unaware."""
     service = service_of(logging=logs, request_timeout=0.2)
     service.start()
     try:

@@ -351,7 +351,7 @@ def test_dl_17_expired_and_the_logs_are_unreachable(world: World) -> None:
 @row("DL-18", "takeover without needing logs", "the log grace after the run limit is part of the timeout")
 def test_dl_18_past_the_timeout(world: World) -> None:
     """
-    EarlierTask the timeout it is taken over whatever the logs say.
+    Past the timeout it is taken over, and the logs do not count.
     """
     body = world.held()
     world.at_age(751)

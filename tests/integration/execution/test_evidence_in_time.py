@@ -223,7 +223,7 @@ def test_what_was_asked_before_is_judged_as_of_then(oncetask_cloud: OncetaskClou
 
 def test_holder_of_whom_nobody_may_ask_now_is_left_alone(oncetask_cloud: OncetaskCloud, shop: Shop) -> None:
     """
-    EarlierTask its timeout, but the budget of the logs was used up by another one: that is no absence; but not for ever.
+    Past its timeout, but the budget of the logs was used up by another one: that is no absence; but not for ever.
     """
     cloud = oncetask_cloud
 

@@ -270,7 +270,7 @@ def test_handler_that_ended_just_before_its_timeout_is_waited_for() -> None:
 
 def test_what_the_logs_did_not_show_counts_as_of_the_look() -> None:
     """
-    EarlierTask the timeout, but the logs were asked before it: it is left alone.
+    Past the timeout, but the logs were asked before it: it is left alone.
     """
     lock = Attempt(None, False, 0.0, False, ()).lock
     assert isinstance(taken_over(lock, Finding.UNKNOWN, at(755), asked=at(750)), Refused)
