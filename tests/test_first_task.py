@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import venv
 from importlib.metadata import distribution
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from gcp_emulator.ports import free_port
 from tests.support.commands import running
+from tests.support.wheels import build
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,11 +34,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     Both distributions, built.
     """
-    folder = tmp_path_factory.mktemp("wheels")
-    for project in (ROOT, ROOT / "emulator"):
-        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-        subprocess.run(build, cwd=project, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    return build(tmp_path_factory.mktemp("wheels"))
 
 
 def lend_packages(environment: Path) -> None:

@@ -36,7 +36,7 @@ def test_page_is_that_of_the_parsers() -> None:
 
 def test_every_command_and_option_is_on_the_page() -> None:
     """
-    Whatever the generator leaves out of a command's table stands in the table of the options that several commands share.
+    An option that the generator leaves out of a command's table stands in the table of the options that several commands share.
     """
     page = PAGE.read_text()
     missing = []

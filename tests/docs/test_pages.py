@@ -21,7 +21,7 @@ import pytest
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.ports import free_port
 from tests.support.commands import Stream, running
-from tests.support.pages import PAGES, Block, commands, name_of, parse, shows
+from tests.support.pages import PAGES, Block, check, commands, name_of, parse, place, shows
 from tests.support.patience import patient
 from tests.support.readme import ROOT
 
@@ -150,9 +150,7 @@ def test_sessions_of_a_page_run_and_print_what_it_shows(
         for block in BLOCKS[page]:
             asked = block.asked
             if asked is not None and asked["file"]:
-                path = folder / asked["file"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text)
+                place(block, folder)
             elif asked is not None and asked["until"]:
                 [(command, _)] = commands(block)
                 server = stack.enter_context(running(command.replace("8080", port), folder, surroundings))
@@ -179,12 +177,12 @@ def run(command: str, expected: list[str], folder: Path, environ: dict[str, str]
     """
     Run a command, and compare its output with the expected one; without one it only has to succeed.
     """
-    place = ROOT if re.match(r"make |git |python -m (examples|tests|benchmarks)\b", command) else folder
+    where = ROOT if re.match(r"make |git |python -m (examples|tests|benchmarks)\b", command) else folder
     command = re.sub(r"^make ", "make -n ", command)
     process = subprocess.Popen(
         command,
         shell=True,
-        cwd=place,
+        cwd=where,
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -196,10 +194,7 @@ def run(command: str, expected: list[str], folder: Path, environ: dict[str, str]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    stated = [line for line in expected if line.startswith("exit code ")]
-    assert process.returncode == (int(stated[0].split()[-1]) if stated else 0), f"{command}\n{printed}"
-    shown = [line for line in expected if line not in stated]
-    assert not shown or shows(shown, printed.splitlines()), f"{command} printed:\n{printed}"
+    check(command, expected, process.returncode, printed.splitlines())
 
 
 def test_shown_output_is_compared() -> None:

@@ -8,16 +8,15 @@ project is passed over, as a user without one would.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support import container
-from tests.support.pages import Block, commands, parse, shows
+from tests.support.pages import Block, check, commands, parse, place, shows
 from tests.support.readme import ROOT
+from tests.support.wheels import build
 
 WALKS = ["quickstart", "how-to/flask-app", "how-to/deploying"]
 REASON = container.missing()
@@ -28,11 +27,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     Both distributions, built.
     """
-    folder = tmp_path_factory.mktemp("wheels")
-    for project in (ROOT, ROOT / "emulator"):
-        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-        subprocess.run(build, cwd=project, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    return build(tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.mark.slow
@@ -53,9 +48,7 @@ def test_page_is_enough_for_a_new_user(name: str, wheels: Path, tmp_path: Path) 
         for block in blocks:
             asked = block.asked
             if asked is not None and asked["file"]:
-                path = work / asked["file"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text)
+                place(block, work)
             elif asked is not None and asked["until"]:
                 [(command, _)] = commands(block)
                 terminal.type(command)
@@ -82,10 +75,7 @@ def walked(block: Block) -> bool:
 def follow(block: Block, terminal: container.Terminal) -> None:
     for command, expected in commands(block):
         code, printed = terminal.run(command)
-        stated = [line for line in expected if line.startswith("exit code ")]
-        assert code == (int(stated[0].split()[-1]) if stated else 0), "\n".join([command, *printed[-30:]])
-        shown = [line for line in expected if line not in stated]
-        assert not shown or shows(shown, printed), "\n".join([command, *printed[-30:]])
+        check(command, expected, code, printed)
 
 
 def opened(root: Path, stack: ExitStack) -> container.Terminal:

@@ -117,6 +117,28 @@ def shows(expected: list[str], printed: list[str], *, among: bool = False) -> bo
     return re.fullmatch(pattern + ("(?:.*\n)*" if among else ""), text) is not None
 
 
+def check(command: str, expected: list[str], code: int, printed: list[str]) -> None:
+    """
+    Compare the exit code and the output of *command* with the *expected* lines. Without such a line the command only has to
+    succeed; the line ``exit code 1`` stands for that code.
+    """
+    stated = [line for line in expected if line.startswith("exit code ")]
+    said = "\n".join([command, *printed])
+    assert code == (int(stated[0].split()[-1]) if stated else 0), said
+    shown = [line for line in expected if line not in stated]
+    assert not shown or shows(shown, printed), said
+
+
+def place(block: Block, folder: Path) -> None:
+    """
+    Write the file that *block* is into *folder*.
+    """
+    assert block.asked is not None
+    path = folder / block.asked["file"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text)
+
+
 def name_of(page: Path) -> str:
     """
     The page's place in the project.

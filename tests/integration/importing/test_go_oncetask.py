@@ -191,7 +191,7 @@ def test_each_state_goes_on_here(office: Office, way: str) -> None:
 @pytest.mark.parametrize("way", ["stopped", "delete"])
 def test_second_import_creates_nothing(office: Office, way: str) -> None:
     """
-    An id that exists is not created again, whatever has become of its task; one that was leased is taken later.
+    An id that exists is not created again in any state of its task; a task that was leased is taken later.
     """
     fill(office)
     office.take(**{way: True})
@@ -605,7 +605,7 @@ def test_import_ends_when_firestore_keeps_failing(office: Office, monkeypatch: p
 
 def test_result_that_cannot_be_stored_is_dismissed(office: Office) -> None:
     """
-    The task is completed all the same, and asks for nobody.
+    The task is completed all the same, and needs no person.
     """
     office.put("big", doneAt=DONE, attempts=1, result="x" * 70_000)
     assert office.outcomes() == {"big": "imported"}

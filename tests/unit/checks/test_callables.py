@@ -57,7 +57,7 @@ def test_function_that_can_not_take_them_is_refused(fn: Callable[..., Any]) -> N
 @pytest.mark.parametrize(("fn", "kind"), [(asynchronous, "async"), (generator, "a generator")])
 def test_function_whose_call_runs_nothing_is_refused(fn: Callable[..., Any], kind: str) -> None:
     """
-    Whatever its arguments are.
+    Its arguments do not matter.
     """
     with pytest.raises(UsageError, match=rf"{fn.__name__} is {kind}: a call of it runs nothing; rule\.$"):
         plain(fn, "rule", given=GIVEN)
