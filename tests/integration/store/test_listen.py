@@ -29,6 +29,9 @@ def test_stream_that_is_opened_again_while_its_watch_ends_is_ended(
     def unsubscribe(watch: Watch) -> None:
         stream = watch._rpc
         real(watch)
+        # The mark of the end, if the old stream has not taken it yet, would end the new one at once.
+        while not stream._request_queue.empty():
+            stream._request_queue.get()
         stream._reopen()
         assert stream.call.is_active()
         streams.append(stream)
