@@ -10,6 +10,8 @@ All exceptions of the library, grouped by the action of the catcher.
     |   |-- UnknownKindError    (also LookupError)
     |   |-- DuplicateKindError
     |   |-- AlreadySettledError
+    |   |-- JournalMismatchError
+    |   |-- JournalFullError
     |   `-- NoAttemptError
     |-- TaskError               this task cannot do that: tell the user
     |   |-- TaskNotFoundError
@@ -19,7 +21,12 @@ All exceptions of the library, grouped by the action of the catcher.
     |   |-- NotFinishedError
     |   |-- ResultNotStoredError
     |   |-- UnknownFeatureError
+    |   |-- MailboxFullError
     |   `-- TaskFailedError
+    |-- WordError               a word of a durable handler has ended badly: compensate
+    |   |-- RunFailedError
+    |   |-- EventTimeoutError
+    |   `-- ChildFailedError
     |-- LeaseLostError          the lease is lost: stop, write nothing
     |-- LockBusyError           another holder has the lock: try later
     |-- ConflictError           a field changed under the handler
@@ -46,6 +53,7 @@ __all__ = [
     "AlreadyScheduledError",
     "AlreadySettledError",
     "BackendError",
+    "ChildFailedError",
     "ConfigError",
     "ConflictError",
     "ContentionError",
@@ -53,15 +61,20 @@ __all__ = [
     "DeliveryError",
     "DispatchError",
     "DuplicateKindError",
+    "EventTimeoutError",
     "IdentityError",
+    "JournalFullError",
+    "JournalMismatchError",
     "LeaseLostError",
     "LockBusyError",
+    "MailboxFullError",
     "NoAttemptError",
     "NotFinishedError",
     "OncetaskError",
     "RecurrenceError",
     "RequestLogError",
     "ResultNotStoredError",
+    "RunFailedError",
     "StoreError",
     "TaskConflictError",
     "TaskError",
@@ -70,6 +83,7 @@ __all__ = [
     "UnknownFeatureError",
     "UnknownKindError",
     "UsageError",
+    "WordError",
 ]
 
 
@@ -142,6 +156,22 @@ class NoAttemptError(UsageError):
     """
 
 
+class JournalMismatchError(UsageError):
+    """
+    A name in the journal has an answer that this word can't have: the code was changed under a task under way. The task is
+    set aside until a person decides.
+
+    Attributes:
+        name: The name.
+    """
+
+
+class JournalFullError(UsageError):
+    """
+    The journal has no room for another entry.
+    """
+
+
 class TaskError(OncetaskError):
     """
     The operation is not possible for this task.
@@ -193,6 +223,47 @@ class ResultNotStoredError(TaskError):
 class UnknownFeatureError(TaskError):
     """
     The record needs features that this release does not know (``needs``): only a newer release may touch it.
+    """
+
+
+class MailboxFullError(TaskError):
+    """
+    The mailbox of the task takes no more events, because no wait has taken the earlier ones.
+    """
+
+
+class WordError(OncetaskError):
+    """
+    A word of a durable handler has ended badly. It ends so in every later attempt, too, so an ``except`` may compensate.
+
+    Attributes:
+        name: The name of the word.
+    """
+
+
+class RunFailedError(WordError):
+    """
+    The retries of a run are used up.
+
+    Attributes:
+        kind: Class of the last error, as a text.
+        tries: The errors of all tries, oldest first: maps with ``at`` and ``error``.
+    """
+
+
+class EventTimeoutError(WordError):
+    """
+    No event has come before the time-out.
+    """
+
+
+class ChildFailedError(WordError):
+    """
+    A child has failed, was cancelled or was deleted.
+
+    Attributes:
+        child: Path of the child.
+        status: Its status.
     """
 
 

@@ -19,6 +19,7 @@ from gcp_oncetask.entities import models
 from gcp_oncetask.entities.acted import ActedChains
 from gcp_oncetask.entities.chains import Scheduled, refusal
 from gcp_oncetask.entities.models import LockedModel, MaybeNone
+from gcp_oncetask.entities.sending import Sent, send
 from gcp_oncetask.entities.subject import attempt_of
 from gcp_oncetask.errors import LockBusyError, TaskNotFoundError, UsageError
 from gcp_oncetask.execution.attempt import Middleware
@@ -300,6 +301,42 @@ class Locker(ActedChains):
                 raise LockBusyError(f"{path}: {changed.decision.reason}. Nothing was written.", document=path)
             raise refusal(path, changed.decision)
         models.remember(entity, changed.snapshot)
+
+    def send(
+        self,
+        model: type[LockedModel],
+        id_: str,
+        event: str,
+        payload: Any = None,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002 - the usual name
+        transaction: Transaction | None = None,
+        **parts: str,
+    ) -> Sent:
+        """
+        Send an event to the durable handler of an entity, for its ``attempt.wait_event``: one commit, and one Cloud Task if
+        the handler waits for the event. An event that comes early is kept.
+
+        Args:
+            model: Model of the entity.
+            id_: Id of the entity.
+            event: Name of the event.
+            payload: JSON data or a pydantic model.
+            id: Id of the event, by which a repeated one is dropped, for 30 days; None: one is drawn.
+            transaction: Transaction of which the write becomes a part. Outside a handler, call ``dispatch()`` on the
+                returned object after the commit.
+            **parts: The fields that the model's collection names.
+
+        Raises:
+            TaskNotFoundError: There is no such document, or it was never scheduled.
+            AlreadyFinishedError: The chain has ended.
+            MailboxFullError: 100 events or 64 KiB wait there, and no wait has taken them.
+            UsageError: The name, the id or the payload is invalid.
+            StoreError: Firestore was unreachable or refused.
+        """
+        path = models.path_of(model, id_, parts)
+        return send(self._runtime, path, event, payload, id_=id, transaction=transaction)
 
     # --- reading and saving ---
 

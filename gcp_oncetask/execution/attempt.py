@@ -4,21 +4,28 @@ The attempt as user code sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from threading import Event
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from uuid import UUID
 
+from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution import fenced_transaction
+from gcp_oncetask.execution import durable_runs, fenced_transaction, suspending
 from gcp_oncetask.execution.held_lease import HeldLease
+from gcp_oncetask.execution.journaling import journal_of
 from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.execution.typed_runs import Runs, RunsOf
+from gcp_oncetask.rules.retry_policy import RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.client import Transaction
 
 T = TypeVar("T")
+M = TypeVar("M")
+P = ParamSpec("P")
 
 
 class Attempt:
@@ -155,6 +162,200 @@ class Attempt:
                 retried.
         """
         return fenced_transaction.transaction(running_of(self))
+
+    # --- the words of a durable handler ---
+
+    def run(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Call ``fn(*args, **kwargs)`` unless the journal has its result, and return the result as it was kept: a fresh object,
+        equal in value and type. The result is committed before it is returned.
+
+        At least once: if the process dies after *fn* and before the commit, the next attempt calls *fn* again. An error
+        that *fn* raises is raised here; the next attempt calls *fn* again, and no run before it. ``options`` changes both.
+
+        Args:
+            name: Name of the run, unique in the handler.
+            fn: A plain function.
+            *args: Its arguments.
+            **kwargs: Its named arguments.
+
+        Raises:
+            LeaseLostError: The attempt does not hold its lease any more; *fn* was not called, or its result is not kept.
+            JournalMismatchError: The name is of another sort in the journal.
+            JournalFullError: The journal has no room; *fn* was not called.
+            UsageError: The name is used twice; or the result can't be kept.
+            StoreError: Firestore was unreachable or refused.
+        """
+        return Runs(running_of(self), durable_runs.PLAIN).run(name, fn, *args, **kwargs)
+
+    @overload
+    def options(
+        self,
+        *,
+        result: type[M],
+        retry: RetryPolicy | None = None,
+        once: bool = False,
+        verify: Callable[[str], Any] | None = None,
+        verify_after: Duration = durable_runs.VERIFY_AFTER,
+        not_done: type[BaseException] | Sequence[type[BaseException]] = (),
+        strict: bool = False,
+        was: str | None = None,
+    ) -> RunsOf[M]: ...
+    @overload
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        once: bool = False,
+        verify: Callable[[str], Any] | None = None,
+        verify_after: Duration = durable_runs.VERIFY_AFTER,
+        not_done: type[BaseException] | Sequence[type[BaseException]] = (),
+        strict: bool = False,
+        was: str | None = None,
+    ) -> Runs: ...
+    def options(
+        self,
+        *,
+        result: Any = None,
+        retry: RetryPolicy | None = None,
+        once: bool = False,
+        verify: Callable[[str], Any] | None = None,
+        verify_after: Duration = durable_runs.VERIFY_AFTER,
+        not_done: type[BaseException] | Sequence[type[BaseException]] = (),
+        strict: bool = False,
+        was: str | None = None,
+    ) -> Any:
+        """
+        Return runs with options: ``attempt.options(once=True, verify=find).run("charge", pay, card)``.
+
+        Args:
+            result: Model or type by which the result is written and read; None: the function's annotation, where the result
+                is no plain data.
+            retry: Retry policy of the run alone. Short delays are waited in the request; a long one ends the request, and no
+                attempt of the task is burned. After the last try the failure is kept: ``RunFailedError``, in every later
+                attempt.
+            once: Commit an intent before the call, so that no later attempt just calls again: it asks *verify*, and without
+                one the task is set aside until a person has answered. Right before the call this process checks its lease
+                by its own clock. A process that is stopped between that check and the call, and goes on after its lease was
+                taken over, can still call; the key that *fn* hands on (``key_of``) closes that gap at the remote service.
+            verify: ``verify(key)`` returns the result of a call that has happened, or ``NOT_DONE``, or raises. It is asked
+                once the attempt that has begun the run is over.
+            verify_after: Shortest time after the intent from which ``NOT_DONE`` counts; seconds or a timedelta.
+            not_done: Classes of exceptions after which the effect surely did not happen; ``NotDone`` is one always. Any
+                other exception of a run with *once* ends the attempt.
+            strict: Refuse other arguments than those of the journal, instead of a warning.
+            was: Name that the run had in an earlier version of the code.
+
+        Raises:
+            UsageError: The options contradict each other.
+        """
+        chosen = durable_runs.options(
+            result=result,
+            retry=retry,
+            once=once,
+            verify=verify,
+            verify_after=verify_after,
+            not_done=not_done,
+            strict=strict,
+            was=was,
+        )
+        kind = Runs if result is None else RunsOf
+        return kind(running_of(self), chosen)
+
+    def key_of(self, name: str) -> str:
+        """
+        Return the idempotency key of the run *name*; it is as stable as ``key``.
+        """
+        return journal_of(running_of(self)).key_of(name)
+
+    def sleep(
+        self, name: str, delay: Duration | None = None, *, until: datetime | None = None, was: str | None = None
+    ) -> None:
+        """
+        HandlerWait without a process: the request ends, and the handler runs again at the time. Up to 5 seconds are waited in the
+        request. The time is fixed when the word is first reached.
+
+        Args:
+            name: Name of the sleep, unique in the handler.
+            delay: Length, at most 366 days; seconds or a timedelta.
+            until: An aware datetime instead.
+            was: Name that the sleep had in an earlier version of the code.
+
+        Raises:
+            Suspended: The request ends here.
+            UsageError: The time is invalid.
+        """
+        suspending.sleep(journal_of(running_of(self)), name, delay, until, was)
+
+    @overload
+    def wait_event(
+        self, name: str, model: type[M], *, timeout: Duration | None, event: str | None = None, was: str | None = None
+    ) -> M: ...
+    @overload
+    def wait_event(
+        self, name: str, model: Mapping[str, Any], *, timeout: Duration | None, was: str | None = None
+    ) -> Any: ...
+    def wait_event(
+        self, name: str, model: Any, *, timeout: Duration | None, event: str | None = None, was: str | None = None
+    ) -> Any:
+        """
+        HandlerWait without a process for an event that ``send`` brings, and return its payload. An event that has come before is
+        taken at once. Each event is taken by one wait, in the order in which they came.
+
+        Args:
+            name: Name of the wait, unique in the handler.
+            model: Model of the payload; or a mapping from names of events to models: the first of these events counts.
+            timeout: Longest wait, at most 366 days; None: no time-out, but a person is told after 30 days.
+            event: Name of the event; None: that of the wait.
+            was: Name that the wait had in an earlier version of the code.
+
+        Raises:
+            Suspended: The request ends here.
+            EventTimeoutError: No event came in time, now or in an earlier attempt.
+            UsageError: The payload does not fit the model; or an argument is invalid.
+        """
+        return suspending.wait_event(journal_of(running_of(self)), name, model, timeout, event, was)
+
+    def now(self, name: str) -> datetime:
+        """
+        Return the time at which this word was first reached, by the wall clock in UTC.
+        """
+        running = running_of(self)
+        found: datetime = suspending.value(journal_of(running), name, running.runtime.clock.now)
+        return found
+
+    def random(self, name: str) -> float:
+        """
+        Return a random number in [0, 1), the same in every attempt.
+        """
+        running = running_of(self)
+        found: float = suspending.value(journal_of(running), name, running.runtime.clock.random)
+        return found
+
+    def uuid(self, name: str) -> UUID:
+        """
+        Return a random UUID, the same in every attempt.
+        """
+        journal = journal_of(running_of(self))
+        found: UUID = suspending.value(journal, name, lambda: suspending.uuid_of(journal))
+        return found
+
+    @property
+    def replaying(self) -> bool:
+        """
+        True while every word so far had its answer in the journal, so that the code between them has run before.
+        """
+        return journal_of(running_of(self)).replaying
+
+    def progress(self, value: Any) -> None:
+        """
+        Leave a word about the progress, JSON data of at most 1,000 characters, for ``get_task``, the console and the command
+        line. It is written with the next commit.
+
+        Raises:
+            UsageError: The value is no JSON data, or too long.
+        """
+        suspending.say(journal_of(running_of(self)), value)
 
 
 class Middleware(Protocol):

@@ -12,7 +12,7 @@ from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution.attempt import Attempt, Middleware
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.results import HandlerResult
+from gcp_oncetask.execution.results import CancelledByRequest, HandlerResult, Suspended
 from gcp_oncetask.execution.running import RunningAttempt
 
 R = TypeVar("R")
@@ -48,7 +48,7 @@ def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt,
         )
     except HandlerResult as verdict:
         return verdict
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - each error of user code is a value from here on
+    except (Exception, SystemExit, KeyboardInterrupt, Suspended, CancelledByRequest) as error:  # noqa: BLE001 - each error of user code is a value from here on
         return Raised(error)
 
 

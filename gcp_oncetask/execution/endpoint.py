@@ -26,6 +26,7 @@ OUTCOME_STATUS: Final[dict[Outcome, int]] = {
     Outcome.COMPLETED: 200,
     Outcome.CONTINUED: 200,
     Outcome.SNOOZED: 200,
+    Outcome.SUSPENDED: 200,
     Outcome.CANCELLED: 200,
     Outcome.SETTLED: 200,
     Outcome.RETRYING: 200,

@@ -88,6 +88,7 @@ class HandlerSpec:
         renew: Whether leases are renewed while it runs.
         keyed: Whether its tasks may need a resource key.
         cleanup: The handler of cancelled tasks; None: there is none.
+        cleans: Whether it is such a handler of cancelled tasks.
         middleware: Functions that run around this handler, inside those of the executor.
     """
 
@@ -99,6 +100,7 @@ class HandlerSpec:
     keyed: bool = False
     cleanup: HandlerSpec | None = None
     middleware: tuple[Middleware, ...] = ()
+    cleans: bool = False
 
     def to_claim(self, lock: Lock | None) -> HandlerSpec:
         """

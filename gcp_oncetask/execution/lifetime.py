@@ -70,6 +70,7 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
         hold=granted.hold,
         leader=granted.leader,
     )
+    attempt.told = spec.cleans
     executor.attempts[attempt] = None
     if spec.renew:
         executor.renew(attempt, granted.mark)

@@ -4,7 +4,7 @@ The verdicts by which user code ends its attempt.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gcp_oncetask.checks import urls, values
 from gcp_oncetask.checks.values import Duration
@@ -85,3 +85,36 @@ class Continue(HandlerResult):
         self.delay = delay
         self.params = params
         self.queue = queue
+
+
+class Suspended(BaseException):
+    """
+    Ends the request of a durable handler that waits; the handler runs again when its wait has ended. It is no ``Exception``,
+    so that an ``except Exception`` does not hold it up. Each later word of the attempt raises it again.
+    """
+
+
+class CancelledByRequest(BaseException):
+    """
+    Tells a durable handler that its cancellation was requested: the next new word raises it, once. The words after it work,
+    so that an ``except CancelledByRequest`` may compensate. The task ends cancelled, however the handler ends.
+    """
+
+
+class NotDone(Exception):  # noqa: N818 - a verdict of a run
+    """
+    The verdict of a run with ``once=True`` that the outside effect surely did not happen.
+    """
+
+
+class _NotDoneAnswer:
+    """
+    The type of ``NOT_DONE``.
+    """
+
+    def __repr__(self) -> str:
+        return "NOT_DONE"
+
+
+NOT_DONE: Final = _NotDoneAnswer()
+"""Answer of ``verify``: the outside effect surely did not happen."""

@@ -5,7 +5,7 @@ A running attempt: the lease of one sequence, the commits under it, and its sett
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
@@ -18,6 +18,7 @@ from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.document_paths import DATA_HASH
+from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -50,6 +51,48 @@ def without_result(how: Settlement, error: StoreError) -> Settlement:
     return less
 
 
+class Stop(NamedTuple):
+    """
+    The end of an attempt that a word of its handler has set; the handler can't change it.
+
+    Attributes:
+        error: The exception that the word has raised, and that each later word raises.
+        how: The settlement; None: the attempt has failed with *error*.
+        unread: Reason for which the journal can't be read here; None: it can.
+    """
+
+    error: BaseException
+    how: Settlement | None = None
+    unread: str | None = None
+
+
+class Pending:
+    """
+    Entries of the journal, and events that were taken, that the next commit of the attempt writes.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[JournalEntry] = []
+        self.taken: list[str] = []
+        self.said: str | None = None
+
+    def write(self) -> JournalWrite | None:
+        """
+        Return the write of the next commit; None: there is none.
+        """
+        if not (self.entries or self.taken or self.said is not None):
+            return None
+        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=bool(self.taken), said=self.said)
+
+    def clear(self) -> None:
+        """
+        Forget all, because it was written.
+        """
+        self.entries.clear()
+        self.taken.clear()
+        self.said = None
+
+
 class RunningAttempt(HeldLease):
     """
     A running attempt; user code sees it as an ``Attempt``.
@@ -67,6 +110,10 @@ class RunningAttempt(HeldLease):
         pending: A settlement whose commit failed, with the fields that it saves; it is tried again when the handler
             ends.
         ended: The end of its delivery; None: it runs.
+        stop: The end that a word of the handler has set; None: the handler's own end counts.
+        told: Whether its handler knows of the cancellation.
+        batched: Whether it leads a batch.
+        journaled: The entries of the journal that are not committed yet; None: the handler has said no word.
     """
 
     subject: Any = None
@@ -76,6 +123,10 @@ class RunningAttempt(HeldLease):
     settled: Outcome | None = None
     pending: tuple[Settlement, Changes] | None = None
     ended: Ended | None = None
+    stop: Stop | None = None
+    told = False
+    batched = False
+    journaled: Pending | None = None
 
     def __init__(
         self,
@@ -124,6 +175,14 @@ class RunningAttempt(HeldLease):
         limit = min(self.policy.run_limit - config.margin, config.dispatch_deadline, config.request_timeout)
         left = self.until(limit)
         return left if self.renewing else min(left, max(0.0, self.held_for()))
+
+    @property
+    def tries(self) -> int:
+        """
+        Number of attempts, this one included, since the last one that brought the journal forward; at least 1.
+        """
+        lock = self.snapshot.lock or self.granted
+        return max(1, self.granted.attempts - min(lock.progress_at, self.granted.attempts))
 
     # --- under the lease ---
 
@@ -248,8 +307,11 @@ class RunningAttempt(HeldLease):
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
         """
-        Return *how* with the fingerprints of the model and of the payload whose fields it saves.
+        Return *how* with the entries of the journal that wait for a commit, and with the fingerprints of the model and of the
+        payload whose fields it saves.
         """
+        if self.journaled is not None and how.journal is None and how.kind is not SettlementKind.CHECKPOINT:
+            how = how._replace(journal=self.journaled.write())
         if self.model is None or how.kind not in _SAVES:
             return how
         if self.context.task is None:
@@ -298,6 +360,7 @@ class RunningAttempt(HeldLease):
             bool(changes.values)
             or how.result != NO_RESULT
             or (how.target is not None and how.target.params is not None)
+            or how.journal is not None
         )
         if alone and (not private or self.runtime.config.log_contents):
             data = how.to_data()

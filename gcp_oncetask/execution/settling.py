@@ -25,8 +25,8 @@ from gcp_oncetask.execution import unread
 from gcp_oncetask.execution.calling import Raised
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.results import Continue, Fail, HandlerResult, Retry, Snooze
-from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.execution.results import CancelledByRequest, Continue, Fail, HandlerResult, Retry, Snooze, Suspended
+from gcp_oncetask.execution.running import RunningAttempt, Stop
 from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
@@ -46,6 +46,13 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
         SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt counts as failed.
         OncetaskError: The settling commit failed, or its fate is unknown.
     """
+    if attempt.stop is not None and attempt.settled is None:
+        said = _stopped(runtime, attempt, attempt.stop, said)
+        if isinstance(said, Ended):
+            return said
+    if isinstance(said, Raised) and isinstance(said.error, CancelledByRequest):
+        # The task ends cancelled, however its handler ends.
+        said = None
     if isinstance(said, Raised):
         return _after(runtime, spec, attempt, said.error)
     if attempt.settled is None:
@@ -56,6 +63,39 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
             "the handler returned a value after it had settled the attempt; pass result= to complete().",
         )
     return Ended(attempt.settled, "settled by the handler", attempt.context)
+
+
+def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -> Any:
+    """
+    End an attempt whose end a word of the handler has set. The handler may have returned or raised something else since.
+
+    Returns:
+        The end; or the error with which the attempt has failed.
+    """
+    swallowed = not (
+        isinstance(said, Raised) and (said.error is stop.error or isinstance(said.error, type(stop.error)))
+    )
+    if isinstance(said, Raised) and isinstance(said.error, LeaseLostError | SystemExit | KeyboardInterrupt):
+        return said
+    if stop.unread is not None:
+        return _unread(runtime, attempt, stop.unread)
+    how = stop.how
+    if how is None:
+        return Raised(stop.error)
+    if swallowed:
+        attempt.context.log(
+            logging.ERROR,
+            "its handler went on after %s had ended the attempt; look for a bare except or a return in a finally.",
+            type(stop.error).__name__,
+        )
+        how = how._replace(swallowed=True)
+    if not isinstance(stop.error, Suspended):
+        attempt.context.log(logging.ERROR, "the attempt ended: %s", stop.error)
+    try:
+        put = attempt.settle(how)
+    except LeaseLostError as error:
+        return lost(runtime, attempt, error)
+    return _dispatched(runtime, attempt, how, put)
 
 
 def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException) -> Ended:
@@ -122,9 +162,10 @@ def _by_policy(
     if policy is None:
         return Retry(message)
     try:
-        if not policy.should_retry(attempt.granted.attempts, error):
+        tries = attempt.tries
+        if not policy.should_retry(tries, error):
             return Fail(message)
-        delay = policy.next_delay(attempt.granted.attempts, error, runtime.clock.random())
+        delay = policy.next_delay(tries, error, runtime.clock.random())
         return Retry(message, after=values.seconds(delay, "next_delay()"))
     except Exception as trouble:  # noqa: BLE001 - a policy is user code and may raise anything
         attempt.context.log(logging.ERROR, "its retry policy failed; it is tried again: %s", said_by(trouble))
@@ -157,6 +198,13 @@ def _commit(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value:
         put = _try_settle(runtime, spec, attempt, how, changes)
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
+    return _dispatched(runtime, attempt, how, put)
+
+
+def _dispatched(runtime: Runtime, attempt: RunningAttempt, how: Settlement, put: Put) -> Ended:
+    """
+    Make the delivery that follows on the settling commit *put*, and return the end.
+    """
     runtime.events.scheduled(attempt.snapshot)
     if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         reason = "the next delivery could not be made; the queue shall try this one again"

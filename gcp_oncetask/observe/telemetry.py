@@ -52,7 +52,7 @@ SYSTEM: Final = "gcp_oncetask"
 _SCOPE: Final = "gcp_oncetask"
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _NOT_FAILED: Final = frozenset(
-    {Outcome.COMPLETED, Outcome.CONTINUED, Outcome.SNOOZED, Outcome.CANCELLED, Outcome.SHORT_LEASE}
+    {Outcome.COMPLETED, Outcome.CONTINUED, Outcome.SNOOZED, Outcome.SUSPENDED, Outcome.CANCELLED, Outcome.SHORT_LEASE}
 )
 _UNKNOWN_CALLER: Final = frozenset({Outcome.UNAUTHORISED, Outcome.FORBIDDEN})
 

@@ -49,6 +49,7 @@ from gcp_oncetask.rules.admin import (
     acknowledge,
     act_of,
     acted,
+    answer,
     cancel,
     dismiss,
     finish,
@@ -68,6 +69,7 @@ from gcp_oncetask.rules.attempts import (
     continue_,
     fail,
     fenced,
+    journaled,
     outdated,
     ready,
     recur,
@@ -77,6 +79,7 @@ from gcp_oncetask.rules.attempts import (
     schedule,
     settle,
     snooze,
+    suspend,
     was_applied,
     writable,
 )
@@ -93,6 +96,7 @@ from gcp_oncetask.rules.expiry import (
     undispatched,
 )
 from gcp_oncetask.rules.leaving import LEFT, left
+from gcp_oncetask.rules.mailbox import is_late, send
 from gcp_oncetask.rules.owing import Wait, assigned, is_decided, put_off, ripe, sending, sent
 from gcp_oncetask.rules.refused import CUTS, cut_off
 from gcp_oncetask.rules.repair import Wishes, repair
@@ -124,6 +128,7 @@ __all__ = [
     "acknowledge",
     "act_of",
     "acted",
+    "answer",
     "assigned",
     "cancel",
     "claim",
@@ -138,7 +143,9 @@ __all__ = [
     "finish",
     "happened",
     "is_decided",
+    "is_late",
     "is_overdue",
+    "journaled",
     "later",
     "left",
     "look",
@@ -164,11 +171,13 @@ __all__ = [
     "ridden",
     "ripe",
     "schedule",
+    "send",
     "sending",
     "sent",
     "settle",
     "snooze",
     "still_queued",
+    "suspend",
     "take_over",
     "timeout_at",
     "undispatched",

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final
 
 from gcp_oncetask.checks.values import storable_text
-from gcp_oncetask.rules import writes
+from gcp_oncetask.rules import journal, writes
 from gcp_oncetask.rules.attempts import complete, continue_
 from gcp_oncetask.rules.attention import Reason, attention, reason_of
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
+from gcp_oncetask.rules.journal import EntryState, JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Acknowledgement, Act, Fingerprint, Lock, Person, Result, Status
 from gcp_oncetask.rules.refusals import Refusal
@@ -46,6 +47,8 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
     if lock.scheduled_by is None:
         return CallRefused(Refusal.MISSING, "it was never scheduled: there is nobody to deliver it to")
+    if lock.open:
+        return _unanswered(lock)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
     kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed
@@ -55,7 +58,42 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         # The fingerprint is an entity's, whose fields are those of the sequence before.
         written = Fingerprint(str(again.sequence), written.model)
     # A late holder of the step must not take this sequence for its own next one (attempts.was_applied).
-    return Put(again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0), dispatch=True)
+    made = again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0)
+    if lock.status is not Status.COMPLETED and lock.durable:
+        # The handler goes on where it has stopped.
+        made = journal.needing(made.but(journal=lock.journal, chunks=lock.chunks, mailbox=lock.mailbox))
+    return Put(made, dispatch=True)
+
+
+def _unanswered(lock: Lock) -> CallRefused:
+    names = ", ".join(repr(intent.name) for intent in lock.open)
+    return CallRefused(
+        Refusal.UNDECIDED,
+        f"it has begun {names} once, and nobody has said whether that happened; answer first (resolve --run NAME)",
+    )
+
+
+def answer(lock: Lock, name: str, entry: JournalEntry, nonce: str, at: DecisionContext) -> Put | CallRefused:
+    """
+    Apply a person's answer about the run *name*, which was begun once and whose result is not known: *entry* has its
+    result, or says that it did not happen. After the last answer the step runs again, with its journal and key.
+    """
+    found = next((intent for intent in lock.open if intent.name == name), None)
+    if lock.status is not Status.QUARANTINED or found is None:
+        return CallRefused(
+            Refusal.NOT_QUARANTINED, f"it is {lock.status}, and has no question about a run {name!r}{_last_act(lock)}"
+        )
+    if entry.state is EntryState.WITHDRAWN and at.now < found.over:
+        return CallRefused(
+            Refusal.RUNNING,
+            f"the attempt that began {name!r} may still run until {instant(found.over)}; say so after that",
+            found.over,
+        )
+    write = JournalWrite((entry,), closed=name, progress=True)
+    known = journal.applied(lock, write, nonce)
+    if known.open:
+        return Put(known)
+    return reset(known, nonce, at, keep_errors=True)
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
@@ -75,6 +113,12 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
         return Put(writes.scheduled(newer, target, nonce, at, base=lock.sequence), dispatch=True)
     if lock.status is not Status.SCHEDULED:
         return Put(newer.but(wait_until=target.wait_until))
+    if lock.open:
+        return writes.asked(newer, at)
+    if lock.durable:
+        # The journal is of the payload before.
+        now = newer.but(granted=newer.wanted, cancel_requested_at=None, cancelling=False)
+        return Put(writes.scheduled(now, target, nonce, at, base=lock.sequence), dispatch=True)
     moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
     fresh = newer.but(
         granted=newer.wanted,
@@ -145,6 +189,8 @@ def resolve(lock: Lock, how: str, nonce: str, at: DecisionContext, *, result: Re
             Refusal.NOT_QUARANTINED,
             f"sequence {lock.sequence} is {lock.status}; only quarantined ones are resolved{_last_act(lock)}",
         )
+    if lock.open:
+        return _unanswered(lock)
     signed = lock.but(settled_by=nonce)
     match how:
         case "run":
@@ -172,6 +218,8 @@ def happened(
         )
     if lock.erased:
         return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
+    if lock.open:
+        return _unanswered(lock)
     signed = lock.but(settled_by=nonce)
     if target is None:
         return complete(signed, result, at)

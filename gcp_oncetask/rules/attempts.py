@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gcp_oncetask.rules import writes
+from gcp_oncetask.rules import journal, waits, writes
 from gcp_oncetask.rules.decisions import (
     CallRefused,
     Claimant,
@@ -24,7 +24,7 @@ from gcp_oncetask.rules.decisions import (
 )
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import SERVER_TIME, Lock, Result, Status, superseded
+from gcp_oncetask.rules.record import SERVER_TIME, HandlerWait, Lock, Result, Status, Woken, superseded
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at
@@ -91,6 +91,17 @@ def claim(
         if at.read < expires_at(lock):
             return Refused(Outcome.BUSY, f"attempt {lock.attempts} holds the lease", expires_at(lock))
         return Expired(lock)
+    if lock.wait is not None:
+        if delivery.dispatch < lock.dispatches:
+            return Refused(Outcome.DUPLICATE, f"it was dispatched again since; dispatch {lock.dispatches} counts")
+        moment = at.now if at.read is None else max(at.now, at.read)
+        ended = waits.woken(lock, moment)
+        if ended is None and lock.wait.until is None:
+            return Refused(Outcome.DUPLICATE, f"it waits for {lock.wait.name!r}")
+        if ended is not None and ended.ended is not Woken.TIME:
+            return writes.granted(lock.but(wait=ended, wait_until=None), policy, claimant, at)
+        if ended is not None:
+            lock = lock.but(wait=ended)
     return _early(lock, at) or writes.granted(lock, policy, claimant, at)
 
 
@@ -170,7 +181,9 @@ def writable(lock: Lock | None, fence: Fence) -> Lost | None:
     return lost
 
 
-def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext) -> Put | Lost:
+def settle(  # noqa: PLR0911 - a table of settlements
+    lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
+) -> Put | Lost:
     """
     End an attempt, or only record its nonce (``CHECKPOINT``), if the fence holds.
     """
@@ -179,6 +192,10 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
         return lost
     assert lock is not None
     signed = lock.but(settled_by=how.nonce)
+    if how.journal is not None:
+        signed = journal.applied(signed, how.journal, how.nonce)
+    if signed.open and how.kind is not SettlementKind.CHECKPOINT:
+        signed = journal.over(signed, fence.token, at.now)
     if how.fingerprint is not None and not outdated(lock, how):
         signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
@@ -199,8 +216,45 @@ def settle(lock: Lock | None, fence: Fence, how: Settlement, at: DecisionContext
             return fail(signed, how.message or "", at)
         case SettlementKind.RELEASE:
             return release(signed, at)
+        case SettlementKind.SUSPEND:
+            return suspend(signed, how.wait, at, swallowed=how.swallowed)
+        case SettlementKind.ASK:
+            return writes.asked(writes.noted(signed, how.message or "", at), at, how.message)
         case SettlementKind.CHECKPOINT:
             return Put(signed)
+
+
+def journaled(lock: Lock | None, fence: Fence, write: journal.JournalWrite, nonce: str) -> Put | Lost:
+    """
+    Write into the journal, if the fence holds; the attempt goes on.
+    """
+    lost = fenced(lock, fence)
+    if lost is not None:
+        return lost
+    assert lock is not None
+    return Put(journal.applied(lock, write, nonce, seals=journal.chunk_id(lock.env, nonce)))
+
+
+def suspend(lock: Lock, wait: HandlerWait | None, at: DecisionContext, *, swallowed: bool = False) -> Put:
+    """
+    End an attempt that waits: the sequence runs again when *wait* has ended, or at once (None). The attempt does not count.
+    If the wait has ended already, the sequence is dispatched at once.
+    """
+    if writes.stopped(lock):
+        return writes.cancelled(lock.but(wait=wait), at)
+    if superseded(lock) and not lock.cancelling:
+        return writes.following(lock, at)
+    back = journal.needing(writes.given_back(lock).but(wait=wait, parked=None, status=Status.SCHEDULED))
+    woken = None if wait is None else waits.woken(back, at.now)
+    if wait is None or woken is not None:
+        again = writes.with_due(back, at, wait=woken, wait_until=None, dispatches=lock.dispatches + 1)
+        put = Put(again, Outcome.SUSPENDED, dispatch=True)
+    elif wait.until is None:
+        put = Put(writes.with_due(back, at, wait_until=None), Outcome.SUSPENDED)
+    else:
+        later = writes.with_due(back, at, wait_until=wait.until, dispatches=lock.dispatches + 1)
+        put = Put(later, Outcome.SUSPENDED, dispatch=True)
+    return put._replace(lock=writes.swallowed(put.lock, at)) if swallowed else put
 
 
 def outdated(lock: Lock | None, how: Settlement) -> bool:
@@ -237,6 +291,8 @@ def continue_(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Pu
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
+    if lock.open:
+        return writes.asked(lock, at)
     if superseded(lock):
         return writes.following(lock, at)
     made = writes.scheduled(lock, target, nonce, at, base=lock.base)
@@ -249,7 +305,7 @@ def snooze(lock: Lock, wait_until: datetime | None, at: DecisionContext) -> Put:
     """
     Run the same step again later; the attempt does not count.
     """
-    return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait_until, Outcome.SNOOZED, at)
+    return writes.again(writes.given_back(lock), wait_until, Outcome.SNOOZED, at)
 
 
 def release(lock: Lock, at: DecisionContext) -> Put:
@@ -258,7 +314,7 @@ def release(lock: Lock, at: DecisionContext) -> Put:
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
-    back = writes.with_due(lock, at, status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))
+    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)
     return Put(back, Outcome.SHORT_LEASE)
 
 
@@ -266,7 +322,7 @@ def retry(lock: Lock, message: str, wait_until: datetime | None, by_queue: bool,
     """
     Record that the attempt failed; another one follows unless the attempts are used up.
     """
-    if lock.attempts >= lock.max_attempts:
+    if writes.used_up(lock, lock.max_attempts):
         return fail(lock, message, at)
     noted = writes.noted(lock, message, at)
     if not by_queue:
@@ -313,7 +369,7 @@ def was_applied(meant: Lock, before: Lock | None, found: Lock | None, *, alive: 
     """
     if found is None:
         return False
-    for name in ("holder", "settled_by", "scheduled_by", "wanted_by"):
+    for name in ("holder", "settled_by", "scheduled_by", "wanted_by", "journaled_by"):
         ours = getattr(meant, name)
         if ours is not None and (before is None or getattr(before, name) != ours) and getattr(found, name) == ours:
             return True

@@ -19,6 +19,7 @@ from typing import Final
 from gcp_oncetask.rules.decisions import DecisionContext, Put
 from gcp_oncetask.rules.record import Lock, Since, Status
 from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.rules.waits import waits as is_waiting
 
 LONGEST_LOOK: Final = timedelta(hours=1)
 """A task that is still queued is looked at again after half of its age, and after this at the latest."""
@@ -40,6 +41,10 @@ class Reason(StrEnum):
     """The record can't be decoded."""
     UNDISPATCHED = "undispatched"
     RESULT_LOST = "result-lost"
+    SWALLOWED = "swallowed"
+    """A handler went on after a suspension had ended its attempt."""
+    WAITING = "waiting"
+    """A sequence has waited for an event without a time-out for long."""
     DISMISSED = "dismissed"
     """A person has seen it, and needs to do no more."""
 
@@ -47,7 +52,7 @@ class Reason(StrEnum):
 ORDER: Final = tuple(Reason)
 ASKING: Final = tuple(reason for reason in Reason if reason is not Reason.DISMISSED)
 """The reasons for which a person must still do something."""
-_WAITING: Final = frozenset({Reason.STUCK, Reason.UNDISPATCHED})
+_WAITING: Final = frozenset({Reason.STUCK, Reason.UNDISPATCHED, Reason.SWALLOWED, Reason.WAITING})
 _REASONS: Final = {str(reason): reason for reason in Reason}
 _TEXT: Final = re.compile(
     r"[^/]+/([a-z-]+)/[0-9]{3,}/([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)"
@@ -71,6 +76,8 @@ def age(lock: Lock, at: DecisionContext) -> timedelta:
     """
     since = lock.ready_since
     waits = lock.status is Status.SCHEDULED and lock.parked is None and not lock.paused
+    if lock.wait is not None and is_waiting(lock, at.now):
+        return timedelta(0)
     return max(timedelta(0), at.now - since) if waits and since is not None else timedelta(0)
 
 

@@ -11,8 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from gcp_oncetask.rules import waits
+from gcp_oncetask.rules.journal import JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, Lock, Result
+from gcp_oncetask.rules.record import NO_RESULT, Fingerprint, HandlerWait, Lock, Result
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
@@ -103,6 +105,9 @@ class SettlementKind(StrEnum):
     COMPLETE = "complete"
     CONTINUE = "continue"
     SNOOZE = "snooze"
+    SUSPEND = "suspend"
+    ASK = "ask"
+    """Set the sequence aside until a person has answered a question."""
     RETRY = "retry"
     FAIL = "fail"
     RELEASE = "release"
@@ -125,6 +130,9 @@ class Settlement(NamedTuple):
         fingerprint: The model by which the fields that it saves were written; None: the stored one stays.
         wanted: ``Lock.wanted`` of the grant: the revision of the payload with which the attempt ran. None: the settlement
             is an entity's, or was written by an older release.
+        wait: The wait of a suspension (``SUSPEND``); None: the sequence goes on at once in a fresh delivery.
+        journal: The write of the journal that the commit makes; None: it makes none.
+        swallowed: Whether user code went on after the suspension.
     """
 
     kind: SettlementKind
@@ -137,6 +145,9 @@ class Settlement(NamedTuple):
     by_queue: bool = False
     fingerprint: Fingerprint | None = None
     wanted: int | None = None
+    wait: HandlerWait | None = None
+    journal: JournalWrite | None = None
+    swallowed: bool = False
 
     def to_data(self) -> dict[str, Any]:
         """
@@ -173,6 +184,10 @@ class Settlement(NamedTuple):
             data["fingerprint"] = [self.fingerprint.data_hash, self.fingerprint.model]
         if self.wanted is not None:
             data["wanted"] = self.wanted
+        if self.wait is not None:
+            data["wait"] = waits.to_data(self.wait)
+        if self.journal is not None:
+            data["journal"] = self.journal.to_data()
         return data
 
     def instead(self, refusal: str) -> Settlement:
@@ -216,6 +231,8 @@ class Settlement(NamedTuple):
             by_queue=bool(data.get("byQueue")),
             fingerprint=None if data.get("fingerprint") is None else Fingerprint(*data["fingerprint"]),
             wanted=None if data.get("wanted") is None else int(data["wanted"]),
+            wait=None if data.get("wait") is None else waits.from_data(data["wait"]),
+            journal=None if data.get("journal") is None else JournalWrite.from_data(data["journal"]),
         )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gcp_oncetask.checks.urls import without_data
-from gcp_oncetask.rules import attention, features, writes
+from gcp_oncetask.rules import attention, features, journal, waits, writes
 from gcp_oncetask.rules.attempts import fenced, settle
 from gcp_oncetask.rules.attention import ORDER, Reason
 from gcp_oncetask.rules.decisions import (
@@ -91,9 +91,11 @@ def take_over(
         owing = writes.owe(lock, Event.QUARANTINE, reason, evidence, at)
         return Put(writes.with_due(owing, at, status=Status.QUARANTINED), Outcome.QUARANTINED)
     noted = writes.noted(lock, f"lease expired: {reason}", at)
+    if finding is Finding.DIED and noted.open:
+        noted = journal.over(noted, fence.token, at.now)
     # 4. The limit of attempts, then the takeover.
     limit = lock.max_attempts if grant_to is None else grant_to[0].max_attempts
-    if lock.attempts >= limit and not writes.stopped(lock):
+    if writes.used_up(lock, limit) and not writes.stopped(lock):
         return writes.given_up(noted, at, f"its {lock.attempts} attempts are used up; the last one: {reason}", evidence)
     owing = noted if finding is Finding.NEVER_STARTED else writes.owe(noted, Event.TAKEOVER, reason, evidence, at)
     if grant_to is not None and not superseded(lock):
@@ -133,6 +135,8 @@ def look(lock: Lock, at: DecisionContext) -> Look:
     if ripe:
         return Look(SweepAction.ALERT, owed=ripe)
     match lock.status:
+        case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
+            return Look(SweepAction.PUT, Put(writes.with_due(told_of_wait(lock, at), at)))
         case Status.SCHEDULED:
             return Look(SweepAction.DISPATCH)
         case Status.LEASED if at.read < expires_at(lock):
@@ -145,6 +149,17 @@ def look(lock: Lock, at: DecisionContext) -> Look:
             return Look(SweepAction.ERASE, erased(lock, at))
         case _:
             return Look(SweepAction.PUT, Put(writes.with_due(lock, at)))
+
+
+def told_of_wait(lock: Lock, at: DecisionContext) -> Lock:
+    """
+    Return *lock*, which waits without a time-out, so that a person is told if it has waited for long.
+    """
+    wait = lock.wait
+    if wait is None or at.now < wait.since + waits.WAITING:
+        return lock
+    asked = " or ".join(wait.events) or wait.name
+    return needs_person(lock, Reason.WAITING, f"it has waited for {asked} since {instant(wait.since)}", at)
 
 
 def erased(lock: Lock, at: DecisionContext) -> Put:

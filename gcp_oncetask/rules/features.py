@@ -14,7 +14,7 @@ from typing import Final
 
 from gcp_oncetask.rules.record import DEFAULTS, Lock, Status
 
-KNOWN: Final[frozenset[str]] = frozenset()
+KNOWN: Final[frozenset[str]] = frozenset({"journal", "wait", "mailbox", "child"})
 """Features that this release knows."""
 WRITTEN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 """Features in whose forms this release stores attributes, with these attributes: feature -> attributes of ``Lock``."""

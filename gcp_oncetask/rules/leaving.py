@@ -10,7 +10,7 @@ from typing import Final
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Event, Lock, Status
+from gcp_oncetask.rules.record import Event, Lock
 
 LEFT: Final = timedelta(days=7)
 """Time for which the payload is left to processes that can read it; then a person decides."""
@@ -33,19 +33,4 @@ def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Decisi
     if since is None or at.now < since + LEFT:
         return Refused(Outcome.UNHANDLED, reason)
     owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
-    # The sequence has no holder, so no former attempt may settle it. Its times are so old that the logs are not queried
-    # about a former attempt.
-    longest = max(lock.timeout_seconds, lock.run_limit_seconds + lock.lease_seconds) + at.log_grace
-    long_over = at.now - timedelta(seconds=longest) - writes.LATE_EVIDENCE
-    away = writes.with_due(
-        owing,
-        at,
-        status=Status.QUARANTINED,
-        holder=None,
-        granted_at=long_over,
-        leased_at=long_over,
-        settled_by=nonce,
-        wait_until=None,
-        parked=None,
-    )
-    return Put(away, Outcome.QUARANTINED)
+    return Put(writes.set_aside(owing, at, settled_by=nonce), Outcome.QUARANTINED)

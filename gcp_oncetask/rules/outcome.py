@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     CONTINUED = "continued"
     SNOOZED = "snoozed"
+    SUSPENDED = "suspended"
     CANCELLED = "cancelled"
     SETTLED = "settled"
     RETRYING = "retrying"

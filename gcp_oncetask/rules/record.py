@@ -216,6 +216,96 @@ class Acknowledgement:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """
+    A full part of a journal, sealed in a document of its own: ``onceJournals/{id}``.
+
+    Attributes:
+        id: Id of the document; it is made of the nonce of the commit that sealed it.
+        first: Least ordinal of its entries.
+        last: Greatest ordinal of its entries.
+        size: Bytes of its entries.
+    """
+
+    id: str
+    first: int
+    last: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """
+    A run with ``once=True`` that was begun and whose result is not known.
+
+    Attributes:
+        name: Name of the run.
+        token: Token of the attempt that has begun it.
+        begun: Time of its commit (estimate of the server's clock).
+        over: From this instant on the attempt that has begun it is surely over.
+    """
+
+    name: str
+    token: int
+    begun: datetime
+    over: datetime
+
+
+class WaitFor(StrEnum):
+    """
+    The sorts of waits.
+    """
+
+    SLEEP = "sleep"
+    EVENT = "event"
+    CHILDREN = "children"
+    RETRY = "retry"
+    """The next try of a run."""
+    VERIFY = "verify"
+    """The time from which a run that was begun may be verified."""
+    POLL = "poll"
+
+
+class Woken(StrEnum):
+    """
+    The ends of a wait.
+    """
+
+    TIME = "time"
+    EVENT = "event"
+    CHILDREN = "children"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerWait:
+    """
+    The wait of a suspended sequence.
+
+    Attributes:
+        name: Its name in the journal.
+        sort: Its sort.
+        ordinal: Its place in the journal.
+        since: Time at which it began (estimate of the server's clock).
+        until: Time at which it ends in any case; None: it has no time-out.
+        events: Names of the events that end it.
+        nonce: Nonce of the children that end it; None: it waits for none.
+        ended: Its end, as the grant that followed has found it; None: it goes on, or no grant has followed.
+        event: Id of the event that ended it.
+    """
+
+    name: str
+    sort: WaitFor
+    ordinal: int
+    since: datetime
+    until: datetime | None = None
+    events: tuple[str, ...] = ()
+    nonce: str | None = None
+    ended: Woken | None = None
+    event: str | None = None
+
+
 class Result(NamedTuple):
     """
     The result of a completed run, in the form in which it is recorded.
@@ -304,6 +394,15 @@ class Lock:
         fingerprint: The model by which the payload was written.
         acts: The last acts of people, oldest first.
         acknowledged: Promise of a person to attend to the record.
+        journal: Entries of the journal that are not sealed yet, each a JSON text (``rules.journal.Entry``).
+        chunks: The sealed parts of the journal, oldest first.
+        journaled_by: Nonce of the commit that wrote the journal last.
+        open: Runs that were begun once and whose results are not known.
+        wait: The wait of a suspended sequence, or of one that a grant has ended and that is not in the journal yet.
+        mailbox: Events that no wait has taken yet, oldest first, each a JSON text (``rules.waits.Event``).
+        received: The last ids of events, as digests with the days on which they came (``rules.waits``).
+        progress_at: The attempt that brought the last new entry of the journal.
+        progress: Text that the handler has left about its progress, as JSON.
     """
 
     env: str
@@ -360,6 +459,29 @@ class Lock:
     fingerprint: Fingerprint | None = None
     acts: tuple[Act, ...] = ()
     acknowledged: Acknowledgement | None = None
+    journal: tuple[bytes, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    journaled_by: str | None = None
+    open: tuple[Intent, ...] = ()
+    wait: HandlerWait | None = None
+    mailbox: tuple[bytes, ...] = ()
+    received: bytes = b""
+    progress_at: int = 0
+    progress: str | None = None
+
+    @property
+    def durable(self) -> bool:
+        """
+        Tell whether the sequence has a journal or waits, so that its handler has begun to remember.
+        """
+        return bool(self.journal or self.chunks or self.wait)
+
+    @property
+    def tries(self) -> int:
+        """
+        Return the number of attempts since the last one that brought the journal forward.
+        """
+        return self.attempts - self.progress_at
 
     @property
     def step(self) -> int:

@@ -14,6 +14,7 @@ from gcp_oncetask.errors import (
     DamagedError,
     LeaseLostError,
     LockBusyError,
+    MailboxFullError,
     OncetaskError,
     TaskConflictError,
     TaskError,
@@ -65,6 +66,10 @@ class Refusal(StrEnum):
     """The record was made for another payload."""
     HELD = "held"
     """Another process has the named lock, or runs the function."""
+    DUPLICATE = "duplicate"
+    """The event was stored before."""
+    FULL = "full"
+    """The mailbox of the record takes no more events."""
     NOT_HELD = "not-held"
     """The caller does not have the named lock: it was freed, or never granted."""
 
@@ -91,6 +96,8 @@ ERRORS: Final[dict[Refusal, type[OncetaskError]]] = {
     Refusal.DAMAGED: DamagedError,
     Refusal.OTHER_PAYLOAD: TaskConflictError,
     Refusal.HELD: LockBusyError,
+    Refusal.DUPLICATE: TaskError,
+    Refusal.FULL: MailboxFullError,
     Refusal.NOT_HELD: LeaseLostError,
 }
 """The class of the error that is raised for each refusal. For some, the caller gets False or a stored result instead."""

@@ -65,7 +65,15 @@ _TAKEN: Final = frozenset(
 """Outcomes of deliveries that were accepted although no attempt ran."""
 _RUN: Final = frozenset(
     {
-        *(Outcome.COMPLETED, Outcome.CONTINUED, Outcome.SNOOZED, Outcome.CANCELLED, Outcome.SETTLED, Outcome.RETRYING),
+        *(
+            Outcome.COMPLETED,
+            Outcome.CONTINUED,
+            Outcome.SNOOZED,
+            Outcome.SUSPENDED,
+            Outcome.CANCELLED,
+            Outcome.SETTLED,
+            Outcome.RETRYING,
+        ),
         *(Outcome.FAILED_ATTEMPT, Outcome.FAILED, Outcome.LOST, Outcome.UNDISPATCHED),
     }
 )

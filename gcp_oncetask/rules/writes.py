@@ -10,7 +10,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from gcp_oncetask.checks.values import storable_text
-from gcp_oncetask.rules import attention
+from gcp_oncetask.rules import attention, journal, waits
 from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Policy, Put, Target
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Status, superseded
@@ -97,6 +97,11 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
             lock.__dict__["attention"] = None
+        case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
+            # Only an event or a person ends this wait; a person is told of it once.
+            lock.__dict__["ready_at"] = None
+            if attention.said(lock.attention) is not attention.Reason.WAITING:
+                times.append(max(at.now, lock.wait.since + waits.WAITING))
         case Status.SCHEDULED:
             start = at.now if lock.wait_until is None else max(at.now, lock.wait_until)
             # Workers look at a task when it is due; a delivery gets time to arrive before it is made again.
@@ -140,7 +145,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, ba
     Return the record of the next sequence, to be dispatched to *target*; its steps count from *base*.
     """
     return with_due(
-        lock,
+        journal.begun_anew(lock, mailbox=base == lock.base),
         at,
         env=at.env,
         sequence=lock.sequence + 1,
@@ -174,14 +179,15 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext)
     unless the policy is that of a cancellation handler; a chain whose attempts are used up ends here, too.
     """
     if lock.cancel_requested_at is not None:
-        if not policy.cleanup:
+        if not policy.cleanup and not lock.durable:
             return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
         if not lock.cancelling:
-            lock = lock.but(cancelling=True, attempts=0)
+            lock = lock.but(cancelling=True, attempts=0, progress_at=0)
     elif superseded(lock):
         # The lease was given back while a newer payload waited: that one has all of its attempts.
-        lock = lock.but(attempts=0)
-    if lock.attempts >= policy.max_attempts:
+        lock = lock.but(attempts=0, progress_at=0)
+    # As used_up(), without its calls: this is the grant of each attempt.
+    if lock.attempts - lock.progress_at >= policy.max_attempts or lock.attempts >= policy.max_attempts * 10:
         return given_up(lock, at, f"its {lock.attempts} attempts are used up")
     granted = with_due(
         lock,
@@ -208,6 +214,22 @@ def granted(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext)
         instance=claimant.instance,
     )
     return Put(granted)
+
+
+def used_up(lock: Lock, limit: int) -> bool:
+    """
+    Tell whether no other attempt may be granted. Attempts count since the last one that brought the journal forward; all
+    together may be ten times as many.
+    """
+    return lock.tries >= limit or lock.attempts >= limit * 10
+
+
+def given_back(lock: Lock) -> Lock:
+    """
+    Return *lock* after the orderly end of an attempt that does not count.
+    """
+    attempts = max(0, lock.attempts - 1)
+    return lock.but(attempts=attempts, progress_at=min(lock.progress_at, attempts))
 
 
 def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) -> Put | None:
@@ -246,17 +268,19 @@ def cancelled(lock: Lock, at: DecisionContext) -> Put:
     """
     Cancel the chain: at once, or by one more delivery if there may be a cancellation handler.
     """
-    if not lock.cleanup:
+    if not lock.cleanup and not lock.durable:
         return ended(lock, Status.CANCELLED, at, Outcome.CANCELLED)
     waiting = with_due(
         lock,
         at,
         status=Status.SCHEDULED,
         wait_until=None,
+        wait=waits.woken(lock, at.now),
         ready_at=None,
         parked=None,
         cancelling=True,
         attempts=0,
+        progress_at=0,
         dispatches=lock.dispatches + 1,
     )
     return Put(waiting, Outcome.CANCELLED, dispatch=True)
@@ -267,9 +291,45 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
     End the chain, or stop it, with *status* and *changes*. If a newer payload was requested meanwhile, the next sequence
     with that payload follows instead.
     """
+    if lock.open:
+        return asked(lock, at)
     if superseded(lock):
         return following(lock, at)
-    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
+    over = lock if lock.wait is None else journal.needing(lock.but(wait=None))
+    return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
+
+
+def asked(lock: Lock, at: DecisionContext, reason: str | None = None) -> Put:
+    """
+    Set a sequence aside until a person has answered a question: about the runs that were begun once and whose results are
+    not known, or the one of *reason*.
+    """
+    if reason is None:
+        names = ", ".join(repr(intent.name) for intent in lock.open)
+        several = "runs were" if len(lock.open) > 1 else "run was"
+        reason = f"the {several} begun once and the result is not known: {names}. Did it happen?"
+    owing = owe_named(lock, Event.QUARANTINE, reason, at, Event.QUARANTINE)
+    return Put(set_aside(owing, at), Outcome.QUARANTINED)
+
+
+def set_aside(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
+    """
+    Return *lock* quarantined without a holder, so that no former attempt may settle it. Its times are so old that the logs
+    are not queried about a former attempt.
+    """
+    longest = max(lock.timeout_seconds, lock.run_limit_seconds + lock.lease_seconds) + at.log_grace
+    long_over = at.now - timedelta(seconds=longest) - LATE_EVIDENCE
+    return with_due(
+        lock,
+        at,
+        status=Status.QUARANTINED,
+        holder=None,
+        granted_at=long_over,
+        leased_at=long_over,
+        wait_until=None,
+        parked=None,
+        **changes,
+    )
 
 
 def following(lock: Lock, at: DecisionContext) -> Put:
@@ -277,6 +337,8 @@ def following(lock: Lock, at: DecisionContext) -> Put:
     Schedule the next sequence at the same target, for a payload that came while this one ran; it runs at the time that the
     payload's request has set.
     """
+    if lock.open:
+        return asked(lock, at)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
     made = scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
     return Put(made, Outcome.CONTINUED, dispatch=True)
@@ -292,6 +354,13 @@ def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[st
     if lock.cancelling:
         return ended(owing, Status.CANCELLED, at, Outcome.CANCELLED)
     return ended(owing, Status.FAILED, at, Outcome.FAILED)
+
+
+def swallowed(lock: Lock, at: DecisionContext) -> Lock:
+    """
+    Return *lock*, whose handler went on after its suspension, so that a person is needed.
+    """
+    return lock.but(attention=attention.attention(lock, at, attention.Reason.SWALLOWED))
 
 
 def noted(lock: Lock, message: str, at: DecisionContext) -> Lock:
@@ -311,12 +380,12 @@ def owe(lock: Lock, event: Event, reason: str, evidence: Sequence[str], at: Deci
     return _owing(lock, f"{event}", event, reason, evidence, at)
 
 
-def owe_named(lock: Lock, name: str, reason: str, at: DecisionContext) -> Lock:
+def owe_named(lock: Lock, name: str, reason: str, at: DecisionContext, event: Event = Event.FAILURE) -> Lock:
     """
-    Return *lock* with an alert of a failure owed, under a *name* of its own, so that it does not replace other alerts of the
+    Return *lock* with an alert of *event* owed, under a *name* of its own, so that it does not replace other alerts of the
     same grant.
     """
-    return _owing(lock, name, Event.FAILURE, reason, (), at) if Event.FAILURE in lock.alert_on else lock
+    return _owing(lock, name, event, reason, (), at) if event in lock.alert_on else lock
 
 
 def owe_result_lost(lock: Lock, reason: str, at: DecisionContext) -> Lock:

@@ -32,14 +32,19 @@ from gcp_oncetask.rules.record import (
     STORED_NAMES,
     Acknowledgement,
     Act,
+    Chunk,
     Event,
     Failure,
     Fingerprint,
+    HandlerWait,
+    Intent,
     Lock,
     Note,
     PendingAlert,
     Since,
     Status,
+    WaitFor,
+    Woken,
 )
 from gcp_oncetask.store import forms
 
@@ -264,6 +269,29 @@ def _put_acknowledgement(target: Value, known: Acknowledgement) -> None:
     _put_map(target, {"sequence": known.sequence, "token": known.token, "by": known.by, "until": known.until})
 
 
+def _put_chunk(target: Value, chunk: Chunk) -> None:
+    _put_map(target, {"id": chunk.id, "first": chunk.first, "last": chunk.last, "size": chunk.size})
+
+
+def _put_intent(target: Value, intent: Intent) -> None:
+    _put_map(target, {"name": intent.name, "token": intent.token, "begun": intent.begun, "over": intent.over})
+
+
+def _put_wait(target: Value, wait: HandlerWait) -> None:
+    may_be = {"until": wait.until, "nonce": wait.nonce, "ended": wait.ended, "event": wait.event}
+    _put_map(
+        target,
+        {
+            "name": wait.name,
+            "sort": wait.sort.value,
+            "ordinal": wait.ordinal,
+            "since": wait.since,
+            **({"events": list(wait.events)} if wait.events else {}),
+            **{name: value for name, value in may_be.items() if value is not None},
+        },
+    )
+
+
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
     Status: _put_status,
@@ -274,6 +302,9 @@ _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     Fingerprint: _put_fingerprint,
     Act: _put_act,
     Acknowledgement: _put_acknowledgement,
+    Chunk: _put_chunk,
+    Intent: _put_intent,
+    HandlerWait: _put_wait,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,
@@ -535,6 +566,50 @@ def _acknowledgement(value: Value) -> Acknowledgement:
     return Acknowledgement(_number(sequence), _number(token), _text(by), _instant(until))
 
 
+def _bytes(value: Value) -> bytes:
+    found: bytes = value.bytes_value
+    return found if found or value.HasField("bytes_value") else _odd(value)
+
+
+def _many_bytes(value: Value) -> tuple[bytes, ...]:
+    return tuple([_bytes(item) for item in _list(value)])
+
+
+def _chunks(value: Value) -> tuple[Chunk, ...]:
+    return tuple([_chunk(item) for item in _list(value)])
+
+
+def _chunk(value: Value) -> Chunk:
+    id_, first, last, size = _inner(value, "id", "first", "last", "size")
+    return Chunk(_text(id_), _number(first), _number(last), _number(size))
+
+
+def _intents(value: Value) -> tuple[Intent, ...]:
+    return tuple([_intent(item) for item in _list(value)])
+
+
+def _intent(value: Value) -> Intent:
+    name, token, begun, over = _inner(value, "name", "token", "begun", "over")
+    return Intent(_text(name), _number(token), _instant(begun), _instant(over))
+
+
+def _wait(value: Value) -> HandlerWait:
+    name, sort, ordinal, since = _inner(value, "name", "sort", "ordinal", "since")
+    inner = value.map_value.fields
+    nonce, ended, event = (_text(inner[name]) if name in inner else None for name in ("nonce", "ended", "event"))
+    return HandlerWait(
+        _text(name),
+        WaitFor(_text(sort)),
+        _number(ordinal),
+        _instant(since),
+        _instant(inner["until"]) if "until" in inner else None,
+        _texts(inner["events"]) if "events" in inner else (),
+        nonce,
+        None if ended is None else Woken(ended),
+        event,
+    )
+
+
 def _headers(value: Value) -> dict[str, str]:
     # Headers may have the user's data, so no error shows them.
     found = decode(value)
@@ -577,6 +652,11 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "Fingerprint": _fingerprint,
     "tuple[Act, ...]": _acts,
     "Acknowledgement": _acknowledgement,
+    "bytes": _bytes,
+    "tuple[bytes, ...]": _many_bytes,
+    "tuple[Chunk, ...]": _chunks,
+    "tuple[Intent, ...]": _intents,
+    "HandlerWait": _wait,
     "tuple[str, ...]": _texts,
     "tuple[Failure, ...]": _failures,
     "tuple[PendingAlert, ...]": _owed,

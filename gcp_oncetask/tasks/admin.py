@@ -15,10 +15,12 @@ from gcp_oncetask.entities.acted import How
 from gcp_oncetask.entities.chains import Scheduled, executor_of, has_verb, result_of, runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.entities.models import MaybeNone
+from gcp_oncetask.entities.sending import Sent, send
 from gcp_oncetask.errors import AlreadyScheduledError, DamagedError, TaskNotFoundError
 from gcp_oncetask.finding.searching import Page
 from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.document_paths import TASKS, TaskName
+from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, reads
 from gcp_oncetask.tasks.data import TaskData, kind_of
@@ -154,6 +156,26 @@ class StoredTasks:
         """
         path = self._name_of(model, id).path
         return result_of(path, self.locker.show(path), as_)
+
+    def send(
+        self,
+        model: type[TaskData],
+        id_: str,
+        event: str,
+        payload: Any = None,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002 - the usual name
+        transaction: Transaction | None = None,
+    ) -> Sent:
+        """
+        Send an event to the durable handler of a task; as ``Locker.send``.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            AlreadyFinishedError, MailboxFullError, UsageError, StoreError: As ``Locker.send``.
+        """
+        return send(self._runtime, self._name_of(model, id_).path, event, payload, id_=id, transaction=transaction)
 
     # --- the verbs of a person ----------------------------------------------------------------------------------------
 

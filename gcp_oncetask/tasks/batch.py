@@ -117,6 +117,7 @@ class Batch:
         riders, and return the result or verdict of *task*.
         """
         leader = running_of(attempt)
+        leader.batched = True
         with ExitStack() as lives:
             riders = self._gather(task, leader, lives)
             everybody = sorted(

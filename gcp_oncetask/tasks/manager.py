@@ -312,7 +312,12 @@ class TaskManager(StoredTasks):
         runtime = self._runtime
 
         def spec(
-            run: Callable[..., Any], policy: RetryPolicy, cleanup: HandlerSpec | None = None, *, cleans: bool
+            run: Callable[..., Any],
+            policy: RetryPolicy,
+            cleanup: HandlerSpec | None = None,
+            *,
+            delivered: bool,
+            cleans: bool = False,
         ) -> HandlerSpec:
             wishes = policy_of(
                 runtime.config,
@@ -323,7 +328,7 @@ class TaskManager(StoredTasks):
                 run_limit=run_limit,
                 on_unknown=on_unknown,
                 alert_on=alert_on,
-                cleanup=cleans,
+                cleanup=delivered,
             )
             return HandlerSpec(
                 Tasks(model),
@@ -334,10 +339,13 @@ class TaskManager(StoredTasks):
                 keyed=True,
                 cleanup=cleanup,
                 middleware=(self._around,),
+                cleans=cleans,
             )
 
-        cleanup = None if on_cancel is None else spec(plain(on_cancel, _PLAIN, given=_GIVEN), cancel_retry, cleans=True)
-        done = spec(plain(fn, _PLAIN, given=_GIVEN), retry, cleanup, cleans=cleanup is not None)
+        cleanup = None
+        if on_cancel is not None:
+            cleanup = spec(plain(on_cancel, _PLAIN, given=_GIVEN), cancel_retry, delivered=True, cleans=True)
+        done = spec(plain(fn, _PLAIN, given=_GIVEN), retry, cleanup, delivered=cleanup is not None)
         if isinstance(fn, Batch):
             fn.spec = done
         self._registry.add(Handler(model, done))

@@ -81,7 +81,7 @@ def test_op_01_records_that_need_a_person_the_oldest_first(oncetask_cloud: Oncet
     ]
     assert (page.index, page.next, page.reads, page.left_out) == ("lock.attention", None, 3, "")
     # Each reason is one query, and one without results is billed as one read.
-    oncetask_cloud.assert_cost(reads=3 + 6, writes=0)
+    oncetask_cloud.assert_cost(reads=3 + 8, writes=0)
     assert all(row.since is not None and row.last_error == "declined" and row.version for row in page.items)
     assert ids(service.manager.locker.find(kind="other")) == ["c"]
     assert ids(service.manager.locker.find(older_than=timedelta(minutes=2.5))) == ["b"]

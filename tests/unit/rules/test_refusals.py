@@ -17,6 +17,7 @@ from gcp_oncetask.rules.decisions import CallRefused, Claimant, Fence, Policy, P
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.record import NO_RESULT, Lock, Status
 from gcp_oncetask.rules.refusals import ERRORS, Refusal
+from gcp_oncetask.rules.waits import SentEvent
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import TaskData, creation
@@ -143,6 +144,15 @@ def begun(lock: Lock, *, same: bool = True) -> object:
     return named.begin(lock, same=same, policy=Policy(), claimant=Claimant("n"), at=moment())
 
 
+def sent(before: object, id_: str = "e") -> object:
+    """
+    What becomes of an event for a task.
+    """
+    lock = before.lock if isinstance(before, Put) else before
+    assert isinstance(lock, Lock)
+    return rules.send(lock, SentEvent(id_, "approval", NOW), "n", moment())
+
+
 OTHERS: dict[Refusal, Callable[[], object]] = {
     Refusal.NO_VERB: lambda: verbs.refusal_of("pause", verbs.Record("orders/1", verbs.Sort.CHAIN), leased()),
     Refusal.EXISTS: lambda: created(Card),
@@ -151,6 +161,8 @@ OTHERS: dict[Refusal, Callable[[], object]] = {
     Refusal.DAMAGED: lambda: rules.repair({"url": "https://x"}, {"sequence"}, rules.Wishes(), "n", moment()),
     Refusal.OTHER_PAYLOAD: lambda: begun(leased(), same=False),
     Refusal.HELD: lambda: begun(leased()),
+    Refusal.DUPLICATE: lambda: sent(sent(leased()), "e"),
+    Refusal.FULL: lambda: sent(leased(mailbox=(SentEvent("e", "n", NOW).to_bytes(),) * 100)),
     Refusal.NOT_HELD: lambda: named.free(leased(sequence=6), Fence(5, 7, "h"), "n", mine=leased()),
 }
 

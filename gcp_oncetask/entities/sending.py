@@ -1,0 +1,155 @@
+"""
+Events for durable handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from gcp_oncetask import rules
+from gcp_oncetask.checks import values
+from gcp_oncetask.effects.dispatch import dispatch
+from gcp_oncetask.entities.chains import checked, refusal
+from gcp_oncetask.errors import TaskNotFoundError, UsageError
+from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
+from gcp_oncetask.execution.journaling import checked_name
+from gcp_oncetask.rules.decisions import CallRefused, Put
+from gcp_oncetask.rules.refusals import Refusal
+from gcp_oncetask.rules.waits import LONGEST_EVENT_ID, MAX_MAILBOX, SentEvent
+from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store import transaction as transactions
+from gcp_oncetask.store.client import Transaction
+from gcp_oncetask.store.json_data import parameters
+from gcp_oncetask.store.needs import check_needs
+from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot
+
+
+@dataclass(slots=True)
+class Sent:
+    """
+    The result of ``send``.
+
+    Attributes:
+        id: Id of the event.
+        stored: Whether this call stored it; False: an event with this id was stored before.
+        woke: Whether the handler waited for it, so that it is delivered now.
+        late: Whether the handler's wait for it had timed out.
+        dispatched: Whether the Cloud Task that wakes the handler was created; if not, the sweeper creates it.
+    """
+
+    id: str
+    stored: bool
+    woke: bool = False
+    late: bool = False
+    dispatched: bool = False
+    _dispatch: Callable[[], bool] | None = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.stored
+
+    def dispatch(self) -> bool:
+        """
+        Create the Cloud Task, after the caller's own transaction was committed. Repeated calls are safe.
+
+        Returns:
+            Whether the Cloud Task was created, or none is needed.
+        """
+        if self._dispatch is None:
+            return True
+        if not self.dispatched:
+            self.dispatched = self._dispatch()
+        return self.dispatched
+
+
+def send(
+    runtime: Runtime,
+    path: str,
+    name: str,
+    payload: Any = None,
+    *,
+    id_: str | None = None,
+    transaction: Transaction | None = None,
+    wait: str | None = None,
+) -> Sent:
+    """
+    Send an event to the handler of the record at *path*: one commit, and one Cloud Task if the handler waits for it.
+
+    Args:
+        runtime: Shared parts.
+        path: The document.
+        name: Name of the event.
+        payload: JSON data or a pydantic model.
+        id_: Id by which a repeated event is dropped; None: one is drawn, which this call keeps when it repeats its commit.
+        transaction: Transaction of which the write becomes a part.
+        wait: Name of the wait for which alone the event counts; None: it counts for any.
+
+    Raises:
+        TaskNotFoundError: There is no such document, or it was never scheduled.
+        AlreadyFinishedError: The task has ended.
+        MailboxFullError: The mailbox is full of events that no wait has taken.
+        UsageError: The name, the id or the payload is invalid.
+        StoreError: Firestore was unreachable or refused.
+    """
+    checked(path)
+    if id_ is None:
+        id_ = runtime.clock.nonce()
+    elif not isinstance(id_, str) or not 0 < len(id_) <= LONGEST_EVENT_ID:
+        raise UsageError(f"id is {values.shown(id_)}; it must be a text of 1 to {LONGEST_EVENT_ID} characters.")
+    data = parameters(payload, "the event")
+    checked_name(name)
+    nonce = runtime.clock.nonce()
+    late = False
+
+    def decide(seen: Snapshot) -> Put | CallRefused:
+        nonlocal late
+        if seen.lock is None:
+            raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
+        at = runtime.decision_context(seen)
+        event = SentEvent(id_, name, at.now, data, wait)
+        if len(event.to_bytes()) > MAX_MAILBOX:
+            raise UsageError(f"The event has more than {MAX_MAILBOX:,} bytes. Store it elsewhere, and send its name.")
+        late = rules.is_late(seen.lock, event)
+        return rules.send(seen.lock, event, nonce, at)
+
+    if transaction is not None:
+        return _join(runtime, path, decide, id_, transaction)
+    changed = runtime.store.change(path, decide)
+    decision = changed.decision
+    if isinstance(decision, CallRefused):
+        if decision.refusal is Refusal.DUPLICATE:
+            return Sent(id_, stored=False)
+        raise refusal(path, decision)
+    made = Sent(id_, stored=True, woke=decision.dispatch, late=late)
+    if decision.dispatch and decision.lock.url is not None:
+        runtime.events.scheduled(changed.snapshot)
+        made._dispatch = partial(dispatch, runtime, changed.snapshot)  # noqa: SLF001 - our own class
+        made.dispatch()
+    return made
+
+
+def _join(
+    runtime: Runtime,
+    path: str,
+    decide: Callable[[Snapshot], Put | CallRefused],
+    id_: str,
+    transaction: Transaction,
+) -> Sent:
+    snapshot = transactions.read_in(runtime.store, transaction, path)
+    check_needs(snapshot)
+    decision = decide(snapshot)
+    if isinstance(decision, CallRefused):
+        if decision.refusal is Refusal.DUPLICATE:
+            return Sent(id_, stored=False)
+        raise refusal(path, decision)
+    transactions.add_write(runtime.store, transaction, snapshot, decision, NO_CHANGES)
+    made = Sent(id_, stored=True, woke=decision.dispatch)
+    if decision.dispatch and decision.lock.url is not None:
+        later = Snapshot(path, None, None, decision.lock, whole=False)
+        made._dispatch = partial(dispatch, runtime, later)  # noqa: SLF001 - our own class
+        attempt = fencing(transaction)
+        if attempt is not None:
+            after_commit(attempt, made.dispatch, transaction)
+    return made

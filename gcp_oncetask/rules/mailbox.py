@@ -1,0 +1,54 @@
+"""
+Events that are sent to durable handlers. Pure.
+"""
+
+from __future__ import annotations
+
+from gcp_oncetask.rules import journal, waits, writes
+from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
+from gcp_oncetask.rules.record import Lock, Status, Woken
+from gcp_oncetask.rules.refusals import Refusal
+from gcp_oncetask.rules.waits import MAX_EVENTS, MAX_MAILBOX, SentEvent
+
+
+def send(lock: Lock, event: SentEvent, nonce: str, at: DecisionContext) -> Put | CallRefused:
+    """
+    Store *event* for the handler of *lock*; if the sequence waits for it, it is dispatched at once.
+
+    Returns:
+        Put; or CallRefused: FOREIGN, DUPLICATE (an event with this id was stored before), ENDED, or FULL.
+    """
+    if lock.env != at.env:
+        return CallRefused(Refusal.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
+    if waits.is_known(lock, event.id):
+        return CallRefused(Refusal.DUPLICATE, f"the event {event.id!r} was stored before")
+    if lock.finished:
+        return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status}")
+    stored = event.to_bytes()
+    if len(lock.mailbox) >= MAX_EVENTS or sum(map(len, lock.mailbox)) + len(stored) > MAX_MAILBOX:
+        return CallRefused(
+            Refusal.FULL,
+            f"its mailbox has {len(lock.mailbox)} events that nobody has taken, and may have {MAX_EVENTS} and "
+            f"{MAX_MAILBOX:,} bytes",
+        )
+    waited = waits.waits(lock, at.now)
+    known = waits.remembered(lock, event.id, at.now).but(mailbox=(*lock.mailbox, stored), journaled_by=nonce)
+    known = journal.needing(known)
+    ended = waits.woken(known, at.now)
+    if not waited or ended is None or ended.ended is not Woken.EVENT:
+        return Put(known)
+    again = writes.with_due(known, at, wait_until=None, ready_at=None, dispatches=lock.dispatches + 1)
+    return Put(again, dispatch=True)
+
+
+def is_late(lock: Lock, event: SentEvent) -> bool:
+    """
+    Tell whether the wait for *event* has timed out before it came.
+    """
+    wait = lock.wait
+    return (
+        lock.status in (Status.LEASED, Status.SCHEDULED)
+        and wait is not None
+        and wait.ended is Woken.TIME
+        and event.name in wait.events
+    )

@@ -1,0 +1,103 @@
+"""
+The sealed parts of journals, documents of the library's own.
+
+Shape:
+    onceJournals/{2 hex}:{env}:{nonce}: ``env``, ``owner`` (path of the record), ``sequence``, ``entries`` (a list of JSON
+    texts as bytes), and ``expireAt`` once its owner has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.rules import journal
+from gcp_oncetask.rules.decisions import Put
+from gcp_oncetask.rules.document_paths import JOURNALS
+from gcp_oncetask.rules.journal import JournalWrite
+from gcp_oncetask.rules.record import Chunk, Lock
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.snapshot import Snapshot, WriteType
+from gcp_oncetask.store.store import Store
+from gcp_oncetask.store.wire import Wire
+
+ENTRIES: Final = "entries"
+
+
+def path_of(chunk: Chunk) -> str:
+    """
+    Return the path of the document of *chunk*.
+    """
+    return f"{JOURNALS}/{chunk.id}"
+
+
+class Sealing:
+    """
+    Writes the chunk that a commit of the journal seals, in the same commit (``flow.Along``).
+
+    Args:
+        wire: Makes names.
+        path: Document of the record.
+        write: The write of the journal.
+
+    Attributes:
+        seen: The document on which the rule has decided last.
+    """
+
+    seen: Snapshot | None = None
+
+    def __init__(self, wire: Wire, path: str, write: JournalWrite) -> None:
+        self._wire, self._path, self._write = wire, path, write
+
+    def writes(self, put: Put) -> Sequence[Any]:
+        before = None if self.seen is None else self.seen.lock
+        assert before is not None
+        found = journal.sealed(before, put.lock, self._write)
+        if found is None:
+            return ()
+        chunk, entries = found
+        # The id is made of the commit's nonce, so the commit may be sent again.
+        made = WriteType()
+        made.update.name = self._wire.name(path_of(chunk))
+        fields = {"env": put.lock.env, "owner": self._path, "sequence": put.lock.sequence, ENTRIES: list(entries)}
+        for name, value in fields.items():
+            made.update.fields[name].CopyFrom(encode(value))
+        return (made,)
+
+    def done(self, results: Sequence[Any] | None) -> None:
+        pass
+
+    def again(self) -> None:
+        pass
+
+
+def read(store: Store, path: str, lock: Lock) -> tuple[bytes, ...]:
+    """
+    Return the entries of the journal of *lock*, the record at *path*, oldest first. Sealed parts are read by one call.
+
+    Raises:
+        DamagedError: A sealed part is missing or can't be read; a journal is never taken for shorter than it is.
+        StoreError: Firestore was unreachable or refused.
+    """
+    if not lock.chunks:
+        return lock.journal
+    found = store.documents([path_of(chunk) for chunk in lock.chunks])
+    rows: list[bytes] = []
+    for chunk in lock.chunks:
+        document = found[path_of(chunk)][0]
+        values = (
+            () if document is None or ENTRIES not in document.fields else document.fields[ENTRIES].array_value.values
+        )
+        entries = [value.bytes_value for value in values]
+        if sum(map(len, entries)) != chunk.size:
+            raise DamagedError(
+                f"{path}: the part {path_of(chunk)} of its journal is {'missing' if document is None else 'damaged'}.",
+                document=path,
+                field="chunks",
+                trouble=f"{path_of(chunk)} has {sum(map(len, entries)):,} bytes of {chunk.size:,}",
+                env=lock.env,
+                unknown=False,
+            )
+        rows += entries
+    return (*rows, *lock.journal)
