@@ -143,6 +143,7 @@ class Run:
             if known:
                 return answer
         journal.room(self._name)
+        journal.hand_over()
         return self._call(entry)
 
     def _known(self, entry: JournalEntry) -> tuple[bool, Any]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from gcp_oncetask import rules
 from gcp_oncetask.checks import tagged
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
-from gcp_oncetask.clock import pause
+from gcp_oncetask.clock import elapsed, pause
 from gcp_oncetask.errors import (
     AlreadySettledError,
     JournalFullError,
@@ -78,6 +78,8 @@ class Journal(Pending):
             self.kept[ended.name] = ended
         self._ordinal = max((entry.ordinal for entry in self.kept.values()), default=0)
         self.replaying = bool(self.kept)
+        self._new_entries = 0
+        self._longest = IN_PLACE
 
     @property
     def lock(self) -> Lock:
@@ -132,8 +134,8 @@ class Journal(Pending):
         if twice:
             raise self.fail(
                 UsageError(
-                    f"The name {name!r} is used twice in this attempt. Each word has a name of its own; in a loop, put the part that "
-                    f'differs into the name: f"{name}-{{i}}".'
+                    f"The name {name!r} is used twice in this attempt. Each word has a name of its own; in a loop, put the "
+                    f'number into the name: f"{name}-{{i}}".'
                 )
             )
         entry = self.kept.get(name)
@@ -283,6 +285,7 @@ class Journal(Pending):
                 raise
             attempt.took(changed)
             self.kept.update((entry.name, entry) for entry in write.entries)
+            self._new_entries += progress
             self.clear()
 
     def later(self, entry: JournalEntry, taken: str | None = None) -> None:
@@ -335,6 +338,17 @@ class Journal(Pending):
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
         attempt.stop = Stop(error, how)
         return error
+
+    def hand_over(self) -> None:
+        """
+        End the request if it may end before another call like the longest one so far, and go on in a fresh delivery. An
+        attempt that has kept nothing new goes on, so that each delivery brings the handler forward.
+
+        Raises:
+            Suspended: The request ends here.
+        """
+        if self._new_entries and self.attempt.remaining() < self._longest:
+            raise self.suspend(None)
 
     def fail(self, error: UsageError) -> UsageError:
         """
@@ -415,9 +429,12 @@ class Journal(Pending):
         Within the block the function of the run *name* is called.
         """
         token = _inside.set((self.attempt, name))
+        clock = self.attempt.runtime.clock
+        begun = clock.mark()
         try:
             yield
         finally:
+            self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
 
 

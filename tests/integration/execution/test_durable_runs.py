@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import FixedDelay, RunFailedError, Status
+from gcp_oncetask import FixedDelay, NoRetry, RunFailedError, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
@@ -228,3 +228,23 @@ def test_du_95_a_large_journal_is_sealed_and_replayed_equal(service: Service) ->
     assert (lock.status, seen[0]) == (Status.COMPLETED, seen[1])
     assert len(lock.chunks) > 5
     assert sum(map(len, lock.journal)) <= 16_384
+
+
+def test_a_handler_goes_on_past_the_limit_of_its_request(service: Service) -> None:
+    done: list[int] = []
+
+    def slow(number: int) -> int:
+        done.append(number)
+        service.cloud.clock.advance(100)
+        return number
+
+    def act(task: Any, attempt: Any) -> int:
+        return sum(attempt.run(f"run-{n}", slow, n) for n in range(30))
+
+    service.handle(retry=NoRetry()).create("a")
+    service.act = act
+    service.settle(90)
+    lock = service.lock("a")
+    assert (lock.status, lock.result, done) == (Status.COMPLETED, sum(range(30)), list(range(30)))
+    assert len(service.ran) > 3
+    assert lock.errors == ()
