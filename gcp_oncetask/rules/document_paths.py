@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
 from gcp_oncetask.checks.paths import LONGEST_ID
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.rules import waits
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 
@@ -40,6 +41,7 @@ KEY: Final = "key"
 PULL: Final = "pull."
 """Beginning of the lanes of workers."""
 _SAFE: Final = " !$&'()*+,;=@"
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _INSTANT: Final = len("2026-01-01T00:00:00.000000Z")
 _HOLE: Final = re.compile(r"\{[^{}/]+\}")
 
@@ -289,4 +291,7 @@ def state_of(kind: str, lock: Lock) -> str:
     if lock.cancel_requested_at is not None and lock.status in (Status.SCHEDULED, Status.LEASED):
         state = CANCELLING
     since = "0" if lock.wait_until is None else instant(lock.wait_until)
+    if lock.wait is not None and lock.wait_until is None and waits.waits(lock, _BEGINNING):
+        # The wait has no time, so the task is never due; a letter sorts behind all times.
+        since = "waiting"
     return f"{state_prefix(lock.env, kind, state)}/{since}"

@@ -237,7 +237,7 @@ def ridden(lock: Lock, policy: Policy, claimant: Claimant, at: DecisionContext) 
     Grant a lease to one more task of a batch, whose resource key *claimant* has. Return None if the task must run alone, or
     not now.
     """
-    early = lock.wait_until is not None and at.now < lock.wait_until
+    early = lock.wait is not None or (lock.wait_until is not None and at.now < lock.wait_until)
     if lock.status is not Status.SCHEDULED or early or lock.cancel_requested_at is not None:
         return None
     put = granted(lock, policy, claimant, at)

@@ -18,6 +18,7 @@ from gcp_oncetask.entities.chains import returned_by
 from gcp_oncetask.errors import StoreError
 from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Failure, Lock, Status
+from gcp_oncetask.rules.waits import waits
 from gcp_oncetask.store.codec import decode
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import TaskData
@@ -71,7 +72,7 @@ def status_of(lock: Lock, now: datetime) -> TaskStatus:
         return TaskStatus.CANCELLATION_PENDING
     if lock.status is Status.LEASED:
         return TaskStatus.LEASED if now < rules.expires_at(lock) else TaskStatus.PENDING
-    if lock.wait_until is not None and now < lock.wait_until:
+    if waits(lock, now) or (lock.wait_until is not None and now < lock.wait_until):
         return TaskStatus.WAITING
     return TaskStatus.PENDING
 

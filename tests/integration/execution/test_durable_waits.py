@@ -269,3 +269,13 @@ def test_du_14_a_random_number_is_committed_before_a_run_is_called(service: Serv
 
     play(service, act)
     assert (len(keys), keys[0]) == (2, keys[1])
+
+
+def test_a_waiting_task_counts_as_waiting(service: Service) -> None:
+    start(service, lambda task, attempt: attempt.wait_event("e", dict, timeout=None))
+    assert service.status("a") == "waiting"
+    assert (service.manager.count(Work)["waiting"], service.manager.get_pending_count(Work)) == (1, 0)
+    service.manager.send(Work, "a", "e", {})
+    assert (service.status("a"), service.manager.get_pending_count(Work)) == ("pending", 1)
+    service.cloud.run_until_idle()
+    assert service.manager.count(Work)["completed"] == 1
