@@ -31,6 +31,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.execution.results import CancelledByRequest, Suspended
 from gcp_oncetask.execution.running import Pending, RunningAttempt, Stop
 from gcp_oncetask.rules import journal as journals
+from gcp_oncetask.rules import met_words
 from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
@@ -142,10 +143,11 @@ class Journal(Pending):
         if entry is None and was is not None:
             entry = self.kept.get(was)
             self._met.add(was)
+        met = met_words.fits(entry, sort)
         if entry is None:
             self._new()
             return None
-        if entry.sort is not sort:
+        if met is not None:
             raise self.ask(
                 JournalMismatchError(
                     f"{name!r} is a {entry.sort} in the journal, and a {sort} in the code. The code was changed under a task "

@@ -95,13 +95,12 @@ def claim(
         if delivery.dispatch < lock.dispatches:
             return Refused(Outcome.DUPLICATE, f"it was dispatched again since; dispatch {lock.dispatches} counts")
         moment = at.now if at.read is None else max(at.now, at.read)
-        ended = waits.woken(lock, moment)
-        if ended is None and lock.wait.until is None:
-            return Refused(Outcome.DUPLICATE, f"it waits for {lock.wait.name!r}")
-        if ended is not None and ended.ended is not Woken.TIME:
-            return writes.granted(lock.but(wait=ended, wait_until=None), policy, claimant, at)
+        # An end that an earlier grant has found stays; the time is that of the next try then.
+        ended = waits.woken(lock, moment) if lock.wait.ended is None else None
         if ended is not None:
-            lock = lock.but(wait=ended)
+            lock = lock.but(wait=ended, wait_until=lock.wait_until if ended.ended is Woken.TIME else None)
+        elif lock.wait.ended is None and lock.wait.until is None:
+            return Refused(Outcome.DUPLICATE, f"it waits for {lock.wait.name!r}")
     return _early(lock, at) or writes.granted(lock, policy, claimant, at)
 
 
