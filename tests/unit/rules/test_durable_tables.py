@@ -243,32 +243,50 @@ def answered(case: dict[str, str]) -> str:
         *([over] if case["the run"] == "open" else []),
         *([opened(name="b")] if case["other runs"] == "open" else []),
     )
-    lock = durable(status=Status(case["record"]), open=open_, mailbox=(EVENT.to_bytes(),))
+    lock = durable(
+        status=Status(case["record"]),
+        open=open_,
+        mailbox=(EVENT.to_bytes(),),
+        cancel_requested_at=NOW if case["since then"] == "cancelled" else None,
+        cancelling=case["since then"] == "cancelled",
+        wanted=1 if case["since then"] == "a newer payload" else 0,
+    )
     state = EntryState.WITHDRAWN if case["answer"] == "not done" else EntryState.DONE
     entry = JournalEntry("charge", EntrySort.RUN, 1, 6, NOW, state)
     decision = rules.answer(lock, "charge", entry, "n", AT)
     if isinstance(decision, CallRefused):
         return f"refused: {decision.refusal}"
     after = decision.lock
-    assert entry.to_bytes() in after.journal
+    assert not after.durable or entry.to_bytes() in after.journal
     if after.status is Status.QUARANTINED:
         assert [intent.name for intent in after.open] == ["b"]
         return "kept, still quarantined"
     assert (after.status, decision.dispatch, after.sequence) == (Status.SCHEDULED, True, lock.sequence + 1)
+    if not after.durable:
+        assert (after.keyed, after.mailbox, after.open) == (after.sequence, (), ())
+        return "next sequence"
     assert (after.keyed, after.mailbox, after.open) == (lock.keyed, lock.mailbox, ())
-    return "scheduled again, with its journal and key"
+    if after.cancel_requested_at is None:
+        return "scheduled again, with its journal and key"
+    granted = writes.granted(after, POLICY, Claimant("n"), AT)
+    assert (granted.outcome, granted.lock.cancelling) == (None, True)
+    return "scheduled again, to be cancelled"
 
 
 def test_answer_of_a_person_is_taken_as_the_table_says() -> None:
     """
-    Each of the 96 combinations of record, run, answer, attempt and other runs is decided by its row.
+    Each of the 288 combinations of record, run, answer, attempt, other runs and later requests is decided by its row.
     """
     rows, used = table("rules.answer"), set()
     for case in combinations(
         record=("scheduled", "leased", "completed", "failed", "cancelled", "quarantined"),
         **{"the run": ("open", "not open")},
         answer=("not done", "its result"),
-        **{"its attempt": ("may still run", "over"), "other runs": ("open", "none")},
+        **{
+            "its attempt": ("may still run", "over"),
+            "other runs": ("open", "none"),
+            "since then": ("nothing", "cancelled", "a newer payload"),
+        },
     ):
         row = first_match(rows, case)
         used.add(row)
