@@ -38,7 +38,8 @@ def cut_off(
 
     Returns:
         Put with FAILED or CANCELLED; or with QUARANTINED, if the chain has begun runs once whose results are not known. If the
-        chain has ended or is quarantined, Put without outcome: it drops the alerts, which were sent before. Refused BUSY: another attempt holds the lease. None: nothing more can be dropped.
+        chain has ended or is quarantined, Put without outcome: it drops the alerts, which were sent before. Refused BUSY:
+        another attempt holds the lease. None: nothing more can be dropped.
     """
     if lock.finished or lock.status is Status.QUARANTINED:
         return Put(writes.with_due(lock, at, owed=(), settled_by=nonce)) if cut == 0 and lock.owed else None

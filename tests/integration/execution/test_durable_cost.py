@@ -201,7 +201,8 @@ def test_wait_with_a_time_out_makes_two_tasks(service: Service) -> None:
 
 def test_du_110_thousands_that_wait_cost_no_call(service: Service) -> None:
     """
-    1,000 tasks sleep and 1,000 wait for an event: in an hour only the sweeps call, and as often as with one ordinary task that waits for its time.
+    1,000 tasks sleep and 1,000 wait for an event: in an hour only the sweeps call, and as often as with one ordinary task
+    that waits for its time.
     """
 
     def act(task: Any, attempt: Any) -> None:
