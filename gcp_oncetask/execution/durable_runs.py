@@ -210,7 +210,7 @@ class Run:
         journal, options_, name = self._journal, self._options, self._name
         assert options_.verify is not None
         journal.check_held()
-        with journal.calling(name):
+        with journal.calling(name, "verify"):
             found = options_.verify(journal.key_of(name))
         happened = found is not NOT_DONE
         met = met_words.verified(intent, happened=happened, after=options_.verify_after, now=journal.now())

@@ -426,15 +426,16 @@ class Journal(Pending):
         return "otk_" + hashlib.sha256(f"{self.attempt.key}\n{name}".encode()).hexdigest()[:40]
 
     @contextmanager
-    def calling(self, name: str) -> Iterator[None]:
+    def calling(self, name: str, operation: str = "run") -> Iterator[None]:
         """
-        Within the block the function of the run *name* is called.
+        Within the block the function of the run *name* is called, or the one that verifies the run.
         """
         token = _inside.set((self.attempt, name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()
         try:
-            yield
+            with self.attempt.runtime.events.calling(self.attempt, operation, name):
+                yield
         finally:
             self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
