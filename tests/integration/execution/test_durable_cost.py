@@ -4,6 +4,7 @@ What durable handlers cost on the wire, counted.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.testing.costs import Cost
 from gcp_oncetask.worker import Worker
+from tests.integration.execution.test_calls import Counter
 from tests.support.durable import Calls
 from tests.support.tasks import Pull, Service, Work
 
@@ -238,3 +240,39 @@ def test_handler_without_a_durable_word_costs_what_it_did(service: Service) -> N
     assert used(service.cloud.cost) == (0, {"Commit": 2})
     stored = service.stored("a")["lock"]
     assert not {"journal", "chunks", "journaledBy", "open", "wait", "mailbox", "progressAt", "needs"} & set(stored)
+
+
+def python_calls(service: Service, size: int) -> tuple[float, float]:
+    """
+    The library's Python calls for each entry of a journal of *size* entries: of a new one, and of a replayed one.
+    """
+    counters: list[Counter] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        counters.append(Counter())
+        before = sys.getprofile()
+        sys.setprofile(counters[-1])
+        try:
+            for number in range(size):
+                attempt.run(f"r{number}", lambda: "x" * 200)
+        finally:
+            sys.setprofile(before)
+        if len(counters) == 1:
+            raise ValueError("again")
+
+    service.act = act
+    service.create(f"j{size}")
+    service.settle(4)
+    made, replayed = counters
+    return made.calls / size, replayed.calls / size
+
+
+def test_du_98_entry_costs_the_same_in_a_small_and_in_a_large_journal(service: Service) -> None:
+    """
+    Eight times as many entries, of which most are sealed, cost eight times as many Python calls, both when they are made and
+    when they are replayed: each is decoded once.
+    """
+    small, large = python_calls(service, 100), python_calls(service, 800)
+    assert len(service.lock("j800").chunks) >= 8
+    assert large[0] <= small[0] * 1.05
+    assert large[1] <= small[1] * 1.05
