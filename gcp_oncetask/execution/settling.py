@@ -46,6 +46,8 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
         SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt counts as failed.
         OncetaskError: The settling commit failed, or its fate is unknown.
     """
+    if attempt.journaled is not None:
+        attempt.journaled.settle_down()
     if attempt.stop is not None and attempt.settled is None:
         said = _stopped(runtime, attempt, attempt.stop, said)
         if isinstance(said, Ended):
