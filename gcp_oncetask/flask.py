@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 
-from flask import Blueprint, Request, request
+from flask import Blueprint, Request, Response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -62,11 +62,13 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     """
     Make a blueprint with ``POST /oncetask/sweep``, which Cloud Scheduler calls: it sweeps and answers with the results. For a
     manager it also has ``POST /oncetask/deliver``, to which Cloud Tasks delivers once-tasks. The caller must be one of
-    ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
+    ``ONCETASK_CALLERS`` (or the service account), as for deliveries. ``/oncetask/link`` is the page of the links of
+    ``Attempt.link``, for people with a browser; each link is signed.
 
     Raises:
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
+    from gcp_oncetask.links.page_serving import LinkPages
     from gcp_oncetask.sweeper import serve_sweep
 
     locker = serves if isinstance(serves, Locker) else serves.locker
@@ -79,6 +81,13 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     if not isinstance(serves, Locker):
         post("/deliver", "deliver_route", serves.serve)
     post("/sweep", "sweep_route", functools.partial(serve_sweep, locker))
+    pages = LinkPages(locker)
+
+    def page() -> Response:
+        answer = pages.serve(request.method, request.query_string.decode("latin-1"), request.headers.get)
+        return Response(answer.html, answer.status, dict(answer.headers))
+
+    made.add_url_rule("/link", "link_page", page, methods=["GET", "POST"])
     return made
 
 
