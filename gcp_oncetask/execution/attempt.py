@@ -332,8 +332,8 @@ class Attempt:
         Return a URL at which a person gives *answer* to the wait *name*: a small page of the blueprint that asks before it
         sends the event. All links of one wait count once together: the first answer wins.
 
-        Make the links before the wait, and hand them on in a run. A replayed handler makes the same links again. Whoever has
-        a link can read its contents and give its answer, so give it to the right person alone.
+        Make the links before the wait, and hand them on in a run. A replayed handler makes the same links again. A person who
+        has a link can read its contents and give its answer, so hand it to the right person alone.
 
         Args:
             name: Name of the wait, as in ``wait_event``.

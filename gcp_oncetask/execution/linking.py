@@ -73,8 +73,8 @@ def link(
     made = f"{page}{'&' if '?' in page else '?'}t={link_tokens.sign(claims, keys[0])}"
     if len(made) > LONGEST_LINK:
         raise UsageError(
-            f"The link has {len(made):,} characters, and may have {LONGEST_LINK:,}. Shorten text= or label=, or let the answer "
-            "name what is stored elsewhere."
+            f"The link has {len(made):,} characters, and may have {LONGEST_LINK:,}. Shorten text= or label=, or store the "
+            "answer elsewhere and send its name."
         )
     return made
 

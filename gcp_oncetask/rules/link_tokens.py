@@ -23,7 +23,7 @@ _DOMAIN: Final = b"gcp_oncetask.link.1\n"
 
 class LinkClaims(NamedTuple):
     """
-    The contents of a link. Anybody who has the link can read them.
+    The contents of a link. They are signed, not encrypted.
 
     Attributes:
         path: Path of the record whose handler waits.

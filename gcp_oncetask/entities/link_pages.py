@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 from gcp_oncetask.config.settings import MAKE_KEY
+from gcp_oncetask.entities.answering import LinkFound, LinkQuestion, LinkState, answer_of, told_time
 from gcp_oncetask.entities.chains import runtime_of
+from gcp_oncetask.entities.link_markup import HEADERS, document
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.links.answering import LinkFound, LinkQuestion, LinkState, answer_of, told_time
-from gcp_oncetask.links.markup import HEADERS, document
+from gcp_oncetask.execution.endpoint import IncomingRequest
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import link_tokens
 from gcp_oncetask.rules.link_tokens import LinkClaims
@@ -61,14 +62,9 @@ class LinkPages:
             audience=config.console_audience, keys_url=config.console_keys_url, clock=self._runtime.clock
         )
 
-    def serve(self, method: str, query: str, header: Callable[[str], str | None]) -> PageAnswer:
+    def serve(self, method: str, request: IncomingRequest) -> PageAnswer:
         """
-        Answer a request. Only POST writes.
-
-        Args:
-            method: HTTP method.
-            query: The query of the URL, undecoded.
-            header: Returns the value of a header by its name.
+        Answer a request of an HTTP *method*. Only POST writes.
         """
         keys = self._runtime.config.link_keys
         if not keys:
@@ -76,13 +72,13 @@ class LinkPages:
                 "a link was opened, and ONCETASK_LINK_KEYS is not set here: no link can be verified. %s", MAKE_KEY
             )
             return _UNAVAILABLE
-        claims = link_tokens.verified(parse_qs(query).get("t", [""])[0], keys)
+        claims = link_tokens.verified(parse_qs(request.query).get("t", [""])[0], keys)
         if claims is None or claims.env != self._runtime.config.env:
             LOGGER.warning("a link was refused: no key of ONCETASK_LINK_KEYS has signed it for this environment")
             return _REFUSED
         question = LinkQuestion(self._runtime, claims)
         try:
-            found = question.answer(self._person(claims, header)) if method == "POST" else question.look()
+            found = question.answer(self._person(claims, request.header)) if method == "POST" else question.look()
         except OncetaskError as error:
             LOGGER.error("%s: a link can't be answered now: %s", claims.path, error)
             return _UNAVAILABLE

@@ -1,3 +1,0 @@
-"""
-The page behind a link by which a person answers a durable handler.
-"""
