@@ -14,7 +14,15 @@ from uuid import UUID
 
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution import durable_runs, durable_transaction, fenced_transaction, paging, polling, suspending
+from gcp_oncetask.execution import (
+    durable_runs,
+    durable_transaction,
+    fenced_transaction,
+    linking,
+    paging,
+    polling,
+    suspending,
+)
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.execution.journaling import journal_of
 from gcp_oncetask.execution.mapping import CONCURRENCY
@@ -427,6 +435,51 @@ class Attempt:
             UsageError: The payload does not fit the model; or an argument is invalid.
         """
         return suspending.wait_event(journal_of(running_of(self)), name, model, timeout, event, was)
+
+    def link(
+        self,
+        name: str,
+        answer: Any = None,
+        *,
+        expires: Duration,
+        text: str | None = None,
+        label: str | None = None,
+        for_: str | None = None,
+        event: str | None = None,
+        url: str = linking.PAGE,
+    ) -> str:
+        """
+        Return a URL at which a person gives *answer* to the wait *name*: a small page of the blueprint that asks before it
+        sends the event. All links of one wait count once together: the first answer wins.
+
+        Make the links before the wait, and hand them on in a run. A replayed handler makes the same links again. A person who
+        has a link can read its contents and give its answer, so hand it to the right person alone.
+
+        Args:
+            name: Name of the wait, as in ``wait_event``.
+            answer: Payload of the event, JSON data or a pydantic model.
+            expires: Time from the first link of this wait to the end of the link, at most 366 days; seconds or a timedelta.
+            text: The question, for the page; None: the name of the wait.
+            label: The answer in words, for the button; None: the payload.
+            for_: The person who gets the link, for the record; a proxy's identity counts more.
+            event: Name of the event; None: that of the wait.
+            url: Path of the page, joined to the base URL, or an absolute URL.
+
+        Raises:
+            ConfigError: ``ONCETASK_LINK_KEYS`` or the base URL is missing.
+            UsageError: An argument is invalid, or the URL would have more than 2,000 characters.
+        """
+        return linking.link(
+            journal_of(running_of(self)),
+            name,
+            answer,
+            expires=expires,
+            text=text,
+            label=label,
+            for_=for_,
+            event=event,
+            url=url,
+        )
 
     def now(self, name: str) -> datetime:
         """

@@ -186,6 +186,25 @@ class Journal(Pending):
             )
         return entry
 
+    def enter_again(self, name: str) -> JournalEntry | None:
+        """
+        Begin a word that may come several times in an attempt; *name* has brackets, as no name of a user's word has.
+
+        Returns:
+            Its entry, which may wait for a commit; None if the word is new.
+
+        Raises:
+            As ``enter``.
+        """
+        self.check()
+        self._check_place(name, suspends=False)
+        with self._guard:
+            self._met.add(name)
+        entry = self.kept.get(name)
+        if entry is None:
+            self.tell()
+        return entry
+
     def check(self) -> None:
         """
         Check that the attempt may still say words: it is neither stopped nor settled, and holds its lease.
