@@ -32,7 +32,7 @@ class World:
     Serves the model at ``/model`` and the search at ``/search``.
 
     Attributes:
-        calls: Number of calls that were answered, by what was asked.
+    x
         busy: Every so many calls of the model is refused, because the model is busy; 0: none is.
     """
 

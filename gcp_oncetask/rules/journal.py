@@ -312,6 +312,10 @@ def _times(wait: HandlerWait) -> dict[str, Any]:
     return {} if wait.until is None else {"until": instant(wait.until)}
 
 
+_SORT: Final = b'","s":"'
+"""The bytes between the name and the sort; within a name the quotes are escaped."""
+
+
 def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
     """
     Return the open part of the journal with the entries of *write*; the wait that a grant has ended is moved into it.
@@ -322,21 +326,21 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
     )
     if not entries:
         return lock.journal
-    rows = list(lock.journal)
+    # Each commit comes here, so the rows are not parsed: all begin with the name.
+    present = {_beginning_of(row): row for row in lock.journal}
     for entry in entries:
-        # Each commit comes here, so the rows are not parsed: the name is the first field of all.
-        begins = _beginning(entry.name)
-        at = next((place for place, row in enumerate(rows) if row.startswith(begins)), len(rows))
-        rows[at : at + 1] = [entry.to_bytes()]
+        stored = entry.to_bytes()
+        present[_beginning_of(stored)] = stored
+    rows = list(present.values())
     over = write.dropped
     return tuple(rows if over is None else (row for row in rows if not over.has(json.loads(row)["o"])))
 
 
-def _beginning(name: str) -> bytes:
+def _beginning_of(row: bytes) -> bytes:
     """
-    Return the bytes with which the stored form of an entry with this name begins, and that of no other entry.
+    Return the beginning of a stored entry, up to its sort: the name, and no other entry's.
     """
-    return f'{{"n":{json.dumps(name)},'.encode()
+    return row.partition(_SORT)[0]
 
 
 def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = None) -> Lock:

@@ -1,0 +1,3 @@
+"""
+The fulfilment of orders as one durable handler.
+"""
