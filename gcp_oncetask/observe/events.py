@@ -11,7 +11,7 @@ Source:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from threading import Event
 from typing import Any, Final, NamedTuple, Protocol
@@ -181,17 +181,14 @@ class Log(Observer):
             log_decision(LOGGER, level, told.event, context, text, **told.facts)
 
 
-def _during(contexts: Iterable[AbstractContextManager[object] | None]) -> AbstractContextManager[object]:
+def _during(contexts: Sequence[AbstractContextManager[object]]) -> AbstractContextManager[object]:
     """
-    Return one context that enters all of *contexts*.
+    Return one context that enters all of *contexts*, of which there is one at least.
     """
-    found = [each for each in contexts if each is not None]
-    if not found:
-        return _NOTHING
-    if len(found) == 1:
-        return found[0]
+    if len(contexts) == 1:
+        return contexts[0]
     during = ExitStack()
-    for each in found:
+    for each in contexts:
         during.enter_context(each)
     return during
 
@@ -232,7 +229,8 @@ class Events:
         Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
         None: there are none.
         """
-        return _during(each.scheduling(message) for each in self._seeing["scheduling"])
+        entered = [during for each in self._seeing["scheduling"] if (during := each.scheduling(message)) is not None]
+        return _during(entered) if entered else _NOTHING
 
     def traceparent(self) -> str | None:
         """
@@ -300,7 +298,10 @@ class Events:
         Return a context in which a function of the word *name* of a durable handler is called. *operation* is ``run``, or
         ``verify`` for the function that finds out whether a run has happened.
         """
-        return _during(each.calling(attempt, operation, name) for each in self._seeing["calling"])
+        entered = [
+            during for each in self._seeing["calling"] if (during := each.calling(attempt, operation, name)) is not None
+        ]
+        return _during(entered) if entered else _NOTHING
 
     def event_sent(self, about: About, message: str) -> None:
         """

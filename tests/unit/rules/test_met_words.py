@@ -62,7 +62,7 @@ def met(case: dict[str, str]) -> Met:
 
 def test_word_is_met_as_the_table_says() -> None:
     """
-    Each of the 1,728 combinations of entry, sort, arguments, options, intent and next try is decided by its row.
+    Each of the 1,944 combinations of entry, sort, arguments, options, intent and next try is decided by its row.
     """
     rows, used = table("met_words.meet"), set()
     for case in combinations(
