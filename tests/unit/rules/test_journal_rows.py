@@ -40,6 +40,6 @@ def test_rows_are_not_parsed_by_a_commit() -> None:
     """
     A commit costs no parsing of the entries before it: rows that no parser takes are no trouble.
     """
-    lock = leased(journal=(b"not JSON",) * 3)
+    lock = leased(journal=(b"not JSON", b"nor this", b"{"))
     after = journal.applied(lock, JournalWrite((entry("a", 1),)), "n")
     assert after.journal == (*lock.journal, entry("a", 1).to_bytes())
