@@ -329,7 +329,7 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
         at = next((place for place, row in enumerate(rows) if row.startswith(begins)), len(rows))
         rows[at : at + 1] = [entry.to_bytes()]
     over = write.dropped
-    return tuple(rows if over is None else (row for row in rows if not over.has(json.loads(row)["o"])))
+    return tuple(rows if over is None else [row for row in rows if not over.has(json.loads(row)["o"])])
 
 
 def _beginning(name: str) -> bytes:
