@@ -10,6 +10,7 @@ Guarantee
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ LONGEST_NAME: Final = 200
 IN_PLACE: Final = 5.0
 """Waits of at most this many seconds are spent in the request, if a quarter of its remaining time is enough."""
 _SHARE: Final = 4
+_NEARLY: Final = 0.8
 
 _inside: ContextVar[tuple[object, str] | None] = ContextVar("oncetask_run", default=None)
 """The attempt and the name of the run whose function is being called in this context."""
@@ -75,6 +77,7 @@ class Journal(Pending):
         self._met: Final[set[str]] = set()
         self.pages: Final[list[list[str]]] = []
         self._calls = 0
+        self._warned = False
         self._calm: Final = threading.Condition(self._guard)
         lock = self.lock
         rows = stored_journals.read(attempt.runtime.store, attempt.snapshot.path, lock)
@@ -406,6 +409,10 @@ class Journal(Pending):
                     name=name,
                 )
             )
+        full = max((len(self.kept) + entries) / MAX_ENTRIES, journals.size(self.lock) / MAX_JOURNAL)
+        if full >= _NEARLY and not self._warned:
+            self._warned = True
+            self.attempt.context.log(logging.WARNING, "its journal is full to %d %%; %r still fits.", full * 100, name)
 
     # --- the end of an attempt by a word ---
 

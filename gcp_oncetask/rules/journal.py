@@ -333,7 +333,7 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
         present[_beginning_of(stored)] = stored
     rows = list(present.values())
     over = write.dropped
-    return tuple(rows if over is None else (row for row in rows if not over.has(json.loads(row)["o"])))
+    return tuple(rows if over is None else [row for row in rows if not over.has(json.loads(row)["o"])])
 
 
 def _beginning_of(row: bytes) -> bytes:

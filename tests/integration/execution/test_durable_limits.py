@@ -78,6 +78,19 @@ def test_du_107_runs_of_several_threads_are_kept(service: Service) -> None:
     assert (service.lock("a").result, len(calls.seen)) == (["done"] * 20, 20)
 
 
+def test_du_97_a_nearly_full_journal_is_told_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    def act(task: Any, attempt: Any) -> None:
+        attempt.map("fill", int, range(3_998))
+        caplog.clear()
+        for number in range(3):
+            attempt.run(f"run-{number}", int)
+
+    play(service, act)
+    assert [record.getMessage().split(": ")[1] for record in caplog.records if "full to" in record.getMessage()] == [
+        "its journal is full to 80 %; 'run-0' still fits."
+    ]
+
+
 def test_du_97_a_run_that_does_not_fit_is_refused_before_its_call(service: Service) -> None:
     calls = Calls()
 

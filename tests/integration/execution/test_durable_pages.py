@@ -162,6 +162,8 @@ def test_a_replay_after_the_loop_knows_the_words_around_it(service: Service) -> 
         first = attempt.run("before", note, "before")
         for row in attempt.pages("rows", table.fetch):
             attempt.run(f"row-{row}", note, f"row-{row}")
+        if len(service.ran) == 1:
+            raise ValueError("before the words after the loop")
         last = [attempt.run(f"after-{n}", note, f"after-{n}") for n in range(20)]
         if len(service.ran) < 4:
             raise ValueError("again")
@@ -209,6 +211,33 @@ def test_a_map_and_a_sleep_in_a_page(service: Service) -> None:
     service.settle(120)
     assert service.lock("a").status is Status.COMPLETED
     assert done == Counter([row * 10 + n for row in range(6) for n in range(2)])
+
+
+def test_an_entry_of_a_page_that_is_over_answers_no_more(service: Service) -> None:
+    """
+    Rows of the third page have names of the first one, whose entries lie in a sealed part beside one from before the loop.
+    """
+    table, done, kill = Table(30, 10), Counter[int](), [True]
+
+    def act(task: Any, attempt: Any) -> None:
+        attempt.run("before", lambda: "x" * 3000)
+        for row in attempt.pages("rows", table.fetch):
+            if row == 20 and kill:
+                kill.clear()
+                raise Killed
+            attempt.run(f"row-{row % 20}", lambda row=row: done.update([row]) or "x" * 3000)
+
+    play(service, act)
+    assert (service.lock("a").status, done) == (Status.COMPLETED, Counter(range(30)))
+
+
+def test_large_cursors_do_not_fill_the_journal(service: Service) -> None:
+    def fetch(cursor: Any) -> Any:
+        number = 0 if cursor is None else cursor[0] + 1
+        return [number], None if number == 100 else (number, "x" * 50_000)
+
+    play(service, lambda task, attempt: len(list(attempt.pages("rows", fetch))))
+    assert (service.lock("a").result, chunks(service)) == (101, 0)
 
 
 def test_a_name_that_two_pages_share_is_a_mistake(service: Service) -> None:

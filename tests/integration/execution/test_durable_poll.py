@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import EventTimeoutError, NoRetry, Status
+from gcp_oncetask import EventTimeoutError, FixedDelay, NoRetry, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, Calls, play
@@ -105,6 +105,19 @@ def test_a_round_that_raises_is_repeated_with_the_last_state(service: Service) -
     play(service, lambda task, attempt: attempt.poll("export", calls, until=at_three, every=60, timeout=None))
     assert calls.seen == [(None,), (1,), (1,), (2,)]
     assert service.lock("a").result == 3
+
+
+def test_each_round_brings_the_handler_forward(service: Service) -> None:
+    """
+    Each round fails once, and an attempt may fail twice: the failures of former rounds do not count.
+    """
+    calls = Calls(*[ValueError("no"), count] * 6)
+    play(
+        service,
+        lambda task, attempt: attempt.poll("export", calls, until=lambda n: n == 6, every=60, timeout=None),
+        retry=FixedDelay(delay=1, max_attempts=2),
+    )
+    assert (service.lock("a").result, len(calls.seen)) == (6, 12)
 
 
 def test_many_rounds_burn_no_attempt_and_do_not_fill_the_journal(service: Service) -> None:
