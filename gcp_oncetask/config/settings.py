@@ -14,7 +14,7 @@ from gcp_oncetask.errors import UsageError
 
 VERIFY: Final = ("token", "platform", "off")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-MAKE_KEY: Final = "Make one: openssl rand -hex 32"
+MAKE_KEY: Final = "The command 'openssl rand -hex 32' makes a key."
 _KEY: Final = re.compile(r"[!-+\--~]{32,200}")
 _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0

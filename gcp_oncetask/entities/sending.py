@@ -149,7 +149,7 @@ def send(
             return Sent(id_, stored=False)
         raise refusal(path, decision)
     made = Sent(id_, stored=True, woke=decision.dispatch and not created, late=late, created=created)
-    then = "its handler is woken" if decision.dispatch else "no wait has taken it yet"
+    then = "its handler is woken" if made.woke else "no wait has taken it yet"
     runtime.events.event_sent(runtime.about(changed.snapshot), f"the event {name!r} is stored; {then}")
     if decision.dispatch and decision.lock.url is not None:
         runtime.events.scheduled(changed.snapshot)
