@@ -250,6 +250,38 @@ def _story(cloud: OncetaskCloud, number: int | None, when: str) -> list[str]:
     return crash.calls
 
 
+def test_du_76_children_that_end_before_their_parent_waits_wake_it(service: Service) -> None:
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            return three(task, attempt)
+        finally:
+            for body in service.bodies():
+                if b":other:" in body:
+                    service.post(body)
+
+    family = Family(service, act, upper).handle()
+    service.create("a")
+    service.deliver("a")
+    assert [each["parent"].split("/")[1] for each in family.children()] == ["ended"] * 3
+    assert service.lock("a").dispatches == 2
+    service.cloud.run_until_idle()
+    assert service.lock("a").result == ["X", "Y", "Z"]
+
+
+def test_du_76_a_delivery_that_was_not_made_is_made_by_the_sweeper(service: Service) -> None:
+    Family(service, three, upper).handle()
+    service.create("a")
+    service.deliver("a")
+    bodies = [body for body in service.bodies() if b":other:" in body]
+    service.post_all(bodies[:2])
+    service.cloud.local.faults.fail("CreateTask", times=20)
+    service.post_all(bodies[2:])
+    assert service.lock("a").dispatches == 2
+    service.cloud.local.faults.clear()
+    service.settle(10)
+    assert service.lock("a").result == ["X", "Y", "Z"]
+
+
 def test_du_77_children_that_end_together_wake_their_parent_once(service: Service) -> None:
     family = Family(service, three, upper).handle()
     service.create("a")

@@ -224,7 +224,6 @@ TASK = {
     "retentionSeconds": 60.0,
     "state": "E/mail/scheduled/0",
     "resource": "E/mail/ann/live/0",
-    "parent": "a/open",
     "parentPath": "onceTasks/y",
     "parentRecurrenceId": "7",
     "occurrenceAt": NOW,
@@ -280,6 +279,15 @@ def test_lock_costs_a_users_document_one_entry(check: IndexCheck) -> None:
 
     assert check.entries(stored("orders", amount=1, email="x", lock=usual))[0] == plain + 1
     assert check.entries(stored("orders", amount=1, email="x", lock=FULL_LOCK))[0] == plain + 2
+
+
+def test_child_has_one_entry_more(check: IndexCheck) -> None:
+    """
+    That of the text by which its parent asks whether a child is open.
+    """
+    plain = check.entries(stored("onceTasks", **TASK))[0]
+
+    assert check.entries(stored("onceTasks", **TASK, parent="a/open"))[0] == plain + 1
 
 
 def test_named_lock_has_one_entry_that_no_acquire_or_release_writes(check: IndexCheck) -> None:
