@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from gcp_oncetask import ChildFailedError, Fail, Snooze, Status, UsageError
+from gcp_oncetask import CancelledByRequest, ChildFailedError, Fail, Snooze, Status, UsageError
+from gcp_oncetask.execution.attempt import running_of
+from gcp_oncetask.execution.journaling import journal_of
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND
@@ -431,6 +433,72 @@ def test_du_81_a_cancellation_that_dies_after_its_commit_is_done_by_the_sweeper(
     service.settle(6)
     assert {each["lock"]["status"] for each in family.children()} == {"cancelled"}
     assert (service.lock("a").status, service.lock("a").orphans) == (Status.CANCELLED, ())
+
+
+def test_du_81_the_handler_of_a_cancelled_parent_is_told_in_its_word(service: Service) -> None:
+    told: list[str] = []
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            return three(task, attempt)
+        except CancelledByRequest:
+            told.append(attempt.run("undo", lambda: "undone"))
+            raise
+
+    family = Family(service, act, Held()).start()
+    assert service.manager.cancel_task(Work, "a")
+    service.settle(6)
+    assert (told, service.lock("a").status) == (["undone"], Status.CANCELLED)
+    assert {each["lock"]["status"] for each in family.children()} == {"cancelled"}
+
+
+def test_du_81_no_child_is_created_after_the_cancellation(service: Service) -> None:
+    def act(task: Any, attempt: Any) -> Any:
+        def cancel() -> None:
+            # The cancellation comes between the entry and the children.
+            assert service.manager.cancel_task(Work, "a")
+
+        journal = journal_of(running_of(attempt))
+        commit: Any = journal.commit
+
+        def committed(entries: Any, **more: Any) -> None:
+            if more.get("also") is not None:
+                cancel()
+            commit(entries, **more)
+
+        journal.commit = committed  # type: ignore[method-assign]
+        return three(task, attempt)
+
+    family = Family(service, act, Held()).start(settle=6)
+    assert (service.lock("a").status, family.children()) == (Status.CANCELLED, [])
+
+
+def test_the_end_of_a_child_wakes_no_wait_for_others(service: Service) -> None:
+    first, second = Held(), Held()
+
+    def child(task: Any, attempt: Any) -> Any:
+        if task.data.name == "y":
+            return fails(task, attempt)
+        return (second if task.data.name == "second" else first)(task, attempt)
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            three(task, attempt)
+        except ChildFailedError:
+            return attempt.run_task("second", Other(name="second"))
+
+    Family(service, act, child).start(settle=4)
+    first.free = True
+    service.settle(6)
+    lock = service.lock("a")
+    assert (lock.status, lock.wait is not None and lock.wait.ended, service.ran.count("a")) == (
+        Status.SCHEDULED,
+        None,
+        2,
+    )
+    second.free = True
+    service.settle(6)
+    assert (service.lock("a").result, service.ran.count("a")) == ("SECOND", 3)
 
 
 def test_du_82_a_child_outlives_its_retention(service: Service) -> None:
