@@ -355,15 +355,6 @@ class Journal(Pending):
             attempt.snapshot, attempt.cancelled = changed.snapshot, True
         self.tell()
 
-    def tell(self) -> None:
-        """
-        Tell the handler of a cancellation, once.
-
-        Raises:
-            CancelledByRequest: A cancellation was requested.
-        """
-        self._new()
-
     def note_kept(self, write: JournalWrite) -> None:
         """
         Note that *write* is committed, with all that has waited for a commit.
