@@ -135,7 +135,7 @@ def look(lock: Lock, at: DecisionContext) -> Look:
     if ripe or lock.orphans:
         return Look(SweepAction.ALERT if ripe else SweepAction.ORPHANS, owed=ripe)
     match lock.status:
-        case Status.SCHEDULED if family.awaits(lock) and waits.waits(lock, at.now):
+        case Status.SCHEDULED if lock.wait is not None and family.awaits(lock) and waits.waits(lock, at.now):
             return Look(SweepAction.CHILDREN, Put(writes.with_due(told_of_wait(lock, at), at)))
         case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
             return Look(SweepAction.PUT, Put(writes.with_due(told_of_wait(lock, at), at)))

@@ -97,7 +97,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
             lock.__dict__["attention"] = None
-        case Status.SCHEDULED if family.awaits(lock) and lock.wait is not None and waits.waits(lock, at.now):
+        case Status.SCHEDULED if lock.wait is not None and family.awaits(lock) and waits.waits(lock, at.now):
             lock.__dict__["ready_at"] = None
             times.append(family.next_ask(lock.wait, at.now))
         case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
