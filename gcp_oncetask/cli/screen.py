@@ -41,12 +41,14 @@ class Around(NamedTuple):
         width: Columns of the terminal.
         project: Project of the logs.
         verdict: Verdict on the holder by the present logs; None: they were not read.
+        parent: Path of the task that waits for it, or has; None: it is no child.
     """
 
     times: ShownTimes
     width: int
     project: str
     verdict: Verdict | None = None
+    parent: str | None = None
 
 
 def screen(record: Record, lock: Lock, around: Around) -> list[str]:
@@ -75,6 +77,8 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
     if record.task is not None:
         recurs = " (recurring)" if record.sort is Sort.RECURRING else ""
         yield "once-task", f"{record.task.kind} {record.task.id!r}{recurs}", None
+    if around.parent is not None:
+        yield "child of", around.parent, None
     yield "status", _status(lock, times), _LONGEST
     if (asked := choices.question(lock)) is not None:
         yield "question", asked, _LONGEST

@@ -23,6 +23,8 @@ from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.rules import expires_at, named
+from gcp_oncetask.rules.document_paths import is_task
+from gcp_oncetask.rules.family import PARENT_PATH
 from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import CHAINS, Record, Sort
@@ -74,7 +76,8 @@ def _around(locker: Locker, snapshot: Snapshot, lock: Lock, chosen: argparse.Nam
     width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
     asks = lock.status is Status.QUARANTINED and lock.holder is not None
     verdict = takeover.judge_all(runtime, [snapshot])[0].verdict if asks else None
-    return Around(times, width, runtime.project(), verdict)
+    parent = decode(snapshot.fields[PARENT_PATH]) if PARENT_PATH in snapshot.fields and is_task(snapshot.path) else None
+    return Around(times, width, runtime.project(), verdict, None if parent is None else str(parent))
 
 
 def add_options(one: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from gcp_oncetask.checks.callables import plain
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.clock import Clock, Duration
 from gcp_oncetask.config import Config
+from gcp_oncetask.effects import kin
 from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.acted import ActedChains
@@ -93,6 +94,7 @@ class Locker(ActedChains):
             mails=alerts is None,
         )
         runtime = Runtime(firestore, config, tasks, request_log, alerts, clock)
+        runtime.after_kin = kin.after_commit
         super().__init__(
             Executor(
                 runtime,

@@ -12,9 +12,11 @@ from threading import Event
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID
 
+from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution import (
+    child_tasks,
     durable_runs,
     durable_transaction,
     fenced_transaction,
@@ -28,6 +30,7 @@ from gcp_oncetask.execution.journaling import journal_of
 from gcp_oncetask.execution.mapping import CONCURRENCY
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.typed_runs import Runs, RunsOf
+from gcp_oncetask.rules import family
 from gcp_oncetask.rules.retry_policy import RetryPolicy
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.client import Transaction
@@ -480,6 +483,59 @@ class Attempt:
             event=event,
             url=url,
         )
+
+    def run_task(self, name: str, task: Any, *, return_exceptions: bool = False, was: str | None = None) -> Any:
+        """
+        Make a once-task, a child, wait without a process until it has ended, and return its result; see ``run_tasks``.
+
+        Args:
+            name: Name of the word, unique in the handler.
+            task: Payload of the child, a ``TaskData``.
+            return_exceptions: Return the ``ChildFailedError`` of a child that has failed, instead of raising it.
+            was: Name that the word had in an earlier version of the code.
+
+        Raises:
+            As ``run_tasks``.
+        """
+        tolerate = family.ANY_NUMBER if return_exceptions else 0
+        [found] = child_tasks.run_tasks(journal_of(running_of(self)), name, [task], tolerate=tolerate, was=was)
+        return found
+
+    def run_tasks(
+        self,
+        name: str,
+        tasks: Iterable[Any],
+        *,
+        return_exceptions: bool = False,
+        tolerate: int = 0,
+        was: str | None = None,
+    ) -> list[Any]:
+        """
+        Make once-tasks, the children of this task, wait without a process until all have ended, and return their results in
+        order: JSON data. Each child is created once, under the fence, with an id of the library's; the id of its payload
+        does not count. Handlers of their kinds may be in other deployments. The task is woken as soon as more children have
+        failed than are tolerated; the others go on. A cancellation of the task, and a newer payload in its place, cancel
+        its children.
+
+        Args:
+            name: Name of the word, unique in the handler.
+            tasks: Payloads of the children, each a ``TaskData``; the same in each attempt.
+            return_exceptions: Tolerate any number of failures.
+            tolerate: Number of failures that are tolerated. In the place of such a child, the list has its
+                ``ChildFailedError``.
+            was: Name that the word had in an earlier version of the code.
+
+        Raises:
+            Suspended: The request ends here.
+            ChildFailedError: More children than are tolerated have failed, were cancelled or were deleted, now or in an
+                earlier attempt.
+            JournalMismatchError: The journal has another list of tasks.
+            LeaseLostError: The attempt does not hold its lease any more; no further child was created.
+            UsageError: A payload is invalid; or no task manager was made in this process.
+        """
+        values.whole(tolerate, "tolerate", least=0)
+        most = family.ANY_NUMBER if return_exceptions else tolerate
+        return child_tasks.run_tasks(journal_of(running_of(self)), name, list(tasks), tolerate=most, was=was)
 
     def now(self, name: str) -> datetime:
         """

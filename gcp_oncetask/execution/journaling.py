@@ -33,7 +33,7 @@ from gcp_oncetask.execution.results import CancelledByRequest, Suspended
 from gcp_oncetask.execution.running import Pending, RunningAttempt, Stop
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules import met_words
-from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import CallRefused, Lost, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
     MAX_ENTRY,
@@ -45,7 +45,9 @@ from gcp_oncetask.rules.journal import (
     JournalWrite,
 )
 from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.store import journals as stored_journals
+from gcp_oncetask.store.flow import Along
 from gcp_oncetask.store.snapshot import Snapshot
 
 LONGEST_NAME: Final = 200
@@ -307,9 +309,11 @@ class Journal(Pending):
         progress: bool = True,
         told: bool = False,
         dropped: Dropped | None = None,
+        also: Along | None = None,
     ) -> None:
         """
-        Commit *entries* under the fence, with all that waits for a commit.
+        Commit *entries* under the fence, with all that waits for a commit, and with other documents of *also*. If there are
+        such, nothing is written once a cancellation was requested of which the handler has not been told.
 
         Raises:
             LeaseLostError: The attempt does not hold its lease any more; nothing was written.
@@ -331,10 +335,12 @@ class Journal(Pending):
                 dropped,
             )
             nonce = attempt.nonce()
-            sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write)
+            sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write, also)
 
-            def decide(seen: Snapshot) -> Put | Lost:
+            def decide(seen: Snapshot) -> Put | Lost | CallRefused:
                 sealing.seen = seen
+                if also is not None and _is_stopped(attempt, seen.lock):
+                    return CallRefused(Refusal.CANCELLING, "its cancellation is under way")
                 return rules.journaled(seen.lock, attempt.fence, write, nonce)
 
             try:
@@ -345,8 +351,12 @@ class Journal(Pending):
                 # Whether the entry is there is not known, so this attempt can't go on from it.
                 attempt.stop = attempt.stop or Stop(error)
                 raise
-            attempt.took(changed)
-            self.note_kept(write)
+            if not isinstance(changed.decision, CallRefused):
+                attempt.took(changed)
+                self.note_kept(write)
+                return
+            attempt.snapshot, attempt.cancelled = changed.snapshot, True
+        self.tell()
 
     def note_kept(self, write: JournalWrite) -> None:
         """
@@ -556,6 +566,13 @@ class Journal(Pending):
         finally:
             self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
+
+
+def _is_stopped(attempt: RunningAttempt, lock: Lock | None) -> bool:
+    """
+    Tell whether a cancellation was requested of which the handler has not been told.
+    """
+    return lock is not None and lock.cancel_requested_at is not None and not attempt.told
 
 
 def checked_name(name: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.told import said_by, text_of
+from gcp_oncetask.effects import kin
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import (
     AlreadySettledError,
@@ -31,6 +32,7 @@ from gcp_oncetask.observe.events import Message, destination
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
+from gcp_oncetask.rules.record import WaitFor
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.json_data import parameters
@@ -97,7 +99,10 @@ def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -
         put = attempt.settle(how)
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
-    return _dispatched(runtime, attempt, how, put)
+    ended = _dispatched(runtime, attempt, how, put)
+    if how.wait is not None and how.wait.sort is WaitFor.CHILDREN:
+        kin.ask_at_once(runtime, attempt.snapshot)
+    return ended
 
 
 def _after(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: BaseException) -> Ended:

@@ -14,7 +14,7 @@ from functools import partial
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks.told import said_by
-from gcp_oncetask.effects import damage, keys, owed_alerts
+from gcp_oncetask.effects import damage, keys, kin, owed_alerts
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import ConfigError, DamagedError, OncetaskError, StoreError
 from gcp_oncetask.execution import takeover
@@ -243,6 +243,14 @@ def _one(
         case SweepAction.ERASE:
             assert found.put is not None
             runtime.store.put(snapshot, found.put, Changes({"data": None}))
+        case SweepAction.CHILDREN:
+            assert found.put is not None
+            if kin.ask(runtime, snapshot):
+                swept.dispatched += 1
+            else:
+                runtime.store.put(snapshot, found.put)
+        case SweepAction.ORPHANS:
+            kin.cancel_orphans(runtime, snapshot)
         case SweepAction.ALERT:
             swept.alerted += digests.attend(snapshot, found.owed)
         case SweepAction.DISPATCH:

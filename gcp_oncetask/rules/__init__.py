@@ -98,6 +98,7 @@ from gcp_oncetask.rules.expiry import (
 from gcp_oncetask.rules.leaving import LEFT, left
 from gcp_oncetask.rules.mailbox import is_late, send
 from gcp_oncetask.rules.owing import Wait, assigned, is_decided, put_off, ripe, sending, sent
+from gcp_oncetask.rules.parents import children_ended, orphans_cancelled
 from gcp_oncetask.rules.refused import CUTS, cut_off
 from gcp_oncetask.rules.repair import Wishes, repair
 from gcp_oncetask.rules.writes import (
@@ -131,6 +132,7 @@ __all__ = [
     "answer",
     "assigned",
     "cancel",
+    "children_ended",
     "claim",
     "complete",
     "continue_",
@@ -152,6 +154,7 @@ __all__ = [
     "mark",
     "moved",
     "newly_scheduled",
+    "orphans_cancelled",
     "outdated",
     "pause",
     "postpone",

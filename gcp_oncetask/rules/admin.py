@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from gcp_oncetask.checks.values import storable_text
-from gcp_oncetask.rules import journal, writes
+from gcp_oncetask.rules import family, journal, writes
 from gcp_oncetask.rules.attempts import complete, continue_
 from gcp_oncetask.rules.attention import Reason, attention, reason_of
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
@@ -43,8 +43,10 @@ def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     if lock.cancel_requested_at is not None:
         return CallRefused(Refusal.CANCELLING, "its cancellation is under way")
     # Payloads that were requested until now are cancelled with it; later ones are not.
-    marked = lock.but(cancel_requested_at=at.now, granted=lock.wanted)
-    return Put(marked) if lock.status is Status.LEASED else writes.cancelled(marked, at)
+    marked = family.orphaning(lock.but(cancel_requested_at=at.now, granted=lock.wanted))
+    if lock.status is Status.LEASED:
+        return Put(writes.with_due(marked, at) if marked.orphans else marked)
+    return writes.cancelled(marked, at)
 
 
 def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | CallRefused:
@@ -71,7 +73,9 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
     made = again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0)
     if lock.status is not Status.COMPLETED and lock.durable:
         # The handler goes on where it has stopped.
-        made = journal.needing(made.but(journal=lock.journal, chunks=lock.chunks, mailbox=lock.mailbox))
+        made = journal.needing(
+            made.but(journal=lock.journal, chunks=lock.chunks, mailbox=lock.mailbox, children=lock.children)
+        )
     return Put(made, dispatch=True)
 
 
@@ -133,7 +137,7 @@ def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:
         return writes.asked(newer, at)
     if lock.durable:
         # The journal is of the payload before.
-        now = newer.but(granted=newer.wanted, cancel_requested_at=None, cancelling=False)
+        now = family.orphaning(newer.but(granted=newer.wanted, cancel_requested_at=None, cancelling=False))
         return Put(writes.scheduled(now, target, nonce, at, base=lock.sequence), dispatch=True)
     moved = target.wait_until != lock.wait_until or lock.cancel_requested_at is not None
     fresh = newer.but(

@@ -328,6 +328,10 @@ class SweepAction(StrEnum):
     """Judge the holder of the expired or quarantined lease."""
     ERASE = "erase"
     """Erase the payload and the result, because the time for which they are kept is over."""
+    CHILDREN = "children"
+    """Ask whether the children have ended for which the task waits."""
+    ORPHANS = "orphans"
+    """Cancel the children whose cancellation is owed."""
 
 
 @dataclass(frozen=True, slots=True)

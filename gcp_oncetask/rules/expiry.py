@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gcp_oncetask.checks.urls import without_data
-from gcp_oncetask.rules import attention, features, journal, waits, writes
+from gcp_oncetask.rules import attention, family, features, journal, waits, writes
 from gcp_oncetask.rules.attempts import fenced, settle
 from gcp_oncetask.rules.attention import ORDER, Reason
 from gcp_oncetask.rules.decisions import (
@@ -132,9 +132,11 @@ def look(lock: Lock, at: DecisionContext) -> Look:
     if lock.due is None or lock.due.rsplit("/", 1)[-1] > instant(at.read):
         return Look(SweepAction.LEAVE)
     ripe = tuple(owed.id for owed in lock.owed if owed.until <= at.read)
-    if ripe:
-        return Look(SweepAction.ALERT, owed=ripe)
+    if ripe or lock.orphans:
+        return Look(SweepAction.ALERT if ripe else SweepAction.ORPHANS, owed=ripe)
     match lock.status:
+        case Status.SCHEDULED if lock.wait is not None and family.awaits(lock) and waits.waits(lock, at.now):
+            return Look(SweepAction.CHILDREN, Put(writes.with_due(told_of_wait(lock, at), at)))
         case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
             return Look(SweepAction.PUT, Put(writes.with_due(told_of_wait(lock, at), at)))
         case Status.SCHEDULED:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from gcp_oncetask.rules import waits
+from gcp_oncetask.rules import family, waits
 from gcp_oncetask.rules.record import Chunk, HandlerWait, Intent, Lock, WaitFor, Woken
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
@@ -67,6 +67,8 @@ class EntryState(StrEnum):
     WITHDRAWN = "withdrawn"
     """A run was begun with ``once=True``, and surely did not happen."""
     TIMED_OUT = "timed-out"
+    BEGUN = "begun"
+    """Children were begun, and are waited for."""
     REJECTED = "rejected"
     """A run was done, and its result could not be kept."""
 
@@ -283,7 +285,7 @@ def size(lock: Lock) -> int:
 def entry_of(lock: Lock) -> JournalEntry | None:
     """
     Return the entry of the wait that a grant has ended; None if there is no such wait, or if its sort has no entry of its
-    own.
+    own. The entry of children is there from their beginning, and its word ends it.
     """
     wait = lock.wait
     if wait is None or wait.ended is None or wait.ended is Woken.CANCELLED:
@@ -373,11 +375,24 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
         open=still if write.opened is None else (*still, write.opened),
         progress=lock.progress if write.said is None else write.said,
     )
+    groups = [entry for entry in write.entries if entry.sort is EntrySort.TASKS and entry.more]
+    if groups:
+        after = _grouped(after, groups)
     if write.told and not lock.cancelling:
         after = after.but(cancelling=True, attempts=1, progress_at=0)
     elif write.progress:
         after = after.but(progress_at=after.attempts)
     return needing(after)
+
+
+def _grouped(lock: Lock, entries: list[JournalEntry]) -> Lock:
+    """
+    Return *lock* with the groups of children that *entries* begin or end. A group of which some are still open stays, so that
+    a cancellation reaches them.
+    """
+    begun = [e.more["nonce"] for e in entries if e.more and e.state is EntryState.BEGUN]
+    over = [e.more["nonce"] for e in entries if e.more and e.state is not EntryState.BEGUN and not e.more.get("left")]
+    return family.with_group(lock, begun, over)
 
 
 def sealed(before: Lock, after: Lock, write: JournalWrite) -> tuple[Chunk, tuple[bytes, ...]] | None:
@@ -447,7 +462,7 @@ def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
     """
     # A dictionary's look-ups alone: this is called for each schedule.
     if not (lock.journal or lock.chunks or lock.wait or lock.mailbox or lock.progress_at or lock.open or lock.progress):
-        return lock
+        return lock if not lock.children else lock.but(children=())
     return needing(
         lock.but(
             journal=(),
@@ -457,5 +472,6 @@ def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
             mailbox=lock.mailbox if mailbox else (),
             progress_at=0,
             progress=None,
+            children=(),
         )
     )

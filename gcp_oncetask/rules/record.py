@@ -293,6 +293,7 @@ class HandlerWait:
         nonce: Nonce of the children that end it; None: it waits for none.
         ended: Its end, as the grant that followed has found it; None: it goes on, or no grant has followed.
         event: Id of the event that ended it.
+        tolerate: Number of failures of children that do not end it.
     """
 
     name: str
@@ -304,6 +305,7 @@ class HandlerWait:
     nonce: str | None = None
     ended: Woken | None = None
     event: str | None = None
+    tolerate: int = 0
 
 
 class Result(NamedTuple):
@@ -403,6 +405,8 @@ class Lock:
         received: The last ids of events, as digests with the days on which they came (``rules.waits``).
         progress_at: The attempt that brought the last new entry of the journal.
         progress: Text that the handler has left about its progress, as JSON.
+        children: Nonces of the groups of children that may be open (``rules.family``).
+        orphans: Nonces of the groups of children whose cancellation is owed.
     """
 
     env: str
@@ -468,6 +472,8 @@ class Lock:
     received: bytes = b""
     progress_at: int = 0
     progress: str | None = None
+    children: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
     @property
     def durable(self) -> bool:

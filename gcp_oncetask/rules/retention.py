@@ -23,10 +23,11 @@ AHEAD: Final = timedelta(hours=1)
 
 def kept(lock: Lock) -> bool:
     """
-    Tell whether the document stays even after its retention: its task has not ended, or owes an alert.
+    Tell whether the document stays even after its retention: its task has not ended, or owes an alert or
+    the cancellation of its children.
     """
     # A later wake-up of the task, and its own children, will keep the document, too.
-    return not lock.finished or bool(lock.owed)
+    return not lock.finished or bool(lock.owed) or bool(lock.orphans)
 
 
 def expires_at(ended: datetime, retention: float, now: datetime) -> datetime:

@@ -134,6 +134,7 @@ def to_data(wait: HandlerWait) -> dict[str, Any]:
         "until": None if wait.until is None else instant(wait.until),
         "events": list(wait.events),
         "nonce": wait.nonce,
+        "tolerate": wait.tolerate,
     }
 
 
@@ -152,6 +153,7 @@ def from_data(data: dict[str, Any]) -> HandlerWait:
         None if data["until"] is None else parse_instant(data["until"]),
         tuple(data["events"]),
         data["nonce"],
+        tolerate=int(data.get("tolerate", 0)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from gcp_oncetask.checks.values import storable_text
-from gcp_oncetask.rules import attention, journal, waits
+from gcp_oncetask.rules import attention, family, journal, waits
 from gcp_oncetask.rules.decisions import Claimant, DecisionContext, Policy, Put, Target
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import SERVER_TIME, Event, Failure, Lock, PendingAlert, Status, superseded
@@ -97,6 +97,9 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
             lock.__dict__["attention"] = None
+        case Status.SCHEDULED if lock.wait is not None and family.awaits(lock) and waits.waits(lock, at.now):
+            lock.__dict__["ready_at"] = None
+            times.append(family.next_ask(lock.wait, at.now))
         case Status.SCHEDULED if lock.wait is not None and lock.wait_until is None and waits.waits(lock, at.now):
             # Only an event or a person ends this wait; a person is told of it once.
             lock.__dict__["ready_at"] = None
@@ -124,6 +127,8 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
             times.append(at.now + timedelta(seconds=lock.erase_seconds))
         case _:
             pass
+    if lock.orphans:
+        times.append(at.now)
     # No other code has seen this new record yet, so it is changed without another copy.
     lock.__dict__["due"] = f"{at.place}/{instant(min(times))}" if times else None
     reason = attention.reason_of(lock)
@@ -295,6 +300,8 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
         return asked(lock, at)
     if superseded(lock):
         return following(lock, at)
+    if status is Status.CANCELLED:
+        lock = family.orphaning(lock)
     over = lock if lock.wait is None else journal.needing(lock.but(wait=None))
     return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 
@@ -340,7 +347,7 @@ def following(lock: Lock, at: DecisionContext) -> Put:
     if lock.open:
         return asked(lock, at)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, lock.wait_until, traceparent=lock.traceparent)
-    made = scheduled(lock, target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
+    made = scheduled(family.orphaning(lock), target, lock.settled_by or lock.holder or "-", at, base=lock.sequence)
     return Put(made, Outcome.CONTINUED, dispatch=True)
 
 

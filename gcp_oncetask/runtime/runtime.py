@@ -69,6 +69,10 @@ class Runtime:
         self._observers: list[Observer] = []
         # Of a kind with a handler in this process: raises UsageError for a result that the handler would not return.
         self.result_checks: dict[str, Callable[[Any], None]] = {}
+        # Makes the children of durable handlers; a task manager sets it (``execution.child_tasks.Maker``).
+        self.child_maker: Any = None
+        # Called after a commit that has ended a child, or that owes the cancellation of children.
+        self.after_kin: Callable[[Runtime, Snapshot], object] | None = None
         self.attach(
             config,
             clock or SystemClock(),
@@ -113,6 +117,7 @@ class Runtime:
         self.wire = Wire(self._connect, clock, config.rpc_timeout)
         coalescer = Coalescer(self.wire, clock, config.rpc_timeout, on=config.coalesce)
         self.store = Store(self.wire, clock, config.patience, coalescer)
+        self.store.after_kin = self._after_kin
         self.registry = Registry(self.store, clock, config.env)
         self.targets = Targets(self, self._place.project)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
@@ -122,6 +127,10 @@ class Runtime:
         self.task_log = TaskLog(self.request_log, clock)
         self.alerts: AlertChannel = alerts or channel_from(config)
         self.events = Events(self._trail(None), Log(level(config)), Telemetry(), *self._observers)
+
+    def _after_kin(self, snapshot: Snapshot) -> None:
+        if self.after_kin is not None:
+            self.after_kin(self, snapshot)
 
     def verifier(self) -> identity.Verifier:
         """

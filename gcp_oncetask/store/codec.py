@@ -287,6 +287,7 @@ def _put_wait(target: Value, wait: HandlerWait) -> None:
             "ordinal": wait.ordinal,
             "since": wait.since,
             **({"events": list(wait.events)} if wait.events else {}),
+            **({"tolerate": wait.tolerate} if wait.tolerate else {}),
             **{name: value for name, value in may_be.items() if value is not None},
         },
     )
@@ -607,6 +608,7 @@ def _wait(value: Value) -> HandlerWait:
         nonce,
         None if ended is None else Woken(ended),
         event,
+        _number(inner["tolerate"]) if "tolerate" in inner else 0,
     )
 
 

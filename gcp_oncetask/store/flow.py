@@ -18,6 +18,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.clock import Clock, Mark, elapsed
 from gcp_oncetask.errors import DamagedError, StoreError
 from gcp_oncetask.rules.decisions import NeedTime, Put
+from gcp_oncetask.rules.family import PARENT
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.sharing import may_share
 from gcp_oncetask.rules.statuses import FailureClass
@@ -42,12 +43,14 @@ class Changed(NamedTuple, Generic[T]):
         snapshot: The document after the commit, or as it was when the rule refused.
         freed: A resource key that was given back and for which tasks wait, or may wait; None: there is none.
         hold: The resource key that has moved on to another attempt of the task; None: none has.
+        kin: Whether it has ended a child, or owes the cancellation of children.
     """
 
     decision: T
     snapshot: Snapshot
     freed: Freed | None = None
     hold: Hold | None = None
+    kin: bool = False
 
 
 class Along(Protocol):
@@ -241,11 +244,13 @@ class _Try(NamedTuple):
         """
         if self.along is not None:
             self.along.done(None if results is None else results[1 + len(self.keyed) :])
+        lock, before = self.decision.lock, self.update.before.lock
+        kin = bool(lock.orphans) and (before is None or lock.orphans != before.orphans)
         if self.more is NOTHING:
-            return Changed(self.decision, snapshot)
+            return Changed(self.decision, snapshot, kin=kin)
         key = results[1] if results is not None and self.keyed else None
         moved = self.more.moved(self.hold, self.decision.lock, key)
-        return Changed(self.decision, snapshot, self.more.freed(key), moved)
+        return Changed(self.decision, snapshot, self.more.freed(key), moved, kin or PARENT in self.more.fields)
 
 
 class ChangeFlow(Generic[T]):

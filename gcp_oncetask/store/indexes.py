@@ -56,13 +56,14 @@ LIBRARY: Final[dict[str, Kept]] = {
             "doneAt",
             "recurrence",
             "lastOccurrence",
+            "parentPath",
             "parentRecurrenceId",
             "occurrenceAt",
             "retentionSeconds",
             "schema",
         ),
         # Each of these strings begins with environment and kind (or key), so a range of them replaces a composite index.
-        single=("lock.parked", "resource", "state"),
+        single=("lock.parked", "parent", "resource", "state"),
         ttl="expireAt",
     ),
     "onceLocks": Kept(

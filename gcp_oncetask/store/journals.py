@@ -18,6 +18,7 @@ from gcp_oncetask.rules.document_paths import JOURNALS
 from gcp_oncetask.rules.journal import JournalWrite
 from gcp_oncetask.rules.record import Chunk, Lock
 from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.flow import Along
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
@@ -41,6 +42,7 @@ class Sealing:
         wire: Makes names.
         path: Document of the record.
         write: The write of the journal.
+        also: Other documents that the commit writes; None: none.
 
     Attributes:
         seen: The document on which the rule has decided last.
@@ -48,10 +50,16 @@ class Sealing:
 
     seen: Snapshot | None = None
 
-    def __init__(self, wire: Wire, path: str, write: JournalWrite) -> None:
-        self._wire, self._path, self._write = wire, path, write
+    def __init__(self, wire: Wire, path: str, write: JournalWrite, also: Along | None = None) -> None:
+        self._wire, self._path, self._write, self._also = wire, path, write, also
+        self._own = 0
 
     def writes(self, put: Put) -> Sequence[Any]:
+        own = self._sealed(put)
+        self._own = len(own)
+        return own if self._also is None else (*own, *self._also.writes(put))
+
+    def _sealed(self, put: Put) -> Sequence[Any]:
         before = None if self.seen is None else self.seen.lock
         assert before is not None
         gone = [self._deletion(chunk) for chunk in journal.left_out(before, put.lock)]
@@ -73,10 +81,12 @@ class Sealing:
         return made
 
     def done(self, results: Sequence[Any] | None) -> None:
-        pass
+        if self._also is not None:
+            self._also.done(None if results is None else results[self._own :])
 
     def again(self) -> None:
-        pass
+        if self._also is not None:
+            self._also.again()
 
 
 def read(store: Store, path: str, lock: Lock) -> tuple[bytes, ...]:

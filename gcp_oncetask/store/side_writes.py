@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from gcp_oncetask.rules.document_paths import is_task, key_path, parse_task_path, resource_of, state_of
+from gcp_oncetask.rules.family import PARENT, parent_text
 from gcp_oncetask.rules.keys import Effect, effect, holds
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.store.codec import Value, encode, encode_lock
+from gcp_oncetask.store.codec import Value, decode, encode, encode_lock
 from gcp_oncetask.store.retiring import DONE_AT, retirement, retires
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
 
@@ -131,9 +132,17 @@ def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences
             fields["resource"] = encode(place)
     if before is not None and before.finished != after.finished:
         fields[DONE_AT] = encode(now) if after.finished else None
+    if PARENT in snapshot.fields:
+        fields |= _parent(snapshot, after)
     fields |= retirement(snapshot, after, now)
     done = effect(before, after)
     return Consequences(fields, done, None if done in (Effect.NONE, Effect.TAKE) else after.key)
+
+
+def _parent(snapshot: Snapshot, after: Lock) -> dict[str, Value | None]:
+    stored = decode(snapshot.fields[PARENT])
+    told = parent_text(str(stored).partition("/")[0], after)
+    return {} if told == stored else {PARENT: encode(told)}
 
 
 class Hold:

@@ -60,6 +60,8 @@ class Store:
         self._clock = clock
         self._patience = patience
         self._coalescer = coalescer
+        # Called with the document after a commit that has ended a child, or that owes the cancellation of children.
+        self.after_kin: Callable[[Snapshot], object] | None = None
 
     # --- reading ---
 
@@ -223,7 +225,10 @@ class Store:
             room=room,
             shares=shares,
         )
-        return drive(flow.run(), self._answer)
+        changed = drive(flow.run(), self._answer)
+        if changed.kin and self.after_kin is not None:
+            self.after_kin(changed.snapshot)
+        return changed
 
     def transaction(self, path: str) -> AbstractContextManager[None]:
         """

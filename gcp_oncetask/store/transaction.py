@@ -19,10 +19,11 @@ from google.cloud.firestore_v1.types import write as _write
 from gcp_oncetask import rules
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
 from gcp_oncetask.rules.decisions import Put, Settlement
+from gcp_oncetask.rules.family import PARENT
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.failures import WireError
-from gcp_oncetask.store.side_writes import Freed, Hold
+from gcp_oncetask.store.side_writes import Consequences, Freed, Hold
 from gcp_oncetask.store.sizes import check_room, needs_room
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update, snapshot_of
 from gcp_oncetask.store.store import Store
@@ -227,11 +228,18 @@ def commit(
         applied = _after_error(store, transaction, snapshot, ending.put, error)
         if applied is None:
             raise _translated(error, f"the transaction on {snapshot.path}") from error
+        _tell_kin(store, more, applied)
         return applied, more.freed(None)
     done = update.applied(results[-1])
     freed = more.freed(results[-2] if keyed else None)
+    _tell_kin(store, more, done)
     # If the user's own writes have changed this document, too, its contents are not known.
     return done if untouched else replace(done, whole=False), freed
+
+
+def _tell_kin(store: Store, more: Consequences, after: Snapshot) -> None:
+    if store.after_kin is not None and (PARENT in more.fields or (after.lock is not None and after.lock.orphans)):
+        store.after_kin(after)
 
 
 def _after_error(

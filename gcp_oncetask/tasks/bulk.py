@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from gcp_oncetask.effects import keys
+from gcp_oncetask.effects import keys, kin
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.document_paths import TaskName
+from gcp_oncetask.rules.family import PARENT
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Document, salvage
@@ -194,6 +195,9 @@ def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
                 if code and code not in _MOVED:
                     raise StoreError(f"{path} could not be deleted (status {code}); try again.", unknown=True)
             held = [known[path].get("key") for path in found if path not in left]
+            for path, document in found.items():
+                if path not in left and PARENT in document.fields:
+                    kin.child_deleted(runtime, path, document.fields)
             for key in sorted({key for key in held if key is not None}):
                 keys.hand_over(runtime, Freed(key))
             tries += 1
@@ -219,6 +223,8 @@ def delete_unchanged(runtime: Runtime, snapshot: Snapshot) -> bool:
     [code] = _deleted(runtime, {snapshot.path: document})
     if code and code not in _MOVED:
         raise StoreError(f"{snapshot.path} could not be deleted (status {code}); try again.", unknown=True)
+    if not code and PARENT in snapshot.fields:
+        kin.child_deleted(runtime, snapshot.path, snapshot.fields)
     if not code and snapshot.lock is not None and snapshot.lock.key is not None:
         keys.hand_over(runtime, Freed(snapshot.lock.key))
     return not code

@@ -40,10 +40,18 @@ _STATES: Final = {Status.SCHEDULED: "queued", Status.LEASED: "running", Status.Q
 """The words of ``unique`` for the states of a task that has not ended."""
 
 
-def draft(runtime: Runtime, data: TaskData, url: str, past: EarlierTask | None = None) -> Draft:
+def draft(
+    runtime: Runtime,
+    data: TaskData,
+    url: str,
+    past: EarlierTask | None = None,
+    *,
+    id_: str | None = None,
+    **more: Any,
+) -> Draft:
     """
     Return the draft of the task for *data*, whose deliveries go to *url*. If another system has left the task, *past* has its
-    id, time, resource key and recurrence.
+    id, time, resource key and recurrence. *id_* replaces the id of the payload; *more* are further attributes of the draft.
 
     Raises:
         UsageError: The payload, its id, time or recurrence is invalid.
@@ -53,7 +61,7 @@ def draft(runtime: Runtime, data: TaskData, url: str, past: EarlierTask | None =
     at, recurrence = _times(runtime, data) if past is None else (past.wait_until, past.recurrence)
     payload = data.payload()
     digest = hash_of(payload)
-    name = TaskName(runtime.config.env, kind.name, _id_of(data, digest) if past is None else past.id)
+    name = TaskName(runtime.config.env, kind.name, id_ or (_id_of(data, digest) if past is None else past.id))
     key = key_of(data, name.id) if past is None or kind.max_running is not None else past.resource_key
     _check_names(name, key, recurrence)
     made = Draft(
@@ -69,6 +77,7 @@ def draft(runtime: Runtime, data: TaskData, url: str, past: EarlierTask | None =
         data=data,
         model=fingerprint(type(data)),
         past=past,
+        **more,
     )
     if made.stored.ByteSize() > _SMALL:
         # The size is checked here, so that no task of many payloads is created if one of them is too large. An

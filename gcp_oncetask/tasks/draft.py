@@ -12,6 +12,7 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.rules import retention
 from gcp_oncetask.rules.decisions import Target
 from gcp_oncetask.rules.document_paths import PUSH, TaskName, pull_lane
+from gcp_oncetask.rules.family import CHILD, PARENT
 from gcp_oncetask.rules.record import Fingerprint, Lock
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.codec import Value, encode
@@ -148,4 +149,5 @@ class Draft:
             cleanup=self.recurrence is None,
             erase_seconds=None if erase is None else values.seconds(erase, "retention"),
             fingerprint=self.fingerprint,
+            needs=(CHILD,) if PARENT in self.extra else made.needs,
         )

@@ -37,6 +37,7 @@ from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks import bulk, creation, generator, redeclaring
 from gcp_oncetask.tasks.admin import StoredTasks
 from gcp_oncetask.tasks.batch import MAX_BATCH, Batch
+from gcp_oncetask.tasks.children import ChildMaker
 from gcp_oncetask.tasks.data import TaskData, kind_of
 from gcp_oncetask.tasks.draft import Created, Draft
 from gcp_oncetask.tasks.handlers import Handler, HandlerRegistry, Tasks, deliver
@@ -99,6 +100,8 @@ class TaskManager(StoredTasks):
         self.path = urls.target(path, "path")
         self.on_error = on_error
         self._registry = HandlerRegistry()
+        if self._runtime.child_maker is None:
+            self._runtime.child_maker = ChildMaker(self._runtime, self.path)
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -391,6 +394,7 @@ class TaskManager(StoredTasks):
         if isinstance(fn, Batch):
             fn.spec = done
         self._registry.add(Handler(model, done))
+        self._runtime.child_maker = ChildMaker(self._runtime, self.path)
         if not isinstance(fn, Batch):
             checks = self._runtime.result_checks
             checks[kind_of(model).name] = lambda result: check_returned(fn, result, HandlerResult)

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gcp_oncetask import Fail, Retry
+from gcp_oncetask import Fail, Retry, Status
 from gcp_oncetask.cli import main
 from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import Killed
@@ -243,3 +243,24 @@ def test_note_of_an_act_is_on_one_row(service: Service, show: Callable[..., list
     found = [show("a", columns=columns) for columns in range(60, 100)]
     assert all(sum(note in line for line in lines) == 1 for lines in found)
     assert {line[:5] for lines in found for line in lines if note in line} == {"act: ", "note:"}
+
+
+def test_op_20_a_child_names_its_parent_which_wakes_with_the_result_that_a_person_gives(
+    service: Service, show: Callable[..., list[str]]
+) -> None:
+    def act(task: Any, attempt: Any) -> Any:
+        if task.data.name == "kid":
+            raise Killed
+        return attempt.run_task("one", Work(name="kid"))
+
+    service.create("a")
+    service.act = act
+    service.settle(40)
+    [group] = service.lock("a").children
+    child = f"{group}-0"
+    assert service.lock(child).status is Status.QUARANTINED
+    assert said(show(child))["child of"] == service.path("a")
+    assert "child of" not in said(show("a"))
+    service.manager.resolve_task(Work, child, "complete", result="by hand")
+    service.cloud.run_until_idle()
+    assert service.lock("a").result == "by hand"

@@ -24,7 +24,7 @@ from gcp_oncetask.rules.record import STORED_NAMES
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.indexes import LIBRARY, definition, merged, to_text
 from gcp_oncetask.store.names import named
-from gcp_oncetask.store.queries import due_for_workers, parked
+from gcp_oncetask.store.queries import count_range, due_for_workers, first_in_range, parked
 from gcp_oncetask.store.sessions import all_of, leaving_query
 from gcp_oncetask.store.store import Store
 from gcp_oncetask.tasks import TaskData, TaskManager
@@ -108,6 +108,14 @@ QUERIES: dict[str, tuple[Callable[[InProcessCloud], Any], tuple[str, str]]] = {
     "tasks that wait for a resource key": (
         of_store(lambda s: parked(s, "E/ann", limit=2)),
         ("onceTasks", "lock.parked"),
+    ),
+    "whether a child is open": (
+        of_store(lambda s: count_range(s, "parent", "a/open", "a/open", most=1)),
+        ("onceTasks", "parent"),
+    ),
+    "open children": (
+        of_store(lambda s: first_in_range(s, "parent", "a/open", "a/open", limit=2)),
+        ("onceTasks", "parent"),
     ),
     "how many tasks have a status": (asked(lambda m: m.count(Mail)), ("onceTasks", "state")),
     "how many tasks are pending": (asked(lambda m: m.get_pending_count(Mail)), ("onceTasks", "state")),
@@ -216,6 +224,7 @@ TASK = {
     "retentionSeconds": 60.0,
     "state": "E/mail/scheduled/0",
     "resource": "E/mail/ann/live/0",
+    "parentPath": "onceTasks/y",
     "parentRecurrenceId": "7",
     "occurrenceAt": NOW,
     "expireAt": NOW,
@@ -270,6 +279,15 @@ def test_lock_costs_a_users_document_one_entry(check: IndexCheck) -> None:
 
     assert check.entries(stored("orders", amount=1, email="x", lock=usual))[0] == plain + 1
     assert check.entries(stored("orders", amount=1, email="x", lock=FULL_LOCK))[0] == plain + 2
+
+
+def test_child_has_one_entry_more(check: IndexCheck) -> None:
+    """
+    That of the text by which its parent asks whether a child is open.
+    """
+    plain = check.entries(stored("onceTasks", **TASK))[0]
+
+    assert check.entries(stored("onceTasks", **TASK, parent="a/open"))[0] == plain + 1
 
 
 def test_named_lock_has_one_entry_that_no_acquire_or_release_writes(check: IndexCheck) -> None:
