@@ -73,8 +73,8 @@ DURABLE_MUTANTS = (
     Mutant(
         "a suspension forgets the entries that wait for a commit",
         "execution/journaling.py",
-        "                (*self.entries, *entries), tuple(self.taken), progress=bool(self.taken), said=self.said\n",
-        "                tuple(entries), tuple(self.taken), progress=bool(self.taken), said=self.said\n",
+        "                (*self.entries, *entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said\n",
+        "                tuple(entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said\n",
         "durables",
     ),
     Mutant(

@@ -100,8 +100,8 @@ RULES_JOURNAL = (
     _mutant(
         "journal",
         "a sealed part is written again with each commit",
-        " if len(after.chunks) > len(before.chunks) else None\n",
-        " if after.chunks else None\n",
+        "    if last == before.chunks[-1:] or not last or any(chunk.id == last[0].id for chunk in before.chunks):\n",
+        "    if not last:\n",
         "test_full_open_part_is_sealed_in_the_same_commit",
     ),
     _mutant(
@@ -324,7 +324,7 @@ RULES_JOURNAL = (
     ),
     _mutant(
         "expiry",
-        "nobody is told of a wait without an end",
+        "a wait without an end is told to no person",
         "    if wait is None or at.now < wait.since + waits.WAITING:\n",
         "    if True:\n",
         "test_wait_without_a_time_out_is_due_for_a_persons_attention",
