@@ -107,7 +107,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="gunicorn worker processes (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=12, help="worker processes to kill (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="repeats the faults (default: %(default)s)")
-    parser.add_argument("--deadline", type=float, default=240, help="give up after so many seconds (default: %(default)s)")
+    parser.add_argument(
+        "--deadline", type=float, default=240, help="give up after so many seconds (default: %(default)s)"
+    )
     chosen = parser.parse_args()
     with FulfilmentShop(chosen) as shop, local_firestore(shop.settings):
         os.environ |= shop.settings
@@ -117,7 +119,9 @@ def main() -> int:
         manager = TaskManager(Locker(config=Config.from_env(shop.settings)))
         runtime_of(manager.locker).trail_to(QUIET)
         orders = [
-            example.Fulfil(order=f"{number}", amount=120_000 if number % 10 in (3, 6, 8) else 4_000, items=["cup", "plate"])
+            example.Fulfil(
+                order=f"{number}", amount=120_000 if number % 10 in (3, 6, 8) else 4_000, items=["cup", "plate"]
+            )
             for number in range(chosen.orders)
         ]
         right = shop.fulfil(manager, orders)

@@ -93,7 +93,7 @@ def refunded(attempt: Attempt, charge: str) -> str:
 
 
 @manager.handler(PrintLabel, retry=FixedDelay(delay=1, max_attempts=5), lease_duration=LEASE, lease_timeout=TIMEOUT)
-def print_label(task: OnceTask[PrintLabel], attempt: Attempt) -> str:
+def print_label(task: OnceTask[PrintLabel], _: Attempt) -> str:
     if task.data.parcel.startswith("broken"):
         raise ValueError("the printer knows no such parcel")
     return f"label of {task.data.parcel}"
@@ -143,8 +143,6 @@ def post(data: dict[str, Any], service: str = "PAYMENTS_URL") -> Any:
     """
     Post JSON data to the *service* whose address has this name in the environment, and return its answer.
     """
-    call = urllib.request.Request(
-        os.environ[service], json.dumps(data).encode(), {"Content-Type": "application/json"}
-    )
+    call = urllib.request.Request(os.environ[service], json.dumps(data).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(call, timeout=10) as answer:
         return json.load(answer)

@@ -71,11 +71,11 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         written = Fingerprint(str(again.sequence), written.model)
     # A late holder of the step must not take this sequence for its own next one (attempts.was_applied).
     made = again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0)
-    if lock.status is not Status.COMPLETED and lock.durable:
-        # The handler goes on where it has stopped.
-        made = journal.needing(
-            made.but(journal=lock.journal, chunks=lock.chunks, mailbox=lock.mailbox, children=lock.children)
-        )
+    if lock.status is not Status.COMPLETED and (lock.durable or lock.mailbox) and not superseded(lock):
+        # The handler goes on where it has stopped, also with an event that it has taken, and that is in the mailbox alone.
+        left = journal.left(lock)
+        kept_rows = made.but(journal=left.journal, chunks=left.chunks, mailbox=left.mailbox, children=left.children)
+        made = journal.needing(kept_rows)
     return Put(made, dispatch=True)
 
 

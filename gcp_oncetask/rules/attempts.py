@@ -241,7 +241,7 @@ def suspend(lock: Lock, wait: HandlerWait | None, at: DecisionContext, *, swallo
     If the wait has ended already, the sequence is dispatched at once.
     """
     if writes.stopped(lock):
-        return writes.cancelled(lock.but(wait=wait), at)
+        return writes.cancelled(journal.needing(lock.but(wait=wait)), at)
     if superseded(lock) and not lock.cancelling:
         return writes.following(lock, at)
     back = journal.needing(writes.given_back(lock).but(wait=wait, parked=None, status=Status.SCHEDULED))

@@ -395,6 +395,19 @@ def _grouped(lock: Lock, entries: list[JournalEntry]) -> Lock:
     return family.with_group(lock, begun, over)
 
 
+def left(lock: Lock) -> Lock:
+    """
+    Return *lock* without its wait, for an end that a person may undo: a wait that a grant has ended is moved into the journal.
+    """
+    wait = lock.wait
+    if wait is None:
+        return lock
+    if entry_of(lock) is None:
+        return needing(lock.but(wait=None))
+    taken = () if wait.event is None else (wait.event,)
+    return needing(waits.without(lock, taken).but(journal=merged(lock, NOTHING), wait=None))
+
+
 def sealed(before: Lock, after: Lock, write: JournalWrite) -> tuple[Chunk, tuple[bytes, ...]] | None:
     """
     Return the chunk that the step from *before* to *after* seals, with its entries; None if it seals none.
@@ -458,7 +471,8 @@ def needing(lock: Lock) -> Lock:
 
 def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
     """
-    Return *lock* without its journal and wait, for a sequence that begins; its events stay with *mailbox*.
+    Return *lock* without its journal and wait, for a sequence that begins; its events stay with *mailbox*, without the one that
+    has ended its wait.
     """
     # A dictionary's look-ups alone: this is called for each schedule.
     if not (lock.journal or lock.chunks or lock.wait or lock.mailbox or lock.progress_at or lock.open or lock.progress):
@@ -469,7 +483,7 @@ def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
             chunks=(),
             open=(),
             wait=None,
-            mailbox=lock.mailbox if mailbox else (),
+            mailbox=left(lock).mailbox if mailbox else (),
             progress_at=0,
             progress=None,
             children=(),

@@ -302,7 +302,7 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
         return following(lock, at)
     if status is Status.CANCELLED:
         lock = family.orphaning(lock)
-    over = lock if lock.wait is None else journal.needing(lock.but(wait=None))
+    over = lock if lock.wait is None else journal.left(lock)
     return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 
 

@@ -422,6 +422,31 @@ WORKERS_EXERCISED = (
 )
 """The same for histories of workers."""
 
+DURABLES_EXERCISED = (
+    "histories",
+    "calls of runs",
+    "calls of once-runs",
+    "answers replayed",
+    "suspensions",
+    "runs failed for good",
+    "verifications",
+    "answers of people",
+    "events sent",
+    "events dropped as known",
+    "events taken",
+    "events timed out",
+    "handlers told of their cancellation",
+    "journals sealed",
+    "journals kept by a reset",
+    "processes with edited programs",
+    "swallows",
+    "crashes",
+    "freezes",
+    "deleted",
+    "resets",
+)
+"""What histories of durable handlers must meet."""
+
 RARE = {
     "chains": {
         "lease.taken_over finished",
@@ -498,6 +523,17 @@ RARE = {
         "refused for good: no role to write documents",
         "refused for good: Firestore is disabled",
         "told of a refusal",
+    },
+    "durables": {
+        "journals sealed",
+        "journals kept by a reset",
+        "answers of people",
+        "runs failed for good",
+        "verifications",
+        "handlers told of their cancellation",
+        "swallows",
+        "resets",
+        "deleted",
     },
 }
 """What happens less than 15 times in the histories of ``make test``: only those of ``make test-all`` must meet it."""

@@ -34,6 +34,7 @@ from tests.simulation.chains.mutants_tripped import TRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
+from tests.simulation.durables.mutants import DURABLE_MUTANTS
 from tests.simulation.kept import Caught, Kept
 from tests.simulation.locks.mutants import LOCK_MUTANTS
 from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
@@ -84,6 +85,7 @@ ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS + NEIGHBOURS_MUTANTS + DEPLOYMENTS_MUTANTS
 ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
 ALL += COALESCING_MUTANTS + WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
+ALL += DURABLE_MUTANTS
 ALL += TESTED_MUTANTS
 
 
@@ -176,6 +178,9 @@ def main() -> int:
     parser.add_argument("--task-seeds", type=int, default=many["tasks"], help=f"histories of once-tasks {told}")
     parser.add_argument("--lock-seeds", type=int, default=many["locks"], help=f"histories of locks {told}")
     parser.add_argument("--worker-seeds", type=int, default=many["workers"], help=f"histories of workers {told}")
+    parser.add_argument(
+        "--durable-seeds", type=int, default=many["durables"], help=f"histories of durable handlers {told}"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
     parser.add_argument("--kind", choices=(*KINDS, "tests"), help="mutants of this kind, or those with a test")
@@ -188,6 +193,7 @@ def main() -> int:
     chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, _kind(m))]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
+    seeds["durables"] = chosen.durable_seeds
     known = _known(TABLE.read_text())
     if chosen.known:
         seeds = dict.fromkeys(seeds, 0)
@@ -282,8 +288,8 @@ def _table(
         "`make mutants` writes this page. It plays the library with one mistake at a time, and stops at the first history that",
         "breaks the promise, or, if the mistake was made for one check, at the first history that trips that check. It plays",
         f"{seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and runs,",
-        f"or {seeds['workers']} of workers. Without a mistake all pass. If the table names a test,",
-        "that test is run instead.",
+        f"{seeds['workers']} of workers, or {seeds['durables']} of durable handlers. Without a mistake all pass.",
+        "If the table names a test, that test is run instead.",
         "",
         f"There are {len(rows)} mistakes.",
         "",

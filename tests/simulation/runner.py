@@ -19,7 +19,15 @@ from tests.simulation.alone import ALONE
 from tests.simulation.chains.history import History, Told
 from tests.simulation.chains.history import play as play_as
 from tests.simulation.chains.plan import Plan, plan_of
-from tests.simulation.exercised import EXERCISED, LOCKS_EXERCISED, TASKS_EXERCISED, WORKERS_EXERCISED
+from tests.simulation.durables.history import DurablesHistory
+from tests.simulation.durables.plan import DurablesPlan, durables_plan_of
+from tests.simulation.exercised import (
+    DURABLES_EXERCISED,
+    EXERCISED,
+    LOCKS_EXERCISED,
+    TASKS_EXERCISED,
+    WORKERS_EXERCISED,
+)
 from tests.simulation.locks.history import LocksHistory
 from tests.simulation.locks.plan import LocksPlan, locks_plan_of
 from tests.simulation.tasks.history import TasksHistory
@@ -60,8 +68,11 @@ KINDS = {
     "tasks": Sort(tasks_plan_of, TasksPlan, TasksHistory, TASKS_EXERCISED, few=80, many=1100, together=25),
     "locks": Sort(locks_plan_of, LocksPlan, LocksHistory, LOCKS_EXERCISED, few=80, many=490, together=30),
     "workers": Sort(workers_plan_of, WorkersPlan, WorkersHistory, WORKERS_EXERCISED, few=20, many=240, together=10),
+    "durables": Sort(
+        durables_plan_of, DurablesPlan, DurablesHistory, DURABLES_EXERCISED, few=40, many=400, together=20
+    ),
 }
-"""Of entities in chains, of once-tasks, of named locks and runs, of workers."""
+"""Of entities in chains, of once-tasks, of named locks and runs, of workers, of durable handlers."""
 
 
 def planned(seed: int, kind: str) -> Plan:

@@ -112,8 +112,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "the due time stays when the chain has ended",
         "rules/writes.py",
-        "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
-        "    return Put(lock.but(status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
+        "    return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
+        "    return Put(over.but(status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n",
     ),
     Mutant("contents travel after a merge", "effects/dispatch.py", "if limit and snapshot.whole and", "if limit and"),
     Mutant(
@@ -177,8 +177,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "a cancelled chain goes on",
         "rules/attempts.py",
-        "    if writes.stopped(lock):\n        return writes.cancelled(lock, at)\n    if superseded(lock):\n",
-        "    if superseded(lock):\n",
+        "    if writes.stopped(lock):\n        return writes.cancelled(lock, at)\n    if lock.open:\n",
+        "    if lock.open:\n",
     ),
     Mutant(
         "a takeover owes no alert",

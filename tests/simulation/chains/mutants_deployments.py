@@ -16,8 +16,8 @@ DEPLOYMENTS_MUTANTS = (
     Mutant(
         "a lease is granted by the limit of the holder before",
         "rules/writes.py",
-        "    if lock.attempts >= policy.max_attempts:\n        return given_up",
-        "    if lock.attempts >= max(policy.max_attempts, lock.max_attempts):\n        return given_up",
+        "    if lock.attempts - lock.progress_at >= policy.max_attempts or",
+        "    if lock.attempts - lock.progress_at >= max(policy.max_attempts, lock.max_attempts) or",
     ),
     Mutant(
         "a Cloud Task goes to the address of the process that makes it",

@@ -34,13 +34,13 @@ CHAIN_PEOPLE_MUTANTS = (
     Mutant(
         "a snooze costs an attempt",
         "rules/attempts.py",
-        "    return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait_until, Outcome.SNOOZED, at)\n",
+        "    return writes.again(writes.given_back(lock), wait_until, Outcome.SNOOZED, at)\n",
         "    return writes.again(lock, wait_until, Outcome.SNOOZED, at)\n",
     ),
     Mutant(
         "a lease that is given back unused costs an attempt",
         "rules/attempts.py",
-        "    back = writes.with_due(lock, at, status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))\n",
+        "    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)\n",
         "    back = writes.with_due(lock, at, status=Status.SCHEDULED)\n",
     ),
     Mutant(

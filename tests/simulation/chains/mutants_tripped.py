@@ -97,10 +97,10 @@ TRIPPED_CHAIN_MUTANTS = (
         ),
         also=(
             "store/transaction.py",
-            "    transaction._add_write_pbs([_WRAP(write) for write in (*keyed, update.message)])",
+            "    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, update.message)])",
             (
                 '    own = () if getattr(transaction, "gone", False) else (update.message,)\n'
-                "    transaction._add_write_pbs([_WRAP(write) for write in (*keyed, *own)])"
+                "    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, *own)])"
             ),
         ),
         check="chains: its handler wrote on after it was deleted",

@@ -119,9 +119,9 @@ TASKS_CHECK_MUTANTS = (
         "a task that has ended stays due",
         "rules/writes.py",
         (
-            "    return Put(with_due(lock, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n"
+            "    return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)\n"
         ),
-        "    return Put(lock.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
+        "    return Put(over.but(status=status, wait_until=None, parked=None, **changes), outcome)\n",
         "tasks",
     ),
     Mutant(

@@ -10,6 +10,7 @@ from tests.simulation.tested.rules_attempts_to_decisions import RULES_ATTEMPTS_T
 from tests.simulation.tested.rules_choices import RULES_CHOICES
 from tests.simulation.tested.rules_delivery_to_document_paths import RULES_DELIVERY_TO_DOCUMENT_PATHS
 from tests.simulation.tested.rules_evidence_to_floods import RULES_EVIDENCE_TO_FLOODS
+from tests.simulation.tested.rules_journal import RULES_JOURNAL
 from tests.simulation.tested.rules_keys_to_repair import RULES_KEYS_TO_REPAIR
 from tests.simulation.tested.rules_reminders import RULES_REMINDERS
 from tests.simulation.tested.rules_retention_to_verbs import RULES_RETENTION_TO_VERBS
@@ -25,6 +26,7 @@ TESTED_MUTANTS = (
     + RULES_CHOICES
     + RULES_DELIVERY_TO_DOCUMENT_PATHS
     + RULES_EVIDENCE_TO_FLOODS
+    + RULES_JOURNAL
     + RULES_KEYS_TO_REPAIR
     + RULES_REMINDERS
     + RULES_RETENTION_TO_VERBS

@@ -142,22 +142,22 @@ RULES_ATTEMPTS_TO_DECISIONS = (
     Mutant(
         "a snooze counts as an attempt",
         "rules/attempts.py",
-        "    return writes.again(lock.but(attempts=max(0, lock.attempts - 1)), wait",
+        "    return writes.again(writes.given_back(lock), wait",
         "    return writes.again(lock, wait",
         test="tests/unit/rules/test_rules.py::test_settling_counts_attempts",
     ),
     Mutant(
         "a lease that is given back counts as an attempt",
         "rules/attempts.py",
-        "status=Status.SCHEDULED, attempts=max(0, lock.attempts - 1))",
-        "status=Status.SCHEDULED)",
+        "    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)",
+        "    back = writes.with_due(lock, at, status=Status.SCHEDULED)",
         test="tests/unit/rules/test_rules.py::test_settling_counts_attempts",
     ),
     Mutant(
         "one attempt more than the most is made",
         "rules/attempts.py",
-        "    if lock.attempts >= lock.max_attempts:\n",
-        "    if lock.attempts > lock.max_attempts:\n",
+        "    if writes.used_up(lock, lock.max_attempts):\n",
+        "    if writes.used_up(lock, lock.max_attempts + 1):\n",
         test="tests/unit/rules/test_task_rules.py::test_cancelled_while_it_ran",
     ),
     Mutant(
@@ -250,8 +250,8 @@ RULES_ATTEMPTS_TO_DECISIONS = (
     Mutant(
         "a paused generator counts as standing still",
         "rules/attention.py",
-        "and lock.parked is None and not lock.paused\n    return max",
-        "and lock.parked is None\n    return max",
+        "and lock.parked is None and not lock.paused\n",
+        "and lock.parked is None\n",
         test="tests/unit/rules/test_writes.py::test_paused_generator_does_not_stand_still",
     ),
     Mutant(

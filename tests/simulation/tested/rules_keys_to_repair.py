@@ -299,10 +299,7 @@ RULES_KEYS_TO_REPAIR = (
     Mutant(
         "a chain that is cut off owes no alert",
         "rules/refused.py",
-        (
-            "        ended = writes.owe(writes.noted(ended, said, at), Event.FAILURE, said, (), "
-            "at).but(settled_by=nonce)\n"
-        ),
+        ("        ended = writes.owe(writes.noted(ended, said, at), event, said, (), at).but(settled_by=nonce)\n"),
         "        ended = writes.noted(ended, said, at).but(settled_by=nonce)\n",
         test="tests/unit/rules/test_rules.py::test_refused_record_loses_more_each_time",
     ),

@@ -59,14 +59,14 @@ RULES_WRITES = (
     Mutant(
         "attempts used up are granted once more",
         "rules/writes.py",
-        "    if lock.attempts >= policy.max_attempts:\n        return given_up",
-        "    if lock.attempts > policy.max_attempts:\n        return given_up",
+        "    if lock.attempts - lock.progress_at >= policy.max_attempts or",
+        "    if lock.attempts - lock.progress_at > policy.max_attempts or",
         test="tests/unit/rules/test_task_rules.py::test_who_rides_along",
     ),
     Mutant(
         "a cancellation handler has the attempts of its task",
         "rules/writes.py",
-        "            lock = lock.but(cancelling=True, attempts=0)\n",
+        "            lock = lock.but(cancelling=True, attempts=0, progress_at=0)\n",
         "            lock = lock.but(cancelling=True)\n",
         test="tests/unit/rules/test_task_rules.py::test_a_cancellation_handler_has_attempts_of_its_own_after_a_takeover",
     ),
@@ -94,7 +94,7 @@ RULES_WRITES = (
     Mutant(
         "a cancelled chain with a cancellation handler ends at once",
         "rules/writes.py",
-        "    if not lock.cleanup:\n        return ended(lock, Status.CANCELLED",
+        "    if not lock.cleanup and not lock.durable:\n        return ended(lock, Status.CANCELLED",
         "    if True:\n        return ended(lock, Status.CANCELLED",
         test="tests/unit/rules/test_attention.py::test_commit_that_makes_it_claimable_says_since_when_and_looks_do_not",
     ),
@@ -157,7 +157,7 @@ RULES_WRITES = (
     Mutant(
         "an alert with a name is owed though failures owe none",
         "rules/writes.py",
-        "reason, (), at) if Event.FAILURE in lock.alert_on else lock\n",
+        "reason, (), at) if event in lock.alert_on else lock\n",
         "reason, (), at)\n",
         test="tests/unit/rules/test_writes.py::test_alert_is_owed_once_under_each_id",
     ),

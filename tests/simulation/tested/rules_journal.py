@@ -1,0 +1,367 @@
+"""
+Mistakes in the rules of durable handlers, each with the test that catches it.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_HERE = "tests/unit/rules/test_journal_rules.py::"
+_READ = f"{_HERE}test_entry_and_write_are_read_as_they_were_stored"
+_MET = "tests/unit/rules/test_met_words.py::"
+_WAITS = f"{_HERE}test_end_of_a_wait"
+
+
+def _mutant(file: str, mistake: str, old: str, new: str, test: str) -> Mutant:
+    return Mutant(mistake, f"rules/{file}.py", old, new, test=test if "::" in test else f"{_HERE}{test}")
+
+
+RULES_JOURNAL = (
+    _mutant(
+        "journal",
+        "an entry forgets its state",
+        '            told["e"] = str(self.state)\n',
+        "            pass\n",
+        _READ,
+    ),
+    _mutant(
+        "journal", "an entry is read without its state", 'EntryState(told.get("e", "done"))', "EntryState.DONE", _READ
+    ),
+    _mutant(
+        "journal",
+        "a write that travels in the log forgets its taken events",
+        '            "taken": list(self.taken),\n',
+        '            "taken": [],\n',
+        _READ,
+    ),
+    _mutant(
+        "journal",
+        "a write that is read from the log brings nothing forward",
+        '            bool(data["progress"]),\n',
+        "            False,\n",
+        _READ,
+    ),
+    _mutant(
+        "journal",
+        "the open entries are none",
+        "    return tuple(JournalEntry.of(stored) for stored in lock.journal)\n",
+        "    return ()\n",
+        "test_later_entry_of_a_name_replaces_the_earlier_one",
+    ),
+    _mutant(
+        "journal",
+        "the first entry of a name counts",
+        "        found[entry.name] = entry\n",
+        "        found.setdefault(entry.name, entry)\n",
+        "test_later_entry_of_a_name_replaces_the_earlier_one",
+    ),
+    _mutant(
+        "journal",
+        "sealed parts have no size",
+        "    return sum(chunk.size for chunk in lock.chunks) + sum(",
+        "    return sum(",
+        "test_later_entry_of_a_name_replaces_the_earlier_one",
+    ),
+    _mutant(
+        "journal",
+        "a time-out leaves no entry",
+        "wait.ordinal, lock.token, wait.since, EntryState.TIMED_OUT, more",
+        "wait.ordinal, lock.token, wait.since, EntryState.DONE, more",
+        "test_end_of_a_wait_becomes_an_entry",
+    ),
+    _mutant(
+        "journal",
+        "the entry of a wait forgets the payload of its event",
+        "event.at, value=event.data, more=more)",
+        "event.at, more=more)",
+        "test_end_of_a_wait_becomes_an_entry",
+    ),
+    _mutant(
+        "journal",
+        "entries of one name stand beside each other",
+        "        rows[at : at + 1] = [entry.to_bytes()]\n",
+        "        rows.append(entry.to_bytes())\n",
+        "test_later_entry_of_a_name_replaces_the_earlier_one",
+    ),
+    _mutant(
+        "journal",
+        "an event is taken, and stays in the mailbox when its entry is written",
+        "        taken, wait = taken if wait.event is None else (*taken, wait.event), None\n",
+        "        wait = None\n",
+        "test_end_of_a_wait_becomes_an_entry",
+    ),
+    _mutant(
+        "journal",
+        "a wait that has ended is forgotten by an end",
+        "    if entry_of(lock) is None:\n",
+        "    if True:\n",
+        "test_wait_that_has_ended_is_not_forgotten_by_a_failure_and_a_reset",
+    ),
+    _mutant(
+        "journal",
+        "a sealed part is written again with each commit",
+        "    if last == before.chunks[-1:] or not last or any(chunk.id == last[0].id for chunk in before.chunks):\n",
+        "    if not last:\n",
+        "test_full_open_part_is_sealed_in_the_same_commit",
+    ),
+    _mutant(
+        "journal",
+        "sealed parts of all environments have one name",
+        '[:2]}:{env}:{nonce}"\n',
+        '[:2]}::{nonce}"\n',
+        "test_full_open_part_is_sealed_in_the_same_commit",
+    ),
+    _mutant(
+        "journal",
+        "an orderly end leaves runs under way",
+        "replace(i, over=now) if i.token == token else i",
+        "i if i.token == token else i",
+        "test_orderly_end_of_an_attempt_says_that_its_runs_are_over",
+    ),
+    _mutant(
+        "journal",
+        "an intent is over without the grace of the logs",
+        " + timedelta(seconds=log_grace)\n",
+        "\n",
+        "test_intent_is_over_at_the_run_limit_and_a_grace_for_the_logs",
+    ),
+    _mutant(
+        "journal",
+        "a record does not say that it has a mailbox",
+        '"mailbox": lock.mailbox, "wait"',
+        '"mailbox": (), "wait"',
+        "test_event_wakes_the_handler_that_waits_for_it",
+    ),
+    _mutant(
+        "journal",
+        "the next sequence counts attempts from the progress of the last one",
+        "            progress_at=0,\n            progress=None,\n",
+        "            progress=None,\n",
+        "test_next_sequence_begins_without_a_journal",
+    ),
+    _mutant(
+        "journal",
+        "the next step takes the event of the last one again",
+        "left(lock).mailbox if mailbox",
+        "lock.mailbox if mailbox",
+        "test_event_that_has_ended_a_wait_is_not_taken_again_by_the_next_step",
+    ),
+    _mutant(
+        "waits",
+        "an event forgets the wait for which it came",
+        '        told["w"] = self.wait\n'.replace("        ", "            "),
+        "            pass\n",
+        "test_event_and_wait_are_read_as_they_were_stored",
+    ),
+    _mutant(
+        "waits",
+        "an event counts for any wait when it is read",
+        'told["d"], told.get("w"))',
+        'told["d"])',
+        "test_event_and_wait_are_read_as_they_were_stored",
+    ),
+    _mutant(
+        "waits",
+        "the newest event comes first",
+        "for stored in lock.mailbox)\n\n\ndef first_for",
+        "for stored in reversed(lock.mailbox))\n\n\ndef first_for",
+        "test_oldest_event_ends_a_wait",
+    ),
+    _mutant(
+        "waits",
+        "an event that came through a link counts for any wait",
+        " and e.wait in (None, wait.name)",
+        "",
+        _WAITS,
+    ),
+    _mutant(
+        "waits",
+        "the time-out comes before an event",
+        "    if event is not None:\n        return replace(wait, ended=Woken.EVENT",
+        "    if event is not None and (wait.until is None or now < wait.until):\n        return replace(wait, ended=Woken.EVENT",
+        _WAITS,
+    ),
+    _mutant(
+        "waits",
+        "a handler that runs counts as waiting",
+        "    return lock.status is Status.SCHEDULED and lock.wait is not None",
+        "    return lock.wait is not None",
+        _WAITS,
+    ),
+    _mutant(
+        "waits",
+        "all events are taken at once",
+        "SentEvent.of(stored).id not in taken)",
+        "False)",
+        "test_oldest_event_ends_a_wait",
+    ),
+    _mutant(
+        "waits",
+        "a wait that travels in the log has no time-out",
+        '        "until": None if wait.until is None else instant(wait.until),\n',
+        '        "until": None,\n',
+        "test_event_and_wait_are_read_as_they_were_stored",
+    ),
+    _mutant(
+        "waits",
+        "a wait that is read from the log has no nonce",
+        '        data["nonce"],\n',
+        "",
+        "test_event_and_wait_are_read_as_they_were_stored",
+    ),
+    _mutant(
+        "waits",
+        "every event is known",
+        " == wanted for at in",
+        " != b'' for at in",
+        "test_known_event_is_dropped",
+    ),
+    _mutant(
+        "waits",
+        "ids are remembered for ever",
+        "int.from_bytes(row[_DIGEST:]) >= oldest]",
+        "row]",
+        "test_ids_are_remembered_for_thirty_days_and_a_thousand_at_most",
+    ),
+    _mutant(
+        "mailbox",
+        "a mailbox has no end",
+        "    if len(lock.mailbox) >= MAX_EVENTS or",
+        "    if False and len(lock.mailbox) >= 0 or",
+        "test_event_that_is_refused",
+    ),
+    _mutant(
+        "mailbox",
+        "an event is late for a wait of another name",
+        "        and event.name in wait.events\n",
+        "",
+        "test_event_after_the_time_out_is_late",
+    ),
+    _mutant(
+        "attempts",
+        "a commit of the journal is not fenced",
+        "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n    assert lock is not None\n"
+        "    return Put(journal.",
+        "    assert lock is not None\n    return Put(journal.",
+        "test_journal_commit_is_fenced_and_signed",
+    ),
+    _mutant(
+        "attempts",
+        "a suspension counts as an attempt",
+        "journal.needing(writes.given_back(lock).but(",
+        "journal.needing(lock.but(",
+        "test_suspension_gives_the_attempt_back_and_is_due_at_its_time",
+    ),
+    _mutant(
+        "attempts",
+        "a cancelled suspension does not say that it needs waits",
+        "writes.cancelled(journal.needing(lock.but(wait=wait)), at)",
+        "writes.cancelled(lock.but(wait=wait), at)",
+        "test_suspension_of_a_cancelled_task_says_what_old_releases_must_know",
+    ),
+    _mutant(
+        "writes",
+        "attempts that bring nothing forward have no end in all",
+        " or lock.attempts >= limit * 10\n",
+        "\n",
+        "test_attempts_count_since_the_last_progress_and_ten_times_as_many_in_all",
+    ),
+    _mutant(
+        "writes",
+        "an attempt that is given back keeps its progress",
+        "progress_at=min(lock.progress_at, attempts))",
+        "progress_at=lock.progress_at)",
+        "test_attempt_that_does_not_count_is_given_back",
+    ),
+    _mutant(
+        "writes",
+        "a question owes nobody an alert",
+        "    return Put(set_aside(owing, at), Outcome.QUARANTINED)\n",
+        "    return Put(set_aside(lock, at), Outcome.QUARANTINED)\n",
+        "test_question_sets_the_task_aside_without_a_holder",
+    ),
+    _mutant(
+        "writes",
+        "a late holder may settle what was set aside",
+        "        holder=None,\n        granted_at=long_over,\n",
+        "        granted_at=long_over,\n",
+        "test_question_sets_the_task_aside_without_a_holder",
+    ),
+    _mutant(
+        "writes",
+        "a swallowed suspension is not told",
+        "attention.attention(lock, at, attention.Reason.SWALLOWED))",
+        "lock.attention)",
+        "test_handler_that_swallows_its_suspension_needs_a_person",
+    ),
+    _mutant(
+        "admin",
+        "a person's answer does not wait for the attempt to be over",
+        "    if entry.state is EntryState.WITHDRAWN and at.now < found.over:\n",
+        "    if False:\n",
+        "test_answer_that_is_refused",
+    ),
+    _mutant(
+        "admin",
+        "one answer schedules the step though others are open",
+        "    if known.open:\n        return Put(known)\n",
+        "",
+        "test_answer_waits_for_the_other_questions",
+    ),
+    _mutant(
+        "admin",
+        "a reset forgets events without a journal",
+        "(lock.durable or lock.mailbox) and not superseded",
+        "lock.durable and not superseded",
+        "test_event_of_a_failed_task_without_a_journal_is_kept_by_a_reset",
+    ),
+    _mutant(
+        "admin",
+        "a newer payload has the journal of the older one",
+        " and not superseded(lock):\n        # The handler",
+        ":\n        # The handler",
+        "test_newer_payload_of_a_quarantined_task_begins_without_the_journal_of_the_older_one",
+    ),
+    _mutant(
+        "expiry",
+        "a wait without an end is told to no person",
+        "    if wait is None or at.now < wait.since + waits.WAITING:\n",
+        "    if True:\n",
+        "test_wait_without_a_time_out_is_due_for_a_persons_attention",
+    ),
+    _mutant(
+        "record",
+        "a handler that waits is not durable",
+        "bool(self.journal or self.chunks or self.wait)",
+        "bool(self.journal or self.chunks)",
+        "test_handler_that_remembers_is_durable",
+    ),
+    _mutant(
+        "record",
+        "tries count from the first attempt",
+        "        return self.attempts - self.progress_at\n",
+        "        return self.attempts\n",
+        "test_attempts_count_since_the_last_progress_and_ten_times_as_many_in_all",
+    ),
+    _mutant(
+        "met_words",
+        "a word of another sort has the answer of its name",
+        "    return None if entry.sort is sort else Met(Meant.OTHER_SORT)\n",
+        "    return None\n",
+        f"{_MET}test_word_is_met_as_the_table_says",
+    ),
+    _mutant(
+        "met_words",
+        "other arguments are never refused",
+        "    if differs and (strict or entry.state is EntryState.OPEN):\n",
+        "    if False:\n",
+        f"{_MET}test_word_is_met_as_the_table_says",
+    ),
+    _mutant(
+        "met_words",
+        "a verification that found nothing counts at once",
+        "    return Met(Meant.WAIT, counts) if now < counts else Met(Meant.CALL)\n",
+        "    return Met(Meant.CALL)\n",
+        f"{_MET}test_verification_counts_as_the_table_says",
+    ),
+)
