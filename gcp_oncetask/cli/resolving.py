@@ -47,11 +47,27 @@ def add_to(commands: Any, on_document: Adder) -> None:
     one = _verb(commands, on_document, "resolve", "decide how a quarantined step goes on", dispatch, intermixed=True)
     one.add_argument(
         "how",
+        nargs="?",
         choices=RESOLUTIONS,
         help="run: run it again, with the same idempotency key; happened: the step has happened, so the chain goes on "
         "(--next) or ends (--end); complete, fail: hold the chain completed or failed",
     )
-    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete or happened: the result")
+    one.add_argument(
+        "--run",
+        dest="of_run",
+        metavar="NAME",
+        help="in place of run, happened, ...: the run that was begun once, and whose result is not known",
+    )
+    one.add_argument(
+        "--not-done", action="store_true", help="with --run: it did not happen, so it is called again with the same key"
+    )
+    one.add_argument(
+        "--result",
+        type=json.loads,
+        metavar="JSON",
+        default=argparse.SUPPRESS,
+        help="with complete, happened or --run: the result",
+    )
     one.add_argument("--next", metavar="URL", help="with happened: URL or path of the next step; . is the same target")
     one.add_argument(
         "--params", type=json.loads, metavar="JSON", help="with --next: its parameters (default: the result)"
@@ -129,7 +145,26 @@ def _decision(chosen: argparse.Namespace) -> Decision:
     """
     parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until")
     given = {name: getattr(chosen, name) for name in parts if getattr(chosen, name, None) is not None}
-    verb = chosen.how if chosen.verb == "resolve" else chosen.verb
+    if getattr(chosen, "of_run", None) is not None:
+        given["run"] = chosen.of_run
+    verb = _resolution(chosen) if chosen.verb == "resolve" else chosen.verb
     if chosen.document is None and verb == "happened":
         raise UsageError("happened has a result and a next step of its own for each record: give one document.")
     return Decision(verb, **given)
+
+
+def _resolution(chosen: argparse.Namespace) -> str:
+    how: str | None = chosen.how
+    if chosen.of_run is None:
+        if chosen.not_done:
+            raise UsageError("--not-done is about a run: name it by --run.")
+        if how is None:
+            raise UsageError(f"Say how to resolve it: one of {', '.join(RESOLUTIONS)}, or --run NAME with its answer.")
+        return how
+    if how is not None or chosen.document is None:
+        raise UsageError(
+            "--run NAME answers the question about one run of one document: give the document, and no other word."
+        )
+    if hasattr(chosen, "result") is chosen.not_done:
+        raise UsageError("A run has a result (--result JSON), or was not done (--not-done): give one of both.")
+    return "not-done" if chosen.not_done else "answer"

@@ -26,6 +26,8 @@ _LINES: Final = 2
 """Log lines and acts of people that are shown, the last ones."""
 _LONGEST: Final = 2
 """Most rows of a text."""
+_KEYS: Final = 2
+"""Rows of a question about runs, besides one for each run."""
 _GOES_ON: Final = "| "
 """Begin of each further row of a text."""
 _AFTERWARDS: Final = timedelta(minutes=1)
@@ -76,8 +78,8 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
         recurs = " (recurring)" if record.sort is Sort.RECURRING else ""
         yield "once-task", f"{record.task.kind} {record.task.id!r}{recurs}", None
     yield "status", _status(lock, times), _LONGEST
-    if (asked := choices.question(lock)) is not None:
-        yield "question", asked, _LONGEST
+    if (asked := choices.question(record.path, lock)) is not None:
+        yield "question", asked, _LONGEST if not lock.open else _KEYS + len(lock.open)
     if last is not None:
         yield "key", last.key, None
     yield from _verdict(lock, around.verdict)
@@ -166,7 +168,7 @@ def _commands(record: Record, lock: Lock, width: int) -> list[str]:
     for one in found:
         lines.append(f"  {_command(record, one)}")
         lines += textwrap.wrap(
-            choices.effect(lock, one.act, end=one.act == "happened"),
+            one.effect if one.act in choices.ANSWERS else choices.effect(lock, one.act, end=one.act == "happened"),
             width,
             initial_indent="    ",
             subsequent_indent="    ",

@@ -252,7 +252,10 @@ class Run:
             now = journal.now()
             grace = journal.attempt.runtime.config.log_grace
             opened = journals.intent(self._name, journal.lock, now, grace)
-            more = {"key": journal.key_of(self._name), "tries": tries} if tries else {"key": journal.key_of(self._name)}
+            more: dict[str, Any] = {"key": journal.key_of(self._name)}
+            more |= {"tries": tries} if tries else {}
+            # A person's answer is read by this type.
+            more |= {} if self._as is None else {"type": tagged.name_of(self._as)}
             entry = journal.entry(self._name, EntrySort.RUN, entry, state=EntryState.OPEN, args=self._digest, more=more)
             journal.commit([entry], opened=opened, progress=False)
         else:
