@@ -454,6 +454,7 @@ def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
     return needing(
         lock.but(
             journal=(),
+            # The commit deletes the parts that it drops (store/chunk_life.py).
             chunks=(),
             open=(),
             wait=None,
