@@ -18,6 +18,7 @@ from gcp_oncetask.observe.log_filters import logs_link
 from gcp_oncetask.rules import attention, choices
 from gcp_oncetask.rules.choices import LastAttempt, Prepared
 from gcp_oncetask.rules.evidence import Verdict
+from gcp_oncetask.rules.ledger import state_rows
 from gcp_oncetask.rules.record import Act, Lock, Status
 from gcp_oncetask.rules.verbs import Record, Sort
 
@@ -89,6 +90,8 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
         yield "lease", _lease(lock, last, times), _LONGEST
     if lock.status is Status.SCHEDULED and lock.wait_until is not None:
         yield "waits until", times.both(lock.wait_until), 1
+    for label, text in state_rows(lock):
+        yield label, text, 1
     if lock.url is not None and lock.status is not Status.QUARANTINED:
         yield "target", without_data(lock.url), 1
     if lock.key is not None:
