@@ -42,6 +42,13 @@ def add_to(commands: Any, on_document: Adder) -> None:
     one.add_argument(
         "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
     )
+    one.add_argument("--fresh", action="store_true", help="of a durable handler: a new key, and an empty journal")
+    one.add_argument(
+        "--from",
+        dest="from_name",
+        metavar="NAME",
+        help="of a durable handler: forget this entry of the journal and all after it",
+    )
     one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
     _add_many(one)
     one = _verb(commands, on_document, "resolve", "decide how a quarantined step goes on", dispatch, intermixed=True)
@@ -115,7 +122,11 @@ def _run(locker: Locker, chosen: argparse.Namespace) -> int:
         return 0
     person = person_of(locker, chosen.by)
     # A script or a pasted command names the document, so only a deletion needs the yes of a person there.
-    yes = chosen.yes or chosen.verb == "ack" or (chosen.verb != "delete" and not sys.stdin.isatty())
+    yes = (
+        chosen.yes
+        or chosen.verb == "ack"
+        or (chosen.verb != "delete" and not decision.fresh and not sys.stdin.isatty())
+    )
     if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=yes):
         return 1
     done = perform(locker, path, decision, person, chosen.if_version)
@@ -143,11 +154,13 @@ def _decision(chosen: argparse.Namespace) -> Decision:
     Raises:
         UsageError: A part is missing, or is of another act.
     """
-    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until")
+    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until", "fresh", "from_name")
     given = {name: getattr(chosen, name) for name in parts if getattr(chosen, name, None) is not None}
     if getattr(chosen, "of_run", None) is not None:
         given["run"] = chosen.of_run
     verb = _resolution(chosen) if chosen.verb == "resolve" else chosen.verb
+    if chosen.document is None and (given.get("fresh") or "from_name" in given):
+        raise UsageError("--fresh and --from are for the journal of one task: give one document.")
     if chosen.document is None and verb == "happened":
         raise UsageError("happened has a result and a next step of its own for each record: give one document.")
     return Decision(verb, **given)

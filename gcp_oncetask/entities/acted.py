@@ -85,11 +85,13 @@ class ActedChains(StoredChains):
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
         **parts: str,
     ) -> Scheduled:
         """
         Run an ended step again, as a new sequence at the same URL. A step that did not complete keeps its
-        ``attempt.key``.
+        ``attempt.key`` and its journal: a durable handler goes on where it has stopped.
 
         A damaged record in any status is written anew, with all values that can be read.
 
@@ -99,6 +101,9 @@ class ActedChains(StoredChains):
             keep_errors: Whether to keep the list of failed attempts.
             new_key: Run a damaged step whose ``attempt.key`` can't be read with a new key.
             step: The step to run, 1-based; only for a damaged record whose step can't be read.
+            fresh: Run with a new key and an empty journal: all effects are repeated.
+            from_name: Forget this entry of the journal, and those after it; the key stays. Runs with ``once=True`` among them
+                are verified before they are called again. Events that were taken must be sent again.
             **parts: The fields that the model's collection names.
 
         Raises:
@@ -108,7 +113,9 @@ class ActedChains(StoredChains):
                 what to repair by hand.
         """
         path = models.path_of(model, id, parts)
-        return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
+        return self.reset_path(
+            path, keep_errors=keep_errors, new_key=new_key, step=step, fresh=fresh, from_name=from_name
+        )
 
     @overload
     def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
@@ -220,23 +227,31 @@ class ActedChains(StoredChains):
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
         acting: Acting = NOBODY,
     ) -> Scheduled:
         """
         Reset by the document's path; see ``reset``.
         """
         addressing.account(self._runtime)
+        cut = answering.cut_for(self._runtime, path, from_name, fresh=fresh)
         if step is not None:
             values.whole(step, "step")
         nonce = self._runtime.clock.nonce()
         decision: Put | CallRefused
+
+        def decide(lock: Lock, seen: Snapshot) -> Put | CallRefused:
+            if lock.chunks and not fresh and cut is None:
+                answering.check_whole(self._runtime, path, lock)
+            at = self._runtime.decision_context(seen)
+            return rules.reset(lock, nonce, at, keep_errors=keep_errors, fresh=fresh, cut=cut)
+
         try:
             decision, snapshot = self._by_hand(
                 path,
                 "reset",
-                lambda lock, seen: rules.reset(
-                    lock, nonce, self._runtime.decision_context(seen), keep_errors=keep_errors
-                ),
+                decide,
                 acting,
                 schedules=True,
             )

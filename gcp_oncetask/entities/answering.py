@@ -1,5 +1,5 @@
 """
-The entry of the journal by which a person answers the question about a run that was begun once.
+Changes of a journal by a person: the answer about a run that was begun once, and a journal that is cut for a reset.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from typing import Any
 
 from gcp_oncetask.checks import tagged, values
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
-from gcp_oncetask.entities.chains import stored_chain
-from gcp_oncetask.errors import UsageError
-from gcp_oncetask.rules import journal
+from gcp_oncetask.entities.chains import checked, stored_chain
+from gcp_oncetask.errors import DamagedError, UsageError
+from gcp_oncetask.rules import cutting, journal, ledger
+from gcp_oncetask.rules.cutting import CutJournal
 from gcp_oncetask.rules.journal import MAX_ENTRY, EntrySort, EntryState, JournalEntry
+from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import journals as stored_journals
@@ -50,6 +52,48 @@ def entry_for(runtime: Runtime, path: str, run: str, result: Any, *, not_done: b
     if size > MAX_ENTRY:
         raise UsageError(f"The result of the run {run!r} has {size:,} bytes; an entry has at most {MAX_ENTRY:,}.")
     return made
+
+
+def cut_for(runtime: Runtime, path: str, name: str | None, *, fresh: bool) -> CutJournal | None:
+    """
+    Return the journal of the record at *path* without the entry *name* and those after it; None if it is not to be cut.
+
+    Raises:
+        UsageError: There is no such entry; or *name* and *fresh* contradict each other.
+        DamagedError: A sealed part that the reset would keep can't be read.
+        StoreError: Firestore was unreachable or refused.
+    """
+    if name is None:
+        return None
+    if fresh:
+        raise UsageError(
+            "fresh=True (--fresh) forgets the whole journal, from_name= (--from) a part: give one of both."
+        )
+    _, lock = stored_chain(runtime, checked(path))
+    rows = stored_journals.read(runtime.store, path, lock)
+    made = cutting.cut_at(lock, rows, name, runtime.store.estimate())
+    if made is None:
+        names = ", ".join(repr(entry.name) for entry in ledger.last(journal.latest(rows).values())) or "none"
+        raise UsageError(f"{path}: its journal has no entry {name!r}; the last ones are {names}. Nothing was written.")
+    if sum(map(len, made.journal)) > cutting.MAX_REST:
+        raise UsageError(f"{path}: too much of a sealed part would stay; begin at another name, or use --fresh.")
+    return made
+
+
+def check_whole(runtime: Runtime, path: str, lock: Lock) -> None:
+    """
+    Check that the journal of *lock*, the record at *path*, can be read, before a reset keeps it.
+
+    Raises:
+        UsageError: A sealed part is missing or damaged. A completed step has no use for it.
+        StoreError: Firestore was unreachable or refused.
+    """
+    if lock.status is Status.COMPLETED:
+        return
+    try:
+        stored_journals.read(runtime.store, path, lock)
+    except DamagedError as error:
+        raise UsageError(f"{error} fresh=True (--fresh) runs it with a new key and an empty journal.") from error
 
 
 def _kept(run: str, data: Any, read_by: str | None) -> Tagged:

@@ -144,6 +144,7 @@ def effect(
     next: str | None = None,  # noqa: A002
     end: bool = False,
     run: str | None = None,
+    fresh: bool = False,
 ) -> str:
     """
     Return a sentence about the effect of *act* on the record as it is now.
@@ -154,6 +155,7 @@ def effect(
         next: With ``happened``: URL or path of the next step; ``"."``: the same target.
         end: With ``happened``: whether the chain ends.
         run: With ``answer`` and ``not-done``: the run; None: the first one with a question.
+        fresh: With ``reset``: whether it gets a new key.
     """
     if act in ANSWERS:
         return _answers(lock, act, run)
@@ -168,7 +170,7 @@ def effect(
         return "Nothing changes, because it has ended."
     if act in (*RESOLUTIONS, "dismiss") and act not in _suited(lock):
         return f"Nothing changes, because {act!r} does not fit this state."
-    key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
+    key = _NEW_KEY if act == "reset" and (fresh or lock.status is Status.COMPLETED) else _SAME_KEY
     return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
 
 
@@ -190,12 +192,13 @@ def consequence(
     next: str | None = None,  # noqa: A002
     end: bool = False,
     run: str | None = None,
+    fresh: bool = False,
 ) -> str:
     """
     Return the state of the record at *path* and the ``effect`` of *act* on it, as two sentences.
     """
     state = f"{path} is {lock.status}, at step {lock.step} (sequence {lock.sequence})."
-    return f"{state} {effect(lock, act, next=next, end=end, run=run)}"
+    return f"{state} {effect(lock, act, next=next, end=end, run=run, fresh=fresh)}"
 
 
 def prepared(path: str, sort: Sort, lock: Lock) -> tuple[Prepared, ...]:

@@ -225,9 +225,12 @@ class StoredTasks:
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
     ) -> bool:
         """
-        Run an ended task again from the start. A task that did not complete keeps its ``attempt.key``. A damaged record
+        Run an ended task again from the start. A task that did not complete keeps its ``attempt.key``, and its journal but for
+        *fresh* and *from_name*, see ``Locker.reset``. A damaged record
         is written anew, as by ``Locker.reset``, with *new_key* and *step*.
 
         Returns:
@@ -239,9 +242,10 @@ class StoredTasks:
             DamagedError: The record can't be written anew with these arguments; the message says which one to add, or
                 what to repair by hand.
         """
+        more = {"fresh": fresh, "from_name": from_name}
 
         def reset(path: str) -> bool:
-            return self._reset(path, keep_errors=keep_errors, new_key=new_key, step=step)
+            return self._reset(path, keep_errors=keep_errors, new_key=new_key, step=step, **more)
 
         return self._each([self._name_of(model, id).path], reset) == 1
 
