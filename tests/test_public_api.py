@@ -359,7 +359,7 @@ SHOWN = {
     "schedule send show",
     "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",
-    "OnceTask": "created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
+    "OnceTask": "progress created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
     "recurrence resource_key result status",
     "Scheduled": "cancelled dispatch dispatched sequence task_name",
     "Created": "created differences dispatch dispatched id refused replaced",

@@ -1,5 +1,5 @@
 """
-``effects`` lists what a durable handler has done outside, ``send`` sends it an event.
+``effects`` lists the effects of a durable handler outside, ``send`` sends it an event.
 """
 
 from __future__ import annotations

@@ -116,3 +116,16 @@ def test_show_and_timeline_know_the_journal(service: Service, run: Run) -> None:
     assert "run 'first': done" in told
     assert "unread: the event 'other'" in told
     assert "it waits for 'approval'" in told
+
+
+def test_a_wait_without_an_end_is_listed_after_a_month(service: Service, run: Run) -> None:
+    play(service, lambda task, attempt: attempt.wait_event("approval", dict, timeout=None))
+    assert run("list")[1][1:] == []
+    service.cloud.advance(days=31)
+    service.cloud.sweep()
+    listed = run("list", "--reason", "waiting", "--json")[1]
+    assert [json.loads(line)["reason"] for line in listed] == ["waiting"]
+    assert "waiting" in "".join(run("show", service.path("a"))[1])
+    assert run("send", service.path("a"), "approval", "{}")[0] == 0
+    service.settle(5)
+    assert run("list", "--json")[1] == []
