@@ -359,8 +359,8 @@ SHOWN = {
     "schedule send show",
     "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",
-    "OnceTask": "progress created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
-    "recurrence resource_key result status",
+    "OnceTask": "created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
+    "progress recurrence resource_key result status",
     "Scheduled": "cancelled dispatch dispatched sequence task_name",
     "Created": "created differences dispatch dispatched id refused replaced",
     "TaskData": "of payload payload_hash recurrence resource_key scheduled_at task_id",

@@ -15,7 +15,7 @@ from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import journal
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.journal import JournalWrite
-from gcp_oncetask.rules.record import Lock
+from gcp_oncetask.rules.record import Chunk, Lock
 from gcp_oncetask.store.chunk_life import path_of
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
