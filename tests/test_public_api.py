@@ -354,13 +354,14 @@ SHOWN = {
     "Attempt": "cancelled deadline delivery held_for key key_of link lost map now number options pages params poll progress "
     "random remaining renew replaying run run_task run_tasks run_transaction sequence sleep step token transaction uuid "
     "wait_event",
-    "Locker": "acknowledge_path cancel cancel_path client complete config dismiss dismiss_path find from_env get lock "
+    "Locker": "acknowledge_path answer_path decide_path "
+    "cancel cancel_path client complete config dismiss dismiss_path find from_env get lock "
     "pause_path reset reset_path resolve resolve_path result save "
     "schedule send show",
     "LockedModel": "document_path id lock stored",
     "NamedLock": "acquire document end held locked name refresh release remaining take token",
     "OnceTask": "created_at data done_at env errors id is_queued is_running kind lock occurrence_at parent_id path payload "
-    "recurrence resource_key result status",
+    "progress recurrence resource_key result status",
     "Scheduled": "cancelled dispatch dispatched sequence task_name",
     "Created": "created differences dispatch dispatched id refused replaced",
     "TaskData": "of payload payload_hash recurrence resource_key scheduled_at task_id",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -96,6 +97,24 @@ def returned_by(fn: Callable[..., Any]) -> Any:
     except Exception:  # noqa: BLE001 - names that only a type checker knows
         return None
     return None if found in (Any, type(None)) or isinstance(found, typing.TypeVar) else found
+
+
+def name_of(as_: Any) -> str:
+    """
+    Return the name by which ``loaded`` finds *as_*; a text that finds nothing if it is no class.
+    """
+    return f"{as_.__module__}:{as_.__qualname__}" if isinstance(as_, type) else f":{_name(as_)}"[:200]
+
+
+def loaded(name: str) -> type | None:
+    """
+    Return the class with that name if this process has loaded it; no module is imported.
+    """
+    module, _, qualified = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) else None
 
 
 def _name(as_: Any) -> str:

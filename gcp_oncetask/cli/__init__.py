@@ -12,7 +12,19 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, imported, index_file, lists, named, rebuilt, registered, resolving, show, timeline
+from gcp_oncetask.cli import (
+    durable,
+    explain,
+    imported,
+    index_file,
+    lists,
+    named,
+    rebuilt,
+    registered,
+    resolving,
+    show,
+    timeline,
+)
 from gcp_oncetask.cli.options import kind
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
@@ -102,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_sweep, needs=requirements.STORE, also=requirements.DISPATCH)
     show.add_options(_on_document(commands, "show", "print the lock of a document", show.run, requirements.STORE))
     resolving.add_to(commands, _on_document)
+    durable.add_to(commands, _on_document)
     lists.add_to(commands)
     rebuilt.add_to(commands)
     imported.add_to(commands)

@@ -42,16 +42,39 @@ def add_to(commands: Any, on_document: Adder) -> None:
     one.add_argument(
         "--new-key", action="store_true", help="of a damaged record whose idempotency key can't be read: use a new one"
     )
+    one.add_argument("--fresh", action="store_true", help="of a durable handler: a new key, and an empty journal")
+    one.add_argument(
+        "--from",
+        dest="from_name",
+        metavar="NAME",
+        help="of a durable handler: forget this entry of the journal and all after it",
+    )
     one.add_argument("--step", type=int, help="of a damaged record whose step can't be read: the step to run")
     _add_many(one)
     one = _verb(commands, on_document, "resolve", "decide how a quarantined step goes on", dispatch, intermixed=True)
     one.add_argument(
         "how",
+        nargs="?",
         choices=RESOLUTIONS,
         help="run: run it again, with the same idempotency key; happened: the step has happened, so the chain goes on "
         "(--next) or ends (--end); complete, fail: hold the chain completed or failed",
     )
-    one.add_argument("--result", type=json.loads, metavar="JSON", help="with complete or happened: the result")
+    one.add_argument(
+        "--run",
+        dest="of_run",
+        metavar="NAME",
+        help="in place of run, happened, ...: the run that was begun once, and whose result is not known",
+    )
+    one.add_argument(
+        "--not-done", action="store_true", help="with --run: it did not happen, so it is called again with the same key"
+    )
+    one.add_argument(
+        "--result",
+        type=json.loads,
+        metavar="JSON",
+        default=argparse.SUPPRESS,
+        help="with complete, happened or --run: the result",
+    )
     one.add_argument("--next", metavar="URL", help="with happened: URL or path of the next step; . is the same target")
     one.add_argument(
         "--params", type=json.loads, metavar="JSON", help="with --next: its parameters (default: the result)"
@@ -99,7 +122,11 @@ def _run(locker: Locker, chosen: argparse.Namespace) -> int:
         return 0
     person = person_of(locker, chosen.by)
     # A script or a pasted command names the document, so only a deletion needs the yes of a person there.
-    yes = chosen.yes or chosen.verb == "ack" or (chosen.verb != "delete" and not sys.stdin.isatty())
+    yes = (
+        chosen.yes
+        or chosen.verb == "ack"
+        or (chosen.verb != "delete" and not decision.fresh and not sys.stdin.isatty())
+    )
     if not asking.asked(locker, [told], f"{decision.verb.capitalize()}?", yes=yes):
         return 1
     done = perform(locker, path, decision, person, chosen.if_version)
@@ -127,9 +154,30 @@ def _decision(chosen: argparse.Namespace) -> Decision:
     Raises:
         UsageError: A part is missing, or is of another act.
     """
-    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until")
+    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until", "fresh", "from_name")
     given = {name: getattr(chosen, name) for name in parts if getattr(chosen, name, None) is not None}
-    verb = chosen.how if chosen.verb == "resolve" else chosen.verb
+    if getattr(chosen, "of_run", None) is not None:
+        given["run"] = chosen.of_run
+    verb = _resolution(chosen) if chosen.verb == "resolve" else chosen.verb
+    if chosen.document is None and (given.get("fresh") or "from_name" in given):
+        raise UsageError("--fresh and --from are for the journal of one task: give one document.")
     if chosen.document is None and verb == "happened":
         raise UsageError("happened has a result and a next step of its own for each record: give one document.")
     return Decision(verb, **given)
+
+
+def _resolution(chosen: argparse.Namespace) -> str:
+    how: str | None = chosen.how
+    if chosen.of_run is None:
+        if chosen.not_done:
+            raise UsageError("--not-done is about a run: name it by --run.")
+        if how is None:
+            raise UsageError(f"Say how to resolve it: one of {', '.join(RESOLUTIONS)}, or --run NAME with its answer.")
+        return how
+    if how is not None or chosen.document is None:
+        raise UsageError(
+            "--run NAME answers the question about one run of one document: give the document, and no other word."
+        )
+    if hasattr(chosen, "result") is chosen.not_done:
+        raise UsageError("A run has a result (--result JSON), or was not done (--not-done): give one of both.")
+    return "not-done" if chosen.not_done else "answer"

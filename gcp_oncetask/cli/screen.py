@@ -18,6 +18,7 @@ from gcp_oncetask.observe.log_filters import logs_link
 from gcp_oncetask.rules import attention, choices
 from gcp_oncetask.rules.choices import LastAttempt, Prepared
 from gcp_oncetask.rules.evidence import Verdict
+from gcp_oncetask.rules.ledger import state_rows
 from gcp_oncetask.rules.record import Act, Lock, Status
 from gcp_oncetask.rules.verbs import Record, Sort
 
@@ -26,6 +27,8 @@ _LINES: Final = 2
 """Log lines and acts of people that are shown, the last ones."""
 _LONGEST: Final = 2
 """Most rows of a text."""
+_KEYS: Final = 2
+"""Rows of a question about runs, besides one for each run."""
 _GOES_ON: Final = "| "
 """Begin of each further row of a text."""
 _AFTERWARDS: Final = timedelta(minutes=1)
@@ -80,8 +83,8 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
     if around.parent is not None:
         yield "child of", around.parent, None
     yield "status", _status(lock, times), _LONGEST
-    if (asked := choices.question(lock)) is not None:
-        yield "question", asked, _LONGEST
+    if (asked := choices.question(record.path, lock)) is not None:
+        yield "question", asked, _LONGEST if not lock.open else _KEYS + len(lock.open)
     if last is not None:
         yield "key", last.key, None
     yield from _verdict(lock, around.verdict)
@@ -91,6 +94,8 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
         yield "lease", _lease(lock, last, times), _LONGEST
     if lock.status is Status.SCHEDULED and lock.wait_until is not None:
         yield "waits until", times.both(lock.wait_until), 1
+    for label, text in state_rows(lock):
+        yield label, text, 1
     if lock.url is not None and lock.status is not Status.QUARANTINED:
         yield "target", without_data(lock.url), 1
     if lock.key is not None:
@@ -170,7 +175,7 @@ def _commands(record: Record, lock: Lock, width: int) -> list[str]:
     for one in found:
         lines.append(f"  {_command(record, one)}")
         lines += textwrap.wrap(
-            choices.effect(lock, one.act, end=one.act == "happened"),
+            one.effect if one.act in choices.ANSWERS else choices.effect(lock, one.act, end=one.act == "happened"),
             width,
             initial_indent="    ",
             subsequent_indent="    ",

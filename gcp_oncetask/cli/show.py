@@ -25,9 +25,12 @@ from gcp_oncetask.execution import takeover
 from gcp_oncetask.rules import expires_at, named
 from gcp_oncetask.rules.document_paths import is_task
 from gcp_oncetask.rules.family import PARENT_PATH
+from gcp_oncetask.rules.journal import JournalEntry
+from gcp_oncetask.rules.ledger import entry_data, state_rows
 from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import CHAINS, Record, Sort
+from gcp_oncetask.rules.waits import events
 from gcp_oncetask.store.codec import decode, salvage
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
@@ -112,6 +115,8 @@ def as_json(record: Record, lock: Lock, fields: dict[str, Any]) -> dict[str, Any
     name: Any = record.name if record.task is None else {"kind": record.task.kind, "id": record.task.id}
     said = {"document": record.path, "sort": record.sort, "name": name}
     said |= {each.name: getattr(lock, each.name) for each in dataclasses.fields(lock)}
+    said["journal"] = [entry_data(JournalEntry.of(stored)) for stored in lock.journal]
+    said["mailbox"] = [event._asdict() for event in events(lock)]
     said |= {"step": lock.step, "fields": dict(sorted(fields.items()))}
     made: dict[str, Any] = _plain(said)
     return made
@@ -171,6 +176,7 @@ def described(record: Record, lock: Lock) -> list[str]:
         ("parked", None if lock.parked is None else "until it is given its key"),
         ("paused", lock.paused or None),
     ]
+    rows += state_rows(lock)
     lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
     lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)
     lines.extend(

@@ -45,6 +45,8 @@ class Choice(NamedTuple):
 CHOICES: Final = {
     choice.verb: choice
     for choice in (
+        Choice("answer", "The run that was begun once has happened: it has this result.", ("run", "result", "note")),
+        Choice("not-done", "The run that was begun once did not happen: call it again.", ("run", "note"), grave=True),
         Choice("run", "Run the step again, with the same idempotency key.", ("note",)),
         Choice(
             "happened",
@@ -83,14 +85,17 @@ def question(locker: Locker, asked: Mapping[str, str], notice: str = "", status:
     path, choice = asked.get("path", ""), _choice(asked)
     snapshot, lock = stored_chain(runtime_of(locker), path)
     version = "" if snapshot.version is None else version_of(snapshot.version)
-    said = consequence(locker, path, Decision(choice.verb, end=choice.verb == "happened"))
+    given = {name: asked.get(name, "") for name in choice.inputs} | ({} if "until" in asked else {"until": _ACK})
+    if "run" in choice.inputs and not given["run"] and lock.open:
+        given["run"] = lock.open[0].name
+    said = consequence(locker, path, Decision(choice.verb, end=choice.verb == "happened", run=given.get("run") or None))
     values = {
         "path": path,
         "choice": choice,
         "version": version,
         "status": lock.status,
         "consequence": said,
-        "given": {name: asked.get(name, "") for name in choice.inputs} | ({} if "until" in asked else {"until": _ACK}),
+        "given": given,
         "notice": notice,
     }
     return ConsolePage(
@@ -132,12 +137,16 @@ def _decision(choice: Choice, form: Mapping[str, str]) -> Decision:
         match name:
             case "result" | "params":
                 given[name] = _json(text, name)
+            case "run":
+                given[name] = text
             case "end" | "keep_errors":
                 given[name] = bool(text)
             case "until":
                 given[name] = min(length_of(text or _ACK, "the time"), _LONGEST_ACK)
             case _:
                 given[name] = text or None
+    if choice.verb == "answer" and not form.get("result", "").strip():
+        raise UsageError("Give the result of the run as JSON; null, if it has none.")
     if choice.verb == "happened" and given["end"] is (given["next"] is not None):
         raise UsageError("Give the URL of the next step, or say that the chain ends: one of both.")
     return Decision(choice.verb, **given)

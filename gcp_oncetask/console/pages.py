@@ -140,9 +140,12 @@ class Pages:
 
     def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
         last = last_attempt(path, lock)
-        if question(lock) is None or last is None:
+        text = question(path, lock)
+        if text is not None and lock.open:
+            return {"text": text}
+        if text is None or last is None:
             return None
-        return {"key": last.key, "step": lock.step, "attempt": lock.attempts, "since": last.granted_at}
+        return {"text": "", "key": last.key, "step": lock.step, "attempt": lock.attempts, "since": last.granted_at}
 
     def _schedule(self, snapshot: Snapshot, recurring: bool) -> Any:
         now: datetime = self._runtime.store.estimate()

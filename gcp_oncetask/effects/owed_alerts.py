@@ -351,11 +351,14 @@ def _attempt_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> dic
     """
     lock = snapshot.lock
     last = None if lock is None else choices.last_attempt(snapshot.path, lock)
+    if lock is not None and lock.open and lock.sequence == owed.sequence:
+        # Such a record has no holder, and each run has a key of its own.
+        return {"question": choices.question(snapshot.path, lock) or ""}
     if lock is None or last is None or (lock.sequence, lock.attempts) != (owed.sequence, owed.attempt):
         return {}
     until = max(last.lease_ends, owed.at) + _AFTERWARDS
     return {
-        "question": choices.question(lock) or "",
+        "question": choices.question(snapshot.path, lock) or "",
         "key": last.key,
         "granted_at": last.granted_at,
         "lease_ends": None if owed.event is Event.FAILURE else last.lease_ends,

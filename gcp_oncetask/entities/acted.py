@@ -15,7 +15,7 @@ from gcp_oncetask.checks import values, words
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import damage, keys
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.entities import models
+from gcp_oncetask.entities import journal_acts, models
 from gcp_oncetask.entities.chains import Scheduled, StoredChains, checked, has_verb, refusal
 from gcp_oncetask.entities.models import LockedModel
 from gcp_oncetask.errors import DamagedError, UsageError
@@ -85,11 +85,13 @@ class ActedChains(StoredChains):
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
         **parts: str,
     ) -> Scheduled:
         """
         Run an ended step again, as a new sequence at the same URL. A step that did not complete keeps its
-        ``attempt.key``.
+        ``attempt.key`` and its journal: a durable handler goes on where it has stopped.
 
         A damaged record in any status is written anew, with all values that can be read.
 
@@ -99,6 +101,9 @@ class ActedChains(StoredChains):
             keep_errors: Whether to keep the list of failed attempts.
             new_key: Run a damaged step whose ``attempt.key`` can't be read with a new key.
             step: The step to run, 1-based; only for a damaged record whose step can't be read.
+            fresh: Run with a new key and an empty journal: all effects are repeated.
+            from_name: Forget this entry of the journal, and those after it; the key stays. Runs with ``once=True`` among them
+                are verified before they are called again. Events that were taken must be sent again.
             **parts: The fields that the model's collection names.
 
         Raises:
@@ -108,7 +113,9 @@ class ActedChains(StoredChains):
                 what to repair by hand.
         """
         path = models.path_of(model, id, parts)
-        return self.reset_path(path, keep_errors=keep_errors, new_key=new_key, step=step)
+        return self.reset_path(
+            path, keep_errors=keep_errors, new_key=new_key, step=step, fresh=fresh, from_name=from_name
+        )
 
     @overload
     def resolve(self, model: type[LockedModel], id: str, how: Literal["run"], **parts: str) -> Scheduled: ...
@@ -131,20 +138,35 @@ class ActedChains(StoredChains):
     ) -> None: ...
     @overload
     def resolve(self, model: type[LockedModel], id: str, how: Literal["fail"], **parts: str) -> None: ...
+    @overload
+    def resolve(
+        self,
+        model: type[LockedModel],
+        id: str,
+        *,
+        run: str,
+        result: Any = ...,
+        not_done: bool = False,
+        **parts: str,
+    ) -> Scheduled | None: ...
     def resolve(
         self,
         model: type[LockedModel],
         id: str,  # noqa: A002 - the usual name
-        how: How,
+        how: Any = None,
         *,
-        result: Any = None,
+        result: Any = ...,
         next: Any = None,  # noqa: A002 - as the option of the command line
         params: Any = None,
         end: Any = False,
+        run: Any = None,
+        not_done: Any = False,
         **parts: str,
     ) -> Scheduled | None:
         """
-        Resolve a quarantined step by a person's decision.
+        Resolve a quarantined step by a person's decision. If a run with ``once=True`` was begun and its result is not known,
+        the decision is about that *run*: it has its *result*, or it was surely *not_done*. After the last such answer the step
+        goes on with its journal and key.
 
         Args:
             model: Model of the document.
@@ -156,19 +178,22 @@ class ActedChains(StoredChains):
             next: With ``"happened"``: URL or path of the next step; ``"."``: the same as that of this step.
             params: With *next*: the parameters of the next step; None: *result*.
             end: With ``"happened"``: the chain ends with *result*.
+            run: In place of *how*: name of the run that was begun once; give *result* or *not_done*, too.
+            not_done: With *run*: it did not happen, so it is called again with the same key.
             **parts: The fields that the model's collection names.
 
         Returns:
-            The new sequence with ``"run"``, or with a *next* step; else None.
+            The new sequence with ``"run"``, with a *next* step, or after the answer about the last *run*; else None.
 
         Raises:
             TaskNotFoundError, TaskConflictError: As ``cancel``.
             UsageError: As ``cancel``; or *next* and *end* contradict each other; or *result* or *params* can't be stored, or the
                 handler, which is registered in this process, would not return *result*.
-            AlreadyScheduledError: The step is not quarantined.
+            AlreadyScheduledError: The step is not quarantined; it has no question about *run*; or the attempt that has begun
+                *run* may still be under way.
         """
         path = models.path_of(model, id, parts)
-        return self.resolve_path(path, how, result=result, next=next, params=params, end=end)
+        return self.decide_path(path, how, result=result, next=next, params=params, end=end, run=run, not_done=not_done)
 
     def dismiss(self, model: type[LockedModel], id: str, **parts: str) -> None:  # noqa: A002
         """
@@ -202,23 +227,31 @@ class ActedChains(StoredChains):
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
         acting: Acting = NOBODY,
     ) -> Scheduled:
         """
         Reset by the document's path; see ``reset``.
         """
         addressing.account(self._runtime)
+        cut = journal_acts.cut_for(self._runtime, path, from_name, fresh=fresh)
         if step is not None:
             values.whole(step, "step")
         nonce = self._runtime.clock.nonce()
         decision: Put | CallRefused
+
+        def decide(lock: Lock, seen: Snapshot) -> Put | CallRefused:
+            if lock.chunks and not fresh and cut is None:
+                journal_acts.check_whole(self._runtime, path, lock)
+            at = self._runtime.decision_context(seen)
+            return rules.reset(lock, nonce, at, keep_errors=keep_errors, fresh=fresh, cut=cut)
+
         try:
             decision, snapshot = self._by_hand(
                 path,
                 "reset",
-                lambda lock, seen: rules.reset(
-                    lock, nonce, self._runtime.decision_context(seen), keep_errors=keep_errors
-                ),
+                decide,
                 acting,
                 schedules=True,
             )
@@ -281,6 +314,49 @@ class ActedChains(StoredChains):
 
         decision, snapshot = self._by_hand(
             path, "resolve", decide, acting, schedules=how in ("run", "happened"), act=how
+        )
+        if isinstance(decision, CallRefused):
+            raise refusal(path, decision)
+        return self._dispatched(snapshot) if decision.dispatch else None
+
+    def decide_path(
+        self, path: str, how: How | None, *, result: Any = ..., run: str | None, not_done: bool, **more: Any
+    ) -> Scheduled | None:
+        """
+        Resolve by the document's path, with *how* or with the answer about *run*; see ``resolve``.
+        """
+        if run is not None:
+            if how is not None or any(more.values()):
+                raise UsageError(
+                    "run= has its own answer, result= or not_done=True; how, next, params and end are for steps."
+                )
+            return self.answer_path(path, run, result=result, not_done=not_done)
+        if not_done:
+            raise UsageError("not_done= is for a run: name it by run=.")
+        # Without both, the message of the check of *how* says which values there are.
+        return self.resolve_path(path, how, result=None if result is ... else result, **more)  # type: ignore[arg-type]
+
+    def answer_path(
+        self, path: str, run: str, *, result: Any = ..., not_done: bool = False, acting: Acting = NOBODY
+    ) -> Scheduled | None:
+        """
+        Answer the question about *run* by the document's path; see ``resolve``.
+        """
+        if (result is ...) is not not_done:
+            raise UsageError(
+                "A run has a result (result=, --result), or was not done (not_done=True, --not-done): give one."
+            )
+        addressing.account(self._runtime)
+        entry = journal_acts.entry_for(self._runtime, checked(path), run, result, not_done=not_done)
+        nonce = self._runtime.clock.nonce()
+        noted = acting._replace(note=run if acting.note is None else f"{run}: {acting.note}")
+        decision, snapshot = self._by_hand(
+            path,
+            "resolve",
+            lambda lock, seen: rules.answer(lock, run, entry, nonce, self._runtime.decision_context(seen)),
+            noted,
+            schedules=True,
+            act="not-done" if not_done else "answer",
         )
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)

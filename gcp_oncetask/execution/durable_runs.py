@@ -252,7 +252,10 @@ class Run:
             now = journal.now()
             grace = journal.attempt.runtime.config.log_grace
             opened = journals.intent(self._name, journal.lock, now, grace)
-            more = {"key": journal.key_of(self._name), "tries": tries} if tries else {"key": journal.key_of(self._name)}
+            more: dict[str, Any] = {"key": journal.key_of(self._name)}
+            more |= {"tries": tries} if tries else {}
+            # A person's answer is read by this type.
+            more |= {} if self._as is None else {"type": tagged.name_of(self._as)}
             entry = journal.entry(self._name, EntrySort.RUN, entry, state=EntryState.OPEN, args=self._digest, more=more)
             journal.commit([entry], opened=opened, progress=False)
         else:
@@ -281,6 +284,7 @@ class Run:
         self, entry: JournalEntry | None, state: EntryState, more: dict[str, Any], *, progress: bool = False
     ) -> JournalEntry:
         journal = self._journal
+        more = {"key": journal.key_of(self._name)} | more if self._options.once else more
         made = journal.entry(self._name, EntrySort.RUN, entry, state=state, args=self._digest, more=more)
         self._commit(made, closed=self._name if self._options.once else None, progress=progress)
         return made
@@ -308,7 +312,7 @@ class Run:
             return True
         until = journal.now() + timedelta(seconds=delay)
         state = EntryState.WITHDRAWN if once else EntryState.TRYING
-        more = {"tries": tries, "next": instant(until)}
+        more = {"tries": tries, "next": instant(until)} | ({"key": journal.key_of(self._name)} if once else {})
         made = journal.entry(self._name, EntrySort.RUN, entry, state=state, args=self._digest, more=more)
         raise self._later(made, until)
 

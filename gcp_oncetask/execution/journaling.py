@@ -9,7 +9,6 @@ Guarantee
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -531,7 +530,7 @@ class Journal(Pending):
         """
         Return the idempotency key of a run; it is as stable as ``attempt.key``.
         """
-        return "otk_" + hashlib.sha256(f"{self.attempt.key}\n{name}".encode()).hexdigest()[:40]
+        return journals.run_key(self.attempt.key, name)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:

@@ -17,9 +17,11 @@ from gcp_oncetask.effects.act_trail import write_act
 from gcp_oncetask.entities.acted import Acting, check_next
 from gcp_oncetask.entities.chains import Scheduled, has_verb, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
-from gcp_oncetask.errors import AlreadyScheduledError, ContentionError, TaskNotFoundError, UsageError
-from gcp_oncetask.rules import choices
-from gcp_oncetask.rules.record import Lock, Person
+from gcp_oncetask.errors import AlreadyScheduledError, ContentionError, DamagedError, TaskNotFoundError, UsageError
+from gcp_oncetask.rules import choices, journal, ledger
+from gcp_oncetask.rules.record import Lock, Person, Status
+from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.store import journals
 from gcp_oncetask.store.snapshot import version_of
 from gcp_oncetask.tasks import bulk
 
@@ -27,7 +29,7 @@ RESOLUTIONS: Final = choices.RESOLUTIONS
 _TRIES: Final = 10
 _STATUS: Final = "{status}"
 """Reads of a document that keeps changing, before its deletion is given up."""
-VERBS: Final = (*RESOLUTIONS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
+VERBS: Final = (*RESOLUTIONS, *choices.ANSWERS, "reset", "cancel", "delete", "dismiss", "ack", "pause", "resume")
 """The acts, by the words that the command line, the console and the trail have for them."""
 
 
@@ -38,7 +40,7 @@ class Decision:
 
     Attributes:
         verb: One of ``VERBS``.
-        result: Result of the step (``happened``) or of the chain (``complete``).
+        result: Result of the step (``happened``), of the chain (``complete``) or of the run (``answer``).
         next: With ``happened``: URL or path of the next step; ``"."``: the same target.
         params: With *next*: its parameters; None: *result*.
         end: With ``happened``: the chain ends.
@@ -47,6 +49,9 @@ class Decision:
         new_key: With ``reset`` of a damaged record whose idempotency key can't be read: use a new one.
         step: With ``reset`` of a damaged record whose step can't be read: the step to run.
         until: With ``ack``: time for which no reminder names the record, in seconds or as a timedelta.
+        fresh: With ``reset``: run with a new key and an empty journal.
+        from_name: With ``reset``: forget this entry of the journal and those after it.
+        run: With ``answer`` and ``not-done``: name of the run that was begun once and whose result is not known.
     """
 
     verb: str
@@ -59,6 +64,9 @@ class Decision:
     new_key: bool = False
     step: int | None = None
     until: Duration | None = None
+    run: str | None = None
+    fresh: bool = False
+    from_name: str | None = None
 
     def __post_init__(self) -> None:
         words.check("verb", self.verb, VERBS)
@@ -74,10 +82,14 @@ class Decision:
             check_next(self.next, self.params, end=self.end)
         elif self.next is not None or self.params is not None or self.end:
             raise UsageError("The next step (--next, --params) and the end (--end) are for happened alone.")
-        if self.result is not None and self.verb not in ("happened", "complete"):
-            raise UsageError("A result (--result) is for happened and complete alone.")
+        if self.result is not None and self.verb not in ("happened", "complete", "answer"):
+            raise UsageError("A result (--result) is for happened, complete and a run (--run) alone.")
+        if (self.verb in choices.ANSWERS) is (self.run is None):
+            raise UsageError("The name of a run (--run) is for the answer about it alone, which needs it.")
         if self.verb != "reset" and (self.keep_errors or self.new_key or self.step is not None):
             raise UsageError("keep_errors=, new_key= and step= (--keep-errors, --new-key, --step) are for reset alone.")
+        if self.verb != "reset" and (self.fresh or self.from_name is not None):
+            raise UsageError("fresh= and from_name= (--fresh, --from) are for reset alone.")
         if (self.verb == "ack") is (self.until is None):
             raise UsageError("ack needs until= (--for), a time like 4h; other acts have none.")
 
@@ -115,7 +127,36 @@ def consequence(locker: Locker, path: str, decision: Decision) -> str:
     """
     snapshot, lock = stored_chain(runtime_of(locker), path)
     has_verb(choices.verb_of(decision.verb), snapshot, lock)
-    return choices.consequence(path, lock, decision.verb, next=decision.next, end=decision.end)
+    said = choices.consequence(
+        path, lock, decision.verb, next=decision.next, end=decision.end, run=decision.run, fresh=decision.fresh
+    )
+    return f"{said}{_repeated(locker, path, lock, decision)}"
+
+
+def _repeated(locker: Locker, path: str, lock: Lock, decision: Decision) -> str:
+    """
+    Return a sentence about the effects that a reset repeats or has verified; empty if there are none.
+    """
+    anew = decision.fresh or (lock.status is Status.COMPLETED and decision.from_name is None)
+    if decision.verb != "reset" or not lock.durable or not (anew or decision.from_name is not None):
+        return ""
+    try:
+        entries = journal.latest(journals.read(runtime_of(locker).store, path, lock))
+    except DamagedError as error:
+        if not decision.fresh:
+            raise
+        return f" Its effects are not known: {error}"
+    cut = entries.get(decision.from_name or "")
+    place = 0 if cut is None else cut.ordinal
+    done = [each for each in ledger.effects_of(entries) if entries[each.name].ordinal >= place and each.state == "done"]
+    if not done:
+        return ""
+    names = ", ".join(f"{each.name!r} of {instant(each.begun)}" for each in done)
+    return (
+        f" These effects are repeated, with new keys: {names}."
+        if anew
+        else f" These are verified before a call: {names}."
+    )
 
 
 def perform(locker: Locker, path: str, decision: Decision, by: Person, if_version: str | None = None) -> Performed:
@@ -163,6 +204,8 @@ def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str |
                 keep_errors=decision.keep_errors,
                 new_key=decision.new_key,
                 step=decision.step,
+                fresh=decision.fresh,
+                from_name=decision.from_name,
                 acting=acting,
             )
         case "cancel":
@@ -179,13 +222,22 @@ def _act(locker: Locker, path: str, decision: Decision, acting: Acting) -> str |
         case "pause" | "resume":
             locker.pause_path(path, resume=decision.verb == "resume", acting=acting)
             return "paused" if decision.verb == "pause" else "resumed"
+        case "answer" | "not-done" as how:
+            assert decision.run is not None
+            given = {"not_done": True} if how == "not-done" else {"result": decision.result}
+            made = locker.answer_path(path, decision.run, acting=acting, **given)
+            return _sent(made, f"{_STATUS}, the answer is kept")
         case how:
             more: dict[str, Any] = {}
             if how == "happened":
                 more = {"next": decision.next, "params": decision.params, "end": decision.end}
             made = locker.resolve_path(path, how, result=decision.result, acting=acting, **more)  # type: ignore[arg-type]
+    return _sent(made, _STATUS)
+
+
+def _sent(made: Scheduled | None, otherwise: str) -> str:
     if made is None:
-        return _STATUS
+        return otherwise
     how_sent = "dispatched" if made.dispatched else "the sweeper will dispatch it"
     return f"scheduled as sequence {made.sequence}, {how_sent}"
 

@@ -12,6 +12,7 @@ from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.rules import family, journal, writes
 from gcp_oncetask.rules.attempts import complete, continue_
 from gcp_oncetask.rules.attention import Reason, attention, reason_of
+from gcp_oncetask.rules.cutting import CutJournal
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
 from gcp_oncetask.rules.journal import EntryState, JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
@@ -49,9 +50,18 @@ def cancel(lock: Lock, at: DecisionContext) -> Put | CallRefused:
     return writes.cancelled(marked, at)
 
 
-def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = False) -> Put | CallRefused:
+def reset(
+    lock: Lock,
+    nonce: str,
+    at: DecisionContext,
+    *,
+    keep_errors: bool = False,
+    fresh: bool = False,
+    cut: CutJournal | None = None,
+) -> Put | CallRefused:
     """
-    Run an ended step again, as a new sequence. A step that did not complete keeps its idempotency key.
+    Run an ended step again, as a new sequence. A step that did not complete keeps its idempotency key and its journal;
+    with *fresh* it keeps neither, with *cut* it keeps its key and that shorter journal.
     """
     if not lock.finished and lock.status is not Status.QUARANTINED:
         return CallRefused(Refusal.NOT_ENDED, f"sequence {lock.sequence} is {lock.status}; only ended ones are reset")
@@ -63,7 +73,8 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         return _unanswered(lock)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
     again = writes.scheduled(lock, target, nonce, at, base=lock.base + 1)
-    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed
+    renewed = fresh or (lock.status is Status.COMPLETED and cut is None)
+    kept = again.keyed if renewed else lock.keyed
     errors = lock.errors if keep_errors else ()
     written = lock.fingerprint
     if written is not None and written.data_hash == str(lock.sequence):
@@ -71,11 +82,18 @@ def reset(lock: Lock, nonce: str, at: DecisionContext, *, keep_errors: bool = Fa
         written = Fingerprint(str(again.sequence), written.model)
     # A late holder of the step must not take this sequence for its own next one (attempts.was_applied).
     made = again.but(keyed=kept, errors=errors, fingerprint=written, scheduled_token=0)
-    if lock.status is not Status.COMPLETED and (lock.durable or lock.mailbox) and not superseded(lock):
+    if cut is not None:
+        if (cut.journal_before, cut.chunks_before) != (lock.journal, lock.chunks):
+            return CallRefused(Refusal.MOVED, "its journal has changed meanwhile; look at it again")
+        made = made.but(
+            journal=cut.journal, chunks=cut.chunks, open=cut.open, mailbox=lock.mailbox, children=lock.children
+        )
+        made = journal.needing(made)
+    elif not renewed and (lock.durable or lock.mailbox) and not superseded(lock):
         # The handler goes on where it has stopped, also with an event that it has taken, and that is in the mailbox alone.
         left = journal.left(lock)
-        kept_rows = made.but(journal=left.journal, chunks=left.chunks, mailbox=left.mailbox, children=left.children)
-        made = journal.needing(kept_rows)
+        rows = made.but(journal=left.journal, chunks=left.chunks, mailbox=left.mailbox, children=left.children)
+        made = journal.needing(rows)
     return Put(made, dispatch=True)
 
 

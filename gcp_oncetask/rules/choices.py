@@ -10,22 +10,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from gcp_oncetask.rules import attention, verbs
+from gcp_oncetask.rules import attention, journal, verbs
 from gcp_oncetask.rules.admin import mark
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.delivery import idempotency_key
-from gcp_oncetask.rules.record import TERMINAL, Lock, Status
+from gcp_oncetask.rules.record import TERMINAL, Intent, Lock, Status
+from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import expires_at
 
 RESOLUTIONS: Final = ("run", "happened", "complete", "fail")
 """The acts of the verb ``resolve``."""
+ANSWERS: Final = ("answer", "not-done")
+"""The acts of the verb ``resolve`` about a run that was begun once and whose result is not known."""
 ACK_FOR: Final = "4h"
 """Time of a prepared promise."""
-_PREPARED: Final = ("run", "reset", "happened", "complete", "fail", "dismiss", "cancel")
+_PREPARED: Final = (*ANSWERS, "run", "reset", "happened", "complete", "fail", "dismiss", "cancel")
 _SAME_KEY: Final = "the same idempotency key, so a provider that keeps keys does the work once"
 _NEW_KEY: Final = "a new idempotency key, so the work is done again"
 _EFFECTS: Final = {
+    "answer": "The run counts as done, with the given result. {then}",
+    "not-done": "The run counts as not done, and is called again with the same key. {then} Refused before {over}.",
     "run": "The step runs again as sequence {sequence}, with {key}.",
     "happened": "The step counts as done. The next step runs as sequence {sequence} at {where}, with a new idempotency key.",
     "happened, end": "The step counts as done, and the chain ends as completed with the given result. Nothing runs again.",
@@ -88,12 +93,16 @@ def last_attempt(path: str, lock: Lock) -> LastAttempt | None:
     return LastAttempt(key, lock.holder, lock.granted_at, expires_at(lock))
 
 
-def question(lock: Lock) -> str | None:
+def question(path: str, lock: Lock) -> str | None:
     """
-    Return the question that a person must answer before the record goes on; None: there is none.
+    Return the question that a person must answer before the record at *path* goes on; None: there is none.
     """
     if lock.status is not Status.QUARANTINED:
         return None
+    if lock.open:
+        key = idempotency_key(lock.env, path, lock.keyed, lock.granted)
+        runs = " and ".join(f"{each.name!r}, key {journal.run_key(key, each.name)}," for each in lock.open)
+        return f"Did this happen: the run {runs} begun {instant(lock.open[0].begun)}? Ask the system that it calls."
     return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
 
 
@@ -108,7 +117,7 @@ def _suited(lock: Lock) -> list[str]:
     reason = attention.reason_of(lock)
     wanted: list[str] = []
     if lock.status is Status.QUARANTINED:
-        wanted += RESOLUTIONS
+        wanted += ANSWERS if lock.open else RESOLUTIONS
     if lock.status in TERMINAL:
         wanted += ["happened"] if lock.status is Status.FAILED and lock.attempts else []
         wanted += ["reset"]
@@ -125,10 +134,18 @@ def verb_of(act: str) -> str:
     """
     Return the verb of the command line that has *act*.
     """
-    return "resolve" if act in RESOLUTIONS else act
+    return "resolve" if act in RESOLUTIONS or act in ANSWERS else act
 
 
-def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) -> str:  # noqa: A002
+def effect(
+    lock: Lock,
+    act: str,
+    *,
+    next: str | None = None,  # noqa: A002
+    end: bool = False,
+    run: str | None = None,
+    fresh: bool = False,
+) -> str:
     """
     Return a sentence about the effect of *act* on the record as it is now.
 
@@ -137,7 +154,11 @@ def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) 
         act: The act.
         next: With ``happened``: URL or path of the next step; ``"."``: the same target.
         end: With ``happened``: whether the chain ends.
+        run: With ``answer`` and ``not-done``: the run; None: the first one with a question.
+        fresh: With ``reset``: whether it gets a new key.
     """
+    if act in ANSWERS:
+        return _answers(lock, act, run)
     case = act
     if act == "happened" and end:
         case = "happened, end"
@@ -149,16 +170,35 @@ def effect(lock: Lock, act: str, *, next: str | None = None, end: bool = False) 
         return "Nothing changes, because it has ended."
     if act in (*RESOLUTIONS, "dismiss") and act not in _suited(lock):
         return f"Nothing changes, because {act!r} does not fit this state."
-    key = _NEW_KEY if act == "reset" and lock.status is Status.COMPLETED else _SAME_KEY
+    key = _NEW_KEY if act == "reset" and (fresh or lock.status is Status.COMPLETED) else _SAME_KEY
     return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
 
 
-def consequence(path: str, lock: Lock, act: str, *, next: str | None = None, end: bool = False) -> str:  # noqa: A002
+def _answers(lock: Lock, act: str, run: str | None) -> str:
+    asked = [each for each in lock.open if run in (None, each.name)]
+    if lock.status is not Status.QUARANTINED or not asked:
+        return f"Nothing changes, because the record has no question about {'a run' if run is None else f'the run {run!r}'}."
+    then = f"The step goes on as sequence {lock.sequence + 1}, with its journal and idempotency key."
+    if len(lock.open) > 1:
+        then = "The questions about other runs stay."
+    return _EFFECTS[act].format(then=then, over=instant(asked[0].over))
+
+
+def consequence(
+    path: str,
+    lock: Lock,
+    act: str,
+    *,
+    next: str | None = None,  # noqa: A002
+    end: bool = False,
+    run: str | None = None,
+    fresh: bool = False,
+) -> str:
     """
     Return the state of the record at *path* and the ``effect`` of *act* on it, as two sentences.
     """
     state = f"{path} is {lock.status}, at step {lock.step} (sequence {lock.sequence})."
-    return f"{state} {effect(lock, act, next=next, end=end)}"
+    return f"{state} {effect(lock, act, next=next, end=end, run=run, fresh=fresh)}"
 
 
 def prepared(path: str, sort: Sort, lock: Lock) -> tuple[Prepared, ...]:
@@ -168,7 +208,13 @@ def prepared(path: str, sort: Sort, lock: Lock) -> tuple[Prepared, ...]:
     """
     fits = fitting(sort, lock)
     wanted = (act for act in _PREPARED if act in fits and (act != "reset" or lock.status is not Status.COMPLETED))
-    return tuple(_prepared(path, lock, act) for act in wanted)
+    made: list[Prepared] = []
+    for act in wanted:
+        if act in ANSWERS:
+            made += [_answer(path, lock, act, intent) for intent in lock.open]
+        else:
+            made.append(_prepared(path, lock, act))
+    return tuple(made)
 
 
 def promise(path: str, lock: Lock | None) -> tuple[str, ...]:
@@ -177,6 +223,14 @@ def promise(path: str, lock: Lock | None) -> tuple[str, ...]:
     be decoded.
     """
     return ("ack", path, "--for", ACK_FOR, *(() if lock is None else ("--if-version", mark(lock))))
+
+
+def _answer(path: str, lock: Lock, act: str, intent: Intent) -> Prepared:
+    given = ("--not-done",) if act == "not-done" else ("--result", "JSON")
+    said = f"{intent.name!r}: {effect(lock, act, run=intent.name)}"
+    if act == "answer":
+        said = f"{said} Give the run's result in place of JSON."
+    return Prepared(act, ("resolve", path, "--run", intent.name, *given, "--if-version", mark(lock)), said)
 
 
 def _prepared(path: str, lock: Lock, act: str) -> Prepared:

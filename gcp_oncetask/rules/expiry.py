@@ -166,10 +166,19 @@ def told_of_wait(lock: Lock, at: DecisionContext) -> Lock:
 
 def erased(lock: Lock, at: DecisionContext) -> Put:
     """
-    Return the tombstone of an ended task: its payload, result and parameters are erased, its id and outcome stay.
+    Return the tombstone of an ended task: its payload, result, parameters and journal are erased, its id and outcome stay.
     """
     return Put(
-        writes.with_due(lock, at, erased=True, result=None, result_json=None, result_lost=None, params=None, errors=())
+        writes.with_due(
+            journal.begun_anew(lock, mailbox=False),
+            at,
+            erased=True,
+            result=None,
+            result_json=None,
+            result_lost=None,
+            params=None,
+            errors=(),
+        )
     )
 
 

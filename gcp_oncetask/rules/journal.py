@@ -435,6 +435,13 @@ def chunk_id(env: str, nonce: str) -> str:
     return f"{hashlib.sha256(nonce.encode()).hexdigest()[:2]}:{env}:{nonce}"
 
 
+def run_key(key: str, name: str) -> str:
+    """
+    Return the idempotency key of the run *name*, in a sequence whose own key is *key*.
+    """
+    return "otk_" + hashlib.sha256(f"{key}\n{name}".encode()).hexdigest()[:40]
+
+
 def over(lock: Lock, token: int, now: datetime) -> Lock:
     """
     Return *lock* after the orderly end of the attempt with *token*: the runs that it has begun are surely not under way any
@@ -480,6 +487,7 @@ def begun_anew(lock: Lock, *, mailbox: bool) -> Lock:
     return needing(
         lock.but(
             journal=(),
+            # The commit deletes the parts that it drops (store/chunk_life.py).
             chunks=(),
             open=(),
             wait=None,

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from gcp_oncetask.rules import ledger, waits
 from gcp_oncetask.rules.act_lines import ACT, ToldAct
 from gcp_oncetask.rules.delivery import path_digest
 from gcp_oncetask.rules.evidence import EVENTS, MAX_LINE, OWN_LOGS, Line
@@ -39,6 +40,7 @@ class Phase(StrEnum):
     REFUSED = "refused"
     GRANTED = "granted"
     RENEWED = "renewed"
+    JOURNAL = "journal"
     RETURNED = "returned"
     SETTLED = "settled"
     JUDGED = "judged"
@@ -162,6 +164,7 @@ def rows_of_record(lock: Lock, created: datetime | None, ended: datetime | None)
         rows.append(Row(Phase.JUDGED, said, "record", *place, floating=True, note=tried))
     if (needed := _attention(lock)) is not None:
         rows.append(needed)
+    rows += _of_journal(lock)
     if lock.cancel_requested_at is not None:
         at = lock.cancel_requested_at
         rows.append(Row(Phase.ACT, "its cancellation was requested", "record", at, at, lock.sequence, floating=True))
@@ -183,6 +186,19 @@ def _grants(lock: Lock) -> list[Row]:
             said = "the lease was renewed for the last time"
         rows.append(Row(Phase.RENEWED, said, "record", leased, leased, *place))
     return rows
+
+
+def _of_journal(lock: Lock) -> list[Row]:
+    rows = [_noted(ledger.entry_line(entry), entry.at, lock) for entry in ledger.of_record(lock)]
+    unread = waits.events(lock)[-ledger.SHOWN :]
+    rows += [_noted(f"unread: the event {event.name!r}, which no wait has taken", event.at, lock) for event in unread]
+    if lock.wait is not None and (waited := ledger.wait_line(lock)) is not None:
+        rows.append(_noted(f"it waits for {waited}", lock.wait.since, lock))
+    return rows
+
+
+def _noted(said: str, at: datetime, lock: Lock) -> Row:
+    return Row(Phase.JOURNAL, said, "record", at, at, lock.sequence, floating=True)
 
 
 def _attention(lock: Lock) -> Row | None:

@@ -22,6 +22,7 @@ from gcp_oncetask.rules.family import PARENT
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.sharing import may_share
 from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.chunk_life import chunk_writes
 from gcp_oncetask.store.failures import WireError, gave_up
 from gcp_oncetask.store.needs import check_needs
 from gcp_oncetask.store.side_writes import NOTHING, Consequences, Freed, Hold, consequences, needs_time
@@ -367,6 +368,9 @@ class ChangeFlow(Generic[T]):
         message.writes.extend(keyed)
         if self._along is not None:
             message.writes.extend(self._along.writes(put))
+        before = snapshot.lock
+        if before is not None and before.chunks:
+            message.writes.extend(chunk_writes(messages.name, before, put.lock, more.fields))
         return _Try(message, put, update, more, hold, keyed, self._along)
 
     def _again(self, tried: _Try) -> Flow[Snapshot]:

@@ -24,7 +24,8 @@ _COLLECTION: Final = "COLLECTION"
 _GROUP: Final = "COLLECTION_GROUP"
 _LOCK: Final = "lock"
 _QUERIED: Final = ("lock.attention", "lock.due")
-_SESSIONS: Final = "onceSessions"
+_LOCKLESS: Final = ("onceJournals", "onceSessions")
+"""Collections of documents without a lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ LIBRARY: Final[dict[str, Kept]] = {
         single=("name", "registry"),
         ttl="expireAt",
     ),
+    "onceJournals": Kept(exempt=("entries", "env", "owner", "sequence"), ttl="expireAt"),
     "onceSessions": Kept(
         exempt=("id", "env", "kinds", "host", "ttlSeconds", "beatAt"), single=("left", "live"), ttl="expireAt"
     ),
@@ -114,7 +116,7 @@ def definition(collections: Iterable[str] = ()) -> dict[str, Any]:
     for group in sorted(scopes):
         kept = LIBRARY.get(group, Kept())
         settings: dict[str, set[str]] = {}
-        if group != _SESSIONS:
+        if group not in _LOCKLESS:
             settings = {_LOCK: set(), **dict.fromkeys(_QUERIED, scopes[group])}
         settings.update((field, {_COLLECTION}) for field in kept.single)
         settings.update((field, set()) for field in kept.exempt)

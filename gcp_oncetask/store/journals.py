@@ -14,9 +14,9 @@ from typing import Any, Final
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import journal
 from gcp_oncetask.rules.decisions import Put
-from gcp_oncetask.rules.document_paths import JOURNALS
 from gcp_oncetask.rules.journal import JournalWrite
 from gcp_oncetask.rules.record import Chunk, Lock
+from gcp_oncetask.store.chunk_life import path_of
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.flow import Along
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
@@ -24,13 +24,6 @@ from gcp_oncetask.store.store import Store
 from gcp_oncetask.store.wire import Wire
 
 ENTRIES: Final = "entries"
-
-
-def path_of(chunk: Chunk) -> str:
-    """
-    Return the path of the document of *chunk*.
-    """
-    return f"{JOURNALS}/{chunk.id}"
 
 
 class Sealing:

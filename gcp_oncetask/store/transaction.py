@@ -22,6 +22,7 @@ from gcp_oncetask.rules.decisions import Put, Settlement
 from gcp_oncetask.rules.family import PARENT
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
+from gcp_oncetask.store.chunk_life import chunk_writes
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.side_writes import Consequences, Freed, Hold
 from gcp_oncetask.store.sizes import check_room, needs_room
@@ -140,7 +141,8 @@ def add_write(store: Store, transaction: firestore.Transaction, snapshot: Snapsh
     update = Update(write, snapshot, put.lock, changes.with_(more.fields), precondition=False)
     if needs_room(snapshot.lock, put.lock):
         _check_room(store, transaction, snapshot, update)
-    transaction._add_write_pbs([_WRAP(update.message)])  # noqa: SLF001 - with transforms
+    chunks = chunk_writes(store.wire.name, snapshot.lock, put.lock, more.fields)
+    transaction._add_write_pbs([_WRAP(write) for write in (*chunks, update.message)])  # noqa: SLF001 - with transforms
 
 
 def _check_room(store: Store, transaction: firestore.Transaction, snapshot: Snapshot, update: Update) -> None:
@@ -220,8 +222,10 @@ def commit(
     alone = len(transaction) == 0
     if hold is not None and not (keyed or alone or hold.lost):
         keyed = (hold.check(store.wire.name(hold.path)),)
+    chunks = chunk_writes(store.wire.name, snapshot.lock, ending.put.lock, more.fields)
     # The write of the task's own document comes last; its consequences come before it.
-    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, update.message)])  # noqa: SLF001 - with transforms
+    writes = (*chunks, *ending.along, *keyed, update.message)
+    transaction._add_write_pbs([_WRAP(write) for write in writes])  # noqa: SLF001 - with transforms
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
     except WireError as error:

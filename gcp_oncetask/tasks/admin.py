@@ -225,9 +225,12 @@ class StoredTasks:
         keep_errors: bool = False,
         new_key: bool = False,
         step: int | None = None,
+        fresh: bool = False,
+        from_name: str | None = None,
     ) -> bool:
         """
-        Run an ended task again from the start. A task that did not complete keeps its ``attempt.key``. A damaged record
+        Run an ended task again from the start. A task that did not complete keeps its ``attempt.key``, and its journal but for
+        *fresh* and *from_name*, see ``Locker.reset``. A damaged record
         is written anew, as by ``Locker.reset``, with *new_key* and *step*.
 
         Returns:
@@ -239,9 +242,10 @@ class StoredTasks:
             DamagedError: The record can't be written anew with these arguments; the message says which one to add, or
                 what to repair by hand.
         """
+        more = {"fresh": fresh, "from_name": from_name}
 
         def reset(path: str) -> bool:
-            return self._reset(path, keep_errors=keep_errors, new_key=new_key, step=step)
+            return self._reset(path, keep_errors=keep_errors, new_key=new_key, step=step, **more)
 
         return self._each([self._name_of(model, id).path], reset) == 1
 
@@ -275,28 +279,32 @@ class StoredTasks:
         self,
         model: type[TaskData],
         id: str,  # noqa: A002
-        how: How,
+        how: How | None = None,
         *,
-        result: Any = None,
+        result: Any = ...,
         next: str | None = None,  # noqa: A002 - as the option of the command line
         params: Any = None,
         end: bool = False,
+        run: str | None = None,
+        not_done: bool = False,
     ) -> Scheduled | None:
         """
-        Resolve a quarantined task by a person's decision; see ``Locker.resolve`` for *how* and its arguments. The next step
-        of a once-task that workers pull is ``"."``, the same target.
+        Resolve a quarantined task by a person's decision; see ``Locker.resolve`` for *how* or *run*, and their arguments.
+        The next step of a once-task that workers pull is ``"."``, the same target.
 
         Returns:
-            The new sequence with ``"run"``, or with a *next* step; else None.
+            The new sequence with ``"run"``, with a *next* step, or after the answer about the last *run*; else None.
 
         Raises:
             TaskNotFoundError: There is no such task.
             UsageError: *next* and *end* contradict each other; or *result* or *params* can't be stored, or the
                 kind's handler would not return *result*, by its annotation.
-            AlreadyScheduledError: The task is not quarantined.
+            AlreadyScheduledError: The task is not quarantined; or as ``Locker.resolve`` about *run*.
         """
         path = self._name_of(model, id).path
-        return self.locker.resolve_path(path, how, result=result, next=next, params=params, end=end)
+        return self.locker.decide_path(
+            path, how, result=result, next=next, params=params, end=end, run=run, not_done=not_done
+        )
 
     def dismiss_task(self, model: type[TaskData], id: str) -> None:  # noqa: A002
         """

@@ -16,8 +16,10 @@ from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.family import PARENT
+from gcp_oncetask.rules.record import Chunk
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store.chunk_life import deletion
 from gcp_oncetask.store.codec import Document, salvage
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.needs import check_needs, needs_newer
@@ -234,7 +236,27 @@ def _deleted(runtime: Runtime, found: Mapping[str, Document]) -> list[int]:
     if not found:
         return []
     try:
-        writes = [runtime.wire.deletion(path, document.update_time) for path, document in found.items()]
-        return [status.code for _, status in runtime.wire.batch_write(writes)]
+        writes = {path: runtime.wire.deletion(path, document.update_time) for path, document in found.items()}
+        sealed = {path: parts for path, document in found.items() if (parts := salvage(document)[0].get("chunks"))}
+        codes = {path: _deleted_whole(runtime, writes.pop(path), parts) for path, parts in sealed.items()}
+        if writes:
+            answers = runtime.wire.batch_write(list(writes.values()))
+            codes |= {path: status.code for path, (_, status) in zip(writes, answers, strict=True)}
+        return [codes[path] for path in found]
     except WireError as error:
         raise error.translated("deleting tasks", unknown=error.failure is not FailureClass.REFUSED) from error
+
+
+def _deleted_whole(runtime: Runtime, write: Any, chunks: Sequence[Chunk]) -> int:
+    """
+    Delete a record with the sealed parts of its journal, in one commit; return 0, or the code of a record that has moved.
+    """
+    request = runtime.wire.request()
+    request.writes.extend([write, *(deletion(runtime.wire.name, chunk) for chunk in chunks)])
+    try:
+        runtime.wire.commit(request)
+    except WireError as error:
+        if error.failure is FailureClass.MOVED:
+            return _MOVED[0]
+        raise
+    return 0

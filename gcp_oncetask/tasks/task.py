@@ -8,6 +8,7 @@ Shape:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -138,6 +139,13 @@ class OnceTask(Generic[D]):
         The last failed attempts, oldest first.
         """
         return self.lock.errors
+
+    @property
+    def progress(self) -> Any:
+        """
+        The last words of the handler about its progress (``attempt.progress``), as JSON data; None: there are none.
+        """
+        return None if self.lock.progress is None else json.loads(self.lock.progress)
 
     @property
     def result(self) -> Any:

@@ -107,7 +107,7 @@ def rest(firestore: GoogleFirestore) -> Rest:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIRESTORE_EMULATOR_HOST", firestore.address)
         owner = Client(project=PROJECT, credentials=AnonymousCredentials())
-        for path in ("onceTasks/1", "onceTasks/1/deep/1", "onceLocks/1", "onceSessions/1"):
+        for path in ("onceTasks/1", "onceTasks/1/deep/1", "onceLocks/1", "onceSessions/1", "onceJournals/1"):
             owner.document(path).set({"env": "E", "lock": {"status": "scheduled"}})
         owner.document("orders/locked").set({"amount": 1, "owner": "ann", "lock": {"status": "scheduled", "token": 1}})
         owner.document("orders/plain").set({"amount": 1, "owner": "ann"})
@@ -116,7 +116,16 @@ def rest(firestore: GoogleFirestore) -> Rest:
 
 @pytest.mark.parametrize("user", [None, "ann"])
 @pytest.mark.parametrize(
-    "path", ["onceTasks/1", "onceTasks/new", "onceTasks/1/deep/1", "onceLocks/1", "onceLocks/new", "onceSessions/1"]
+    "path",
+    [
+        "onceTasks/1",
+        "onceTasks/new",
+        "onceTasks/1/deep/1",
+        "onceLocks/1",
+        "onceLocks/new",
+        "onceSessions/1",
+        "onceJournals/1",
+    ],
 )
 def test_library_collections_are_closed(rest: Rest, path: str, user: str | None) -> None:
     """

@@ -294,6 +294,8 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         (["cancel", "orders/1"], {PROJECT}),
         (["reset", "orders/1"], {PROJECT, ACCOUNT}),
         (["resolve", "orders/1", "run"], {PROJECT, ACCOUNT}),
+        (["effects", "orders/1"], {PROJECT}),
+        (["send", "orders/1", "approval"], {PROJECT, ACCOUNT}),
         (["delete", "orders/1"], {PROJECT}),
         (["dismiss", "orders/1"], {PROJECT}),
         (["ack", "orders/1", "--for", "4h"], {PROJECT}),

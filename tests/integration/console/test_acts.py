@@ -14,7 +14,18 @@ from gcp_oncetask.console.access import Role, Visitor
 from gcp_oncetask.console.signing import Forms
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.record import Status
+from gcp_oncetask.tasks import TaskData
 from tests.support.console_app import BASE, OPERATOR, ORIGIN, OURS, SECRET, VIEWER, Charge, Nightly, Parcel, get
+from tests.support.durable import Calls
+from tests.support.orders import Killed
+
+
+class Durable(TaskData, kind="durable"):
+    number: str
+
+    def task_id(self) -> str:
+        return self.number
+
 
 ANN = Visitor(OPERATOR, True, Role.OPERATOR)
 
@@ -391,3 +402,30 @@ def test_unknown_acts_are_refused(desk: Any, url: str) -> None:
     A verb that is none is a wrong use, not a server error.
     """
     assert get(desk.browser(), url).status_code == 400
+
+
+def test_du_33_the_console_asks_about_a_run_and_answers(desk: Any) -> None:
+    def charge(task: Any, attempt: Any) -> Any:
+        return attempt.options(once=True).run("card", pay)
+
+    pay = Calls(Killed())
+    desk.manager.register_task_handler(Durable, charge)
+    desk.manager.create_task(Durable(number="1"))
+    desk.cloud.run_until_idle()
+    desk.cloud.advance(minutes=30)
+    desk.cloud.sweep()
+    desk.cloud.advance(minutes=1)
+    desk.cloud.run_until_idle()
+    path, browser = path_of("1", "durable"), desk.browser()
+    page = get(browser, "/task", query_string={"path": path}).text
+    assert "Did this happen: the run &#39;card&#39;, key otk_" in page
+    assert 'id="act-answer"' in page
+    assert 'id="act-not-done"' in page
+    assert 'id="act-complete"' not in page
+    form = ask(browser, path, "answer")
+    assert send(browser, form, run="card").status_code == 400
+    assert send(browser, form, run="card", result='"paid"').status_code in (302, 303)
+    desk.cloud.run_until_idle()
+    lock = desk.manager.locker.show(path)
+    assert (len(pay.seen), lock.status, lock.result) == (1, Status.COMPLETED, "paid")
+    assert [(act.verb, act.by, act.proven) for act in lock.acts] == [("answer", OPERATOR, True)]

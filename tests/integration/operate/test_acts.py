@@ -164,6 +164,7 @@ def test_each_verb_has_a_sentence(failed: Service) -> None:
     """
     locker, path = failed.manager.locker, failed.path("a")
     more: dict[str, dict[str, Any]] = {"happened": {"end": True}, "ack": {"until": 5}}
+    more |= {"answer": {"run": "charge"}, "not-done": {"run": "charge"}}
     for verb in VERBS:
         decision = Decision(verb, **more.get(verb, {}))
         if verb in ("pause", "resume"):

@@ -33,8 +33,9 @@ from tests.support.crowd import Crowd
 from tests.support.orders import Killed, Order, make_shop
 from tests.support.tasks import DAILY, Grave, Latest, Other, Repeat, Service, Work
 
-OWN = ("notes/",)
-"""Documents of the caller's own choice: what user code writes in a transaction of its attempt is on the caller's terms."""
+OWN = ("notes/", "onceJournals/")
+"""Documents of the caller's own choice: what user code writes in a transaction of its attempt is on the caller's terms. And
+sealed parts of journals: they are written in the conditional commit of the record that lists them."""
 
 
 class Resize(TaskData, kind="resize-conditions", pull=True):
@@ -324,6 +325,12 @@ def tasks(cloud: OncetaskCloud, recorder: Recorder) -> None:
     assert manager.delete_task(Repeat, "r")
     cloud.advance(days=31)
     cloud.sweep()
+    service.create("durable")
+    service.act = lambda task, attempt: [attempt.run(f"step-{each}", lambda: "x" * 6_000) for each in range(3)] and None
+    service.deliver("durable")
+    service.act = lambda task, attempt: None
+    assert service.lock("durable").chunks
+    assert manager.delete_task(Work, "durable")
     service.create("last")
     manager.cancel_task(Work, "last")
     manager.delete_tasks_by_ids(Work, ["a", "b", "last"])

@@ -109,10 +109,12 @@ def test_decision_that_does_not_fit_promises_nothing(act: str, status: Status) -
 
 def test_question_is_asked_of_a_quarantined_step_alone() -> None:
     lock = ended(Status.QUARANTINED)
-    asked = choices.question(lock)
+    asked = choices.question("orders/1", lock)
     assert asked is not None
     assert f"Did step {lock.step} happen?" in asked
-    assert [choices.question(leased(status=each)) for each in Status if each is not Status.QUARANTINED] == [None] * 5
+    assert [choices.question("orders/1", leased(status=each)) for each in Status if each is not Status.QUARANTINED] == [
+        None
+    ] * 5
 
 
 def test_last_attempt_has_the_key_of_its_payload() -> None:
