@@ -381,16 +381,17 @@ class Journal(Pending):
         Raises:
             JournalFullError: The journal has no room.
         """
-        if len(self.kept) + entries > MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
+        size = journals.size(self.lock)
+        if len(self.kept) + entries > MAX_ENTRIES or size + MAX_ENTRY > MAX_JOURNAL:
             raise self.fail(
                 JournalFullError(
-                    f"The journal has {len(self.kept):,} entries and {journals.size(self.lock):,} bytes, and may have "
+                    f"The journal has {len(self.kept):,} entries and {size:,} bytes, and may have "
                     f"{MAX_ENTRIES:,} and {MAX_JOURNAL:,}; {name!r} was not called. Group quick steps into one run, or use "
                     "attempt.pages().",
                     name=name,
                 )
             )
-        full = max((len(self.kept) + entries) / MAX_ENTRIES, journals.size(self.lock) / MAX_JOURNAL)
+        full = max((len(self.kept) + entries) / MAX_ENTRIES, size / MAX_JOURNAL)
         if full >= _NEARLY and not self._warned:
             self._warned = True
             self.attempt.context.log(logging.WARNING, "its journal is full to %d %%; %r still fits.", full * 100, name)

@@ -277,7 +277,7 @@ def size(lock: Lock) -> int:
     """
     Return the bytes of the journal.
     """
-    return sum(chunk.size for chunk in lock.chunks) + sum(map(len, lock.journal))
+    return sum([chunk.size for chunk in lock.chunks]) + sum(map(len, lock.journal))
 
 
 def entry_of(lock: Lock) -> JournalEntry | None:
