@@ -12,7 +12,19 @@ from typing import Any, NoReturn
 from gcp_oncetask import ConfigError, Locker, OncetaskError, __version__, sweep
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.cli import explain, imported, index_file, lists, named, rebuilt, registered, resolving, show, timeline
+from gcp_oncetask.cli import (
+    explain,
+    imported,
+    index_file,
+    lists,
+    named,
+    rebuilt,
+    registered,
+    replayed,
+    resolving,
+    show,
+    timeline,
+)
 from gcp_oncetask.cli.options import kind
 from gcp_oncetask.errors import StoreError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules.document_paths import TaskName
@@ -111,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     timeline.add_acts(
         _on_document(commands, "acts", "print the acts of people", timeline.run_acts, requirements.STORE, optional=True)
     )
+    replayed.add_to(commands)
     explain.add_to(commands)
     registered.add_to(commands)
     named.add_to(commands)
