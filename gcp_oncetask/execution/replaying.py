@@ -28,7 +28,7 @@ from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import waits
 from gcp_oncetask.rules.decisions import Claimant
-from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
+from gcp_oncetask.rules.journal import Dropped, EntrySort, EntryState, JournalEntry
 from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
 from gcp_oncetask.store.snapshot import Snapshot
 
@@ -239,6 +239,7 @@ class ReplayedJournal(Journal):
         closed: str | None = None,
         progress: bool = True,
         told: bool = False,
+        dropped: Dropped | None = None,
     ) -> None:
         if opened is not None:
             lost = self._receipts()
@@ -269,7 +270,9 @@ class ReplayedJournal(Journal):
         begun = entry is not None and entry.state is EntryState.OPEN
         raise self.end(ReplayVerdict.GOES_ON, name, "it was begun once, and verify= is asked" if begun else "")
 
-    def suspend(self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = ()) -> Suspended:
+    def suspend(
+        self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = (), *, progress: bool = False
+    ) -> Suspended:
         if wait is None:
             raise self.end(ReplayVerdict.GOES_ON, self._at)
         raise self.end(ReplayVerdict.WAITS, wait.name, until=wait.until)
