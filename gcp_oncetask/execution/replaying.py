@@ -316,7 +316,7 @@ def forecast(
         refusals: Refuses remote calls.
 
     Returns:
-        What would happen next.
+        The next event of the task.
     """
     lock = snapshot.lock
     assert lock is not None
