@@ -21,6 +21,7 @@ from gcp_oncetask.cli import (
     named,
     rebuilt,
     registered,
+    replayed,
     resolving,
     show,
     timeline,
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     timeline.add_acts(
         _on_document(commands, "acts", "print the acts of people", timeline.run_acts, requirements.STORE, optional=True)
     )
+    replayed.add_to(commands)
     explain.add_to(commands)
     registered.add_to(commands)
     named.add_to(commands)

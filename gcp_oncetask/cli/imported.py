@@ -101,29 +101,29 @@ def _renamed(text: str) -> tuple[str, str]:
     return old, kind(new or old)
 
 
-def _manager(text: str) -> TaskManager:
+def manager_named(text: str, option: str = "--manager") -> TaskManager:
     """
-    Return the task manager that *text* names.
+    Return the task manager that *text*, the value of *option*, names.
 
     Raises:
         UsageError: There is none.
     """
     module, _, name = text.partition(":")
     if not module or not name:
-        raise UsageError(f"--manager is {text!r}; it is a module and a name in it, like app:tasks.")
+        raise UsageError(f"{option} is {text!r}; it is a module and a name in it, like app:tasks.")
     try:
         found = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--manager {text}: {text_of(error)}. The folder of your app must be the current one."
+            f"{option} {text}: {text_of(error)}. The folder of your app must be the current one."
         ) from error
     if not isinstance(found, TaskManager):
-        raise UsageError(f"--manager {text}: {name} of {module} is {values.shown(found)}, and no TaskManager.")
+        raise UsageError(f"{option} {text}: {name} of {module} is {values.shown(found)}, and no TaskManager.")
     return found
 
 
 def _import(_locker: Locker, chosen: argparse.Namespace) -> int:
-    manager = _manager(chosen.manager)
+    manager = manager_named(chosen.manager)
     values.collection(chosen.collection, "COLLECTION")
     locker = manager.locker
     plan = ImportPlan(

@@ -232,7 +232,7 @@ class Run:
         while True:
             entry = self._begin(entry, tries)
             try:
-                with journal.calling(self._name):
+                with journal.calling(self._name, call=(self._fn, self._args, self._kwargs, self._options)):
                     value = self._fn(*self._args, **self._kwargs)
             except (HandlerResult, LeaseLostError):
                 raise

@@ -157,6 +157,9 @@ class Journal(Pending):
             UsageError: The name is invalid, or was used before in this attempt; or words can't be said here.
             JournalMismatchError: The name has an entry of another sort.
         """
+        watch = self.attempt.runtime.watch
+        if watch is not None:
+            watch.said(self, name, sort)
         self.check()
         self._check_place(name, suspends=suspends)
         checked_name(name)
@@ -552,16 +555,21 @@ class Journal(Pending):
                 self._calm.wait()
 
     @contextmanager
-    def calling(self, name: str, operation: str = "run") -> Iterator[None]:
+    def calling(self, name: str, operation: str = "run", call: tuple[Any, ...] | None = None) -> Iterator[None]:
         """
-        Within the block the function of the run *name* is called, or the one that verifies the run.
+        Within the block the function of the run *name* is called, or the one that verifies the run; *call* is the function,
+        its arguments, and its options.
         """
+        watch = self.attempt.runtime.watch
+        seen = None if watch is None else watch.calling(self, name, call)
         token = _inside.set((self.attempt, name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()
         try:
             with self.attempt.runtime.events.calling(self.attempt, operation, name):
                 yield
+            if watch is not None:
+                watch.called(seen, self, call)
         finally:
             self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
@@ -572,6 +580,14 @@ def _is_stopped(attempt: RunningAttempt, lock: Lock | None) -> bool:
     Tell whether a cancellation was requested of which the handler has not been told.
     """
     return lock is not None and lock.cancel_requested_at is not None and not attempt.told
+
+
+def inside_run() -> str | None:
+    """
+    Return the name of the run whose function is being called in this context; None: no run's function is.
+    """
+    inside = _inside.get()
+    return None if inside is None else inside[1]
 
 
 def checked_name(name: object) -> str:

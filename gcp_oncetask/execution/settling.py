@@ -50,6 +50,8 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
     """
     if attempt.journaled is not None:
         attempt.journaled.settle_down()
+    if runtime.watch is not None:
+        runtime.watch.ended(spec, attempt, said)
     if attempt.stop is not None and attempt.settled is None:
         said = _stopped(runtime, attempt, attempt.stop, said)
         if isinstance(said, Ended):

@@ -116,7 +116,9 @@ def value(journal: Journal, name: str, draw: Callable[[], Any]) -> Any:
     """
     entry = journal.enter(name, EntrySort.VALUE)
     if entry is None:
-        entry = journal.entry(name, EntrySort.VALUE, value=tagged.keep(draw()).data)
+        watch = journal.attempt.runtime.watch
+        drawn = draw() if watch is None else watch.drawn(journal, name, draw)
+        entry = journal.entry(name, EntrySort.VALUE, value=tagged.keep(drawn).data)
         journal.later(entry)
     return tagged.read(Tagged(entry.value))
 

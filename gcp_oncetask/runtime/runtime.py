@@ -55,7 +55,12 @@ class Runtime:
         request_log: The logs with the evidence; None: Cloud Logging.
         alerts: The channel of alerts; None: as configured.
         clock: Time and random numbers; None: the system's.
+
+    Attributes:
+        watch: Sees the words of durable handlers, for ``oncetask_cloud.check``; None: nothing does.
     """
+
+    watch: Any = None
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ A Google Cloud in the test's own process: no sockets, a virtual clock, deliverie
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -112,7 +112,7 @@ class Alerts:
         (self.reminders if alert.reminder else self.sent).append(alert)
 
 
-class _Stdout:
+class StandardOutput:
     """
     Standard output for the evidence trail: writes lines into the local Cloud Logging, as Cloud Run collects them.
     """
@@ -239,7 +239,7 @@ class OncetaskCloud:
             alerts=self.alerts,
             certificates=self._certificates,
         )
-        runtime.trail_to(_Stdout(self._logs))
+        runtime.trail_to(StandardOutput(self._logs))
         executor_of(locker).renewals = Renewals(clock)
 
     def _certificates(self) -> tuple[dict[str, str], str]:
@@ -382,6 +382,29 @@ class OncetaskCloud:
         firestore, tasks = self.local.firestore, self.local.tasks
         operations = tasks.counts.total() + len(tasks.dispatches)
         return Cost(firestore.reads, firestore.writes, operations, firestore.counts + tasks.counts)
+
+    def check(self, start: Callable[[OncetaskCloud], object], *, effects: Sequence[Any] = (), days: int = 60) -> None:
+        """
+        Play a scenario of durable handlers once, on a cloud of its own. Then play it again for each call of a run and for each
+        remote call, on a fresh cloud, with a process that dies there, a takeover there, or a delivery that comes twice.
+
+        The end must be the same: status, result, and the answers in the journal. Each run is called with the same arguments,
+        and one with ``once=True`` at most once. A task that waits for a person's answer about such a run is a right end.
+
+        Args:
+            start: ``start(cloud)`` is called at the beginning of each play. It begins with ``cloud.use(locker)`` and
+                ``cloud.mount(url, app)``, sets the doubles of other systems back, and creates the tasks; it may let time
+                pass, and send events.
+            effects: Functions with effects, such as ``payments.charge``. A call of one in a handler outside a run is a mistake.
+            days: Most days that a play lasts.
+
+        Raises:
+            AssertionError: The handler makes a mistake, or the end differs; the message tells the story, and the line.
+            UsageError: An effect is not written in Python, so that its calls can't be seen.
+        """
+        from gcp_oncetask.testing import checking
+
+        checking.check(start, effects, days)
 
     def clock_now(self) -> datetime:
         """

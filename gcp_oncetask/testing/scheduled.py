@@ -128,16 +128,19 @@ def check(documents: Mapping[str, Any], wanted: Wanted) -> None:
         AssertionError: There is no such document. The message lists the scheduled ones, and the tasks of that model that
             are not scheduled any more.
     """
-    found = list(_found(documents))
-    scheduled = [one for one in found if one.lock.status is Status.SCHEDULED]
+    all_ = list(found(documents))
+    scheduled = [one for one in all_ if one.lock.status is Status.SCHEDULED]
     if any(wanted.fits(one) for one in scheduled):
         return
-    others = [one for one in found if one.lock.status is not Status.SCHEDULED and one.is_of(wanted.model)]
+    others = [one for one in all_ if one.lock.status is not Status.SCHEDULED and one.is_of(wanted.model)]
     lines = [f"No {wanted} is scheduled.", *_listed("Scheduled", scheduled), *_listed("Not scheduled any more", others)]
     raise AssertionError("\n".join(lines))
 
 
-def _found(documents: Mapping[str, Any]) -> Iterator[Found]:
+def found(documents: Mapping[str, Any]) -> Iterator[Found]:
+    """
+    Yield the documents with a lock, but for those of named locks.
+    """
     for path, document in documents.items():
         if path.startswith(f"{LOCKS}/"):
             continue

@@ -303,6 +303,7 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
         (["running"], {PROJECT}),
         (["attention", "rebuild"], {PROJECT}),
         (["import", "go", "onceTasks", "--manager", "app:tasks"], {PROJECT, ACCOUNT}),
+        (["replay", "app:tasks", "--kind", "work"], {PROJECT}),
         (["timeline", "orders/1"], set()),
         (["acts"], {PROJECT}),
         (["locks", "list"], {PROJECT}),
