@@ -138,13 +138,14 @@ class Run:
         """
         journal = self._journal
         entry = journal.enter(self._name, EntrySort.RUN, was=self._options.was)
-        if entry is not None:
-            known, answer = self._known(entry)
-            if known:
-                return answer
-        journal.room(self._name)
-        journal.hand_over()
-        return self._call(entry)
+        with journal.under_way(self._name):
+            if entry is not None:
+                known, answer = self._known(entry)
+                if known:
+                    return answer
+            journal.room(self._name)
+            journal.hand_over()
+            return self._call(entry)
 
     def _known(self, entry: JournalEntry) -> tuple[bool, Any]:
         """
@@ -163,6 +164,7 @@ class Run:
             case EntryState.OPEN:
                 return self._verified(entry)
             case _:
+                journal.tell()
                 until = (entry.more or {}).get("next")
                 if until is not None and journal.now() < parse_instant(until):
                     raise journal.suspend(journal.wait_for(entry.name, WaitFor.RETRY, parse_instant(until), entry))
@@ -217,7 +219,9 @@ class Run:
             try:
                 with journal.calling(self._name):
                     value = self._fn(*self._args, **self._kwargs)
-            except (HandlerResult, LeaseLostError):
+            except (HandlerResult, LeaseLostError, SystemExit, KeyboardInterrupt) as error:
+                if options_.once:
+                    journal.attempt.stop = Stop(error)
                 raise
             except Exception as error:
                 entry = self._raised(error, entry, tries)
@@ -249,7 +253,13 @@ class Run:
         """
         journal, options_ = self._journal, self._options
         words = journal.attempt.runtime.config.log_contents
-        tries.append({"at": instant(journal.now()), "error": said_by(error, words=words)[:MAX_ERROR]})
+        tries.append(
+            {
+                "number": tries[-1]["number"] + 1 if tries else 1,
+                "at": instant(journal.now()),
+                "error": said_by(error, words=words)[:MAX_ERROR],
+            }
+        )
         del tries[:-MAX_TRIES]
         if not options_.once:
             return entry
@@ -270,14 +280,14 @@ class Run:
 
     def _again(self, error: Exception, entry: JournalEntry | None, tries: list[dict[str, Any]]) -> bool:
         """
-        HandlerWait for the next try of a run with ``retry=``, in the request or after it.
+        Wait for the next try of a run with ``retry=``, in the request or after it.
 
         Raises:
             RunFailedError: No try follows.
         """
         journal, retry = self._journal, self._options.retry
         assert retry is not None
-        number, once = len(tries), self._options.once
+        number, once = tries[-1]["number"], self._options.once
         if not retry.should_retry(number, error):
             more = {"tries": tries, "kind": type(error).__name__}
             raise failed(self._withdraw(entry, EntryState.FAILED, more, progress=True)) from error
@@ -332,8 +342,9 @@ def failed(entry: JournalEntry) -> RunFailedError:
     more = entry.more or {}
     tries = list(more.get("tries", []))
     last = tries[-1]["error"] if tries else "no error is known"
+    number = tries[-1].get("number", len(tries)) if tries else 0
     return RunFailedError(
-        f"The run {entry.name!r} has failed for good after {len(tries)} tries; the last one: {last}",
+        f"The run {entry.name!r} has failed for good after {number} tries; the last one: {last}",
         name=entry.name,
         kind=more.get("kind"),
         tries=tries,

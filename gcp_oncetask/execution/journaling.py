@@ -28,7 +28,7 @@ from gcp_oncetask.errors import (
     LeaseLostError,
     UsageError,
 )
-from gcp_oncetask.execution.results import CancelledByRequest, Suspended
+from gcp_oncetask.execution.results import CancelledByRequest, Snooze, Suspended
 from gcp_oncetask.execution.running import Pending, RunningAttempt, Stop
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
@@ -36,6 +36,7 @@ from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
     MAX_ENTRY,
     MAX_JOURNAL,
+    SEAL,
     EntrySort,
     EntryState,
     JournalEntry,
@@ -43,6 +44,7 @@ from gcp_oncetask.rules.journal import (
 )
 from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
 from gcp_oncetask.store import journals as stored_journals
+from gcp_oncetask.store.sizes import room_of
 from gcp_oncetask.store.snapshot import Snapshot
 
 LONGEST_NAME: Final = 200
@@ -78,6 +80,9 @@ class Journal(Pending):
             self.kept[ended.name] = ended
         self._ordinal = max((entry.ordinal for entry in self.kept.values()), default=0)
         self.replaying = bool(self.kept)
+        self._fresh = None if ended is None else ended.name
+        self._idle: Final = threading.Condition()
+        self._under_way: list[str] = []
         self._new_entries = 0
         self._longest = IN_PLACE
 
@@ -143,8 +148,11 @@ class Journal(Pending):
             entry = self.kept.get(was)
             self._met.add(was)
         if entry is None:
-            self._new()
+            self.tell()
             return None
+        if name == self._fresh:
+            # The grant of this attempt, or of one that has kept nothing, has ended the wait: no code has seen that before.
+            self.replaying = False
         if entry.sort is not sort:
             raise self.ask(
                 JournalMismatchError(
@@ -200,14 +208,21 @@ class Journal(Pending):
             raise self.fail(
                 UsageError(f"{name!r} is said inside a transaction of the attempt; say it before or after.")
             )
+        if suspends and self._under_way:
+            raise self.fail(
+                UsageError(
+                    f"{name!r} may end the request while the run {self._under_way[0]!r} is under way in another thread; wait "
+                    "for the thread before."
+                )
+            )
         if attempt.leader is not None or (suspends and attempt.batched):
             raise UsageError(
                 f"{name!r} is said in a batch handler. There only the attempt of the leader has a journal, and no word waits."
             )
 
-    def _new(self) -> None:
+    def tell(self) -> None:
         """
-        Note that a word is new, and tell the handler of a cancellation, once.
+        Note that a word has no answer yet, and tell the handler of a cancellation, once.
 
         Raises:
             CancelledByRequest: A cancellation was requested.
@@ -264,7 +279,7 @@ class Journal(Pending):
                 tuple(self.taken),
                 opened,
                 closed,
-                progress or bool(self.taken),
+                progress or journals.forward(self.entries),
                 told,
                 self.said,
             )
@@ -304,7 +319,7 @@ class Journal(Pending):
         """
         wait = self.lock.wait
         if self.entries or self.taken or (wait is not None and wait.ended is not None):
-            self.commit((), progress=wait is not None)
+            self.commit((), progress=False)
 
     def room(self, name: str) -> None:
         """
@@ -313,6 +328,15 @@ class Journal(Pending):
         Raises:
             JournalFullError: The journal has no room.
         """
+        left = room_of(self.attempt.snapshot)
+        if left < MAX_ENTRY + SEAL:
+            raise self.fail(
+                JournalFullError(
+                    f"The document has {left:,} bytes left, and an entry of the journal may need {MAX_ENTRY + SEAL:,}; "
+                    f"{name!r} was not called. Keep large contents elsewhere (Cloud Storage).",
+                    name=name,
+                )
+            )
         if len(self.kept) >= MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
             raise self.fail(
                 JournalFullError(
@@ -325,14 +349,19 @@ class Journal(Pending):
 
     # --- the end of an attempt by a word ---
 
-    def suspend(self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = ()) -> Suspended:
+    def suspend(self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = ()) -> BaseException:
         """
         End the request until *wait* has ended; None: until a fresh delivery comes, at once. Return the exception to raise.
         """
         attempt = self.attempt
+        if attempt.batched:
+            # Its riders can't wait with it, so all of them run again at the time.
+            self.commit(entries, progress=False)
+            until = self.now() if wait is None or wait.until is None else wait.until
+            return Snooze(max(timedelta(), until - self.now()))
         with attempt.mutex:
             write = JournalWrite(
-                (*self.entries, *entries), tuple(self.taken), progress=bool(self.taken), said=self.said
+                (*self.entries, *entries), tuple(self.taken), progress=journals.forward(self.entries), said=self.said
             )
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
@@ -347,7 +376,7 @@ class Journal(Pending):
         Raises:
             Suspended: The request ends here.
         """
-        if self._new_entries and self.attempt.remaining() < self._longest:
+        if self._new_entries and not self.attempt.batched and self.attempt.remaining() < self._longest:
             raise self.suspend(None)
 
     def fail(self, error: UsageError) -> UsageError:
@@ -377,7 +406,7 @@ class Journal(Pending):
 
     def pause(self, seconds: float) -> bool:
         """
-        HandlerWait in the request, if that is short; return False if it is too long.
+        Wait in the request, if that is short; return False if it is too long.
         """
         if seconds > min(IN_PLACE, self.attempt.remaining() / _SHARE):
             return False
@@ -424,10 +453,29 @@ class Journal(Pending):
         return "otk_" + hashlib.sha256(f"{self.attempt.key}\n{name}".encode()).hexdigest()[:40]
 
     @contextmanager
+    def under_way(self, name: str) -> Iterator[None]:
+        """
+        Within the block the run *name* is under way: no word of another thread may wait, and the attempt is not over.
+        """
+        with self._idle:
+            self._under_way.append(name)
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._under_way.remove(name)
+                self._idle.notify_all()
+
+    def finish(self) -> None:
+        with self._idle:
+            self._idle.wait_for(lambda: not self._under_way)
+
+    @contextmanager
     def calling(self, name: str) -> Iterator[None]:
         """
         Within the block the function of the run *name* is called.
         """
+        self.replaying = False
         token = _inside.set((self.attempt, name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()

@@ -16,6 +16,7 @@ from gcp_oncetask.errors import AlreadySettledError, LeaseLostError, RequestLogE
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.document_paths import DATA_HASH
 from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
@@ -82,7 +83,13 @@ class Pending:
         """
         if not (self.entries or self.taken or self.said is not None):
             return None
-        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=bool(self.taken), said=self.said)
+        forward = journals.forward(self.entries)
+        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=forward, said=self.said)
+
+    def finish(self) -> None:
+        """
+        Wait for the runs that are under way in threads of the handler.
+        """
 
     def clear(self) -> None:
         """

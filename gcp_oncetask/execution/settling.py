@@ -46,6 +46,8 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
         SystemExit, KeyboardInterrupt: The handler has asked for the end of the process; the attempt counts as failed.
         OncetaskError: The settling commit failed, or its fate is unknown.
     """
+    if attempt.journaled is not None:
+        attempt.journaled.finish()
     if attempt.stop is not None and attempt.settled is None:
         said = _stopped(runtime, attempt, attempt.stop, said)
         if isinstance(said, Ended):
@@ -81,7 +83,7 @@ def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -
         return _unread(runtime, attempt, stop.unread)
     how = stop.how
     if how is None:
-        return Raised(stop.error)
+        return stop.error if isinstance(stop.error, HandlerResult) else Raised(stop.error)
     if swallowed:
         attempt.context.log(
             logging.ERROR,
@@ -92,7 +94,14 @@ def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -
     if not isinstance(stop.error, Suspended):
         attempt.context.log(logging.ERROR, "the attempt ended: %s", stop.error)
     try:
-        put = attempt.settle(how)
+        try:
+            put = attempt.settle(how)
+        except StoreError as error:
+            if not error.of_contents:
+                raise
+            attempt.context.log(logging.ERROR, "its end could not be recorded: %s", error)
+            how = how.instead(str(error))
+            put = attempt.settle(how)
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
     return _dispatched(runtime, attempt, how, put)

@@ -98,7 +98,7 @@ def claim(
         ended = waits.woken(lock, moment)
         if ended is None and lock.wait.until is None:
             return Refused(Outcome.DUPLICATE, f"it waits for {lock.wait.name!r}")
-        if ended is not None and ended.ended is not Woken.TIME:
+        if ended is not None and ended.ended is not Woken.TIME and lock.wait.ended is None:
             return writes.granted(lock.but(wait=ended, wait_until=None), policy, claimant, at)
         if ended is not None:
             lock = lock.but(wait=ended)

@@ -264,6 +264,20 @@ def _times(wait: HandlerWait) -> dict[str, Any]:
     return {} if wait.until is None else {"until": instant(wait.until)}
 
 
+def forward(entries: Iterable[JournalEntry]) -> bool:
+    """
+    Tell whether *entries*, which were kept for a later commit, bring the handler forward: a wait or an event does.
+    """
+    return any(entry.sort is not EntrySort.VALUE for entry in entries)
+
+
+def _finishes(wait: HandlerWait) -> bool:
+    """
+    Tell whether the end of *wait* brings the handler forward. The next try of a run does not, nor does a cancellation.
+    """
+    return wait.ended is not Woken.CANCELLED and wait.sort not in (WaitFor.RETRY, WaitFor.VERIFY)
+
+
 def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
     """
     Return the open part of the journal with the entries of *write*; the wait that a grant has ended is moved into it.
@@ -295,8 +309,9 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
         ordinals = [JournalEntry.of(row).ordinal for row in rows]
         chunks = (*chunks, Chunk(seals, min(ordinals), max(ordinals), sum(map(len, rows))))
         rows = ()
-    taken, wait = write.taken, lock.wait
+    taken, wait, progress = write.taken, lock.wait, write.progress
     if wait is not None and wait.ended is not None:
+        progress = progress or _finishes(wait)
         taken, wait = taken if wait.event is None else (*taken, wait.event), None
     gone = {write.closed, None if write.opened is None else write.opened.name}
     still = tuple(intent for intent in lock.open if intent.name not in gone)
@@ -310,7 +325,7 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
     )
     if write.told and not lock.cancelling:
         after = after.but(cancelling=True, attempts=1, progress_at=0)
-    elif write.progress:
+    elif progress:
         after = after.but(progress_at=after.attempts)
     return needing(after)
 
