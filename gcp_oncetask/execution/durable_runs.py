@@ -253,13 +253,9 @@ class Run:
         """
         journal, options_ = self._journal, self._options
         words = journal.attempt.runtime.config.log_contents
-        tries.append(
-            {
-                "number": tries[-1]["number"] + 1 if tries else 1,
-                "at": instant(journal.now()),
-                "error": said_by(error, words=words)[:MAX_ERROR],
-            }
-        )
+        number = tries[-1]["number"] + 1 if tries else 1
+        text = values.printable(said_by(error, words=words)[:MAX_ERROR])[:MAX_ERROR]
+        tries.append({"number": number, "at": instant(journal.now()), "error": text})
         del tries[:-MAX_TRIES]
         if not options_.once:
             return entry
