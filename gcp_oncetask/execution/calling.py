@@ -41,9 +41,6 @@ def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt,
         process.
     """
     seen = Attempt(attempt)
-    if spec.cleans:
-        # It runs because of the cancellation.
-        attempt.told = True
     try:
         attempt.subject = spec.subject.load(executor.runtime, attempt)
         return call_through(

@@ -73,6 +73,7 @@ class Pending:
     """
 
     def __init__(self) -> None:
+        self.replaying = False
         self.entries: list[JournalEntry] = []
         self.taken: list[str] = []
         self.said: str | None = None
@@ -190,6 +191,15 @@ class RunningAttempt(HeldLease):
         """
         lock = self.snapshot.lock or self.granted
         return max(1, self.granted.attempts - min(lock.progress_at, self.granted.attempts))
+
+    def replays(self) -> bool:
+        """
+        Tell whether the handler says again the words of an earlier attempt: all of them so far had their answers.
+        """
+        words = self.journaled
+        if words is not None:
+            return words.replaying
+        return bool(self.granted.journal or self.granted.chunks or self.granted.wait)
 
     # --- under the lease ---
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gcp_oncetask import Continue, Fail, FixedDelay, NoRetry, Retry, RunFailedError, Snooze, Status
+from gcp_oncetask import Continue, EventTimeoutError, Fail, FixedDelay, NoRetry, Retry, RunFailedError, Snooze, Status
+from gcp_oncetask.logs import ReplayFilter
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
@@ -399,6 +400,40 @@ def test_du_108_replaying_ends_with_the_first_new_word(service: Service) -> None
     service.settle(90)
     new = [[place for place, replaying in each if not replaying] for each in seen]
     assert new == [["before", "in a", "after a"], ["after s", "in b", "after b"], []]
+
+
+def test_du_108_each_line_of_a_handler_is_logged_once(service: Service) -> None:
+    logger = logging.getLogger("tests.du_108")
+    logger.propagate = False
+    seen: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    keep = Keep()
+    keep.addFilter(ReplayFilter())
+    logger.addHandler(keep)
+    logger.setLevel(logging.INFO)
+
+    def act(task: Any, attempt: Any) -> str:
+        logger.info("before")
+        attempt.run("a", lambda: logger.info("in a"))
+        logger.info("after a")
+        attempt.sleep("s", timedelta(hours=1))
+        logger.info("after s")
+        try:
+            attempt.wait_event("e", dict, timeout=60)
+        except EventTimeoutError:
+            logger.info("timed out")
+        logger.warning("warned")
+        return "up"
+
+    asleep(service, act)
+    service.settle(90)
+    logger.removeHandler(keep)
+    assert seen == ["before", "in a", "after a", "after s", "timed out", "warned"]
+    assert len(service.ran) == 3
 
 
 @pytest.mark.parametrize(

@@ -449,6 +449,8 @@ def test_du_109_a_wiped_lock_is_told_and_nothing_runs(service: Service) -> None:
     service.manager.locker.client.document(service.path("a")).update({"lock": DELETE_FIELD})
     service.cloud.advance(hours=2)
     assert (len(before.seen), len(service.ran)) == (1, 1)
+    assert "its field 'lock' was removed" in service.cloud.alerts.sent[-1].reason
+    assert len(service.cloud.alerts.sent) == 1
 
 
 def test_du_93_a_record_of_a_newer_release_is_left_alone(service: Service) -> None:
