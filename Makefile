@@ -73,6 +73,7 @@ bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks.firestore
 	@$(BIN)/python -m benchmarks.workers
 	@$(BIN)/python -m benchmarks.growth
+	@$(BIN)/python -m benchmarks.durable
 	@$(BIN)/python -m benchmarks.starts
 	@$(BIN)/python -m benchmarks.ways
 	@$(BIN)/python -m benchmarks.instructions

@@ -31,6 +31,10 @@ BENCHMARKS = {
         "--sizes 20 40 --tasks 2 --waiters 4",
         ("20", "40", "a task pushed", "a task pulled", "hand-over of a key, calls"),
     ),
+    "benchmarks.durable": (
+        "--tasks 2 --entries 20 40",
+        ("runs", "chain", "by hand", "20", "40", "CPU ms of 10 runs", "a new entry", "a replayed entry"),
+    ),
     "benchmarks.starts": ("--rounds 1 --tasks 110", ("import over", "pytest run with", "memory after 110")),
     "benchmarks.ways": ("", tuple(f"| {flow}" for flow in FLOWS)),
     "benchmarks.instructions": ("--runs 1", tuple(f"| {flow}" for flow in FLOWS)),
@@ -44,6 +48,7 @@ MARKS = {
     ),
     "benchmarks.workers": (pytest.mark.slow,),
     "benchmarks.growth": (pytest.mark.slow,),
+    "benchmarks.durable": (pytest.mark.slow,),
     "benchmarks.starts": (pytest.mark.slow,),
 }
 

@@ -123,6 +123,8 @@ def send(
             return Sent(id_, stored=False)
         raise refusal(path, decision)
     made = Sent(id_, stored=True, woke=decision.dispatch, late=late)
+    then = "its handler is woken" if decision.dispatch else "no wait has taken it yet"
+    runtime.events.event_sent(runtime.about(changed.snapshot), f"the event {name!r} is stored; {then}")
     if decision.dispatch and decision.lock.url is not None:
         runtime.events.scheduled(changed.snapshot)
         made._dispatch = partial(dispatch, runtime, changed.snapshot)  # noqa: SLF001 - our own class

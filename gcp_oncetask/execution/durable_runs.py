@@ -25,10 +25,12 @@ from gcp_oncetask.execution.journaling import Journal, checked_name
 from gcp_oncetask.execution.results import NOT_DONE, HandlerResult, NotDone
 from gcp_oncetask.execution.running import Stop
 from gcp_oncetask.rules import journal as journals
+from gcp_oncetask.rules import met_words
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
-from gcp_oncetask.rules.record import WaitFor
+from gcp_oncetask.rules.met_words import Meant
+from gcp_oncetask.rules.record import Intent, WaitFor
 from gcp_oncetask.rules.retry_policy import RetryPolicy
-from gcp_oncetask.rules.timestamps import instant, parse_instant
+from gcp_oncetask.rules.timestamps import instant
 
 MAX_ERROR: Final = 500
 """Most characters of an error that an entry keeps."""
@@ -151,62 +153,75 @@ class Run:
         """
         Return whether *entry* answers the run, and its answer.
         """
-        journal = self._journal
-        if entry.args != self._digest and entry.args is not None and self._digest is not None:
-            self._other_arguments(entry)
-        match entry.state:
-            case EntryState.DONE:
+        journal, chosen = self._journal, self._options
+        intent = next((each for each in journal.lock.open if each.name == entry.name), None)
+        met = met_words.meet(
+            entry,
+            EntrySort.RUN,
+            args=self._digest,
+            strict=chosen.strict,
+            verifiable=chosen.verify is not None,
+            intent=intent,
+            now=journal.now(),
+        )
+        if met.warns:
+            journal.attempt.context.log(logging.WARNING, "%s", self._differs())
+        match met.meant:
+            case Meant.ANSWER:
                 return True, journal.answer(entry, self._as)
-            case EntryState.FAILED:
+            case Meant.RAISE:
                 raise failed(entry)
-            case EntryState.REJECTED:
+            case Meant.FAIL:
                 raise self._rejected(str(entry.value))
-            case EntryState.OPEN:
-                return self._verified(entry)
-            case _:
+            case Meant.WAIT:
+                sort = WaitFor.VERIFY if entry.state is EntryState.OPEN else WaitFor.RETRY
+                if sort is WaitFor.RETRY:
+                    journal.tell()
+                raise journal.suspend(journal.wait_for(entry.name, sort, met.until, entry))
+            case Meant.VERIFY:
+                assert intent is not None
+                return self._verified(entry, intent)
+            case Meant.CALL:
                 journal.tell()
-                until = (entry.more or {}).get("next")
-                if until is not None and journal.now() < parse_instant(until):
-                    raise journal.suspend(journal.wait_for(entry.name, WaitFor.RETRY, parse_instant(until), entry))
                 return False, None
+            case _:
+                raise journal.ask(self._question(entry, met.meant))
 
-    def _other_arguments(self, entry: JournalEntry) -> None:
-        text = f"The run {self._name!r} was called with other arguments before; the journal's answer counts."
-        if entry.state is EntryState.OPEN:
-            raise self._journal.ask(
-                JournalMismatchError(
-                    f"The run {self._name!r} was begun once with other arguments, and its result is not known. Did it happen?",
-                    name=self._name,
-                )
+    def _differs(self) -> str:
+        return f"The run {self._name!r} was called with other arguments before; the journal's answer counts."
+
+    def _question(self, entry: JournalEntry, meant: Meant) -> Exception:
+        """
+        Return the error that asks a person about the run.
+        """
+        name = self._name
+        if meant is Meant.ASK:
+            return UsageError(
+                f"The run {name!r} was begun once, its result is not known, and it has no verify=. Did it happen?",
+                name=name,
             )
-        if self._options.strict:
-            raise self._journal.ask(JournalMismatchError(text, name=self._name))
-        self._journal.attempt.context.log(logging.WARNING, "%s", text)
+        if entry.state is not EntryState.OPEN:
+            return JournalMismatchError(self._differs(), name=name)
+        return JournalMismatchError(
+            f"The run {name!r} was begun once with other arguments, and its result is not known. Did it happen?",
+            name=name,
+        )
 
-    def _verified(self, entry: JournalEntry) -> tuple[bool, Any]:
+    def _verified(self, entry: JournalEntry, intent: Intent) -> tuple[bool, Any]:
         """
         Find out whether a run that an earlier attempt has begun once has happened.
         """
         journal, options_, name = self._journal, self._options, self._name
-        intent = next((each for each in journal.lock.open if each.name == entry.name), None)
-        if intent is None or options_.verify is None:
-            raise journal.ask(
-                UsageError(
-                    f"The run {name!r} was begun once, its result is not known, and it has no verify=. Did it happen?",
-                    name=name,
-                )
-            )
-        if journal.now() < intent.over:
-            # The attempt that has begun it may still be calling.
-            raise journal.suspend(journal.wait_for(entry.name, WaitFor.VERIFY, intent.over, entry))
+        assert options_.verify is not None
         journal.check_held()
-        with journal.calling(name):
+        with journal.calling(name, "verify"):
             found = options_.verify(journal.key_of(name))
-        if found is not NOT_DONE:
+        happened = found is not NOT_DONE
+        met = met_words.verified(intent, happened=happened, after=options_.verify_after, now=journal.now())
+        if met.meant is Meant.ANSWER:
             return True, self._keep(found, entry, verified=True)
-        counts = intent.begun + options_.verify_after
-        if journal.now() < counts:
-            raise journal.suspend(journal.wait_for(entry.name, WaitFor.VERIFY, counts, entry))
+        if met.meant is Meant.WAIT:
+            raise journal.suspend(journal.wait_for(entry.name, WaitFor.VERIFY, met.until, entry))
         return False, None
 
     # --- calling ---

@@ -31,6 +31,7 @@ from gcp_oncetask.errors import (
 from gcp_oncetask.execution.results import CancelledByRequest, Snooze, Suspended
 from gcp_oncetask.execution.running import Pending, RunningAttempt, Stop
 from gcp_oncetask.rules import journal as journals
+from gcp_oncetask.rules import met_words
 from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
@@ -52,6 +53,8 @@ LONGEST_NAME: Final = 200
 IN_PLACE: Final = 5.0
 """Waits of at most this many seconds are spent in the request, if a quarter of its remaining time is enough."""
 _SHARE: Final = 4
+_CHUNK: Final = 150
+"""Most bytes by which a chunk is named in the record."""
 
 _inside: ContextVar[tuple[object, str] | None] = ContextVar("oncetask_run", default=None)
 """The attempt and the name of the run whose function is being called in this context."""
@@ -81,6 +84,8 @@ class Journal(Pending):
         self._ordinal = max((entry.ordinal for entry in self.kept.values()), default=0)
         self.replaying = bool(self.kept)
         self._fresh = None if ended is None else ended.name
+        # The document is measured once; then only the journal and the mailbox grow.
+        self._room: Final = room_of(attempt.snapshot) + _weight(lock)
         self._idle: Final = threading.Condition()
         self._under_way: list[str] = []
         self._new_entries = 0
@@ -147,13 +152,14 @@ class Journal(Pending):
         if entry is None and was is not None:
             entry = self.kept.get(was)
             self._met.add(was)
+        met = met_words.fits(entry, sort)
         if entry is None:
             self.tell()
             return None
         if name == self._fresh:
             # The grant of this attempt, or of one that has kept nothing, has ended the wait: no code has seen that before.
             self.replaying = False
-        if entry.sort is not sort:
+        if met is not None:
             raise self.ask(
                 JournalMismatchError(
                     f"{name!r} is a {entry.sort} in the journal, and a {sort} in the code. The code was changed under a task "
@@ -328,7 +334,7 @@ class Journal(Pending):
         Raises:
             JournalFullError: The journal has no room.
         """
-        left = room_of(self.attempt.snapshot)
+        left = self._room - _weight(self.lock)
         if left < MAX_ENTRY + SEAL:
             raise self.fail(
                 JournalFullError(
@@ -471,19 +477,27 @@ class Journal(Pending):
             self._idle.wait_for(lambda: not self._under_way)
 
     @contextmanager
-    def calling(self, name: str) -> Iterator[None]:
+    def calling(self, name: str, operation: str = "run") -> Iterator[None]:
         """
-        Within the block the function of the run *name* is called.
+        Within the block the function of the run *name* is called, or the one that verifies the run.
         """
         self.replaying = False
         token = _inside.set((self.attempt, name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()
         try:
-            yield
+            with self.attempt.runtime.events.calling(self.attempt, operation, name):
+                yield
         finally:
             self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
+
+
+def _weight(lock: Lock) -> int:
+    """
+    Return the bytes of the parts of *lock* that grow while a handler runs.
+    """
+    return sum(map(len, lock.journal)) + sum(map(len, lock.mailbox)) + _CHUNK * len(lock.chunks)
 
 
 def checked_name(name: object) -> str:

@@ -11,7 +11,7 @@ Source:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from threading import Event
 from typing import Any, Final, NamedTuple, Protocol
@@ -120,6 +120,12 @@ class Observer:
         over. *current* tells whether it is the only attempt of this thread.
         """
 
+    def calling(self, attempt: ObservedAttempt, operation: str, name: str) -> AbstractContextManager[object] | None:
+        """
+        Take the event that a function of the word *name* of a durable handler is about to be called; *operation* is ``run``
+        or ``verify``. Return a context to enter meanwhile; None: it needs none.
+        """
+
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
         """
         Take the event that the handler of an attempt has raised *error*, or that the library has raised it in the attempt.
@@ -175,6 +181,21 @@ class Log(Observer):
             log_decision(LOGGER, level, told.event, context, text, **told.facts)
 
 
+def _during(contexts: Iterable[AbstractContextManager[object] | None]) -> AbstractContextManager[object]:
+    """
+    Return one context that enters all of *contexts*.
+    """
+    found = [each for each in contexts if each is not None]
+    if not found:
+        return _NOTHING
+    if len(found) == 1:
+        return found[0]
+    during = ExitStack()
+    for each in found:
+        during.enter_context(each)
+    return during
+
+
 class Events:
     """
     The reporter of one deployment.
@@ -211,13 +232,7 @@ class Events:
         Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
         None: there are none.
         """
-        entered = [during for each in self._seeing["scheduling"] if (during := each.scheduling(message)) is not None]
-        if not entered:
-            return _NOTHING
-        during = ExitStack()
-        for each in entered:
-            during.enter_context(each)
-        return during
+        return _during(each.scheduling(message) for each in self._seeing["scheduling"])
 
     def traceparent(self) -> str | None:
         """
@@ -279,6 +294,19 @@ class Events:
         self.trail.write("started", attempt.context, f"started{note}", granted_at=known)
         for each in self._seeing["granted"]:
             each.granted(attempt, before, current=current)
+
+    def calling(self, attempt: ObservedAttempt, operation: str, name: str) -> AbstractContextManager[object]:
+        """
+        Return a context in which a function of the word *name* of a durable handler is called. *operation* is ``run``, or
+        ``verify`` for the function that finds out whether a run has happened.
+        """
+        return _during(each.calling(attempt, operation, name) for each in self._seeing["calling"])
+
+    def event_sent(self, about: About, message: str) -> None:
+        """
+        Report that an event for a durable handler was stored.
+        """
+        self._tell("event.sent", about, message)
 
     def never_started(self, context: LogContext, message: str) -> None:
         """

@@ -3,15 +3,17 @@ Spans and metrics for OpenTelemetry. No other module imports its API, and withou
 
 A schedule is a PRODUCER span. Its context is stored in the record as ``traceparent``, so that it survives retries, new
 dispatches and takeovers. Each attempt is a CONSUMER span that links to it. If the request in which the attempt runs has
-a span, the attempt's span is its child. This module imports nothing before the application has imported the API, which
-it needs to set a provider. Without a provider each hook costs a look into ``sys.modules``, and the record holds nothing
-more. An error in here is logged once and changes no outcome.
+a span, the attempt's span is its child. Each call of a function by a word of a durable handler is an INTERNAL span, a child
+of the attempt's; an answer of the journal has none. This module imports nothing before the application has imported the
+API, which it needs to set a provider. Without a provider each hook costs a look into ``sys.modules``, and the record holds
+nothing more. An error in here is logged once and changes no outcome.
 
 Shape of the metrics:
     oncetask.deliveries: counter of ended deliveries, including tasks of workers, by ``oncetask.outcome``.
     oncetask.duplicates: counter of deliveries whose sequence was finished or replaced by a later one.
     oncetask.takeovers: counter of expired leases that were taken over, by ``oncetask.verdict`` and ``oncetask.outcome``.
     oncetask.leases.lost: counter of holders that were refused because their lease was lost, each counted once.
+    oncetask.runs: counter of calls of functions of durable handlers, by ``oncetask.state``.
     oncetask.start.latency: histogram, seconds from the due time of a task to its grant, both by the server's clock.
 
 Source:
@@ -130,6 +132,7 @@ class _Instruments(NamedTuple):
     duplicates: Counter
     takeovers: Counter
     lost: Counter
+    runs: Counter
     latency: Histogram
 
 
@@ -153,6 +156,7 @@ def _instruments() -> _Instruments | None:
                 meter.create_counter("oncetask.duplicates", "{delivery}", "Duplicate deliveries that were blocked"),
                 meter.create_counter("oncetask.takeovers", "{lease}", "Expired leases that were taken over"),
                 meter.create_counter("oncetask.leases.lost", "{lease}", "Holders that were refused as too late"),
+                meter.create_counter("oncetask.runs", "{call}", "Calls of functions of durable handlers"),
                 meter.create_histogram(
                     "oncetask.start.latency",
                     "s",
@@ -320,6 +324,70 @@ def _fail(span: Span, error: BaseException) -> None:
 _fail_of: Final = _harmless(_fail)
 
 
+# --- words of durable handlers ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _calling(
+    tracer: Tracer | None, attempt: ObservedAttempt, parent: Span | None, operation: str, name: str
+) -> Iterator[None]:
+    """
+    Make a span of the call of a function of the word *name*, and count the call.
+    """
+    begun = None if tracer is None else _call(tracer, attempt, parent, operation, name)
+    try:
+        yield
+    except BaseException as error:
+        _called(begun, attempt, operation, error)
+        raise
+    else:
+        _called(begun, attempt, operation, None)
+
+
+@_harmless
+def _call(tracer: Tracer, attempt: ObservedAttempt, parent: Span | None, operation: str, name: str) -> tuple[Span, Any]:
+    from opentelemetry import context, trace
+
+    within = context.get_current()
+    if parent is not None:
+        here = trace.get_current_span(within).get_span_context()
+        if here.trace_id != parent.get_span_context().trace_id:
+            # A thread of map() or of the user has no context of its own.
+            within = trace.set_span_in_context(parent)
+    about = attempt.context
+    attributes: dict[str, Any] = {
+        "oncetask.document": about.document,
+        "oncetask.sequence": attempt.granted.sequence,
+        "oncetask.attempt": attempt.granted.attempts,
+        "oncetask.operation": operation,
+        "oncetask.run": name,
+    }
+    if about.kind is not None:
+        attributes["oncetask.kind"] = about.kind
+    span = tracer.start_span(f"{operation} {name.partition('[')[0]}", within, attributes=attributes)
+    return span, context.attach(trace.set_span_in_context(span, within))
+
+
+@_harmless
+def _called(
+    begun: tuple[Span, Any] | None, attempt: ObservedAttempt, operation: str, error: BaseException | None
+) -> None:
+    state = "done" if error is None else "failed"
+    made = _instruments()
+    if made is not None:
+        to = destination(attempt.granted.queue, attempt.context.kind)
+        counted = {"messaging.system": SYSTEM, "oncetask.operation": operation, "oncetask.state": state}
+        made.runs.add(1, counted | ({"messaging.destination.name": to} if to else {}))
+    if begun is None:
+        return
+    span, token = begun
+    _let_go(token)
+    span.set_attribute("oncetask.state", state)
+    if error is not None:
+        _fail(span, error)
+    span.end()
+
+
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +452,13 @@ class Telemetry(Observer):
         begun = None if tracer is None else _begin(tracer, attempt, current=current)
         if begun is not None:
             self._spans[attempt] = begun
+
+    def calling(self, attempt: ObservedAttempt, operation: str, name: str) -> AbstractContextManager[object] | None:
+        tracer = _tracer()
+        if tracer is None and "opentelemetry.metrics" not in sys.modules:
+            return None
+        consuming = self._spans.get(attempt)
+        return _calling(tracer, attempt, None if consuming is None else consuming.span, operation, name)
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
         producing = _producing.get()

@@ -15,7 +15,17 @@ from gcp_oncetask.rules.attention import Reason, attention, reason_of
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put, Target
 from gcp_oncetask.rules.journal import EntryState, JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import NO_RESULT, Acknowledgement, Act, Fingerprint, Lock, Person, Result, Status
+from gcp_oncetask.rules.record import (
+    NO_RESULT,
+    Acknowledgement,
+    Act,
+    Fingerprint,
+    Lock,
+    Person,
+    Result,
+    Status,
+    superseded,
+)
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 
@@ -76,7 +86,8 @@ def _unanswered(lock: Lock) -> CallRefused:
 def answer(lock: Lock, name: str, entry: JournalEntry, nonce: str, at: DecisionContext) -> Put | CallRefused:
     """
     Apply a person's answer about the run *name*, which was begun once and whose result is not known: *entry* has its
-    result, or says that it did not happen. After the last answer the step runs again, with its journal and key.
+    result, or says that it did not happen. After the last answer the step runs again, with its journal and key, and is told
+    of a cancellation that was requested; or a newer payload follows.
     """
     found = next((intent for intent in lock.open if intent.name == name), None)
     if lock.status is not Status.QUARANTINED or found is None:
@@ -93,7 +104,12 @@ def answer(lock: Lock, name: str, entry: JournalEntry, nonce: str, at: DecisionC
     known = journal.applied(lock, write, nonce)
     if known.open:
         return Put(known)
-    return reset(known, nonce, at, keep_errors=True)
+    if superseded(known):
+        return writes.following(known.but(settled_by=nonce), at)
+    put = reset(known, nonce, at, keep_errors=True)
+    if isinstance(put, CallRefused) or known.cancel_requested_at is None:
+        return put
+    return put._replace(lock=put.lock.but(cancel_requested_at=known.cancel_requested_at))
 
 
 def replace(lock: Lock, target: Target, nonce: str, at: DecisionContext) -> Put:

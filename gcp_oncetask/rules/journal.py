@@ -288,10 +288,20 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
     )
     if not entries:
         return lock.journal
-    present = {JournalEntry.of(stored).name: stored for stored in lock.journal}
+    rows = list(lock.journal)
     for entry in entries:
-        present[entry.name] = entry.to_bytes()
-    return tuple(present.values())
+        # Each commit comes here, so the rows are not parsed: the name is the first field of all.
+        begins = _beginning(entry.name)
+        at = next((place for place, row in enumerate(rows) if row.startswith(begins)), len(rows))
+        rows[at : at + 1] = [entry.to_bytes()]
+    return tuple(rows)
+
+
+def _beginning(name: str) -> bytes:
+    """
+    Return the bytes with which the stored form of an entry with this name begins, and that of no other entry.
+    """
+    return f'{{"n":{json.dumps(name)},'.encode()
 
 
 def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = None) -> Lock:

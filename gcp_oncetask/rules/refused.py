@@ -37,8 +37,9 @@ def cut_off(
         at: Moment of the read that showed *lock*.
 
     Returns:
-        Put with FAILED or CANCELLED. If the chain has ended or is quarantined, Put without outcome: it drops the alerts,
-        which were sent before. Refused BUSY: another attempt holds the lease. None: nothing more can be dropped.
+        Put with FAILED or CANCELLED; or with QUARANTINED, if the chain has begun runs once whose results are not known. If the
+        chain has ended or is quarantined, Put without outcome: it drops the alerts, which were sent before. Refused BUSY:
+        another attempt holds the lease. None: nothing more can be dropped.
     """
     if lock.finished or lock.status is Status.QUARANTINED:
         return Put(writes.with_due(lock, at, owed=(), settled_by=nonce)) if cut == 0 and lock.owed else None
@@ -53,7 +54,11 @@ def cut_off(
     if cut < CUTS - 1:
         missing = [name for name in ("headers", "params") if name in dropped and getattr(lock, name) is not None]
         said = f"ended without its {' and '.join(missing)}: {reason}" if missing else reason
-        ended = writes.owe(writes.noted(ended, said, at), Event.FAILURE, said, (), at).but(settled_by=nonce)
+        event = Event.QUARANTINE if ended.open else Event.FAILURE
+        ended = writes.owe(writes.noted(ended, said, at), event, said, (), at).but(settled_by=nonce)
+    if ended.open:
+        # A person answers about the runs that were begun once, before the record may end.
+        return Put(writes.set_aside(ended, at), Outcome.QUARANTINED)
     cancelled = lock.cancel_requested_at is not None
     status = Status.CANCELLED if cancelled else Status.FAILED
     outcome = Outcome.CANCELLED if cancelled else Outcome.FAILED

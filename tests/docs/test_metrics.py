@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gcp_oncetask import Config, Continue, Locker
+from gcp_oncetask import Config, Continue, FixedDelay, Locker, NotDone, RunFailedError
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.observe import telemetry
 from gcp_oncetask.rules.evidence import Finding
@@ -93,6 +94,17 @@ def given(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Ite
     meters.shutdown()
 
 
+def tear() -> None:
+    raise NotDone("torn")
+
+
+def seal() -> None:
+    """
+    The stamp of the second step: its first attempt ends there, and the next one verifies it.
+    """
+    raise ConnectionError("is the seal on?")
+
+
 def live(cloud: OncetaskCloud) -> None:
     """
     Run a step, its next one and its duplicate, an error, many tasks, and a takeover that its holder learns of.
@@ -115,8 +127,17 @@ def live(cloud: OncetaskCloud) -> None:
             return Continue()
         return None
 
+    def write(task: OnceTask[Letter], attempt: Any) -> Any:
+        surely = attempt.options(once=True, verify=lambda key: "found", retry=FixedDelay(delay=1, max_attempts=1))
+        if attempt.step == 2:
+            surely.run("stamp", seal)
+            return None
+        with suppress(RunFailedError):
+            surely.run("stamp", tear)
+        return Continue()
+
     manager.register_task_handler(Parcel, run)
-    manager.register_task_handler(Letter, lambda task, attempt: Continue() if attempt.step == 1 else None)
+    manager.register_task_handler(Letter, write)
     manager.create_task(Parcel(number=1))
     cloud.run_until_idle()
     cloud.duplicate_last()
@@ -160,6 +181,8 @@ def test_values_of_attributes_are_those_of_the_table(given: Given) -> None:
     assert set(rows) == set(seen)
     assert set(re.split(r", | or ", rows["oncetask.verdict"])) == set(Finding)
     assert seen["oncetask.outcome"] <= {*Outcome, "granted"}
+    for name in ("oncetask.operation", "oncetask.state"):
+        assert set(re.findall(r"(?:^|; )(\w+)", rows[name])) == seen[name]
     assert seen["messaging.system"] == {rows["messaging.system"]}
 
 
@@ -172,6 +195,8 @@ def test_spans_are_those_of_the_table(given: Given) -> None:
     assert kinds == SPANS
     for place, kind in enumerate((SpanKind.PRODUCER, SpanKind.CONSUMER)):
         assert given.attributes(kind) == {name for name, row in ATTRIBUTES.items() if row[place] == "yes"}, kind
+    of_runs = {name for row in table("| attribute of `run` and `verify` | value |") for name in row[0].split(", ")}
+    assert given.attributes(SpanKind.INTERNAL) == of_runs
 
 
 def test_exceptions_of_create_tasks_are_true(given: Given) -> None:

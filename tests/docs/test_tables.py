@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from gcp_oncetask.config import FIELDS
 from gcp_oncetask.execution.endpoint import OUTCOME_STATUS
 from gcp_oncetask.rules.outcome import Outcome
@@ -65,11 +67,12 @@ def test_bad_input_table_has_the_codes_statuses() -> None:
         assert OUTCOME_STATUS[Outcome(outcome)] == int(status), outcome
 
 
-def test_table_of_costs_is_what_is_counted() -> None:
+@pytest.mark.parametrize("module", ["costs", "durable_costs"])
+def test_table_of_costs_is_what_is_counted(module: str) -> None:
     """
     In a process of its own: a sweep queries the collections of all models that its process knows.
     """
-    command = [sys.executable, "-m", "tests.support.costs"]
+    command = [sys.executable, "-m", f"tests.support.{module}"]
     counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert counted in (DOCS / "how-to" / "cost.md").read_text()

@@ -77,6 +77,8 @@ EVENTS: dict[str, tuple[Callable[[Events], object], list[str], list[str]]] = {
     "redispatched": (lambda e: e.redispatched(CONTEXT, "again"), [], ["told task.redispatched"]),
     "left": (lambda e: e.left(CONTEXT, "left"), [], ["told task.left"]),
     "granted": (lambda e: e.granted(RUN, SNAPSHOT, current=True), ["started"], ["granted"]),
+    "calling": (lambda e: e.calling(RUN, "run", "charge"), [], ["calling"]),
+    "event_sent": (lambda e: e.event_sent(CONTEXT, "stored"), [], ["told event.sent"]),
     "never_started": (lambda e: e.never_started(CONTEXT, "short"), ["never-started"], []),
     "returned": (lambda e: e.returned(CONTEXT, "complete", "{}"), ["returned"], []),
     "evidence_unwritten": (lambda e: e.evidence_unwritten(CONTEXT, "no"), [], ["told evidence.unwritten"]),
