@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import waits
@@ -205,6 +206,7 @@ class JournalWrite(NamedTuple):
 
 
 NOTHING: Final = JournalWrite()
+_SIZE: Final[Callable[[Chunk], int]] = attrgetter("size")
 
 
 def open_entries(lock: Lock) -> tuple[JournalEntry, ...]:
@@ -229,7 +231,7 @@ def size(lock: Lock) -> int:
     """
     Return the bytes of the journal.
     """
-    return sum(chunk.size for chunk in lock.chunks) + sum(map(len, lock.journal))
+    return sum(map(_SIZE, lock.chunks)) + sum(map(len, lock.journal))
 
 
 def entry_of(lock: Lock) -> JournalEntry | None:
