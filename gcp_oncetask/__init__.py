@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         WordError,
     )
     from gcp_oncetask.execution.attempt import Attempt, Middleware
+    from gcp_oncetask.execution.mapping import ItemFailure
     from gcp_oncetask.execution.results import (
         NOT_DONE,
         CancelledByRequest,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "execution.attempt": ("Attempt", "Middleware"),
+    "execution.mapping": ("ItemFailure",),
     "config": ("Config",),
     "errors": (
         "AlertError",
@@ -189,6 +191,7 @@ __all__ = [
     "Fail",
     "FixedDelay",
     "IdentityError",
+    "ItemFailure",
     "JournalFullError",
     "JournalMismatchError",
     "LeaseLostError",

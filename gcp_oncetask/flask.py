@@ -60,13 +60,13 @@ def locked_handler(
 
 def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") -> Blueprint:
     """
-    Make a blueprint with ``POST /oncetask/sweep``, which Cloud Scheduler calls: it sweeps and answers with the results. For a
-    manager it also has ``POST /oncetask/deliver``, to which Cloud Tasks delivers once-tasks. The caller must be one of
-    ``ONCETASK_CALLERS`` (or the service account), as for deliveries.
+    Make a blueprint with ``POST /oncetask/sweep`` for Cloud Scheduler, the page ``/oncetask/link`` for people (``Attempt.link``),
+    and for a manager ``POST /oncetask/deliver`` for Cloud Tasks. The two services call as ``ONCETASK_CALLERS`` say.
 
     Raises:
         ConfigError: This is a web server, and settings are missing; the message names all of them.
     """
+    from gcp_oncetask.entities.link_pages import LinkPages
     from gcp_oncetask.sweeper import serve_sweep
 
     locker = serves if isinstance(serves, Locker) else serves.locker
@@ -79,6 +79,8 @@ def blueprint(serves: Locker | TaskManager, *, url_prefix: str = "/oncetask") ->
     if not isinstance(serves, Locker):
         post("/deliver", "deliver_route", serves.serve)
     post("/sweep", "sweep_route", functools.partial(serve_sweep, locker))
+    page = LinkPages(locker).serve
+    made.add_url_rule("/link", "link_page", lambda: page(request.method, request_of(request)), methods=["GET", "POST"])
     return made
 
 
@@ -95,5 +97,4 @@ def _body(given: Request) -> bytes:
         # Not from the stream: a hook of the app may have read it, and then only Flask has the bytes.
         return given.get_data()
     except RequestEntityTooLarge:
-        # One byte more than a delivery can have is enough to refuse it.
-        return b" " * (MAX_BODY + 1)
+        return b" " * (MAX_BODY + 1)  # one byte more than a delivery can have is enough to refuse it

@@ -32,7 +32,7 @@ class Config:
 
     Durations are seconds. A field that is None is found out when it is needed; if it can't be, the error says what to set.
     The error comes when a web server, a worker or a command starts, else at the first call. ``repr()`` leaves out the mail
-    server's URL, because the URL has its password.
+    server's URL, because the URL has its password, and the keys of links.
 
     Raises:
         ConfigError: Values are malformed, or contradict each other; the message names all of them.
@@ -160,6 +160,12 @@ class Config:
     )
     console_keys_url: str | None = _var(
         "ONCETASK_CONSOLE_KEYS_URL", "URL of the identity-aware proxy's keys, for local work", None
+    )
+    link_keys: tuple[str, ...] = _var(
+        "ONCETASK_LINK_KEYS",
+        "secret keys of the links by which people answer, comma-separated: the first signs, all verify",
+        (),
+        secret=True,
     )
     tasks_emulator: str | None = _var("CLOUD_TASKS_EMULATOR_HOST", "host:port, for local work", None)
     firestore_emulator: str | None = _var("FIRESTORE_EMULATOR_HOST", "host:port, for local work", None)

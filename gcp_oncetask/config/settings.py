@@ -14,6 +14,8 @@ from gcp_oncetask.errors import UsageError
 
 VERIFY: Final = ("token", "platform", "off")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+MAKE_KEY: Final = "Make one: openssl rand -hex 32"
+_KEY: Final = re.compile(r"[!-+\--~]{32,200}")
 _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
 
@@ -80,6 +82,15 @@ def _truth(value: Any, name: str) -> None:
         raise UsageError(f"{name} is {values.shown(value)}; it must be true or false.")
 
 
+def _keys(value: Any, name: str) -> None:
+    # The sentence shows no part of a key.
+    if not isinstance(value, tuple) or not all(isinstance(one, str) and _KEY.fullmatch(one) for one in value):
+        raise UsageError(
+            f"{name} must be a tuple of texts (comma-separated, as a variable), each of 32 to 200 characters of printable ASCII "
+            f"without spaces and commas. {MAKE_KEY}"
+        )
+
+
 _ACCOUNT: Final = _like(
     r"[!-?A-~]+@[A-Za-z0-9.-]+", "an account's address, like tasks@my-project.iam.gserviceaccount.com"
 )
@@ -135,6 +146,7 @@ CHECKS: Final[dict[str, Check]] = {
     "console_origin": _each(urls.web_origin),
     "console_banner": values.plain_or_empty,
     "console_keys_url": _optional(urls.web_url),
+    "link_keys": _keys,
     "tasks_emulator": _EMULATOR,
     "firestore_emulator": _EMULATOR,
     "logging_emulator": _EMULATOR,

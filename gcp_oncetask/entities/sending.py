@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from gcp_oncetask import rules
 from gcp_oncetask.checks import values
@@ -24,7 +24,7 @@ from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.json_data import parameters
 from gcp_oncetask.store.needs import check_needs
-from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot
+from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Sent:
         woke: Whether the handler waited for it, so that it is delivered now.
         late: Whether the handler's wait for it had timed out.
         dispatched: Whether the Cloud Task that wakes the handler was created; if not, the sweeper creates it.
+        created: Whether this call created the task for its event (``create=``).
     """
 
     id: str
@@ -45,6 +46,7 @@ class Sent:
     woke: bool = False
     late: bool = False
     dispatched: bool = False
+    created: bool = False
     _dispatch: Callable[[], bool] | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
@@ -64,6 +66,19 @@ class Sent:
         return self.dispatched
 
 
+class Creation(NamedTuple):
+    """
+    The creation of a record that does not exist when its first event comes.
+
+    Attributes:
+        decide: Decides about a document that does not exist.
+        changes: Returns the fields that are stored with the decision.
+    """
+
+    decide: Callable[[Snapshot], Put | CallRefused]
+    changes: Callable[[Snapshot], Changes]
+
+
 def send(
     runtime: Runtime,
     path: str,
@@ -72,7 +87,7 @@ def send(
     *,
     id_: str | None = None,
     transaction: Transaction | None = None,
-    wait: str | None = None,
+    create: Creation | None = None,
 ) -> Sent:
     """
     Send an event to the handler of the record at *path*: one commit, and one Cloud Task if the handler waits for it.
@@ -84,7 +99,7 @@ def send(
         payload: JSON data or a pydantic model.
         id_: Id by which a repeated event is dropped; None: one is drawn, which this call keeps when it repeats its commit.
         transaction: Transaction of which the write becomes a part.
-        wait: Name of the wait for which alone the event counts; None: it counts for any.
+        create: Creates the record, if the document does not exist, in the same commit.
 
     Raises:
         TaskNotFoundError: There is no such document, or it was never scheduled.
@@ -101,28 +116,39 @@ def send(
     data = parameters(payload, "the event")
     checked_name(name)
     nonce = runtime.clock.nonce()
-    late = False
+    late = created = False
 
     def decide(seen: Snapshot) -> Put | CallRefused:
-        nonlocal late
-        if seen.lock is None:
+        nonlocal late, created
+        created = create is not None and not seen.exists
+        new = create.decide(seen) if create is not None and created else None
+        if isinstance(new, CallRefused):
+            return new
+        lock = seen.lock if new is None else new.lock
+        if lock is None:
             raise TaskNotFoundError(f"{path} does not exist or was never scheduled.", document=path)
         at = runtime.decision_context(seen)
-        event = SentEvent(id_, name, at.now, data, wait)
+        event = SentEvent(id_, name, at.now, data)
         if len(event.to_bytes()) > MAX_MAILBOX:
             raise UsageError(f"The event has more than {MAX_MAILBOX:,} bytes. Store it elsewhere, and send its name.")
-        late = rules.is_late(seen.lock, event)
-        return rules.send(seen.lock, event, nonce, at)
+        late = rules.is_late(lock, event)
+        put = rules.send(lock, event, nonce, at)
+        return put if new is None or isinstance(put, CallRefused) else put._replace(dispatch=new.dispatch)
+
+    def changes(seen: Snapshot) -> Changes:
+        return NO_CHANGES if create is None or seen.exists else create.changes(seen)
 
     if transaction is not None:
-        return _join(runtime, path, decide, id_, transaction)
-    changed = runtime.store.change(path, decide)
+        made = _join(runtime, path, decide, changes, id_, transaction)
+        made.created = made.stored and created
+        return made
+    changed = runtime.store.change(path, decide, changes=changes, room=create is not None)
     decision = changed.decision
     if isinstance(decision, CallRefused):
         if decision.refusal is Refusal.DUPLICATE:
             return Sent(id_, stored=False)
         raise refusal(path, decision)
-    made = Sent(id_, stored=True, woke=decision.dispatch, late=late)
+    made = Sent(id_, stored=True, woke=decision.dispatch and not created, late=late, created=created)
     then = "its handler is woken" if decision.dispatch else "no wait has taken it yet"
     runtime.events.event_sent(runtime.about(changed.snapshot), f"the event {name!r} is stored; {then}")
     if decision.dispatch and decision.lock.url is not None:
@@ -136,6 +162,7 @@ def _join(
     runtime: Runtime,
     path: str,
     decide: Callable[[Snapshot], Put | CallRefused],
+    changes: Callable[[Snapshot], Changes],
     id_: str,
     transaction: Transaction,
 ) -> Sent:
@@ -146,8 +173,8 @@ def _join(
         if decision.refusal is Refusal.DUPLICATE:
             return Sent(id_, stored=False)
         raise refusal(path, decision)
-    transactions.add_write(runtime.store, transaction, snapshot, decision, NO_CHANGES)
-    made = Sent(id_, stored=True, woke=decision.dispatch)
+    transactions.add_write(runtime.store, transaction, snapshot, decision, changes(snapshot))
+    made = Sent(id_, stored=True, woke=decision.dispatch and snapshot.exists)
     if decision.dispatch and decision.lock.url is not None:
         later = Snapshot(path, None, None, decision.lock, whole=False)
         made._dispatch = partial(dispatch, runtime, later)  # noqa: SLF001 - our own class

@@ -4,7 +4,7 @@ The attempt as user code sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -14,9 +14,18 @@ from uuid import UUID
 
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution import durable_runs, fenced_transaction, suspending
+from gcp_oncetask.execution import (
+    durable_runs,
+    durable_transaction,
+    fenced_transaction,
+    linking,
+    paging,
+    polling,
+    suspending,
+)
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.execution.journaling import journal_of
+from gcp_oncetask.execution.mapping import CONCURRENCY
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.typed_runs import Runs, RunsOf
 from gcp_oncetask.rules.retry_policy import RetryPolicy
@@ -25,6 +34,8 @@ from gcp_oncetask.store.client import Transaction
 
 T = TypeVar("T")
 M = TypeVar("M")
+C = TypeVar("C")
+I = TypeVar("I")  # noqa: E741 - an item
 P = ParamSpec("P")
 
 
@@ -136,7 +147,7 @@ class Attempt:
         """
         self._running.renew()
 
-    def run_transaction(self, fn: Callable[[Transaction], T]) -> T:
+    def run_transaction(self, fn: Callable[[Transaction], T], *, name: str | None = None) -> T:
         """
         Run ``fn(txn)`` in a Firestore transaction that commits only while this attempt holds its lease. After
         contention it is repeated.
@@ -145,11 +156,23 @@ class Attempt:
         Without either they commit as a checkpoint: they are fenced, and the attempt goes on. Under a resource key they
         are fenced by the key as well.
 
+        With a *name* it is a word of a durable handler: the writes and the result commit together, exactly once. A later
+        attempt returns the result, and does not call *fn*. The transaction can't end the attempt then.
+
+        Args:
+            fn: A plain function; it may be called several times.
+            name: Name of the word, unique in the handler; None: no result is kept.
+
         Raises:
             LeaseLostError: The attempt does not hold its lease or its resource key any more; nothing was written.
             ContentionError: Others kept changing the documents that *fn* reads; nothing was written.
-            UsageError: The attempt belongs to a function that runs once, which has no transaction.
+            UsageError: The attempt belongs to a function that runs once, which has no transaction; or the result can't be
+                kept under the name; nothing was written.
+            StoreError: Firestore was unreachable or refused. If the commit may be applied (``unknown``), the attempt is
+                over; the next one finds out.
         """
+        if name is not None:
+            return durable_transaction.answer(journal_of(running_of(self)), name, fn)
         return fenced_transaction.run_transaction(running_of(self), fn)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
@@ -262,6 +285,103 @@ class Attempt:
         kind = Runs if result is None else RunsOf
         return kind(running_of(self), chosen)
 
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], T],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: int = 0,
+    ) -> list[T]:
+        """
+        Call ``fn(item)`` for each of *items*, unless the journal has its result, and return the results in the order of the
+        items. Each item is a run, whose entry is ``name[index]``; the function is called in threads of this request, with
+        copies of the handler's context variables. Results are committed in groups as they come.
+
+        At least once: if the process dies, the items under way and the results of at most two groups (of about 50) are
+        computed again. If *fn* raises, the items under way end and are kept, none begins, and the error is raised here; the
+        next attempt calls *fn* for the rest. If the request ends soon, none begins, and a fresh delivery goes on; no
+        attempt is burned.
+
+        ``options(...).map(...)`` takes the options of runs. With *retry*, an item whose retries are used up is kept as
+        failed. *tolerate* such items may fail: an ``ItemFailure`` is in the place of each result. With one more, the map
+        raises ``RunFailedError``, in every later attempt, too.
+
+        Args:
+            name: Name of the map, unique in the handler.
+            fn: A plain function. Its thread can't use the journal.
+            items: The items; each attempt must have the same. Make the list in a run if it may change.
+            key: Returns a text or a number by which an item is recognised; needed for items that are no JSON data, of which
+                else only the number is compared.
+            concurrency: Number of items that may be under way at once.
+            tolerate: Number of items that may fail for good; only ``options(retry=...)`` has any.
+
+        Raises:
+            Suspended: The request ends here.
+            LeaseLostError: The attempt does not hold its lease any more.
+            JournalMismatchError: An earlier attempt had another list; nothing was called.
+            JournalFullError: The journal has no room for the results; nothing was called.
+            UsageError: *concurrency* is less than 1; *tolerate* is given without *retry*; or as ``run``.
+            StoreError: Firestore was unreachable or refused.
+        """
+        runs = Runs(running_of(self), durable_runs.PLAIN)
+        found: Any = runs.map(name, fn, items, key=key, concurrency=concurrency, tolerate=tolerate)
+        return list[T](found)
+
+    def pages(self, name: str, fetch: Callable[[C | None], tuple[Iterable[T], C | None]]) -> Iterator[T]:
+        """
+        Loop over the rows of all pages: ``for row in attempt.pages("rows", fetch)``. The journal keeps the cursor of the
+        present page. If the request ends soon, the end of a page ends it, and a fresh delivery goes on with the same
+        sequence, journal and key; no attempt is burned. So the work may be longer than any request.
+
+        At least once within a page: if the process dies, the next attempt begins the page again. Words of the loop's body
+        are kept until the page is over, and dropped with its cursor; so the number of rows has no limit. Put the row's id
+        into their names. A later attempt does not see the rows of pages that are over: to count them, put the count into
+        the cursor.
+
+        Args:
+            name: Name of the loop, unique in the handler.
+            fetch: ``fetch(cursor)`` returns the items of a page and the cursor of the next one, which is None after the last
+                page. The first page has the cursor None. A cursor is data that a run may return.
+
+        Raises:
+            Suspended: The request ends here, or later in the loop.
+            UsageError: *fetch* returns no pair; or the cursor can't be kept.
+            LeaseLostError, StoreError: As ``run``, here or in the loop.
+        """
+        return paging.pages(journal_of(running_of(self)), name, fetch)
+
+    def poll(
+        self,
+        name: str,
+        fn: Callable[[T | None], T],
+        *,
+        until: Callable[[T], bool],
+        every: Duration,
+        timeout: Duration | None,
+    ) -> T:
+        """
+        Call *fn* in rounds until ``until(state)`` is true for the state that it returns, and return that state. The journal
+        has one entry with the state of the last round. Up to 5 seconds between two rounds are waited in the request; longer
+        pauses need no process, and burn no attempt. The last round is at the time-out.
+
+        Args:
+            name: Name of the poll, unique in the handler.
+            fn: ``fn(state)`` gets the state of the round before, None in the first one; a plain function.
+            until: Tells whether the state is the wanted one.
+            every: Time from the end of a round to the next one, at most 366 days; seconds or a timedelta.
+            timeout: Longest time from the first round, at most 366 days; None: it goes on for ever.
+
+        Raises:
+            Suspended: The request ends here.
+            EventTimeoutError: The time-out has come, now or in an earlier attempt.
+            UsageError: The state can't be kept; or an argument is invalid.
+            Exception: *fn* or *until* has raised it; the next attempt repeats the round.
+        """
+        return polling.poll(journal_of(running_of(self)), name, fn, until, every, timeout)
+
     def key_of(self, name: str) -> str:
         """
         Return the idempotency key of the run *name*; it is as stable as ``key``.
@@ -315,6 +435,51 @@ class Attempt:
             UsageError: The payload does not fit the model; or an argument is invalid.
         """
         return suspending.wait_event(journal_of(running_of(self)), name, model, timeout, event, was)
+
+    def link(
+        self,
+        name: str,
+        answer: Any = None,
+        *,
+        expires: Duration,
+        text: str | None = None,
+        label: str | None = None,
+        for_: str | None = None,
+        event: str | None = None,
+        url: str = linking.PAGE,
+    ) -> str:
+        """
+        Return a URL at which a person gives *answer* to the wait *name*: a small page of the blueprint that asks before it
+        sends the event. All links of one wait count once together: the first answer wins.
+
+        Make the links before the wait, and hand them on in a run. A replayed handler makes the same links again. A person who
+        has a link can read its contents and give its answer, so hand it to the right person alone.
+
+        Args:
+            name: Name of the wait, as in ``wait_event``.
+            answer: Payload of the event, JSON data or a pydantic model.
+            expires: Time from the first link of this wait to the end of the link, at most 366 days; seconds or a timedelta.
+            text: The question, for the page; None: the name of the wait.
+            label: The answer in words, for the button; None: the payload.
+            for_: The person who gets the link, for the record; a proxy's identity counts more.
+            event: Name of the event; None: that of the wait.
+            url: Path of the page, joined to the base URL, or an absolute URL.
+
+        Raises:
+            ConfigError: ``ONCETASK_LINK_KEYS`` or the base URL is missing.
+            UsageError: An argument is invalid, or the URL would have more than 2,000 characters.
+        """
+        return linking.link(
+            journal_of(running_of(self)),
+            name,
+            answer,
+            expires=expires,
+            text=text,
+            label=label,
+            for_=for_,
+            event=event,
+            url=url,
+        )
 
     def now(self, name: str) -> datetime:
         """

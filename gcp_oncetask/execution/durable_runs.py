@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gcp_oncetask.checks import tagged, values
@@ -140,14 +140,13 @@ class Run:
         """
         journal = self._journal
         entry = journal.enter(self._name, EntrySort.RUN, was=self._options.was)
-        with journal.under_way(self._name):
-            if entry is not None:
-                known, answer = self._known(entry)
-                if known:
-                    return answer
-            journal.room(self._name)
-            journal.hand_over()
-            return self._call(entry)
+        if entry is not None:
+            known, answer = self._known(entry)
+            if known:
+                return answer
+        journal.room(self._name)
+        journal.hand_over()
+        return self._call(entry)
 
     def _known(self, entry: JournalEntry) -> tuple[bool, Any]:
         """
@@ -227,6 +226,10 @@ class Run:
     # --- calling ---
 
     def _call(self, entry: JournalEntry | None) -> Any:
+        with self._journal.under_way():
+            return self._tried(entry)
+
+    def _tried(self, entry: JournalEntry | None) -> Any:
         journal, options_ = self._journal, self._options
         tries: list[dict[str, Any]] = list((entry.more or {}).get("tries", [])) if entry is not None else []
         while True:
@@ -286,8 +289,11 @@ class Run:
     ) -> JournalEntry:
         journal = self._journal
         made = journal.entry(self._name, EntrySort.RUN, entry, state=state, args=self._digest, more=more)
-        journal.commit([made], closed=self._name, progress=progress)
+        self._commit(made, closed=self._name if self._options.once else None, progress=progress)
         return made
+
+    def _commit(self, made: JournalEntry, *, closed: str | None, progress: bool = True) -> None:
+        self._journal.commit([made], closed=closed, progress=progress)
 
     def _again(self, error: Exception, entry: JournalEntry | None, tries: list[dict[str, Any]]) -> bool:
         """
@@ -311,7 +317,14 @@ class Run:
         state = EntryState.WITHDRAWN if once else EntryState.TRYING
         more = {"tries": tries, "next": instant(until)}
         made = journal.entry(self._name, EntrySort.RUN, entry, state=state, args=self._digest, more=more)
-        raise journal.suspend(journal.wait_for(self._name, WaitFor.RETRY, until, made), [made])
+        raise self._later(made, until)
+
+    def _later(self, made: JournalEntry, until: datetime) -> BaseException:
+        """
+        Return the exception that ends the call, whose next try is at *until*.
+        """
+        journal = self._journal
+        return journal.suspend(journal.wait_for(self._name, WaitFor.RETRY, until, made), [made])
 
     def _keep(self, value: Any, entry: JournalEntry | None, *, verified: bool = False) -> Any:
         """
@@ -332,12 +345,12 @@ class Run:
             made = journal.entry(
                 self._name, EntrySort.RUN, entry, state=EntryState.REJECTED, value=text, args=self._digest, more=more
             )
-            journal.commit([made], closed=closed)
+            self._commit(made, closed=closed)
             raise self._rejected(text) from None
         made = journal.entry(
             self._name, EntrySort.RUN, entry, value=kept.data, model=kept.model, args=self._digest, more=more or None
         )
-        journal.commit([made], closed=closed)
+        self._commit(made, closed=closed)
         return journal.answer(made, self._as)
 
     def _rejected(self, trouble: str) -> UsageError:

@@ -23,9 +23,11 @@ from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot
 T = TypeVar("T")
 
 
-def run_transaction(attempt: RunningAttempt, fn: Callable[[Transaction], T]) -> T:
+def run_transaction(
+    attempt: RunningAttempt, fn: Callable[[Transaction], T], keep: Callable[[transactions.Open, T], None] | None = None
+) -> T:
     """
-    See ``Attempt.run_transaction``.
+    See ``Attempt.run_transaction``. *keep* is called with the value of *fn*, right before each commit.
     """
     runtime = attempt.runtime
     begun = runtime.clock.mark()
@@ -37,7 +39,9 @@ def run_transaction(attempt: RunningAttempt, fn: Callable[[Transaction], T]) -> 
                 with transaction(attempt, failed) as txn:
                     failed = txn.id
                     value = fn(txn)
-                return value  # noqa: RET504 - the commit is made when the block above ends
+                    if keep is not None and attempt.open is not None:
+                        keep(attempt.open, value)
+                return value
             except ContentionError:
                 tries += 1
                 if elapsed(begun, runtime.clock.mark()) >= runtime.config.patience:
@@ -73,7 +77,7 @@ def transaction(attempt: RunningAttempt, failed: bytes | None = None) -> Iterato
             raise
         finally:
             attempt.open = None
-        ending = opened.ending or _checkpoint(attempt, snapshot)
+        ending = opened.ending or opened.kept or _checkpoint(attempt, snapshot)
         if opened.how is not None:
             attempt.announce(opened.how, NO_CHANGES, alone=False)
         attempt.snapshot, freed = transactions.commit(store, txn, snapshot, ending, attempt.hold)

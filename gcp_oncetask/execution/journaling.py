@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -38,6 +38,7 @@ from gcp_oncetask.rules.journal import (
     MAX_ENTRY,
     MAX_JOURNAL,
     SEAL,
+    Dropped,
     EntrySort,
     EntryState,
     JournalEntry,
@@ -67,6 +68,7 @@ class Journal(Pending):
     Attributes:
         kept: The entries that are committed, by name.
         replaying: Whether every word so far had its answer in the journal.
+        pages: The names that were said on the present page of each loop over pages, the outermost first.
         unmet: Names of entries that no word has asked for yet.
     """
 
@@ -75,19 +77,21 @@ class Journal(Pending):
         self.attempt: Final = attempt
         self._guard: Final = threading.Lock()
         self._met: Final[set[str]] = set()
+        self.pages: Final[list[list[str]]] = []
+        self._calls = 0
+        self._calm: Final = threading.Condition(self._guard)
         lock = self.lock
         rows = stored_journals.read(attempt.runtime.store, attempt.snapshot.path, lock)
         self.kept: Final[dict[str, JournalEntry]] = journals.latest(rows)
         ended = journals.entry_of(lock)
         if ended is not None:
             self.kept[ended.name] = ended
-        self._ordinal = max((entry.ordinal for entry in self.kept.values()), default=0)
+        over = [dropped.last for entry in self.kept.values() if (dropped := journals.dropped_by(entry)) is not None]
+        self._ordinal = max([entry.ordinal for entry in self.kept.values()] + over, default=0)
         self.replaying = bool(self.kept)
         self._fresh = None if ended is None else ended.name
         # The document is measured once; then only the journal and the mailbox grow.
         self._room: Final = room_of(attempt.snapshot) + _weight(lock)
-        self._idle: Final = threading.Condition()
-        self._under_way: list[str] = []
         self._new_entries = 0
         self._longest = IN_PLACE
 
@@ -98,6 +102,27 @@ class Journal(Pending):
         """
         lock = self.attempt.snapshot.lock
         return self.attempt.granted if lock is None else lock
+
+    @property
+    def last_ordinal(self) -> int:
+        """
+        Place of the newest entry; 0: there is none.
+        """
+        return self._ordinal
+
+    @property
+    def short(self) -> bool:
+        """
+        True if the request may end before another call like the longest one so far.
+        """
+        return self.attempt.remaining() < self._longest
+
+    @property
+    def forward(self) -> bool:
+        """
+        True if this attempt has kept anything new.
+        """
+        return bool(self._new_entries)
 
     @property
     def unmet(self) -> tuple[str, ...]:
@@ -124,7 +149,7 @@ class Journal(Pending):
         Args:
             name: Its name.
             sort: Its sort.
-            suspends: Whether it may end the request.
+            suspends: Whether it may end the request. Then no other word may be under way in another thread.
             was: The name that it had in an earlier version of the code.
 
         Returns:
@@ -141,6 +166,8 @@ class Journal(Pending):
         with self._guard:
             twice = name in self._met
             self._met.add(name)
+            for page in self.pages:
+                page.append(name)
         if twice:
             raise self.fail(
                 UsageError(
@@ -167,6 +194,25 @@ class Journal(Pending):
                     name=name,
                 )
             )
+        return entry
+
+    def enter_again(self, name: str) -> JournalEntry | None:
+        """
+        Begin a word that may come several times in an attempt; *name* has brackets, as no name of a user's word has.
+
+        Returns:
+            Its entry, which may wait for a commit; None if the word is new.
+
+        Raises:
+            As ``enter``.
+        """
+        self.check()
+        self._check_place(name, suspends=False)
+        with self._guard:
+            self._met.add(name)
+        entry = self.kept.get(name)
+        if entry is None:
+            self.tell()
         return entry
 
     def check(self) -> None:
@@ -214,16 +260,16 @@ class Journal(Pending):
             raise self.fail(
                 UsageError(f"{name!r} is said inside a transaction of the attempt; say it before or after.")
             )
-        if suspends and self._under_way:
-            raise self.fail(
-                UsageError(
-                    f"{name!r} may end the request while the run {self._under_way[0]!r} is under way in another thread; wait "
-                    "for the thread before."
-                )
-            )
         if attempt.leader is not None or (suspends and attempt.batched):
             raise UsageError(
                 f"{name!r} is said in a batch handler. There only the attempt of the leader has a journal, and no word waits."
+            )
+        if suspends and self._calls:
+            raise self.fail(
+                UsageError(
+                    f"{name!r} may end the request, and was said while another thread of the handler is in a run. Wait for "
+                    "your threads first."
+                )
             )
 
     def tell(self) -> None:
@@ -267,6 +313,7 @@ class Journal(Pending):
         closed: str | None = None,
         progress: bool = True,
         told: bool = False,
+        dropped: Dropped | None = None,
     ) -> None:
         """
         Commit *entries* under the fence, with all that waits for a commit.
@@ -288,6 +335,7 @@ class Journal(Pending):
                 progress or journals.forward(self.entries),
                 told,
                 self.said,
+                dropped,
             )
             nonce = attempt.nonce()
             sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write)
@@ -305,9 +353,34 @@ class Journal(Pending):
                 attempt.stop = attempt.stop or Stop(error)
                 raise
             attempt.took(changed)
-            self.kept.update((entry.name, entry) for entry in write.entries)
-            self._new_entries += progress
-            self.clear()
+            self.note_kept(write)
+
+    def note_kept(self, write: JournalWrite) -> None:
+        """
+        Note that *write* is committed, with all that has waited for a commit.
+        """
+        self.kept.update((entry.name, entry) for entry in write.entries)
+        if write.dropped is not None:
+            for name in [name for name, entry in self.kept.items() if write.dropped.has(entry.ordinal)]:
+                del self.kept[name]
+        self._new_entries += write.progress
+        self.clear()
+
+    def meet(self, names: Sequence[str]) -> None:
+        """
+        Note that *names*, which belong to a word, are asked for by this attempt.
+        """
+        with self._guard:
+            self._met.update(names)
+            for page in self.pages:
+                page.extend(names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """
+        Let *names* be said again in this attempt; they belong to a page that is over.
+        """
+        with self._guard:
+            self._met.difference_update(names)
 
     def later(self, entry: JournalEntry, taken: str | None = None) -> None:
         """
@@ -327,9 +400,9 @@ class Journal(Pending):
         if self.entries or self.taken or (wait is not None and wait.ended is not None):
             self.commit((), progress=False)
 
-    def room(self, name: str) -> None:
+    def room(self, name: str, entries: int = 1) -> None:
         """
-        Check that the journal has room for one more entry, before anything is called.
+        Check that the journal has room for so many new *entries*, before anything is called.
 
         Raises:
             JournalFullError: The journal has no room.
@@ -343,7 +416,7 @@ class Journal(Pending):
                     name=name,
                 )
             )
-        if len(self.kept) >= MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
+        if len(self.kept) + entries > MAX_ENTRIES or journals.size(self.lock) + MAX_ENTRY > MAX_JOURNAL:
             raise self.fail(
                 JournalFullError(
                     f"The journal has {len(self.kept):,} entries and {journals.size(self.lock):,} bytes, and may have "
@@ -355,7 +428,9 @@ class Journal(Pending):
 
     # --- the end of an attempt by a word ---
 
-    def suspend(self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = ()) -> BaseException:
+    def suspend(
+        self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = (), *, progress: bool = False
+    ) -> BaseException:
         """
         End the request until *wait* has ended; None: until a fresh delivery comes, at once. Return the exception to raise.
         """
@@ -367,7 +442,10 @@ class Journal(Pending):
             return Snooze(max(timedelta(), until - self.now()))
         with attempt.mutex:
             write = JournalWrite(
-                (*self.entries, *entries), tuple(self.taken), progress=journals.forward(self.entries), said=self.said
+                (*self.entries, *entries),
+                tuple(self.taken),
+                progress=progress or journals.forward(self.entries),
+                said=self.said,
             )
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
@@ -382,7 +460,7 @@ class Journal(Pending):
         Raises:
             Suspended: The request ends here.
         """
-        if self._new_entries and not self.attempt.batched and self.attempt.remaining() < self._longest:
+        if self.forward and not self.attempt.batched and self.short:
             raise self.suspend(None)
 
     def fail(self, error: UsageError) -> UsageError:
@@ -414,12 +492,18 @@ class Journal(Pending):
         """
         Wait in the request, if that is short; return False if it is too long.
         """
-        if seconds > min(IN_PLACE, self.attempt.remaining() / _SHARE):
+        if not self.is_short(seconds):
             return False
         if seconds > 0:
             pause(self.attempt.runtime.clock, seconds)
             self.check()
         return True
+
+    def is_short(self, seconds: float) -> bool:
+        """
+        Tell whether a wait of so many *seconds* is spent in the request.
+        """
+        return seconds <= min(IN_PLACE, self.attempt.remaining() / _SHARE)
 
     # --- answers ---
 
@@ -459,22 +543,23 @@ class Journal(Pending):
         return "otk_" + hashlib.sha256(f"{self.attempt.key}\n{name}".encode()).hexdigest()[:40]
 
     @contextmanager
-    def under_way(self, name: str) -> Iterator[None]:
+    def under_way(self) -> Iterator[None]:
         """
-        Within the block the run *name* is under way: no word of another thread may wait, and the attempt is not over.
+        Within the block a word is under way, beside which no other thread may end the request.
         """
-        with self._idle:
-            self._under_way.append(name)
+        with self._calm:
+            self._calls += 1
         try:
             yield
         finally:
-            with self._idle:
-                self._under_way.remove(name)
-                self._idle.notify_all()
+            with self._calm:
+                self._calls -= 1
+                self._calm.notify_all()
 
-    def finish(self) -> None:
-        with self._idle:
-            self._idle.wait_for(lambda: not self._under_way)
+    def settle_down(self) -> None:
+        with self._calm:
+            while self._calls:
+                self._calm.wait()
 
     @contextmanager
     def calling(self, name: str, operation: str = "run") -> Iterator[None]:

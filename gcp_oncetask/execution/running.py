@@ -87,9 +87,9 @@ class Pending:
         forward = journals.forward(self.entries)
         return JournalWrite(tuple(self.entries), tuple(self.taken), progress=forward, said=self.said)
 
-    def finish(self) -> None:
+    def settle_down(self) -> None:
         """
-        Wait for the runs that are under way in threads of the handler.
+        Wait until no word is under way in any thread of the handler, so that each result is kept.
         """
 
     def clear(self) -> None:

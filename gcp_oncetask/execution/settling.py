@@ -47,7 +47,7 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
         OncetaskError: The settling commit failed, or its fate is unknown.
     """
     if attempt.journaled is not None:
-        attempt.journaled.finish()
+        attempt.journaled.settle_down()
     if attempt.stop is not None and attempt.settled is None:
         said = _stopped(runtime, attempt, attempt.stop, said)
         if isinstance(said, Ended):

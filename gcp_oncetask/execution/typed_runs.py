@@ -4,16 +4,18 @@ The words of a durable handler, with the types that a type checker follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from gcp_oncetask.execution.durable_runs import Run, RunOptions
 from gcp_oncetask.execution.journaling import journal_of
+from gcp_oncetask.execution.mapping import CONCURRENCY, ItemFailure, Mapping
 from gcp_oncetask.execution.running import RunningAttempt
 
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M")
+I = TypeVar("I")  # noqa: E741 - an item
 
 
 class Runs:
@@ -32,6 +34,52 @@ class Runs:
         found: R = Run(journal_of(self._running), name, fn, args, kwargs, self._options).answer()
         return found
 
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], R],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: Literal[0] = 0,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], R],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: int,
+    ) -> list[R | ItemFailure]: ...
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: int = 0,
+    ) -> Any:
+        """
+        Call *fn* for each item that has no result in the journal; see ``Attempt.map``.
+        """
+        return Mapping(
+            journal_of(self._running),
+            name,
+            fn,
+            items,
+            self._options,
+            key=key,
+            concurrency=concurrency,
+            tolerate=tolerate,
+        ).answer()
+
 
 class RunsOf(Generic[M]):
     """
@@ -48,3 +96,49 @@ class RunsOf(Generic[M]):
         """
         found: M = Run(journal_of(self._running), name, fn, args, kwargs, self._options).answer()
         return found
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], Any],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: Literal[0] = 0,
+    ) -> list[M]: ...
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], Any],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: int,
+    ) -> list[M | ItemFailure]: ...
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], Any] | None = None,
+        concurrency: int = CONCURRENCY,
+        tolerate: int = 0,
+    ) -> Any:
+        """
+        Call *fn* for each item that has no result in the journal; see ``Attempt.map``.
+        """
+        return Mapping(
+            journal_of(self._running),
+            name,
+            fn,
+            items,
+            self._options,
+            key=key,
+            concurrency=concurrency,
+            tolerate=tolerate,
+        ).answer()

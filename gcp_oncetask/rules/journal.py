@@ -63,6 +63,8 @@ class EntryState(StrEnum):
     """A run was begun with ``once=True``, and its result is not known."""
     TRYING = "trying"
     """A run has failed, and is tried again."""
+    UNDER_WAY = "under-way"
+    """A map, pages or a poll has begun."""
     WITHDRAWN = "withdrawn"
     """A run was begun with ``once=True``, and surely did not happen."""
     TIMED_OUT = "timed-out"
@@ -144,6 +146,31 @@ class JournalEntry(NamedTuple):
         )
 
 
+class Dropped(NamedTuple):
+    """
+    The entries that are over with a page of ``attempt.pages``: those whose place is after *first*, up to *last*.
+
+    Attributes:
+        first: Place of the word under which they were made; its own entry stays, in its present state.
+        last: The last place that is over.
+    """
+
+    first: int
+    last: int
+
+    def has(self, ordinal: int) -> bool:
+        """
+        Tell whether the entry at this place is over.
+        """
+        return self.first < ordinal <= self.last
+
+    def whole(self, chunk: Chunk) -> bool:
+        """
+        Tell whether *chunk* has nothing but entries that are over, and former states of the word.
+        """
+        return self.first <= chunk.first and chunk.last <= max(self.first, self.last)
+
+
 class JournalWrite(NamedTuple):
     """
     The write of the journal by one commit.
@@ -156,6 +183,7 @@ class JournalWrite(NamedTuple):
         progress: Whether it brings the handler forward: attempts are counted anew from here.
         told: Whether the handler is told of its cancellation.
         said: The handler's words about its progress, as JSON text; None: unchanged.
+        dropped: Entries that the journal need not keep any longer; None: it keeps all.
     """
 
     entries: tuple[JournalEntry, ...] = ()
@@ -165,6 +193,7 @@ class JournalWrite(NamedTuple):
     progress: bool = False
     told: bool = False
     said: str | None = None
+    dropped: Dropped | None = None
 
     def to_data(self) -> dict[str, Any]:
         """
@@ -181,6 +210,7 @@ class JournalWrite(NamedTuple):
             "progress": self.progress,
             "told": self.told,
             "said": self.said,
+            "dropped": None if self.dropped is None else list(self.dropped),
         }
 
     @classmethod
@@ -202,6 +232,7 @@ class JournalWrite(NamedTuple):
             bool(data["progress"]),
             bool(data["told"]),
             data["said"],
+            None if data.get("dropped") is None else Dropped(*map(int, data["dropped"])),
         )
 
 
@@ -218,13 +249,30 @@ def open_entries(lock: Lock) -> tuple[JournalEntry, ...]:
 
 def latest(stored: Iterable[bytes]) -> dict[str, JournalEntry]:
     """
-    Return the entries of a whole journal by name; of several with one name, the last one.
+    Return the entries of a whole journal by name; of several with one name, the last one. Entries that are over with a page
+    are left out.
     """
     found: dict[str, JournalEntry] = {}
     for each in stored:
         entry = JournalEntry.of(each)
         found[entry.name] = entry
-    return found
+    over = [dropped for entry in found.values() if (dropped := dropped_by(entry)) is not None]
+    return without(found, *over) if over else found
+
+
+def dropped_by(entry: JournalEntry) -> Dropped | None:
+    """
+    Return the entries that are over with the pages of *entry*; None: there are none.
+    """
+    last = (entry.more or {}).get("over") if entry.sort is EntrySort.PAGES else None
+    return None if last is None else Dropped(entry.ordinal, int(last))
+
+
+def without(entries: dict[str, JournalEntry], *over: Dropped) -> dict[str, JournalEntry]:
+    """
+    Return *entries* without those that are over.
+    """
+    return {name: entry for name, entry in entries.items() if not any(each.has(entry.ordinal) for each in over)}
 
 
 def size(lock: Lock) -> int:
@@ -296,7 +344,8 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
         begins = _beginning(entry.name)
         at = next((place for place, row in enumerate(rows) if row.startswith(begins)), len(rows))
         rows[at : at + 1] = [entry.to_bytes()]
-    return tuple(rows)
+    over = write.dropped
+    return tuple(rows if over is None else (row for row in rows if not over.has(json.loads(row)["o"])))
 
 
 def _beginning(name: str) -> bytes:
@@ -317,8 +366,10 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
         seals: Id for a chunk, so that a full open part is sealed; None: it is not.
     """
     rows, chunks = merged(lock, write), lock.chunks
+    if write.dropped is not None:
+        chunks = tuple(chunk for chunk in chunks if not write.dropped.whole(chunk))
     if seals is not None and sum(map(len, rows)) > SEAL:
-        ordinals = [JournalEntry.of(row).ordinal for row in rows]
+        ordinals = [json.loads(row)["o"] for row in rows]
         chunks = (*chunks, Chunk(seals, min(ordinals), max(ordinals), sum(map(len, rows))))
         rows = ()
     taken, wait, progress = write.taken, lock.wait, write.progress
@@ -346,7 +397,20 @@ def sealed(before: Lock, after: Lock, write: JournalWrite) -> tuple[Chunk, tuple
     """
     Return the chunk that the step from *before* to *after* seals, with its entries; None if it seals none.
     """
-    return (after.chunks[-1], merged(before, write)) if len(after.chunks) > len(before.chunks) else None
+    last = after.chunks[-1:]
+    if last == before.chunks[-1:] or not last or any(chunk.id == last[0].id for chunk in before.chunks):
+        return None
+    return last[0], merged(before, write)
+
+
+def left_out(before: Lock, after: Lock) -> tuple[Chunk, ...]:
+    """
+    Return the chunks that the step from *before* to *after* leaves out, because all of their entries are over.
+    """
+    if before.chunks == after.chunks[: len(before.chunks)]:
+        return ()
+    kept = {chunk.id for chunk in after.chunks}
+    return tuple(chunk for chunk in before.chunks if chunk.id not in kept)
 
 
 def chunk_id(env: str, nonce: str) -> str:

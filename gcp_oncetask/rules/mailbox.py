@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from gcp_oncetask.rules import journal, waits, writes
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
+from gcp_oncetask.rules.journal import EntryState
 from gcp_oncetask.rules.record import Lock, Status, Woken
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.waits import MAX_EVENTS, MAX_MAILBOX, SentEvent
@@ -16,7 +17,8 @@ def send(lock: Lock, event: SentEvent, nonce: str, at: DecisionContext) -> Put |
     Store *event* for the handler of *lock*; if the sequence waits for it, it is dispatched at once.
 
     Returns:
-        Put; or CallRefused: FOREIGN, DUPLICATE (an event with this id was stored before), ENDED, or FULL.
+        Put; or CallRefused: FOREIGN, DUPLICATE (an event with this id was stored before), ENDED (also if the one wait for
+        which the event counts is over), or FULL.
     """
     if lock.env != at.env:
         return CallRefused(Refusal.FOREIGN, f"it belongs to environment {lock.env!r}, not {at.env!r}")
@@ -24,6 +26,8 @@ def send(lock: Lock, event: SentEvent, nonce: str, at: DecisionContext) -> Put |
         return CallRefused(Refusal.DUPLICATE, f"the event {event.id!r} was stored before")
     if lock.finished:
         return CallRefused(Refusal.ENDED, f"sequence {lock.sequence} is {lock.status}")
+    if event.wait is not None and is_over(lock, event.wait):
+        return CallRefused(Refusal.ENDED, f"its wait {event.wait!r} is over")
     stored = event.to_bytes()
     if len(lock.mailbox) >= MAX_EVENTS or sum(map(len, lock.mailbox)) + len(stored) > MAX_MAILBOX:
         return CallRefused(
@@ -52,3 +56,20 @@ def is_late(lock: Lock, event: SentEvent) -> bool:
         and wait.ended is Woken.TIME
         and event.name in wait.events
     )
+
+
+def is_over(lock: Lock, wait: str) -> bool:
+    """
+    Tell whether the *wait* of this name is over, as far as the record itself shows; sealed parts of the journal are not seen.
+    """
+    now = lock.wait
+    if now is not None and now.name == wait:
+        return now.ended is not None
+    return any(entry.name == wait and is_answered(entry) for entry in journal.open_entries(lock))
+
+
+def is_answered(entry: journal.JournalEntry | None) -> bool:
+    """
+    Tell whether *entry*, of a wait, is its end: an event has come, or the time is over.
+    """
+    return entry is not None and entry.state in (EntryState.DONE, EntryState.TIMED_OUT)

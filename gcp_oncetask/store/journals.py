@@ -34,7 +34,8 @@ def path_of(chunk: Chunk) -> str:
 
 class Sealing:
     """
-    Writes the chunk that a commit of the journal seals, in the same commit (``flow.Along``).
+    Writes the chunk that a commit of the journal seals, and deletes those that it leaves out, in the same commit
+    (``flow.Along``).
 
     Args:
         wire: Makes names.
@@ -53,9 +54,10 @@ class Sealing:
     def writes(self, put: Put) -> Sequence[Any]:
         before = None if self.seen is None else self.seen.lock
         assert before is not None
+        gone = [self._deletion(chunk) for chunk in journal.left_out(before, put.lock)]
         found = journal.sealed(before, put.lock, self._write)
         if found is None:
-            return ()
+            return gone
         chunk, entries = found
         # The id is made of the commit's nonce, so the commit may be sent again.
         made = WriteType()
@@ -63,7 +65,12 @@ class Sealing:
         fields = {"env": put.lock.env, "owner": self._path, "sequence": put.lock.sequence, ENTRIES: list(entries)}
         for name, value in fields.items():
             made.update.fields[name].CopyFrom(encode(value))
-        return (made,)
+        return (*gone, made)
+
+    def _deletion(self, chunk: Chunk) -> Any:
+        made = WriteType()
+        made.delete = self._wire.name(path_of(chunk))
+        return made
 
     def done(self, results: Sequence[Any] | None) -> None:
         pass

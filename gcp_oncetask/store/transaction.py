@@ -8,7 +8,7 @@ whose answer was lost was applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from google.cloud.firestore_v1.types import write as _write
 from gcp_oncetask import rules
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
 from gcp_oncetask.rules.decisions import Put, Settlement
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.store.side_writes import Freed, Hold
@@ -68,12 +69,13 @@ class OwnTransaction(firestore.Transaction):
 class Ending:
     """
     The last write of a transaction, to the attempt's document; with *room*, one that schedules must leave room for the
-    records of its run.
+    records of its run. *along* are plain writes of documents that go with the record.
     """
 
     put: Put
     changes: Changes = NO_CHANGES
     room: bool = False
+    along: Sequence[Any] = ()
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Open:
         snapshot: The attempt's document as the transaction has read it.
         ending: The write of its commit to that document; None: the attempt was not settled in the transaction.
         how: The settlement of *ending*.
+        kept: The write to that document by a commit after which the attempt goes on; None: it only signs the record.
         after: Called after its commit.
     """
 
@@ -93,6 +96,7 @@ class Open:
     snapshot: Snapshot
     ending: Ending | None = None
     how: Settlement | None = None
+    kept: Ending | None = None
     after: list[Callable[[], object]] = field(default_factory=list)
 
     @property
@@ -216,7 +220,7 @@ def commit(
     if hold is not None and not (keyed or alone or hold.lost):
         keyed = (hold.check(store.wire.name(hold.path)),)
     # The write of the task's own document comes last; its consequences come before it.
-    transaction._add_write_pbs([_WRAP(write) for write in (*keyed, update.message)])  # noqa: SLF001 - with transforms
+    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, update.message)])  # noqa: SLF001 - with transforms
     try:
         results = transaction._commit()  # noqa: SLF001 - ours
     except WireError as error:
@@ -254,10 +258,14 @@ def _after_error(
         return found
     # Each commit signs the record, so a record with the old signature has not seen this one. Below a new signature it may
     # have been.
-    signed = found.lock is None or before.lock is None or found.lock.settled_by != before.lock.settled_by
+    signed = found.lock is None or before.lock is None or _signs(found.lock) != _signs(before.lock)
     if signed or not rolled_back:
         raise error.translated(f"the transaction on {before.path}", unknown=True) from error
     return None
+
+
+def _signs(lock: Lock) -> tuple[str | None, str | None]:
+    return lock.settled_by, lock.journaled_by
 
 
 def contended(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, Unpack
 
 from gcp_oncetask.checks import urls, values
@@ -17,6 +18,7 @@ from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import keys
 from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.entities.locker import Locker
+from gcp_oncetask.entities.sending import Creation, Sent, send
 from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt, running_of
@@ -246,6 +248,46 @@ class TaskManager(StoredTasks):
         runtime, create, given = self._runtime, self._create, list(tasks)
         with runtime.events.scheduling(lambda: creation.message(runtime, "create_tasks", given)):
             return bulk.create_many(runtime, given, path=self.path, create=create, parallel=parallel, progress=progress)
+
+    def send(
+        self,
+        model: type[TaskData],
+        id_: str,
+        event: str,
+        payload: Any = None,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002 - the usual name
+        transaction: Transaction | None = None,
+        create: TaskData | None = None,
+    ) -> Sent:
+        """
+        Send an event to the durable handler of a task; as ``Locker.send``.
+
+        With *create*, the payload of that task, a task that does not exist is created in the same commit, with the event in
+        its mailbox: for an event that may overtake the order that creates its task. A task that exists is kept as it is, and
+        a later ``create_task`` finds the one that was created here.
+
+        Raises:
+            TaskNotFoundError: There is no such task, and no *create*.
+            AlreadyFinishedError, MailboxFullError, StoreError: As ``Locker.send``.
+            UsageError: As ``Locker.send``; or *create* is the payload of another task, or a recurring one.
+            ConfigError: With *create*: the URL, queue or account is not configured.
+        """
+        if create is None:
+            return super().send(model, id_, event, payload, id=id, transaction=transaction)
+        runtime, path = self._runtime, self._name_of(model, id_).path
+        with runtime.events.scheduling(lambda: creation.message(runtime, "create_task", [create])):
+            made = creation.draft(runtime, create, self.path)
+            if made.name.path != path or made.recurrence is not None:
+                raise UsageError(
+                    f"create= is the payload of {made.name.path}, and the event is for {path}."
+                    if made.recurrence is None
+                    else "create= is the payload of a recurring task, which has no handler that waits for events."
+                )
+            runtime.register(None, made.target.url)
+            new = Creation(partial(creation.decide, runtime, made), partial(creation.changes, runtime, made))
+            return send(runtime, path, event, payload, id_=id, transaction=transaction, create=new)
 
     # --- handling -----------------------------------------------------------------------------------------------------
 

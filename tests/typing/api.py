@@ -20,6 +20,7 @@ from gcp_oncetask import (
     Attempt,
     Config,
     ExponentialBackoff,
+    ItemFailure,
     LockBusyError,
     LockedModel,
     Locker,
@@ -150,7 +151,35 @@ def of_lines(order: Line, attempt: Attempt) -> None: ...
 
 
 def stock(attempt: Attempt) -> int:
+    assert_type(attempt.run_transaction(lambda txn: 3, name="stock"), int)
     return attempt.run_transaction(lambda txn: 3)
+
+
+def measured(size: int) -> Receipt:
+    return Receipt(amount=size)
+
+
+def page(after: str | None) -> tuple[list[int], str | None]:
+    return [1], after
+
+
+def state(before: Receipt | None) -> Receipt:
+    return before or Receipt(amount=0)
+
+
+def durable(attempt: Attempt) -> None:
+    retrying = attempt.options(retry=ExponentialBackoff(max_attempts=3))
+    read = attempt.options(result=Receipt, retry=ExponentialBackoff(max_attempts=3))
+    assert_type(attempt.map("measure", measured, [1, 2], key=str, concurrency=4), list[Receipt])
+    assert_type(retrying.map("again", measured, [1, 2]), list[Receipt])
+    assert_type(retrying.map("some", measured, [1, 2], tolerate=1), list[Receipt | ItemFailure])
+    assert_type(read.map("read", str, [1, 2]), list[Receipt])
+    assert_type(read.map("read-some", str, [1, 2], tolerate=1), list[Receipt | ItemFailure])
+    attempt.map("texts", measured, ["1"])  # type: ignore[arg-type]
+    for row in attempt.pages("rows", page):
+        assert_type(row, int)
+    assert_type(attempt.poll("ready", state, until=lambda found: found.amount > 1, every=HOUR, timeout=None), Receipt)
+    attempt.poll("ready", state, until=lambda found: found.total > 1, every=HOUR, timeout=None)  # type: ignore[attr-defined]
 
 
 # --- once-tasks -------------------------------------------------------------------------------------------------------

@@ -432,7 +432,7 @@ def test_du_107_no_word_waits_while_a_run_is_under_way(service: Service) -> None
     play(service, act)
     lock = service.lock("a")
     assert (lock.status, lock.attempts) == (Status.FAILED, 1)
-    assert "while the run 'slow' is under way" in lock.errors[-1].message
+    assert "while another thread of the handler is in a run" in lock.errors[-1].message
     assert b"kept" in b"".join(lock.journal)
 
 

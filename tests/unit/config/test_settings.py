@@ -127,13 +127,17 @@ TABLE: Final[dict[str, tuple[Sequence[str], Sequence[Any]]]] = {
     ),
     "console_banner": (("a\r\nb",), (*TEXTS[1:], None)),
     "console_keys_url": (WEB_URLS, TEXTS),
+    "link_keys": (
+        ("secret", "sec ret" + "x" * 32, "secret" * 40, "secret,x" + "y" * 40),
+        ("secret" * 6, ["secret" * 6], ("secret" * 6, "secret"), (5,), ("\ud800" * 32,), ("secret," * 6,), None),
+    ),
     "tasks_emulator": (EMULATORS, TEXTS),
     "firestore_emulator": (EMULATORS, TEXTS),
     "logging_emulator": (EMULATORS, TEXTS),
 }
 LISTS: Final = (
     *("audience", "targets", "callers", "collections", "alert_to"),
-    *("console_operators", "console_viewers", "console_origin"),
+    *("console_operators", "console_viewers", "console_origin", "link_keys"),
 )
 """Settings whose texts are split at commas."""
 ENV: Final = {field: env for env, field, *_ in FIELDS}
