@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gcp_oncetask.checks.values import printable
-from gcp_oncetask.observe.log_context import LINES, Ours, current, plain
+from gcp_oncetask.observe.log_context import LINES, Ours, current, plain, replays
 from gcp_oncetask.rules.timestamps import instant_of
 
-__all__ = ["CloudFormatter", "ContextFilter"]
+__all__ = ["CloudFormatter", "ContextFilter", "ReplayFilter"]
 
 _MAX_DEPTH: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
@@ -141,3 +141,23 @@ class ContextFilter(logging.Filter):
             value = printable(value) if isinstance(value, str) else value
             setattr(record, f"oncetask_{name}", "" if value is None else value)
         return True
+
+
+class ReplayFilter(logging.Filter):
+    """
+    Log filter: drops the records of a durable handler that an earlier attempt has logged, while ``attempt.replaying`` is true.
+    Records of the library itself, and those of at least *keep*, pass.
+
+    Args:
+        keep: Level from which records pass always.
+    """
+
+    def __init__(self, keep: int = logging.WARNING) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= self._keep or record.name.partition(".")[0] == "gcp_oncetask":
+            return True
+        replaying = replays.get()
+        return replaying is None or not replaying()

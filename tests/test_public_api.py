@@ -352,8 +352,8 @@ def leads_somewhere(link: str, text: str) -> bool:
 
 SHOWN = {
     "Attempt": "cancelled deadline delivery held_for key key_of link lost map now number options pages params poll progress "
-    "random remaining renew replaying run run_task run_tasks run_transaction sequence sleep step token transaction uuid "
-    "wait_event",
+    "random remaining renew replaying result_of run run_task run_tasks run_transaction sequence sleep step token "
+    "transaction uuid wait_event",
     "Locker": "acknowledge_path answer_path decide_path "
     "cancel cancel_path client complete config dismiss dismiss_path find from_env get lock "
     "pause_path reset reset_path resolve resolve_path result save "

@@ -395,8 +395,8 @@ class Attempt:
         self, name: str, delay: Duration | None = None, *, until: datetime | None = None, was: str | None = None
     ) -> None:
         """
-        HandlerWait without a process: the request ends, and the handler runs again at the time. Up to 5 seconds are waited in the
-        request. The time is fixed when the word is first reached.
+        Wait without a process: the request ends, and the handler runs again at the time. Up to 5 seconds are waited in
+        the request. The time is fixed when the word is first reached.
 
         Args:
             name: Name of the sleep, unique in the handler.
@@ -422,7 +422,7 @@ class Attempt:
         self, name: str, model: Any, *, timeout: Duration | None, event: str | None = None, was: str | None = None
     ) -> Any:
         """
-        HandlerWait without a process for an event that ``send`` brings, and return its payload. An event that has come before is
+        Wait without a process for an event that ``send`` brings, and return its payload. An event that has come before is
         taken at once. Each event is taken by one wait, in the order in which they came.
 
         Args:
@@ -560,6 +560,20 @@ class Attempt:
         journal = journal_of(running_of(self))
         found: UUID = suspending.value(journal, name, lambda: suspending.uuid_of(journal))
         return found
+
+    def result_of(self, name: str, model: Any = None) -> Any:
+        """
+        Return the answer of the word *name* in the journal; None if there is none. It says no word itself, so the handler of
+        cancelled tasks reads by it how far the task has come.
+
+        Args:
+            name: Name of a run, an event, a time or another value.
+            model: Model or type by which the answer is read; None: as it was kept.
+
+        Raises:
+            UsageError: The model can't read the answer.
+        """
+        return suspending.result_of(journal_of(running_of(self)), name, model)
 
     @property
     def replaying(self) -> bool:

@@ -19,6 +19,7 @@ from gcp_oncetask.execution.lifetime import Granted, context_of
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
+from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -151,6 +152,12 @@ class Claim:
         if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
             return unread.leave(delivery, decision.reason)
         if isinstance(decision, Refused):
+            if (
+                decision.outcome is Outcome.GONE
+                and changed.snapshot.exists
+                and parse_task_path(delivery.document) is not None
+            ):
+                self._removed(changed.snapshot)
             return postpone(runtime, changed.snapshot, decision)
         assert isinstance(decision, Put)
         if decision.outcome is not None:
@@ -158,6 +165,16 @@ class Claim:
                 keys.give_up_reservation(runtime, changed.snapshot)
             return self._closed(before[0].lock, changed.snapshot, decision.outcome, "")
         return self._granted(before[0], changed.snapshot, None if gate is None else gate.version)
+
+    def _removed(self, seen: Snapshot) -> None:
+        """
+        Tell a person of a once-task whose lock was removed while a delivery of it was under way: it is never run as a new one.
+        """
+        reason = (
+            f"its field 'lock' was removed (a set() without merge?) before sequence {self._delivery.sequence} was delivered; "
+            "nothing was run"
+        )
+        self._runtime.events.person_needed(seen, f"{self._delivery.sequence}-removed", reason)
 
     def _contest(self, holder: Snapshot) -> None:
         """

@@ -174,11 +174,14 @@ class Run:
                 raise self._rejected(str(entry.value))
             case Meant.WAIT:
                 sort = WaitFor.VERIFY if entry.state is EntryState.OPEN else WaitFor.RETRY
+                if sort is WaitFor.RETRY:
+                    journal.tell()
                 raise journal.suspend(journal.wait_for(entry.name, sort, met.until, entry))
             case Meant.VERIFY:
                 assert intent is not None
                 return self._verified(entry, intent)
             case Meant.CALL:
+                journal.tell()
                 return False, None
             case _:
                 raise journal.ask(self._question(entry, met.meant))
@@ -234,7 +237,9 @@ class Run:
             try:
                 with journal.calling(self._name, call=(self._fn, self._args, self._kwargs, self._options)):
                     value = self._fn(*self._args, **self._kwargs)
-            except (HandlerResult, LeaseLostError):
+            except (HandlerResult, LeaseLostError, SystemExit, KeyboardInterrupt) as error:
+                if options_.once:
+                    journal.attempt.stop = Stop(error)
                 raise
             except Exception as error:
                 entry = self._raised(error, entry, tries)
@@ -269,7 +274,9 @@ class Run:
         """
         journal, options_ = self._journal, self._options
         words = journal.attempt.runtime.config.log_contents
-        tries.append({"at": instant(journal.now()), "error": said_by(error, words=words)[:MAX_ERROR]})
+        number = tries[-1]["number"] + 1 if tries else 1
+        text = values.printable(said_by(error, words=words)[:MAX_ERROR])[:MAX_ERROR]
+        tries.append({"number": number, "at": instant(journal.now()), "error": text})
         del tries[:-MAX_TRIES]
         if not options_.once:
             return entry
@@ -294,14 +301,14 @@ class Run:
 
     def _again(self, error: Exception, entry: JournalEntry | None, tries: list[dict[str, Any]]) -> bool:
         """
-        HandlerWait for the next try of a run with ``retry=``, in the request or after it.
+        Wait for the next try of a run with ``retry=``, in the request or after it.
 
         Raises:
             RunFailedError: No try follows.
         """
         journal, retry = self._journal, self._options.retry
         assert retry is not None
-        number, once = len(tries), self._options.once
+        number, once = tries[-1]["number"], self._options.once
         if not retry.should_retry(number, error):
             more = {"tries": tries, "kind": type(error).__name__}
             raise failed(self._withdraw(entry, EntryState.FAILED, more, progress=True)) from error
@@ -363,8 +370,9 @@ def failed(entry: JournalEntry) -> RunFailedError:
     more = entry.more or {}
     tries = list(more.get("tries", []))
     last = tries[-1]["error"] if tries else "no error is known"
+    number = tries[-1].get("number", len(tries)) if tries else 0
     return RunFailedError(
-        f"The run {entry.name!r} has failed for good after {len(tries)} tries; the last one: {last}",
+        f"The run {entry.name!r} has failed for good after {number} tries; the last one: {last}",
         name=entry.name,
         kind=more.get("kind"),
         tries=tries,

@@ -28,7 +28,7 @@ from gcp_oncetask.errors import (
     LeaseLostError,
     UsageError,
 )
-from gcp_oncetask.execution.results import CancelledByRequest, Suspended
+from gcp_oncetask.execution.results import CancelledByRequest, Snooze, Suspended
 from gcp_oncetask.execution.running import Pending, RunningAttempt, Stop
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules import met_words
@@ -37,6 +37,7 @@ from gcp_oncetask.rules.journal import (
     MAX_ENTRIES,
     MAX_ENTRY,
     MAX_JOURNAL,
+    SEAL,
     Dropped,
     EntrySort,
     EntryState,
@@ -47,6 +48,7 @@ from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.store import journals as stored_journals
 from gcp_oncetask.store.flow import Along
+from gcp_oncetask.store.sizes import room_of
 from gcp_oncetask.store.snapshot import Snapshot
 
 LONGEST_NAME: Final = 200
@@ -55,6 +57,8 @@ IN_PLACE: Final = 5.0
 """Waits of at most this many seconds are spent in the request, if a quarter of its remaining time is enough."""
 _SHARE: Final = 4
 _NEARLY: Final = 0.8
+_CHUNK: Final = 150
+"""Most bytes by which a chunk is named in the record."""
 
 _inside: ContextVar[tuple[object, str] | None] = ContextVar("oncetask_run", default=None)
 """The attempt and the name of the run whose function is being called in this context."""
@@ -89,6 +93,9 @@ class Journal(Pending):
         over = [dropped.last for entry in self.kept.values() if (dropped := journals.dropped_by(entry)) is not None]
         self._ordinal = max([entry.ordinal for entry in self.kept.values()] + over, default=0)
         self.replaying = bool(self.kept)
+        self._fresh = None if ended is None else ended.name
+        # The document is measured once; then only the journal and the mailbox grow.
+        self._room: Final = room_of(attempt.snapshot) + _weight(lock)
         self._new_entries = 0
         self._longest = IN_PLACE
 
@@ -183,6 +190,9 @@ class Journal(Pending):
         if entry is None:
             self.tell()
             return None
+        if name == self._fresh:
+            # The grant of this attempt, or of one that has kept nothing, has ended the wait: no code has seen that before.
+            self.replaying = False
         if met is not None:
             raise self.ask(
                 JournalMismatchError(
@@ -271,7 +281,7 @@ class Journal(Pending):
 
     def tell(self) -> None:
         """
-        Note that a word is new, and tell the handler of a cancellation, once.
+        Note that a word has no answer yet, and tell the handler of a cancellation, once.
 
         Raises:
             CancelledByRequest: A cancellation was requested.
@@ -331,7 +341,7 @@ class Journal(Pending):
                 tuple(self.taken),
                 opened,
                 closed,
-                progress or bool(self.taken),
+                progress or journals.forward(self.entries),
                 told,
                 self.said,
                 dropped,
@@ -403,7 +413,7 @@ class Journal(Pending):
         """
         wait = self.lock.wait
         if self.entries or self.taken or (wait is not None and wait.ended is not None):
-            self.commit((), progress=wait is not None)
+            self.commit((), progress=False)
 
     def room(self, name: str, entries: int = 1) -> None:
         """
@@ -413,6 +423,15 @@ class Journal(Pending):
             JournalFullError: The journal has no room.
         """
         size = journals.size(self.lock)
+        left = self._room - _weight(self.lock)
+        if left < MAX_ENTRY + SEAL:
+            raise self.fail(
+                JournalFullError(
+                    f"The document has {left:,} bytes left, and an entry of the journal may need {MAX_ENTRY + SEAL:,}; "
+                    f"{name!r} was not called. Keep large contents elsewhere (Cloud Storage).",
+                    name=name,
+                )
+            )
         if len(self.kept) + entries > MAX_ENTRIES or size + MAX_ENTRY > MAX_JOURNAL:
             raise self.fail(
                 JournalFullError(
@@ -431,14 +450,22 @@ class Journal(Pending):
 
     def suspend(
         self, wait: HandlerWait | None, entries: Sequence[JournalEntry] = (), *, progress: bool = False
-    ) -> Suspended:
+    ) -> BaseException:
         """
         End the request until *wait* has ended; None: until a fresh delivery comes, at once. Return the exception to raise.
         """
         attempt = self.attempt
+        if attempt.batched:
+            # Its riders can't wait with it, so all of them run again at the time.
+            self.commit(entries, progress=False)
+            until = self.now() if wait is None or wait.until is None else wait.until
+            return Snooze(max(timedelta(), until - self.now()))
         with attempt.mutex:
             write = JournalWrite(
-                (*self.entries, *entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said
+                (*self.entries, *entries),
+                tuple(self.taken),
+                progress=progress or journals.forward(self.entries),
+                said=self.said,
             )
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
@@ -453,7 +480,7 @@ class Journal(Pending):
         Raises:
             Suspended: The request ends here.
         """
-        if self.forward and self.short:
+        if self.forward and not self.attempt.batched and self.short:
             raise self.suspend(None)
 
     def fail(self, error: UsageError) -> UsageError:
@@ -483,7 +510,7 @@ class Journal(Pending):
 
     def pause(self, seconds: float) -> bool:
         """
-        HandlerWait in the request, if that is short; return False if it is too long.
+        Wait in the request, if that is short; return False if it is too long.
         """
         if not self.is_short(seconds):
             return False
@@ -562,6 +589,7 @@ class Journal(Pending):
         """
         watch = self.attempt.runtime.watch
         seen = None if watch is None else watch.calling(self, name, call)
+        self.replaying = False
         token = _inside.set((self.attempt, name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()
@@ -588,6 +616,13 @@ def inside_run() -> str | None:
     """
     inside = _inside.get()
     return None if inside is None else inside[1]
+
+
+def _weight(lock: Lock) -> int:
+    """
+    Return the bytes of the parts of *lock* that grow while a handler runs.
+    """
+    return sum(map(len, lock.journal)) + sum(map(len, lock.mailbox)) + _CHUNK * len(lock.chunks)
 
 
 def checked_name(name: object) -> str:

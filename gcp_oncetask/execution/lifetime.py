@@ -14,7 +14,7 @@ from gcp_oncetask.execution.attempt import Attempt, current_attempt
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.running import RunningAttempt
-from gcp_oncetask.observe.log_context import LogContext, current
+from gcp_oncetask.observe.log_context import LogContext, current, replays
 from gcp_oncetask.rules.decisions import Claimant
 from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.record import Lock
@@ -74,6 +74,7 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
     executor.attempts[attempt] = None
     if spec.renew:
         executor.renew(attempt, granted.mark)
+    again = replays.set(attempt.replays) if leads and attempt.granted.needs else None
     about, outer = (current.set(attempt.context), current_attempt.set(Attempt(attempt))) if leads else (None, None)
     try:
         runtime.events.granted(attempt, granted.before, current=leads, note="" if leads else ", in a batch")
@@ -89,6 +90,8 @@ def open_attempt(executor: Executor, granted: Granted) -> Iterator[RunningAttemp
         if about is not None and outer is not None:
             current.reset(about)
             current_attempt.reset(outer)
+        if again is not None:
+            replays.reset(again)
         if spec.renew:
             executor.renewals.remove(attempt)
         executor.attempts.pop(attempt, None)

@@ -30,6 +30,7 @@ from gcp_oncetask.rules import waits
 from gcp_oncetask.rules.decisions import Claimant
 from gcp_oncetask.rules.journal import Dropped, EntrySort, EntryState, JournalEntry
 from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
+from gcp_oncetask.store.flow import Along
 from gcp_oncetask.store.snapshot import Snapshot
 
 _SORTS: Final = {WaitFor.SLEEP: EntrySort.SLEEP, WaitFor.EVENT: EntrySort.EVENT}
@@ -226,7 +227,7 @@ class ReplayedJournal(Journal):
         Do nothing: a replay has no lease.
         """
 
-    def _new(self) -> None:
+    def tell(self) -> None:
         self.replaying = False
         if self.attempt.cancelled and not self.attempt.told:
             raise self.end(ReplayVerdict.GOES_ON, self._at, "with the news of its cancellation")
@@ -240,6 +241,7 @@ class ReplayedJournal(Journal):
         progress: bool = True,
         told: bool = False,
         dropped: Dropped | None = None,
+        also: Along | None = None,
     ) -> None:
         if opened is not None:
             lost = self._receipts()

@@ -16,6 +16,7 @@ from gcp_oncetask.errors import AlreadySettledError, LeaseLostError, RequestLogE
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.held_lease import HeldLease
 from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.document_paths import DATA_HASH
 from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
@@ -72,6 +73,7 @@ class Pending:
     """
 
     def __init__(self) -> None:
+        self.replaying = False
         self.entries: list[JournalEntry] = []
         self.taken: list[str] = []
         self.said: str | None = None
@@ -82,7 +84,8 @@ class Pending:
         """
         if not (self.entries or self.taken or self.said is not None):
             return None
-        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=bool(self.taken), said=self.said)
+        forward = journals.forward(self.entries)
+        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=forward, said=self.said)
 
     def settle_down(self) -> None:
         """
@@ -188,6 +191,15 @@ class RunningAttempt(HeldLease):
         """
         lock = self.snapshot.lock or self.granted
         return max(1, self.granted.attempts - min(lock.progress_at, self.granted.attempts))
+
+    def replays(self) -> bool:
+        """
+        Tell whether the handler says again the words of an earlier attempt: all of them so far had their answers.
+        """
+        words = self.journaled
+        if words is not None:
+            return words.replaying
+        return bool(self.granted.journal or self.granted.chunks or self.granted.wait)
 
     # --- under the lease ---
 

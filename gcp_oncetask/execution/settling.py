@@ -87,7 +87,7 @@ def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -
         return _unread(runtime, attempt, stop.unread)
     how = stop.how
     if how is None:
-        return Raised(stop.error)
+        return stop.error if isinstance(stop.error, HandlerResult) else Raised(stop.error)
     if swallowed:
         attempt.context.log(
             logging.ERROR,
@@ -98,7 +98,14 @@ def _stopped(runtime: Runtime, attempt: RunningAttempt, stop: Stop, said: Any) -
     if not isinstance(stop.error, Suspended):
         attempt.context.log(logging.ERROR, "the attempt ended: %s", stop.error)
     try:
-        put = attempt.settle(how)
+        try:
+            put = attempt.settle(how)
+        except StoreError as error:
+            if not error.of_contents:
+                raise
+            attempt.context.log(logging.ERROR, "its end could not be recorded: %s", error)
+            how = how.instead(str(error))
+            put = attempt.settle(how)
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
     ended = _dispatched(runtime, attempt, how, put)

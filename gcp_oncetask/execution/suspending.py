@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from gcp_oncetask.checks import tagged, values
-from gcp_oncetask.checks.tagged import Tagged
+from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import EventTimeoutError, UsageError
 from gcp_oncetask.execution.journaling import Journal, checked_name, until_of
@@ -121,6 +121,23 @@ def value(journal: Journal, name: str, draw: Callable[[], Any]) -> Any:
         entry = journal.entry(name, EntrySort.VALUE, value=tagged.keep(drawn).data)
         journal.later(entry)
     return tagged.read(Tagged(entry.value))
+
+
+def result_of(journal: Journal, name: str, model: Any) -> Any:
+    """
+    See ``Attempt.result_of``.
+    """
+    entry = journal.kept.get(checked_name(name))
+    if entry is None or entry.state is not EntryState.DONE:
+        return None
+    if entry.sort is EntrySort.EVENT:
+        return entry.value if model is None else _read(name, entry.value, model)
+    if entry.model and model is None:
+        return entry.value
+    try:
+        return tagged.read(Tagged(entry.value, entry.model), model)
+    except NotTaggableError as trouble:
+        raise UsageError(f"The answer of {name!r} in the journal can't be read: {trouble}.") from None
 
 
 def uuid_of(journal: Journal) -> UUID:

@@ -190,6 +190,8 @@ def _step(lock: Lock | None, sequence: int) -> int | None:
     return 0 if lock is None else lock.step_of(sequence)
 
 
+replays: ContextVar[Callable[[], bool] | None] = ContextVar("oncetask_replays", default=None)
+"""Tells whether the current attempt says again the words of an earlier one; None: there was none."""
 current: ContextVar[LogContext | None] = ContextVar("oncetask_attempt", default=None)
 """The attempt that runs in this context."""
 

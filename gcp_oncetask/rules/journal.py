@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import family, waits
@@ -238,6 +239,7 @@ class JournalWrite(NamedTuple):
 
 
 NOTHING: Final = JournalWrite()
+_SIZE: Final[Callable[[Chunk], int]] = attrgetter("size")
 
 
 def open_entries(lock: Lock) -> tuple[JournalEntry, ...]:
@@ -279,7 +281,7 @@ def size(lock: Lock) -> int:
     """
     Return the bytes of the journal.
     """
-    return sum([chunk.size for chunk in lock.chunks]) + sum(map(len, lock.journal))
+    return sum(map(_SIZE, lock.chunks)) + sum(map(len, lock.journal))
 
 
 def entry_of(lock: Lock) -> JournalEntry | None:
@@ -316,6 +318,20 @@ def _times(wait: HandlerWait) -> dict[str, Any]:
 
 _SORT: Final = b'","s":"'
 """The bytes between the name and the sort; within a name the quotes are escaped."""
+
+
+def forward(entries: Iterable[JournalEntry]) -> bool:
+    """
+    Tell whether *entries*, which were kept for a later commit, bring the handler forward: a wait or an event does.
+    """
+    return any(entry.sort is not EntrySort.VALUE for entry in entries)
+
+
+def _finishes(wait: HandlerWait) -> bool:
+    """
+    Tell whether the end of *wait* brings the handler forward. The next try of a run does not, nor does a cancellation.
+    """
+    return wait.ended is not Woken.CANCELLED and wait.sort not in (WaitFor.RETRY, WaitFor.VERIFY)
 
 
 def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
@@ -362,8 +378,9 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
         ordinals = [json.loads(row)["o"] for row in rows]
         chunks = (*chunks, Chunk(seals, min(ordinals), max(ordinals), sum(map(len, rows))))
         rows = ()
-    taken, wait = write.taken, lock.wait
+    taken, wait, progress = write.taken, lock.wait, write.progress
     if wait is not None and wait.ended is not None:
+        progress = progress or _finishes(wait)
         taken, wait = taken if wait.event is None else (*taken, wait.event), None
     gone = {write.closed, None if write.opened is None else write.opened.name}
     still = tuple(intent for intent in lock.open if intent.name not in gone)
@@ -380,7 +397,7 @@ def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = 
         after = _grouped(after, groups)
     if write.told and not lock.cancelling:
         after = after.but(cancelling=True, attempts=1, progress_at=0)
-    elif write.progress:
+    elif progress:
         after = after.but(progress_at=after.attempts)
     return needing(after)
 

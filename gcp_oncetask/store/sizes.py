@@ -72,6 +72,16 @@ def check_room(snapshot: Snapshot, writes: Iterable[Any], *, keep: int = 0) -> N
         )
 
 
+def room_of(snapshot: Snapshot) -> int:
+    """
+    Return the bytes that the document *snapshot* has left; if it is small, a few too few.
+    """
+    most = _bound(snapshot) * _FACTOR
+    if most <= DOCUMENT // 2 or snapshot.document is None:
+        return max(0, DOCUMENT - most)
+    return max(0, DOCUMENT - size_of(snapshot.path, snapshot.document.fields))
+
+
 def _bound(snapshot: Snapshot) -> int:
     source, bound = snapshot.source, 0
     while isinstance(source, Update):

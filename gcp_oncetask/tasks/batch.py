@@ -25,7 +25,7 @@ from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.lifetime import Granted, context_of, open_attempt
-from gcp_oncetask.execution.results import HandlerResult, Snooze
+from gcp_oncetask.execution.results import CancelledByRequest, HandlerResult, Snooze
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import commit_settlement, failure
 from gcp_oncetask.observe.events import destination
@@ -133,8 +133,9 @@ class Batch:
                 lives.callback(current.reset, about)
             try:
                 value = self._run(everybody)
-            except (Exception, SystemExit, KeyboardInterrupt) as error:
-                self._settle(riders, error)
+            except (Exception, SystemExit, KeyboardInterrupt, CancelledByRequest) as error:
+                # A cancellation is the leader's own; its riders run again.
+                self._settle(riders, Snooze(0) if isinstance(error, CancelledByRequest) else error)
                 raise
             self._settle(riders, value)
             return value.of(task) if isinstance(value, PerTask) else value

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask
 
-from gcp_oncetask import Attempt, Config, Locker
+from gcp_oncetask import Attempt, Config, Locker, Middleware
 from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager
@@ -102,9 +102,11 @@ class Service:
         act: What handlers do; called as ``act(task, attempt)``.
     """
 
-    def __init__(self, cloud: OncetaskCloud, *, url: str = URL, **config: Any) -> None:
+    def __init__(
+        self, cloud: OncetaskCloud, *, url: str = URL, middleware: Sequence[Middleware] = (), **config: Any
+    ) -> None:
         self.cloud = cloud
-        self.manager = TaskManager(Locker(config=Config(base_url=url, **config)))
+        self.manager = TaskManager(Locker(config=Config(base_url=url, **config), middleware=middleware))
         self.app = Flask("tasks")
         self.app.wsgi_app = Mortal(self.app.wsgi_app)  # type: ignore[method-assign]
         self.app.register_blueprint(blueprint(self.manager))
