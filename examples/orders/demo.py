@@ -79,6 +79,8 @@ class Shop:
     The local cloud, the app behind its Run stand-in, and the outside world.
     """
 
+    application = "examples.orders.app:app"
+
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
         self.cloud = LocalCloud(seed=chosen.seed, queues=())
@@ -145,7 +147,7 @@ class Shop:
     def _command(self) -> list[str]:
         # As in a Dockerfile's CMD: the platform chooses the port.
         gunicorn = (
-            f"exec {sys.executable} -m gunicorn examples.orders.app:app --bind 127.0.0.1:$PORT --workers "
+            f"exec {sys.executable} -m gunicorn {self.application} --bind 127.0.0.1:$PORT --workers "
             f"{self.chosen.workers} --worker-class gthread --threads 6 --timeout {int(TIMEOUT)} --log-level warning"
         )
         return ["sh", "-c", gunicorn]

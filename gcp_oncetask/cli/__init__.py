@@ -159,6 +159,8 @@ def _located(locker: Locker, chosen: argparse.Namespace) -> argparse.Namespace:
     """
     Return *chosen*, with the path of a once-task in place of its id.
     """
+    if "prepare" in chosen:
+        chosen.prepare(chosen)
     if chosen.kind is not None and chosen.document is not None:
         id_ = values.name(chosen.document, "the id")
         chosen.document = TaskName(locker.config.env, chosen.kind, id_).path

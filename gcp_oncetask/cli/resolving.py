@@ -80,6 +80,7 @@ def add_to(commands: Any, on_document: Adder) -> None:
         "--params", type=json.loads, metavar="JSON", help="with --next: its parameters (default: the result)"
     )
     one.add_argument("--end", action="store_true", help="with happened: the chain ends here")
+    one.set_defaults(prepare=_told_apart)
     _add_many(one)
     one = _verb(commands, on_document, "delete", "delete once-tasks, with payload, result and history", store)
     _add_many(one)
@@ -106,6 +107,14 @@ def _verb(
 def _add_many(one: argparse.ArgumentParser) -> None:
     one.description = f"{one.description or ''} Without a document: all records that fit the filters."
     filtered.add_options(one)
+
+
+def _told_apart(chosen: argparse.Namespace) -> None:
+    """
+    Take the only word for the resolution, where there is no document: no path of a document is one word.
+    """
+    if chosen.how is None and chosen.of_run is None and chosen.document in RESOLUTIONS:
+        chosen.how, chosen.document = chosen.document, None
 
 
 def _run(locker: Locker, chosen: argparse.Namespace) -> int:

@@ -93,7 +93,7 @@ class ReplayEnd(BaseException):
         self.forecast = forecast
 
 
-class OutsideEffect(BaseException):
+class EffectOutside(BaseException):
     """
     A handler of a replay has tried to reach another system outside a run.
     """
@@ -115,7 +115,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.on = False
-        self.first: OutsideEffect | None = None
+        self.first: EffectOutside | None = None
         self.handler: CodeType | None = None
 
     def begin(self, handler: CodeType | None) -> None:
@@ -129,14 +129,14 @@ class Refusals:
         Refuse an action if a replay is under way.
 
         Raises:
-            OutsideEffect: One is.
+            EffectOutside: One is.
         """
         if not self.on:
             return
         # Another thread may work for the handler.
         frames = (sys._getframe(1), sys._current_frames().get(threading.main_thread().ident or 0))  # noqa: SLF001 - documented
         lines = (line_of(frame, self.handler) for frame in frames)
-        error = OutsideEffect(said, next((line for line in lines if line is not None), None))
+        error = EffectOutside(said, next((line for line in lines if line is not None), None))
         self.first = self.first or error
         raise error
 
@@ -184,7 +184,7 @@ class NoStore:
     def __getattr__(self, name: str) -> Any:
         def refused(*_: object, **__: object) -> NoReturn:
             self._refusals.refuse("it uses Firestore")
-            raise OutsideEffect("it uses Firestore", None)
+            raise EffectOutside("it uses Firestore", None)
 
         return refused
 
@@ -370,7 +370,7 @@ def _played(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt, jour
         call_through(executor.middleware, seen, lambda: _verdict(spec.run(attempt.subject, seen)))
     except ReplayEnd as end:
         return end.forecast
-    except OutsideEffect as error:
+    except EffectOutside as error:
         return Forecast(ReplayVerdict.EFFECT, said=error.said, line=error.line, unmet=journal.unmet)
     except HandlerResult as verdict:
         return Forecast(ReplayVerdict.ENDS, said=f"by {type(verdict).__name__}", unmet=journal.unmet)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gcp_oncetask.rules import journal
 from gcp_oncetask.rules.document_paths import JOURNALS
 from gcp_oncetask.rules.record import Chunk, Lock
 from gcp_oncetask.store.codec import Value
@@ -30,7 +31,7 @@ def chunk_writes(
         after: The record after.
         fields: Fields of the record's document that the step writes; None deletes one.
     """
-    made = [] if before is None else [deletion(name, chunk) for chunk in before.chunks if chunk not in after.chunks]
+    made = [] if before is None else [deletion(name, chunk) for chunk in journal.left_out(before, after)]
     if EXPIRE_AT in fields:
         made += [_expiring(name, chunk, fields[EXPIRE_AT]) for chunk in after.chunks]
     return made

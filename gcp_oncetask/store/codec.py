@@ -26,6 +26,7 @@ from gcp_oncetask.checks.told import text_of
 from gcp_oncetask.checks.values import LATEST
 from gcp_oncetask.errors import DamagedError, UsageError
 from gcp_oncetask.rules import features
+from gcp_oncetask.rules.journal import JournalEntry
 from gcp_oncetask.rules.record import (
     DEFAULTS,
     SERVER_TIME,
@@ -46,6 +47,7 @@ from gcp_oncetask.rules.record import (
     WaitFor,
     Woken,
 )
+from gcp_oncetask.rules.waits import SentEvent
 from gcp_oncetask.store import forms
 
 Value: TypeAlias = Any
@@ -576,6 +578,17 @@ def _many_bytes(value: Value) -> tuple[bytes, ...]:
     return tuple([_bytes(item) for item in _list(value)])
 
 
+def _rows_of(parse: Callable[[bytes], Any]) -> Callable[[Value], tuple[bytes, ...]]:
+    def read(value: Value) -> tuple[bytes, ...]:
+        # A row that can't be read later would hold up its record again and again.
+        rows = _many_bytes(value)
+        for row in rows:
+            parse(row)
+        return rows
+
+    return read
+
+
 def _chunks(value: Value) -> tuple[Chunk, ...]:
     return tuple([_chunk(item) for item in _list(value)])
 
@@ -666,7 +679,10 @@ _READERS: Final[dict[str, Callable[[Value], Any]]] = {
     "dict[str, Any]": _retry,
 }
 """Type of an attribute -> its reader. An attribute of another type is only decoded: it is JSON data of the user's."""
-_FORMS: Final[dict[str, Callable[[Value], Any]]] = {name: _of_form(check) for name, check in forms.TEXTS.items()}
+_FORMS: Final[dict[str, Callable[[Value], Any]]] = {name: _of_form(check) for name, check in forms.TEXTS.items()} | {
+    "journal": _rows_of(JournalEntry.of),
+    "mailbox": _rows_of(SentEvent.of),
+}
 """Attribute -> its reader, if its text must have a certain form."""
 ATTRIBUTES: Final = {stored: name for name, stored in STORED_NAMES.items()}
 """Name inside the stored map -> attribute of ``Lock``."""

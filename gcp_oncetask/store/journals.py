@@ -15,7 +15,7 @@ from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.rules import journal
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.journal import JournalWrite
-from gcp_oncetask.rules.record import Chunk, Lock
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.chunk_life import path_of
 from gcp_oncetask.store.codec import encode
 from gcp_oncetask.store.flow import Along
@@ -28,8 +28,7 @@ ENTRIES: Final = "entries"
 
 class Sealing:
     """
-    Writes the chunk that a commit of the journal seals, and deletes those that it leaves out, in the same commit
-    (``flow.Along``).
+    Writes the chunk that a commit of the journal seals, in the same commit (``flow.Along``).
 
     Args:
         wire: Makes names.
@@ -55,10 +54,9 @@ class Sealing:
     def _sealed(self, put: Put) -> Sequence[Any]:
         before = None if self.seen is None else self.seen.lock
         assert before is not None
-        gone = [self._deletion(chunk) for chunk in journal.left_out(before, put.lock)]
         found = journal.sealed(before, put.lock, self._write)
         if found is None:
-            return gone
+            return ()
         chunk, entries = found
         # The id is made of the commit's nonce, so the commit may be sent again.
         made = WriteType()
@@ -66,12 +64,7 @@ class Sealing:
         fields = {"env": put.lock.env, "owner": self._path, "sequence": put.lock.sequence, ENTRIES: list(entries)}
         for name, value in fields.items():
             made.update.fields[name].CopyFrom(encode(value))
-        return (*gone, made)
-
-    def _deletion(self, chunk: Chunk) -> Any:
-        made = WriteType()
-        made.delete = self._wire.name(path_of(chunk))
-        return made
+        return (made,)
 
     def done(self, results: Sequence[Any] | None) -> None:
         if self._also is not None:

@@ -352,7 +352,10 @@ def test_quarantined_ones_are_resolved_over_a_filter(run: Run, service: Service)
         (["reset", "orders/1", "--rate", "5"], "leave the document out"),
         (["reset", "--key", "k"], "say which kind"),
         (["reset", "--status", "failed", "--limit", "0"], "--limit is 0"),
-        (["resolve", "run", "--result", "1", "--reason", "quarantined"], "for happened and complete alone"),
+        (
+            ["resolve", "run", "--result", "1", "--reason", "quarantined"],
+            "for happened, complete and a run (--run) alone",
+        ),
         (["resolve", "orders/1", "happened"], "give one"),
         (["reset", "--status", "failed", "--yes", "--report", "/nowhere/x"], "can't be written to /nowhere/x"),
         (["acts", "--kind", "work"], "give its id too"),

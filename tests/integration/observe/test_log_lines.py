@@ -264,6 +264,13 @@ def test_a_named_lock_has_neither_sequence_nor_step() -> None:
 
 LOGS = "observe/log_context.py"
 OTHERS = {
+    ("entities/link_pages.py", "%s: the person behind a link is not proven: %s"),
+    (
+        "entities/link_pages.py",
+        "a link was opened, and ONCETASK_LINK_KEYS is not set here: no link can be verified. %s",
+    ),
+    ("entities/link_pages.py", "%s: a link can't be answered now: %s"),
+    ("entities/link_pages.py", "a link was refused: no key of ONCETASK_LINK_KEYS has signed it for this environment"),
     ("decorators.py", "%s: on_lost failed; what the function raised goes on"),
     ("decorators.py", "The lock %r could not be released: %s"),
     ("decorators.py", "%s"),

@@ -42,6 +42,14 @@ class Rubbing(TaskData, kind="doc-rubbing", retention=timedelta(days=2), tombsto
     text: str
 
 
+class Leaf(TaskData, kind="doc-leaf"):
+    text: str
+
+
+class Parent(TaskData, kind="doc-parent"):
+    text: str
+
+
 class Daily(TaskData, kind="doc-daily"):
     text: str
 
@@ -67,11 +75,14 @@ def stored(oncetask_cloud: OncetaskCloud) -> dict[str, Any]:
     app.register_blueprint(blueprint(manager))
     oncetask_cloud.use(manager.locker)
     oncetask_cloud.mount("https://docs.test", app)
-    for model in (Note, Rubbing, Daily):
+    for model in (Note, Rubbing, Daily, Leaf):
         manager.register_task_handler(model, lambda task, attempt: "done")
     manager.create_tasks([Note(text="a"), Note(text="b"), Rubbing(text="c"), Daily(text="d")])
     oncetask_cloud.advance(days=3)
     oncetask_cloud.sweep()
+    manager.register_task_handler(Parent, lambda task, attempt: attempt.run_task("child", Leaf(text="child")))
+    manager.create_task(Parent(text="p"))
+    oncetask_cloud.run_until_idle()
     manager.create_task(Note(text="e"))
     damaged = manager._name_of(Note, Note(text="e").task_id()).path
     manager.locker.client.document(damaged).update({"lock.status": "nonsense"})

@@ -14,6 +14,7 @@ import pytest
 
 from gcp_oncetask.cli.show import as_json, described, printable
 from gcp_oncetask.rules.document_paths import TaskName
+from gcp_oncetask.rules.journal import EntrySort, JournalEntry
 from gcp_oncetask.rules.record import (
     DEFAULTS,
     Acknowledgement,
@@ -33,6 +34,7 @@ from gcp_oncetask.rules.record import (
     Woken,
 )
 from gcp_oncetask.rules.verbs import Record, Sort
+from gcp_oncetask.rules.waits import SentEvent
 
 AT = datetime(2026, 3, 1, 13, 0, 0, 7, tzinfo=timezone(timedelta(hours=1)))
 SAID = "2026-03-01T12:00:00.000007Z"
@@ -48,12 +50,14 @@ ODD: dict[str, Any] = {
     "ready_at": Since(1, 2, AT),
     "fingerprint": Fingerprint("d", "m"),
     "acts": (Act(AT, "reset", "ann\x07", True, None, "failed", 3, "seen"),),
-    "journal": (b"{}",),
+    "journal": (JournalEntry("charge\x07", EntrySort.RUN, 1, 1, AT, value=1).to_bytes(),),
     "chunks": (Chunk("i", 1, 2, 3),),
     "open": (Intent("charge", 1, AT, AT),),
     "wait": HandlerWait("approval", WaitFor.EVENT, 2, AT, AT, ("approval",), None, Woken.EVENT, "e"),
-    "mailbox": (b"{}",),
+    "mailbox": (SentEvent("e", "approval\x07", AT).to_bytes(),),
     "received": b"\x00",
+    "children": ("n1",),
+    "orphans": ("n2",),
     "acknowledged": Acknowledgement(1, 2, "ann", AT),
     "headers": {"X-A": "1"},
     "alert_on": (Event.FAILURE,),

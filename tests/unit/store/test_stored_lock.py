@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcp_oncetask.errors import DamagedError
+from gcp_oncetask.rules.journal import EntrySort, JournalEntry
 from gcp_oncetask.rules.record import (
     DEFAULTS,
     SERVER_TIME,
@@ -35,6 +36,7 @@ from gcp_oncetask.rules.record import (
 )
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy, to_data
 from gcp_oncetask.rules.timestamps import instant
+from gcp_oncetask.rules.waits import SentEvent
 from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
 from gcp_oncetask.store.forms import LONGEST
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
@@ -105,7 +107,12 @@ BY_TYPE = {
     "Status": st.sampled_from(Status),
 }
 STAMPS = INSTANTS.map(instant)
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+ENTRIES = [JournalEntry(name, EntrySort.RUN, 1, 2, AT, value={"a": [1]}).to_bytes() for name in ("", "x\x00")]
+EVENTS = [SentEvent(name, "n", AT, None).to_bytes() for name in ("a", "b")]
 FORMS = {
+    "journal": st.sampled_from([(), tuple(ENTRIES), tuple(ENTRIES[:1])]),
+    "mailbox": st.sampled_from([(), tuple(EVENTS), tuple(EVENTS[:1])]),
     "due": st.builds(
         "E/{}/{:03d}/{}".format, st.sampled_from(["push", "pull.a.b", "key"]), st.integers(0, 1200), STAMPS
     ),
