@@ -51,8 +51,8 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
 READS: tuple[Edit, ...] = (
     (
         "rules/features.py",
-        "KNOWN: Final[frozenset[str]] = frozenset()\n",
-        'KNOWN: Final[frozenset[str]] = frozenset({"target"})\n',
+        'KNOWN: Final[frozenset[str]] = frozenset({"journal", ',
+        'KNOWN: Final[frozenset[str]] = frozenset({"target", "journal", ',
     ),
     ("store/codec.py", "\ndef encode_lock(", "\ndef _encode_lock("),
     (
