@@ -156,7 +156,7 @@ MISTAKES: Final = (
     Mistake(
         "a commit that was applied is not recognised by its own nonce",
         "rules/attempts.py",
-        '    for name in ("holder", "settled_by", "scheduled_by", "wanted_by"):\n',
+        '    for name in ("holder", "settled_by", "scheduled_by", "wanted_by", "journaled_by"):\n',
         '    for name in ("scheduled_by", "wanted_by"):\n',
     ),
     Mistake(

@@ -64,8 +64,8 @@ class Foreigners:
         self._write(without, _NO_RECORD)
         self._write(text, _A_TEXT)
         self._addressed += [without, text]
-        # It is told as damaged.
-        history.watch.outside.add(text)
+        # The one is told as damaged, the other as a once-task whose lock was removed.
+        history.watch.outside.update((text, without) if isinstance(history.plan, TasksPlan) else (text,))
         self._write(self._path("a-map"), _A_MAP)
         self._write("onceLocks/a-map", _A_MAP)
         while world.trouble:
