@@ -31,7 +31,7 @@ def window() -> Iterator[Any]:
         yield driver
 
 
-@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("script", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_person_answers_by_a_link(oncetask_cloud: OncetaskCloud, window: Any, script: bool) -> None:
     """
     The page asks, sends at the click, and then says who has answered; it loads nothing, and its policy is not hurt.
