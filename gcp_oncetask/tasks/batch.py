@@ -20,7 +20,8 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
-from gcp_oncetask.execution.attempt import Attempt, running_of
+from gcp_oncetask.execution.attempt import Attempt
+from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
