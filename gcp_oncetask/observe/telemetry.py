@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.observe.events import Message, ObservedAttempt, Observer, destination
+from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, destination
 from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
 from gcp_oncetask.rules.document_paths import parse_task_path
