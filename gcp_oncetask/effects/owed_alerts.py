@@ -18,8 +18,8 @@ from gcp_oncetask.effects.commands import command_line, deciding_lines
 from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
-from gcp_oncetask.observe.events import Observer
 from gcp_oncetask.observe.log_filters import logs_link
+from gcp_oncetask.observe.observers import Observer
 from gcp_oncetask.rules import choices, floods, verbs
 from gcp_oncetask.rules.decisions import NeedTime, Put
 from gcp_oncetask.rules.document_paths import is_digest

@@ -31,7 +31,7 @@ from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import completing, continuing
 from gcp_oncetask.locks.lock import NamedLock
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.observe.events import Message, destination
+from gcp_oncetask.observe.observers import Message, destination
 from gcp_oncetask.rules.decisions import CallRefused, Put, Target
 from gcp_oncetask.rules.document_paths import LOCKS
 from gcp_oncetask.rules.outcome import Outcome

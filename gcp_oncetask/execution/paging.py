@@ -14,7 +14,8 @@ from gcp_oncetask.checks import tagged
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
 from gcp_oncetask.clock import elapsed
 from gcp_oncetask.errors import UsageError
-from gcp_oncetask.execution.journaling import IN_PLACE, Journal
+from gcp_oncetask.execution.journal_commits import IN_PLACE
+from gcp_oncetask.execution.journaling import Journal
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
 

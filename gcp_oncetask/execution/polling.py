@@ -12,7 +12,8 @@ from gcp_oncetask.checks import tagged, values
 from gcp_oncetask.checks.tagged import NotTaggableError
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import EventTimeoutError, UsageError
-from gcp_oncetask.execution.journaling import Journal, until_of
+from gcp_oncetask.execution.journal_ends import until_of
+from gcp_oncetask.execution.journaling import Journal
 from gcp_oncetask.execution.suspending import LONGEST_WAIT
 from gcp_oncetask.rules.journal import Dropped, EntrySort, EntryState, JournalEntry
 from gcp_oncetask.rules.record import WaitFor

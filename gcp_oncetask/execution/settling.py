@@ -28,7 +28,7 @@ from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.results import CancelledByRequest, Continue, Fail, HandlerResult, Retry, Snooze, Suspended
 from gcp_oncetask.execution.running import RunningAttempt, Stop
-from gcp_oncetask.observe.events import Message, destination
+from gcp_oncetask.observe.observers import Message, destination
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome

@@ -16,7 +16,8 @@ from gcp_oncetask.checks import tagged, values
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.errors import EventTimeoutError, UsageError
-from gcp_oncetask.execution.journaling import Journal, checked_name, until_of
+from gcp_oncetask.execution.journal_ends import until_of
+from gcp_oncetask.execution.journaling import Journal, checked_name
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules import waits
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry

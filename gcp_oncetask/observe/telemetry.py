@@ -1,5 +1,5 @@
 """
-Spans and metrics for OpenTelemetry. No other module imports its API, and without it this one does nothing.
+Spans for OpenTelemetry, and the observer that makes spans and metrics. Without its API nothing is done.
 
 A schedule is a PRODUCER span. Its context is stored in the record as ``traceparent``, so that it survives retries, new
 dispatches and takeovers. Each attempt is a CONSUMER span that links to it. If the request in which the attempt runs has
@@ -7,14 +7,6 @@ a span, the attempt's span is its child. Each call of a function by a word of a 
 of the attempt's; an answer of the journal has none. This module imports nothing before the application has imported the
 API, which it needs to set a provider. Without a provider each hook costs a look into ``sys.modules``, and the record holds
 nothing more. An error in here is logged once and changes no outcome.
-
-Shape of the metrics:
-    oncetask.deliveries: counter of ended deliveries, including tasks of workers, by ``oncetask.outcome``.
-    oncetask.duplicates: counter of deliveries whose sequence was finished or replaced by a later one.
-    oncetask.takeovers: counter of expired leases that were taken over, by ``oncetask.verdict`` and ``oncetask.outcome``.
-    oncetask.leases.lost: counter of holders that were refused because their lease was lost, each counted once.
-    oncetask.runs: counter of calls of functions of durable handlers, by ``oncetask.state``.
-    oncetask.start.latency: histogram, seconds from the due time of a task to its grant, both by the server's clock.
 
 Source:
     The semantic conventions for messaging spans (status: development): spans are named ``{operation} {destination}``,
@@ -24,39 +16,38 @@ Source:
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gcp_oncetask.checks.told import harmless, said_by
 from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.observe.events import Message, ObservedAttempt, Observer, destination
+from gcp_oncetask.observe.instruments import (
+    SCOPE,
+    SYSTEM,
+    add_to,
+    count_call,
+    count_ended,
+    instruments,
+    measure_start,
+    never_raising,
+)
+from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, destination
 from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
-from gcp_oncetask.rules.document_paths import parse_task_path
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import SERVER_TIME, Lock
-from gcp_oncetask.store.codec import get_timestamp
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter, Histogram
     from opentelemetry.trace import Span, Tracer
 
-P = ParamSpec("P")
-R = TypeVar("R")
-SYSTEM: Final = "gcp_oncetask"
-_SCOPE: Final = "gcp_oncetask"
-_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _NOT_FAILED: Final = frozenset(
     {Outcome.COMPLETED, Outcome.CONTINUED, Outcome.SNOOZED, Outcome.SUSPENDED, Outcome.CANCELLED, Outcome.SHORT_LEASE}
 )
-_UNKNOWN_CALLER: Final = frozenset({Outcome.UNAUTHORISED, Outcome.FORBIDDEN})
 
 
 @dataclass(slots=True)
@@ -75,35 +66,6 @@ class Consuming:
     failed: bool = False
 
 
-# --- never in the way -------------------------------------------------------------------------------------------------
-
-_complained = False
-
-
-def _harmless(fn: Callable[P, R]) -> Callable[P, R | None]:
-    """
-    Return *fn* guarded: if it raises, because an SDK or an exporter fails, the error is logged once and the result is
-    None.
-    """
-
-    @wraps(fn)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
-        global _complained  # noqa: PLW0603 - logged once in a process
-        try:
-            return fn(*args, **kwargs)
-        except Exception:
-            # Tasks must not depend on their observer.
-            if not _complained:
-                _complained = True
-                logging.getLogger("gcp_oncetask").warning(
-                    "OpenTelemetry failed; tasks go on without it. Look at the provider's processors and exporters.",
-                    exc_info=True,
-                )
-            return None
-
-    return guarded
-
-
 _tracers: tuple[Any, Any] = (None, None)
 
 
@@ -120,55 +82,11 @@ def _tracer() -> Tracer | None:
         if isinstance(provider, api.ProxyTracerProvider):
             return None
         if provider is not _tracers[0]:
-            _tracers = provider, provider.get_tracer(_SCOPE)
+            _tracers = provider, provider.get_tracer(SCOPE)
     except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
         return None
     made: Tracer = _tracers[1]
     return made
-
-
-class _Instruments(NamedTuple):
-    deliveries: Counter
-    duplicates: Counter
-    takeovers: Counter
-    lost: Counter
-    runs: Counter
-    latency: Histogram
-
-
-_meters: tuple[Any, Any] = (None, None)
-
-
-def _instruments() -> _Instruments | None:
-    """
-    Return the instruments of the application's provider; None if the application has not imported the API.
-    """
-    global _meters  # noqa: PLW0603 - a process has one provider
-    api = sys.modules.get("opentelemetry.metrics")
-    if api is None:
-        return None
-    try:
-        provider = api.get_meter_provider()
-        if provider is not _meters[0]:
-            meter = provider.get_meter(_SCOPE)
-            made = _Instruments(
-                meter.create_counter("oncetask.deliveries", "{delivery}", "Ended deliveries"),
-                meter.create_counter("oncetask.duplicates", "{delivery}", "Duplicate deliveries that were blocked"),
-                meter.create_counter("oncetask.takeovers", "{lease}", "Expired leases that were taken over"),
-                meter.create_counter("oncetask.leases.lost", "{lease}", "Holders that were refused as too late"),
-                meter.create_counter("oncetask.runs", "{call}", "Calls of functions of durable handlers"),
-                meter.create_histogram(
-                    "oncetask.start.latency",
-                    "s",
-                    "From when a task was due to its start",
-                    explicit_bucket_boundaries_advisory=_BUCKETS,
-                ),
-            )
-            _meters = provider, made
-    except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
-        return None
-    found: _Instruments = _meters[1]
-    return found
 
 
 # --- producing --------------------------------------------------------------------------------------------------------
@@ -204,7 +122,7 @@ def _producer(tracer: Tracer, message: Callable[[], Message | None]) -> Iterator
         _producing.reset(outer)
 
 
-@_harmless
+@never_raising
 def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Producing, Any] | None:
     from opentelemetry import context, trace
 
@@ -223,7 +141,7 @@ def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Pr
     return _Producing(span, found), context.attach(trace.set_span_in_context(span))
 
 
-@_harmless
+@never_raising
 def _produced(producing: _Producing, token: Any, error: BaseException | None) -> None:
     _let_go(token)
     if error is not None:
@@ -241,7 +159,7 @@ def _attributes(operation: str, type_: str, to: str, document: str | None, kind:
     return attributes | {name: value for name, value in more.items() if value is not None}
 
 
-@_harmless
+@never_raising
 def _traceparent(span: Span) -> str | None:
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -251,7 +169,7 @@ def _traceparent(span: Span) -> str | None:
     return carrier.get("traceparent")
 
 
-@_harmless
+@never_raising
 def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
     if producing.message.size is None and producing.message.document in (None, path):
         producing.span.set_attributes(
@@ -266,7 +184,7 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
 # --- consuming --------------------------------------------------------------------------------------------------------
 
 
-@_harmless
+@never_raising
 def _begin(tracer: Tracer, attempt: ObservedAttempt, *, current: bool) -> Consuming:
     from opentelemetry import context, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -289,7 +207,7 @@ def _begin(tracer: Tracer, attempt: ObservedAttempt, *, current: bool) -> Consum
     return Consuming(span, context.attach(trace.set_span_in_context(span)) if current else None)
 
 
-@_harmless
+@never_raising
 def _end(consuming: Consuming, outcome: Outcome | None, reason: str, error: BaseException | None) -> None:
     from opentelemetry.trace import Status, StatusCode
 
@@ -321,7 +239,7 @@ def _fail(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, said_by(error)))
 
 
-_fail_of: Final = _harmless(_fail)
+_fail_of: Final = never_raising(_fail)
 
 
 # --- words of durable handlers ----------------------------------------------------------------------------------------
@@ -344,7 +262,7 @@ def _calling(
         _called(begun, attempt, operation, None)
 
 
-@_harmless
+@never_raising
 def _call(tracer: Tracer, attempt: ObservedAttempt, parent: Span | None, operation: str, name: str) -> tuple[Span, Any]:
     from opentelemetry import context, trace
 
@@ -368,16 +286,14 @@ def _call(tracer: Tracer, attempt: ObservedAttempt, parent: Span | None, operati
     return span, context.attach(trace.set_span_in_context(span, within))
 
 
-@_harmless
+@never_raising
 def _called(
     begun: tuple[Span, Any] | None, attempt: ObservedAttempt, operation: str, error: BaseException | None
 ) -> None:
     state = "done" if error is None else "failed"
-    made = _instruments()
+    made = instruments()
     if made is not None:
-        to = destination(attempt.granted.queue, attempt.context.kind)
-        counted = {"messaging.system": SYSTEM, "oncetask.operation": operation, "oncetask.state": state}
-        made.runs.add(1, counted | ({"messaging.destination.name": to} if to else {}))
+        count_call(made, destination(attempt.granted.queue, attempt.context.kind), operation, state)
     if begun is None:
         return
     span, token = begun
@@ -386,37 +302,6 @@ def _called(
     if error is not None:
         _fail(span, error)
     span.end()
-
-
-# --- counting ---------------------------------------------------------------------------------------------------------
-
-
-@_harmless
-def _count_ended(made: _Instruments, outcome: Outcome, to: str) -> None:
-    attributes = {"messaging.system": SYSTEM}
-    if to and outcome not in _UNKNOWN_CALLER:
-        # An unknown caller may send any destination, and each one would become a series of its own.
-        attributes["messaging.destination.name"] = to
-    if outcome is Outcome.DUPLICATE:
-        made.duplicates.add(1, attributes)
-    made.deliveries.add(1, {**attributes, "oncetask.outcome": str(outcome)})
-
-
-@_harmless
-def _add(counter: Counter, attributes: dict[str, Any]) -> None:
-    counter.add(1, attributes)
-
-
-@_harmless
-def _measure(made: _Instruments, before: Snapshot, lock: Lock, granted: Lock) -> None:
-    due = lock.wait_until or (None if before.version is None else get_timestamp(before.version))
-    if due is None or granted.granted_at in (None, SERVER_TIME):
-        return
-    assert granted.granted_at is not None
-    name = parse_task_path(before.path)
-    to = destination(granted.queue, None if name is None else name.kind)
-    passed = max(0.0, (granted.granted_at - due).total_seconds())
-    made.latency.record(passed, {"messaging.system": SYSTEM, "messaging.destination.name": to})
 
 
 # --- the observer -----------------------------------------------------------------------------------------------------
@@ -445,9 +330,9 @@ class Telemetry(Observer):
             _scheduled(producing, stored.path, stored.lock)
 
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
-        made = _instruments()
+        made = instruments()
         if made is not None and before is not None and before.lock is not None:
-            _measure(made, before, before.lock, attempt.granted)
+            measure_start(made, before, before.lock, attempt.granted)
         tracer = _tracer()
         begun = None if tracer is None else _begin(tracer, attempt, current=current)
         if begun is not None:
@@ -477,16 +362,16 @@ class Telemetry(Observer):
             _end(consuming, outcome, reason, error)
 
     def delivered(self, outcome: Outcome, to: str) -> None:
-        made = _instruments()
+        made = instruments()
         if made is not None:
-            _count_ended(made, outcome, to)
+            count_ended(made, outcome, to)
 
     def taken_over(self, finding: str, outcome: Outcome | None) -> None:
-        made = _instruments()
+        made = instruments()
         if made is not None:
-            _add(made.takeovers, {"oncetask.verdict": finding, "oncetask.outcome": str(outcome or "granted")})
+            add_to(made.takeovers, {"oncetask.verdict": finding, "oncetask.outcome": str(outcome or "granted")})
 
     def lease_lost(self, lost: Lost) -> None:
-        made = _instruments()
+        made = instruments()
         if made is not None:
-            _add(made.lost, {"oncetask.finished": lost.finished})
+            add_to(made.lost, {"oncetask.finished": lost.finished})

@@ -16,8 +16,9 @@ from gcp_oncetask.checks import urls
 from gcp_oncetask.clock import Clock, SystemClock
 from gcp_oncetask.config import Config, level
 from gcp_oncetask.observe.alerts import AlertChannel
-from gcp_oncetask.observe.events import Events, Log, Observer
+from gcp_oncetask.observe.events import Events
 from gcp_oncetask.observe.log_context import LogContext, context_at
+from gcp_oncetask.observe.observers import Log, Observer
 from gcp_oncetask.observe.telemetry import Telemetry
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import DecisionContext

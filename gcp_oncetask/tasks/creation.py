@@ -12,7 +12,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks import values
 from gcp_oncetask.checks.fingerprints import fingerprint
 from gcp_oncetask.errors import TaskConflictError, UsageError
-from gcp_oncetask.observe.events import Message, destination
+from gcp_oncetask.observe.observers import Message, destination
 from gcp_oncetask.rules.decisions import CallRefused, Put, Target
 from gcp_oncetask.rules.document_paths import TaskName, check_resource_key
 from gcp_oncetask.rules.record import Status

@@ -1,5 +1,5 @@
 """
-The tables of metrics and spans are what the library gives to OpenTelemetry, and what ``telemetry.py`` names.
+The tables of metrics and spans are what the library gives to OpenTelemetry, by ``instruments.py`` and ``telemetry.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from gcp_oncetask import Config, Continue, FixedDelay, Locker, NotDone, RunFailedError
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe import instruments, telemetry
 from gcp_oncetask.rules.evidence import Finding
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager
@@ -30,7 +30,9 @@ from gcp_oncetask.testing import OncetaskCloud
 from tests.support.readme import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-SOURCE = (ROOT / "gcp_oncetask" / "observe" / "telemetry.py").read_text()
+SOURCE = "".join(
+    (ROOT / "gcp_oncetask" / "observe" / f"{each}.py").read_text() for each in ("instruments", "telemetry")
+)
 ANY = r"\b(?:oncetask|messaging|error)(?:\.\w+)+"
 
 
@@ -88,9 +90,9 @@ def given(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Ite
     # As set_tracer_provider() and set_meter_provider() do once in a process; here until the test ends.
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", tracers)
     monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", meters)
-    monkeypatch.setattr(telemetry, "_complained", False)
+    monkeypatch.setattr(instruments, "_complained", False)
     yield Given(oncetask_cloud, exporter, reader)
-    assert not telemetry._complained
+    assert not instruments._complained
     meters.shutdown()
 
 

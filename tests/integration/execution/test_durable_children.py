@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import CancelledByRequest, ChildFailedError, Fail, Snooze, Status, UsageError
-from gcp_oncetask.execution.attempt import running_of
+from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.journaling import journal_of
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from gcp_oncetask import FixedDelay
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe import instruments
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.integration.observe import test_telemetry
 from tests.integration.observe.test_telemetry import Mailed, Seen, serve
@@ -116,7 +116,7 @@ def test_broken_telemetry_changes_no_answer(
     found: list[Any] = []
     play(oncetask_cloud, lambda attempt: found.append(attempt.run("charge", lambda: 7)))
     assert found == [7]
-    monkeypatch.setattr(telemetry, "_complained", False)
+    monkeypatch.setattr(instruments, "_complained", False)
 
 
 def test_verification_has_a_span_of_its_own(oncetask_cloud: OncetaskCloud, seen: Seen) -> None:

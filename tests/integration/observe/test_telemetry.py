@@ -37,7 +37,7 @@ from gcp_oncetask import (
     Retry,
 )
 from gcp_oncetask.flask import blueprint
-from gcp_oncetask.observe import telemetry
+from gcp_oncetask.observe import instruments
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
 from gcp_oncetask.testing.cloud import OncetaskCloud
@@ -132,9 +132,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     provide(monkeypatch, provider)
     monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", meters)
-    monkeypatch.setattr(telemetry, "_complained", False)
+    monkeypatch.setattr(instruments, "_complained", False)
     yield Seen(exporter, reader, provider)
-    assert not telemetry._complained
+    assert not instruments._complained
     meters.shutdown()
 
 
@@ -831,7 +831,7 @@ def test_broken_telemetry_changes_no_outcome(oncetask_cloud, shop, seen, monkeyp
     assert [delivery.status for delivery in oncetask_cloud.deliveries] == [200, 200]
     assert len([record for record in caplog.records if "OpenTelemetry" in record.message]) == 1
     assert trace.get_current_span() is trace.INVALID_SPAN
-    telemetry._complained = False
+    instruments._complained = False
 
 
 def test_damaged_context_is_no_link(oncetask_cloud, shop, seen):

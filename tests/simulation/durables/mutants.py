@@ -65,16 +65,16 @@ DURABLE_MUTANTS = (
     ),
     Mutant(
         "an event that is taken later is not noted as taken",
-        "execution/journaling.py",
+        "execution/journal_commits.py",
         "                self.taken.append(taken)\n",
         "                pass\n",
         "durables",
     ),
     Mutant(
         "a suspension forgets the entries that wait for a commit",
-        "execution/journaling.py",
-        "                (*self.entries, *entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said\n",
-        "                tuple(entries), tuple(self.taken), progress=progress or bool(self.taken), said=self.said\n",
+        "execution/journal_ends.py",
+        "                (*self.entries, *entries),\n                tuple(self.taken),\n                progress",
+        "                tuple(entries),\n                tuple(self.taken),\n                progress",
         "durables",
     ),
     Mutant(

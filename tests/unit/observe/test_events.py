@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from gcp_oncetask.clock import SystemClock
-from gcp_oncetask.observe.events import Events, Log, Message, Observer, destination
+from gcp_oncetask.observe.events import Events
 from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.observe.observers import Log, Message, Observer, destination
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.evidence import Finding, Verdict
