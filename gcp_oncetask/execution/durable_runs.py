@@ -214,7 +214,8 @@ class Run:
         assert options_.verify is not None
         journal.check_held()
         with journal.calling(name, "verify"):
-            found = options_.verify(journal.key_of(name))
+            # The entry has the key with which the call was made.
+            found = options_.verify(journals.key_in(entry) or journal.key_of(name))
         happened = found is not NOT_DONE
         met = met_words.verified(intent, happened=happened, after=options_.verify_after, now=journal.now())
         if met.meant is Meant.ANSWER:

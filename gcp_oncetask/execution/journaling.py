@@ -208,9 +208,10 @@ class Journal(JournalEnds):
 
     def key_of(self, name: str) -> str:
         """
-        Return the idempotency key of a run; it is as stable as ``attempt.key``.
+        Return the idempotency key of a run; it is as stable as ``attempt.key``. A run that is in the journal with a key keeps
+        that one: a cancellation takes newer payloads with it, whose number is in ``attempt.key``.
         """
-        return journals.run_key(self.attempt.key, name)
+        return journals.key_in(self.kept.get(name)) or journals.run_key(self.attempt.key, name)
 
     @contextmanager
     def calling(self, name: str, operation: str = "run", call: tuple[Any, ...] | None = None) -> Iterator[None]:

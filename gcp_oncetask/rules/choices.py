@@ -101,7 +101,9 @@ def question(path: str, lock: Lock) -> str | None:
         return None
     if lock.open:
         key = idempotency_key(lock.env, path, lock.keyed, lock.granted)
-        runs = " and ".join(f"{each.name!r}, key {journal.run_key(key, each.name)}," for each in lock.open)
+        known = {entry.name: journal.key_in(entry) for entry in journal.open_entries(lock)}
+        keys = {each.name: known.get(each.name) or journal.run_key(key, each.name) for each in lock.open}
+        runs = " and ".join(f"{name!r}, key {run_key}," for name, run_key in keys.items())
         return f"Did this happen: the run {runs} begun {instant(lock.open[0].begun)}? Ask the system that it calls."
     return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
 

@@ -459,6 +459,14 @@ def run_key(key: str, name: str) -> str:
     return "otk_" + hashlib.sha256(f"{key}\n{name}".encode()).hexdigest()[:40]
 
 
+def key_in(entry: JournalEntry | None) -> str | None:
+    """
+    Return the idempotency key that *entry* keeps; None: there is no entry, or it is not of a run with ``once=True``.
+    """
+    key = None if entry is None or entry.sort is not EntrySort.RUN else (entry.more or {}).get("key")
+    return None if key is None else str(key)
+
+
 def over(lock: Lock, token: int, now: datetime) -> Lock:
     """
     Return *lock* after the orderly end of the attempt with *token*: the runs that it has begun are surely not under way any

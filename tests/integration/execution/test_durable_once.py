@@ -10,9 +10,9 @@ import pytest
 
 from gcp_oncetask import NOT_DONE, FixedDelay, NotDone, RunFailedError, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
-from tests.support.durable import Calls, play
+from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
-from tests.support.tasks import Service
+from tests.support.tasks import Latest, Service
 
 
 @pytest.fixture
@@ -114,3 +114,21 @@ def test_the_key_of_a_run_is_that_of_each_attempt(service: Service) -> None:
 
     play(service, act)
     assert (len(set(keys)), len(keys) > 1, service.lock("a").status) == (1, True, Status.COMPLETED)
+
+
+def test_a_cancellation_that_takes_a_newer_payload_does_not_change_the_key_of_an_open_run(service: Service) -> None:
+    called, verify = [], Calls("receipt")
+
+    def pay(key: str) -> None:
+        called.append(key)
+        service.manager.create_task(Latest(name="a", note="newer"))
+        assert service.manager.cancel_task(Latest, "a")
+        raise Killed
+
+    def act(task: Any, attempt: Any) -> Any:
+        return attempt.options(once=True, verify=verify).run("charge", pay, attempt.key_of("charge"))
+
+    service.handle(Latest, retry=SECOND).create("a", model=Latest)
+    service.act = act
+    service.settle(60)
+    assert (verify.seen, len(called)) == ([(called[0],)], 1)

@@ -35,8 +35,8 @@ TRIPPED_CHAIN_MUTANTS = (
     Mutant(
         "the time of an alert that is owed is not looked at",
         "rules/expiry.py",
-        "    if ripe:\n        return Look(SweepAction.ALERT",
-        "    if False:\n        return Look(SweepAction.ALERT",
+        "    if ripe or lock.orphans:\n        return Look(",
+        "    if lock.orphans:\n        return Look(",
         check="checks/alerts: its alert … was owed and never told",
     ),
     Mutant(
@@ -97,10 +97,10 @@ TRIPPED_CHAIN_MUTANTS = (
         ),
         also=(
             "store/transaction.py",
-            "    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, update.message)])",
+            "    writes = (*chunks, *ending.along, *keyed, update.message)\n",
             (
                 '    own = () if getattr(transaction, "gone", False) else (update.message,)\n'
-                "    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, *own)])"
+                "    writes = (*chunks, *ending.along, *keyed, *own)\n"
             ),
         ),
         check="chains: its handler wrote on after it was deleted",

@@ -28,8 +28,8 @@ UNTRIPPED_CHAIN_MUTANTS = (
             (
                 "a transaction of an attempt loses the writes to other documents",
                 "store/transaction.py",
-                "    transaction._add_write_pbs([_WRAP(write) for write in (*ending.along, *keyed, update.message)])",
-                "    transaction._write_pbs[:] = [_WRAP(write) for write in (*ending.along, *keyed, update.message)]",
+                "    transaction._add_write_pbs([_WRAP(write) for write in writes])",
+                "    transaction._write_pbs[:] = [_WRAP(write) for write in writes]",
             ),
             (
                 "a chain begins with a lease that is over",

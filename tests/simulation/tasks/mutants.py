@@ -171,7 +171,7 @@ _IN_ONE_PLACE = tuple(
         (
             "a task that owes an alert expires",
             "rules/retention.py",
-            "    return not lock.finished or bool(lock.owed)\n",
+            "    return not lock.finished or bool(lock.owed) or bool(lock.orphans)\n",
             "    return not lock.finished\n",
         ),
         (

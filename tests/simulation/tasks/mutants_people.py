@@ -10,14 +10,14 @@ TASK_PEOPLE_MUTANTS = (
     Mutant(
         "a reset of a failed step gets a new idempotency key",
         "rules/admin.py",
-        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = again.keyed if renewed else lock.keyed\n",
         "    kept = again.keyed\n",
         "tasks",
     ),
     Mutant(
         "a reset of a completed step keeps its idempotency key",
         "rules/admin.py",
-        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = again.keyed if renewed else lock.keyed\n",
         "    kept = lock.keyed\n",
         "tasks",
     ),

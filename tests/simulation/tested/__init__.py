@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.simulation.tested.coalescing import COALESCING
 from tests.simulation.tested.rules_admin import RULES_ADMIN
 from tests.simulation.tested.rules_attempts_to_decisions import RULES_ATTEMPTS_TO_DECISIONS
+from tests.simulation.tested.rules_children_to_links import RULES_CHILDREN_TO_LINKS
 from tests.simulation.tested.rules_choices import RULES_CHOICES
 from tests.simulation.tested.rules_delivery_to_document_paths import RULES_DELIVERY_TO_DOCUMENT_PATHS
 from tests.simulation.tested.rules_evidence_to_floods import RULES_EVIDENCE_TO_FLOODS
@@ -23,6 +24,7 @@ from tests.simulation.tested.tasks import TASKS
 TESTED_MUTANTS = (
     RULES_ADMIN
     + RULES_ATTEMPTS_TO_DECISIONS
+    + RULES_CHILDREN_TO_LINKS
     + RULES_CHOICES
     + RULES_DELIVERY_TO_DOCUMENT_PATHS
     + RULES_EVIDENCE_TO_FLOODS

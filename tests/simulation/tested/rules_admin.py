@@ -109,7 +109,7 @@ RULES_ADMIN = (
     Mutant(
         "a failed step that is reset has a new idempotency key",
         "rules/admin.py",
-        "    kept = lock.keyed if lock.status is not Status.COMPLETED else again.keyed\n",
+        "    kept = again.keyed if renewed else lock.keyed\n",
         "    kept = again.keyed\n",
         test="tests/unit/rules/test_rules.py::test_reset_keeps_key_step_and_token",
     ),

@@ -26,7 +26,7 @@ RULES_CHOICES = (
     Mutant(
         "each act is a verb of its own",
         "rules/choices.py",
-        '    return "resolve" if act in RESOLUTIONS else act\n',
+        '    return "resolve" if act in RESOLUTIONS or act in ANSWERS else act\n',
         "    return act\n",
         test=f"{_TESTS}test_prepared_commands_parse_and_are_for_this_state",
     ),
@@ -40,8 +40,8 @@ RULES_CHOICES = (
     Mutant(
         "the consequence names no state",
         "rules/choices.py",
-        '    return f"{state} {effect(lock, act, next=next, end=end)}"\n',
-        "    return effect(lock, act, next=next, end=end)\n",
+        '    return f"{state} {effect(lock, act, next=next, end=end, run=run, fresh=fresh)}"\n',
+        "    return effect(lock, act, next=next, end=end, run=run, fresh=fresh)\n",
         test=f"{_TESTS}test_effect_of_an_act_is_of_this_record",
     ),
     Mutant(
@@ -54,8 +54,8 @@ RULES_CHOICES = (
     Mutant(
         "the key in a mail is that of a payload that did not run",
         "rules/choices.py",
-        "lock.keyed, lock.granted)",
-        "lock.keyed, lock.wanted)",
+        "lock.keyed, lock.granted)\n    return LastAttempt(",
+        "lock.keyed, lock.wanted)\n    return LastAttempt(",
         test=f"{_TESTS}test_last_attempt_has_the_key_of_its_payload",
     ),
     Mutant(

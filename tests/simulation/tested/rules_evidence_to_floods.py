@@ -181,8 +181,8 @@ RULES_EVIDENCE_TO_FLOODS = (
     Mutant(
         "a tombstone keeps its result",
         "rules/expiry.py",
-        "erased=True, result=None,",
-        "erased=True,",
+        "            result=None,\n            result_json=None,\n",
+        "            result_json=None,\n",
         test="tests/unit/rules/test_task_rules.py::test_tombstone",
     ),
     Mutant(

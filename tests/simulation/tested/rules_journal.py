@@ -58,7 +58,7 @@ RULES_JOURNAL = (
     _mutant(
         "journal",
         "sealed parts have no size",
-        "    return sum(chunk.size for chunk in lock.chunks) + sum(",
+        "    return sum(map(_SIZE, lock.chunks)) + sum(",
         "    return sum(",
         "test_later_entry_of_a_name_replaces_the_earlier_one",
     ),
@@ -79,8 +79,8 @@ RULES_JOURNAL = (
     _mutant(
         "journal",
         "entries of one name stand beside each other",
-        "        rows[at : at + 1] = [entry.to_bytes()]\n",
-        "        rows.append(entry.to_bytes())\n",
+        "        present[_beginning_of(stored)] = stored\n",
+        "        present[stored] = stored\n",
         "test_later_entry_of_a_name_replaces_the_earlier_one",
     ),
     _mutant(

@@ -15,7 +15,8 @@ from gcp_oncetask.rules import choices
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.delivery import idempotency_key
-from gcp_oncetask.rules.record import Act, Event, Lock, Note, PendingAlert, Status
+from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
+from gcp_oncetask.rules.record import Act, Event, Intent, Lock, Note, PendingAlert, Status
 from gcp_oncetask.rules.verbs import VERBS, Sort
 from tests.unit.rules.test_people import AT, ended
 from tests.unit.rules.test_rules import NOW, leased
@@ -115,6 +116,18 @@ def test_question_is_asked_of_a_quarantined_step_alone() -> None:
     assert [choices.question("orders/1", leased(status=each)) for each in Status if each is not Status.QUARANTINED] == [
         None
     ] * 5
+
+
+def test_question_of_an_open_run_has_the_key_of_its_call() -> None:
+    """
+    The journal has it; where its part is sealed, the key is made anew.
+    """
+    entry = JournalEntry("a", EntrySort.RUN, 1, 5, NOW, EntryState.OPEN, more={"key": "k-of-the-call"})
+    runs = (Intent("a", 5, NOW, NOW), Intent("b", 5, NOW, NOW))
+    asked = choices.question(PATH, ended(Status.QUARANTINED, open=runs, journal=(entry.to_bytes(),)))
+
+    assert asked is not None
+    assert "the run 'a', key k-of-the-call, and 'b', key otk_" in asked
 
 
 def test_last_attempt_has_the_key_of_its_payload() -> None:

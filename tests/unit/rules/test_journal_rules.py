@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import rules
-from gcp_oncetask.rules import attention, expiry, journal, waits, writes
+from gcp_oncetask.rules import attention, expiry, journal, mailbox, waits, writes
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import (
     CallRefused,
@@ -466,3 +466,31 @@ def test_newer_payload_of_a_quarantined_task_begins_without_the_journal_of_the_o
 
     assert isinstance(put, Put)
     assert not put.lock.durable
+
+
+# --- names ---
+
+
+def test_wait_brings_the_handler_forward_and_a_time_does_not() -> None:
+    assert not journal.forward([])
+    time = entry()._replace(sort=EntrySort.VALUE)
+    assert not journal.forward([time])
+    assert journal.forward([time, entry("b", 2)._replace(sort=EntrySort.SLEEP)])
+
+
+def test_each_run_of_a_sequence_has_a_key_of_its_own() -> None:
+    keys = [journal.run_key(*each) for each in (("k", "a"), ("k", "b"), ("l", "a"), ("k", "a"))]
+
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3
+    assert journal.key_in(entry(more={"key": "k"})) == "k"
+    assert (journal.key_in(None), journal.key_in(entry())) == (None, None)
+
+
+def test_wait_is_over_once_a_grant_or_the_journal_says_so() -> None:
+    assert not mailbox.is_over(record(wait=wait()), wait().name)
+    assert mailbox.is_over(record(wait=ended(Woken.EVENT)), wait().name)
+    for state in (EntryState.DONE, EntryState.TIMED_OUT):
+        assert mailbox.is_over(record(journal=(entry("w", state=state).to_bytes(),)), "w")
+    assert not mailbox.is_over(record(journal=(entry("w", state=EntryState.UNDER_WAY).to_bytes(),)), "w")
+    assert not mailbox.is_answered(None)
