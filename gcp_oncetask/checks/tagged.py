@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import math
 import sys
 import typing
@@ -26,6 +27,8 @@ from gcp_oncetask.checks.told import said_by
 
 _TAG: Final = "$"
 _DEPTH: Final = 50
+_BITS: Final = 14_000
+"""Python refuses to read an int of more than 4,300 digits."""
 
 
 class NotTaggableError(Exception):
@@ -80,7 +83,7 @@ def read(kept: Tagged, as_: Any = None) -> Any:
     if as_ is None:
         raise NotTaggableError("it was written by a model, and none is named to read it; pass result=")
     try:
-        return _adapter(as_).validate_python(kept.data, strict=False)
+        return validated(as_, kept.data)
     except Exception as error:  # noqa: BLE001 - validators are user code
         raise NotTaggableError(f"{_name(as_)} can't read it: {said_by(error)}") from None
 
@@ -91,6 +94,8 @@ def returned_by(fn: Callable[..., Any]) -> Any:
     """
     while isinstance(fn, functools.partial):
         fn = fn.func
+    if isinstance(fn, type):
+        return fn
     plain = fn if hasattr(fn, "__annotations__") else getattr(type(fn), "__call__", fn)  # noqa: B004 - its annotations
     try:
         found = typing.get_type_hints(plain).get("return")
@@ -137,22 +142,48 @@ def _dump(value: Any, as_: Any) -> Any:
     try:
         adapter = _adapter(as_)
         # First the value as the type itself reads it: a result= may take a mapping for its model.
-        plain = adapter.dump_python(adapter.validate_python(value), mode="json", round_trip=True, warnings="error")
-        found = adapter.validate_python(plain)
+        given = adapter.validate_python(value)
+        plain = adapter.dump_python(given, mode="json", round_trip=True, warnings="error")
+        found = validated(as_, plain)
     except Exception as error:  # noqa: BLE001 - serializers and validators are user code
         raise NotTaggableError(f"{_name(as_)} can't keep it: {said_by(error)}") from None
-    if type(found) is type(value):
-        lost = loss(value, found)
-        if lost is not None:
-            raise NotTaggableError(str(lost))
+    lost = loss(given, found)
+    if lost is None and type(given) is not type(found):
+        raise NotTaggableError(
+            f"a {type(given).__name__} is read as a {type(found).__name__}; name its own class by result= or the annotation"
+        )
+    if lost is not None:
+        raise NotTaggableError((str(lost) if lost.at else f"{lost.why}. {lost.hint}").rstrip("."))
     return plain
+
+
+def validated(as_: Any, data: Any) -> Any:
+    """
+    Return the value that the type *as_* reads from JSON *data*. A strict model takes a text for a datetime only in JSON.
+
+    Raises:
+        Exception: The type refuses them, mostly by a pydantic ``ValidationError``.
+    """
+    adapter = _adapter(as_)
+    try:
+        return adapter.validate_python(data, strict=False)
+    except ValueError:
+        try:
+            return adapter.validate_json(json.dumps(data))
+        except ValueError:
+            pass
+        raise
 
 
 def _tag(value: Any, depth: int) -> Any:
     if depth > _DEPTH:
         raise NotTaggableError("it is nested too deeply, or holds itself")
     kind = type(value)
-    if value is None or kind in (bool, str, int):
+    if value is None or kind in (bool, str):
+        return value
+    if kind is int:
+        if value.bit_length() > _BITS:
+            raise NotTaggableError("an int has more digits than JSON's reader takes; return it as a text")
         return value
     if kind is float:
         return value if math.isfinite(value) else _tagged("float", repr(value))

@@ -238,11 +238,11 @@ class Run:
             try:
                 with journal.calling(self._name, call=(self._fn, self._args, self._kwargs, self._options)):
                     value = self._fn(*self._args, **self._kwargs)
-            except (HandlerResult, LeaseLostError, SystemExit, KeyboardInterrupt) as error:
-                if options_.once:
-                    journal.attempt.stop = Stop(error)
-                raise
-            except Exception as error:
+            except BaseException as error:
+                if isinstance(error, (HandlerResult, LeaseLostError)) or not isinstance(error, Exception):
+                    if options_.once:
+                        journal.attempt.stop = Stop(error)
+                    raise
                 entry = self._raised(error, entry, tries)
                 if options_.retry is None or not self._again(error, entry, tries):
                     raise
@@ -255,6 +255,7 @@ class Run:
         """
         journal = self._journal
         if self._options.once:
+            self._check_callable()
             now = journal.now()
             grace = journal.attempt.runtime.config.log_grace
             opened = journals.intent(self._name, journal.lock, now, grace)
@@ -268,6 +269,25 @@ class Run:
             journal.flush()
         journal.check_held()
         return entry
+
+    def _check_callable(self) -> None:
+        """
+        Check that the function takes its arguments, before an intent says that the call may have happened.
+
+        Raises:
+            UsageError: It does not; nothing was called.
+        """
+        try:
+            if not callable(self._fn):
+                raise TypeError(f"a {type(self._fn).__name__} is no function")
+            inspect.signature(self._fn).bind(*self._args, **self._kwargs)
+        except TypeError as error:
+            raise UsageError(
+                f"The run {self._name!r} can't be called: {error}. Nothing was called; correct the code.",
+                name=self._name,
+            ) from None
+        except ValueError:  # a function of C without a signature
+            return
 
     def _raised(self, error: Exception, entry: JournalEntry | None, tries: list[dict[str, Any]]) -> JournalEntry | None:
         """

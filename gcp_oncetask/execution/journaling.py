@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gcp_oncetask.checks import tagged
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
+from gcp_oncetask.checks.told import said_by
 from gcp_oncetask.clock import elapsed
 from gcp_oncetask.errors import JournalFullError, JournalMismatchError, UsageError
 from gcp_oncetask.execution.journal_commits import weight_of
@@ -185,7 +186,10 @@ class Journal(JournalEnds):
             NotTaggableError: It can't be kept.
         """
         kept = tagged.keep(value, as_, given=given)
-        size = len(JournalEntry(name, EntrySort.RUN, 0, 0, self.now(), value=kept.data).to_bytes())
+        try:
+            size = len(JournalEntry(name, EntrySort.RUN, 0, 0, self.now(), value=kept.data).to_bytes())
+        except (ValueError, RecursionError) as error:
+            raise NotTaggableError(f"JSON can't hold it: {said_by(error)}") from None
         if size > MAX_ENTRY:
             raise NotTaggableError(
                 f"it has {size:,} bytes; an entry has at most {MAX_ENTRY:,}. Store it elsewhere, and return its name"

@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from gcp_oncetask.checks import tagged, values
 from gcp_oncetask.checks.tagged import NotTaggableError, Tagged
 from gcp_oncetask.clock import Duration
@@ -106,7 +104,7 @@ def _taken(journal: Journal, name: str, models: Mapping[str, Any]) -> JournalEnt
 
 def _read(name: str, data: Any, model: Any) -> Any:
     try:
-        return TypeAdapter(model).validate_python(data)
+        return tagged.validated(model, data)
     except ValueError as error:
         raise UsageError(f"The event that {name!r} has taken does not fit: {error}") from None
 

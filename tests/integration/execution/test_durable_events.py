@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -315,3 +315,24 @@ def test_du_114_a_new_task_with_an_event_joins_a_transaction(service: Service) -
     assert (sent[0].created, sent[0].dispatch()) == (True, True)
     service.cloud.run_until_idle()
     assert service.lock("a").result == "ann"
+
+
+class Exact(BaseModel, strict=True):
+    """
+    A payload that takes a text for a datetime only from JSON.
+    """
+
+    at: datetime
+
+
+def test_an_event_is_read_by_a_strict_model(service: Service) -> None:
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    seen: list[Any] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        seen.append(attempt.wait_event("approval", Exact, timeout=60))
+
+    start(service, act)
+    service.manager.send(Work, "a", "approval", Exact(at=at))
+    service.settle(5)
+    assert (seen, service.lock("a").status) == ([Exact(at=at)], Status.COMPLETED)

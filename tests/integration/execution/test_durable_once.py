@@ -4,6 +4,7 @@ Runs with ``once=True``: an intent first, then a verification, or a person's ans
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -132,3 +133,23 @@ def test_a_cancellation_that_takes_a_newer_payload_does_not_change_the_key_of_an
     service.act = act
     service.settle(60)
     assert (verify.seen, len(called)) == ([(called[0],)], 1)
+
+
+def test_a_base_exception_of_a_once_run_that_is_swallowed_ends_the_attempt(service: Service) -> None:
+    pay, after = Calls(Killed()), Calls()
+
+    def act(task: Any, attempt: Any) -> None:
+        with contextlib.suppress(BaseException):
+            attempt.options(once=True).run("pay", pay)
+        attempt.run("after", after)
+
+    play(service, act)
+    assert (len(pay.seen), len(after.seen), service.lock("a").status) == (1, 0, Status.QUARANTINED)
+
+
+@pytest.mark.parametrize(("fn", "args"), [(None, ()), (lambda: 1, (5,))], ids=["no function", "arguments"])
+def test_a_once_run_that_can_not_be_called_leaves_no_question(service: Service, fn: Any, args: Any) -> None:
+    play(service, lambda task, attempt: attempt.options(once=True).run("pay", fn, *args))
+    lock = service.lock("a")
+    assert (lock.status, lock.open) == (Status.FAILED, ())
+    assert "Nothing was called" in lock.errors[-1].message

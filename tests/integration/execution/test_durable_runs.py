@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,6 +88,78 @@ VALUES = [
     float("inf"),
     timedelta(days=2, microseconds=1),
 ]
+
+
+class Signed(Receipt):
+    """
+    A subclass.
+    """
+
+    by: str
+
+
+class Bill(BaseModel):
+    """
+    The fields of a receipt, under another name.
+    """
+
+    amount: int
+    at: datetime
+
+
+class Exact(BaseModel, strict=True):
+    """
+    A model that takes a text for a datetime only from JSON.
+    """
+
+    at: datetime
+    sizes: tuple[int, ...]
+
+
+AT = datetime(2026, 11, 1, 2, 30, tzinfo=UTC)
+
+
+def signed() -> Receipt:
+    return Signed(amount=1, at=AT, by="ann")
+
+
+def bill() -> Receipt | Bill:
+    return Bill(amount=1, at=AT)
+
+
+def huge() -> int:
+    return 10**5_000
+
+
+@pytest.mark.parametrize("fn", [signed, bill, huge])
+@pytest.mark.parametrize("once", [False, True])
+def test_du_06_an_answer_that_would_change_its_type_or_length_is_refused_once(
+    service: Service, fn: Callable[[], Any], once: bool
+) -> None:
+    calls = Calls(*[fn] * 9)
+
+    def act(task: Any, attempt: Any) -> Any:
+        return attempt.options(once=once, result=typing.get_type_hints(fn)["return"]).run("a", calls)
+
+    play(service, act)
+    lock = service.lock("a")
+    assert (len(calls.seen), lock.status, len(lock.errors)) == (1, Status.FAILED, 1)
+    assert "can't be kept" in lock.errors[0].message
+
+
+@pytest.mark.parametrize("fn", [partial(Receipt, amount=1, at=AT), partial(Exact, at=AT, sizes=(1, 2))])
+def test_du_07_a_class_as_the_function_and_a_strict_model_are_read_again(
+    service: Service, fn: Callable[[], Any]
+) -> None:
+    seen: list[Any] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        seen.append(attempt.run("a", fn))
+        if len(seen) == 1:
+            raise ValueError("again")
+
+    play(service, act)
+    assert seen == [fn(), fn()]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
