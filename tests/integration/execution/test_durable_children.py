@@ -242,7 +242,7 @@ def _story(cloud: OncetaskCloud, number: int | None, when: str) -> list[str]:
     service.create("a")
     cloud.run_until_idle()
     for _ in range(40):
-        if service.lock("a").status is Status.COMPLETED:
+        if service.lock("a").status is Status.COMPLETED and service.lock("a").due is None:
             break
         service.settle(4)
     lock, told = service.lock("a"), (number, when, crash.calls)
@@ -501,13 +501,69 @@ def test_the_end_of_a_child_wakes_no_wait_for_others(service: Service) -> None:
     assert (service.lock("a").result, service.ran.count("a")) == ("SECOND", 3)
 
 
-def test_du_82_a_child_outlives_its_retention(service: Service) -> None:
+def test_du_82_a_child_outlives_its_retention_until_its_parent_ends(service: Service) -> None:
+    held = Held()
+
+    def act(task: Any, attempt: Any) -> Any:
+        return [attempt.run_task("one", Fleeting(name="x")), attempt.run_task("two", Fleeting(name="y"))]
+
+    family = Family(service, act, lambda task, attempt: held(task, attempt) if task.data.name == "y" else "X")
+    family.start(child=Fleeting)
+    [child, _] = family.children()
+    assert child["expireAt"] - child["doneAt"] == timedelta(days=30 + 366)
+    held.free = True
+    service.settle(10)
+    assert (service.lock("a").status, service.lock("a").children, service.lock("a").orphans) == (
+        Status.COMPLETED,
+        (),
+        (),
+    )
+    assert [each["expireAt"] - each["doneAt"] for each in family.children()] == [timedelta(days=30)] * 2
+
+
+def test_du_82_the_debt_of_a_parent_that_died_after_its_end_is_paid_by_the_sweeper(service: Service) -> None:
     family = Family(service, lambda task, attempt: attempt.run_task("one", Fleeting(name="x")), upper)
     family.handle(child=Fleeting)
+    runtime = service.manager.locker._runtime
+    told = runtime.after_kin
+    assert told is not None
+
+    def dies(runtime: Any, snapshot: Any) -> None:
+        if snapshot.path != service.path("a"):
+            told(runtime, snapshot)
+
+    runtime.after_kin = dies
     service.create("a")
     service.cloud.run_until_idle()
+    assert (service.lock("a").status, service.lock("a").orphans) == (Status.COMPLETED, ("*",))
     [child] = family.children()
     assert child["expireAt"] - child["doneAt"] == timedelta(days=30 + 366)
+    runtime.after_kin = told
+    service.settle(6)
+    [child] = family.children()
+    assert (child["expireAt"] - child["doneAt"], service.lock("a").orphans) == (timedelta(days=30), ())
+
+
+def test_du_82_the_last_child_that_finds_its_parent_ended_does_it_itself(service: Service) -> None:
+    held = Held()
+
+    def child(task: Any, attempt: Any) -> Any:
+        return fails(task, attempt) if task.data.name == "y" else held(task, attempt)
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            attempt.run_tasks("label", [Fleeting(name=name) for name in "xyz"])
+        except ChildFailedError:
+            return "without them"
+
+    family = Family(service, act, child).start(child=Fleeting)
+    service.settle(4)
+    assert service.lock("a").result == "without them"
+    held.free = True
+    service.settle(10)
+    found = family.children()
+    assert [each["parent"].split("/")[1] for each in found] == ["ended", "failed", "ended"]
+    assert {each["expireAt"] - each["doneAt"] for each in found} == {timedelta(days=30)}
 
 
 def test_du_83_a_child_with_its_parents_key_does_not_deadlock(service: Service) -> None:
