@@ -25,7 +25,7 @@ _YOURS: Final = (
     "ONCETASK_LINK_KEYS",
 )
 LINK_KEY: Final = "a-key-for-local-work-alone-0123456789abcdef"
-"""Signs the links of a program on the local cloud. Everybody knows it, so it is of no use elsewhere."""
+"""Signs the links of a program on the local cloud. The key is public, and so of no use elsewhere."""
 ALERT_TO: Final = "oncall@example.com"
 
 

@@ -130,7 +130,7 @@ def _wake(runtime: Runtime, path: str, group: str) -> bool:
 
 def attend(runtime: Runtime, snapshot: Snapshot) -> int:
     """
-    Do for its children what the record in *snapshot* owes: request the cancellation of open ones, and bring the expiry of
+    Pay the debts of the record in *snapshot* to its children: request the cancellation of open ones, and bring the expiry of
     ended ones forward. Return the number of those that were cancelled.
 
     Raises:

@@ -74,7 +74,7 @@ def next_ask(wait: HandlerWait, now: datetime) -> datetime:
 
 def has_begun(lock: Lock) -> bool:
     """
-    Tell whether a child was begun: it was granted a lease once, whatever has become of that.
+    Tell whether a child was begun: a lease of it was granted once.
     """
     return lock.token > 0
 
@@ -128,7 +128,7 @@ def groups(marks: Iterable[str]) -> tuple[str, ...]:
 
 def parting(lock: Lock, status: Status) -> Lock:
     """
-    Return *lock*, which ends as *status* and owes its children what follows: the cancellation of all, if it is cancelled, or
+    Return *lock*, which ends as *status* and owes its children this: the cancellation of all, if it is cancelled, or
     of those that have not begun, if it has failed; and the earlier expiry of those that have ended. A failed sequence keeps
     its groups, because a person may reset it.
     """
