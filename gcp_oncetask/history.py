@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gcp_oncetask.checks.paths import trouble_with_path
+from gcp_oncetask.effects.kinship import Kinship, kinship_of
 from gcp_oncetask.errors import DamagedError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.observe.log_filters import acts_filter, task_filter
 from gcp_oncetask.rules.act_lines import ToldAct, merged_acts, told_acts
@@ -40,6 +41,7 @@ class History:
         entries: The events, in causal order.
         unread: Sentences about the sources that could not be read.
         age: Seconds since the logs were asked.
+        kin: Its parent and its children; None: not known.
     """
 
     document: str
@@ -47,6 +49,7 @@ class History:
     entries: tuple[TimelineEntry, ...]
     unread: tuple[str, ...]
     age: float = 0.0
+    kin: Kinship | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class _Stored:
     lock: Lock | None = None
     created: datetime | None = None
     ended: datetime | None = None
+    kin: Kinship | None = None
 
 
 def timeline_of(
@@ -108,7 +112,7 @@ def timeline_of(
     entries = timeline(path, env, stored.lock, acts, lines, created=stored.created, ended=stored.ended)
     if not entries and stored.lock is None and not unread[1:]:
         raise TaskNotFoundError(f"{path} does not exist, and no line in the logs is about it.", document=path)
-    return History(path, stored.lock, entries, tuple(unread), found.age)
+    return History(path, stored.lock, entries, tuple(unread), found.age, stored.kin)
 
 
 def acts_of(
@@ -168,7 +172,12 @@ def _stored(runtime: Runtime, path: str, unread: list[str]) -> _Stored:
     if snapshot.lock is None:
         unread.append("There is no record: the document was deleted, or was never scheduled.")
         return _Stored()
-    return _Stored(snapshot.lock, _time(snapshot.fields, "createdAt"), _time(snapshot.fields, "doneAt"))
+    try:
+        kin = kinship_of(runtime, snapshot)
+    except OncetaskError as error:
+        kin = None
+        unread.append(f"Its children could not be read: {error}")
+    return _Stored(snapshot.lock, _time(snapshot.fields, "createdAt"), _time(snapshot.fields, "doneAt"), kin)
 
 
 def _time(fields: Any, name: str) -> datetime | None:

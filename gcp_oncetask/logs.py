@@ -118,8 +118,8 @@ class ContextFilter(logging.Filter):
     """
     Log filter: adds the current attempt to each record, for users who keep their own log format. The attributes are
     ``oncetask_document``, ``oncetask_sequence``, ``oncetask_step``, ``oncetask_attempt``, ``oncetask_token``,
-    ``oncetask_holder``, ``oncetask_env``, ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``; empty
-    outside an attempt.
+    ``oncetask_holder``, ``oncetask_env``, ``oncetask_trace``, ``oncetask_task``, ``oncetask_kind``, ``oncetask_key``,
+    ``oncetask_run``, ``oncetask_index``; empty outside an attempt.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -136,6 +136,8 @@ class ContextFilter(logging.Filter):
             "task",
             "kind",
             "key",
+            "run",
+            "index",
         ):
             value = None if context is None else getattr(context, name)
             value = printable(value) if isinstance(value, str) else value

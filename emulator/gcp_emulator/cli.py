@@ -44,7 +44,8 @@ environment:
   CLOUD_TASKS_EMULATOR_HOST, CLOUD_LOGGING_EMULATOR_HOST, ONCETASK_OIDC_CERTS_URL), and ONCETASK_SMTP_URL unless --no-smtp.
   Set unless your environment has them: ONCETASK_BASE_URL (http://127.0.0.1: and the app's port), ONCETASK_AUDIENCE (the
   same), ONCETASK_SERVICE_ACCOUNT (the first of ONCETASK_CALLERS, else app@PROJECT.iam.gserviceaccount.com),
-  ONCETASK_QUEUE (the first --queue; a queue of yours is created), and ONCETASK_ALERT_TO (oncall@example.com) unless --no-smtp.
+  ONCETASK_QUEUE (the first --queue; a queue of yours is created), ONCETASK_LINK_KEYS (a key for local work), and
+  ONCETASK_ALERT_TO (oncall@example.com) unless --no-smtp.
   The app's port is also set as PORT, where gunicorn listens by itself, and FLASK_RUN_PORT; with an ONCETASK_BASE_URL of
   yours and no --app-port these are left alone. Everything else passes as it is.
 

@@ -3,7 +3,7 @@ Environment variables for a program on the local cloud: the addresses of the clo
 reached.
 
 The cloud sets the variables with its addresses in any case. The variables for the program's address, the account that calls
-it and the recipients of mail are kept if the user has set them.
+it, the recipients of mail and the keys of links are kept if the user has set them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _YOURS: Final = (
     "ONCETASK_SERVICE_ACCOUNT",
     "ONCETASK_QUEUE",
     "ONCETASK_ALERT_TO",
+    "ONCETASK_LINK_KEYS",
 )
+LINK_KEY: Final = "a-key-for-local-work-alone-0123456789abcdef"
+"""Signs the links of a program on the local cloud. The key is public, and so of no use elsewhere."""
 ALERT_TO: Final = "oncall@example.com"
 
 
@@ -53,6 +56,7 @@ def exports(cloud: LocalCloud, environ: Mapping[str, str], app_port: int | None,
         "ONCETASK_AUDIENCE": found["ONCETASK_BASE_URL"],
         "ONCETASK_SERVICE_ACCOUNT": callers[0].strip() or f"app@{cloud.project}.iam.gserviceaccount.com",
         "ONCETASK_QUEUE": cloud.queues[0] if cloud.queues else "default",
+        "ONCETASK_LINK_KEYS": LINK_KEY,
     }
     if "ONCETASK_SMTP_URL" in found:
         defaults["ONCETASK_ALERT_TO"] = ALERT_TO

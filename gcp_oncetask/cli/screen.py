@@ -29,6 +29,8 @@ _LONGEST: Final = 2
 """Most rows of a text."""
 _KEYS: Final = 2
 """Rows of a question about runs, besides one for each run."""
+_REASON: Final = 8
+"""Rows of a question that tells why a handler could not go on."""
 _GOES_ON: Final = "| "
 """Begin of each further row of a text."""
 _AFTERWARDS: Final = timedelta(minutes=1)
@@ -44,14 +46,16 @@ class Around(NamedTuple):
         width: Columns of the terminal.
         project: Project of the logs.
         verdict: Verdict on the holder by the present logs; None: they were not read.
-        parent: Path of the task that waits for it, or has; None: it is no child.
+        kin: Labels and texts about its parent and children.
+        stored: The last entries of its journal (``ledger.state_rows``).
     """
 
     times: ShownTimes
     width: int
     project: str
     verdict: Verdict | None = None
-    parent: str | None = None
+    kin: tuple[tuple[str, str], ...] = ()
+    stored: tuple[bytes, ...] | None = ()
 
 
 def screen(record: Record, lock: Lock, around: Around) -> list[str]:
@@ -80,11 +84,11 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
     if record.task is not None:
         recurs = " (recurring)" if record.sort is Sort.RECURRING else ""
         yield "once-task", f"{record.task.kind} {record.task.id!r}{recurs}", None
-    if around.parent is not None:
-        yield "child of", around.parent, None
+    for label, text in around.kin:
+        yield label, text, None
     yield "status", _status(lock, times), _LONGEST
     if (asked := choices.question(record.path, lock)) is not None:
-        yield "question", asked, _LONGEST if not lock.open else _KEYS + len(lock.open)
+        yield "question", asked, _rows_asked(lock)
     if last is not None:
         yield "key", last.key, None
     yield from _verdict(lock, around.verdict)
@@ -94,7 +98,7 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
         yield "lease", _lease(lock, last, times), _LONGEST
     if lock.status is Status.SCHEDULED and lock.wait_until is not None:
         yield "waits until", times.both(lock.wait_until), 1
-    for label, text in state_rows(lock):
+    for label, text in state_rows(lock, around.stored):
         yield label, text, 1
     if lock.url is not None and lock.status is not Status.QUARANTINED:
         yield "target", without_data(lock.url), 1
@@ -117,6 +121,12 @@ def _facts(record: Record, lock: Lock, around: Around) -> Iterator[tuple[str, st
         yield "act", f"{said}: {note}" if note and not apart else said, _LONGEST
         if apart:
             yield "note", note, 1
+
+
+def _rows_asked(lock: Lock) -> int:
+    if choices.halted(lock) is not None:
+        return _REASON
+    return _LONGEST if not lock.open else _KEYS + len(lock.open)
 
 
 def _status(lock: Lock, times: ShownTimes) -> str:

@@ -18,19 +18,19 @@ from gcp_oncetask.checks.urls import without_data
 from gcp_oncetask.checks.values import printable
 from gcp_oncetask.cli.screen import Around, screen
 from gcp_oncetask.cli.tables import ShownTimes, add_tz
+from gcp_oncetask.effects.kinship import kinship_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import DamagedError
 from gcp_oncetask.execution import takeover
 from gcp_oncetask.rules import expires_at, named
-from gcp_oncetask.rules.document_paths import is_task
-from gcp_oncetask.rules.family import PARENT_PATH
 from gcp_oncetask.rules.journal import JournalEntry
-from gcp_oncetask.rules.ledger import entry_data, state_rows
+from gcp_oncetask.rules.ledger import SHOWN, entry_data, state_rows
 from gcp_oncetask.rules.record import STORED_NAMES, Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import CHAINS, Record, Sort
 from gcp_oncetask.rules.waits import events
+from gcp_oncetask.store import journals
 from gcp_oncetask.store.codec import decode, salvage
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
@@ -67,7 +67,7 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         own = {} if record.sort is Sort.CHAIN else {name: decode(value) for name, value in snapshot.fields.items()}
         print(json.dumps(as_json(record, lock, own), indent=2, allow_nan=False))
     elif record.sort not in CHAINS or chosen.all:
-        print("\n".join(printable(line) for line in described(record, lock)))
+        print("\n".join(printable(line) for line in described(record, lock, _stored(locker, lock, record.path))))
     else:
         print("\n".join(printable(line) for line in screen(record, lock, _around(locker, snapshot, lock, chosen))))
     return 0
@@ -79,8 +79,12 @@ def _around(locker: Locker, snapshot: Snapshot, lock: Lock, chosen: argparse.Nam
     width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
     asks = lock.status is Status.QUARANTINED and lock.holder is not None
     verdict = takeover.judge_all(runtime, [snapshot])[0].verdict if asks else None
-    parent = decode(snapshot.fields[PARENT_PATH]) if PARENT_PATH in snapshot.fields and is_task(snapshot.path) else None
-    return Around(times, width, runtime.project(), verdict, None if parent is None else str(parent))
+    told = tuple(kinship_of(runtime, snapshot).rows())
+    return Around(times, width, runtime.project(), verdict, told, _stored(locker, lock, snapshot.path))
+
+
+def _stored(locker: Locker, lock: Lock, path: str) -> tuple[bytes, ...] | None:
+    return journals.tail(runtime_of(locker).store, path, lock, SHOWN)
 
 
 def add_options(one: argparse.ArgumentParser) -> None:
@@ -149,9 +153,9 @@ def _plain(value: Any) -> Any:
             return str(value)
 
 
-def described(record: Record, lock: Lock) -> list[str]:
+def described(record: Record, lock: Lock, stored: tuple[bytes, ...] | None = ()) -> list[str]:
     """
-    Return a lock in lines for a person; params, result and payload left out.
+    Return a lock in lines for a person; params, result and payload left out. *stored* are the last entries of its journal.
     """
     rows: list[tuple[str, Any]] = [
         ("document", record.path),
@@ -176,7 +180,7 @@ def described(record: Record, lock: Lock) -> list[str]:
         ("parked", None if lock.parked is None else "until it is given its key"),
         ("paused", lock.paused or None),
     ]
-    rows += state_rows(lock)
+    rows += state_rows(lock, stored)
     lines = [f"{name + ':':<13}{value}" for name, value in rows if value is not None]
     lines.extend(f"{'failed:':<13}{instant(e.at)} attempt {e.attempt}: {e.message}" for e in lock.errors)
     lines.extend(

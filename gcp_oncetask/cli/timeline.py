@@ -77,6 +77,8 @@ def run(locker: Locker, chosen: argparse.Namespace) -> int:
         print(json.dumps(said, indent=2, allow_nan=False))
     else:
         print(printable(f"{found.document}: {_state(found.lock is None, found.entries)}"))
+        for label, text in () if found.kin is None else found.kin.rows():
+            print(printable(f"{label}: {text}"))
         print("\n".join(printable(line) for line in map(_line, found.entries)))
     _say(found.unread)
     return 0

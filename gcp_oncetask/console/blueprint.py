@@ -88,6 +88,7 @@ class _Console:
             ("/task", "task", page(self._pages.task), ["GET"]),
             ("/list", "list", page(self._pages.list), ["GET"]),
             ("/timeline", "timeline", page(self._pages.timeline), ["GET"]),
+            ("/effects", "effects", page(self._pages.effects), ["GET"]),
             ("/acts", "acts", page(self._pages.acts), ["GET"]),
             ("/choose", "choose", self._choose, ["POST"]),
             ("/act", "ask", page(self._pages.question), ["GET"]),

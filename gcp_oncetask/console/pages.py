@@ -13,13 +13,16 @@ from gcp_oncetask.cli import show
 from gcp_oncetask.console import bulk_acts, contents, deciding, listing, past
 from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.page import ConsolePage, place_of
+from gcp_oncetask.effects.kinship import kinship_of
 from gcp_oncetask.entities.chains import runtime_of, stored_chain
 from gcp_oncetask.errors import BackendError, OncetaskError, TaskNotFoundError, UsageError
 from gcp_oncetask.overview import cloud_queues, counts, needed, schedules, workers
-from gcp_oncetask.rules.choices import last_attempt, question
+from gcp_oncetask.rules.choices import halted, last_attempt, question
 from gcp_oncetask.rules.document_paths import parse_task_path
+from gcp_oncetask.rules.ledger import SHOWN
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.verbs import Sort
+from gcp_oncetask.store import journals
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
 from gcp_oncetask.tasks.data import kind_of
@@ -119,7 +122,8 @@ class Pages:
         path = asked.get("path", "").strip()
         snapshot, lock = stored_chain(self._runtime, path)
         record = record_of(snapshot)
-        lines = [line.partition(":") for line in show.described(record, lock)]
+        stored = journals.tail(self._runtime.store, path, lock, SHOWN)
+        lines = [line.partition(":") for line in show.described(record, lock, stored)]
         values = {
             "path": path,
             "name": parse_task_path(path),
@@ -128,6 +132,8 @@ class Pages:
             "question": self._question(path, lock),
             "contents": contents.of(snapshot, lock, shown=contents_shown and visitor.acts),
             "shown": contents_shown and visitor.acts,
+            "kin": kinship_of(self._runtime, snapshot),
+            "durable": lock.durable,
             "schedule": self._schedule(snapshot, record.sort is Sort.RECURRING),
             "commands": _commands(path),
             "choices": deciding.choices(snapshot, lock),
@@ -141,7 +147,7 @@ class Pages:
     def _question(self, path: str, lock: Lock) -> dict[str, Any] | None:
         last = last_attempt(path, lock)
         text = question(path, lock)
-        if text is not None and lock.open:
+        if text is not None and (lock.open or halted(lock) is not None):
             return {"text": text}
         if text is None or last is None:
             return None
@@ -164,6 +170,12 @@ class Pages:
         The timeline of a document.
         """
         return past.timeline(self._runtime, asked)
+
+    def effects(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+        """
+        The effects outside of a durable handler.
+        """
+        return past.effects(self._runtime, visitor, asked)
 
     def acts(self, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
         """

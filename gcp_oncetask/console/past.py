@@ -1,20 +1,28 @@
 """
-The past: the timeline of one document, and the acts of people on all documents.
+The past: the timeline of one document and its effects outside, and the acts of people on all documents.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from typing import Final
 
+from gcp_oncetask.console.access import Visitor
 from gcp_oncetask.console.asked import length_of
 from gcp_oncetask.console.page import ConsolePage
+from gcp_oncetask.entities.chains import stored_chain
 from gcp_oncetask.history import acts_of, timeline_of
+from gcp_oncetask.rules import journal
+from gcp_oncetask.rules.ledger import effects_of
 from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store import journals
 
+_LOG: Final = logging.getLogger("gcp_oncetask")
 _USUAL: Final = "7d"
 _MOST: Final = 200
-"""Acts of a page."""
+"""Acts or effects of a page, the last ones."""
 
 
 def timeline(runtime: Runtime, asked: Mapping[str, str]) -> ConsolePage:
@@ -28,12 +36,36 @@ def timeline(runtime: Runtime, asked: Mapping[str, str]) -> ConsolePage:
     found = timeline_of(runtime, asked.get("path", "").strip())
     values = {
         "path": found.document,
+        "kin": found.kin,
         "gone": found.lock is None,
         "entries": found.entries,
         "unread": found.unread,
         "age": round(found.age),
     }
     return ConsolePage(template="timeline.html", title=f"Timeline of {found.document}", values=values)
+
+
+def effects(runtime: Runtime, visitor: Visitor, asked: Mapping[str, str]) -> ConsolePage:
+    """
+    The effects outside of a durable handler: its runs with ``once=True``. Receipts are contents, so only an operator sees
+    them, and the log says so.
+
+    Raises:
+        TaskNotFoundError: There is no such document.
+        DamagedError: A part of its journal can't be read.
+    """
+    path = asked.get("path", "").strip()
+    _, lock = stored_chain(runtime, path)
+    found = effects_of(journal.latest(journals.read(runtime.store, path, lock)))
+    if visitor.acts and found:
+        _LOG.info("%s looks at the receipts of %s", visitor.name, path)
+    values = {
+        "path": path,
+        "items": found[-_MOST:],
+        "more": max(0, len(found) - _MOST),
+        "receipts": {one.name: json.dumps(one.receipt) for one in found if visitor.acts and one.receipt is not None},
+    }
+    return ConsolePage(template="effects.html", title=f"Effects of {path}", values=values)
 
 
 def acts(runtime: Runtime, asked: Mapping[str, str]) -> ConsolePage:

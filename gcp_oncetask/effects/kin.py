@@ -13,12 +13,13 @@ from typing import Final
 
 from gcp_oncetask import rules
 from gcp_oncetask.effects.dispatch import dispatch
-from gcp_oncetask.errors import OncetaskError
-from gcp_oncetask.rules import family, features
+from gcp_oncetask.errors import DamagedError, OncetaskError
+from gcp_oncetask.rules import family, features, journal
 from gcp_oncetask.rules.decisions import CallRefused, Put
-from gcp_oncetask.rules.record import HandlerWait
+from gcp_oncetask.rules.record import HandlerWait, Lock
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.runtime.runtime import Runtime
+from gcp_oncetask.store import expiring, journals
 from gcp_oncetask.store.codec import Value, decode
 from gcp_oncetask.store.queries import count_range, first_in_range
 from gcp_oncetask.store.snapshot import Snapshot
@@ -35,7 +36,7 @@ def after_commit(runtime: Runtime, snapshot: Snapshot) -> None:
     lock = snapshot.lock
     try:
         if lock is not None and lock.orphans:
-            cancel_orphans(runtime, snapshot)
+            attend(runtime, snapshot)
         if lock is not None and lock.finished:
             _child_ended(runtime, snapshot.fields, family.state_of_child(lock))
     except OncetaskError as error:
@@ -63,9 +64,8 @@ def _child_ended(runtime: Runtime, fields: dict[str, Value], state: str) -> None
     if state == family.FAILED:
         parent = runtime.store.get(path)
         wait = None if parent.lock is None else parent.lock.wait
-        if wait is None or family.group_of(path, wait.nonce or "") != group:
-            return
-        if _too_many_failed(runtime, group, wait):
+        ours = wait is not None and family.group_of(path, wait.nonce or "") == group
+        if wait is not None and ours and _too_many_failed(runtime, group, wait):
             _wake(runtime, path, group)
             return
     if not _count(runtime, group, family.OPEN, 1):
@@ -117,6 +117,8 @@ def _wake(runtime: Runtime, path: str, group: str) -> bool:
 
     changed = runtime.store.change(path, decide)
     if not isinstance(changed.decision, Put):
+        if family.is_over(changed.snapshot.lock, path, group):
+            expiring.bring_forward(runtime.store, group)
         return False
     runtime.events.scheduled(changed.snapshot)
     dispatch(runtime, changed.snapshot)
@@ -126,9 +128,10 @@ def _wake(runtime: Runtime, path: str, group: str) -> bool:
 # --- cancellation -----------------------------------------------------------------------------------------------------
 
 
-def cancel_orphans(runtime: Runtime, snapshot: Snapshot) -> int:
+def attend(runtime: Runtime, snapshot: Snapshot) -> int:
     """
-    Request the cancellation of all open children that the record in *snapshot* owes; return their number.
+    Pay the debts of the record in *snapshot* to its children: request the cancellation of open ones, and bring the expiry of
+    ended ones forward. Return the number of those that were cancelled.
 
     Raises:
         StoreError: Firestore was unreachable or refused; the sweeper does the rest.
@@ -136,7 +139,14 @@ def cancel_orphans(runtime: Runtime, snapshot: Snapshot) -> int:
     """
     lock = snapshot.lock
     assert lock is not None
-    cancelled = sum(_cancel_group(runtime, family.group_of(snapshot.path, nonce)) for nonce in lock.orphans)
+    cancelled = 0
+    for mark in lock.orphans:
+        if mark != family.RELEASED:
+            group = family.group_of(snapshot.path, mark.removesuffix(family.NOT_BEGUN))
+            cancelled += _cancel_group(runtime, group, begun=not mark.endswith(family.NOT_BEGUN))
+    if family.RELEASED in lock.orphans and lock.finished:
+        for nonce in _nonces(runtime, snapshot.path, lock):
+            expiring.bring_forward(runtime.store, family.group_of(snapshot.path, nonce))
     done = frozenset(lock.orphans)
     runtime.store.change(
         snapshot.path,
@@ -145,7 +155,17 @@ def cancel_orphans(runtime: Runtime, snapshot: Snapshot) -> int:
     return cancelled
 
 
-def _cancel_group(runtime: Runtime, group: str) -> int:
+def _nonces(runtime: Runtime, path: str, lock: Lock) -> list[str]:
+    try:
+        entries = journal.latest(journals.read(runtime.store, path, lock))
+    except DamagedError as error:
+        # Its children are kept for the longer time.
+        runtime.about(runtime.store.get(path)).log(logging.WARNING, "the expiry of its children stays: %s", error)
+        return []
+    return [str(entry.more["nonce"]) for entry in entries.values() if entry.more and "nonce" in entry.more]
+
+
+def _cancel_group(runtime: Runtime, group: str, *, begun: bool) -> int:
     text = f"{group}/{family.OPEN}"
     floor, cancelled, seen = text, 0, set[str]()
     limit = _PAGE
@@ -155,16 +175,18 @@ def _cancel_group(runtime: Runtime, group: str) -> int:
         for child in found:
             if child.path not in seen:
                 seen.add(child.path)
-                cancelled += _cancel(runtime, child)
+                cancelled += _cancel(runtime, child, begun=begun)
         if len(found) < limit:
             return cancelled
         limit = max(limit, len(seen) + _PAGE)
 
 
-def _cancel(runtime: Runtime, child: Snapshot) -> bool:
+def _cancel(runtime: Runtime, child: Snapshot, *, begun: bool) -> bool:
     def decide(seen: Snapshot) -> Put | CallRefused:
         if seen.lock is None or features.unknown(seen.lock):
             return CallRefused(Refusal.MISSING, "it is gone, or needs a newer release")
+        if not begun and family.has_begun(seen.lock):
+            return CallRefused(Refusal.NOT_NEEDED, "it has begun")
         return rules.cancel(seen.lock, runtime.decision_context(seen))
 
     changed = runtime.store.change(child.path, decide, start=child)

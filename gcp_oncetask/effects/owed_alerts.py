@@ -15,6 +15,7 @@ from typing import Any, Final
 from gcp_oncetask import rules
 from gcp_oncetask.clock import Mark, elapsed
 from gcp_oncetask.effects.commands import command_line, deciding_lines
+from gcp_oncetask.effects.kinship import kinship_of
 from gcp_oncetask.effects.windows import DAMAGED, count, retiring, wait_of
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.observe.alerts import Alert
@@ -330,8 +331,21 @@ def _alert_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> Alert
         result_lost=lost,
         damaged=damaged,
         kind=floods.kind_of(snapshot.path),
+        kin=_kin_of(runtime, snapshot),
     )
     return replace(_with_commands(runtime, snapshot, owed, alert), **_attempt_of(runtime, snapshot, owed))
+
+
+def _kin_of(runtime: Runtime, snapshot: Snapshot) -> tuple[str, ...]:
+    """
+    Return the parent, and the children that still run, need a person or were cancelled, as texts; none if they can't be read.
+    """
+    try:
+        found = kinship_of(runtime, snapshot)
+    except OncetaskError:
+        return ()
+    kept = tuple(row for row in found.children if row[1] not in (Status.COMPLETED, Status.FAILED))
+    return tuple(f"{label} {text}" for label, text in found._replace(children=kept).rows())
 
 
 def _with_commands(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert, alert: Alert) -> Alert:
@@ -351,7 +365,8 @@ def _attempt_of(runtime: Runtime, snapshot: Snapshot, owed: PendingAlert) -> dic
     """
     lock = snapshot.lock
     last = None if lock is None else choices.last_attempt(snapshot.path, lock)
-    if lock is not None and lock.open and lock.sequence == owed.sequence:
+    asks = lock is not None and (bool(lock.open) or choices.halted(lock) is not None)
+    if lock is not None and asks and lock.sequence == owed.sequence:
         # Such a record has no holder, and each run has a key of its own.
         return {"question": choices.question(snapshot.path, lock) or ""}
     if lock is None or last is None or (lock.sequence, lock.attempts) != (owed.sequence, owed.attempt):

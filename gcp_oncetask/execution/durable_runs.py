@@ -336,13 +336,21 @@ class Run:
         delay = values.seconds(retry.next_delay(number, error, journal.attempt.runtime.clock.random()), "next_delay()")
         if once:
             entry = self._withdraw(entry, EntryState.WITHDRAWN, {"tries": tries})
+        self._tell()
         if journal.pause(delay):
+            self._tell()
             return True
         until = journal.now() + timedelta(seconds=delay)
         state = EntryState.WITHDRAWN if once else EntryState.TRYING
         more = {"tries": tries, "next": instant(until)} | ({"key": journal.key_of(self._name)} if once else {})
         made = journal.entry(self._name, EntrySort.RUN, entry, state=state, args=self._digest, more=more)
         raise self._later(made, until)
+
+    def _tell(self) -> None:
+        """
+        Tell the handler of a cancellation before another try.
+        """
+        self._journal.tell()
 
     def _later(self, made: JournalEntry, until: datetime) -> BaseException:
         """

@@ -23,6 +23,7 @@ from gcp_oncetask.errors import JournalFullError, JournalMismatchError, UsageErr
 from gcp_oncetask.execution.journal_commits import weight_of
 from gcp_oncetask.execution.journal_ends import JournalEnds
 from gcp_oncetask.execution.running import RunningAttempt, Stop
+from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules import met_words
 from gcp_oncetask.rules.journal import MAX_ENTRIES, MAX_ENTRY, MAX_JOURNAL, SEAL, EntrySort, JournalEntry
@@ -227,6 +228,8 @@ class Journal(JournalEnds):
         seen = None if watch is None else watch.calling(self, name, call)
         self.replaying = False
         token = _inside.set((self.attempt, name))
+        logged = current.get()
+        lines = None if logged is None else current.set(logged.calling(name))
         clock = self.attempt.runtime.clock
         begun = clock.mark()
         try:
@@ -237,6 +240,8 @@ class Journal(JournalEnds):
         finally:
             self._longest = max(self._longest, elapsed(begun, clock.mark()))
             _inside.reset(token)
+            if lines is not None:
+                current.reset(lines)
 
 
 def inside_run() -> str | None:

@@ -96,6 +96,11 @@ class _Item(Run):
         """
         self._call(entry)
 
+    def _tell(self) -> None:
+        """
+        The map tells it, on the handler's own thread.
+        """
+
     def _commit(self, made: JournalEntry, *, closed: str | None, progress: bool = True) -> None:
         self.state = made.state
         if closed is not None:

@@ -50,6 +50,7 @@ def give_back(runtime: Runtime, attempt: RunningAttempt) -> None:
     Raises:
         OncetaskError: As ``RunningAttempt.settle``.
     """
-    put = attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
+    how = Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce(), message="it could not be read")
+    put = attempt.settle(how)
     if put.dispatch:
         dispatch(runtime, attempt.snapshot)

@@ -91,6 +91,7 @@ class Alert:
         reminder: Whether it reminds of all records that still need a person: *documents* are the first 20 of them, oldest
             first, *errors* say the reason and the time of each, *count* is their number, *document* the oldest.
         totals: In a reminder, the numbers by kind and reason, as texts.
+        kin: The task whose child it is, and those of its children that have neither completed nor failed, as texts.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Alert:
     logs: str | None = None
     reminder: bool = False
     totals: tuple[str, ...] = ()
+    kin: tuple[str, ...] = ()
 
     @property
     def is_digest(self) -> bool:
@@ -198,6 +200,8 @@ def body_of(alert: Alert) -> str:
         f"Why: {printable(alert.reason)}",
         "\n".join(f"{name + ':':13}{printable(value)}" for name, value in facts.items() if value),
     ]
+    if alert.kin:
+        paragraphs.append("Parent and children:\n" + _indented(alert.kin))
     if alert.evidence:
         paragraphs.append("Evidence:\n" + _indented(alert.evidence))
     if alert.errors:

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
@@ -57,6 +57,8 @@ class LogContext:
         key: The resource key of the task; None: it has none.
         step: Step within its chain, 1-based; 0: it is not known; None: the document is no chain, but a named lock for
             instance.
+        run: Name of the run or map whose function is called; None: none is.
+        index: Place of the item within its map, from 0; None: no item is.
         said: The text of ``str()``, as JSON text.
         members: All fields as JSON text without braces, the begin of the JSON field ``oncetask``.
     """
@@ -72,6 +74,8 @@ class LogContext:
     kind: str | None = None
     key: str | None = None
     step: int | None = None
+    run: str | None = None
+    index: int | None = None
     said: str = field(init=False, repr=False, compare=False)
     members: str = field(init=False, repr=False, compare=False)
 
@@ -86,6 +90,8 @@ class LogContext:
         )
         if self.kind is not None:
             self.members += "".join([f',"{name}":{quoted(value)}' for name, value in self._task().items()])
+        if self.run is not None:
+            self.members += "".join([f',"{name}":{quoted(value)}' for name, value in self._run().items()])
 
     def __str__(self) -> str:
         """
@@ -136,7 +142,19 @@ class LogContext:
             "holder": self.holder,
             "env": self.env,
             **({} if self.kind is None else self._task()),
+            **({} if self.run is None else self._run()),
         }
+
+    def calling(self, run: str) -> LogContext:
+        """
+        Return the context of lines of the function of *run*, which may be an item of a map, such as ``pack[3]``.
+        """
+        name, _, index = run.partition("[")
+        return replace(self, run=name, index=int(index[:-1]) if index else None)
+
+    def _run(self) -> dict[str, str]:
+        more = {"run": self.run, "index": None if self.index is None else str(self.index)}
+        return {name: value for name, value in more.items() if value is not None}
 
     def _task(self) -> dict[str, str]:
         more = {"task": self.task, "kind": self.kind, "resourceKey": self.key}

@@ -250,7 +250,7 @@ def _one(
             else:
                 runtime.store.put(snapshot, found.put)
         case SweepAction.ORPHANS:
-            kin.cancel_orphans(runtime, snapshot)
+            kin.attend(runtime, snapshot)
         case SweepAction.ALERT:
             swept.alerted += digests.attend(snapshot, found.owed)
         case SweepAction.DISPATCH:

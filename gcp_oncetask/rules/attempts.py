@@ -5,6 +5,7 @@ The rules of a sequence: its schedule, and the claim, renewal and settling of it
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from gcp_oncetask.rules import journal, waits, writes
 from gcp_oncetask.rules.decisions import (
@@ -28,6 +29,9 @@ from gcp_oncetask.rules.record import SERVER_TIME, HandlerWait, Lock, Result, St
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import expires_at
+
+FREE_RELEASES: Final = 5
+"""Releases of a sequence whose attempts do not count."""
 
 
 def schedule(
@@ -215,7 +219,7 @@ def settle(  # noqa: PLR0911 - a table of settlements
         case SettlementKind.FAIL:
             return fail(signed, how.message or "", at)
         case SettlementKind.RELEASE:
-            return release(signed, at)
+            return release(signed, at, counts=how.message is None)
         case SettlementKind.SUSPEND:
             return suspend(signed, how.wait, at, swallowed=how.swallowed)
         case SettlementKind.ASK:
@@ -308,13 +312,18 @@ def snooze(lock: Lock, wait_until: datetime | None, at: DecisionContext) -> Put:
     return writes.again(writes.given_back(lock), wait_until, Outcome.SNOOZED, at)
 
 
-def release(lock: Lock, at: DecisionContext) -> Put:
+def release(lock: Lock, at: DecisionContext, *, counts: bool = True) -> Put:
     """
-    Give the lease back unused; the queue delivers again, and the attempt does not count.
+    Give the lease back unused; the queue delivers again. The attempt does not count, unless the sequence was released
+    ``FREE_RELEASES`` times already. A payload that can't be read here is given back any number of times (*counts* is false).
     """
     if writes.stopped(lock):
         return writes.cancelled(lock, at)
-    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)
+    if counts and lock.releases >= FREE_RELEASES:
+        return Put(writes.with_due(lock, at, status=Status.SCHEDULED), Outcome.SHORT_LEASE)
+    back = writes.with_due(
+        writes.given_back(lock), at, status=Status.SCHEDULED, releases=lock.releases + 1 if counts else lock.releases
+    )
     return Put(back, Outcome.SHORT_LEASE)
 
 

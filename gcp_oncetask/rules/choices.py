@@ -105,7 +105,23 @@ def question(path: str, lock: Lock) -> str | None:
         keys = {each.name: known.get(each.name) or journal.run_key(key, each.name) for each in lock.open}
         runs = " and ".join(f"{name!r}, key {run_key}," for name, run_key in keys.items())
         return f"Did this happen: the run {runs} begun {instant(lock.open[0].begun)}? Ask the system that it calls."
+    if (reason := halted(lock)) is not None:
+        return (
+            f"What now? The handler could not go on: {reason} Deploy a handler that fits the journal and let the step run "
+            "again, or say how it ends."
+        )
     return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
+
+
+def halted(lock: Lock) -> str | None:
+    """
+    Return the reason for which a durable handler has set its sequence aside, such as a journal that does not fit the handler;
+    None: it was not set aside so.
+    """
+    if lock.status is not Status.QUARANTINED or lock.holder is not None or lock.open or not lock.durable:
+        return None
+    mine = [each for each in lock.errors if each.sequence == lock.sequence]
+    return mine[-1].message if mine else None
 
 
 def fitting(sort: Sort, lock: Lock) -> tuple[str, ...]:

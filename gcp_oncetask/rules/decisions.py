@@ -125,7 +125,7 @@ class Settlement(NamedTuple):
         target: Target of the next sequence (``CONTINUE``).
         result: Result of a completed run, in the form in which it is recorded.
         wait_until: Time of the next try of the same sequence (``SNOOZE``, ``RETRY``).
-        message: Reason of the failure (``RETRY``, ``FAIL``).
+        message: Reason of the failure (``RETRY``, ``FAIL``), or of a release that does not count (``RELEASE``).
         by_queue: Whether the queue redelivers by itself (``RETRY``), so that no new task is made.
         fingerprint: The model by which the fields that it saves were written; None: the stored one stays.
         wanted: ``Lock.wanted`` of the grant: the revision of the payload with which the attempt ran. None: the settlement

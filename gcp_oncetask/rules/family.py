@@ -25,6 +25,12 @@ ENDED: Final = "ended"
 FAILED: Final = "failed"
 ANY_NUMBER: Final = 2**31 - 1
 """So many tolerated failures are any number."""
+RELEASED: Final = "*"
+"""Mark among the groups: some are over, and the end of the parent brings the expiry of their children forward."""
+NOT_BEGUN: Final = "/not begun"
+"""End of the text of a group of which only the children that have not begun are to be cancelled."""
+KEPT: Final = timedelta(days=366)
+"""Time for which a child is kept beyond its retention, so that its parent finds its outcome."""
 _FIRST: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=1)
 
@@ -66,6 +72,36 @@ def next_ask(wait: HandlerWait, now: datetime) -> datetime:
     return at
 
 
+def has_begun(lock: Lock) -> bool:
+    """
+    Tell whether a child was begun: a lease of it was granted once.
+    """
+    return lock.token > 0
+
+
+def is_over(lock: Lock | None, path: str, group: str) -> bool:
+    """
+    Tell whether the parent at *path*, whose record is *lock*, needs the outcomes of the children of *group* no more: it has
+    ended or is gone, or its journal has them.
+    """
+    if lock is None or lock.finished:
+        return True
+    return group not in [group_of(path, nonce) for nonce in groups(lock.children)]
+
+
+def brought_forward(expires: datetime, done: datetime, retention: float) -> datetime | None:
+    """
+    Return the earlier expiry of a child whose outcome is needed no more; None: the present one is not later.
+
+    Args:
+        expires: The present expiry.
+        done: Time of its end.
+        retention: Seconds for which it is kept, those of ``KEPT`` included.
+    """
+    sooner = done + timedelta(seconds=retention) - KEPT
+    return sooner if sooner < expires else None
+
+
 def awaits(lock: Lock) -> bool:
     """
     Tell whether the sequence waits for children that have not ended, as far as the record knows.
@@ -78,7 +114,33 @@ def orphaning(lock: Lock) -> Lock:
     """
     Return *lock*, which owes the cancellation of all of its children.
     """
-    return lock.but(children=(), orphans=(*lock.orphans, *lock.children)) if lock.children else lock
+    if not groups(lock.children):
+        return lock
+    return lock.but(children=(RELEASED,), orphans=tuple(dict.fromkeys((*lock.orphans, *groups(lock.children)))))
+
+
+def groups(marks: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return the nonces among *marks*, which may be ``Lock.children`` or ``Lock.orphans``.
+    """
+    return tuple(dict.fromkeys(mark.removesuffix(NOT_BEGUN) for mark in marks if mark != RELEASED))
+
+
+def parting(lock: Lock, status: Status) -> Lock:
+    """
+    Return *lock*, which ends as *status* and owes its children this: the cancellation of all, if it is cancelled, or
+    of those that have not begun, if it has failed; and the earlier expiry of those that have ended. A failed sequence keeps
+    its groups, because a person may reset it.
+    """
+    if not lock.children:
+        return lock
+    owed: tuple[str, ...] = ()
+    if status is Status.CANCELLED:
+        owed = groups(lock.children)
+    elif status is Status.FAILED:
+        owed = tuple(f"{nonce}{NOT_BEGUN}" for nonce in groups(lock.children))
+    kept = lock.children if status is Status.FAILED else ()
+    return lock.but(children=kept, orphans=tuple(dict.fromkeys((*lock.orphans, *owed, RELEASED))))
 
 
 def with_group(lock: Lock, begun: Iterable[str], over: Iterable[str]) -> Lock:
@@ -87,4 +149,6 @@ def with_group(lock: Lock, begun: Iterable[str], over: Iterable[str]) -> Lock:
     """
     gone = set(over)
     kept = [nonce for nonce in dict.fromkeys((*lock.children, *begun)) if nonce not in gone]
+    if gone and RELEASED not in kept:
+        kept.append(RELEASED)
     return lock.but(children=tuple(kept))

@@ -5,12 +5,12 @@ taken. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gcp_oncetask.rules import waits
-from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
+from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry, latest
 from gcp_oncetask.rules.record import Lock, Status, WaitFor
 from gcp_oncetask.rules.timestamps import instant, parse_instant
 
@@ -126,9 +126,14 @@ def unread_lines(lock: Lock) -> list[str]:
     return [f"{event.name!r} of {instant(event.at)}, id {event.id}" for event in waits.events(lock)[-SHOWN:]]
 
 
-def state_rows(lock: Lock) -> list[tuple[str, str]]:
+def state_rows(lock: Lock, stored: Sequence[bytes] | None = ()) -> list[tuple[str, str]]:
     """
     Return labels and texts of the wait, the progress, the events and the journal of a record; those that there are.
+
+    Args:
+        lock: The record.
+        stored: The last entries, those of sealed parts included; empty: those of the record alone; None: a part can't be
+            read.
     """
     if not lock.durable and lock.progress is None:
         return []
@@ -140,8 +145,10 @@ def state_rows(lock: Lock) -> list[tuple[str, str]]:
     rows += [("unread", text) for text in unread_lines(lock)]
     if lock.chunks:
         sealed = sum(chunk.size for chunk in lock.chunks)
-        rows.append(("journal", f"{len(lock.chunks)} sealed parts with {sealed:,} bytes before these"))
-    return rows + [("journal", f"{entry_line(entry)}, {instant(entry.at)}") for entry in of_record(lock)]
+        trouble = ", of which one can't be read" if stored is None else ""
+        rows.append(("journal", f"{len(lock.chunks)} sealed parts with {sealed:,} bytes{trouble}; its last entries:"))
+    entries = last(latest(stored).values()) if stored else of_record(lock)
+    return rows + [("journal", f"{entry_line(entry)}, {instant(entry.at)}") for entry in entries]
 
 
 def of_record(lock: Lock) -> list[JournalEntry]:

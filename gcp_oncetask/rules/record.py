@@ -405,8 +405,9 @@ class Lock:
         received: The last ids of events, as digests with the days on which they came (``rules.waits``).
         progress_at: The attempt that brought the last new entry of the journal.
         progress: Text that the handler has left about its progress, as JSON.
-        children: Nonces of the groups of children that may be open (``rules.family``).
-        orphans: Nonces of the groups of children whose cancellation is owed.
+        releases: Number of times for which the lease of this sequence was released unused.
+        children: Nonces of the groups of children that may be open, and a mark if some are over (``rules.family``).
+        orphans: Nonces of the groups of children whose cancellation is owed, and a mark if their earlier expiry is owed.
     """
 
     env: str
@@ -472,6 +473,7 @@ class Lock:
     received: bytes = b""
     progress_at: int = 0
     progress: str | None = None
+    releases: int = 0
     children: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
 

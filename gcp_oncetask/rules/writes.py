@@ -160,6 +160,7 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, ba
         scheduled_token=lock.token,
         scheduled_by=nonce,
         attempts=0,
+        releases=0,
         errors=(),
         wait_until=target.wait_until,
         dispatches=1,
@@ -300,8 +301,7 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
         return asked(lock, at)
     if superseded(lock):
         return following(lock, at)
-    if status is Status.CANCELLED:
-        lock = family.orphaning(lock)
+    lock = family.parting(lock, status)
     over = lock if lock.wait is None else journal.left(lock)
     return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 

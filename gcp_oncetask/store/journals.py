@@ -104,3 +104,21 @@ def read(store: Store, path: str, lock: Lock) -> tuple[bytes, ...]:
             )
         rows += entries
     return (*rows, *lock.journal)
+
+
+def tail(store: Store, path: str, lock: Lock, most: int) -> tuple[bytes, ...] | None:
+    """
+    Return at least *most* of the last entries, if there are so many, oldest first. Only as many sealed parts are read as have
+    them. None: a part can't be read.
+
+    Raises:
+        StoreError: Firestore was unreachable or refused.
+    """
+    wanted, parts = most - len(lock.journal), len(lock.chunks)
+    while wanted > 0 and parts:
+        parts -= 1
+        wanted -= lock.chunks[parts].last - lock.chunks[parts].first + 1
+    try:
+        return read(store, path, lock.but(chunks=lock.chunks[parts:]))
+    except DamagedError:
+        return None

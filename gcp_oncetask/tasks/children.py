@@ -4,7 +4,7 @@ The children of durable handlers, as a task manager makes them.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.rules import family
@@ -14,9 +14,6 @@ from gcp_oncetask.store.snapshot import Update
 from gcp_oncetask.tasks import creation
 from gcp_oncetask.tasks.data import TaskData, hash_of, kind_of
 from gcp_oncetask.tasks.draft import Draft
-
-KEPT: Final = 366 * 86_400.0
-"""Seconds for which a child is kept beyond its retention, so that its parent finds its outcome."""
 
 
 class ChildMaker:
@@ -65,6 +62,6 @@ class ChildMaker:
             ConfigError: The URL, queue or account is not configured.
         """
         extra = {family.PARENT: f"{group}/{family.OPEN}", family.PARENT_PATH: parent}
-        made = creation.draft(self._runtime, data, self._path, id_=id_, needed=KEPT, extra=extra)
+        made = creation.draft(self._runtime, data, self._path, id_=id_, needed=family.KEPT.total_seconds(), extra=extra)
         self._runtime.register(None, made.target.url)
         return made, creation.new_task(self._runtime, made)

@@ -13,7 +13,7 @@ import pytest
 
 from gcp_emulator.cli import _parser, _ports, main
 from gcp_emulator.cloud import LocalCloud
-from gcp_emulator.exports import exports, kept
+from gcp_emulator.exports import LINK_KEY, exports, kept
 from gcp_emulator.firestore import find
 from tests.support.patience import patient
 
@@ -28,6 +28,7 @@ APP = {
     "ONCETASK_SERVICE_ACCOUNT": "app@demo-local.iam.gserviceaccount.com",
     "ONCETASK_QUEUE": "default",
     "ONCETASK_ALERT_TO": "oncall@example.com",
+    "ONCETASK_LINK_KEYS": LINK_KEY,
 }
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import CancelledByRequest, ChildFailedError, Fail, Snooze, Status, UsageError
+from gcp_oncetask.cli import main
 from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.journaling import journal_of
-from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND
 from tests.support.orders import Killed, Mortal, Order, make_shop
@@ -21,11 +22,15 @@ from tests.support.tasks import Fleeting, Latest, Other, Pull, Service, Work
 
 
 @pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
+def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
     """
-    A deployment.
+    A deployment; the command line has its locker.
     """
-    return Service(oncetask_cloud)
+    made = Service(oncetask_cloud)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
+    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
+    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
+    return made
 
 
 @pytest.fixture
@@ -242,7 +247,7 @@ def _story(cloud: OncetaskCloud, number: int | None, when: str) -> list[str]:
     service.create("a")
     cloud.run_until_idle()
     for _ in range(40):
-        if service.lock("a").status is Status.COMPLETED:
+        if service.lock("a").status is Status.COMPLETED and service.lock("a").due is None:
             break
         service.settle(4)
     lock, told = service.lock("a"), (number, when, crash.calls)
@@ -501,13 +506,69 @@ def test_the_end_of_a_child_wakes_no_wait_for_others(service: Service) -> None:
     assert (service.lock("a").result, service.ran.count("a")) == ("SECOND", 3)
 
 
-def test_du_82_a_child_outlives_its_retention(service: Service) -> None:
+def test_du_82_a_child_outlives_its_retention_until_its_parent_ends(service: Service) -> None:
+    held = Held()
+
+    def act(task: Any, attempt: Any) -> Any:
+        return [attempt.run_task("one", Fleeting(name="x")), attempt.run_task("two", Fleeting(name="y"))]
+
+    family = Family(service, act, lambda task, attempt: held(task, attempt) if task.data.name == "y" else "X")
+    family.start(child=Fleeting)
+    [child, _] = family.children()
+    assert child["expireAt"] - child["doneAt"] == timedelta(days=30 + 366)
+    held.free = True
+    service.settle(10)
+    assert (service.lock("a").status, service.lock("a").children, service.lock("a").orphans) == (
+        Status.COMPLETED,
+        (),
+        (),
+    )
+    assert [each["expireAt"] - each["doneAt"] for each in family.children()] == [timedelta(days=30)] * 2
+
+
+def test_du_82_the_debt_of_a_parent_that_died_after_its_end_is_paid_by_the_sweeper(service: Service) -> None:
     family = Family(service, lambda task, attempt: attempt.run_task("one", Fleeting(name="x")), upper)
     family.handle(child=Fleeting)
+    runtime = service.manager.locker._runtime
+    told = runtime.after_kin
+    assert told is not None
+
+    def dies(runtime: Any, snapshot: Any) -> None:
+        if snapshot.path != service.path("a"):
+            told(runtime, snapshot)
+
+    runtime.after_kin = dies
     service.create("a")
     service.cloud.run_until_idle()
+    assert (service.lock("a").status, service.lock("a").orphans) == (Status.COMPLETED, ("*",))
     [child] = family.children()
     assert child["expireAt"] - child["doneAt"] == timedelta(days=30 + 366)
+    runtime.after_kin = told
+    service.settle(6)
+    [child] = family.children()
+    assert (child["expireAt"] - child["doneAt"], service.lock("a").orphans) == (timedelta(days=30), ())
+
+
+def test_du_82_the_last_child_that_finds_its_parent_ended_does_it_itself(service: Service) -> None:
+    held = Held()
+
+    def child(task: Any, attempt: Any) -> Any:
+        return fails(task, attempt) if task.data.name == "y" else held(task, attempt)
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            attempt.run_tasks("label", [Fleeting(name=name) for name in "xyz"])
+        except ChildFailedError:
+            return "without them"
+
+    family = Family(service, act, child).start(child=Fleeting)
+    service.settle(4)
+    assert service.lock("a").result == "without them"
+    held.free = True
+    service.settle(10)
+    found = family.children()
+    assert [each["parent"].split("/")[1] for each in found] == ["ended", "failed", "ended"]
+    assert {each["expireAt"] - each["doneAt"] for each in found} == {timedelta(days=30)}
 
 
 def test_du_83_a_child_with_its_parents_key_does_not_deadlock(service: Service) -> None:
@@ -613,3 +674,93 @@ def test_without_a_manager_the_error_says_what_to_do(oncetask_cloud: OncetaskClo
     oncetask_cloud.run_until_idle()
     assert told
     assert "TaskManager(locker)" in told[0]
+
+
+def parts(service: Service, verb: str, path: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """
+    Return the output of a command about the document at *path*.
+    """
+    capsys.readouterr()
+    assert main([verb, path]) == 0
+    return capsys.readouterr().out
+
+
+def test_du_80_a_quarantined_child_holds_its_parent_and_both_are_told(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def child(task: Any, attempt: Any) -> Any:
+        if task.data.name == "y":
+            raise Killed
+        return upper(task, attempt)
+
+    family = Family(service, three, child)
+    service.handle(retry=SECOND).handle(Other, retry=SECOND, on_unknown="quarantine")
+    service.create("a")
+    service.cloud.run_until_idle()
+    service.cloud.advance(hours=2)
+    service.settle(4)
+    [held] = [each for each in family.children() if each["lock"]["status"] == "quarantined"]
+    path = service.path(held["id"], Other)
+    assert service.lock("a").status is Status.SCHEDULED
+    assert f"{path}: quarantined" in parts(service, "show", service.path("a"), capsys)
+    assert f"child of: {service.path('a')}" in " ".join(parts(service, "show", path, capsys).split())
+    [alert] = [each for each in service.cloud.alerts.sent if each.document == path]
+    assert alert.kin == (f"child of {service.path('a')}",)
+
+
+def test_op_20_timelines_name_parent_and_children(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    family = Family(service, three, upper).start()
+    said = parts(service, "timeline", service.path("a"), capsys)
+    paths = [service.path(each["id"], Other) for each in family.children()]
+    assert [f"child: {path}: completed" in said for path in paths] == [True] * 3
+    assert f"child of: {service.path('a')}" in parts(service, "timeline", paths[0], capsys)
+
+
+def test_the_children_of_a_failed_parent_that_have_not_begun_are_cancelled_and_its_mail_lists_them(
+    service: Service,
+) -> None:
+    held = Held()
+
+    def child(task: Any, attempt: Any) -> Any:
+        return fails(task, attempt) if task.data.name == "y" else held(task, attempt)
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            three(task, attempt)
+        except ChildFailedError as error:
+            raise Fail("no label") from error
+
+    family = Family(service, act, child).handle()
+    service.create("a")
+    service.deliver("a")
+    bodies = sorted(
+        (body for body in service.bodies() if b":other:" in body), key=lambda body: body.split(b":other:")[1]
+    )
+    for body in bodies[:2]:
+        service.post(body)
+    service.deliver("a")
+    assert service.lock("a").status is Status.FAILED
+    cancelled = [each["data"]["name"] for each in family.children() if "cancelRequestedAt" in each["lock"]]
+    assert cancelled == ["z"]
+    [alert] = [each for each in service.cloud.alerts.sent if each.document == service.path("a")]
+    told = {f"child {service.path(each['id'], Other)}: {each['lock']['status']}" for each in family.children()}
+    assert set(alert.kin) == {each for each in told if not each.endswith("failed")}
+    held.free = True
+    service.settle(8)
+    assert sorted(each["lock"]["status"] for each in family.children()) == ["cancelled", "completed", "failed"]
+
+
+def test_du_81_a_running_child_sees_the_cancellation(service: Service) -> None:
+    seen: list[Any] = []
+
+    def child(task: Any, attempt: Any) -> Any:
+        assert service.manager.cancel_task(Work, "a")
+        attempt.renew()
+        seen.append(attempt.cancelled)
+        return "too late"
+
+    family = Family(service, lambda task, attempt: attempt.run_task("one", Other(name="x")), child).start()
+    service.settle(4)
+    assert seen == [True]
+    assert [each["lock"]["status"] for each in family.children()] == ["completed"]
+    assert service.lock("a").status is Status.CANCELLED

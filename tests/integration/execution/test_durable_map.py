@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import FixedDelay, ItemFailure, NoRetry, RunFailedError, Status
-from gcp_oncetask.logs import current
+from gcp_oncetask.logs import CloudFormatter, current
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, Calls, play
@@ -340,6 +341,31 @@ def test_du_73_threads_see_the_context_of_the_handler(service: Service) -> None:
     assert seen[-1][0] == "a"
     assert {(task, trace) for task, trace, _ in seen} == {seen[-1][:2]}
     assert seen[-1][2] == "eu"
+
+
+def test_du_73_log_records_name_run_and_item(service: Service) -> None:
+    lines: list[dict[str, Any]] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(CloudFormatter("p").format(record))["oncetask"])
+
+    logger = logging.getLogger("shop.lines")
+    logger.setLevel(logging.INFO)
+    handler = Kept()
+    logger.addHandler(handler)
+
+    def act(task: Any, attempt: Any) -> None:
+        attempt.run("charge", logger.info, "charging")
+        attempt.map("pack", lambda item: logger.info("packing"), "abc", concurrency=3)
+        logger.info("after")
+
+    try:
+        play(service, act)
+    finally:
+        logger.removeHandler(handler)
+    assert [(line.get("run"), line.get("index")) for line in (lines[0], lines[-1])] == [("charge", None), (None, None)]
+    assert {(line["run"], line["index"], line["task"]) for line in lines[1:-1]} == {("pack", n, "a") for n in "012"}
 
 
 def test_a_word_that_waits_in_a_thread_of_a_map_is_a_mistake(service: Service) -> None:

@@ -15,6 +15,7 @@ from gcp_oncetask import (
     AlreadyFinishedError,
     CancelledByRequest,
     EventTimeoutError,
+    FixedDelay,
     MailboxFullError,
     Status,
     TaskNotFoundError,
@@ -176,6 +177,24 @@ def test_du_53_an_event_that_meets_the_suspension_wakes(service: Service) -> Non
 
     start(service, act)
     assert service.lock("a").result == "ann"
+
+
+@pytest.mark.parametrize(("delay", "once"), [(0.01, True), (3600, False), (3600, True)])
+def test_du_85_a_run_tells_a_cancellation_before_its_next_try(service: Service, delay: float, once: bool) -> None:
+    calls: list[int] = []
+
+    def fn() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            assert service.manager.cancel_task(Work, "a")
+        raise ConnectionError
+
+    def act(task: Any, attempt: Any) -> Any:
+        retry = FixedDelay(delay=timedelta(seconds=delay), max_attempts=5)
+        attempt.options(retry=retry, once=once, not_done=(ConnectionError,) if once else ()).run("charge", fn)
+
+    play(service, act)
+    assert (service.lock("a").status, calls) == (Status.CANCELLED, [0])
 
 
 def test_du_85_a_waiting_handler_is_told_of_its_cancellation(service: Service) -> None:

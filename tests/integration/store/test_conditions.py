@@ -31,7 +31,7 @@ from gcp_oncetask.worker.membership import Membership
 from tests.integration.importing.test_go_oncetask import Office
 from tests.support.crowd import Crowd
 from tests.support.orders import Killed, Order, make_shop
-from tests.support.tasks import DAILY, Grave, Latest, Other, Repeat, Service, Work
+from tests.support.tasks import DAILY, Fleeting, Grave, Latest, Other, Repeat, Service, Work
 
 OWN = ("notes/", "onceJournals/")
 """Documents of the caller's own choice: what user code writes in a transaction of its attempt is on the caller's terms. And
@@ -270,7 +270,7 @@ def tasks(cloud: OncetaskCloud, recorder: Recorder) -> None:
     """
     service = Service(cloud, url="https://tasks.test").handle(retry=FixedDelay(delay=timedelta(seconds=1)))
     manager = service.manager
-    for model in (Latest, Repeat, Grave):
+    for model in (Latest, Repeat, Grave, Fleeting):
         service.handle(model)
     service.handle_keys(Other)
 
@@ -331,6 +331,12 @@ def tasks(cloud: OncetaskCloud, recorder: Recorder) -> None:
     service.act = lambda task, attempt: None
     assert service.lock("durable").chunks
     assert manager.delete_task(Work, "durable")
+    service.create("parent")
+    service.act = lambda task, attempt: (
+        attempt.run_task("child", Fleeting(name="made")) if task.data.name == "parent" else None
+    )
+    cloud.run_until_idle()
+    assert service.lock("parent").finished
     service.create("last")
     manager.cancel_task(Work, "last")
     manager.delete_tasks_by_ids(Work, ["a", "b", "last"])

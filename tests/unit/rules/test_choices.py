@@ -16,7 +16,7 @@ from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
-from gcp_oncetask.rules.record import Act, Event, Intent, Lock, Note, PendingAlert, Status
+from gcp_oncetask.rules.record import Act, Event, Failure, Intent, Lock, Note, PendingAlert, Status
 from gcp_oncetask.rules.verbs import VERBS, Sort
 from tests.unit.rules.test_people import AT, ended
 from tests.unit.rules.test_rules import NOW, leased
@@ -128,6 +128,23 @@ def test_question_of_an_open_run_has_the_key_of_its_call() -> None:
 
     assert asked is not None
     assert "the run 'a', key k-of-the-call, and 'b', key otk_" in asked
+
+
+def test_question_of_a_handler_that_could_not_go_on_has_its_reason() -> None:
+    reason = "'first' is a sleep in the journal, and a run in the handler."
+    halted = ended(Status.QUARANTINED, holder=None, journal=(b"x",))
+    halted = halted.but(errors=(Failure(NOW, 1, halted.sequence, reason),))
+    asked = choices.question("orders/1", halted)
+    assert asked is not None
+    assert reason in asked
+    assert "Did step" not in asked
+    # One whose holder was judged, and one whose error is of an earlier sequence, ask as ever.
+    for other in (
+        halted.but(holder="h"),
+        halted.but(journal=()),
+        halted.but(errors=(Failure(NOW, 1, halted.sequence - 1, reason),)),
+    ):
+        assert "Did step" in (choices.question("orders/1", other) or "")
 
 
 def test_last_attempt_has_the_key_of_its_payload() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gcp_oncetask import rules
 from gcp_oncetask.rules import writes
-from gcp_oncetask.rules.decisions import Claimant, Fence, Put, Refused, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import Claimant, Fence, Put, Refused, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
@@ -54,6 +54,29 @@ ENDS = [
 def test_an_orderly_end_does_not_count(how: SettlementKind, more: Any, before: Any, after: Any) -> None:
     found = settled(how, leased(attempts=before[0], progress_at=before[1], max_attempts=9), **more)
     assert (found.attempts, found.progress_at) == after
+
+
+# releases, attempts before -> after
+RELEASES = [(0, 1, 0, 1), (4, 1, 0, 5), (5, 1, 1, 5), (5, 2, 2, 5), (9, 3, 3, 9)]
+
+
+@pytest.mark.parametrize(("releases", "attempts", "left", "then"), RELEASES)
+def test_five_releases_do_not_count(releases: int, attempts: int, left: int, then: int) -> None:
+    found = settled(SettlementKind.RELEASE, leased(attempts=attempts, releases=releases, max_attempts=9))
+    assert (found.status, found.attempts, found.releases) == (Status.SCHEDULED, left, then)
+
+
+@pytest.mark.parametrize("releases", [0, 5, 100])
+def test_a_payload_that_is_given_back_never_counts(releases: int) -> None:
+    found = settled(SettlementKind.RELEASE, leased(attempts=3, releases=releases), message="it could not be read")
+    assert (found.attempts, found.releases) == (2, releases)
+
+
+def test_the_next_sequence_has_releases_of_its_own() -> None:
+    target = Target("https://a.test/x", "q")
+    lock = leased(attempts=3, releases=5)
+    found = settled(SettlementKind.CONTINUE, lock, target=target, next_nonce="m")
+    assert (found.sequence, found.attempts, found.releases) == (lock.sequence + 1, 0, 0)
 
 
 # What a commit of the journal holds -> whether it brings the handler forward.
