@@ -336,7 +336,9 @@ def test_an_entity_does_the_same(oncetask_cloud: OncetaskCloud, name: str, way: 
     assert world.effects == program.effects
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "reset" else []) for name in PROGRAMS]
+)
 def test_a_process_that_dies_before_any_remote_call_changes_nothing(name: str) -> None:
     program, number = PROGRAMS[name], 0
     while True:
