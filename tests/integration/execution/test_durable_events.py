@@ -18,6 +18,7 @@ from gcp_oncetask import (
     EventTimeoutError,
     Locker,
     MailboxFullError,
+    NoRetry,
     Status,
     TaskConflictError,
     TaskNotFoundError,
@@ -25,6 +26,7 @@ from gcp_oncetask import (
 )
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND
 from tests.support.tasks import DAILY, URL, Pull, Repeat, Service, Work
 
@@ -231,6 +233,35 @@ def test_du_64_an_event_does_not_disturb_a_long_run(service: Service) -> None:
         assert running.result().json["outcome"] == "completed"
     lock = service.lock("a")
     assert (lock.result, lock.errors, len(service.ran)) == (["worked", "ann"], (), 1)
+
+
+@pytest.mark.parametrize("model", [Work, Pull])
+def test_du_113_a_known_id_is_a_duplicate_after_the_end_and_after_a_reset(service: Service, model: Any) -> None:
+    broken = [True]
+
+    def act(task: Any, attempt: Any) -> str:
+        said = approved(task, attempt)
+        if broken:
+            raise ValueError(said)
+        return said
+
+    def again() -> bool:
+        return bool(service.manager.send(model, "a", "approval", Approval(by="ann"), id="w1").stored)
+
+    service.handle(model, retry=NoRetry()).create("a", model=model)
+    if model is Pull:
+        service.cloud.work(Worker(service.manager, listen=False))
+    service.act = act
+    service.cloud.run_until_idle()
+    assert again()
+    service.cloud.run_until_idle()
+    assert (service.lock("a", model).status, again()) == (Status.FAILED, False)
+    broken.clear()
+    assert service.manager.reset_task(model, "a")
+    assert not again()
+    service.cloud.run_until_idle()
+    lock = service.lock("a", model)
+    assert (lock.result, lock.mailbox, again()) == ("ann", (), False)
 
 
 # --- an event for a task that does not exist yet ---
