@@ -40,8 +40,8 @@ CHAIN_PEOPLE_MUTANTS = (
     Mutant(
         "a lease that is given back unused costs an attempt",
         "rules/attempts.py",
-        "    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)\n",
-        "    back = writes.with_due(lock, at, status=Status.SCHEDULED)\n",
+        "        writes.given_back(lock), at, status=Status.SCHEDULED, releases=",
+        "        lock, at, status=Status.SCHEDULED, releases=",
     ),
     Mutant(
         "an ended chain is scheduled anew with an entity of an earlier sequence",

@@ -149,8 +149,8 @@ RULES_ATTEMPTS_TO_DECISIONS = (
     Mutant(
         "a lease that is given back counts as an attempt",
         "rules/attempts.py",
-        "    back = writes.with_due(writes.given_back(lock), at, status=Status.SCHEDULED)",
-        "    back = writes.with_due(lock, at, status=Status.SCHEDULED)",
+        "        writes.given_back(lock), at, status=Status.SCHEDULED, releases=",
+        "        lock, at, status=Status.SCHEDULED, releases=",
         test="tests/unit/rules/test_rules.py::test_settling_counts_attempts",
     ),
     Mutant(

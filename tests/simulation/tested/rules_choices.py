@@ -10,6 +10,13 @@ _TESTS = "tests/unit/rules/test_choices.py::"
 
 RULES_CHOICES = (
     Mutant(
+        "a handler that could not go on tells no reason",
+        "rules/choices.py",
+        "    return mine[-1].message if mine else None\n",
+        "    return None\n",
+        test=f"{_TESTS}test_question_of_a_handler_that_could_not_go_on_has_its_reason",
+    ),
+    Mutant(
         "a step that was never attempted may be held done",
         "rules/choices.py",
         "if lock.status is Status.FAILED and lock.attempts else []",

@@ -71,9 +71,9 @@ def test_parent_awaits_children_that_have_not_ended(lock: Lock, does: bool) -> N
 def test_groups_are_kept_while_they_are_under_way_and_owed_when_cancelled() -> None:
     lock = family.with_group(parent(children=("n1", "n2")), ["n2", "n3"], ["n1"])
 
-    assert lock.children == ("n2", "n3")
+    assert lock.children == ("n2", "n3", family.RELEASED)
     owing = family.orphaning(lock.but(orphans=("n0",)))
-    assert (owing.children, owing.orphans) == ((), ("n0", "n2", "n3"))
+    assert (owing.children, owing.orphans) == ((family.RELEASED,), ("n0", "n2", "n3"))
     assert family.orphaning(owing) is owing
 
 
@@ -104,3 +104,41 @@ def test_task_that_owes_the_cancellation_of_its_children_stays() -> None:
     assert retention.kept(parent(Status.CANCELLED, wait=None, orphans=("n1",)))
     assert retention.kept(parent())
     assert not retention.kept(parent(Status.CANCELLED, wait=None))
+
+
+def test_a_child_that_was_granted_once_has_begun() -> None:
+    assert [family.has_begun(parent(token=token)) for token in (0, 1)] == [False, True]
+
+
+def test_outcomes_are_needed_while_the_parent_has_their_group() -> None:
+    group = family.group_of("a/1", "n1")
+    waiting = parent(children=("n1",))
+    assert family.is_over(waiting, "a/1", group) is False
+    others = (None, waiting.but(status=Status.COMPLETED), waiting.but(children=("n2", family.RELEASED)))
+    assert [family.is_over(lock, "a/1", group) for lock in others] == [True, True, True]
+
+
+def test_the_expiry_of_a_child_only_comes_forward() -> None:
+    kept = (family.KEPT + MINUTE).total_seconds()
+    assert family.brought_forward(T0 + family.KEPT, T0, kept) == T0 + MINUTE
+    assert family.brought_forward(T0 + MINUTE, T0, kept) is None
+
+
+def test_groups_are_the_nonces_without_their_marks() -> None:
+    assert family.groups(("n1", f"n2{family.NOT_BEGUN}", family.RELEASED, "n1")) == ("n1", "n2")
+
+
+@pytest.mark.parametrize(
+    ("status", "children", "orphans"),
+    [
+        (Status.CANCELLED, (), ("n0", "n1", family.RELEASED)),
+        (Status.FAILED, ("n1",), ("n0", f"n1{family.NOT_BEGUN}", family.RELEASED)),
+        (Status.COMPLETED, (), ("n0", family.RELEASED)),
+    ],
+)
+def test_an_end_owes_the_children_what_fits_it(
+    status: Status, children: tuple[str, ...], orphans: tuple[str, ...]
+) -> None:
+    ended = family.parting(parent(children=("n1",), orphans=("n0",)), status)
+    assert (ended.children, ended.orphans) == (children, orphans)
+    assert family.parting(parent(), status) == parent()
