@@ -344,21 +344,14 @@ def merged(lock: Lock, write: JournalWrite) -> tuple[bytes, ...]:
     )
     if not entries:
         return lock.journal
-    # Each commit comes here, so the rows are not parsed: all begin with the name.
-    present = {_beginning_of(row): row for row in lock.journal}
+    # Each commit comes here, so the rows are not parsed, and no function is called for each: all begin with the name.
+    present = {row.partition(_SORT)[0]: row for row in lock.journal}
     for entry in entries:
         stored = entry.to_bytes()
-        present[_beginning_of(stored)] = stored
+        present[stored.partition(_SORT)[0]] = stored
     rows = list(present.values())
     over = write.dropped
     return tuple(rows if over is None else [row for row in rows if not over.has(json.loads(row)["o"])])
-
-
-def _beginning_of(row: bytes) -> bytes:
-    """
-    Return the beginning of a stored entry, up to its sort: the name, and no other entry's.
-    """
-    return row.partition(_SORT)[0]
 
 
 def applied(lock: Lock, write: JournalWrite, nonce: str, *, seals: str | None = None) -> Lock:

@@ -149,8 +149,12 @@ def scheduled(lock: Lock, target: Target, nonce: str, at: DecisionContext, *, ba
     """
     Return the record of the next sequence, to be dispatched to *target*; its steps count from *base*.
     """
+    begun = lock
+    # Look-ups alone, as in begun_anew(): most records have none of these.
+    if lock.journal or lock.chunks or lock.wait or lock.mailbox or lock.progress_at or lock.progress or lock.children:
+        begun = journal.begun_anew(lock, mailbox=base == lock.base)
     return with_due(
-        journal.begun_anew(lock, mailbox=base == lock.base),
+        begun,
         at,
         env=at.env,
         sequence=lock.sequence + 1,
@@ -301,7 +305,8 @@ def ended(lock: Lock, status: Status, at: DecisionContext, outcome: Outcome, **c
         return asked(lock, at)
     if superseded(lock):
         return following(lock, at)
-    lock = family.parting(lock, status)
+    if lock.children:
+        lock = family.parting(lock, status)
     over = lock if lock.wait is None else journal.left(lock)
     return Put(with_due(over, at, status=status, wait_until=None, parked=None, paused=False, **changes), outcome)
 

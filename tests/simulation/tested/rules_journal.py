@@ -79,7 +79,7 @@ RULES_JOURNAL = (
     _mutant(
         "journal",
         "entries of one name stand beside each other",
-        "        present[_beginning_of(stored)] = stored\n",
+        "        present[stored.partition(_SORT)[0]] = stored\n",
         "        present[stored] = stored\n",
         "test_later_entry_of_a_name_replaces_the_earlier_one",
     ),
