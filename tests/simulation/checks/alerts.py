@@ -279,7 +279,7 @@ class Alerts:
         world.counts[f"mails: {alert.event}"] += 1
         # Of a standstill each sender tells how many tasks wait at the moment at which it looks.
         # Nothing stores when the damage of a record was found: two processes that find it at once differ in that.
-        at = None if alert.damaged else alert.at
+        at = None if alert.damaged or _is_of_no_record(alert) else alert.at
         moving = () if ":queue:" in alert.document else (alert.reason, at)
         says = (alert.event, alert.count, alert.documents, alert.document, *moving, alert.sequence)
         before = self._sent.get(alert.id)
@@ -293,7 +293,7 @@ class Alerts:
             trusted = max(process.hurt_until, process.failed_at) < micros_of(alert.at)
             # Two threads may find the damage of a record at once.
             at_once = alert.damaged and world.hub.now - before.at <= SLACK
-            if not hurt and trusted and not at_once and not _is_daily(alert):
+            if not hurt and trusted and not (at_once or _is_daily(alert) or _is_of_no_record(alert)):
                 self._broken(
                     alert.document, f"the mail {alert.id} comes again, and {sender.name}, its sender, was well"
                 )
@@ -380,6 +380,14 @@ class Alerts:
         for entry in sorted(self.owed):
             if not self.told[entry]:
                 self._broken(entry.path, f"its alert {entry.id} was owed and never told")
+
+
+def _is_of_no_record(alert: Alert) -> bool:
+    """
+    Whether it tells of a once-task whose lock was removed: no record is left that could keep that it was told, so each of its
+    deliveries may tell it again, under the same Message-ID.
+    """
+    return "its field 'lock' was removed" in alert.reason
 
 
 def _is_daily(alert: Alert) -> bool:
