@@ -202,11 +202,12 @@ class DurablesChecker(TasksChecker):
         if runs and granted is not None and self.world.hub.time() < granted + timedelta(seconds=RUN_LIMIT - SLACK):
             self.broken(self.work(running)[0], f"{name!r} is verified while it is being called")
 
-    def sleeps(self, running: Running, name: str) -> None:
+    def sleeps(self, running: Running, name: str, *, here: bool = False) -> None:
         """
-        A sleep is said.
+        A sleep is said; one that is waited *here*, in the request, commits nothing.
         """
-        self.commits(running)
+        if not here:
+            self.commits(running)
         self.slept.setdefault((self.work(running), name), self.world.hub.now)
 
     def wakes(self, running: Running, name: str, delay: float) -> None:

@@ -216,7 +216,7 @@ class DurablesHistory(TasksHistory):
         """
         A sleep of any length.
         """
-        self.checker.sleeps(running, word.name)
+        self.checker.sleeps(running, word.name, here=word.sort == "nap")
         attempt.sleep(word.name, word.delay)
         self.checker.wakes(running, word.name, word.delay)
 
