@@ -100,7 +100,7 @@ class _Keeping:
                 UsageError(f"The result of the transaction {name!r} can't be kept: {trouble}. Nothing was written.")
             ) from None
         entry = journal.entry(name, EntrySort.RUN, value=kept.data, model=kept.model)
-        write = JournalWrite((*journal.entries, entry), tuple(journal.taken), progress=True, said=journal.said)
+        write = journal.write_with((entry,), progress=True)
         decision = rules.journaled(opened.snapshot.lock, attempt.fence, write, attempt.nonce())
         put = attempt.took(Changed(decision, opened.snapshot))
         sealing = stored_journals.Sealing(attempt.runtime.wire, attempt.snapshot.path, write)

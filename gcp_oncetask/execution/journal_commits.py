@@ -195,16 +195,8 @@ class JournalCommits(Pending):
         with attempt.mutex:
             if attempt.settled is not None:
                 raise AlreadySettledError("The attempt is settled; its journal is closed.")
-            write = JournalWrite(
-                (*self.entries, *entries),
-                tuple(self.taken),
-                opened,
-                closed,
-                progress or journals.forward(self.entries),
-                told,
-                self.said,
-                dropped,
-            )
+            write = self.write_with(entries, progress=progress)
+            write = write._replace(opened=opened, closed=closed, told=told, dropped=dropped)
             nonce = attempt.nonce()
             sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write, also)
 

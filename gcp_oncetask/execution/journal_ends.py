@@ -6,19 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gcp_oncetask.clock import pause
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.execution.journal_commits import IN_PLACE, JournalCommits
 from gcp_oncetask.execution.results import Snooze, Suspended
 from gcp_oncetask.execution.running import Stop
-from gcp_oncetask.rules import journal as journals
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
-from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
+from gcp_oncetask.rules.journal import JournalEntry
 from gcp_oncetask.rules.record import HandlerWait, WaitFor
 
 _SHARE: Final = 4
+
+E = TypeVar("E", bound=Exception)
 
 
 class JournalEnds(JournalCommits):
@@ -39,12 +40,7 @@ class JournalEnds(JournalCommits):
             until = self.now() if wait is None or wait.until is None else wait.until
             return Snooze(max(timedelta(), until - self.now()))
         with attempt.mutex:
-            write = JournalWrite(
-                (*self.entries, *entries),
-                tuple(self.taken),
-                progress=progress or journals.forward(self.entries),
-                said=self.said,
-            )
+            write = self.write_with(entries, progress=progress)
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
         how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
         attempt.stop = Stop(error, how)
@@ -65,15 +61,16 @@ class JournalEnds(JournalCommits):
         """
         End the task as failed with *error*, because no other attempt can succeed. Return *error*.
         """
-        how = Settlement(kind=SettlementKind.FAIL, nonce=self.attempt.nonce(), message=str(error))
-        self.attempt.stop = Stop(error, how)
-        return error
+        return self._stopped(SettlementKind.FAIL, error)
 
     def ask(self, error: Exception) -> Exception:
         """
         Set the task aside until a person has decided on *error*. Return *error*.
         """
-        how = Settlement(kind=SettlementKind.ASK, nonce=self.attempt.nonce(), message=str(error))
+        return self._stopped(SettlementKind.ASK, error)
+
+    def _stopped(self, kind: SettlementKind, error: E) -> E:
+        how = Settlement(kind=kind, nonce=self.attempt.nonce(), message=str(error))
         self.attempt.stop = Stop(error, how)
         return error
 

@@ -5,6 +5,7 @@ A running attempt: the lease of one sequence, the commits under it, and its sett
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
@@ -84,8 +85,19 @@ class Pending:
         """
         if not (self.entries or self.taken or self.said is not None):
             return None
-        forward = journals.forward(self.entries)
-        return JournalWrite(tuple(self.entries), tuple(self.taken), progress=forward, said=self.said)
+        return self.write_with()
+
+    def write_with(self, entries: Iterable[JournalEntry] = (), *, progress: bool = False) -> JournalWrite:
+        """
+        Return the write of all that waits for a commit, and of *entries*; with *progress* it brings the handler forward in any
+        case.
+        """
+        return JournalWrite(
+            (*self.entries, *entries),
+            tuple(self.taken),
+            progress=progress or journals.forward(self.entries),
+            said=self.said,
+        )
 
     def settle_down(self) -> None:
         """

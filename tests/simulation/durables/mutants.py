@@ -73,8 +73,8 @@ DURABLE_MUTANTS = (
     Mutant(
         "a suspension forgets the entries that wait for a commit",
         "execution/journal_ends.py",
-        "                (*self.entries, *entries),\n                tuple(self.taken),\n                progress",
-        "                tuple(entries),\n                tuple(self.taken),\n                progress",
+        "            write = self.write_with(entries, progress=progress)\n",
+        "            write = self.write_with(entries, progress=progress)._replace(entries=tuple(entries))\n",
         "durables",
     ),
     Mutant(
