@@ -122,7 +122,7 @@ def google_rules(module: Any) -> set[tuple[str, str]]:
     (base,) = [
         found
         for name, found in vars(module).items()
-        if name.endswith("BaseTransport") or name.endswith("RestTransport")
+        if name.endswith("RestTransport")
     ]
     methods = [found for found in vars(base).values() if hasattr(found, "_get_http_options")]
     return {(rule["method"].upper(), rule["uri"]) for each in methods for rule in each._get_http_options()}
