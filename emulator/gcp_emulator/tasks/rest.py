@@ -1,7 +1,7 @@
 """
-REST addresses of ``google.cloud.tasks``, and the one that firebase-admin calls where it finds an emulator.
+REST addresses of ``google.cloud.tasks``.
 
-Source: the ``google.api.http`` options of ``google/cloud/tasks/v2/cloudtasks.proto``; ``firebase_admin.functions``.
+Source: the ``google.api.http`` options of ``google/cloud/tasks/v2/cloudtasks.proto``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,6 @@ from gcp_emulator.rest import Route
 
 _QUEUE = "projects/*/locations/*/queues/*"
 _TASK = f"{_QUEUE}/tasks/*"
-FIREBASE = (
-    Route("POST", f"/{{parent={_QUEUE}}}/tasks", "CreateTask", "*"),
-    Route("DELETE", f"/{{name={_TASK}}}", "DeleteTask"),
-)
-"""
-Without a version. The answer to a created task differs from that of the service: see ``firebase_answer``.
-"""
 
 
 def routes(version: str) -> tuple[Route, ...]:
