@@ -57,6 +57,7 @@ class VirtualClock:
         self._micros = (start - EPOCH) // timedelta(microseconds=1)
         self._lock = threading.Lock()
         self._waiting: Counter[threading.Condition] = Counter()
+        self._alarms: dict[object, tuple[int, Callable[[], None]]] = {}
 
     def micros(self) -> int:
         return self._micros
@@ -73,9 +74,30 @@ class VirtualClock:
         with self._lock:
             self._micros = to(self._micros)
             waiting = list(self._waiting)
+            due = [key for key, (until, _) in self._alarms.items() if until <= self._micros]
+            calls = [self._alarms.pop(key)[1] for key in due]
         for condition in waiting:
             with condition:
                 condition.notify_all()
+        for call in calls:
+            call()
+
+    def alarm(self, until: int, call: Callable[[], None]) -> Callable[[], None]:
+        """
+        Have *call* run, once, as soon as this clock shows *until*; returns a function that ends that.
+        """
+        key = object()
+        with self._lock:
+            late = self._micros >= until
+            if not late:
+                self._alarms[key] = (until, call)
+        if late:
+            call()
+        return lambda: self._forget(key)
+
+    def _forget(self, key: object) -> None:
+        with self._lock:
+            self._alarms.pop(key, None)
 
     def wait(self, condition: threading.Condition, until: int | None) -> None:
         if until is None:
@@ -109,6 +131,12 @@ class LoneClock(VirtualClock):
     def wait(self, condition: threading.Condition, until: int | None) -> None:
         if until is None:
             raise RuntimeError("This would wait for ever: nothing else runs on this clock.")
+        self.move_to(until)
+
+    def move_to(self, until: int) -> None:
+        """
+        Move time forward to *until*, microseconds; a later time stays.
+        """
         self._move(lambda now: max(now, until))
 
 

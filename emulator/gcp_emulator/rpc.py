@@ -2,27 +2,26 @@
 gRPC services out of plain functions on protobuf messages.
 
 A service is a mapping from method name to ``Method``; the same functions can be put behind a port or called
-directly. Every call passes through ``Service.call``, which counts it and applies injected faults.
+directly. Every call passes through ``Service.begin``, which counts it and applies injected faults.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Condition, Lock
-from typing import Any
+from threading import Lock
+from types import GeneratorType
+from typing import Any, Protocol
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
-from grpc_status import rpc_status
 
 from gcp_emulator.clock import Clock, SystemClock
-from gcp_emulator.faults import Faults
+from gcp_emulator.faults import Fault, Faults
+from gcp_emulator.waiting import Hold, Steps, finished
 
 
 class RpcError(Exception):
@@ -41,6 +40,15 @@ class RpcError(Exception):
         self.message = message
         self.details = tuple(details)
 
+    def status(self) -> Any:
+        """
+        Return this refusal as a ``google.rpc.Status``.
+        """
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in self.details:
+            status.details.add().Pack(detail)
+        return status
+
 
 def unimplemented(what: str) -> RpcError:
     """
@@ -49,17 +57,55 @@ def unimplemented(what: str) -> RpcError:
     return RpcError(grpc.StatusCode.UNIMPLEMENTED, f"{what} is not implemented by this local server.")
 
 
+class Mouth(Protocol):
+    """
+    The way from a server to the caller of one RPC of two streams.
+    """
+
+    def say(self, answers: Iterable[Message]) -> None:
+        """
+        Send *answers*; only in the thread of the port.
+        """
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """
+        Have *call* run in the thread of the port, soon; from any thread. A refusal that is raised ends the RPC.
+        """
+
+
+class Talk(Protocol):
+    """
+    The server's side of one RPC of two streams. All is called in the thread of the port.
+    """
+
+    def heard(self, request: Any) -> None:
+        """
+        Take the next request.
+
+        Raises:
+            RpcError: Ends the RPC.
+        """
+
+    def over(self) -> None:
+        """
+        The RPC has ended.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """
     One RPC.
 
     Attributes:
-        run: From request to response; an iterator of responses if ``stream``.
+        run: From request to response; an iterator of responses if ``stream``. With ``waits``, a generator that yields a
+            ``Hold`` whenever it has to wait, and returns the response.
         request: Plain protobuf class of the request.
         response: Plain protobuf class of the response.
         stream: Whether the answer is a stream.
-        bidi: Whether the requests are a stream as well; ``run`` then takes an iterator, and needs a port.
+        bidi: Whether the requests are a stream as well; ``run`` then takes a ``Mouth`` and returns a ``Talk``, and needs a
+            port.
+        waits: Whether the call may wait for another one.
     """
 
     run: Callable[[Any], Any]
@@ -67,6 +113,7 @@ class Method:
     response: type[Message]
     stream: bool = False
     bidi: bool = False
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -91,7 +138,17 @@ class Service:
 
     def call(self, name: str, request: Any) -> Any:
         """
-        Run one unary call, or start one streamed call, with its faults.
+        Run one unary call, or one streamed call, with its faults; waits in the caller's thread.
+
+        Raises:
+            RpcError: The service's refusal, or the injected one.
+        """
+        answer = self.begin(name, request)
+        return finished(answer, self.clock) if type(answer) is GeneratorType else answer
+
+    def begin(self, name: str, request: Any) -> Any:
+        """
+        Begin one call: return its answer, or a generator of ``Hold`` that returns the answer if the call has to wait.
 
         Raises:
             RpcError: The service's refusal, or the injected one.
@@ -103,22 +160,35 @@ class Service:
         if method is None:
             raise unimplemented(f"{self.name}/{name}")
         fault = self.faults.take(name)
-        if fault is not None and fault.when == "before":
-            self._hold(fault.delay)
+        if fault is not None:
+            return self._faulty(fault, method, request)
+        answer = method.run(request)
+        return list(answer) if method.stream else answer
+
+    def _faulty(self, fault: Fault, method: Method, request: Any) -> Steps:
+        until = self.clock.micros() + round(fault.delay * 1_000_000)
+        if fault.when == "late":
+            with self._lock:
+                self._late.append((until, method, request))
+            raise RpcError(fault.code or grpc.StatusCode.DEADLINE_EXCEEDED, fault.message)
+        if fault.when == "before":
+            yield from self._held(until)
             if fault.code is not None:
                 raise RpcError(fault.code, fault.message)
-        if fault is not None and fault.when == "late":
-            with self._lock:
-                self._late.append((self.clock.micros() + round(fault.delay * 1_000_000), method, request))
-            raise RpcError(fault.code or grpc.StatusCode.DEADLINE_EXCEEDED, fault.message)
         answer = method.run(request)
-        if method.stream:
+        if method.waits:
+            answer = yield from answer
+        elif method.stream:
             answer = list(answer)
-        if fault is not None and fault.when == "after":
-            self._hold(fault.delay)
+        if fault.when == "after":
+            yield from self._held(self.clock.micros() + round(fault.delay * 1_000_000))
             if fault.code is not None:
                 raise RpcError(fault.code, fault.message)
         return answer
+
+    def _held(self, until: int) -> Steps:
+        while self.clock.micros() < until:
+            yield Hold(until)
 
     def land(self, *, all_: bool = False) -> int:
         """
@@ -135,132 +205,7 @@ class Service:
         for _, method, request in sorted(due, key=lambda each: each[0]):
             # The caller has its answer already, so a refusal is dropped.
             with suppress(RpcError):
-                method.run(request)
+                answer = method.run(request)
+                if method.waits:
+                    finished(answer, self.clock)
         return len(due)
-
-    def _hold(self, seconds: float) -> None:
-        until = self.clock.micros() + round(seconds * 1_000_000)
-        held = Condition()
-        with held:
-            while self.clock.micros() < until:
-                self.clock.wait(held, until)
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """
-        This service as a handler for a ``grpc.Server``.
-        """
-        return _Handler(self)
-
-
-class _Handler(grpc.GenericRpcHandler):
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._prefix = f"/{service.name}/"
-        self._known = {name: self._handler(name, method) for name, method in service.methods.items()}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        if not handler_call_details.method.startswith(self._prefix):
-            return None
-        name = handler_call_details.method.removeprefix(self._prefix)
-        return self._known.get(name) or self._refusal(name)
-
-    def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
-        if method.bidi:
-            return grpc.stream_stream_rpc_method_handler(
-                self._talking(name), method.request.FromString, method.response.SerializeToString
-            )
-        if method.stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streamed(name), method.request.FromString, method.response.SerializeToString
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(name), method.request.FromString, method.response.SerializeToString
-        )
-
-    def _refusal(self, name: str) -> grpc.RpcMethodHandler[Any, Any]:
-        # Nothing is known of this method's messages, and nothing of them is needed to refuse it.
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(name), lambda _: any_pb2.Any(), any_pb2.Any.SerializeToString
-        )
-
-    def _unary(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
-        def run(request: Any, context: grpc.ServicerContext) -> Any:
-            try:
-                return self._service.call(name, request)
-            except RpcError as error:
-                abort(context, error)
-
-        return run
-
-    def _talking(self, name: str) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
-        def run(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            try:
-                yield from self._service.call(name, requests)
-            except RpcError as error:
-                abort(context, error)
-
-        return run
-
-    def _streamed(self, name: str) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-        def run(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            try:
-                yield from self._service.call(name, request)
-            except RpcError as error:
-                abort(context, error)
-
-        return run
-
-
-def abort(context: grpc.ServicerContext, error: RpcError) -> None:
-    """
-    End the call with *error*, details included.
-    """
-    if not error.details:
-        context.abort(error.code, error.message)
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
-    for detail in error.details:
-        status.details.add().Pack(detail)
-    context.abort_with_status(rpc_status.to_status(status))
-
-
-@dataclass(slots=True)
-class Port:
-    """
-    Services on one loopback port.
-
-    Attributes:
-        services: The served services.
-        address: ``127.0.0.1:port`` once started.
-    """
-
-    services: Sequence[Service]
-    threads: int = 32
-    address: str = ""
-    _server: grpc.Server | None = None
-
-    def start(self, port: int = 0) -> str:
-        """
-        Serve on *port* (0: a free one); returns the address.
-        """
-        server = grpc.server(
-            ThreadPoolExecutor(self.threads, thread_name_prefix="gcp-emulator"),
-            handlers=[service.handler() for service in self.services],
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
-        bound = server.add_insecure_port(f"127.0.0.1:{port}")
-        server.start()
-        self._server = server
-        self.address = f"127.0.0.1:{bound}"
-        return self.address
-
-    def stop(self, grace: float = 0.2) -> None:
-        """
-        Refuse new calls, let running ones end within *grace* seconds.
-        """
-        if self._server is not None:
-            self._server.stop(grace).wait()
-            self._server = None

@@ -4,20 +4,16 @@ Listen: send the results of queries and documents, and send them again at each c
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.paths import document_segments, invalid
 from gcp_emulator.firestore.writes import Stored
-from gcp_emulator.rpc import RpcError, unimplemented
+from gcp_emulator.rpc import Mouth, RpcError, unimplemented
 
 _ADD, _REMOVE, _CURRENT = 1, 2, 3
-_OVER = object()
 
 
 @dataclass(slots=True)
@@ -34,11 +30,6 @@ class Target:
     look: Callable[[], dict[str, Stored | None]]
     selects: Callable[[str], bool]
     shown: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    paths: Collection[str]
 
 
 class Listener:
@@ -68,31 +59,7 @@ class Listener:
         self._query = query
         self._get = get
         self.observe = observe
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._targets: dict[int, Target] = {}
-
-    def run(self, first: Any, requests: Iterator[Any]) -> Iterator[Any]:
-        """
-        Answer *first* and then *requests*, until they end.
-        """
-        self._inbox.put(first)
-        threading.Thread(target=self._receive, args=(requests,), name="firestore-listen", daemon=True).start()
-        done = self.observe(lambda paths: self._inbox.put(_Changed(paths)))
-        try:
-            while (item := self._inbox.get()) is not _OVER:
-                if isinstance(item, _Changed):
-                    yield from self.changed(item.paths)
-                else:
-                    yield from self.asked(item)
-        finally:
-            done()
-
-    def _receive(self, requests: Iterator[Any]) -> None:
-        # grpc raises a bare Exception when the caller has gone.
-        with suppress(Exception):
-            for request in requests:
-                self._inbox.put(request)
-        self._inbox.put(_OVER)
 
     def asked(self, request: Any) -> Iterator[Any]:
         """
@@ -176,6 +143,44 @@ class Listener:
         response.document_delete.document = f"{self._database}/documents/{path}"
         response.document_delete.removed_target_ids.append(id_)
         return response
+
+
+class ListenTalk:
+    """
+    One Listen call through a port.
+
+    Args:
+        listener: Makes the listener of a database, by its name.
+        mouth: The way to the caller.
+    """
+
+    def __init__(self, listener: Callable[[str], Listener], mouth: Mouth) -> None:
+        self._make = listener
+        self._mouth = mouth
+        self._listener: Listener | None = None
+        self._done: Callable[[], None] | None = None
+
+    def heard(self, request: Any) -> None:
+        """
+        Answer one request.
+        """
+        listener = self._listener
+        if listener is None:
+            listener = self._listener = self._make(request.database)
+            self._done = listener.observe(self._changed)
+        self._mouth.say(listener.asked(request))
+
+    def over(self) -> None:
+        """
+        Hear of no more changes.
+        """
+        if self._done is not None:
+            self._done()
+
+    def _changed(self, paths: Collection[str]) -> None:
+        listener = self._listener
+        assert listener is not None
+        self._mouth.soon(lambda: self._mouth.say(listener.changed(paths)))
 
 
 def _told(change: int, id_: int | None, time: int | None = None) -> Any:

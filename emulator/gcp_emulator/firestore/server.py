@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,11 +21,12 @@ from gcp_emulator.firestore.aggregation import read_aggregations
 from gcp_emulator.firestore.database import CONTENTION, Database
 from gcp_emulator.firestore.execution import Answer, count, selects
 from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
-from gcp_emulator.firestore.listen import Listener, Target
+from gcp_emulator.firestore.listen import Listener, ListenTalk, Target
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.values import masked
-from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
+from gcp_emulator.port import Port
+from gcp_emulator.rpc import Method, Mouth, RpcError, Service, unimplemented
 
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
 LOCK_TIMEOUT: dict[str, int] = {"pessimistic": 20_000_000, "emulator": 2_000_000}
@@ -351,11 +352,8 @@ class FirestoreServer:
             responses.append(response)
         return responses
 
-    def _listen(self, requests: Iterator[m.AnyRequest]) -> Iterator[m.AnyResponse]:
-        first = next(requests, None)
-        if first is None:
-            return
-        yield from self.listener(first.database).run(first, requests)
+    def _listen(self, mouth: Mouth) -> ListenTalk:
+        return ListenTalk(self.listener, mouth)
 
     def listener(self, database_name: str) -> Listener:
         """

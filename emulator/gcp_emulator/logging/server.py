@@ -24,7 +24,8 @@ from gcp_emulator.logging import messages
 from gcp_emulator.logging.lexer import FilterError
 from gcp_emulator.logging.matching import compiled
 from gcp_emulator.logging.store import Position, Store, Stored
-from gcp_emulator.rpc import Method, Port, RpcError, Service, unimplemented
+from gcp_emulator.port import Port
+from gcp_emulator.rpc import Method, RpcError, Service, unimplemented
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000

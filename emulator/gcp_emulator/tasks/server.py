@@ -13,7 +13,7 @@ from google.protobuf import field_mask_pb2
 from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import OidcIssuer
-from gcp_emulator.rpc import Port
+from gcp_emulator.port import Port
 from gcp_emulator.tasks.backlog import Backlog
 from gcp_emulator.tasks.dispatcher import Dispatcher, DispatchRecord
 from gcp_emulator.tasks.messages import (
