@@ -321,6 +321,7 @@ class _Session:
 
     def _exports(self) -> dict[str, str]:
         found = exports(self._cloud, os.environ, self._options.app_port, _default_app_port(self._options))
+        self._cloud.tasks.app_url = found["ONCETASK_BASE_URL"]
         self._progress(f"{'app':<10} {found['ONCETASK_BASE_URL']}  (your server, where tasks are delivered)")
         if names := kept(found, os.environ):
             self._progress(f"{'kept':<10} {', '.join(names)}  (set in your environment)")

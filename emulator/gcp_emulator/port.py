@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gcp_emulator.rest import Rest
 from gcp_emulator.rpc import Service
 
 if TYPE_CHECKING:
     from gcp_emulator.wire import Wire
-
-HttpHandler = Callable[[Any], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -28,12 +27,12 @@ class Port:
 
     Attributes:
         services: The served services.
-        http: Answers requests of HTTP/1.1, as a handler of ``aiohttp.web.Server``; None: they are answered 404.
+        rest: Answers requests of HTTP/1.1; None: they are answered 404.
         address: ``127.0.0.1:port`` once started.
     """
 
     services: Sequence[Service]
-    http: HttpHandler | None = None
+    rest: Rest | None = None
     address: str = ""
     _wire: Wire | None = field(default=None, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
@@ -49,7 +48,7 @@ class Port:
         from gcp_emulator.wire import Wire
 
         self._loop = asyncio.new_event_loop()
-        self._wire = Wire(self.services, self.http)
+        self._wire = Wire(self.services, self.rest)
         self._thread = threading.Thread(target=self._run, name="gcp-emulator-port", daemon=True)
         self._thread.start()
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -100,9 +100,15 @@ class Rest:
 
     Args:
         routes: Addresses by service. An RPC that a service lacks is refused with the service's sentence.
+        other: JSON for an address that is no RPC's, by HTTP method and path; None for any other.
     """
 
-    def __init__(self, routes: Iterable[tuple[Service, Sequence[Route]]]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[tuple[Service, Sequence[Route]]],
+        other: Callable[[str, str], bytes | None] = lambda _verb, _path: None,
+    ) -> None:
+        self.other = other
         self._routes = [(service, route, _compiled(route.template)) for service, rows in routes for route in rows]
 
     def call(self, verb: str, target: str, body: bytes) -> RestCall:

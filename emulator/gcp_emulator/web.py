@@ -4,6 +4,7 @@ REST behind a port: aiohttp requests in, JSON out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -13,8 +14,8 @@ from gcp_emulator.rest import Rest, RestCall, refused, rendered
 from gcp_emulator.rpc import RpcError
 
 Answer: TypeAlias = Callable[[RestCall], Awaitable[Any]]
-Special: TypeAlias = Callable[[str, str], bytes | None]
 
+MOST_BYTES = 16 * 1024 * 1024
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE, OPTIONS",
@@ -26,14 +27,13 @@ Programs in a browser come from another origin than this server.
 """
 
 
-def handler(rest: Rest, answer: Answer, special: Special) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def server(rest: Rest, answer: Answer) -> web.Server:
     """
-    Return a handler of HTTP requests.
+    Return the factory of protocols for connections.
 
     Args:
         rest: The addresses.
-        answer: Runs the RPC; raises ``RpcError``.
-        special: JSON for an address that is no RPC's, by method and path; None for any other.
+        answer: Runs an RPC; raises ``RpcError``.
     """
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -44,7 +44,7 @@ def handler(rest: Rest, answer: Answer, special: Special) -> Callable[[web.BaseR
             return web.Response(headers=_CORS)
         if path == "/":
             return web.Response(text="Ok\n", headers=_CORS)
-        if (found := special(verb, path)) is not None:
+        if (found := rest.other(verb, path)) is not None:
             return _json(200, found)
         call = None
         try:
@@ -54,7 +54,11 @@ def handler(rest: Rest, answer: Answer, special: Special) -> Callable[[web.BaseR
             return _json(*refused(error, streamed=call is not None and call.streamed))
         return _json(200, body)
 
-    return handle
+    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MOST_BYTES)
+
+    return web.Server(handle, request_factory=request)
 
 
 def _json(status: int, body: bytes) -> web.Response:

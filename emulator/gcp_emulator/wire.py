@@ -5,7 +5,7 @@ The protocols of a port: HTTP/2 with gRPC, and HTTP/1.1, told apart by the first
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from types import GeneratorType
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from h2.settings import SettingCodes
 from gcp_emulator import frames
 from gcp_emulator.calls import Calls
 from gcp_emulator.parking import held
+from gcp_emulator.rest import Rest
 from gcp_emulator.rpc import RpcError, Service
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,12 +35,12 @@ class Wire:
     The connections of one port. All runs in one loop, but for the constructor.
     """
 
-    def __init__(self, services: Sequence[Service], http: Callable[[Any], Awaitable[Any]] | None) -> None:
+    def __init__(self, services: Sequence[Service], rest: Rest | None) -> None:
         self.services = {service.name: service for service in services}
         self.closing = False
         self.connections: set[_Sniffed] = set()
         self.calls: set[asyncio.Task[None]] = set()
-        self._http = http
+        self._rest = rest
         self._http_server: Any = None
         self._listening: asyncio.Server | None = None
 
@@ -89,14 +90,14 @@ class Wire:
 
     def http(self) -> Any:
         """
-        Return a protocol of HTTP/1.1 for one connection; None if there is no handler.
+        Return a protocol of HTTP/1.1 for one connection; None if the port has no addresses.
         """
-        if self._http is None:
+        if self._rest is None:
             return None
         if self._http_server is None:
-            from aiohttp import web
+            from gcp_emulator.web import server
 
-            self._http_server = web.Server(cast("Any", self._http))
+            self._http_server = server(self._rest, lambda asked: self.call(asked.service, asked.rpc, asked.request))
         return self._http_server()
 
 

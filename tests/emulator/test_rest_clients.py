@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import firebase_admin
+import grpc
 import httpx
 import pytest
 from firebase_admin import functions
@@ -18,6 +19,9 @@ from google.cloud import firestore, tasks_v2, tasks_v2beta3
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreRestTransport
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRestTransport
+from google.cloud.tasks_v2beta3.services.cloud_tasks.transports import (
+    CloudTasksGrpcTransport,
+)
 from google.cloud.tasks_v2beta3.services.cloud_tasks.transports import CloudTasksRestTransport as BetaRestTransport
 
 from gcp_emulator.cloud import LocalCloud
@@ -71,9 +75,6 @@ def test_client_of_cloud_tasks_works_over_rest(cloud: LocalCloud, module: Any, t
 
 
 def test_beta_client_works_over_grpc(cloud: LocalCloud) -> None:
-    import grpc
-    from google.cloud.tasks_v2beta3.services.cloud_tasks.transports import CloudTasksGrpcTransport
-
     purge(cloud)
     with grpc.insecure_channel(cloud.tasks.address) as channel:
         client = tasks_v2beta3.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
@@ -89,14 +90,14 @@ def test_firestores_rest_and_grpc_have_the_same_documents(cloud: LocalCloud, mon
     )
     client = FirestoreClient(transport=transport)
     name = f"{DATABASE}/documents/rest/1"
-    found = client.get_document(name=name)
+    found = client.get_document(request={"name": name})
     assert (found.fields["n"].integer_value, found.fields["text"].string_value) == (5, "ä")
     query = {"from_": [{"collection_id": "rest"}]}
     answers = list(client.run_query(request={"parent": f"{DATABASE}/documents", "structured_query": query}))
     assert [each.document.name for each in answers if each.document.name] == [name]
     client.commit(database=DATABASE, writes=[{"delete": name}])
     with pytest.raises(exceptions.NotFound):
-        client.get_document(name=name)
+        client.get_document(request={"name": name})
 
 
 def test_firebase_admin_queues_and_deletes_a_task(cloud: LocalCloud, admin: firebase_admin.App) -> None:

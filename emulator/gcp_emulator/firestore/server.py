@@ -24,8 +24,10 @@ from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
 from gcp_emulator.firestore.listen import Listener, ListenTalk, Target
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
+from gcp_emulator.firestore.rest import ROUTES, wiped
 from gcp_emulator.firestore.values import masked
 from gcp_emulator.port import Port
+from gcp_emulator.rest import Rest
 from gcp_emulator.rpc import Method, Mouth, RpcError, Service, unimplemented
 
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
@@ -106,7 +108,7 @@ class FirestoreServer:
         """
         Serve on a loopback *port* (0: a free one); returns the address.
         """
-        self._port = Port([self.service])
+        self._port = Port([self.service], Rest([(self.service, ROUTES)], self._wiped))
         return self._port.start(port)
 
     def stop(self) -> None:
@@ -154,6 +156,12 @@ class FirestoreServer:
                     writes.append(write)
                 target.commit(writes, b"", self._clock.micros())
         return len(read)
+
+    def _wiped(self, verb: str, path: str) -> bytes | None:
+        if (found := wiped(verb, path)) is None:
+            return None
+        self.wipe(*found)
+        return b"{}"
 
     def set_ttl(self, collection_group: str, field: str) -> None:
         """

@@ -14,6 +14,8 @@ from gcp_emulator.clock import Clock, SystemClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import OidcIssuer
 from gcp_emulator.port import Port
+from gcp_emulator.rest import Rest
+from gcp_emulator.tasks import beta, firebase
 from gcp_emulator.tasks.backlog import Backlog
 from gcp_emulator.tasks.dispatcher import Dispatcher, DispatchRecord
 from gcp_emulator.tasks.messages import (
@@ -24,6 +26,7 @@ from gcp_emulator.tasks.messages import (
     UpdateQueueRequest,
     duration,
 )
+from gcp_emulator.tasks.rest import routes
 from gcp_emulator.tasks.service import CloudTasks
 from gcp_emulator.tasks.transport import HttpTransport, Transport
 
@@ -43,6 +46,7 @@ class TasksServer:
         faults: RPC faults by method name; delivery faults in ``faults.deliveries``, or by name through ``faults.fail``
             (``duplicate``, ``delay``, ``lose``, ``lose_answer``).
         transport: Carries the dispatches.
+        app_url: Address of the server that tasks of firebase-admin go to, such as ``http://127.0.0.1:8080``.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class TasksServer:
         self.faults = faults or Faults()
         self.transport: Transport = transport or HttpTransport()
         self._auto = auto
+        self.app_url = ""
         self._clock = clock
         self._backlog = Backlog(
             tombstone // _MICROSECOND, queue_tombstone // _MICROSECOND, auto if rate_limits is None else rate_limits
@@ -93,7 +98,10 @@ class TasksServer:
             self._backlog, self._dispatcher, clock=clock, faults=self.faults, tokens=issuer is not None
         )
         self.service = self._api.service(self.faults)
-        self._port = Port([self.service])
+        second = beta.service(self.service)
+        admin = firebase.service(self.service, lambda: self.app_url)
+        addresses = Rest([(self.service, routes("v2")), (second, routes("v2beta3")), (admin, firebase.ROUTES)])
+        self._port = Port([self.service, second], addresses)
 
     def start(self, port: int = 0) -> str:
         """
