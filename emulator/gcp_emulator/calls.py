@@ -17,7 +17,10 @@ from h2.connection import H2Connection
 from h2.exceptions import H2Error
 
 from gcp_emulator import frames
+from gcp_emulator.clock import Clock
+from gcp_emulator.parking import held
 from gcp_emulator.rpc import Method, RpcError, Service, Talk
+from gcp_emulator.waiting import Steps
 
 if TYPE_CHECKING:
     from gcp_emulator.wire import Wire
@@ -66,7 +69,7 @@ class Calls(AbstractHandler):
         End the RPCs of two streams.
         """
         for mouth in tuple(self._talking):
-            mouth.end(STOPPED)
+            mouth.stop(STOPPED)
 
     def say_goodbye(self) -> None:
         """
@@ -122,7 +125,7 @@ class Calls(AbstractHandler):
 
     async def _talk(self, stream: Stream, service: Service, name: str, method: Method, encoding: str) -> None:
         path = f"{service.name}/{name}"
-        mouth = Voice(asyncio.get_running_loop(), path)
+        mouth = Voice(self._wire.calls, service.clock, path)
         talk = await self._wire.call(service, name, mouth)
         listening = asyncio.create_task(_listen(stream, method, encoding, mouth, talk))
         self._talking.add(mouth)
@@ -182,8 +185,10 @@ class Voice:
     The way to the caller of one RPC of two streams: a ``Mouth``.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
-        self._loop = loop
+    def __init__(self, running: set[asyncio.Task[None]], clock: Clock, path: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._running = running
+        self._clock = clock
         self._path = path
         self._said: deque[bytes] = deque()
         self._end: list[RpcError | None] = []
@@ -205,13 +210,30 @@ class Voice:
         try:
             call()
         except RpcError as error:
-            self.end(error)
+            self.stop(error)
         except Exception as error:  # noqa: BLE001 - told, and printed
-            self.end(frames.internal(self._path, error))
+            self.stop(frames.internal(self._path, error))
 
-    def end(self, error: RpcError | None) -> None:
+    def run(self, steps: Steps, then: Callable[[Any], None]) -> None:
+        async def run() -> None:
+            try:
+                then(await held(steps, self._clock))
+            except RpcError as error:
+                self.stop(error)
+            except Exception as error:  # noqa: BLE001 - told, and printed
+                self.stop(frames.internal(self._path, error))
+
+        running = self._loop.create_task(run())
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+
+    def end(self) -> None:
+        self._end.append(None)
+        self._more.set()
+
+    def stop(self, error: RpcError) -> None:
         """
-        End the RPC after the answers so far, with *error* or (None) as it should.
+        End the RPC with *error*, after the answers so far.
         """
         self._end.append(error)
         self._more.set()
@@ -241,6 +263,6 @@ async def _listen(stream: Stream, method: Method, encoding: str, mouth: Voice, t
             request = frames.parsed(method, message)
             mouth.try_(partial(talk.heard, request))
     except RpcError as error:
-        mouth.end(error)
+        mouth.stop(error)
     else:
-        mouth.end(None)
+        mouth.try_(talk.closed)

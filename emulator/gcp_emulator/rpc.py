@@ -72,6 +72,17 @@ class Mouth(Protocol):
         Have *call* run in the thread of the port, soon; from any thread. A refusal that is raised ends the RPC.
         """
 
+    def run(self, steps: Steps, then: Callable[[Any], None]) -> None:
+        """
+        Run *steps*, and then *then* with their value; a wait holds no thread. A refusal that is raised ends the RPC. The steps
+        go on when the caller has gone.
+        """
+
+    def end(self) -> None:
+        """
+        End the RPC after the answers so far.
+        """
+
 
 class Talk(Protocol):
     """
@@ -84,6 +95,11 @@ class Talk(Protocol):
 
         Raises:
             RpcError: Ends the RPC.
+        """
+
+    def closed(self) -> None:
+        """
+        The caller sends no more requests.
         """
 
     def over(self) -> None:

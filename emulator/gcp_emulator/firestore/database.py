@@ -5,12 +5,13 @@ One database: its documents, its time, its transactions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import grpc
 
 from gcp_emulator.clock import Clock
+from gcp_emulator.firestore.audience import Audience
 from gcp_emulator.firestore.execution import Answer, run
 from gcp_emulator.firestore.indexes import IndexCheck
 from gcp_emulator.firestore.messages import AnyValue, AnyWrite, Write
@@ -49,25 +50,36 @@ class Committed:
 
 class Database:
     """
-    A database. It is not thread-safe: its server holds a lock.
+    A database. It is not thread-safe: its server holds a lock. *ended* is called when a transaction has ended, with its id.
 
     Attributes:
         locks: Whether transactions lock the documents they read, instead of being checked when they commit.
-        observers: Called after every commit that has changed something, with the paths of the documents.
+        audience: Told after every commit, with the paths of the documents.
+        wiped: Time of the last wipe, microseconds.
         waits: Transactions that wait to commit, and those that each waits for.
 
     Times are microseconds. A commit's time is later than that of every commit and read before it, so a read shows
     exactly the commits up to its own time.
     """
 
-    def __init__(self, name: str, clock: Clock, indexes: IndexCheck, *, locks: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        indexes: IndexCheck,
+        *,
+        locks: bool = False,
+        ended: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         self.name = name
         self._indexes = indexes
         self.locks = locks
         self.waits: dict[bytes, set[bytes]] = {}
         self._history: deque[tuple[int, str, Stored | None]] = deque(maxlen=HISTORY)
         self._forgotten = 0
-        self.observers: list[Callable[[Collection[str]], None]] = []
+        self.audience = Audience()
+        self.wiped = -1
+        self._ended = ended
         self.store = Store()
         self._clock = clock
         self._time = 0
@@ -79,11 +91,11 @@ class Database:
         Forget the documents, close the transactions; time goes on.
         """
         gone, self.store = self.store, Store()
-        self._transactions.clear()
-        for observer in tuple(self.observers):
-            observer(["/".join(stored.segments) for stored in gone.all()])
+        for key in tuple(self._transactions):
+            self.abort(key)
         self._history.clear()
-        self._forgotten = self._time
+        self._forgotten = self.wiped = self._time
+        self.audience.tell([stored.path for stored in gone.all()])
 
     def expire(self, ttl: dict[str, FieldPath], before: int) -> None:
         """
@@ -128,9 +140,10 @@ class Database:
                 grpc.StatusCode.FAILED_PRECONDITION, "read_time is too old: the documents of that time are gone."
             )
         transaction = Transaction(read_only=True, begun=now, used=now, snapshot=at)
-        for time, path, before in self._history:
-            if time > at:
-                transaction.remember(path, before)
+        for time, path, before in reversed(self._history):
+            if time <= at:
+                break
+            transaction.before[path] = before
         return transaction
 
     def rollback(self, key: bytes) -> None:
@@ -138,7 +151,7 @@ class Database:
         Close a transaction; one that is closed already is left alone.
         """
         self.check_known(key)
-        self._transactions.pop(key, None)
+        self.abort(key)
 
     def reader(self, key: bytes, at: int | None = None) -> tuple[Transaction | None, int]:
         """
@@ -177,7 +190,7 @@ class Database:
         transaction.saw(query, print_of(answer.documents, counted=counted), counted=counted)
         return answer
 
-    def holders(self, writes: list[AnyWrite], key: bytes) -> set[bytes]:
+    def holders(self, writes: Sequence[AnyWrite], key: bytes) -> set[bytes]:
         """
         Return the other transactions that have read documents changed by *writes*; none if transactions don't lock.
         """
@@ -209,11 +222,18 @@ class Database:
 
     def abort(self, key: bytes) -> None:
         """
-        Close the transaction *key*, which could not commit.
+        Close the transaction *key*, if it is open.
         """
-        self._transactions.pop(key, None)
+        if self._transactions.pop(key, None) is not None:
+            self._ended(key)
 
-    def commit(self, writes: list[AnyWrite], key: bytes, arrived: int) -> Committed:
+    def last(self, keys: Iterable[bytes]) -> int:
+        """
+        The first time at which one of the open transactions *keys* ends unless it is used again, microseconds.
+        """
+        return min(self._transactions[key].last for key in keys)
+
+    def commit(self, writes: Sequence[AnyWrite], key: bytes, arrived: int) -> Committed:
         """
         Apply all *writes* or none.
 
@@ -229,7 +249,7 @@ class Database:
             transaction = self._open(key)
             if writes and transaction.read_only:
                 raise invalid("Cannot modify entities in a read-only transaction.")
-            del self._transactions[key]
+            self.abort(key)
             if transaction.conflicts(self.store):
                 raise RpcError(grpc.StatusCode.ABORTED, CONTENTION)
         changes: dict[str, Change] = {}
@@ -247,8 +267,7 @@ class Database:
                 self._indexes.check_entries(stored.document)
         self._time = time
         self._put(changes, finished, time)
-        for observer in tuple(self.observers):
-            observer(finished)
+        self.audience.tell(finished)
         return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
 
     def _change(self, changes: dict[str, Change], write: AnyWrite) -> Change:
@@ -287,7 +306,7 @@ class Database:
         transaction = self._transactions.get(key)
         now = self._clock.micros()
         if transaction is None or transaction.is_over(now):
-            self._transactions.pop(key, None)
+            self.abort(key)
             raise invalid(CLOSED)
         transaction.used = now
         return transaction
@@ -301,7 +320,7 @@ class Database:
 
     def _drop_expired(self, now: int) -> None:
         for key in [key for key, transaction in self._transactions.items() if transaction.is_over(now)]:
-            del self._transactions[key]
+            self.abort(key)
 
     def _read_time(self) -> int:
         self._time = max(self._clock.micros(), self._time)

@@ -30,6 +30,7 @@ from gcp_emulator.firestore.query import Query, everything_below
 from gcp_emulator.firestore.transactions import Transaction
 from gcp_emulator.firestore.values import find, masked
 from gcp_emulator.rpc import RpcError
+from gcp_emulator.waiting import Steps
 
 PAGE = 30
 MAX_PAGE = 150
@@ -52,21 +53,21 @@ def mask_of(request: m.AnyRequest) -> list[FieldPath] | None:
     return [path for text in request.mask.field_paths if (path := field_path(text)) != NAME]
 
 
-def create(database: Database, request: m.AnyRequest, arrived: int) -> m.AnyDocument:
+def creation(request: m.AnyRequest) -> m.AnyWrite:
     """
-    CreateDocument: a new document, with an id of its own if none is given.
+    CreateDocument: the write of a new document, with an id of its own if none is given.
     """
     check_collection(request.collection_id)
     write = m.Write()
     write.update.CopyFrom(request.document)
     write.update.name = f"{request.parent}/{request.collection_id}/{request.document_id or new_id()[:20]}"
     write.current_document.exists = False
-    return _shown(database.commit([write], b"", arrived), mask_of(request))
+    return write
 
 
-def update(database: Database, request: m.AnyRequest, arrived: int) -> m.AnyDocument:
+def replacement(request: m.AnyRequest) -> m.AnyWrite:
     """
-    UpdateDocument: the masked fields, or all of them; creates the document unless a precondition forbids it.
+    UpdateDocument: the write of the masked fields, or of all; creates the document unless a precondition forbids it.
     """
     write = m.Write()
     write.update.CopyFrom(request.document)
@@ -74,23 +75,23 @@ def update(database: Database, request: m.AnyRequest, arrived: int) -> m.AnyDocu
         write.update_mask.CopyFrom(request.update_mask)
     if request.HasField("current_document"):
         write.current_document.CopyFrom(request.current_document)
-    return _shown(database.commit([write], b"", arrived), mask_of(request))
+    return write
 
 
-def delete(database: Database, request: m.AnyRequest, arrived: int) -> None:
+def deletion(request: m.AnyRequest) -> m.AnyWrite:
     """
-    DeleteDocument.
+    DeleteDocument: its write.
     """
     write = m.Write()
     setattr(write, "delete", request.name)  # noqa: B010 - a field that has the name of a keyword in other languages
     if request.HasField("current_document"):
         write.current_document.CopyFrom(request.current_document)
-    database.commit([write], b"", arrived)
+    return write
 
 
-def batch_write(database: Database, request: m.AnyRequest, arrived: int) -> m.AnyResponse:
+def batch_write(request: m.AnyRequest, commit: Callable[[list[m.AnyWrite]], Steps]) -> Steps:
     """
-    BatchWrite: each write for itself, with a status of its own.
+    BatchWrite: each write for itself, with a status of its own; *commit* waits for locks and commits.
     """
     if len(request.writes) > MAX_WRITES:
         raise invalid(f"A BatchWrite has at most {MAX_WRITES} writes ({len(request.writes)} were sent).")
@@ -101,7 +102,7 @@ def batch_write(database: Database, request: m.AnyRequest, arrived: int) -> m.An
     for write in request.writes:
         result, status = response.write_results.add(), response.status.add()
         try:
-            [(stored, transformed)] = database.commit([write], b"", arrived).results
+            [(stored, transformed)] = (yield from commit([write])).results
         except RpcError as error:
             status.CopyFrom(status_pb2.Status(code=error.code.value[0], message=error.message))
             continue
@@ -270,7 +271,10 @@ def _below(database: Database, prefix: Segments, transaction: Transaction | None
             yield segments[depth]
 
 
-def _shown(committed: Committed, mask: list[FieldPath] | None) -> m.AnyDocument:
+def shown(committed: Committed, mask: list[FieldPath] | None) -> m.AnyDocument:
+    """
+    The document that a single write has left, or its masked fields.
+    """
     [(stored, _)] = committed.results
     assert stored is not None
     return stored.document if mask is None else masked(stored.document, mask)

@@ -41,6 +41,8 @@ UpdateDocumentRequest = types.UpdateDocumentRequest.pb()
 DeleteDocumentRequest = types.DeleteDocumentRequest.pb()
 BatchWriteRequest = types.BatchWriteRequest.pb()
 BatchWriteResponse = types.BatchWriteResponse.pb()
+WriteRequest = types.WriteRequest.pb()
+WriteResponse = types.WriteResponse.pb()
 ListenRequest = types.ListenRequest.pb()
 ListenResponse = types.ListenResponse.pb()
 ListDocumentsRequest = types.ListDocumentsRequest.pb()
@@ -59,3 +61,10 @@ def set_time(timestamp: Any, micros: int) -> None:
     """
     timestamp.seconds, rest = divmod(micros, 1_000_000)
     timestamp.nanos = rest * 1000
+
+
+def micros(timestamp: Any) -> int:
+    """
+    Microseconds since the epoch of a ``google.protobuf.Timestamp``.
+    """
+    return int(timestamp.seconds * 1_000_000 + timestamp.nanos // 1000)

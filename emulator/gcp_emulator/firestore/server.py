@@ -4,16 +4,15 @@ The service ``google.firestore.v1.Firestore``, in memory.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import grpc
 
 from gcp_emulator import words
-from gcp_emulator.clock import Clock, SystemClock
+from gcp_emulator.clock import Clock, SystemClock, new_id
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import documents, files
 from gcp_emulator.firestore import messages as m
@@ -25,10 +24,14 @@ from gcp_emulator.firestore.listen import Listener, ListenTalk, Target
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.rest import ROUTES, wiped
+from gcp_emulator.firestore.transactions import Transaction
 from gcp_emulator.firestore.values import masked
+from gcp_emulator.firestore.write_streams import WriteStreams, WriteTalk, fill
+from gcp_emulator.firestore.writes import Stored
 from gcp_emulator.port import Port
 from gcp_emulator.rest import Rest
 from gcp_emulator.rpc import Method, Mouth, RpcError, Service, unimplemented
+from gcp_emulator.waiting import Hold, Steps, WaitingRoom
 
 Conflicts = Literal["optimistic", "pessimistic", "emulator"]
 LOCK_TIMEOUT: dict[str, int] = {"pessimistic": 20_000_000, "emulator": 2_000_000}
@@ -82,9 +85,12 @@ class FirestoreServer:
         self._ttl = {} if indexes is None else dict(indexes.ttl)
         self._ttl_lag = round(ttl_lag * 1_000_000)
         self._clock = SystemClock() if clock is None else clock
-        self._lock = threading.Condition()
+        self._room = WaitingRoom()
+        self._lock = self._room.lock
+        self._identity = bytes.fromhex(new_id()[:16])
         self._databases: dict[str, Database] = {}
         self._port: Port | None = None
+        self._write_streams = WriteStreams()
         self.reads = self.writes = self.examined = 0
         self.service = Service(
             "google.firestore.v1.Firestore",
@@ -196,16 +202,17 @@ class FirestoreServer:
                 self._batch_get, m.BatchGetDocumentsRequest, m.BatchGetDocumentsResponse, stream=True
             ),
             "BeginTransaction": Method(self._begin, m.BeginTransactionRequest, m.BeginTransactionResponse),
-            "Commit": Method(self._commit, m.CommitRequest, m.CommitResponse),
-            "CreateDocument": Method(self._create, m.CreateDocumentRequest, m.Document),
-            "UpdateDocument": Method(self._update, m.UpdateDocumentRequest, m.Document),
-            "DeleteDocument": Method(self._delete, m.DeleteDocumentRequest, m.Empty),
-            "BatchWrite": Method(self._batch_write, m.BatchWriteRequest, m.BatchWriteResponse),
+            "Commit": Method(self._commit, m.CommitRequest, m.CommitResponse, waits=True),
+            "CreateDocument": Method(self._create, m.CreateDocumentRequest, m.Document, waits=True),
+            "UpdateDocument": Method(self._update, m.UpdateDocumentRequest, m.Document, waits=True),
+            "DeleteDocument": Method(self._delete, m.DeleteDocumentRequest, m.Empty, waits=True),
+            "BatchWrite": Method(self._batch_write, m.BatchWriteRequest, m.BatchWriteResponse, waits=True),
             "ListDocuments": Method(self._list_documents, m.ListDocumentsRequest, m.ListDocumentsResponse),
             "ListCollectionIds": Method(
                 self._list_collection_ids, m.ListCollectionIdsRequest, m.ListCollectionIdsResponse
             ),
             "Rollback": Method(self._rollback, m.RollbackRequest, m.Empty),
+            "Write": Method(self._write, m.WriteRequest, m.WriteResponse, bidi=True),
             "Listen": Method(self._listen, m.ListenRequest, m.ListenResponse, bidi=True),
             "RunQuery": Method(self._run_query, m.RunQueryRequest, m.RunQueryResponse, stream=True),
             "RunAggregationQuery": Method(
@@ -221,7 +228,11 @@ class FirestoreServer:
         if database is None:
             check_database(name)
             database = self._databases[name] = Database(
-                name, self._clock, self._indexes or AUTOMATIC, locks=self._conflicts != "optimistic"
+                name,
+                self._clock,
+                self._indexes or AUTOMATIC,
+                locks=self._conflicts != "optimistic",
+                ended=lambda key: self._room.ended((name, key)),
             )
         if self._ttl:
             database.expire(self._ttl, self._clock.micros() - self._ttl_lag)
@@ -235,77 +246,81 @@ class FirestoreServer:
     def _rollback(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
             self._database(request.database).rollback(request.transaction)
-            self._lock.notify_all()
         return m.Empty()
 
-    def _commit(self, request: m.AnyRequest) -> m.AnyResponse:
+    def _commit(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
         if (size := request.ByteSize()) > REQUEST_BYTES:
             raise invalid(f"Request payload size exceeds the limit: {REQUEST_BYTES} bytes ({size} were sent).")
-        with self._lock:
-            database = self._database(request.database)
-            self._wait_for_readers(database, request, arrived)
-            try:
-                committed = database.commit(request.writes, request.transaction, arrived)
-            finally:
-                self._lock.notify_all()
-            self.writes += len(request.writes)
         response = m.CommitResponse()
-        m.set_time(response.commit_time, committed.time)
-        for stored, results in committed.results:
-            result = response.write_results.add()
-            if stored is not None:
-                m.set_time(result.update_time, stored.version)
-            if results:
-                result.transform_results.extend(results)
+        committed = yield from self._committed(request.database, request.writes, request.transaction, arrived)
+        fill(response, committed)
         return response
 
-    def _wait_for_readers(self, database: Database, request: m.AnyRequest, arrived: int) -> None:
+    def _committed(self, name: str, writes: Sequence[m.AnyWrite], key: bytes, arrived: int) -> Steps:
         """
-        Wait until no other transaction has read the documents to be changed. The lock is held.
+        Wait until no other transaction has read the documents to be changed, and commit.
         """
-        key = request.transaction
-        limit = arrived + LOCK_TIMEOUT.get(self._conflicts, 0)
-        while holders := database.holders(request.writes, key):
-            deadlocked = self._conflicts == "pessimistic" and bool(key) and database.deadlocked(key, holders)
-            if self._clock.micros() >= limit or deadlocked:
-                database.abort(key)
-                self._lock.notify_all()
-                sentence = CONTENTION if self._conflicts == "pessimistic" else "Transaction lock timeout."
-                raise RpcError(grpc.StatusCode.ABORTED, sentence)
-            if key:
-                database.waits[key] = holders
-            try:
-                self._clock.wait(self._lock, limit)
-            finally:
-                database.waits.pop(key, None)
+        database = None
+        try:
+            while True:
+                with self._lock:
+                    database = self._database(name)
+                    database.waits.pop(key, None)
+                    hold = self._readers(database, writes, key, arrived)
+                    if hold is None:
+                        committed = database.commit(writes, key, arrived)
+                        self.writes += len(writes)
+                        return committed
+                yield hold
+        finally:
+            if key and database is not None:
+                with self._lock:
+                    database.waits.pop(key, None)
 
-    def _create(self, request: m.AnyRequest) -> m.AnyResponse:
-        arrived = self._clock.micros()
-        with self._lock:
-            database = self._database(documents.parent_database(request.parent))
-            self.writes += 1
-            return documents.create(database, request, arrived)
+    def _readers(self, database: Database, writes: Sequence[m.AnyWrite], key: bytes, arrived: int) -> Hold | None:
+        """
+        The wait for other transactions that have read the documents to be changed; None if there are none. The lock is held.
+        """
+        holders = database.holders(writes, key)
+        if not holders:
+            return None
+        limit = arrived + LOCK_TIMEOUT[self._conflicts]
+        deadlocked = self._conflicts == "pessimistic" and bool(key) and database.deadlocked(key, holders)
+        if self._clock.micros() >= limit or deadlocked:
+            database.abort(key)
+            sentence = CONTENTION if self._conflicts == "pessimistic" else "Transaction lock timeout."
+            raise RpcError(grpc.StatusCode.ABORTED, sentence)
+        if key:
+            database.waits[key] = holders
+        return self._room.hold(min(limit, database.last(holders) + 1), [(database.name, holder) for holder in holders])
 
-    def _update(self, request: m.AnyRequest) -> m.AnyResponse:
+    def _create(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
-        with self._lock:
-            database = self._database(documents.document_database(request.document.name))
-            self.writes += 1
-            return documents.update(database, request, arrived)
+        write = documents.creation(request)
+        committed = yield from self._committed(documents.parent_database(request.parent), [write], b"", arrived)
+        return documents.shown(committed, documents.mask_of(request))
 
-    def _delete(self, request: m.AnyRequest) -> m.AnyResponse:
+    def _update(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
-        with self._lock:
-            self.writes += 1
-            documents.delete(self._database(documents.document_database(request.name)), request, arrived)
+        name = documents.document_database(request.document.name)
+        committed = yield from self._committed(name, [documents.replacement(request)], b"", arrived)
+        return documents.shown(committed, documents.mask_of(request))
+
+    def _delete(self, request: m.AnyRequest) -> Steps:
+        arrived = self._clock.micros()
+        name = documents.document_database(request.name)
+        yield from self._committed(name, [documents.deletion(request)], b"", arrived)
         return m.Empty()
 
-    def _batch_write(self, request: m.AnyRequest) -> m.AnyResponse:
+    def _batch_write(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
         with self._lock:
-            self.writes += len(request.writes)
-            return documents.batch_write(self._database(request.database), request, arrived)
+            self._database(request.database)
+        response = yield from documents.batch_write(
+            request, lambda writes: self._committed(request.database, writes, b"", arrived)
+        )
+        return response
 
     def _list_documents(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
@@ -363,41 +378,49 @@ class FirestoreServer:
     def _listen(self, mouth: Mouth) -> ListenTalk:
         return ListenTalk(self.listener, mouth)
 
-    def listener(self, database_name: str) -> Listener:
+    def _write(self, mouth: Mouth) -> WriteTalk:
+        return WriteTalk(self._write_streams, self._committed, self._clock, mouth)
+
+    def listener(self, database_name: str, changed: Callable[[], None]) -> Listener:
         """
-        Return the server's side of one Listen call.
+        Return the server's side of one Listen call, which calls *changed* when it has something to tell.
         """
         with self._lock:
             database = self._database(database_name)
 
-        def read(look: Callable[[], Any]) -> tuple[Any, int]:
+        def read(look: Callable[[int], Any]) -> Any:
             with self._lock:
-                return look(), database.reader(b"")[1]
+                return look(database.reader(b"")[1])
 
         def query(target: Any) -> Target:
             name, wanted = self._read_query(target.structured_query, target.parent)
             if name != database.name:
                 raise invalid(f'The query is not in database "{database.name}".')
 
+            def look(past: Transaction | None) -> dict[str, Stored | None]:
+                return {each.path: each for each in database.run(wanted, past).documents}
+
             def matches(path: str) -> bool:
                 stored = database.get(path, None)
                 return stored is not None and selects(wanted, stored)
 
-            return Target(lambda: {each.path: each for each in database.run(wanted, None).documents}, matches)
+            return Target(look, matches, [wanted.scope])
 
-        def observe(call: Callable[[Collection[str]], None]) -> Callable[[], None]:
-            with self._lock:
-                database.observers.append(call)
-
-            def done() -> None:
-                with self._lock:
-                    if call in database.observers:
-                        database.observers.remove(call)
-
-            return done
+        def past(at: int) -> Transaction | None:
+            try:
+                return None if at <= database.wiped else database.reader(b"", at)[0]
+            except RpcError:
+                return None
 
         return Listener(
-            database.name, read=read, query=query, get=lambda path: database.get(path, None), observe=observe
+            database.name,
+            self._identity,
+            read=read,
+            query=query,
+            get=database.get,
+            past=past,
+            join=database.audience.add,
+            changed=changed,
         )
 
     def _read_query(self, message: m.AnyQuery, parent: str, having: Iterable[FieldPath] = ()) -> tuple[str, Query]:

@@ -49,7 +49,14 @@ class Transaction:
         """
         Tell whether the transaction has been idle or alive for too long.
         """
-        return now - self.used > IDLE_MICROS or now - self.begun > LIFE_MICROS
+        return now > self.last
+
+    @property
+    def last(self) -> int:
+        """
+        The last time at which the transaction is open unless it is used again, microseconds.
+        """
+        return min(self.used + IDLE_MICROS, self.begun + LIFE_MICROS)
 
     def remember(self, path: str, before: Stored | None) -> None:
         """
