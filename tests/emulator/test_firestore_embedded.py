@@ -329,7 +329,7 @@ class TestIndexes:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("method", ["Write", "PartitionQuery", "ExecutePipeline"])
+    @pytest.mark.parametrize("method", ["Write", "ExecutePipeline"])
     def test_other_calls(self, wire, method):
         """A call that isn't done is UNIMPLEMENTED, by name."""
         request = wire.pb("CommitRequest")(database=wire.database)
