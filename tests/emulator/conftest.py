@@ -92,7 +92,6 @@ DIFFERENCES = {
     "document of 1 MiB less 4 bytes": lax("Google's emulator lets some ten bytes more pass"),
     "name of 6 KiB": lax("a documented limit"),
     "____ is of the form __.*__": lax("it matches the documented expression"),
-    "numbered ids are the service's own": lax("the ids of imported Datastore entities; documented as reserved"),
     "transform of a field path over 1,500 bytes": lax("refused by Google's emulator in every other write"),
     "40,000 index entries of a document": lax("a documented limit; Google's emulator has no indexes"),
     "8 MiB of index entries of a document": lax("a documented limit; Google's emulator has no indexes"),

@@ -329,7 +329,7 @@ class TestIndexes:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("method", ["PartitionQuery", "ExecutePipeline"])
+    @pytest.mark.parametrize("method", ["ExecutePipeline", "NoSuchMethod"])
     def test_other_calls(self, wire, method):
         """A call that isn't done is UNIMPLEMENTED, by name."""
         request = wire.pb("CommitRequest")(database=wire.database)

@@ -195,7 +195,14 @@ LIMITS = [
         (named("c/."), named("c/.."), named("./a"), named("c/__a__"), named("__c__/a"), named("c//a")),
     ),
     Limit("____ is of the form __.*__", (), (named("c/____"),)),
-    Limit("numbered ids are the service's own", (), (named("c/__id7__"),)),
+    Limit(
+        "numeric ids have 64 bits and one spelling, and zero is none",
+        (named("c/__id7__"), named("c/__id-7__"), named(f"c/__id{2**63 - 1}__"), named(f"c/__id-{2**63}__")),
+        (
+            *(named(f"c/__id{each}__") for each in ("0", "-0", "007", "+7", "", 2**63, -(2**63) - 1, "9" * 5000)),
+            named("__id7__/a"),
+        ),
+    ),
     Limit("100 collections deep", (named("/".join("cd" * 100)),), (named("/".join("cd" * 101)),)),
     Limit("field name of 1,500 bytes", (stored({FIELD: 1}),), (stored({FIELD + "f": 1}), stored({"é" * 751: 1}))),
     Limit(

@@ -105,16 +105,6 @@ def test_numbers(fruit):
     assert nothing["a"] == w.value(None)
 
 
-def test_sum_under_a_limit_needs_an_order(firestore_embedded, firestore_wire_to, firestore_project):
-    """Which documents a limit leaves is documented only with an order: without one the embedded server refuses."""
-    with grpc.insecure_channel(firestore_embedded.address) as channel:
-        w = firestore_wire_to(channel, firestore_project)
-        total = {"alias": "s", "sum": {"field": {"field_path": "n"}}}
-        code = w.outcome(w.aggregate, "f", total, limit={"value": 1})
-        assert code == grpc.StatusCode.UNIMPLEMENTED
-        assert w.aggregate("f", total, limit={"value": 1}, order_by=w.order("n"))["s"] == w.value(0)
-
-
 def test_large_sums_become_doubles(firestore_wire):
     """Beyond 64 bits a sum of whole numbers is a double."""
     w = firestore_wire

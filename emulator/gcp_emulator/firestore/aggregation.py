@@ -10,7 +10,7 @@ from math import fsum
 from typing import Any
 
 from gcp_emulator.firestore.messages import AnyValue, Value
-from gcp_emulator.firestore.paths import FieldPath, field_path, invalid
+from gcp_emulator.firestore.paths import NAME, FieldPath, field_path, invalid
 from gcp_emulator.firestore.values import check_name, find
 from gcp_emulator.firestore.writes import Stored
 
@@ -61,10 +61,11 @@ def read_aggregations(messages: Any) -> dict[str, Aggregation]:
         RpcError: INVALID_ARGUMENT: they are wrong in themselves.
     """
     if not messages:
-        raise invalid("An aggregation query needs at least one aggregation.")
+        raise invalid("Aggregations can not be empty.")
     if len(messages) > MAX_AGGREGATIONS:
         raise invalid(f"An aggregation query has at most {MAX_AGGREGATIONS} aggregations.")
     found: dict[str, Aggregation] = {}
+    unnamed = 0
     for message in messages:
         kind = message.WhichOneof("operator")
         if kind is None:
@@ -73,13 +74,17 @@ def read_aggregations(messages: Any) -> dict[str, Aggregation]:
         if kind == "count":
             up_to = message.count.up_to.value if message.count.HasField("up_to") else None
             if up_to is not None and up_to <= 0:
-                raise invalid("up_to must be greater than zero.")
+                # Google's emulator takes zero; the service documents that it does not.
+                raise invalid("The `up_to` value in a COUNT aggregation must be greater than zero.")
         else:
             path = field_path(getattr(message, kind).field.field_path)
-        alias = message.alias or f"field_{len(found) + 1}"
+            if path == NAME:
+                raise invalid("Aggregations are not supported for the property: __key__")
+        unnamed += not message.alias
+        alias = message.alias or f"field_{unnamed}"
         check_name(alias)
         if alias in found:
-            raise invalid(f'The alias "{alias}" is used twice.')
+            raise invalid(f"Aggregation aliases contain duplicate alias: {alias}.")
         found[alias] = Aggregation(kind, path, up_to)
     return found
 

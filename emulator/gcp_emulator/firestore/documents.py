@@ -23,6 +23,7 @@ from gcp_emulator.firestore.paths import (
     database_of,
     document_segments,
     field_path,
+    ids_of,
     invalid,
     parent_segments,
 )
@@ -156,10 +157,10 @@ def _list_query(request: m.AnyRequest) -> m.AnyQuery:
     """
     Return the query that lists the documents for *request*, in an order that ends with the name.
     """
-    if request.show_missing and request.order_by:
-        raise invalid("cannot specify an order when show_missing is true")
     if request.show_missing and not request.collection_id:
         raise invalid("collection id must be set when show_missing is true")
+    if request.show_missing and request.order_by:
+        raise invalid("cannot specify an order when show_missing is true")
     asked = m.StructuredQuery()
     asked.from_.add(collection_id=request.collection_id)
     for clause in re.split(", *", request.order_by) if request.order_by else ():
@@ -263,10 +264,12 @@ def _below(database: Database, prefix: Segments, transaction: Transaction | None
     """
     depth = len(prefix)
     if transaction is not None:
-        yield from (each.segments[depth] for each in database.run(everything_below(prefix), transaction).documents)
+        documents = database.run(everything_below(prefix), transaction).documents
+        # The document with the name itself comes first, if there is one.
+        yield from (each.segments[depth] for each in documents if len(each.segments) > depth)
         return
     for path in database.store.collections():
-        segments = tuple(path.split("/"))
+        segments = ids_of(path)
         if len(segments) > depth and segments[:depth] == prefix:
             yield segments[depth]
 

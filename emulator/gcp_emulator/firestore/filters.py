@@ -4,7 +4,6 @@ Read filters into disjunctions of conditions, one of which each result must sati
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ Position = tuple[Any, ...]
 MAX_DISJUNCTIONS = 30
 MAX_NOT_IN = 10
 MAX_INEQUALITIES = 10
-_NUMBERED = re.compile(r"__id-?\d+__")
 BEHIND_NULL: Key = (NULL[0] + 1,)
 _COMPOSITE = StructuredQuery.CompositeFilter
 _OPERATORS = {number: name for name, number in StructuredQuery.FieldFilter.Operator.items()}
@@ -288,12 +286,4 @@ def name_key(value: AnyValue, database: str) -> Key:
     """
     if value.WhichOneof("value_type") != "reference_value":
         raise invalid("__key__ filter value must be a Key")
-    parts = value.reference_value.split("/")
-    numbered = [at for at, part in enumerate(parts) if _NUMBERED.fullmatch(part)]
-    for at in numbered:
-        parts[at] = "-"
-    segments = list(document_segments("/".join(parts), database, "Resource"))
-    for at in numbered:
-        # Numbered ids sort before all others, and no document here has one; clients name the least to begin with.
-        segments[at - len(parts)] = ""
-    return tuple(segments)
+    return document_segments(value.reference_value, database, "Resource")

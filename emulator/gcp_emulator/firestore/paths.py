@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import grpc
 
@@ -21,9 +21,63 @@ PATH_BYTES = 1500
 NAME_BYTES = 6 * 1024
 COLLECTIONS_DEEP = 100
 
+_NUMBERED = re.compile(r"__id(-?[1-9][0-9]*)__")
+_NUMBERS = range(-(2**63), 2**63)
+_DIGITS = 20
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DATABASE = re.compile(r"projects/[^/]+/databases/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])")
 _SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`", re.DOTALL)
+
+
+class NumericId(str):
+    """
+    A document id such as ``__id5__``, as the numeric ids of entities imported from Datastore are shown.
+
+    Such ids sort by their numbers, before all others.
+    """
+
+    __slots__ = ("number",)
+
+    def __new__(cls, text: str, number: int) -> Self:
+        made = super().__new__(cls, text)
+        made.number = number
+        return made
+
+    number: int
+
+    def __lt__(self, other: object) -> bool:
+        if isinstance(other, NumericId):
+            return self.number < other.number
+        return True if isinstance(other, str) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        if isinstance(other, NumericId):
+            return self.number > other.number
+        return False if isinstance(other, str) else NotImplemented
+
+    def __le__(self, other: object) -> bool:
+        return self == other or self < other
+
+    def __ge__(self, other: object) -> bool:
+        return self == other or self > other
+
+    __eq__ = str.__eq__
+    __hash__ = str.__hash__
+
+
+def ids_of(path: str) -> Segments:
+    """
+    Return the ids in *path*, those with a number as ``NumericId``.
+    """
+    parts = path.split("/")
+    return tuple(map(_numbered, parts)) if "__id" in path else tuple(parts)
+
+
+def _numbered(text: str) -> str:
+    match = _NUMBERED.fullmatch(text)
+    if match is None or len(match[1]) > _DIGITS or int(match[1]) not in _NUMBERS:
+        return text
+    return NumericId(text, int(match[1]))
 
 
 def invalid(message: str) -> RpcError:
@@ -77,7 +131,7 @@ def document_segments(name: str, database: str, what: str = "Document") -> Segme
         if found != database:
             raise invalid(f'{what} name "{name}" is not in database "{database}".')
         raise invalid(f'{what} name "{name}" lacks a document path.')
-    segments = tuple(name[len(prefix) :].split("/"))
+    segments = ids_of(name[len(prefix) :])
     if len(segments) % 2 or not _plain(segments):
         _check_segments(segments, name, len(prefix), what)
     if len(name) > NAME_BYTES // 4 and name_size(segments) > NAME_BYTES:
@@ -131,9 +185,10 @@ def _check_segments(segments: Segments, name: str, index: int, what: str) -> Non
             raise invalid(f'{what} name "{name}" lacks a resource id at index {index}.')
         if segment in (".", ".."):
             raise invalid(f'{what} name "{name}" contains a resource id "{segment}" at index {index}.')
-        if is_reserved(segment):
+        if is_reserved(segment) and not (position % 2 and isinstance(segment, NumericId)):
             kind = "Resource" if position % 2 else "Collection"
-            raise invalid(f'{kind} id "{segment}" is invalid because it is reserved.')
+            reason = "not a 64 bit integer" if position % 2 and _NUMBERED.fullmatch(segment) else "reserved"
+            raise invalid(f'{kind} id "{segment}" is invalid because it is {reason}.')
         if len(segment.encode()) > ID_BYTES:
             raise invalid(f"The key path element name is longer than {ID_BYTES} bytes.")
         index += len(segment) + 1
@@ -186,6 +241,8 @@ def path_size(path: FieldPath) -> int:
 
 
 def _parsed(text: str) -> FieldPath:
+    if not text:
+        raise invalid("Invalid empty property path string.")
     names = []
     at = 0
     while True:

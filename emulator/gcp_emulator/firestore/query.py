@@ -57,6 +57,7 @@ class Query(NamedTuple):
         orders: Every order, implied ones included; the last one is by name.
         limit: At most so many results; None for all.
         projection: Fields to return; None for all.
+        named: Whether it filters or orders by name itself.
     """
 
     scope: Scope
@@ -68,12 +69,26 @@ class Query(NamedTuple):
     offset: int
     limit: int | None
     projection: tuple[FieldPath, ...] | None
+    named: bool = False
 
     def having(self, paths: Iterable[FieldPath]) -> Query:
         """
-        The same among documents that have all fields at *paths*.
+        The same among documents that have all fields at *paths*, which also order the results, before their names.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT: the query orders by name already.
         """
-        return self._replace(conjuncts=_narrowed(self.conjuncts, *(Range(path, (), (TOP,)) for path in paths)))
+        wanted = sorted(set(paths) - {order.path for order in self.orders})
+        if wanted and self.named:
+            raise invalid(
+                f"This query requires an index that has fields [{', '.join(map('.'.join, wanted))}] after __name__ and "
+                "Firestore does not currently support such an index. Please try the query again with additional ordering "
+                "on those fields."
+            )
+        return self._replace(
+            conjuncts=_narrowed(self.conjuncts, *(Range(path, (), (TOP,)) for path in paths)),
+            orders=(*self.orders[:-1], *(Order(path, self.orders[-1].descending) for path in wanted), self.orders[-1]),
+        )
 
 
 def read_query(message: AnyQuery, parent: str) -> tuple[str, Query]:
@@ -120,6 +135,7 @@ def _read(contents: bytes, parent: str) -> tuple[str, Query]:
         offset=message.offset,
         limit=limit,
         projection=projection,
+        named=NAME in filters.fields or any(order.field.field_path == "__name__" for order in message.order_by),
     )
 
 

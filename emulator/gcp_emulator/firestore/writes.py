@@ -35,6 +35,7 @@ from gcp_emulator.firestore.values import (
 from gcp_emulator.rpc import RpcError
 
 TRANSFORMS = 500
+_TIMES = (-62_135_596_800, 253_402_300_799)
 
 Kind = Literal["insert", "update", "upsert", "delete"]
 
@@ -139,6 +140,8 @@ class Change:
     def _precondition_failure(self, write: AnyWrite, required: int | None) -> RpcError | None:
         if required is not None:
             stored = 0 if self.before is None else self.before.version
+            if 0 < stored < required:
+                return invalid(f"Invalid base version, it is greater than the stored version: {self.name}")
             if stored != required:
                 return RpcError(
                     grpc.StatusCode.FAILED_PRECONDITION,
@@ -227,6 +230,12 @@ def _intent(write: AnyWrite, operation: str) -> tuple[Kind, int | None]:
         condition = write.current_document.WhichOneof("condition_type")
         if condition == "update_time":
             time = write.current_document.update_time
+            if not 0 <= time.nanos <= 999_999_999 or not _TIMES[0] <= time.seconds <= _TIMES[1]:
+                raise invalid(
+                    "The update_time is no valid timestamp: years 1 to 9999, and nanos from 0 to 999,999,999."
+                )
+            if time.seconds < 0:
+                raise invalid("Only timestamps past epoch are supported.")
             if time.nanos % 1000:
                 raise invalid("timestamp cannot have more than microseconds precision")
             required = time.seconds * 1_000_000 + time.nanos // 1000
