@@ -213,9 +213,11 @@ def test_transport_stops_listening_at_the_deadline(worker):
 @pytest.mark.parametrize(("limits", "threads"), [({"max_concurrent_dispatches": 3}, 64), ({}, 3)])
 def test_concurrency_limit_is_kept_and_reached(worker, limits, threads):
     """
-    Of nine tasks exactly three run at once, be it by the queue's limit or by the number of threads.
+    Of nine tasks exactly three run at once, be it by the queue's limit or by the number of threads of a transport that
+    needs some.
     """
-    server = TasksServer(max_dispatch_threads=threads)
+    transport = None if limits else HttpTransport().__call__
+    server = TasksServer(max_dispatch_threads=threads, transport=transport)
     server.start()
     release = threading.Event()
 

@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from gcp_emulator.tasks import rules
 from gcp_emulator.tasks.messages import RUNNING, SECOND, Micros, QueueMessage, TaskMessage, timestamp
@@ -31,6 +32,7 @@ class Entry:
         due: When it is dispatched; None while an attempt runs.
         executions: Answers so far, 5xx excluded.
         previous: Status of the previous attempt, as the next one is told.
+        answered: The previous attempt got an answer.
         live: Not finished, deleted or purged.
     """
 
@@ -39,6 +41,7 @@ class Entry:
     due: Micros | None = None
     executions: int = 0
     previous: int | None = None
+    answered: bool = False
     live: bool = True
 
     @property
@@ -66,12 +69,22 @@ class Entry:
         if status is not None:
             self.task.response_count += 1
             self.executions += status < 500
+        self.answered = status is not None
         self.previous = status or (TIMED_OUT_STATUS if answer.timed_out else UNREACHABLE_STATUS)
         attempt = self.task.last_attempt
         attempt.response_time.CopyFrom(timestamp(now))
-        code, name = _RPC_CODES.get(self.previous, (0, "OK") if self.previous < 300 else (2, "UNKNOWN"))
+        code, name = rpc_code(self.previous)
         attempt.response_status.code = code
         attempt.response_status.message = f"{name}({code}): HTTP status code {self.previous}"
+        if status is None and answer.body:
+            attempt.response_status.message = f"{name}({code}): {answer.body.decode(errors='replace')}"
+
+
+def rpc_code(status: int) -> tuple[int, str]:
+    """
+    Number and name of the gRPC status that is recorded for an HTTP status.
+    """
+    return _RPC_CODES.get(status, (0, "OK") if status < 300 else (2, "UNKNOWN"))
 
 
 _RPC_CODES = {
@@ -136,6 +149,12 @@ class QueueState:
         entry.due = due
         self._pushes += 1
         heapq.heappush(self._heap, (due, entry.order, self._pushes, entry))
+
+    def retry_config(self, entry: Entry) -> Any:
+        """
+        The settings for retries of a task: its own where it has some, the queue's for the rest.
+        """
+        return rules.retry_config(self.queue, entry.task)
 
     def hold(self, entry: Entry, until: Micros) -> None:
         """
@@ -291,7 +310,7 @@ class Backlog:
         entry.end(answer, now)
         if not entry.live:
             return
-        config, task = state.queue.retry_config, entry.task
+        config, task = state.retry_config(entry), entry.task
         age = now - task.first_attempt.dispatch_time.ToMicroseconds()
         succeeded = answer.status is not None and 200 <= answer.status < 300
         if succeeded or rules.exhausted(config, task.dispatch_count, age):

@@ -24,6 +24,7 @@ from gcp_emulator.tasks.messages import (
 )
 
 USER_AGENT = "Google-Cloud-Tasks"
+APP_ENGINE_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
 
 _REFERENCE = "https://cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues"
 _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+")

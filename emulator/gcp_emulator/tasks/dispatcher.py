@@ -1,81 +1,31 @@
 """
-Dispatch due tasks, on threads or when told to, and settle each task by the answer.
+Dispatch due tasks, in the background or when told to, and settle each task by the answer.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from gcp_emulator.clock import Clock
 from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import OidcIssuer
+from gcp_emulator.tasks.background import Background, LoopBackground, ThreadBackground
 from gcp_emulator.tasks.backlog import Backlog, Entry, QueueState
-from gcp_emulator.tasks.checks import USER_AGENT
-from gcp_emulator.tasks.crew import Crew
-from gcp_emulator.tasks.messages import METHODS, SECOND, Micros
-from gcp_emulator.tasks.transport import Answer, Dispatch, Transport
+from gcp_emulator.tasks.messages import SECOND, Micros
+from gcp_emulator.tasks.outgoing import access_token, outgoing
+from gcp_emulator.tasks.records import Delivery, DispatchRecord, Ended
+from gcp_emulator.tasks.transport import Answer, Dispatch, HttpTransport, Transport
 
 MAX_RECORDS = 100_000
 MAX_RECORDED_BODY = 4096
 
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchRecord:
-    """
-    A dispatch that has ended.
-
-    Attributes:
-        task: Full name of the task.
-        queue: Full name of its queue.
-        retry_count: Attempts before this one.
-        status: Status of the answer as the queue saw it; None without one.
-        timed_out: The dispatch deadline passed.
-        started: Micros since the epoch.
-        finished: Micros since the epoch.
-        fault: ``duplicate``, ``lose``, ``lose_answer``, ``redelivery``, or empty.
-        body: Start of the answer's body; without an answer, the error.
-        dispatch: The request as it was sent.
-        identity: Audience and account of its identity token; None without one.
-    """
-
-    task: str
-    queue: str
-    retry_count: int
-    status: int | None
-    timed_out: bool
-    started: Micros
-    finished: Micros
-    fault: str
-    body: bytes
-    dispatch: Dispatch
-    identity: tuple[str, str] | None
-
-    @property
-    def url(self) -> str:
-        return self.dispatch.url
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    """
-    A dispatch about to be made; without *entry* it is a copy that settles nothing.
-    """
-
-    task: str
-    queue: str
-    retry_count: int
-    dispatch: Dispatch
-    identity: tuple[str, str] | None
-    fault: str = ""
-    state: QueueState | None = None
-    entry: Entry | None = None
+_FAILED = Answer(None, b"the transport failed")
+_STOPPED = Answer(None, b"the local server was stopped before the answer came")
 
 
 class Dispatcher:
@@ -85,6 +35,9 @@ class Dispatcher:
     Attributes:
         changed: Lock of the backlog; notified when anything in it or in the running attempts changes.
         running: Deliveries under way, copies included.
+        app_engine: Address that stands for App Engine.
+        on_begin: Called when an attempt begins, with queue, task and time. The lock is held.
+        on_end: Called when an attempt has ended. Copies are no attempts.
     """
 
     def __init__(
@@ -105,9 +58,12 @@ class Dispatcher:
         self._issuer = issuer
         self._transport = transport
         self._max_threads = max_threads
+        self.app_engine = ""
+        self.on_begin: Callable[[QueueState, Entry, Micros], None] | None = None
+        self.on_end: Callable[[Ended], None] | None = None
         self._records: deque[DispatchRecord] = deque(maxlen=MAX_RECORDS)
-        self._crew: Crew | None = None
         self._scheduler: threading.Thread | None = None
+        self._background: Background | None = None
 
     # Background
 
@@ -115,9 +71,14 @@ class Dispatcher:
         """
         Dispatch in the background from now on.
         """
-        self._crew = Crew(self._max_threads, "tasks-dispatch")
+        background: Background
+        if isinstance(self._transport, HttpTransport):
+            background = LoopBackground(self._deliver_waiting)
+        else:
+            background = ThreadBackground(self._deliver, self._max_threads)
+        self._background = background
         self._scheduler = threading.Thread(
-            target=self._schedule, args=(self._crew,), name="tasks-scheduler", daemon=True
+            target=self._schedule, args=(background,), name="tasks-scheduler", daemon=True
         )
         self._scheduler.start()
 
@@ -125,16 +86,16 @@ class Dispatcher:
         """
         Start no more deliveries. Wait up to *grace* seconds for running ones, then abandon them.
         """
-        crew, scheduler = self._crew, self._scheduler
-        if crew is None or scheduler is None:
+        background, scheduler = self._background, self._scheduler
+        if background is None or scheduler is None:
             return
         with self.changed:
-            self._crew = self._scheduler = None
+            self._background = self._scheduler = None
             self.changed.notify_all()
         scheduler.join()
         with self.changed:
             self.changed.wait_for(lambda: self.running == 0, grace)
-        crew.dismiss()
+        background.stop()
 
     def idle(self, timeout: float) -> bool:
         """
@@ -145,25 +106,16 @@ class Dispatcher:
                 lambda: self.running == 0 and not self._backlog.waiting(self._clock.micros()), timeout
             )
 
-    def _schedule(self, crew: Crew) -> None:
+    def _schedule(self, background: Background) -> None:
         with self.changed:
-            while self._crew is crew:
-                while self.running < self._max_threads and (deliveries := self._take()):
+            while self._background is background:
+                while self.running < background.most and (deliveries := self._take()):
                     for delivery in deliveries:
-                        crew.submit(self._in_background(delivery))
+                        background.submit(delivery)
                 now = self._clock.micros()
-                at = None if self.running >= self._max_threads else self._backlog.next_due(now)
+                at = None if self.running >= background.most else self._backlog.next_due(now)
                 if at is None or at > now:
                     self._clock.wait(self.changed, at)
-
-    def _in_background(self, delivery: _Delivery) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                self._deliver(delivery)
-            except Exception:
-                _logger.exception("The transport failed on task %s", delivery.task)
-
-        return run
 
     # By hand
 
@@ -205,7 +157,7 @@ class Dispatcher:
         """
         Begin the deliveries of all due tasks; return a function for each, which makes the delivery.
         """
-        begun: list[_Delivery] = []
+        begun: list[Delivery] = []
         with self.changed:
             while deliveries := self._take():
                 begun.extend(deliveries)
@@ -226,12 +178,13 @@ class Dispatcher:
         with self.changed:
             record = which if isinstance(which, DispatchRecord) else self._last(which)
             self.running += 1
-        copy = _Delivery(
+        copy = Delivery(
             record.task,
             record.queue,
             record.retry_count,
             replace(record.dispatch, answer_lost=False),
             record.identity,
+            record.access,
             fault="redelivery",
         )
         return self._deliver(copy).status
@@ -261,7 +214,7 @@ class Dispatcher:
 
     # One delivery
 
-    def _take(self) -> list[_Delivery]:
+    def _take(self) -> list[Delivery]:
         """
         The next task to dispatch, if one is due, as a delivery and its copy if a fault makes one. Lock held.
         """
@@ -277,12 +230,8 @@ class Dispatcher:
             return self._begin(state, entry, now)
         return []
 
-    def _begin(self, state: QueueState, entry: Entry, now: Micros) -> list[_Delivery]:
-        rates, request = self._faults.deliveries, entry.task.http_request
-        identity = None
-        if request.HasField("oidc_token"):
-            token = request.oidc_token
-            identity = (token.audience or request.url, token.service_account_email)
+    def _begin(self, state: QueueState, entry: Entry, now: Micros) -> list[Delivery]:
+        rates, sent = self._faults.deliveries, outgoing(state.queue, entry, self.app_engine)
         fault = next(
             (
                 name
@@ -292,29 +241,37 @@ class Dispatcher:
             "",
         )
         dispatch = Dispatch(
-            METHODS[request.http_method],
-            request.url,
-            _headers(entry),
-            request.body,
+            sent.method,
+            sent.url,
+            sent.headers,
+            sent.body,
             entry.task.dispatch_deadline.ToMicroseconds() / SECOND,
             answer_lost=fault == "lose_answer",
         )
-        first = _Delivery(
-            entry.name, state.queue.name, entry.task.dispatch_count, dispatch, identity, fault, state, entry
+        first = Delivery(
+            entry.name,
+            state.queue.name,
+            entry.task.dispatch_count,
+            dispatch,
+            sent.identity,
+            sent.access,
+            fault,
+            state,
+            entry,
         )
         deliveries = [first]
         if self._faults.strikes("duplicate", rates.duplicate):
             copy = replace(dispatch, answer_lost=False)
             deliveries.append(replace(first, dispatch=copy, fault="duplicate", state=None, entry=None))
         entry.begin(now)
+        if self.on_begin is not None:
+            self.on_begin(state, entry, now)
         state.running += 1
         self.running += len(deliveries)
         return deliveries
 
-    def _deliver(self, delivery: _Delivery) -> DispatchRecord:
-        started = self._clock.micros()
-        dispatch = delivery.dispatch
-        answer = Answer(None, b"the transport failed")
+    def _deliver(self, delivery: Delivery) -> DispatchRecord:
+        started, dispatch, answer = self._clock.micros(), delivery.dispatch, _FAILED
         try:
             if delivery.fault == "lose":
                 answer = Answer(None, b"lost on the way")
@@ -322,38 +279,80 @@ class Dispatcher:
                 dispatch = self._signed(delivery)
                 answer = self._answer(dispatch)
         finally:
-            finished = self._clock.micros()
-            if finished - started > dispatch.deadline * SECOND:
-                answer = Answer(None, answer.body, timed_out=True)
-            record = DispatchRecord(
-                delivery.task,
-                delivery.queue,
-                delivery.retry_count,
-                answer.status,
-                answer.timed_out,
-                started,
-                finished,
-                delivery.fault,
-                answer.body[:MAX_RECORDED_BODY],
-                dispatch,
-                delivery.identity,
-            )
-            with self.changed:
-                self._records.append(record)
-                if delivery.entry is not None and delivery.state is not None:
-                    delivery.state.running -= 1
-                    self._backlog.settle(delivery.state, delivery.entry, answer, finished)
-                self.running -= 1
-                self.changed.notify_all()
+            record = self._ended(delivery, dispatch, answer, started)
         return record
 
-    def _signed(self, delivery: _Delivery) -> Dispatch:
+    async def _deliver_waiting(
+        self, delivery: Delivery, send: Callable[[Dispatch], Coroutine[Any, Any, Answer]]
+    ) -> None:
         """
-        The dispatch with an identity token of its own.
+        As ``_deliver``, in an event loop.
         """
-        if delivery.identity is None or self._issuer is None:
+        started, dispatch, answer = self._clock.micros(), delivery.dispatch, _STOPPED
+        try:
+            if delivery.fault == "lose":
+                answer = Answer(None, b"lost on the way")
+            else:
+                dispatch = self._signed(delivery)
+                answer = await send(dispatch)
+        finally:
+            self._ended(delivery, dispatch, answer, started)
+
+    def _ended(self, delivery: Delivery, dispatch: Dispatch, answer: Answer, started: Micros) -> DispatchRecord:
+        """
+        Settle a task by the answer to its delivery, and keep the record.
+        """
+        finished = self._clock.micros()
+        if finished - started > dispatch.deadline * SECOND:
+            answer = Answer(None, answer.body, timed_out=True)
+        record = DispatchRecord(
+            delivery.task,
+            delivery.queue,
+            delivery.retry_count,
+            answer.status,
+            answer.timed_out,
+            started,
+            finished,
+            delivery.fault,
+            answer.body[:MAX_RECORDED_BODY],
+            dispatch,
+            delivery.identity,
+            delivery.access,
+        )
+        ended = None
+        with self.changed:
+            self._records.append(record)
+            if delivery.entry is not None and delivery.state is not None:
+                ended = self._settled(delivery.state, delivery.entry, record, answer)
+            self.running -= 1
+            self.changed.notify_all()
+        if ended is not None and self.on_end is not None:
+            self.on_end(ended)
+        return record
+
+    def _settled(self, state: QueueState, entry: Entry, record: DispatchRecord, answer: Answer) -> Ended:
+        scheduled = entry.task.last_attempt.schedule_time.ToMicroseconds()
+        state.running -= 1
+        self._backlog.settle(state, entry, answer, record.finished)
+        return Ended(
+            record,
+            state.queue.stackdriver_logging_config.sampling_ratio,
+            state.retry_config(entry).max_attempts,
+            entry.task.response_count,
+            scheduled,
+            entry.due if entry.live else None,
+        )
+
+    def _signed(self, delivery: Delivery) -> Dispatch:
+        """
+        The dispatch with a token of its own.
+        """
+        if delivery.identity is not None and self._issuer is not None:
+            token = self._issuer.token(*delivery.identity)
+        elif delivery.access is not None:
+            token = access_token(*delivery.access, self._clock.micros())
+        else:
             return delivery.dispatch
-        token = self._issuer.token(*delivery.identity)
         headers = {**delivery.dispatch.headers, "Authorization": f"Bearer {token}"}
         return replace(delivery.dispatch, headers=headers)
 
@@ -362,30 +361,3 @@ class Dispatcher:
         if not isinstance(answer, Answer):
             answer = Answer(answer)
         return replace(answer, status=None) if dispatch.answer_lost else answer
-
-
-def _headers(entry: Entry) -> dict[str, str]:
-    """
-    Headers of the next attempt; the service's own win over the task's.
-
-    Source: recorded dispatches of the service. An HTTP target's reason for a retry is always empty.
-    """
-    task, request = entry.task, entry.task.http_request
-    _, _, _, _, _, queue, _, name = task.name.split("/")
-    eta = task.schedule_time.ToMicroseconds()
-    own = {
-        "User-Agent": USER_AGENT,
-        "X-CloudTasks-QueueName": queue,
-        "X-CloudTasks-TaskName": name,
-        "X-CloudTasks-TaskRetryCount": str(task.dispatch_count),
-        "X-CloudTasks-TaskExecutionCount": str(entry.executions),
-        "X-CloudTasks-TaskETA": f"{eta // SECOND}.{eta % SECOND:06d}",
-    }
-    if task.dispatch_count > 0:
-        own["X-CloudTasks-TaskRetryReason"] = ""
-        if entry.previous is not None:
-            own["X-CloudTasks-TaskPreviousResponse"] = str(entry.previous)
-    hidden = {header.lower() for header in own}
-    if request.HasField("oidc_token"):
-        hidden.add("authorization")
-    return {**{name: value for name, value in request.headers.items() if name.lower() not in hidden}, **own}

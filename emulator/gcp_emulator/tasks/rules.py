@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gcp_emulator.tasks.messages import DAY, RUNNING, SECOND, Micros, Queue, QueueMessage, duration
+from gcp_emulator.tasks.messages import DAY, RUNNING, SECOND, Micros, Queue, QueueMessage, TaskMessage, duration
 
 MAX_RATE = 500
 MAX_CONCURRENT = 5000
@@ -74,6 +74,21 @@ def filled(queue: QueueMessage) -> QueueMessage:
     retry.max_attempts = retry.max_attempts or MAX_ATTEMPTS
     rate.max_burst_size = max(10, math.ceil(rate.max_dispatches_per_second / 5))
     return queue
+
+
+def retry_config(queue: QueueMessage, task: TaskMessage) -> Any:
+    """
+    The settings for retries of *task*: its own where it has some, the queue's for the rest.
+    """
+    if "retry_config" not in task.DESCRIPTOR.fields_by_name or not task.HasField("retry_config"):
+        return queue.retry_config
+    config = type(queue.retry_config)()
+    config.CopyFrom(queue.retry_config)
+    for field in _DURATIONS:
+        if task.retry_config.HasField(field):
+            getattr(config, field).Clear()
+    config.MergeFrom(task.retry_config)
+    return config
 
 
 def complaint(queue: QueueMessage) -> str | None:

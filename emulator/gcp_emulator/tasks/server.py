@@ -17,7 +17,7 @@ from gcp_emulator.port import Port
 from gcp_emulator.rest import Rest
 from gcp_emulator.tasks import beta, firebase
 from gcp_emulator.tasks.backlog import Backlog
-from gcp_emulator.tasks.dispatcher import Dispatcher, DispatchRecord
+from gcp_emulator.tasks.dispatcher import Dispatcher
 from gcp_emulator.tasks.messages import (
     Micros,
     Queue,
@@ -26,6 +26,7 @@ from gcp_emulator.tasks.messages import (
     UpdateQueueRequest,
     duration,
 )
+from gcp_emulator.tasks.records import DispatchRecord
 from gcp_emulator.tasks.rest import routes
 from gcp_emulator.tasks.service import CloudTasks
 from gcp_emulator.tasks.transport import HttpTransport, Transport
@@ -37,8 +38,9 @@ class TasksServer:
     """
     A Cloud Tasks service for unmodified clients.
 
-    With ``auto`` tasks are dispatched by threads from ``start`` to ``stop``. Without it no task is dispatched by itself:
-    ``run_due`` dispatches in the calling thread the tasks that are due by the clock, in an order that repeats.
+    With ``auto`` tasks are dispatched in the background from ``start`` to ``stop``: over HTTP as many at once as the queues
+    allow, with no thread held by any of them; by a transport of another kind in threads. Without it no task is dispatched by
+    itself: ``run_due`` dispatches in the calling thread the tasks that are due by the clock, in an order that repeats.
 
     Attributes:
         service: The RPCs, to be put behind a port or called directly.
@@ -73,7 +75,7 @@ class TasksServer:
             auto: Dispatch in the background.
             tombstone: Time for which the name of a finished or deleted task stays taken.
             queue_tombstone: Time for which the name of a deleted queue stays taken.
-            max_dispatch_threads: Deliveries at once, over all queues.
+            max_dispatch_threads: Deliveries at once, over all queues, by a transport other than HTTP.
             rate_limits: Whether queues keep to their dispatches per second. Default: as ``auto``, so that a burst
                 on a clock that stands still is not left half delivered.
         """

@@ -4,17 +4,18 @@ Transports that carry a dispatch to its handler: HTTP over sockets, or WSGI in t
 
 from __future__ import annotations
 
+import socket
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as DeadlineError
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -69,7 +70,8 @@ class HttpTransport:
     """
     HTTP with kept-alive connections. Redirects are not followed: 302 is an answer like any other.
 
-    The deadline bounds the connecting and every single wait for bytes, not a body that trickles.
+    Called, it holds the calling thread, and the deadline bounds the connecting and every single wait for bytes, not a body
+    that trickles. A server that dispatches in the background does not call it: there HTTP needs no thread for a delivery.
     """
 
     def __init__(self, connections: int = 64) -> None:
@@ -94,10 +96,13 @@ class HttpTransport:
                 redirect=False,
                 retries=False,
             )
+        except NewConnectionError as error:
+            # It is one of the timeouts of urllib3, and none.
+            return failure(dispatch, error)
         except DeadlineError as error:
-            return Answer(None, repr(error).encode(), timed_out=True)
+            return failure(dispatch, error, timed_out=True)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            return Answer(None, repr(error).encode())
+            return failure(dispatch, error)
         return Answer(response.status, response.data)
 
     def close(self) -> None:
@@ -105,6 +110,53 @@ class HttpTransport:
         Close the connections that are idle; the next dispatch opens new ones.
         """
         self._pool.clear()
+
+
+def quoted(url: str) -> str:
+    """
+    *url* with the characters percent-encoded that no request line may have; the other ones stay as they are.
+    """
+    return quote(url, safe="!#$%&'()*+,/:;=?@[]~")
+
+
+def failure(dispatch: Dispatch, error: BaseException, *, timed_out: bool = False) -> Answer:
+    """
+    The answer to a dispatch that got none, with a sentence that says why.
+
+    The sentences are ours: no text of the service is on record for an address that can't be reached.
+    """
+    host = urlsplit(dispatch.url).netloc.rpartition("@")[2]
+    causes = tuple(_causes(error))
+    if timed_out:
+        sentence = f"{host} did not answer within the deadline of {dispatch.deadline:g} s."
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        sentence = f"{host} refused the connection; no server listens there."
+    elif any(isinstance(cause, socket.gaierror) or "DNS" in type(cause).__name__ for cause in causes):
+        sentence = f"The host of {host} is unknown."
+    elif any(isinstance(cause, ConnectionError) or "Disconnected" in type(cause).__name__ for cause in causes):
+        sentence = f"{host} closed the connection without an answer."
+    else:
+        sentence = f"The delivery to {host} failed: {error!r}"
+    return Answer(None, sentence.encode(), timed_out)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        below = (
+            one.__cause__,
+            one.__context__,
+            getattr(one, "os_error", None),
+            getattr(one, "reason", None),
+            *one.args,
+        )
+        left.extend(cause for cause in below if isinstance(cause, BaseException))
 
 
 class WsgiTransport:
