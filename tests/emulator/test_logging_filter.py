@@ -3,6 +3,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from google.cloud.audit.audit_log_pb2 import AuditLog
+from google.protobuf import struct_pb2
 
 from gcp_emulator.logging.lexer import FilterError
 from gcp_emulator.logging.matching import compiled, instant
@@ -165,11 +167,28 @@ def test_filter_compares_json_payload(text, expected):
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [
-        ("severity=ERROR AND timeout", "line 1, column 20", "severity>=ERROR was expected"),
-        ('"some text"', "line 1, column 1", 'the string "some text"'),
-        ("severity=ERROR\n  and trace:*", "line 2, column 3", "in capitals"),
-        ("sample(insertId, 0.5)", "line 1, column 16", "unexpected character ','"),
-        ("log_id(stdout)", "line 1, column 1", "function 'log_id'"),
+        ("severity=ERROR AND AND", "line 1, column 20", "unexpected 'AND'"),
+        ("sample(insertId, 1.5)", "line 1, column 18", "sample takes one from 0 to 1"),
+        ("sample(insertId, some)", "line 1, column 18", "'some' is no fraction"),
+        ("sample(insertId)", "line 1, column 1", "sample has 1 arguments; write sample(FIELD, FRACTION)"),
+        ('sample("insertId", 0.5)', "line 1, column 8", "takes a field first"),
+        ("sample(insertld, 0.5)", "line 1, column 8", "Did you mean insertId?"),
+        ("log_id(stdout)", "line 1, column 8", 'write log_id("LOG_ID")'),
+        ('log_id("a", "b")', "line 1, column 1", "log_id has 2 arguments"),
+        ('log_id("a"', "line 1, column 7", "never closed"),
+        ('log_id("a" "b")', "line 1, column 12", "where a comma or ')' was expected"),
+        ('ip_in_net(httpRequest.remoteIp, "10.0.0.300/8")', "line 1, column 33", "is no subnet"),
+        ("ip_in_net(httpRequest.remoteIp, 10.0.0.0)", "line 1, column 33", "double quotation marks"),
+        ('ip_in_net(httpRequest.remotelp, "10.0.0.0/8")', "line 1, column 11", "Did you mean remoteIp?"),
+        ('SEARCH("!?")', "line 1, column 1", "no word"),
+        ("SEARCH(textPayload, started)", "line 1, column 21", "double quotation marks"),
+        ("trace:* source(folders/12)", "line 1, column 9", "folders and organizations do not exist here"),
+        ("cast(httpRequest.status, STRING) = x", "line 1, column 1", "function cast is not implemented"),
+        ('CAST(REGEXP_EXTRACT(trace, "a"), FLOAT64) > 5', "line 1, column 1", "function CAST is not implemented"),
+        ('regexp_extract(trace, "a") = b', "line 1, column 1", "'=~'"),
+        ("serach(trace)", "line 1, column 1", "no function serach"),
+        ('labels."a"', "line 1, column 1", "severity>=ERROR was expected"),
+        ("severity=ERROR, trace:*", "line 1, column 15", "found ',' where a field name"),
         ("severity=", "line 1, column 10", "the end of the filter where a value"),
         ("severity=(ERROR OR", "line 1, column 19", "the end of the filter"),
         ("(severity=ERROR", "line 1, column 1", "never closed"),
@@ -185,7 +204,8 @@ def test_filter_compares_json_payload(text, expected):
         ("httpRequest=x", "line 1, column 1", "is a message"),
         ("jsonPayload:x", "line 1, column 1", "is a message"),
         ("insertId.x=1", "line 1, column 1", "has no parts"),
-        ("protoPayload.methodName=x", "line 1, column 1", "protoPayload is not implemented"),
+        ("protoPayload=x", "line 1, column 1", "is a message"),
+        ('protoPayload.methodName=~"(?=a)"', "line 1, column 26", "invalid perl operator: (?="),
         ("httpRequest.status=ok", "line 1, column 20", "'ok' is no number"),
         ("timestamp>yesterday", "line 1, column 11", "RFC 3339"),
         ('timestamp>"2026-03-01T10:00:00"', "line 1, column 11", "RFC 3339"),
@@ -217,6 +237,156 @@ def test_filter_refused_with_position(text, place, says):
         compiled(text)
     assert place in str(refusal.value)
     assert says in str(refusal.value)
+
+
+def text_entry():
+    entry = entry_of(severity=400, text_payload="Worker-7 said: Hello World (twice), id=ABC_17")
+    entry.http_request.remote_ip = "10.1.2.3"
+    entry.http_request.server_ip = "2001:db8::17"
+    entry.http_request.status = 404
+    entry.insert_id = "i-17"
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Global restrictions: any field has the word, without regard to case.
+        ("hello", True),
+        ('"hello world"', True),
+        ("hello AND world", True),
+        ("hello world", True),
+        ("WORLD hello", True),
+        ("ello", True),
+        ("goodbye", False),
+        ("NOT goodbye", True),
+        ("-hello", False),
+        ("hello OR goodbye", True),
+        ('("goodbye" OR "twice") severity=WARNING', True),
+        ('severity=ERROR OR "hello"', True),
+        ("cloud_run_revision", True),  # a part of the resource
+        ("blue", True),  # the value of a label
+        ("my.team", False),  # the key of a label
+        ("WARNING", True),
+        ("404", True),
+        ("40", False),  # a number is compared as one
+        ("*", True),
+        ('"*"', False),
+        # Small letters make words of the operators.
+        ("hello and world", False),
+        ("hello not", False),
+        # SEARCH: whole words in any order.
+        ('SEARCH("hello")', True),
+        ('SEARCH("ello")', False),
+        ('SEARCH("World hello")', True),
+        ('SEARCH("hello goodbye")', False),
+        ('search("hello blue")', True),  # in different fields
+        ('SEARCH(textPayload, "hello blue")', False),
+        ('SEARCH(textPayload, "hello worker")', True),
+        ('SEARCH(textPayload, "abc 17 ID=")', True),
+        ('SEARCH("`Hello World`")', True),
+        ('SEARCH("`World Hello`")', False),
+        ('SEARCH("`hello world`")', False),
+        ('SEARCH("`ello World`")', False),
+        ('SEARCH("`Hello World` twice")', True),
+        ('SEARCH(labels, "blue")', True),
+        ('SEARCH(labels."my.team/x", "blue")', True),
+        ('SEARCH(labels.absent, "blue")', False),
+        ('SEARCH(resource, "orders")', True),
+        ('SEARCH(jsonPayload.message, "hello")', False),
+        ('NOT SEARCH(jsonPayload.message, "hello")', True),
+        # log_id: the id as it is before it is encoded.
+        ('log_id("run.googleapis.com/requests")', True),
+        ('log_id("run.googleapis.com%2Frequests")', True),
+        ('LOG_ID("RUN.googleapis.com/requests")', True),
+        ('log_id("requests")', False),
+        ('log_id("stdout") OR log_id("run.googleapis.com/requests")', True),
+        ('ip_in_net(httpRequest.remoteIp, "10.1.0.0/16")', True),
+        ('ip_in_net(httpRequest.remoteIp, "10.1.2.3")', True),
+        ('ip_in_net(httpRequest.remoteIp, "10.2.0.0/16")', False),
+        ('ip_in_net(httpRequest.remoteIp, "2001:db8::/32")', False),
+        ('ip_in_net(httpRequest.serverIp, "2001:db8::/32")', True),
+        ('ip_in_net(jsonPayload.absent, "0.0.0.0/0")', False),
+        ('ip_in_net(textPayload, "0.0.0.0/0")', False),
+        ("sample(insertId, 1)", True),
+        ("sample(insertId, 0)", False),
+        ("sample(jsonPayload.absent, 1)", False),
+        # NOT, then OR, then AND.
+        ("hello OR NOT hello AND NOT goodbye OR hello", True),
+        ("hello OR hello AND goodbye", False),
+    ],
+)
+def test_filter_searches_and_calls_functions(text, expected):
+    """Words alone are looked for in all fields; functions take one or two arguments."""
+    assert compiled(text).matches(text_entry()) is expected
+
+
+def test_sample_takes_the_same_share_each_time():
+    """A sample of a quarter takes about a quarter, a larger one takes those and more, and it decides by the value alone."""
+    names = [f"i{number}" for number in range(2000)]
+
+    def taken(fraction):
+        wanted = compiled(f"sample(insertId, {fraction})")
+        return {name for name in names if wanted.matches(LogEntry(insert_id=name))}
+
+    quarter = taken(0.25)
+    assert 420 <= len(quarter) <= 580
+    assert quarter == taken(0.25)
+    assert quarter < taken(0.5)
+
+
+def audit_entry(**status):
+    entry = entry_of(severity=500)
+    said = AuditLog(service_name="compute.googleapis.com", method_name="v1.compute.instances.insert")
+    said.authentication_info.principal_email = "ann@example.com"
+    said.authorization_info.add(permission="compute.instances.create", granted=True)
+    said.authorization_info.add(permission="compute.disks.create")
+    said.request_metadata.caller_ip = "192.0.2.7"
+    said.request.update({"name": "web-1", "size": 3})
+    said.status.code = 7
+    entry.proto_payload.Pack(said)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('protoPayload.methodName="v1.compute.instances.insert"', True),
+        ('protoPayload.methodName:"INSTANCES"', True),
+        ('protoPayload.methodName=~"^v1[.].*insert$"', True),
+        ('protoPayload.methodName!~"insert$"', False),
+        ('protoPayload."@type"="type.googleapis.com/google.cloud.audit.AuditLog"', True),
+        ('protoPayload.@type:"AuditLog"', True),
+        ("protoPayload.authenticationInfo.principalEmail=ann@example.com", True),
+        ("protoPayload.authorizationInfo.permission=compute.disks.create", True),
+        ("protoPayload.authorizationInfo.granted=true", True),
+        ("protoPayload.status.code=7", True),
+        ("protoPayload.status.code>7", False),
+        ("protoPayload.status.message:*", False),
+        ("protoPayload.request.size>=3", True),
+        ("protoPayload.resourceName:*", False),
+        ("protoPayload.resourceName!=x", False),  # missing
+        ("protoPayload:*", True),
+        ("jsonPayload:*", False),
+        ('ip_in_net(protoPayload.requestMetadata.callerIp, "192.0.2.0/24")', True),
+        ('SEARCH(protoPayload, "instances web")', True),
+        ("ann@example.com", True),
+    ],
+)
+def test_filter_compares_proto_payload(text, expected):
+    """A protoPayload of a known type is compared as the JSON that the service shows."""
+    assert compiled(text).matches(audit_entry()) is expected
+
+
+def test_proto_payload_of_an_unknown_type_has_its_type_only():
+    """A type that is not known here can't be unpacked: its fields are missing."""
+    entry = entry_of()
+    entry.proto_payload.type_url = "type.googleapis.com/of.nobody.Here"
+    entry.proto_payload.value = b"\x0a\x03abc"
+    assert compiled('protoPayload."@type":"nobody"').matches(entry)
+    assert not compiled("protoPayload.name=abc").matches(entry)
+    entry.proto_payload.Pack(struct_pb2.Struct())
+    assert not compiled("protoPayload.value:*").matches(entry)
 
 
 @pytest.mark.parametrize("expression", ["(a+)+$", "(a|aa)+$", "(.*a){20}$", "(a|b)*a(a|b){500}c", "(x+x+)+y|a*a*a*a*b"])

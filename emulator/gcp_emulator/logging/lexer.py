@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["string", "text", "operator", "(", ")", "-", "end"]
+Kind = Literal["string", "text", "operator", "(", ")", ",", "-", "end"]
 
 OPERATORS = ("=~", "!~", "!=", ">=", "<=", "=", ">", "<", ":")
 _SPACE = re.compile(r"(?:\s+|--[^\n]*)+")
@@ -91,8 +91,8 @@ def _token(text: str, at: int) -> Token:
     letter = text[at]
     if letter in "()":
         return Token("(" if letter == "(" else ")", letter, at, at + 1)
-    if letter == "-":
-        return Token("-", letter, at, at + 1)
+    if letter in "-,":
+        return Token("-" if letter == "-" else ",", letter, at, at + 1)
     if letter == '"':
         string = _STRING.match(text, at)
         if string is None:

@@ -16,18 +16,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import re2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.struct_pb2 import Struct
 
-from gcp_emulator import words
 from gcp_emulator.clock import micros_of
+from gcp_emulator.logging.functions import function, term
+from gcp_emulator.logging.leaves import ANY, STRUCT, fields, unknown, unpacked, within
 from gcp_emulator.logging.lexer import FilterError
 from gcp_emulator.logging.messages import SEVERITIES, LogEntry, nanos
-from gcp_emulator.logging.parser import And, Comparison, Node, Not, Or, Value, parse
+from gcp_emulator.logging.parser import And, Call, Comparison, Node, Not, Or, Term, Value, parse
 
 Matches = Callable[[Any], bool]
 Reader = Callable[[Any], Any]
@@ -122,6 +121,10 @@ def _matches(tree: Node, text: str) -> Matches:
     if isinstance(tree, Not):
         inner = _matches(tree.part, text)
         return lambda entry: not inner(entry)
+    if isinstance(tree, Term):
+        return term(tree.value)
+    if isinstance(tree, Call):
+        return function(tree, text)
     return _Compared(tree, text).matches()
 
 
@@ -155,9 +158,9 @@ class _Compared:
         """
         The comparison for *path* below a message of *kind*, which *read* takes from an entry.
         """
-        field = _fields(kind).get(path[0])
+        field = fields(kind).get(path[0])
         if field is None:
-            raise self._unknown(kind, path[0])
+            raise self._error(unknown(self._path, kind, path[0]))
         name, rest = field.name, path[1:]
         below = field.message_type
         if below is None:
@@ -167,13 +170,13 @@ class _Compared:
         full_name = below.full_name
         if below.GetOptions().map_entry and rest:
             return self._label(lambda entry: getattr(read(entry), name), ".".join(rest))
-        if full_name == "google.protobuf.Struct" and rest:
+        if full_name == STRUCT and rest:
             return self._payload(lambda entry: getattr(read(entry), name), rest)
+        if full_name == ANY and rest:
+            return self._payload(lambda entry: unpacked(getattr(read(entry), name)), rest)
         if full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
             literal = instant if full_name.endswith("Timestamp") else _duration
             return self._ordered(literal, lambda entry: nanos(getattr(read(entry), name)))
-        if full_name == "google.protobuf.Any":
-            raise self._error("comparing protoPayload is not implemented by this local server.")
         if rest:
             return self._walk(below, rest, lambda entry: getattr(read(entry), name))
         if not self._presence:
@@ -183,10 +186,6 @@ class _Compared:
         if below.GetOptions().map_entry:
             return lambda entry: len(getattr(read(entry), name)) > 0
         return lambda entry: bool(read(entry).HasField(name))
-
-    def _unknown(self, kind: Descriptor, name: str) -> FilterError:
-        near = words.hint(name, [one.json_name for one in kind.fields])
-        return self._error(f"'{'.'.join(self._path)}' is no field of a log entry.{near}")
 
     def _scalar(self, field: FieldDescriptor, read: Reader) -> Matches:
         name = field.name
@@ -261,7 +260,7 @@ class _Compared:
         compare: Callable[[Any], bool] = (lambda _: True) if self._presence else self._json()
 
         def found(entry: Any) -> bool:
-            return any(compare(value) for value in _values(read(entry), path))
+            return any(compare(value) for value in within(read(entry), path))
 
         return found
 
@@ -290,30 +289,6 @@ class _Compared:
             return False
 
         return compare
-
-
-@cache
-def _fields(kind: Descriptor) -> dict[str, FieldDescriptor]:
-    return {one.json_name: one for one in kind.fields}
-
-
-def _values(struct: Struct, path: tuple[str, ...]) -> list[Any]:
-    """
-    The values at *path*; several where a list is on the way.
-    """
-    at = [struct.fields[path[0]]] if path[0] in struct.fields else []
-    for name in (*path[1:], None):
-        flat: list[Any] = []
-        for value in at:
-            flat.extend(value.list_value.values if value.WhichOneof("kind") == "list_value" else (value,))
-        if name is None:
-            return flat
-        at = [
-            one.struct_value.fields[name]
-            for one in flat
-            if one.WhichOneof("kind") == "struct_value" and name in one.struct_value.fields
-        ]
-    return at
 
 
 def _or_none(read: Callable[[str], Any], text: str) -> Any:

@@ -7,11 +7,13 @@ From the text of a filter to a tree.
     sequence   = choice {["AND"] choice}
     choice     = negation {"OR" negation}
     negation   = ("NOT" | "-") negation | operand
-    operand    = "(" sequence ")" | path operator values
+    operand    = "(" sequence ")" | path operator values | name "(" arguments ")" | value
+    arguments  = (path | value) {"," (path | value)}
     values     = value | "(" sequence of value ")"
     path       = name {"." (name | string)}
 
-OR binds tighter than AND, as in the service's language.
+OR binds tighter than AND, as in the service's language. A value alone is looked for in all fields; ``and``, ``or`` and ``not``
+are such values.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ from gcp_emulator.logging.lexer import FilterError, Token, tokens, unescaped
 KEYWORDS = ("AND", "OR", "NOT")
 MAX_LENGTH = 20_000
 MAX_DEPTH = 100
+_LACKING = {
+    "source": "folders and organizations do not exist here; name the project in resource_names.",
+    "cast": "compare the field itself.",
+    "regexp_extract": "compare the field with '=~'.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,36 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """
+    A value that stands alone.
+    """
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """
+    Argument of a function.
+
+    Attributes:
+        path: It, read as the name of a field; empty if it is in quotation marks or a number.
+        value: It, read as a value.
+    """
+
+    path: tuple[str, ...]
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    name: str
+    arguments: tuple[Argument, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     part: Node
 
@@ -65,7 +102,7 @@ class Or:
     parts: tuple[Node, ...]
 
 
-Node = And | Or | Not | Comparison
+Node = And | Or | Not | Comparison | Term | Call
 
 
 def parse(text: str) -> Node:
@@ -147,23 +184,46 @@ class _Parser:
             inner = self._sequence(self._operand)
             self._closing(opening)
             return inner
-        first = self._peek()
+        first, begin = self._peek(), self._at
+        if first.kind == "text" and first.text in KEYWORDS:
+            raise self._error(f"unexpected {first}; {first.text} joins comparisons.", first)
         path = self._path()
-        if self._peek().kind != "operator":
-            raise self._no_operator(first)
-        operator = self._take()
-        return self._values(path, operator, first)
+        if self._peek().kind == "operator":
+            return self._values(path, self._take(), first)
+        if self._at > begin + 1:
+            raise self._error(f"found {first} where a comparison such as severity>=ERROR was expected.", first)
+        if first.kind == "text" and self._peek().kind == "(" and self._peek().start == first.end:
+            return self._call(first)
+        quoted = first.kind == "string"
+        return Term(Value(unescaped(first, self._text) if quoted else first.text, quoted=quoted, offset=first.start))
 
-    def _no_operator(self, first: Token) -> FilterError:
-        if first.text.upper() in KEYWORDS and first.kind == "text":
-            return self._error(f"unexpected {first}; AND, OR and NOT join comparisons, in capitals.", first)
-        if self._peek().kind == "(":
-            return self._error(f"the function {first} is not implemented by this local server.", first)
-        return self._error(
-            f"found {first} where a comparison such as severity>=ERROR was expected; searching every field "
-            "for a word is not implemented by this local server.",
-            first,
-        )
+    def _call(self, name: Token) -> Node:
+        if advice := _LACKING.get(name.text.lower()):
+            raise self._error(f"the function {name.text} is not implemented by this local server; {advice}", name)
+        opening = self._take()
+        arguments: list[Argument] = []
+        while self._peek().kind != ")":
+            if arguments:
+                if self._peek().kind == "end":
+                    raise self._error("this parenthesis is never closed.", opening)
+                if self._peek().kind != ",":
+                    raise self._error(f"found {self._peek()} where a comma or ')' was expected.")
+                self._take()
+            arguments.append(self._argument(opening))
+        self._take()
+        return Call(name.text, tuple(arguments), name.start)
+
+    def _argument(self, opening: Token) -> Argument:
+        token = self._peek()
+        if token.kind == "end":
+            raise self._error("this parenthesis is never closed.", opening)
+        if token.kind == "string":
+            self._take()
+            return Argument((), Value(unescaped(token, self._text), quoted=True, offset=token.start))
+        sign = self._take().text if token.kind == "-" else ""
+        path = self._path()
+        end = self._tokens[self._at - 1].end
+        return Argument(path, Value(sign + self._text[token.start + len(sign) : end], quoted=False, offset=token.start))
 
     def _path(self) -> tuple[str, ...]:
         """
