@@ -16,6 +16,7 @@ from gcp_oncetask.services import identity
 from gcp_oncetask.tasks import TaskManager
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import URL, Shop, make_shop
+from tests.support.tasks import Service
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,14 @@ def shop(open_shop: Callable[..., Shop]) -> Shop:
     The shop with the library's defaults.
     """
     return open_shop()
+
+
+@pytest.fixture
+def service(oncetask_cloud: OncetaskCloud) -> Service:
+    """
+    A deployment.
+    """
+    return Service(oncetask_cloud)
 
 
 @pytest.fixture
