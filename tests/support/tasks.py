@@ -91,6 +91,18 @@ class Repeat(TaskData, kind="repeat"):
         return None if self.rule is None else Recurrence(**self.rule, overlap=self.overlap, misfire=self.misfire)
 
 
+def serve(cloud: OncetaskCloud) -> TaskManager:
+    """
+    A manager without handlers, and its app on the cloud.
+    """
+    manager = TaskManager(Locker(config=Config(base_url=URL)))
+    app = Flask("tasks")
+    app.register_blueprint(blueprint(manager))
+    cloud.use(manager.locker)
+    cloud.mount(URL, app)
+    return manager
+
+
 class Service:
     """
     A deployment: manager, app, and what its handlers did.
