@@ -14,7 +14,8 @@ from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import StoreError, UsageError
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.store.codec import DocumentType, decode_lock, put
+from gcp_oncetask.store.codec import DocumentType, put
+from gcp_oncetask.store.lock_codec import decode_lock
 from gcp_oncetask.store.snapshot import Snapshot
 
 __all__ = ["dispatch_written"]

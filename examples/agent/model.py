@@ -5,11 +5,11 @@ counts the calls that it got.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from examples.json_server import JsonServer
 
 TOPICS = ("price", "stock", "delivery")
 
@@ -32,51 +32,31 @@ class World:
     Serves the model at ``/model`` and the search at ``/search``.
 
     Attributes:
-    x
+        calls: Number of calls that were answered, by their subject.
         busy: Every so many calls of the model is refused, because the model is busy; 0: none is.
     """
 
     def __init__(self, busy: int = 3) -> None:
         self.calls: Counter[str] = Counter()
         self.busy = busy
-        world, guard, asked = self, threading.Lock(), Counter[str]()
+        self._guard = threading.Lock()
+        self._turns = 0
+        self._server = JsonServer(self._answer)
+        self.url = self._server.url
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with guard:
-                    asked[self.path] += 1
-                    if self.path == "/model" and world.busy and asked[self.path] % world.busy == 0:
-                        self._answer(429, {"error": "the model is busy"})
-                        return
-                    if self.path == "/model":
-                        turn = reply_to(data["history"])
-                        world.calls[f"model turn {len(data['history'])}"] += 1
-                        self._answer(200, turn)
-                    else:
-                        world.calls[f"search {data['topic']}"] += 1
-                        self._answer(200, {"text": f"{data['topic']}: fine"})
-
-            def _answer(self, status: int, facts: dict[str, Any]) -> None:
-                body = json.dumps(facts).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+    def _answer(self, path: str, data: dict[str, Any]) -> tuple[int, Any]:
+        with self._guard:
+            if path == "/search":
+                self.calls[f"search {data['topic']}"] += 1
+                return 200, {"text": f"{data['topic']}: fine"}
+            self._turns += 1
+            if self.busy and self._turns % self.busy == 0:
+                return 429, {"error": "the model is busy"}
+            self.calls[f"model turn {len(data['history'])}"] += 1
+            return 200, reply_to(data["history"])
 
     def stop(self) -> None:
         """
         Stop serving.
         """
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()

@@ -4,14 +4,13 @@ A person who approves orders: an HTTP service that gets the links, opens the one
 
 from __future__ import annotations
 
-import json
 import threading
 import urllib.request
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import Any
 from urllib.error import URLError
+
+from examples.json_server import JsonServer
 
 
 class Approver:
@@ -27,30 +26,14 @@ class Approver:
         self.asked: dict[str, bool | None] = {}
         self.pressed: dict[str, int] = {}
         self._todo: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
-        approver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                approver.decide(data["order"], data["yes"], data["no"])
-                body = b"{}"
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                with suppress(ConnectionError):
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/approvals"
+        self._server = JsonServer(self._answer)
+        self.url = f"{self._server.url}/approvals"
         self._hand = threading.Thread(target=self._press_all, daemon=True)
         self._hand.start()
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _answer(self, _: str, data: dict[str, str]) -> tuple[int, Any]:
+        self.decide(data["order"], data["yes"], data["no"])
+        return 200, {}
 
     def decide(self, order: str, yes: str, no: str) -> None:
         """
@@ -79,5 +62,4 @@ class Approver:
         """
         self._todo.put(None)
         self._hand.join()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()

@@ -5,16 +5,15 @@ a key.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from examples.json_server import JsonServer
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Payments:
     struck_before: dict[str, signal.Signals] = field(default_factory=dict)
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _server: ThreadingHTTPServer | None = None
+    _server: JsonServer | None = None
 
     def charge(self, order: str, key: str, pid: int) -> str:
         """
@@ -58,44 +57,25 @@ class Payments:
         """
         Serve on a free loopback port; return the URL.
         """
-        payments = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with suppress(ConnectionAbortedError):
-                    self._answer({"charge": payments.charge(data["order"], data["key"], data["pid"])})
-
-            def do_GET(self) -> None:
-                [key] = parse_qs(urlsplit(self.path).query).get("key", [""])
-                self._answer({"charge": payments.charges.get(key)})
-
-            def _answer(self, facts: dict[str, str | None]) -> None:
-                body = json.dumps(facts).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                with suppress(ConnectionError):
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - as the base says it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/charges"
+        self._server = JsonServer(self._answer)
+        self.url = f"{self._server.url}/charges"
         return self.url
+
+    def _answer(self, path: str, data: dict[str, Any] | None) -> tuple[int, Any] | None:
+        if data is None:
+            [key] = parse_qs(urlsplit(path).query).get("key", [""])
+            return 200, {"charge": self.charges.get(key)}
+        try:
+            return 200, {"charge": self.charge(data["order"], data["key"], data["pid"])}
+        except ConnectionAbortedError:
+            return None
 
     def stop(self) -> None:
         """
         Stop serving.
         """
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.stop()
 
     def repeated(self) -> int:
         """

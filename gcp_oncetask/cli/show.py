@@ -31,7 +31,8 @@ from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import CHAINS, Record, Sort
 from gcp_oncetask.rules.waits import events
 from gcp_oncetask.store import journals
-from gcp_oncetask.store.codec import decode, salvage
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.lock_codec import salvage
 from gcp_oncetask.store.records import record_of
 from gcp_oncetask.store.snapshot import Snapshot
 

@@ -32,9 +32,10 @@ from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
-from gcp_oncetask.store.codec import WHOLE, Document, decode, encode, salvage
+from gcp_oncetask.store.codec import Document, decode, encode
 from gcp_oncetask.store.flow import Changed
 from gcp_oncetask.store.forms import is_due
+from gcp_oncetask.store.lock_codec import WHOLE, salvage
 from gcp_oncetask.store.snapshot import Changes, Snapshot, snapshot_of, version_of
 
 LATER: Final = timedelta(hours=1)

@@ -28,7 +28,8 @@ from gcp_oncetask.rules.record import Event, Failure, Lock, PendingAlert, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.writes import RESULT_LOST
 from gcp_oncetask.runtime.runtime import Runtime
-from gcp_oncetask.store.codec import WHOLE, decode
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.lock_codec import WHOLE
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 
 _AFTERWARDS: Final = timedelta(minutes=1)

@@ -1,7 +1,7 @@
 """
 The lock: one record, embedded as the map field ``lock`` in every document that takes part.
 
-Data only. ``rules`` decides about its changes; ``store/codec.py`` defines its stored form.
+Data only. ``rules`` decides about its changes; ``store/lock_codec.py`` defines its stored form.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from gcp_oncetask.rules.document_paths import is_task, key_path, parse_task_path
 from gcp_oncetask.rules.family import PARENT, parent_text
 from gcp_oncetask.rules.keys import Effect, effect, holds
 from gcp_oncetask.rules.record import Lock, Status
-from gcp_oncetask.store.codec import Value, decode, encode, encode_lock
+from gcp_oncetask.store.codec import Value, decode, encode
+from gcp_oncetask.store.lock_codec import encode_lock
 from gcp_oncetask.store.retiring import DONE_AT, retirement, retires
 from gcp_oncetask.store.snapshot import Snapshot, WriteType
 

@@ -16,16 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gcp_oncetask.errors import ConflictError, StoreError
 from gcp_oncetask.rules import features
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.store.codec import (
-    ATTRIBUTES,
-    FIELD_PATHS,
-    Document,
-    DocumentType,
-    Value,
-    decode_lock,
-    encode_lock,
-    get_timestamp,
-)
+from gcp_oncetask.store.codec import Document, DocumentType, Value, get_timestamp
+from gcp_oncetask.store.lock_codec import ATTRIBUTES, FIELD_PATHS, decode_lock, encode_lock
 
 WriteType: Final = _write.Write.pb()
 _REQUEST_TIME: Final = 1

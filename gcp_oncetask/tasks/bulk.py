@@ -20,8 +20,9 @@ from gcp_oncetask.rules.record import Chunk
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.chunk_life import deletion
-from gcp_oncetask.store.codec import Document, salvage
+from gcp_oncetask.store.codec import Document
 from gcp_oncetask.store.failures import WireError
+from gcp_oncetask.store.lock_codec import salvage
 from gcp_oncetask.store.needs import check_needs, needs_newer
 from gcp_oncetask.store.side_writes import Freed
 from gcp_oncetask.store.snapshot import Snapshot

@@ -14,8 +14,9 @@ from gcp_emulator.cloud import LocalCloud
 from gcp_oncetask import Config, Locker
 from gcp_oncetask.services import identity
 from gcp_oncetask.tasks import TaskManager
-from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.support.orders import URL, Shop, make_shop
+from tests.support.tasks import Service
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,14 @@ def shop(open_shop: Callable[..., Shop]) -> Shop:
 
 
 @pytest.fixture
+def service(oncetask_cloud: OncetaskCloud) -> Service:
+    """
+    A deployment.
+    """
+    return Service(oncetask_cloud)
+
+
+@pytest.fixture
 def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
     """
     The test's cloud, for other processes as well.
@@ -62,6 +71,24 @@ def cloud_on_ports(oncetask_cloud: OncetaskCloud) -> Iterator[OncetaskCloud]:
     yield oncetask_cloud
     for server in (local.firestore, local.tasks, local.logging):
         server.stop()
+
+
+@pytest.fixture
+def cloud_of_commands(cloud_on_ports: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> OncetaskCloud:
+    """
+    The same, with the environment in which commands use it.
+    """
+    local = cloud_on_ports.local
+    for name, value in (
+        ("GOOGLE_CLOUD_PROJECT", local.project),
+        ("FIRESTORE_EMULATOR_HOST", local.firestore.address),
+        ("CLOUD_TASKS_EMULATOR_HOST", local.tasks.address),
+        ("CLOUD_LOGGING_EMULATOR_HOST", local.logging.address),
+        ("ONCETASK_SERVICE_ACCOUNT", ACCOUNT),
+        ("ONCETASK_AUDIENCE", "https://oncetask.test"),
+    ):
+        monkeypatch.setenv(name, value)
+    return cloud_on_ports
 
 
 @pytest.fixture

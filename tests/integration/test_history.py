@@ -41,23 +41,13 @@ def service(oncetask_cloud: OncetaskCloud) -> Service:
 
 
 @pytest.fixture
-def on_ports(cloud_on_ports: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
+def on_ports(cloud_of_commands: OncetaskCloud) -> Service:
     """
     The same for the command line.
     """
-    local = cloud_on_ports.local
-    for name, value in (
-        ("GOOGLE_CLOUD_PROJECT", local.project),
-        ("FIRESTORE_EMULATOR_HOST", local.firestore.address),
-        ("CLOUD_TASKS_EMULATOR_HOST", local.tasks.address),
-        ("CLOUD_LOGGING_EMULATOR_HOST", local.logging.address),
-        ("ONCETASK_SERVICE_ACCOUNT", ACCOUNT),
-        ("ONCETASK_AUDIENCE", "https://oncetask.test"),
-    ):
-        monkeypatch.setenv(name, value)
     # Commands run on the machine's clock.
-    cloud_on_ports.clock.advance((datetime.now(UTC) - cloud_on_ports.clock_now()).total_seconds() - 3600)
-    return Service(cloud_on_ports).handle()
+    cloud_of_commands.clock.advance((datetime.now(UTC) - cloud_of_commands.clock_now()).total_seconds() - 3600)
+    return Service(cloud_of_commands).handle()
 
 
 def log_requests(service: Service) -> None:

@@ -13,7 +13,7 @@ from google.cloud.firestore_v1.types import firestore as _api
 
 from gcp_emulator.firestore.writes import Change, Stored
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.store.codec import decode_lock
+from gcp_oncetask.store.lock_codec import decode_lock
 
 ROOT: Final = "projects/model/databases/(default)/documents/"
 MISSING: Final = 0

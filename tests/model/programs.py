@@ -22,7 +22,8 @@ from gcp_oncetask.rules.decisions import Claimant, Policy, Put, Settlement, Sett
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.task_headers import TaskHeaders
-from gcp_oncetask.store.codec import DocumentType, decode_lock, encode
+from gcp_oncetask.store.codec import DocumentType, encode
+from gcp_oncetask.store.lock_codec import decode_lock
 from gcp_oncetask.store.side_writes import Hold
 from gcp_oncetask.store.snapshot import Changes, Snapshot
 from tests.model.documents import TICK

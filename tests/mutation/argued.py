@@ -18,8 +18,8 @@ REASONS: Mapping[str, Sequence[str]] = {
         ),
         "rules/refused.py cut_off: name in dropped => name not in dropped",
         "rules/refused.py cut_off: 'headers' => 'headers~'",
-        "store/codec.py _of_form: value.string_value or _odd(value) => value.string_value",
-        "store/codec.py salvage: '.' => '.~'",
+        "store/readers.py _of_form: value.string_value or _odd(value) => value.string_value",
+        "store/lock_codec.py salvage: '.' => '.~'",
         (
             "store/fields.py _unstorable: 'it is nested too deeply, or holds itself.' => 'it is nested too deeply, "
             "or holds itself.~'"
@@ -66,16 +66,16 @@ REASONS: Mapping[str, Sequence[str]] = {
             "as_loaded(_jsonable(value))"
         ),
         (
-            "store/codec.py _text: text or value.WhichOneof('value_type') == 'string_value' => "
+            "store/readers.py _text: text or value.WhichOneof('value_type') == 'string_value' => "
             "value.WhichOneof('value_type') == 'string_value'"
         ),
-        "store/codec.py _status: _STATUSES.get(value.string_value) or Status(_text(value)) => Status(_text(value))",
+        "store/readers.py _status: _STATUSES.get(value.string_value) or Status(_text(value)) => Status(_text(value))",
         (
-            "store/codec.py _flag: flag or value.WhichOneof('value_type') == 'boolean_value' => "
+            "store/readers.py _flag: flag or value.WhichOneof('value_type') == 'boolean_value' => "
             "value.WhichOneof('value_type') == 'boolean_value'"
         ),
-        "store/codec.py encode_lock: known is not None and value == known => value == known",
-        "store/codec.py encode_lock: default is not None and value == default => value == default",
+        "store/lock_codec.py encode_lock: known is not None and value == known => value == known",
+        "store/lock_codec.py encode_lock: default is not None and value == default => value == default",
         (
             "store/flow.py ChangeFlow._try: if extra.values: check_conflicts(snapshot, extra) => if True: "
             "check_conflicts(snapshot, extra)"
@@ -295,11 +295,11 @@ REASONS: Mapping[str, Sequence[str]] = {
         "It is in a function that is made when the module is loaded, before the change; with it, the "
         "tests of `store/` fail"
     ): (
-        "store/codec.py _of_form: return read => return None",
-        "store/codec.py _of_form: check(text) => pass",
-        "store/codec.py _of_form: return text => return None",
-        "store/codec.py _of_form: value.string_value or _odd(value) => value.string_value and _odd(value)",
-        "store/codec.py _of_form: value.string_value or _odd(value) => _odd(value)",
+        "store/readers.py _of_form: return read => return None",
+        "store/readers.py _of_form: check(text) => pass",
+        "store/readers.py _of_form: return text => return None",
+        "store/readers.py _of_form: value.string_value or _odd(value) => value.string_value and _odd(value)",
+        "store/readers.py _of_form: value.string_value or _odd(value) => _odd(value)",
     ),
     "It changes how much one look reads, or by how many calls, not its result": (
         "store/queries.py parked: 4 => 5",

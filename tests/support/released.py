@@ -14,7 +14,7 @@ from gcp_oncetask.effects import owed_alerts
 from gcp_oncetask.recovery.digests import Digests
 from gcp_oncetask.rules import attention, features
 from gcp_oncetask.rules.record import DEFAULTS, STORED_NAMES, Lock
-from gcp_oncetask.store import codec, snapshot
+from gcp_oncetask.store import lock_codec, readers, snapshot
 
 NEW = ("needs", "ready_at", "attention", "fingerprint")
 """Attributes that it does not know."""
@@ -25,7 +25,7 @@ def replacements() -> tuple[tuple[Any, str, Any], ...]:
     What of the library is otherwise in that process: module, name and value.
     """
     known = {name: DEFAULTS[name] for name in NEW}
-    encode = codec.encode_lock
+    encode = lock_codec.encode_lock
 
     def encode_lock(target: Any, lock: Lock, before: Lock | None = None) -> Any:
         return encode(target, lock.but(**known), None if before is None else before.but(**known))
@@ -38,18 +38,20 @@ def replacements() -> tuple[tuple[Any, str, Any], ...]:
             self._runtime, seen, {owed.id: owed.digest for owed in seen.lock.owed if owed.id in ids}
         )
 
-    one_owed_of = codec._one_owed
-    fields = {stored: read for stored, read in codec._FIELDS.items() if stored not in {STORED_NAMES[n] for n in NEW}}
+    one_owed_of = readers._one_owed
+    fields = {
+        stored: read for stored, read in lock_codec._FIELDS.items() if stored not in {STORED_NAMES[n] for n in NEW}
+    }
     return (
-        (codec, "_FIELDS", fields),
-        (codec, "encode_lock", encode_lock),
+        (lock_codec, "_FIELDS", fields),
+        (lock_codec, "encode_lock", encode_lock),
         (snapshot, "encode_lock", encode_lock),
         (attention, "ready", lambda lock, at: None),
         (attention, "look_by", lambda ready, when, at: when),
         (attention, "reason_of", lambda lock: None),
         (features, "unknown", lambda lock: ()),
         # Each alert is a mail.
-        (codec, "_one_owed", one_owed),
+        (readers, "_one_owed", one_owed),
         (owed_alerts, "send_owed", owed_alerts.send_each),
         (owed_alerts, "wait_of", lambda *args: None),
         (owed_alerts, "alert_of", owed_alerts._alert_of),

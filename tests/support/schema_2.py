@@ -54,14 +54,20 @@ READS: tuple[Edit, ...] = (
         'KNOWN: Final[frozenset[str]] = frozenset({"journal", ',
         'KNOWN: Final[frozenset[str]] = frozenset({"target", "journal", ',
     ),
-    ("store/codec.py", "\ndef encode_lock(", "\ndef _encode_lock("),
+    ("store/lock_codec.py", "\ndef encode_lock(", "\ndef _encode_lock("),
     (
-        "store/codec.py",
+        "store/lock_codec.py",
         "    put_all(places)\n    return tuple(changed), tuple(stamped)\n",
         f"    put_all(places)\n    return tuple(changed), tuple(stamped)\n\n{_FORM}",
     ),
     (
-        "store/codec.py",
+        "store/lock_codec.py",
+        "import Document, Value, put_all\n",
+        "import Document, Value, put, put_all\n",
+    ),
+    ("store/lock_codec.py", "import reader_of, shown\n", "import _inner, reader_of, shown\n"),
+    (
+        "store/lock_codec.py",
         "            found = _FIELDS.get(key)\n",
         "            found = _FIELDS.get(key)\n            values |= _target(stored[key]) if key == 'target' else {}\n",
     ),

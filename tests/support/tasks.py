@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from flask import Flask
 
 from gcp_oncetask import Attempt, Config, Locker, Middleware
@@ -90,6 +91,18 @@ class Repeat(TaskData, kind="repeat"):
         return None if self.rule is None else Recurrence(**self.rule, overlap=self.overlap, misfire=self.misfire)
 
 
+def serve(cloud: OncetaskCloud) -> TaskManager:
+    """
+    A manager without handlers, and its app on the cloud.
+    """
+    manager = TaskManager(Locker(config=Config(base_url=URL)))
+    app = Flask("tasks")
+    app.register_blueprint(blueprint(manager))
+    cloud.use(manager.locker)
+    cloud.mount(URL, app)
+    return manager
+
+
 class Service:
     """
     A deployment: manager, app, and what its handlers did.
@@ -119,6 +132,15 @@ class Service:
         self.tasks: list[OnceTask[Any]] = []
         self.batches: list[list[str]] = []
         self.act: Callable[[Any, Attempt], Any] = lambda task, attempt: None
+
+    def have_commands(self, monkeypatch: pytest.MonkeyPatch) -> Service:
+        """
+        Let commands in this process have the locker.
+        """
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", self.cloud.local.project)
+        monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
+        monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: self.manager.locker)
+        return self
 
     def handle(self, model: type[TaskData] = Work, **options: Any) -> Service:
         """

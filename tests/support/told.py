@@ -13,7 +13,7 @@ from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules.document_paths import is_digest
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.runtime import Runtime
-from gcp_oncetask.store.codec import decode_lock
+from gcp_oncetask.store.lock_codec import decode_lock
 from gcp_oncetask.store.snapshot import snapshot_of
 from gcp_oncetask.testing.cloud import OncetaskCloud
 

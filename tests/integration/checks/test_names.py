@@ -26,14 +26,6 @@ class Basket(LockedModel, collection="baskets"):
     note: str = ""
 
 
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
-
-
 def written(cloud: OncetaskCloud) -> int:
     """
     Writes since the last count began.

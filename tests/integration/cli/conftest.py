@@ -9,8 +9,18 @@ from collections.abc import Callable
 import pytest
 
 from gcp_oncetask.cli import main
+from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from tests.support.tasks import Service
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """
+    A deployment; the command line has its locker.
+    """
+    return Service(oncetask_cloud, service_account=ACCOUNT).have_commands(monkeypatch)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from gcp_oncetask import AlreadyScheduledError, Status, UsageError, rules
 from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry, latest
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.integration.cli.conftest import Run
 from tests.support.durable import Calls, play
 from tests.support.orders import Killed
@@ -24,18 +23,6 @@ from tests.support.tasks import Service, Work
 
 class Receipt(BaseModel):
     number: int
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """
-    A deployment; the command line has its locker.
-    """
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    made = Service(oncetask_cloud, service_account=ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
 
 
 def asked(service: Service, pay: Any) -> str:

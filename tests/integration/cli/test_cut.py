@@ -9,24 +9,11 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Fail, Status
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.integration.cli.conftest import Run
 from tests.support.durable import Calls, play
 from tests.support.tasks import Service, Work
 
 NAMES = ("a", "b", "c", "d")
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """
-    A deployment; the command line has its locker.
-    """
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    made = Service(oncetask_cloud, service_account=ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
 
 
 class Steps:

@@ -8,26 +8,11 @@ import json
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from gcp_oncetask import NotDone, Status
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
 from tests.integration.cli.conftest import Run
 from tests.support.durable import Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Service
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """
-    A deployment; the command line has its locker.
-    """
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    made = Service(oncetask_cloud, service_account=ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
 
 
 def test_du_41_the_effects_of_a_task_that_ended_a_week_ago(service: Service, run: Run) -> None:

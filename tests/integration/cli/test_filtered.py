@@ -19,7 +19,7 @@ from gcp_oncetask import Fail, Status
 from gcp_oncetask.cli import main
 from gcp_oncetask.operate import many
 from gcp_oncetask.rules.document_paths import TaskName
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.integration.cli.test_asking import Terminal
 from tests.support.tasks import Service
 
@@ -31,9 +31,7 @@ def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> S
     """
     made = Service(oncetask_cloud).handle()
     made.act = lambda task, attempt: Fail("declined")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
+    made.have_commands(monkeypatch)
     failing(oncetask_cloud, made, *"abcdef")
     return made
 

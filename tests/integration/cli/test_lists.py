@@ -16,7 +16,7 @@ from google.cloud.firestore import DELETE_FIELD
 
 from gcp_oncetask import Fail, Retry
 from gcp_oncetask.cli import lists, main
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service
 
 
@@ -27,10 +27,7 @@ def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> S
     """
     made = Service(oncetask_cloud).handle()
     made.act = lambda task, attempt: Fail("declined")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
+    return made.have_commands(monkeypatch)
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.integration.cli.conftest import Run
 from tests.support.durable import SECOND
 from tests.support.tasks import Service
@@ -65,9 +65,7 @@ def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> S
     A task that has slept for a day, and the command line with its locker.
     """
     made = Service(oncetask_cloud).handle(retry=SECOND)
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
+    made.have_commands(monkeypatch)
     made.act = old
     made.create("a")
     oncetask_cloud.run_until_idle()

@@ -14,7 +14,7 @@ import pytest
 
 from gcp_oncetask import Fail, Retry, Status
 from gcp_oncetask.cli import main
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 from tests.support.tasks import Pull, Repeat, Service, Work
 
@@ -28,10 +28,7 @@ def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> S
     Tasks of which nothing is known when their holder dies; the command line has their locker.
     """
     made = Service(oncetask_cloud).handle(on_unknown="quarantine")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
+    return made.have_commands(monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from gcp_oncetask import NoRetry
 from gcp_oncetask.cli import main
 from gcp_oncetask.tasks import TaskData
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service
 
 NASTY = "x\x1b[2J\x1b]0;t\x07\x9b31m\r\n\u2028\u202e\u2066\u200b\x85\x7f status: completed"
@@ -29,28 +29,18 @@ class Hostile(TaskData, kind="hostile"):
 
 
 @pytest.fixture
-def service(cloud_on_ports: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(cloud_of_commands: OncetaskCloud) -> Service:
     """
     A deployment with a failed task of a hostile id, whose error is hostile too, and the environment of its commands.
     """
-    local = cloud_on_ports.local
-    for name, value in (
-        ("GOOGLE_CLOUD_PROJECT", local.project),
-        ("FIRESTORE_EMULATOR_HOST", local.firestore.address),
-        ("CLOUD_TASKS_EMULATOR_HOST", local.tasks.address),
-        ("CLOUD_LOGGING_EMULATOR_HOST", local.logging.address),
-        ("ONCETASK_SERVICE_ACCOUNT", ACCOUNT),
-        ("ONCETASK_AUDIENCE", "https://oncetask.test"),
-    ):
-        monkeypatch.setenv(name, value)
-    made = Service(cloud_on_ports).handle(Hostile, retry=NoRetry())
+    made = Service(cloud_of_commands).handle(Hostile, retry=NoRetry())
 
     def act(task: Any, attempt: Any) -> Any:
         raise ValueError(FORGED)
 
     made.act = act
     made.manager.create_task(Hostile(name=FORGED))
-    cloud_on_ports.run_until_idle()
+    cloud_of_commands.run_until_idle()
     return made
 
 

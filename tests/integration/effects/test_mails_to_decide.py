@@ -16,7 +16,7 @@ from gcp_oncetask.observe.alerts import Alert, body_of
 from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.choices import last_attempt
 from gcp_oncetask.rules.record import Event
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.orders import Killed
 from tests.support.tasks import Latest, Other, Service, Work
 
@@ -33,10 +33,7 @@ def service(oncetask_cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch) -> S
     Tasks of which nothing is known when their holder dies; the command line has their locker.
     """
     made = Service(oncetask_cloud).handle(on_unknown="quarantine").handle(Latest, on_unknown="quarantine")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", oncetask_cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
-    return made
+    return made.have_commands(monkeypatch)
 
 
 def quarantined(service: Service, model: type[Work] = Work) -> Alert:

@@ -8,19 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from flask import Flask
 
-from gcp_oncetask import Attempt, Config, Locker, Status
+from gcp_oncetask import Attempt, Status
 from gcp_oncetask.effects.keys import Gate
-from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules import writes
 from gcp_oncetask.rules.decisions import Claimant, Policy
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.store.snapshot import Snapshot
-from gcp_oncetask.tasks import OnceTask, TaskData, TaskManager, TaskStatus
+from gcp_oncetask.tasks import OnceTask, TaskData, TaskStatus
 from gcp_oncetask.testing.cloud import OncetaskCloud
-
-URL = "https://keys.test"
+from tests.support.tasks import serve
 
 
 class Order(TaskData, kind="race-order", on_conflict="replace"):
@@ -36,15 +33,6 @@ class Order(TaskData, kind="race-order", on_conflict="replace"):
 
     def scheduled_at(self) -> datetime | None:
         return self.at
-
-
-def serve(cloud: OncetaskCloud) -> TaskManager:
-    manager = TaskManager(Locker(config=Config(base_url=URL)))
-    app = Flask("keys")
-    app.register_blueprint(blueprint(manager))
-    cloud.use(manager.locker)
-    cloud.mount(URL, app)
-    return manager
 
 
 def test_key_found_free_of_a_postponed_waiter_is_not_taken_after_its_claim(

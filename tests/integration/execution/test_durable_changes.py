@@ -13,18 +13,9 @@ from pydantic import BaseModel
 
 from gcp_oncetask import Continue, EventTimeoutError, Fail, FixedDelay, NoRetry, Retry, RunFailedError, Snooze, Status
 from gcp_oncetask.logs import ReplayFilter
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Service, Work
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def asleep(service: Service, act: Any, hours: float = 1) -> Service:

@@ -31,14 +31,6 @@ from tests.support.durable import SECOND
 from tests.support.tasks import DAILY, URL, Pull, Repeat, Service, Work
 
 
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
-
-
 class Approval(BaseModel):
     """
     A payload.

@@ -22,14 +22,6 @@ from tests.support.orders import Killed, Order, make_shop
 from tests.support.tasks import Pull, Service
 
 
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
-
-
 def failing(service: Service, *, when: str, value: Any = "paid", delay: float = 0.0) -> Calls:
     """
     A function whose result's commit fails: its answer is lost, or it comes late.

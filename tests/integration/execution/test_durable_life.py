@@ -11,19 +11,10 @@ import pytest
 
 from gcp_oncetask import Continue, Fail, Snooze, Status
 from gcp_oncetask.store.journals import read
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, play
 from tests.support.tasks import Fleeting, Grave, Latest, Service, Work
 
 TEXT = "x" * 6_000
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def parts(service: Service) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.tasks import Service
 
@@ -24,14 +23,6 @@ WORDS = {
     "pages": lambda attempt: attempt.pages("w", lambda cursor: ([], None)),
     "poll": lambda attempt: attempt.poll("w", lambda state: 1, until=bool, every=1, timeout=None),
 }
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 @pytest.mark.parametrize("word", WORDS)

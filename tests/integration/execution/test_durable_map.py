@@ -17,21 +17,12 @@ import pytest
 
 from gcp_oncetask import FixedDelay, ItemFailure, NoRetry, RunFailedError, Status
 from gcp_oncetask.logs import CloudFormatter, current
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Pull, Service
 
 REGION: ContextVar[str] = ContextVar("region", default="-")
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 class Counted:

@@ -10,18 +10,9 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import NOT_DONE, FixedDelay, NotDone, RunFailedError, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Latest, Service
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def once(pay: Any, verify: Any = None, **options: Any) -> Any:

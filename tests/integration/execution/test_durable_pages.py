@@ -10,19 +10,10 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import NoRetry, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, play
 from tests.support.orders import Killed
 from tests.support.tasks import Pull, Service, Work
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 class Table:

@@ -7,23 +7,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import EventTimeoutError, FixedDelay, NoRetry, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Pull, Service, Work
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def count(state: int | None) -> int:

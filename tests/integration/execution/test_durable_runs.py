@@ -14,18 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import FixedDelay, NoRetry, RunFailedError, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Service
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def test_du_01_a_kept_result_is_not_computed_again(service: Service) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from pydantic import BaseModel
 
 from gcp_oncetask import Snooze, Status
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service
 
 
@@ -21,14 +19,6 @@ class Approval(BaseModel):
     """
 
     by: str
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 def test_time_to_wait_after_an_event_is_kept(service: Service) -> None:

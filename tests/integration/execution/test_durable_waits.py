@@ -20,18 +20,9 @@ from gcp_oncetask import (
     Status,
     TaskNotFoundError,
 )
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.durable import Calls, play
 from tests.support.orders import Killed
 from tests.support.tasks import Service, Work
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 class Approval(BaseModel):

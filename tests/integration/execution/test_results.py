@@ -54,11 +54,6 @@ class Odd(BaseModel):
         raise ZeroDivisionError(f"no {amount}")
 
 
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    return Service(oncetask_cloud)
-
-
 # --- results ----------------------------------------------------------------------------------------------------------
 
 

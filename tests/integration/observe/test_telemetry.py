@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from flask import Flask
 from google.cloud.firestore import transactional
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -36,16 +35,14 @@ from gcp_oncetask import (
     Locker,
     Retry,
 )
-from gcp_oncetask.flask import blueprint
 from gcp_oncetask.observe import instruments
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.tasks import PerTask, TaskData, TaskManager, every
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.orders import Killed, Order
 from tests.support.quoting import CANARY, misfit
+from tests.support.tasks import serve
 
-URL = "https://tasks.test"
 ROOT = Path(__file__).parents[3]
 
 
@@ -136,15 +133,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     yield Seen(exporter, reader, provider)
     assert not instruments._complained
     meters.shutdown()
-
-
-def serve(cloud: OncetaskCloud) -> TaskManager:
-    manager = TaskManager(Locker(config=Config(base_url=URL)))
-    app = Flask("tasks")
-    app.register_blueprint(blueprint(manager))
-    cloud.use(manager.locker)
-    cloud.mount(URL, app)
-    return manager
 
 
 def path_of(manager: TaskManager, data: TaskData) -> str:

@@ -16,7 +16,7 @@ from gcp_oncetask import Fail
 from gcp_oncetask.cli import main
 from gcp_oncetask.services import identity
 from gcp_oncetask.services.identity import account
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud
+from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Service
 
 OPS = "ops-sa@demo-local.iam.gserviceaccount.com"
@@ -28,10 +28,8 @@ def failed(cloud: OncetaskCloud, monkeypatch: pytest.MonkeyPatch, **config: obje
     """
     made = Service(cloud, **config).handle()
     made.act = lambda task, attempt: Fail("declined")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
     monkeypatch.setattr(identity, "account", account)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: made.manager.locker)
+    made.have_commands(monkeypatch)
     made.create("a")
     cloud.run_until_idle()
     return made

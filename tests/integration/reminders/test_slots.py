@@ -27,7 +27,7 @@ from gcp_oncetask.rules.record import Person
 from gcp_oncetask.services.channels import channel_from
 from gcp_oncetask.store import registry
 from gcp_oncetask.store.indexes import definition, to_text
-from gcp_oncetask.testing.cloud import ACCOUNT, OncetaskCloud, TestClock
+from gcp_oncetask.testing.cloud import OncetaskCloud, TestClock
 from gcp_oncetask.testing.costs import Cost
 from tests.support.orders import Killed
 from tests.support.tasks import Other, Service, Work
@@ -322,9 +322,7 @@ def test_mail_is_read_as_text_and_its_commands_work(
     assert re.search(r"2026-01-01 00:13:00\+00:00  quarantined, step 1: onceTasks/..:DEFAULT:other:doubt\n", text)
     assert SECRET not in text
 
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", service.cloud.local.project)
-    monkeypatch.setenv("ONCETASK_SERVICE_ACCOUNT", ACCOUNT)
-    monkeypatch.setattr("gcp_oncetask.cli.Locker", lambda config: service.manager.locker)
+    service.have_commands(monkeypatch)
     lines = [shlex.split(line) for line in text.splitlines() if " python -m gcp_oncetask " in line]
     listed, shown, ack = (words[words.index("gcp_oncetask") + 1 :] for words in lines)
     capsys.readouterr()

@@ -13,16 +13,7 @@ from google.cloud import firestore
 
 from gcp_oncetask import AlreadyFinishedError, Status, StoreError, TaskConflictError, UsageError
 from gcp_oncetask.tasks import TaskData
-from gcp_oncetask.testing.cloud import OncetaskCloud
 from tests.support.tasks import Fleeting, Grave, Latest, Other, Service, Strict, Work
-
-
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
 
 
 @pytest.mark.filterwarnings("ignore:Field name:UserWarning")

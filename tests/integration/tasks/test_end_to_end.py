@@ -6,15 +6,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import Flask
-
-from gcp_oncetask import Config, Locker
-from gcp_oncetask.flask import blueprint
-from gcp_oncetask.tasks import TaskData, TaskManager, TaskStatus, current_task_id, every
-from gcp_oncetask.testing.cloud import OncetaskCloud
+from gcp_oncetask.tasks import TaskData, TaskStatus, current_task_id, every
 from gcp_oncetask.worker import Worker
-
-URL = "https://tasks.test"
+from tests.support.tasks import serve
 
 
 class Charge(TaskData, kind="charge"):
@@ -43,15 +37,6 @@ class Report(TaskData, kind="report"):
 
     def recurrence(self):
         return every(timedelta(hours=1))
-
-
-def serve(cloud: OncetaskCloud) -> TaskManager:
-    manager = TaskManager(Locker(config=Config(base_url=URL)))
-    app = Flask("tasks")
-    app.register_blueprint(blueprint(manager))
-    cloud.use(manager.locker)
-    cloud.mount(URL, app)
-    return manager
 
 
 def test_a_task_runs_once_and_is_read_back(oncetask_cloud):

@@ -10,11 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from flask import Flask
 
 from gcp_oncetask import Attempt, Config, LeaseLostError, Locker, Retry
 from gcp_oncetask.effects.dispatch import push_of
-from gcp_oncetask.flask import blueprint
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Status
 from gcp_oncetask.rules.statuses import FailureClass
@@ -23,8 +21,7 @@ from gcp_oncetask.store.failures import WireError
 from gcp_oncetask.tasks import OnceTask, Recurrence, TaskData, TaskManager, every
 from gcp_oncetask.tasks.batch import Batch
 from gcp_oncetask.testing.cloud import OncetaskCloud
-
-URL = "https://found.test"
+from tests.support.tasks import URL, serve
 
 
 class Newest(TaskData, kind="found-newest", on_conflict="replace"):
@@ -47,15 +44,6 @@ class Pile(TaskData, kind="found-pile"):
 class Hourly(TaskData, kind="found-hourly"):
     def recurrence(self) -> Recurrence:
         return every(timedelta(hours=1))
-
-
-def serve(cloud: OncetaskCloud) -> TaskManager:
-    manager = TaskManager(Locker(config=Config(base_url=URL)))
-    app = Flask("found")
-    app.register_blueprint(blueprint(manager))
-    cloud.use(manager.locker)
-    cloud.mount(URL, app)
-    return manager
 
 
 def test_payload_newer_than_the_cancellation_follows_it(oncetask_cloud: OncetaskCloud) -> None:

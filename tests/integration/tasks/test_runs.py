@@ -22,14 +22,6 @@ from tests.support.tasks import Latest, Other, Service, Work, lines
 SECOND = FixedDelay(delay=timedelta(seconds=1))
 
 
-@pytest.fixture
-def service(oncetask_cloud: OncetaskCloud) -> Service:
-    """
-    A deployment.
-    """
-    return Service(oncetask_cloud)
-
-
 def test_payload_that_does_not_validate_is_a_failed_attempt(service: Service) -> None:
     service.create("a")
     service.manager.locker.client.document(service.path("a")).update({"data": {"surprise": 1}})

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from gcp_emulator.clock import micros_of
 from gcp_oncetask import Attempt, Status
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.store.codec import decode, decode_lock
+from gcp_oncetask.store.codec import decode
+from gcp_oncetask.store.lock_codec import decode_lock
 from tests.simulation import named_checks
 from tests.simulation.chains.plan import Plan
 from tests.simulation.checks.attempts import Attempts

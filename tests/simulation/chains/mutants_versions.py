@@ -9,7 +9,7 @@ from tests.simulation.mutant import Mutant
 VERSION_MUTANTS = (
     Mutant(
         "a version clears what it does not know of a record",
-        "store/codec.py",
+        "store/lock_codec.py",
         "        if value is known or (known is not None and value == known):\n            continue\n",
         "        if value != DEFAULTS[name] and value == known:\n            continue\n",
     ),

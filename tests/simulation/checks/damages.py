@@ -12,7 +12,7 @@ from typing import Any
 
 from gcp_oncetask import DamagedError
 from gcp_oncetask.rules.record import Lock
-from gcp_oncetask.store.codec import decode_lock
+from gcp_oncetask.store.lock_codec import decode_lock
 from tests.simulation.world import Process
 
 _OURS = ("due", "attention")

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, replace
 
 from tests.simulation.chains.plan import Plan, calls_of
-from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan
+from tests.simulation.tasks.plan import TASK_TROUBLES, TasksPlan, deployment_of
 
 _NOT_HERE = {
     "damages",
@@ -74,13 +74,7 @@ def durables_plan_of(seed: int) -> DurablesPlan:
         seed=seed,
         chains=1,
         steps=draw.choice((1, 1, 2)),
-        instances=draw.randint(1, 3),
-        minutes=draw.choice((5, 10, 20)),
-        quarantine=draw.random() < 0.3,
-        log_contents=draw.random() < 0.6,
-        max_attempts=draw.choice((2, 3, 5)),
-        sweepers=draw.randint(1, 2),
-        inline=draw.random() < 0.8,
+        **deployment_of(draw),
         works=draw.randint(1, 4),
         newest=draw.choice((0, 0, 1, 2)),
         piles=0,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.simulation.chains.plan import TROUBLES, WINDOWS, Plan, calls_of
 
@@ -76,6 +77,21 @@ class TasksPlan(Plan):
         return found + super().smaller()
 
 
+def deployment_of(draw: random.Random) -> dict[str, Any]:
+    """
+    Draw the processes of a history, and their options.
+    """
+    return {
+        "instances": draw.randint(1, 3),
+        "minutes": draw.choice((5, 10, 20)),
+        "quarantine": draw.random() < 0.3,
+        "log_contents": draw.random() < 0.6,
+        "max_attempts": draw.choice((2, 3, 5)),
+        "sweepers": draw.randint(1, 2),
+        "inline": draw.random() < 0.8,
+    }
+
+
 def tasks_plan_of(seed: int) -> TasksPlan:
     """
     The history of *seed*.
@@ -86,13 +102,7 @@ def tasks_plan_of(seed: int) -> TasksPlan:
         seed=seed,
         chains=1,
         steps=draw.randint(1, 2),
-        instances=draw.randint(1, 3),
-        minutes=draw.choice((5, 10, 20)),
-        quarantine=draw.random() < 0.3,
-        log_contents=draw.random() < 0.6,
-        max_attempts=draw.choice((2, 3, 5)),
-        sweepers=draw.randint(1, 2),
-        inline=draw.random() < 0.8,
+        **deployment_of(draw),
         works=draw.randint(0, 4),
         newest=draw.randint(0, 2),
         piles=draw.choice((0, 0, 2, 4)),

@@ -162,14 +162,14 @@ STORE = (
     ),
     Mutant(
         "a negative count is read",
-        "store/codec.py",
+        "store/readers.py",
         "    if 0 < number < _MOST:\n",
         "    if number < _MOST:\n",
         test="tests/unit/store/test_damaged.py::test_of_several_damages_the_same_one_is_named_always",
     ),
     Mutant(
         "a text is read where a number should be",
-        "store/codec.py",
+        "store/readers.py",
         (
             "    text: str = value.string_value\n"
             '    return text if text or value.WhichOneof("value_type") == "string_value" else _odd(value)\n'
@@ -179,35 +179,35 @@ STORE = (
     ),
     Mutant(
         "a lock that is no map counts as none",
-        "store/codec.py",
-        '        raise _damaged(document, path, {WHOLE: f"it is {_shown(value)}, and no map"})\n',
+        "store/lock_codec.py",
+        '        raise _damaged(document, path, {WHOLE: f"it is {shown(value)}, and no map"})\n',
         "        return None\n",
         test="tests/unit/store/test_damaged.py::test_a_lock_that_is_no_map_is_damaged",
     ),
     Mutant(
         "a record without an environment is read",
-        "store/codec.py",
+        "store/lock_codec.py",
         "    if not values.keys() >= _REQUIRED:\n",
         "    if False:\n",
         test="tests/unit/store/test_stored_lock.py::test_record_without_what_it_must_have_is_none_of_ours",
     ),
     Mutant(
         "a field that does not fit the others is read",
-        "store/codec.py",
+        "store/lock_codec.py",
         "    if misfit is not None and not features.unknown(lock):\n",
         "    if False:\n",
         test="tests/unit/store/test_damaged.py::test_a_resource_key_has_no_time_of_its_own",
     ),
     Mutant(
         "an error shows the user's headers",
-        "store/codec.py",
+        "store/readers.py",
         '        raise TypeError("it is no map of texts")\n',
         '        raise TypeError(f"it is {found}")\n',
         test="tests/unit/store/test_damaged.py::test_no_error_shows_what_may_be_secret",
     ),
     Mutant(
         "all fields of a record are written each time",
-        "store/codec.py",
+        "store/lock_codec.py",
         "        if value is known or (known is not None and value == known):\n",
         "        if False:\n",
         test="tests/unit/store/test_stored_lock.py::test_write_that_is_stamped_alone_has_a_mask",

@@ -14,7 +14,8 @@ from gcp_oncetask import AlreadyScheduledError, DamagedError, OncetaskError, Sta
 from gcp_oncetask.observe.alerts import Alert
 from gcp_oncetask.rules import expires_at
 from gcp_oncetask.rules.record import STORED_NAMES
-from gcp_oncetask.store.codec import decode_lock, encode
+from gcp_oncetask.store.codec import encode
+from gcp_oncetask.store.lock_codec import decode_lock
 from tests.simulation.clients import ROOT
 from tests.simulation.hub import SECOND
 from tests.simulation.world import Process

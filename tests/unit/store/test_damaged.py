@@ -17,7 +17,8 @@ from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.record import Failure, Lock, Status
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.writes import first_number
-from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode, encode_lock, put, salvage
+from gcp_oncetask.store.codec import DocumentType, ValueType, encode, put
+from gcp_oncetask.store.lock_codec import decode_lock, encode_lock, salvage
 from tests.support.damages import ANY, DAMAGES, NO_MAPS, Damage
 
 AGO = datetime(2026, 1, 1, tzinfo=UTC)

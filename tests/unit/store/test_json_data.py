@@ -20,8 +20,9 @@ from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.checks.values import storable_text
 from gcp_oncetask.errors import UsageError
 from gcp_oncetask.rules.record import NO_RESULT, Lock, Note, Result, Status
-from gcp_oncetask.store.codec import DocumentType, decode_lock, encode, encode_lock
+from gcp_oncetask.store.codec import DocumentType, encode
 from gcp_oncetask.store.json_data import MAX_RESULT, check_fields, given_result, parameters, result
+from gcp_oncetask.store.lock_codec import decode_lock, encode_lock
 
 CLIENT = InProcessCloud().firestore_client()
 

@@ -17,7 +17,8 @@ from gcp_oncetask.rules.document_paths import parked_prefix
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.store import queries
-from gcp_oncetask.store.codec import DocumentType, encode_lock, put
+from gcp_oncetask.store.codec import DocumentType, put
+from gcp_oncetask.store.lock_codec import encode_lock
 from gcp_oncetask.store.snapshot import Snapshot, snapshot_of
 from tests.support.base import NOW, Base
 

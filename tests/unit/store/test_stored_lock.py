@@ -37,8 +37,9 @@ from gcp_oncetask.rules.record import (
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy, to_data
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.waits import SentEvent
-from gcp_oncetask.store.codec import DocumentType, ValueType, decode_lock, encode_lock, put
+from gcp_oncetask.store.codec import DocumentType, ValueType, put
 from gcp_oncetask.store.forms import LONGEST
+from gcp_oncetask.store.lock_codec import decode_lock, encode_lock
 from gcp_oncetask.store.snapshot import NO_CHANGES, Snapshot, Update, WriteType
 
 TEXTS = st.text(max_size=6)

@@ -22,20 +22,11 @@ from gcp_emulator.testing import InProcessCloud
 from gcp_oncetask.errors import ContentionError, StoreError, UsageError
 from gcp_oncetask.rules.record import Event, PendingAlert, Status
 from gcp_oncetask.rules.statuses import FailureClass
-from gcp_oncetask.store.codec import (
-    DocumentType,
-    ValueType,
-    _shown,
-    as_loaded,
-    decode,
-    decode_lock,
-    encode,
-    pack,
-    put,
-    unpack,
-)
+from gcp_oncetask.store import readers
+from gcp_oncetask.store.codec import DocumentType, ValueType, as_loaded, decode, encode, pack, put, unpack
 from gcp_oncetask.store.failures import WireError, gave_up, out_of_time, status_error
 from gcp_oncetask.store.fields import encode_fields
+from gcp_oncetask.store.lock_codec import decode_lock
 
 HALF = "half \ud800"
 NOON = datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2)))
@@ -200,8 +191,8 @@ def test_text_that_was_not_packed_is_refused(text: str) -> None:
     ],
 )
 def test_damaged_value_is_shown_briefly(value: Any, shown: str) -> None:
-    assert _shown(encode(value)) == shown
-    assert _shown(ValueType()) == "null"
+    assert readers.shown(encode(value)) == shown
+    assert readers.shown(ValueType()) == "null"
 
 
 def test_alert_with_a_digest_is_stored_with_it() -> None:
