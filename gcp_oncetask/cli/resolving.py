@@ -73,7 +73,8 @@ def add_to(commands: Any, on_document: Adder) -> None:
         type=json.loads,
         metavar="JSON",
         default=argparse.SUPPRESS,
-        help="with complete, happened or --run: the result",
+        help="with complete, happened or --run: the result; this command does not load the types of your code, so they do not "
+        "check it",
     )
     one.add_argument("--next", metavar="URL", help="with happened: URL or path of the next step; . is the same target")
     one.add_argument(

@@ -14,6 +14,7 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks import words
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects.act_trail import write_act
+from gcp_oncetask.entities import journal_acts
 from gcp_oncetask.entities.acted import Acting, check_next
 from gcp_oncetask.entities.chains import Scheduled, has_verb, refusal, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
@@ -134,7 +135,23 @@ def consequence(locker: Locker, path: str, decision: Decision) -> str:
     said = choices.consequence(
         path, lock, decision.verb, next=decision.next, end=decision.end, run=decision.run, fresh=decision.fresh
     )
-    return f"{said}{_repeated(locker, path, lock, decision)}"
+    return f"{said}{_repeated(locker, path, lock, decision)}{_unchecked(locker, path, lock, decision)}"
+
+
+def _unchecked(locker: Locker, path: str, lock: Lock, decision: Decision) -> str:
+    """
+    Return a sentence about the type that does not check the result of a run here; empty if there is none.
+    """
+    if decision.verb != "answer" or decision.run is None:
+        return ""
+    named = journal_acts.unchecked(runtime_of(locker), path, lock, decision.run)
+    if named is None:
+        return ""
+    said = named.strip(":")
+    return (
+        f" The result is not checked here, because {said} is not loaded. If it does not fit, the handler leaves the task alone "
+        "until it can read it; resolve_task() in your service checks it."
+    )
 
 
 def _repeated(locker: Locker, path: str, lock: Lock, decision: Decision) -> str:

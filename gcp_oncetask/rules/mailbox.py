@@ -34,7 +34,7 @@ def send(lock: Lock, event: SentEvent, nonce: str, at: DecisionContext) -> Put |
     if len(lock.mailbox) >= MAX_EVENTS or sum(map(len, lock.mailbox)) + len(stored) > MAX_MAILBOX:
         return CallRefused(
             Refusal.FULL,
-            f"its mailbox has {len(lock.mailbox)} events that nobody has taken, and may have {MAX_EVENTS} and "
+            f"its mailbox has {len(lock.mailbox)} events that no wait has taken, and may have {MAX_EVENTS} and "
             f"{MAX_MAILBOX:,} bytes",
         )
     waited = waits.waits(lock, at.now)

@@ -121,8 +121,8 @@ def _refusal(
     if not wishes.new_key and (not found.get("keyed") or ("wanted" in lost and "granted" not in found)):
         return CallRefused(
             Refusal.DAMAGED,
-            "its idempotency key can't be read: attempt.key will be a new one, by which nobody recognises what an earlier run "
-            "did; say that this is right by new_key=True (--new-key)",
+            "its idempotency key can't be read: attempt.key will be a new one, by which no service recognises what an earlier "
+            "run did; say that this is right by new_key=True (--new-key)",
         )
     return None
 
