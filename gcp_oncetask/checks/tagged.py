@@ -163,13 +163,13 @@ def check_type(as_: Any, name: str) -> None:
     Check that pydantic can read and write the type *as_*, which the user has given as *name*.
 
     Raises:
-        UsageError: It can't.
+        UsageError: Pydantic can't.
     """
     try:
         adapter = _adapter(as_)
         if not adapter.pydantic_complete:
             adapter.rebuild()
-    except Exception as error:  # noqa: BLE001 - pydantic raises what it meets in the user's types
+    except Exception as error:  # noqa: BLE001 - user types may raise anything
         said = said_by(error).split("\n", 1)[0].rstrip(".")
         raise UsageError(f"{name}: pydantic can't read {_name(as_)} ({said}). Nothing was stored.") from None
 
