@@ -157,7 +157,7 @@ def locked(
                 try:
                     _end(lock, on_lost, args, kwargs)
                 except Exception:  # noqa: BLE001 - an error of the callback must not hide the function's
-                    LOGGER.exception("%s: on_lost failed; what the function raised goes on", calls.name)
+                    LOGGER.exception("%s: on_lost failed; the error of the function goes on", calls.name)
                 raise
             _end(lock, on_lost, args, kwargs)
             return value

@@ -216,7 +216,7 @@ def _difference(given: Any, loaded: Any, at: str) -> Loss:
         return Loss(at, f"another value of {one.__name__} is loaded", INVERSE)
     why = f"{_a(one)} is loaded as {_a(other)}"
     if issubclass(one, other):
-        hint = f"What the subclass adds is lost: declare the field as {one.__name__}, or as a union of the classes."
+        hint = f"The additions of the subclass are lost: declare the field as {one.__name__}, or as a union of the classes."
     elif issubclass(one, tuple) and other is list:
         hint = "Declare the field as a tuple, or give it a list."
     elif other in (str, dict, list, int, float, type(None)):

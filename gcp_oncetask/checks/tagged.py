@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from gcp_oncetask.checks.round_trip import loss
 from gcp_oncetask.checks.told import said_by
+from gcp_oncetask.errors import UsageError
 
 _TAG: Final = "$"
 _DEPTH: Final = 50
@@ -155,6 +156,22 @@ def _dump(value: Any, as_: Any) -> Any:
     if lost is not None:
         raise NotTaggableError((str(lost) if lost.at else f"{lost.why}. {lost.hint}").rstrip("."))
     return plain
+
+
+def check_type(as_: Any, name: str) -> None:
+    """
+    Check that pydantic can read and write the type *as_*, which the user has given as *name*.
+
+    Raises:
+        UsageError: Pydantic can't.
+    """
+    try:
+        adapter = _adapter(as_)
+        if not adapter.pydantic_complete:
+            adapter.rebuild()
+    except Exception as error:  # noqa: BLE001 - user types may raise anything
+        said = said_by(error).split("\n", 1)[0].rstrip(".")
+        raise UsageError(f"{name}: pydantic can't read {_name(as_)} ({said}). Nothing was stored.") from None
 
 
 def validated(as_: Any, data: Any) -> Any:

@@ -200,7 +200,7 @@ def _command(chosen: argparse.Namespace, cut: datetime) -> str:
         words += ["--result", json.dumps(chosen.result)]
     words += [
         f"--{name.replace('_', '-')}"
-        for name in ("scan", "keep_errors", "new_key", "json")
+        for name in ("scan", "keep_errors", "new_key", "open_runs", "json")
         if getattr(chosen, name, None)
     ]
     return shlex.join([*words, "--cut-off", instant(cut), "--yes"])

@@ -61,7 +61,7 @@ def add_to(commands: Any) -> None:
     )
     one.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="beginning of the names (default: all)")
     _add_list_options(one)
-    one.add_argument("--held", action="store_true", help="leave out those that nobody holds")
+    one.add_argument("--held", action="store_true", help="leave out those without a holder")
     one = _add(parsers, "show", "print one lock", _show_lock)
     one.add_argument("name", metavar="NAME", help="name of the lock, as it is listed")
     one.add_argument("--json", action="store_true", help=show.JSON_HELP)

@@ -73,7 +73,8 @@ def add_to(commands: Any, on_document: Adder) -> None:
         type=json.loads,
         metavar="JSON",
         default=argparse.SUPPRESS,
-        help="with complete, happened or --run: the result",
+        help="with complete, happened or --run: the result; this command does not load the types of your code, so they do not "
+        "check it",
     )
     one.add_argument("--next", metavar="URL", help="with happened: URL or path of the next step; . is the same target")
     one.add_argument(
@@ -83,6 +84,11 @@ def add_to(commands: Any, on_document: Adder) -> None:
     one.set_defaults(prepare=_told_apart)
     _add_many(one)
     one = _verb(commands, on_document, "delete", "delete once-tasks, with payload, result and history", store)
+    one.add_argument(
+        "--open-runs",
+        action="store_true",
+        help="also those that have begun a run once whose result is not known: their records alone tell of that effect",
+    )
     _add_many(one)
     one = _verb(commands, on_document, "dismiss", "take a failed record off the list", store)
     _add_many(one)
@@ -163,7 +169,20 @@ def _decision(chosen: argparse.Namespace) -> Decision:
     Raises:
         UsageError: A part is missing, or is of another act.
     """
-    parts = ("result", "next", "params", "end", "note", "keep_errors", "new_key", "step", "until", "fresh", "from_name")
+    parts = (
+        "result",
+        "next",
+        "params",
+        "end",
+        "note",
+        "keep_errors",
+        "new_key",
+        "step",
+        "until",
+        "fresh",
+        "from_name",
+        "open_runs",
+    )
     given = {name: getattr(chosen, name) for name in parts if getattr(chosen, name, None) is not None}
     if getattr(chosen, "of_run", None) is not None:
         given["run"] = chosen.of_run

@@ -248,7 +248,7 @@ def problems(c: Config, unread: Collection[str] = ()) -> list[str]:
     odd = {*found, *unread}
     if odd.isdisjoint(("alert_to", "smtp_url")) and c.alert_to and c.smtp_url is None:
         found["alert_to"] = (
-            "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: nobody could be mailed. It names the mail server, for "
+            "ONCETASK_ALERT_TO is set, but ONCETASK_SMTP_URL is not: no mail could be sent. It names the mail server, for "
             "example smtp+starttls://user:password@mail.example.com:587."
         )
     if "targets" not in odd and (twice := _twice(c.targets)) is not None:

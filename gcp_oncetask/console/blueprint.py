@@ -136,8 +136,10 @@ class _Console:
         try:
             visitor = self._access.enter(request.headers.get)
         except IdentityError as error:
-            _LOG.error("Nobody can enter the console now: %s", error)
-            return _text("Who asks can't be told now; the log of this service says why. Try again in a minute.", 503)
+            _LOG.error("The console lets no person in now: %s", error)
+            return _text(
+                "Your account can't be told now; the log of this service says why. Try again in a minute.", 503
+            )
         if isinstance(visitor, Denied):
             return self._deny(visitor.reason)
         g.oncetask_visitor, g.oncetask_forms = visitor, Forms(self._keys(local), self._runtime.clock)

@@ -238,7 +238,8 @@ class DirectAlerts(Observer):
         self._runtime = runtime
 
     def person_needed(self, snapshot: Snapshot, name: str, reason: str) -> None:
-        send_directly(self._runtime, snapshot, name, reason)
+        owed, lock = _failure(self._runtime, snapshot, name, reason), snapshot.lock
+        _send(self._runtime, snapshot, owed if lock is None else replace(owed, attempt=lock.attempts))
 
 
 def send_daily(runtime: Runtime, snapshot: Snapshot, id_: str, reason: str) -> bool:

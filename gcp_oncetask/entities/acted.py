@@ -256,7 +256,7 @@ class ActedChains(StoredChains):
                 schedules=True,
             )
         except DamagedError as error:
-            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step), acting)
+            decision, snapshot = self._anew(error, rules.Wishes(keep_errors, new_key, step, fresh=fresh), acting)
         if isinstance(decision, CallRefused):
             raise refusal(path, decision)
         return self._dispatched(snapshot)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
@@ -40,7 +39,7 @@ class LinkState(Enum):
     ANSWERED = auto()
     """A link has answered it before."""
     CLOSED = auto()
-    """The wait is over without a link, or the task has ended or is gone."""
+    """The wait is over without a link, was cancelled, or has another event; or the task has ended or is gone."""
     EXPIRED = auto()
     """The link is too old."""
     FULL = auto()
@@ -55,10 +54,13 @@ class LinkFound:
     Attributes:
         state: The state.
         act: The act that has answered it; None: it is not answered, or the record does not keep that act any more.
+        doubt: Of a question that is open, or was answered by this request: the reason for which the handler may not take the
+            answer; None: none is known.
     """
 
     state: LinkState
     act: Act | None = None
+    doubt: str | None = None
 
 
 class _SealedError(Exception):
@@ -85,6 +87,7 @@ class LinkQuestion:
         self._claims = claims
         self._chunks: tuple[Chunk, ...] = ()
         self._sealed: Collection[str] = ()
+        self._doubt: str | None = None
 
     def look(self) -> LinkFound:
         """
@@ -123,7 +126,7 @@ class LinkQuestion:
             runtime.events.scheduled(changed.snapshot)
             dispatch(runtime, changed.snapshot)
         write_act(runtime, act, claims.path, lock=lock)
-        return LinkFound(LinkState.SENT, act)
+        return LinkFound(LinkState.SENT, act, self._doubt)
 
     def _decide(self, seen: Snapshot, person: Person | None, nonce: str) -> Put | CallRefused:
         claims, lock = self._claims, seen.lock
@@ -140,6 +143,7 @@ class LinkQuestion:
         put = rules.send(lock, event, nonce, at)
         if isinstance(put, CallRefused):
             return put
+        self._doubt = mailbox.doubt(lock, event, claims.issued)
         if at.now >= claims.expires:
             return CallRefused(Refusal.RETENTION_OVER, "the link is too old")
         if person is None:
@@ -158,7 +162,7 @@ class LinkQuestion:
 
     def _told(self, decision: Put | CallRefused, lock: Lock | None) -> LinkFound:
         if isinstance(decision, Put):
-            return LinkFound(LinkState.OPEN)
+            return LinkFound(LinkState.OPEN, doubt=self._doubt)
         match decision.refusal:
             case Refusal.DUPLICATE:
                 return LinkFound(LinkState.ANSWERED, self._act(lock))
@@ -180,10 +184,3 @@ def answer_of(act: Act, wait: str) -> str:
     Return the answer that *act* gave to *wait*, in words.
     """
     return (act.note or "").removeprefix(f"{wait!r}: ")
-
-
-def told_time(at: datetime) -> str:
-    """
-    Return an instant for people, in UTC.
-    """
-    return f"{at:%Y-%m-%d %H:%M} UTC"

@@ -54,6 +54,20 @@ def entry_for(runtime: Runtime, path: str, run: str, result: Any, *, not_done: b
     return made
 
 
+def unchecked(runtime: Runtime, path: str, lock: Lock, run: str) -> str | None:
+    """
+    Return the name of the type that reads the result of *run*, if this process has not loaded it and so does not check a result
+    that a person gives; None if it has, or if the result is plain data.
+
+    Raises:
+        DamagedError: A sealed part of the journal can't be read.
+        StoreError: Firestore was unreachable or refused.
+    """
+    entry = journal.latest(stored_journals.read(runtime.store, path, lock)).get(run)
+    named = (entry.more or {}).get("type") if entry is not None else None
+    return named if named is not None and tagged.loaded(named) is None else None
+
+
 def cut_for(runtime: Runtime, path: str, name: str | None, *, fresh: bool) -> CutJournal | None:
     """
     Return the journal of the record at *path* without the entry *name* and those after it; None if it is not to be cut.

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 from gcp_oncetask.config.settings import MAKE_KEY
-from gcp_oncetask.entities.answering import LinkFound, LinkQuestion, LinkState, answer_of, told_time
+from gcp_oncetask.entities.answering import LinkFound, LinkQuestion, LinkState, answer_of
 from gcp_oncetask.entities.chains import runtime_of
 from gcp_oncetask.entities.link_markup import HEADERS, document
 from gcp_oncetask.entities.locker import Locker
@@ -20,6 +20,7 @@ from gcp_oncetask.execution.endpoint import IncomingRequest
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import link_tokens
 from gcp_oncetask.rules.link_tokens import LinkClaims
+from gcp_oncetask.rules.mailbox import told_time
 from gcp_oncetask.rules.record import Person
 from gcp_oncetask.services.identity import Denied
 from gcp_oncetask.services.proxy_identity import HEADER, ProxyVerifier
@@ -104,7 +105,11 @@ def _page(claims: LinkClaims, found: LinkFound, *, posted: bool) -> PageAnswer:
     match found.state:
         case LinkState.OPEN:
             until = f"Your answer is sent when you press the button. The link works until {told_time(claims.expires)}."
-            return PageAnswer(document(claims.text, until, button=claims.answer), 200)
+            doubtful = [] if found.doubt is None else [f"{found.doubt}, so its handler may not take your answer."]
+            return PageAnswer(document(claims.text, *doubtful, until, button=claims.answer), 200)
+        case LinkState.SENT if found.doubt is not None:
+            sentences = [f"Your answer is kept: {claims.answer}", f"{found.doubt}, so the task may not take it."]
+            return PageAnswer(document("Perhaps too late", *sentences, f"The question was: {claims.text}"), 202)
         case LinkState.SENT:
             sentence = f"Your answer was sent: {claims.answer}"
             return PageAnswer(document("Thank you", sentence, f"The question was: {claims.text}"), 200)
@@ -115,7 +120,10 @@ def _page(claims: LinkClaims, found: LinkFound, *, posted: bool) -> PageAnswer:
                 sentences.insert(0, f"{by} answered at {when}: {said}")
             return PageAnswer(document("Already answered", *sentences), 409 if posted else 200)
         case LinkState.CLOSED:
-            sentence = "The question is closed: its time is over, another way has answered it, or the task has ended."
+            sentence = (
+                "The question is closed, and nothing was sent: its time is over, another way has answered it, the task was "
+                "cancelled, or the task has ended."
+            )
             return PageAnswer(document("Too late", sentence, f"The question was: {claims.text}"), 410)
         case LinkState.EXPIRED:
             return PageAnswer(document("Refused", f"The link has expired at {told_time(claims.expires)}."), 410)

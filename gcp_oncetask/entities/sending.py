@@ -4,7 +4,7 @@ Events for durable handlers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from gcp_oncetask.errors import TaskNotFoundError, UsageError
 from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.journaling import checked_name
 from gcp_oncetask.rules.decisions import CallRefused, Put
+from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.waits import LONGEST_EVENT_ID, MAX_MAILBOX, SentEvent
 from gcp_oncetask.runtime.runtime import Runtime
@@ -34,7 +35,9 @@ class Sent:
 
     Attributes:
         id: Id of the event.
-        stored: Whether this call stored it; False: an event with this id was stored before.
+        stored: Whether this call stored it; False: an event with this id was stored before. That may have been by this call,
+            too, if the *id* was given, an answer of Firestore was lost, and the handler took the event before the call asked
+            again.
         woke: Whether the handler waited for it, so that it is delivered now.
         late: Whether the handler's wait for it had timed out.
         dispatched: Whether the Cloud Task that wakes the handler was created; if not, the sweeper creates it.
@@ -109,6 +112,7 @@ def send(
         StoreError: Firestore was unreachable or refused.
     """
     checked(path)
+    drawn = id_ is None
     if id_ is None:
         id_ = runtime.clock.nonce()
     elif not isinstance(id_, str) or not 0 < len(id_) <= LONGEST_EVENT_ID:
@@ -117,6 +121,7 @@ def send(
     checked_name(name)
     nonce = runtime.clock.nonce()
     late = created = False
+    tried: dict[bytes, Put] = {}
 
     def decide(seen: Snapshot) -> Put | CallRefused:
         nonlocal late, created
@@ -133,21 +138,27 @@ def send(
             raise UsageError(f"The event has more than {MAX_MAILBOX:,} bytes. Store it elsewhere, and send its name.")
         late = rules.is_late(lock, event)
         put = rules.send(lock, event, nonce, at)
-        return put if new is None or isinstance(put, CallRefused) else put._replace(dispatch=new.dispatch)
+        if isinstance(put, CallRefused):
+            return put
+        tried[event.to_bytes()] = put
+        return put if new is None else put._replace(dispatch=new.dispatch)
 
     def changes(seen: Snapshot) -> Changes:
         return NO_CHANGES if create is None or seen.exists else create.changes(seen)
 
     if transaction is not None:
         made = _join(runtime, path, decide, changes, id_, transaction)
-        made.created = made.stored and created
+        made.created, made.late = made.stored and created, made.stored and late
         return made
     changed = runtime.store.change(path, decide, changes=changes, room=create is not None)
     decision = changed.decision
     if isinstance(decision, CallRefused):
-        if decision.refusal is Refusal.DUPLICATE:
+        if decision.refusal is not Refusal.DUPLICATE:
+            raise refusal(path, decision)
+        if not _is_own(changed.snapshot.lock, tried, drawn=drawn):
             return Sent(id_, stored=False)
-        raise refusal(path, decision)
+        # An earlier try of this call was applied, its answer was lost, and a later commit has overwritten its nonce.
+        return Sent(id_, stored=True, woke=list(tried.values())[-1].dispatch)
     made = Sent(id_, stored=True, woke=decision.dispatch and not created, late=late, created=created)
     then = "its handler is woken" if made.woke else "no wait has taken it yet"
     runtime.events.event_sent(runtime.about(changed.snapshot), f"the event {name!r} is stored; {then}")
@@ -156,6 +167,13 @@ def send(
         made._dispatch = partial(dispatch, runtime, changed.snapshot)  # noqa: SLF001 - our own class
         made.dispatch()
     return made
+
+
+def _is_own(lock: Lock | None, tried: Mapping[bytes, Put], *, drawn: bool) -> bool:
+    """
+    Tell whether a known event is one that this call has *tried* to store: no other call has an id that was *drawn* for this one.
+    """
+    return bool(tried) and (drawn or (lock is not None and not tried.keys().isdisjoint(lock.mailbox)))
 
 
 def _join(

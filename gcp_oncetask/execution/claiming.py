@@ -4,6 +4,7 @@ The claim of a delivery, which leads to a lease, or to the reason why there is n
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from gcp_oncetask import rules
@@ -152,11 +153,7 @@ class Claim:
         if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
             return unread.leave(delivery, decision.reason)
         if isinstance(decision, Refused):
-            if (
-                decision.outcome is Outcome.GONE
-                and changed.snapshot.exists
-                and parse_task_path(delivery.document) is not None
-            ):
+            if decision.outcome is Outcome.GONE and changed.snapshot.exists:
                 self._removed(changed.snapshot)
             return postpone(runtime, changed.snapshot, decision)
         assert isinstance(decision, Put)
@@ -169,7 +166,15 @@ class Claim:
     def _removed(self, seen: Snapshot) -> None:
         """
         Tell a person of a once-task whose lock was removed while a delivery of it was under way: it is never run as a new one.
+        The document of an entity may have been deleted and made anew by its owner, so there a line of the log says so.
         """
+        if parse_task_path(self._delivery.document) is None:
+            self.about().log(
+                logging.WARNING,
+                "its document has no field 'lock': it was made anew, or another program has removed the lock (a set() without "
+                "merge?). Nothing was run; schedule it again if its work is not done.",
+            )
+            return
         reason = (
             f"its field 'lock' was removed (a set() without merge?) before sequence {self._delivery.sequence} was delivered; "
             "nothing was run"

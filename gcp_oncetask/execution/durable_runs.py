@@ -87,6 +87,8 @@ def options(
         raise UsageError("not_done must name classes of exceptions.")
     if was is not None:
         checked_name(was)
+    if result is not None:
+        tagged.check_type(result, "result")
     after = values.length(verify_after, "verify_after")
     return RunOptions(
         result=result,

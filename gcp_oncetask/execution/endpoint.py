@@ -78,7 +78,7 @@ _TOLD: Final = {
     "ONCETASK_AUDIENCE, else ONCETASK_BASE_URL; ONCETASK_VERIFY).",
     Outcome.FORBIDDEN: "The account of the identity token may not call; the log of this service names it (settings: "
     "ONCETASK_CALLERS, else ONCETASK_SERVICE_ACCOUNT).",
-    Outcome.UNAVAILABLE: "Who calls can't be told now; the log of this service says why.",
+    Outcome.UNAVAILABLE: "The caller can't be told now; the log of this service says why.",
 }
 """Messages for callers without a proved identity. They tell nothing about the request or about this service."""
 

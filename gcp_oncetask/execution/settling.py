@@ -346,7 +346,7 @@ def lost(runtime: Runtime, attempt: RunningAttempt, error: LeaseLostError) -> En
         runtime.events.person_needed(
             attempt.snapshot,
             f"{attempt.granted.sequence}-{attempt.granted.token}-removed",
-            "its field 'lock' was removed while the handler ran (a set() without merge?); what the handler did is not recorded",
+            "its field 'lock' was removed while the handler ran (a set() without merge?); the handler's work is not recorded",
         )
     outcome = Outcome.LOST_TO_LATER if error.facts.get("finished") else Outcome.LOST
     return Ended(outcome, str(error), attempt.context)

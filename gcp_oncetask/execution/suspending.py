@@ -75,6 +75,8 @@ def wait_event(
         models = {checked_name(each): model for each, model in wanted.items()}
     else:
         models = {checked_name(name if event is None else event): wanted}
+    for sent, model in models.items():
+        tagged.check_type(model, f"The model of the event {sent!r}")
     length = None if timeout is None else values.length(timeout, "timeout", most=LONGEST_WAIT.total_seconds())
     entry = journal.enter(name, EntrySort.EVENT, suspends=True, was=was)
     if entry is None:
@@ -126,6 +128,8 @@ def result_of(journal: Journal, name: str, model: Any) -> Any:
     """
     See ``Attempt.result_of``.
     """
+    if model is not None:
+        tagged.check_type(model, "model")
     entry = journal.kept.get(checked_name(name))
     if entry is None or entry.state is not EntryState.DONE:
         return None

@@ -353,7 +353,7 @@ class NamedLock:
             return None
         return LeaseLostError(
             f"{self.document}: the lease of {self._policy.lease:g} s had run out before the lock {self._shown!r} was released; "
-            "nobody had taken it. Give it a longer ttl, or keep_alive.",
+            "no other process had taken it. Give it a longer ttl, or keep_alive.",
             document=self.document,
             token=holding.context.token,
             taken_over=False,

@@ -31,7 +31,7 @@ _HAPPENED: Final = {
     Event.QUARANTINE: "It is not known whether this task did its work. It is quarantined until a person decides.",
 }
 _DAMAGED: Final = (
-    "The record of this task can't be read: somebody has changed it. It is not run until that is repaired."
+    "The record of this task can't be read: another program has changed it. It is not run until that is repaired."
 )
 _RESULT_LOST: Final = "This task is completed and does not run again, but its result could not be stored."
 _RESOLVES: Final = {

@@ -14,8 +14,9 @@ from gcp_oncetask import rules
 from gcp_oncetask.checks import words
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects.act_trail import write_act
+from gcp_oncetask.entities import journal_acts
 from gcp_oncetask.entities.acted import Acting, check_next
-from gcp_oncetask.entities.chains import Scheduled, has_verb, runtime_of, stored_chain
+from gcp_oncetask.entities.chains import Scheduled, has_verb, refusal, runtime_of, stored_chain
 from gcp_oncetask.entities.locker import Locker
 from gcp_oncetask.errors import AlreadyScheduledError, ContentionError, DamagedError, TaskNotFoundError, UsageError
 from gcp_oncetask.rules import choices, journal, ledger
@@ -51,6 +52,7 @@ class Decision:
         until: With ``ack``: time for which no reminder names the record, in seconds or as a timedelta.
         fresh: With ``reset``: run with a new key and an empty journal.
         from_name: With ``reset``: forget this entry of the journal and those after it.
+        open_runs: With ``delete``: delete also a record that has begun a run once whose result is not known.
         run: With ``answer`` and ``not-done``: name of the run that was begun once and whose result is not known.
     """
 
@@ -67,6 +69,7 @@ class Decision:
     run: str | None = None
     fresh: bool = False
     from_name: str | None = None
+    open_runs: bool = False
 
     def __post_init__(self) -> None:
         words.check("verb", self.verb, VERBS)
@@ -90,6 +93,8 @@ class Decision:
             raise UsageError("keep_errors=, new_key= and step= (--keep-errors, --new-key, --step) are for reset alone.")
         if self.verb != "reset" and (self.fresh or self.from_name is not None):
             raise UsageError("fresh= and from_name= (--fresh, --from) are for reset alone.")
+        if self.open_runs and self.verb != "delete":
+            raise UsageError("open_runs= (--open-runs) is for delete alone.")
         if (self.verb == "ack") is (self.until is None):
             raise UsageError("ack needs until= (--for), a time like 4h; other acts have none.")
 
@@ -130,7 +135,23 @@ def consequence(locker: Locker, path: str, decision: Decision) -> str:
     said = choices.consequence(
         path, lock, decision.verb, next=decision.next, end=decision.end, run=decision.run, fresh=decision.fresh
     )
-    return f"{said}{_repeated(locker, path, lock, decision)}"
+    return f"{said}{_repeated(locker, path, lock, decision)}{_unchecked(locker, path, lock, decision)}"
+
+
+def _unchecked(locker: Locker, path: str, lock: Lock, decision: Decision) -> str:
+    """
+    Return a sentence about the type that does not check the result of a run here; empty if there is none.
+    """
+    if decision.verb != "answer" or decision.run is None:
+        return ""
+    named = journal_acts.unchecked(runtime_of(locker), path, lock, decision.run)
+    if named is None:
+        return ""
+    said = named.strip(":")
+    return (
+        f" The result is not checked here, because {said} is not loaded. If it does not fit, the handler leaves the task alone "
+        "until it can read it; resolve_task() in your service checks it."
+    )
 
 
 def _repeated(locker: Locker, path: str, lock: Lock, decision: Decision) -> str:
@@ -182,7 +203,7 @@ def perform(locker: Locker, path: str, decision: Decision, by: Person, if_versio
     decision.check()
     acting = Acting(by, decision.note, if_version)
     if decision.verb == "delete":
-        return _delete(locker, path, acting)
+        return _delete(locker, path, acting, open_runs=decision.open_runs)
     said = _act(locker, path, decision, acting)
     lock = locker.show(path)
     if said is None:
@@ -242,7 +263,7 @@ def _sent(made: Scheduled | None, otherwise: str) -> str:
     return f"scheduled as sequence {made.sequence}, {how_sent}"
 
 
-def _delete(locker: Locker, path: str, acting: Acting) -> Performed:
+def _delete(locker: Locker, path: str, acting: Acting, *, open_runs: bool) -> Performed:
     """
     Delete a once-task. The trail has the intention before the commit, because afterwards no record has it.
     """
@@ -258,6 +279,9 @@ def _delete(locker: Locker, path: str, acting: Acting) -> Performed:
         has_verb("delete", snapshot, lock)
         if acting.if_version not in (None, version_of(snapshot.version), rules.mark(lock)):
             _moved(path, lock, acting)
+        refused = None if open_runs else choices.kept_for_runs(path, lock, lock.open)
+        if refused is not None:
+            raise refusal(path, refused)
         act = rules.act_of("delete", acting.person, lock, acting.note, runtime.store.estimate())
         write_act(runtime, act, path, lock=lock, intended=True)
         if bulk.delete_unchanged(runtime, snapshot):

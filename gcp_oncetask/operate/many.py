@@ -23,7 +23,7 @@ from gcp_oncetask.finding.criteria import Criteria
 from gcp_oncetask.finding.searching import FoundRecord
 from gcp_oncetask.operate.acts import Decision, perform
 from gcp_oncetask.rules import verbs
-from gcp_oncetask.rules.choices import verb_of
+from gcp_oncetask.rules.choices import kept_for_runs, verb_of
 from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.record import Person, Status
 from gcp_oncetask.rules.refusals import Refusal
@@ -193,6 +193,8 @@ def _foreseen(runtime: Runtime, row: FoundRecord, decision: Decision) -> CallRef
             decided = rules.dismiss(lock, at)
         case "run" | "complete" | "fail":
             decided = rules.resolve(lock, decision.verb, "", at)
+        case "delete" if not decision.open_runs:
+            return kept_for_runs(row.path, lock, lock.open)
         case _:
             return None
     return decided if isinstance(decided, CallRefused) else None

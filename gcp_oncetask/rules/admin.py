@@ -68,7 +68,9 @@ def reset(
     if lock.erased:
         return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
     if lock.scheduled_by is None:
-        return CallRefused(Refusal.MISSING, "it was never scheduled: there is nobody to deliver it to")
+        return CallRefused(
+            Refusal.MISSING, "it was never scheduled, so no target is known to which it could be delivered"
+        )
     if lock.open:
         return _unanswered(lock)
     target = Target(lock.url, lock.queue, lock.params, lock.headers, traceparent=lock.traceparent)
@@ -101,7 +103,7 @@ def _unanswered(lock: Lock) -> CallRefused:
     names = ", ".join(repr(intent.name) for intent in lock.open)
     return CallRefused(
         Refusal.UNDECIDED,
-        f"it has begun {names} once, and nobody has said whether that happened; answer first (resolve --run NAME)",
+        f"it has begun {names} once, and no answer says yet whether that happened; answer first (resolve --run NAME)",
     )
 
 

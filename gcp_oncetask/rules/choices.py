@@ -7,14 +7,17 @@ Mails, ``show`` and the console take their sentences from here, so that all thre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from gcp_oncetask.rules import attention, journal, verbs
 from gcp_oncetask.rules.admin import mark
 from gcp_oncetask.rules.attention import Reason
+from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.delivery import idempotency_key
 from gcp_oncetask.rules.record import TERMINAL, Intent, Lock, Status
+from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.rules.verbs import Sort
 from gcp_oncetask.rules.writes import expires_at
@@ -41,6 +44,7 @@ _EFFECTS: Final = {
     "cancel": "It is cancelled. If its kind has a cancellation handler, that runs first.",
     "cancel, running": "The chain is cancelled when its present attempt settles; the handler sees attempt.cancelled.",
     "delete": "The document is deleted, with its payload, result and history.",
+    "delete, with open runs": "The document is deleted, also the only record of the runs that were begun once: {runs}.",
     "delete, running": "The document is deleted; the handler that runs now can write nothing more by its attempt.",
     "dismiss": "It leaves the list of records that need a person; its status stays.",
     "ack": "No reminder names it until then; its status stays, and the list shows the promise.",
@@ -100,10 +104,7 @@ def question(path: str, lock: Lock) -> str | None:
     if lock.status is not Status.QUARANTINED:
         return None
     if lock.open:
-        key = idempotency_key(lock.env, path, lock.keyed, lock.granted)
-        known = {entry.name: journal.key_in(entry) for entry in journal.open_entries(lock)}
-        keys = {each.name: known.get(each.name) or journal.run_key(key, each.name) for each in lock.open}
-        runs = " and ".join(f"{name!r}, key {run_key}," for name, run_key in keys.items())
+        runs = " and ".join(f"{name!r}, key {run_key}," for name, run_key in _open_runs(path, lock).items())
         return f"Did this happen: the run {runs} begun {instant(lock.open[0].begun)}? Ask the system that it calls."
     if (reason := halted(lock)) is not None:
         return (
@@ -111,6 +112,36 @@ def question(path: str, lock: Lock) -> str | None:
             "again, or say how it ends."
         )
     return f"Did step {lock.step} happen? Ask the system that it calls for the key below."
+
+
+def _open_runs(path: str, lock: Lock) -> dict[str, str]:
+    key = idempotency_key(lock.env, path, lock.keyed, lock.granted)
+    known = {entry.name: journal.key_in(entry) for entry in journal.open_entries(lock)}
+    return {each.name: known.get(each.name) or journal.run_key(key, each.name) for each in lock.open}
+
+
+def kept_for_runs(path: str, lock: Lock | None, begun: Sequence[Intent]) -> CallRefused | None:
+    """
+    Return the refusal to delete the record at *path*, which alone tells of the effects of the runs *begun* once whose results
+    are not known; None: there are none.
+
+    Args:
+        path: The document.
+        lock: The record; None: it is damaged, so that the keys of its runs are not known.
+        begun: Its open intents.
+    """
+    if not begun:
+        return None
+    keys = {} if lock is None else _open_runs(path, lock)
+    runs = " and ".join(f"{each.name!r}{f' (key {keys[each.name]})' if keys else ''}" for each in begun)
+    then = f"Ask the system that it calls, then answer by resolve {path} --run {begun[0].name}"
+    if lock is not None and lock.status is not Status.QUARANTINED:
+        then = f"Let it end, or look at it by effects {path}"
+    return CallRefused(
+        Refusal.UNDECIDED,
+        f"it has begun {runs} once, the result is not known, and only this record tells of it. {then}; or delete it with that "
+        "knowledge by open_runs=True (--open-runs)",
+    )
 
 
 def halted(lock: Lock) -> str | None:
@@ -184,12 +215,16 @@ def effect(
         case = "fail, with a key"
     if act in ("cancel", "delete") and lock.status is Status.LEASED:
         case = f"{act}, running"
+    if act == "delete" and lock.open:
+        case = "delete, with open runs"
     if act == "cancel" and lock.finished:
         return "Nothing changes, because it has ended."
     if act in (*RESOLUTIONS, "dismiss") and act not in _suited(lock):
         return f"Nothing changes, because {act!r} does not fit this state."
     key = _NEW_KEY if act == "reset" and (fresh or lock.status is Status.COMPLETED) else _SAME_KEY
-    return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where="the same target" if next == "." else next)
+    runs = ", ".join(repr(each.name) for each in lock.open)
+    where = "the same target" if next == "." else next
+    return _EFFECTS[case].format(sequence=lock.sequence + 1, key=key, where=where, runs=runs)
 
 
 def _answers(lock: Lock, act: str, run: str | None) -> str:

@@ -32,5 +32,5 @@ def left(lock: Lock, reason: str, since: datetime | None, nonce: str, at: Decisi
     """
     if since is None or at.now < since + LEFT:
         return Refused(Outcome.UNHANDLED, reason)
-    owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days nobody could read it: {reason}", (), at)
+    owing = writes.owe(lock, Event.QUARANTINE, f"for {LEFT.days} days no version could read it: {reason}", (), at)
     return Put(writes.set_aside(owing, at, settled_by=nonce), Outcome.QUARANTINED)

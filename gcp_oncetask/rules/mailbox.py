@@ -4,6 +4,8 @@ Events that are sent to durable handlers. Pure.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from gcp_oncetask.rules import journal, waits, writes
 from gcp_oncetask.rules.decisions import CallRefused, DecisionContext, Put
 from gcp_oncetask.rules.journal import EntryState
@@ -32,7 +34,7 @@ def send(lock: Lock, event: SentEvent, nonce: str, at: DecisionContext) -> Put |
     if len(lock.mailbox) >= MAX_EVENTS or sum(map(len, lock.mailbox)) + len(stored) > MAX_MAILBOX:
         return CallRefused(
             Refusal.FULL,
-            f"its mailbox has {len(lock.mailbox)} events that nobody has taken, and may have {MAX_EVENTS} and "
+            f"its mailbox has {len(lock.mailbox)} events that no wait has taken, and may have {MAX_EVENTS} and "
             f"{MAX_MAILBOX:,} bytes",
         )
     waited = waits.waits(lock, at.now)
@@ -60,12 +62,35 @@ def is_late(lock: Lock, event: SentEvent) -> bool:
 
 def is_over(lock: Lock, wait: str) -> bool:
     """
-    Tell whether the *wait* of this name is over, as far as the record itself shows; sealed parts of the journal are not seen.
+    Tell whether the *wait* of this name is over, or has its event, as far as the record itself shows; sealed parts of the
+    journal are not seen.
     """
     now = lock.wait
     if now is not None and now.name == wait:
-        return now.ended is not None
+        return now.ended is not None or waits.first_for(lock, now) is not None
     return any(entry.name == wait and is_answered(entry) for entry in journal.open_entries(lock))
+
+
+def doubt(lock: Lock, event: SentEvent, asked: datetime) -> str | None:
+    """
+    Return the reason for which the handler may not take *event*, which counts for one wait and was asked for at *asked*; None:
+    none is known. ``send`` has stored the event, so the wait is not over.
+    """
+    if lock.wait is not None and lock.wait.name == event.wait:
+        return None
+    cancelled = lock.cancel_requested_at
+    if cancelled is not None and asked <= cancelled:
+        return f"The task was cancelled at {told_time(cancelled)}"
+    if any(each.name == event.name and each.wait in (None, event.wait) for each in waits.events(lock)):
+        return "Another answer came before this one"
+    return None
+
+
+def told_time(at: datetime) -> str:
+    """
+    Return an instant for people, in UTC.
+    """
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def is_answered(entry: journal.JournalEntry | None) -> bool:

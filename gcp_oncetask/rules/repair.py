@@ -26,12 +26,14 @@ class Wishes(NamedTuple):
         new_key: Whether the idempotency key may be a new one, if the old one can't be read.
         step: Its step, if that can't be read.
         queue: Full name of its queue, if that can't be read.
+        fresh: Whether it gets a new idempotency key, and may lose runs that were begun once and whose results are not known.
     """
 
     keep_errors: bool = False
     new_key: bool = False
     step: int | None = None
     queue: str | None = None
+    fresh: bool = False
 
 
 def repair(
@@ -51,8 +53,8 @@ def repair(
         at: Moment of the read.
 
     Returns:
-        Put with a dispatch; or CallRefused: FOREIGN, ERASED, RUNNING (its last lease may be held), or DAMAGED: a necessary
-        attribute can't be read, and *wishes* do not have it.
+        Put with a dispatch; or CallRefused: FOREIGN, ERASED, UNDECIDED (a run was begun once), RUNNING (its last lease may be
+        held), or DAMAGED: a necessary attribute can't be read, and *wishes* do not have it.
     """
     refused = _refusal(found, lost, wishes, at)
     if refused is not None:
@@ -84,7 +86,7 @@ def repair(
     keyed = found.get("keyed")
     if not keyed:
         keyed = writes.first_number(at, nonce)
-    elif found.get("status") is Status.COMPLETED:
+    elif wishes.fresh or found.get("status") is Status.COMPLETED:
         keyed = made.keyed
     errors = before.errors if wishes.keep_errors else ()
     return Put(made.but(keyed=keyed, errors=errors, scheduled_token=0), dispatch=True)
@@ -97,6 +99,13 @@ def _refusal(
         return CallRefused(Refusal.FOREIGN, f"it belongs to environment {found['env']!r}, not {at.env!r}")
     if found.get("erased"):
         return CallRefused(Refusal.ERASED, "its payload was erased; only its outcome is kept")
+    if found.get("open") and not wishes.fresh:
+        names = ", ".join(repr(intent.name) for intent in found["open"])
+        return CallRefused(
+            Refusal.UNDECIDED,
+            f"it has begun {names} once, the result is not known, and its journal can't be kept. Ask the system that it calls. "
+            "If that did not happen, reset it with a new key and an empty journal by fresh=True (--fresh)",
+        )
     until = _held_until(found, lost)
     if until is not None and at.read is not None and at.read < until:
         return CallRefused(Refusal.RUNNING, f"its last lease may be held until {instant(until)}; try again then", until)
@@ -112,8 +121,8 @@ def _refusal(
     if not wishes.new_key and (not found.get("keyed") or ("wanted" in lost and "granted" not in found)):
         return CallRefused(
             Refusal.DAMAGED,
-            "its idempotency key can't be read: attempt.key will be a new one, by which nobody recognises what an earlier run "
-            "did; say that this is right by new_key=True (--new-key)",
+            "its idempotency key can't be read: attempt.key will be a new one, by which no service recognises what an earlier "
+            "run did; say that this is right by new_key=True (--new-key)",
         )
     return None
 

@@ -140,7 +140,9 @@ def refusal_of(verb: str, record: Record, lock: Lock) -> CallRefused | None:
 def _instead(verb: str, record: Record, lock: Lock) -> str:
     match record.sort:
         case Sort.CHAIN if verb == "delete":
-            return "Delete the document with your own Firestore client; what runs then can write nothing more by its attempt."
+            return (
+                "Delete the document with your own Firestore client; an attempt that runs then can write nothing more."
+            )
         case Sort.CHAIN:
             return "Only a recurring task is paused and resumed; cancel this one, and reset it when it may run."
         case Sort.ONCE_TASK:
@@ -162,7 +164,7 @@ def _instead(verb: str, record: Record, lock: Lock) -> str:
 
 def _of_lock(record: Record, lock: Lock) -> str:
     if lock.status is not Status.LEASED:
-        return "Nobody holds it, so there is nothing to free."
+        return "It has no holder, so there is nothing to free."
     end = ends_at(lock)
     ends = (
         "it has no ttl and ends with its release alone"

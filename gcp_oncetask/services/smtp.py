@@ -235,7 +235,9 @@ def _read(url: str, to: Sequence[str], sender: str | None) -> tuple[_Server, tup
     server = _tried(found, _server_of, url)
     recipients = [_tried(found, _address, text, "ONCETASK_ALERT_TO") for text in to]
     if not to:
-        found.append("There is nobody to mail alerts to; set ONCETASK_ALERT_TO, for example to oncall@example.com.")
+        found.append(
+            "No address is set to which alerts are mailed; set ONCETASK_ALERT_TO, for example to oncall@example.com."
+        )
     user = None if server is None else server.user
     author = None
     if sender is None and user is not None and "@" not in user:

@@ -316,33 +316,38 @@ class StoredTasks:
         """
         self.locker.dismiss_path(self._name_of(model, id).path)
 
-    def delete_task(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
+    def delete_task(self, model: type[TaskData], id: str, *, open_runs: bool = False) -> bool:  # noqa: A002
         """
-        Delete a task, running or not; return whether there was one. A running handler can write nothing more.
+        Delete a task, running or not; return whether there was one. A running handler can write nothing more. Only with
+        *open_runs* is a task deleted that has begun a run with ``once=True`` whose result is not known: its record alone tells
+        of that effect.
 
         Raises:
+            TaskError: The task has such a run; the message has its name and key.
             StoreError: Firestore was unreachable or refused.
         """
-        return self.delete_tasks_by_ids(model, [id]) == 1
+        return self.delete_tasks_by_ids(model, [id], open_runs=open_runs) == 1
 
-    def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str]) -> int:
+    def delete_tasks_by_ids(self, model: type[TaskData], ids: Iterable[str], *, open_runs: bool = False) -> int:
         """
-        Delete several tasks; return the number that existed.
+        Delete several tasks; return the number that existed. See ``delete_task`` for *open_runs*.
 
         Raises:
+            TaskError: A task has begun a run whose result is not known; the others are deleted.
             StoreError: Firestore was unreachable or refused; calling again deletes the rest.
         """
         names = [self._name_of(model, id_) for id_ in dict.fromkeys(ids)]
-        return bulk.delete_many(self._runtime, [name.path for name in names])
+        return bulk.delete_many(self._runtime, [name.path for name in names], open_runs=open_runs)
 
-    def clear(self, model: type[TaskData]) -> int:
+    def clear(self, model: type[TaskData], *, open_runs: bool = False) -> int:
         """
-        Delete all tasks of a kind in this environment; return the number that existed.
+        Delete all tasks of a kind in this environment; return the number that existed. See ``delete_task`` for *open_runs*.
 
         Raises:
-            StoreError: Firestore was unreachable or refused; calling again deletes the rest.
+            TaskError, StoreError: As ``delete_tasks_by_ids``.
         """
-        return bulk.delete_many(self._runtime, reads.all_paths(self._runtime, kind_of(model).name))
+        paths = reads.all_paths(self._runtime, kind_of(model).name)
+        return bulk.delete_many(self._runtime, paths, open_runs=open_runs)
 
     def pause(self, model: type[TaskData], id: str) -> bool:  # noqa: A002
         """

@@ -12,11 +12,14 @@ from typing import Any, Final, TypeVar
 
 from gcp_oncetask.effects import keys, kin
 from gcp_oncetask.effects.dispatch import dispatch
+from gcp_oncetask.entities.chains import refusal
 from gcp_oncetask.errors import OncetaskError, StoreError
 from gcp_oncetask.rules import features
+from gcp_oncetask.rules.choices import kept_for_runs
+from gcp_oncetask.rules.decisions import CallRefused
 from gcp_oncetask.rules.document_paths import TaskName
 from gcp_oncetask.rules.family import PARENT
-from gcp_oncetask.rules.record import Chunk
+from gcp_oncetask.rules.record import Chunk, Lock
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.chunk_life import deletion
@@ -168,18 +171,21 @@ def _create(
     return found
 
 
-def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
+def delete_many(runtime: Runtime, paths: Sequence[str], *, open_runs: bool = False) -> int:
     """
-    Delete documents; return the number that existed. The keys that they held are handed over to waiting tasks.
+    Delete documents; return the number that existed. The keys that they held are handed over to waiting tasks. Only with
+    *open_runs* are those deleted that have begun a run once whose result is not known.
 
     Each document is deleted only if it is unchanged since it was read, so a late deletion deletes no newer document.
 
     Raises:
         StoreError: Firestore was unreachable or refused, or a document kept changing; calling again deletes the rest.
         UnknownFeatureError: A record needs a newer release; the other documents are deleted.
+        TaskError: A record has such a run; the other documents are deleted.
     """
     deleted = 0
     newer: dict[str, tuple[str, ...]] = {}
+    asked: dict[str, CallRefused] = {}
     for start in range(0, len(paths), BATCH):
         left, tries = list(paths[start : start + BATCH]), 0
         while left:
@@ -190,7 +196,11 @@ def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
             # A damaged record is read as far as possible.
             known = {path: salvage(document)[0] for path, document in there.items()}
             newer |= {path: needs for path, values in known.items() if (needs := features.of(values.get("needs", ())))}
-            found = {path: document for path, document in there.items() if path not in newer}
+            if not open_runs:
+                asked |= {
+                    path: no for path, document in there.items() if (no := _kept_for_runs(path, document)) is not None
+                }
+            found = {path: document for path, document in there.items() if path not in newer and path not in asked}
             codes = _deleted(runtime, found)
             deleted += codes.count(0)
             left = [path for path, code in zip(found, codes, strict=True) if code in _MOVED]
@@ -206,12 +216,20 @@ def delete_many(runtime: Runtime, paths: Sequence[str]) -> int:
             tries += 1
     for path, needs in newer.items():
         raise needs_newer(path, needs)
+    for path, refused in asked.items():
+        raise refusal(path, refused)
     return deleted
+
+
+def _kept_for_runs(path: str, document: Document) -> CallRefused | None:
+    values, troubles = salvage(document)
+    return kept_for_runs(path, None if troubles else Lock.of(values), values.get("open", ()))
 
 
 def delete_unchanged(runtime: Runtime, snapshot: Snapshot) -> bool:
     """
-    Delete a document if it is unchanged since *snapshot*. The key that it held is handed over to a waiting task.
+    Delete a document if it is unchanged since *snapshot*. The key that it held is handed over to a waiting task. The caller
+    has looked for open runs.
 
     Returns:
         False: it has changed, or exists no more.

@@ -21,7 +21,16 @@ from flask import Flask
 from pydantic import BaseModel
 from werkzeug.serving import make_server
 
-from gcp_oncetask import Config, ConfigError, EventTimeoutError, LockedModel, Locker, Status, UsageError
+from gcp_oncetask import (
+    CancelledByRequest,
+    Config,
+    ConfigError,
+    EventTimeoutError,
+    LockedModel,
+    Locker,
+    Status,
+    UsageError,
+)
 from gcp_oncetask.flask import blueprint, locked_handler
 from gcp_oncetask.rules import link_tokens
 from gcp_oncetask.tasks import TaskManager
@@ -249,6 +258,78 @@ def test_du_65_an_event_of_another_sender_closes_the_question(site: Site) -> Non
     site.service.manager.send(Work, "a", "approval", Approval(yes=False))
     assert site.result == "kept"
     assert (site.get().status, site.post().status, site.events) == (410, 410, 1)
+
+
+def test_du_65_an_event_that_the_handler_has_not_taken_yet_closes_the_question(site: Site) -> None:
+    site.start()
+    site.service.manager.send(Work, "a", "approval", Approval(yes=False))
+    for page in (site.get(), site.post()):
+        assert (page.status, "Too late" in page.text, "another way has answered" in page.text) == (410, True, True)
+    assert (site.result, site.events) == ("kept", 1)
+
+
+def test_du_65_a_link_of_a_cancelled_wait_is_not_thanked_for(site: Site) -> None:
+    """
+    Before the handler knows of its cancellation, and after that.
+    """
+    site.start()
+    assert site.service.manager.cancel_task(Work, "a")
+    for _ in range(2):
+        for page in (site.get(), site.post()):
+            assert (page.status, "the task was cancelled" in page.text, "Thank you" in page.text) == (410, True, False)
+        site.cloud.run_until_idle()
+    assert (site.service.lock("a").status, site.events) == (Status.CANCELLED, 0)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_du_65_an_answer_that_may_not_be_taken_is_told_so(site: Site, cancelled: bool) -> None:
+    """
+    The handler has made its links and not come to its wait; the task is cancelled, or another sender was first.
+    """
+    pages: list[SimpleNamespace] = []
+
+    def press() -> None:
+        if cancelled:
+            assert site.service.manager.cancel_task(Work, "a")
+        else:
+            site.service.manager.send(Work, "a", "approval", Approval(yes=False))
+        pages.extend([site.get(), site.post(), site.post()])
+
+    site.asks = lambda attempt: attempt.run("press", press)
+    site.start()
+    site.cloud.run_until_idle()
+    asked, sent, again = pages
+    why = "The task was cancelled at 2026-01-01 00:00 UTC" if cancelled else "Another answer came before this one"
+    assert (asked.status, f"{why}, so" in asked.text, "<form" in asked.text) == (200, True, True)
+    assert (sent.status, "Perhaps too late" in sent.text, f"{why}, so" in sent.text) == (202, True, True)
+    assert "Thank you" not in sent.text
+    assert (again.status, "Already answered" in again.text) == (409, True)
+    lock = site.service.lock("a")
+    assert (lock.status, lock.result) == ((Status.CANCELLED, None) if cancelled else (Status.COMPLETED, "kept"))
+
+
+def test_an_answer_that_a_compensation_asks_for_is_thanked_for(site: Site) -> None:
+    """
+    The question is of after the cancellation, so its answer is taken.
+    """
+
+    def act(task: Any, attempt: Any) -> Any:
+        try:
+            return site.act(task, attempt)
+        except CancelledByRequest:
+            site.links["Yes"] = attempt.link("undo", Approval(yes=True), expires=site.life)
+            seen.append(attempt.wait_event("undo", Approval, timeout=None).yes)
+
+    seen: list[bool] = []
+    site.service.act = act
+    site.start()
+    site.cloud.advance(minutes=1)
+    assert site.service.manager.cancel_task(Work, "a")
+    site.cloud.advance(minutes=1)
+    page = site.post()
+    assert (page.status, "Thank you" in page.text) == (200, True)
+    site.cloud.run_until_idle()
+    assert (seen, site.service.lock("a").status) == ([True], Status.CANCELLED)
 
 
 def test_du_65_each_changed_character_is_refused(site: Site) -> None:

@@ -203,6 +203,64 @@ def test_du_63_an_event_of_a_transaction_is_stored_with_it(service: Service) -> 
     assert service.lock("a").result == "ann"
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["alone", "joined"])
+@pytest.mark.parametrize("after", [False, True], ids=["in time", "after"])
+def test_du_57_late_says_whether_the_wait_has_timed_out(service: Service, joined: bool, after: bool) -> None:
+    from google.cloud import firestore
+
+    told: list[bool] = []
+
+    def late() -> None:
+        if not joined:
+            told.append(send(service, "ann").late)
+            return
+        join = firestore.transactional(lambda txn: send(service, "ann", transaction=txn))
+        sent = join(service.manager.locker.client.transaction())
+        told.append(sent.late)
+        assert sent.dispatch()
+
+    def act(task: Any, attempt: Any) -> str:
+        said = approved(task, attempt)
+        late()
+        return said
+
+    start(service, act)
+    if after:
+        service.cloud.advance(hours=3)
+    else:
+        late()
+        service.act = approved
+    service.cloud.run_until_idle()
+    assert (told, service.lock("a").result) == ([after], "nobody" if after else "ann")
+
+
+@pytest.mark.parametrize(("id_", "taken", "stored"), [(None, True, True), ("e1", False, True), ("e1", True, False)])
+def test_du_62_a_sender_whose_answer_was_lost_is_told_that_it_has_stored_the_event(
+    service: Service, monkeypatch: pytest.MonkeyPatch, id_: str | None, taken: bool, stored: bool
+) -> None:
+    """
+    Before the sender looks again, another commit has overwritten its nonce; perhaps the handler has taken the event, too.
+    """
+    start(service, lambda task, attempt: attempt.run("kept", lambda said: said, approved(task, attempt)))
+    wire = service.manager.locker._runtime.wire
+    commit, after = wire.commit, [lambda: service.settle(10) if taken else send(service, "bob")]
+
+    def committed(*args: Any, **more: Any) -> Any:
+        try:
+            return commit(*args, **more)
+        finally:
+            if after:
+                after.pop()()
+
+    monkeypatch.setattr(wire, "commit", committed)
+    service.cloud.faults.fail("Commit", when="after")
+    sent = send(service, "ann", id=id_)
+    assert (sent.stored, sent.woke) == (stored, stored)
+    service.cloud.run_until_idle()
+    service.settle(10)
+    assert service.lock("a").result == "ann"
+
+
 def test_du_64_an_event_does_not_disturb_a_long_run(service: Service) -> None:
     inside, go_on = threading.Event(), threading.Event()
 

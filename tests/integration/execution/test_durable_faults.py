@@ -14,12 +14,12 @@ import grpc
 import pytest
 from google.cloud.firestore import DELETE_FIELD
 
-from gcp_oncetask import FixedDelay, LeaseLostError, NotDone, Status
+from gcp_oncetask import CancelledByRequest, FixedDelay, LeaseLostError, NotDone, Status
 from gcp_oncetask.testing.cloud import OncetaskCloud
 from gcp_oncetask.worker import Worker
 from tests.support.durable import SECOND, Calls, play
 from tests.support.orders import Killed, Order, make_shop
-from tests.support.tasks import Pull, Service
+from tests.support.tasks import Pull, Service, Work
 
 
 def failing(service: Service, *, when: str, value: Any = "paid", delay: float = 0.0) -> Calls:
@@ -443,6 +443,44 @@ def test_du_109_a_wiped_lock_is_told_and_nothing_runs(service: Service) -> None:
     assert (len(before.seen), len(service.ran)) == (1, 1)
     assert "its field 'lock' was removed" in service.cloud.alerts.sent[-1].reason
     assert len(service.cloud.alerts.sent) == 1
+
+
+@pytest.mark.parametrize("known", ["nothing", "time", "once", "on_cancel"])
+def test_du_75_a_cancelled_task_is_delivered_if_its_record_knows_that_its_handler_is_durable(
+    service: Service, known: str
+) -> None:
+    """
+    The process dies in the first run, whose effect it may have had, and the task is cancelled before the next attempt. Where
+    the record knows nothing but a dead attempt, it may be that of any handler, which is not called again after a cancellation.
+    """
+    told: list[str] = []
+
+    def act(task: Any, attempt: Any) -> None:
+        try:
+            if known == "time":
+                attempt.now("begun")
+            runs = attempt.options(once=True, verify=lambda key: "paid") if known == "once" else attempt
+            runs.run("pay", pay)
+            attempt.run("ship", Calls())
+        except CancelledByRequest:
+            told.append("handler")
+
+    def pay() -> None:
+        assert service.manager.cancel_task(Work, "a")
+        raise Killed
+
+    on_cancel = (lambda task, attempt: told.append("on_cancel")) if known == "on_cancel" else None
+    service.handle(retry=SECOND, on_cancel=on_cancel)
+    service.act = act
+    service.create("a")
+    service.settle(60)
+    assert service.lock("a").status is Status.CANCELLED
+    assert (len(service.ran), told) == {
+        "nothing": (1, []),
+        "time": (2, ["handler"]),
+        "once": (2, ["handler"]),
+        "on_cancel": (1, ["on_cancel"]),
+    }[known]
 
 
 def test_du_93_a_record_of_a_newer_release_is_left_alone(service: Service) -> None:

@@ -441,7 +441,10 @@ def test_after_seven_days_a_person_decides(fleet: Fleet) -> None:
     assert outcome(fleet.old, body, READ) == "quarantined"
     assert outcome(fleet.new, body, READ) == "duplicate"
     [alert] = fleet.cloud.alerts.sent
-    assert (alert.event, "for 7 days nobody could read it" in alert.reason) == (Event.QUARANTINE, True)
+    assert (alert.event, "for 7 days no version could read it" in alert.reason) == (
+        Event.QUARANTINE,
+        True,
+    )
     lock = fleet.lock()
     assert (lock.status, lock.attempts, lock.due) == (Status.QUARANTINED, 0, None)
     for _ in range(3):

@@ -515,13 +515,13 @@ def test_person_who_removes_a_held_lock_frees_it(oncetask_cloud: OncetaskCloud, 
 
 def test_person_can_not_cancel_or_reset_a_named_lock(locker: Locker) -> None:
     """
-    There is nobody to deliver it to: a clear error, and the lock is acquired as before; so is one that an earlier version, which
+    It has no target: a clear error, and the lock is acquired as before; so is one that an earlier version, which
     did not refuse, has called cancelled.
     """
     with locker.lock("graph", ttl=60) as lock:
         pass
     for call in (locker.cancel_path, locker.reset_path):
-        with pytest.raises(UsageError, match=r"named lock 'graph'.*Nobody holds it"):
+        with pytest.raises(UsageError, match=r"named lock 'graph'.*It has no holder"):
             call(lock.document)
     locker.client.document(lock.document).update({"lock.status": "cancelled"})
     assert locker.lock("graph", ttl=60).acquire(blocking=False)

@@ -180,6 +180,8 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     service.act = after
     service.create("settled")
     oncetask_cloud.run_until_idle()
+    told = oncetask_cloud.alerts.sent[-1]
+    assert ("after it had settled" in told.reason, told.attempt) == (True, 1)
 
     events = checked(lines)
     assert {
@@ -234,6 +236,21 @@ def test_lines_of_deliveries_without_a_document(
     assert (gone["oncetask"]["sequence"], "step" in gone["oncetask"]) == ("1", False)
 
 
+def test_an_entity_without_its_lock_is_told_of_by_a_line_alone(
+    oncetask_cloud: OncetaskCloud, shop: Shop, lines: list[dict[str, Any]]
+) -> None:
+    """
+    Its owner may have made the document anew: no mail, and nothing is run.
+    """
+    shop.locker.schedule(Order(id="42"), "/tasks/order")
+    shop.locker.client.document("orders/42").update({"lock": DELETE_FIELD})
+    oncetask_cloud.run_until_idle()
+
+    [told] = [line for line in lines if "has no field 'lock'" in line["message"]]
+    assert (told["severity"], told["message"].startswith("orders/42 (sequence 1): ")) == ("WARNING", True)
+    assert (shop.seen, oncetask_cloud.alerts.sent) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("sequence", "attempt", "said"),
     [
@@ -271,7 +288,7 @@ OTHERS = {
     ),
     ("entities/link_pages.py", "%s: a link can't be answered now: %s"),
     ("entities/link_pages.py", "a link was refused: no key of ONCETASK_LINK_KEYS has signed it for this environment"),
-    ("decorators.py", "%s: on_lost failed; what the function raised goes on"),
+    ("decorators.py", "%s: on_lost failed; the error of the function goes on"),
     ("decorators.py", "The lock %r could not be released: %s"),
     ("decorators.py", "%s"),
     ("locks/lock.py", "%s"),

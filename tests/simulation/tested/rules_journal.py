@@ -275,7 +275,7 @@ RULES_JOURNAL = (
     ),
     _mutant(
         "writes",
-        "a question owes nobody an alert",
+        "a question brings no alert",
         "    return Put(set_aside(owing, at), Outcome.QUARANTINED)\n",
         "    return Put(set_aside(lock, at), Outcome.QUARANTINED)\n",
         "test_question_sets_the_task_aside_without_a_holder",

@@ -57,7 +57,7 @@ def test_every_verb_is_had_or_refused_with_a_way_out(verb: str, sort: Sort) -> N
     [
         ({"lease_seconds": 60.0, "leased_at": NOW}, "its ttl ends at 2026-03-01T12:01:00.000000Z"),
         ({"lease_seconds": UNLIMITED, "leased_at": NOW}, "it has no ttl and ends with its release alone"),
-        ({"status": Status.SCHEDULED}, "Nobody holds it"),
+        ({"status": Status.SCHEDULED}, "It has no holder"),
     ],
 )
 def test_a_named_lock_tells_until_when_it_is_held(lock: dict[str, Any], words: str) -> None:
