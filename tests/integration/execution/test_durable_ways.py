@@ -55,7 +55,7 @@ class World:
     def start(self, act: Callable[[World, Any], Any], model: Any = Work) -> None:
         self.model = model
         self.service.act = lambda task, attempt: (
-            task.data.name.upper() if isinstance(task.data, Other) else act(self, attempt)
+            self.call(task.data.name, task.data.name.upper()) if isinstance(task.data, Other) else act(self, attempt)
         )
         self.service.handle(model, retry=SHORT).handle(Other, retry=SHORT)
         if model is Pull:
@@ -259,7 +259,7 @@ PROGRAMS = {
     "time-out": Program(waits, "nobody", {"a": 1, "b": 1}),
     "map": Program(maps, [2, 4, 6], {"m1": 1, "m2": 1, "m3": 1}),
     "map-wide": Program(maps_widely, [2, 4, 6], {"m1": 1, "m2": 1, "m3": 1}),
-    "children": Program(children, "XY", {"join": 1}, entity=False),
+    "children": Program(children, "XY", {"x": 1, "y": 1, "join": 1}, entity=False),
     "pages": Program(pages, 6, {**{f"row-{n}": 1 for n in range(6)}, "sum": 1}),
     "poll": Program(polls, 3, {"b": 1}),
     "transaction": Program(counts, [9, 2], {"b": 1}),
