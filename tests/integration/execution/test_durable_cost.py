@@ -76,6 +76,12 @@ WORDS: dict[str, tuple[Word, int]] = {
         lambda attempt: (drawn(attempt, 3), attempt.run("a", Calls()), attempt.run("b", Calls())),
         3,
     ),
+    "a map over one item": (lambda attempt: attempt.map("m", Calls(), [1]), 1),
+    "two pages": (lambda attempt: list(attempt.pages("p", lambda cursor: ([1], None if cursor else 2))), 2),
+    "a poll whose first answer is the wanted one": (
+        lambda attempt: attempt.poll("p", Calls(), until=lambda said: said == "done", every=600, timeout=None),
+        1,
+    ),
     "progress alone": (lambda attempt: attempt.progress({"done": 3}), 0),
     "a short sleep": (lambda attempt: attempt.sleep("s", 0), 0),
 }

@@ -1,5 +1,5 @@
 """
-Durable programs, each delivered in every way, and each with a process that dies before every remote call.
+Durable programs, each delivered in every way, and each with processes that die before and after every remote call.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gcp_emulator.clock import rng
 from gcp_emulator.faults import DeliveryFaults
 from gcp_oncetask import NOT_DONE, CancelledByRequest, EventTimeoutError, FixedDelay, Status
-from gcp_oncetask.testing.checking import PlayCloud
 from gcp_oncetask.testing.cloud import OncetaskCloud
-from gcp_oncetask.testing.watching_plays import PlayWatch, Strike
 from gcp_oncetask.worker import Worker
+from tests.support.deaths import DeadlyCloud, Death, DeathWatch
 from tests.support.orders import Order, allow, make_shop
 from tests.support.tasks import Other, Pull, Service, Work
 
 LONG = FixedDelay(delay=timedelta(minutes=10), max_attempts=4)
 SHORT = FixedDelay(delay=timedelta(seconds=1), max_attempts=40)
 ORDERS = "https://orders.test"
+WHEN = ("before", "after")
 
 
 class World:
@@ -54,7 +55,7 @@ class World:
     def start(self, act: Callable[[World, Any], Any], model: Any = Work) -> None:
         self.model = model
         self.service.act = lambda task, attempt: (
-            task.data.name.upper() if isinstance(task.data, Other) else act(self, attempt)
+            self.call(task.data.name, task.data.name.upper()) if isinstance(task.data, Other) else act(self, attempt)
         )
         self.service.handle(model, retry=SHORT).handle(Other, retry=SHORT)
         if model is Pull:
@@ -148,6 +149,10 @@ def waits(world: World, attempt: Any) -> Any:
 
 def maps(world: World, attempt: Any) -> Any:
     return attempt.map("m", lambda item: world.call(f"m{item}", item * 2), [1, 2, 3], concurrency=1)
+
+
+def maps_widely(world: World, attempt: Any) -> Any:
+    return attempt.map("m", lambda item: world.call(f"m{item}", item * 2), [1, 2, 3], concurrency=3)
 
 
 def children(world: World, attempt: Any) -> Any:
@@ -253,7 +258,8 @@ PROGRAMS = {
     "event-late": Program(waits, "ann", {"a": 1, "b": 1}, after=late),
     "time-out": Program(waits, "nobody", {"a": 1, "b": 1}),
     "map": Program(maps, [2, 4, 6], {"m1": 1, "m2": 1, "m3": 1}),
-    "children": Program(children, "XY", {"join": 1}, entity=False),
+    "map-wide": Program(maps_widely, [2, 4, 6], {"m1": 1, "m2": 1, "m3": 1}),
+    "children": Program(children, "XY", {"x": 1, "y": 1, "join": 1}, entity=False),
     "pages": Program(pages, 6, {**{f"row-{n}": 1 for n in range(6)}, "sum": 1}),
     "poll": Program(polls, 3, {"b": 1}),
     "transaction": Program(counts, [9, 2], {"b": 1}),
@@ -336,26 +342,59 @@ def test_an_entity_does_the_same(oncetask_cloud: OncetaskCloud, name: str, way: 
     assert world.effects == program.effects
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "reset" else []) for name in PROGRAMS]
-)
-def test_a_process_that_dies_before_any_remote_call_changes_nothing(name: str) -> None:
-    program, number = PROGRAMS[name], 0
-    while True:
-        number += 1
-        watch = PlayWatch(Strike("remote", number), [], {})
-        cloud = PlayCloud(watch)
-        try:
-            world = World(cloud)
-            play(world, program)
-            whole(world, program)
-        finally:
-            cloud.stop()
-        more = {each: count - program.effects[each] for each, count in world.effects.items()}
-        assert world.effects.keys() == program.effects.keys()
-        # The one death repeats at most what it found under way: one run, the rows of one page, a group of a map.
-        assert sum(more.values()) <= {"pages": 2, "map": 3}.get(name, 1), (number, more)
-        assert all(not more[each] for each in program.once), (number, more)
-        if watch.strike is not None:
-            break
-    assert number > 3
+def played(name: str, *deaths: Death) -> int:
+    """
+    Play the program *name*, with *deaths*; the number of its remote calls.
+    """
+    program, watch = PROGRAMS[name], DeathWatch(*deaths)
+    cloud = DeadlyCloud(watch)
+    try:
+        world = World(cloud)
+        play(world, program)
+        whole(world, program)
+    finally:
+        cloud.stop()
+    more = {each: count - program.effects[each] for each, count in world.effects.items()}
+    assert world.effects.keys() == program.effects.keys()
+    # A death repeats at most what it found under way: one run, the rows of one page, a group of a map. Right after a commit
+    # nothing is under way, but for the other threads of a map.
+    most = {"pages": 2, "map": 3, "map-wide": 3}.get(name, 1)
+    repeated = sum(0 if death.when == "after" and not name.startswith("map") else most for death in deaths)
+    assert all(count >= 0 for count in more.values()), (deaths, more)
+    assert sum(more.values()) <= repeated, (deaths, more)
+    assert all(not more[each] for each in program.once), (deaths, more)
+    return len(watch.remote)
+
+
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "reset" else []) for name in PROGRAMS]
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_process_that_dies_at_any_remote_call_changes_nothing(name: str, when: str) -> None:
+    """
+    A death after a call leaves its effect behind, of which no process has heard.
+    """
+    calls = played(name)
+    assert calls >= 3
+    for number in range(1, calls + 1):
+        played(name, Death(when, number))
+
+
+def pairs(name: str, count: int) -> list[tuple[Death, Death]]:
+    """
+    *count* pairs of deaths, the same ones in each run of the tests.
+    """
+    calls, chance = played(name), rng(len(name))
+    # The second one may strike what the first one has made necessary.
+    return [
+        (Death(chance.choice(WHEN), first), Death(chance.choice(WHEN), first + chance.randint(1, calls)))
+        for first in (chance.randint(1, calls) for _ in range(count))
+    ]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_that_die_change_nothing(name: str, count: int) -> None:
+    for deaths in pairs(name, count):
+        played(name, *deaths)
