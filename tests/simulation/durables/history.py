@@ -74,10 +74,6 @@ class DurablesHistory(TasksHistory):
         self.effects: dict[str, Any] = {}
         self.numbers = 0
 
-    def _broken(self, path: str, sentence: str) -> None:
-        # The checks of the wire know no task that waits for an event.
-        self._unheeded(path, sentence)
-
     def _set_up(self) -> None:
         super()._set_up()
         for item in self.items:
