@@ -118,7 +118,8 @@ class _Loop:
         others = [
             entry
             for entry in journal.kept.values()
-            if self._entry.ordinal < entry.ordinal <= last and names.isdisjoint((entry.name, entry.name.partition("[")[0]))
+            if self._entry.ordinal < entry.ordinal <= last
+            and names.isdisjoint((entry.name, entry.name.partition("[")[0]))
         ]
         others.sort(key=lambda entry: entry.ordinal)
         # A commit of them fits into one sealed part.

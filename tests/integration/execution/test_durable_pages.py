@@ -204,7 +204,10 @@ def test_words_said_outside_of_a_loop_under_way_outlive_its_pages(service: Servi
         return [each[:8] for each in found or others(attempt)]
 
     play(service, act)
-    assert (service.lock("a").status, service.lock("a").result[:3]) == (Status.COMPLETED, ["axxxxxxx", "bxxxxxxx", "apart-0x"])
+    assert (service.lock("a").status, service.lock("a").result[:3]) == (
+        Status.COMPLETED,
+        ["axxxxxxx", "bxxxxxxx", "apart-0x"],
+    )
     assert set(calls.values()) == {1}
     assert len(calls) == 40 + 12 + 4
 
