@@ -160,6 +160,8 @@ class Claim:
         if decision.outcome is not None:
             if decision.outcome is not Outcome.PARKED:
                 keys.give_up_reservation(runtime, changed.snapshot)
+            if decision.dispatch:
+                dispatch(runtime, changed.snapshot)
             return self._closed(before[0].lock, changed.snapshot, decision.outcome, "")
         return self._granted(before[0], changed.snapshot, None if gate is None else gate.version)
 

@@ -73,7 +73,7 @@ class Journal(JournalEnds):
             twice = name in self._met
             self._met.add(name)
             for page in self.pages:
-                page.append(name)
+                page.extend((name,) if was is None else (name, was))
         if twice:
             raise self.fail(
                 UsageError(
@@ -114,8 +114,7 @@ class Journal(JournalEnds):
         """
         self.check()
         self._check_place(name, suspends=False)
-        with self._guard:
-            self._met.add(name)
+        self.meet((name,))
         entry = self.kept.get(name)
         if entry is None:
             self.tell()

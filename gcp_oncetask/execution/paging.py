@@ -7,7 +7,7 @@ before it, those of all words that were said in the loop, so that a million rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from gcp_oncetask.checks import tagged
@@ -21,6 +21,9 @@ from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
 
 T = TypeVar("T")
 C = TypeVar("C")
+
+_MOVED: Final = 8
+"""Entries that one commit moves."""
 
 
 def pages(journal: Journal, name: str, fetch: Callable[[C | None], tuple[Iterable[T], C | None]]) -> Iterator[T]:
@@ -60,7 +63,7 @@ class _Loop:
                 items, cursor = self._fetched(fetch)
                 yield from items
                 self._longest = max(self._longest, elapsed(begun, clock.mark()))
-                self._turn(cursor)
+                self._turn(cursor, names)
                 # A name may be said again on the page after the next one. That it is said on two pages that follow each
                 # other is a mistake: its idempotency key would be the same.
                 journal.forget(self._former)
@@ -87,14 +90,15 @@ class _Loop:
             )
         return found
 
-    def _turn(self, cursor: Any) -> None:
+    def _turn(self, cursor: Any, names: Sequence[str]) -> None:
         """
-        Move the cursor, and drop the entries of the page that is over.
+        Move the cursor, and drop the entries of the page that is over: those of *names*.
         """
         journal, entry = self._journal, self._entry
         journal.check()
         more = dict(entry.more or {})
         more = {"pages": more.get("pages", 0) + 1, "over": journal.last_ordinal}
+        self._keep_others(journal.last_ordinal, set(names))
         state = EntryState.DONE if cursor is None else EntryState.UNDER_WAY
         try:
             value = journal.keep(entry.name, cursor, None, given=False).data
@@ -104,3 +108,21 @@ class _Loop:
             ) from None
         entry = self._entry = journal.entry(entry.name, EntrySort.PAGES, entry, state=state, value=value, more=more)
         journal.commit([entry], dropped=journals.dropped_by(entry))
+
+    def _keep_others(self, last: int, names: set[str]) -> None:
+        """
+        Move the entries up to the place *last* that do not belong to *names* to places behind it. Words were said outside of
+        the loop after its first page if an earlier version of the code has another order, or after an exception.
+        """
+        journal = self._journal
+        others = [
+            entry
+            for entry in journal.kept.values()
+            if self._entry.ordinal < entry.ordinal <= last
+            and names.isdisjoint((entry.name, entry.name.partition("[")[0]))
+        ]
+        others.sort(key=lambda entry: entry.ordinal)
+        # A commit of them fits into one sealed part.
+        for start in range(0, len(others), _MOVED):
+            group = others[start : start + _MOVED]
+            journal.commit([each._replace(ordinal=journal.next_ordinal()) for each in group], progress=False)

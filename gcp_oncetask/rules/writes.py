@@ -362,6 +362,8 @@ def given_up(lock: Lock, at: DecisionContext, reason: str, evidence: Sequence[st
     """
     if stopped(lock):
         return cancelled(lock, at)
+    if lock.open:
+        return asked(lock, at)
     owing = owe(lock, Event.FAILURE, reason, evidence, at)
     if lock.cancelling:
         return ended(owing, Status.CANCELLED, at, Outcome.CANCELLED)

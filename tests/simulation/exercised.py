@@ -447,6 +447,34 @@ DURABLES_EXERCISED = (
 )
 """What histories of durable handlers must meet."""
 
+FAMILIES_EXERCISED = (
+    "histories",
+    "calls of runs",
+    "answers replayed",
+    "suspensions",
+    "maps answered",
+    "maps failed for good",
+    "pages fetched",
+    "loops over pages ended",
+    "named transactions",
+    "named transactions answered",
+    "rounds of polls",
+    "children",
+    "children completed",
+    "children failed",
+    "children cancelled",
+    "waits for children",
+    "parents woken",
+    "families answered",
+    "families failed",
+    "histories of workers",
+    "crashes",
+    "freezes",
+    "deleted",
+    "resets",
+)
+"""What histories of durable handlers with families must meet."""
+
 RARE = {
     "chains": {
         "lease.taken_over finished",
@@ -532,6 +560,13 @@ RARE = {
         "verifications",
         "handlers told of their cancellation",
         "swallows",
+        "resets",
+        "deleted",
+    },
+    "families": {
+        "maps failed for good",
+        "families failed",
+        "children cancelled",
         "resets",
         "deleted",
     },

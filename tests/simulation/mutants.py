@@ -35,6 +35,7 @@ from tests.simulation.chains.mutants_untripped import UNTRIPPED_CHAIN_MUTANTS
 from tests.simulation.chains.mutants_versions import VERSION_MUTANTS
 from tests.simulation.chains.mutants_wire import CHAIN_WIRE_MUTANTS
 from tests.simulation.durables.mutants import DURABLE_MUTANTS
+from tests.simulation.families.mutants import FAMILY_MUTANTS
 from tests.simulation.kept import Caught, Kept
 from tests.simulation.locks.mutants import LOCK_MUTANTS
 from tests.simulation.locks.mutants_checks import LOCKS_CHECK_MUTANTS
@@ -85,7 +86,7 @@ ALL += CHAIN_PEOPLE_MUTANTS + TASK_PEOPLE_MUTANTS + LOCK_PEOPLE_MUTANTS
 ALL += FOREIGNERS_MUTANTS + MISROUTE_MUTANTS + NEIGHBOURS_MUTANTS + DEPLOYMENTS_MUTANTS
 ALL += TASK_DAMAGES_MUTANTS + TASK_TTL_MUTANTS + LOCK_DAMAGES_MUTANTS
 ALL += COALESCING_MUTANTS + WORKER_REFUSALS_MUTANTS + WORKER_SESSION_MUTANTS
-ALL += DURABLE_MUTANTS
+ALL += DURABLE_MUTANTS + FAMILY_MUTANTS
 ALL += TESTED_MUTANTS
 
 
@@ -181,6 +182,9 @@ def main() -> int:
     parser.add_argument(
         "--durable-seeds", type=int, default=many["durables"], help=f"histories of durable handlers {told}"
     )
+    parser.add_argument(
+        "--family-seeds", type=int, default=many["families"], help=f"histories of durable handlers with families {told}"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once (default: %(default)s)")
     parser.add_argument("--only", help="mutants whose mistake contains this")
     parser.add_argument("--kind", choices=(*KINDS, "tests"), help="mutants of this kind, or those with a test")
@@ -193,7 +197,7 @@ def main() -> int:
     chosen_ones = [m for m in ALL if (chosen.only or "") in m.mistake and chosen.kind in (None, _kind(m))]
     seeds = {"chains": chosen.seeds, "tasks": chosen.task_seeds}
     seeds |= {"locks": chosen.lock_seeds, "workers": chosen.worker_seeds}
-    seeds["durables"] = chosen.durable_seeds
+    seeds |= {"durables": chosen.durable_seeds, "families": chosen.family_seeds}
     known = _known(TABLE.read_text())
     if chosen.known:
         seeds = dict.fromkeys(seeds, 0)
@@ -288,7 +292,8 @@ def _table(
         "`make mutants` writes this page. It plays the library with one mistake at a time, and stops at the first history that",
         "breaks the promise, or, if the mistake was made for one check, at the first history that trips that check. It plays",
         f"{seeds['chains']} histories of chains of entities, {seeds['tasks']} of once-tasks, {seeds['locks']} of locks and runs,",
-        f"{seeds['workers']} of workers, or {seeds['durables']} of durable handlers. Without a mistake all pass.",
+        f"{seeds['workers']} of workers, {seeds['durables']} of durable handlers, or {seeds['families']} of those with families.",
+        "Without a mistake all pass.",
         "If the table names a test, that test is run instead.",
         "",
         f"There are {len(rows)} mistakes.",

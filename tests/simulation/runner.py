@@ -24,10 +24,13 @@ from tests.simulation.durables.plan import DurablesPlan, durables_plan_of
 from tests.simulation.exercised import (
     DURABLES_EXERCISED,
     EXERCISED,
+    FAMILIES_EXERCISED,
     LOCKS_EXERCISED,
     TASKS_EXERCISED,
     WORKERS_EXERCISED,
 )
+from tests.simulation.families.history import FamiliesHistory
+from tests.simulation.families.plan import FamiliesPlan, families_plan_of
 from tests.simulation.locks.history import LocksHistory
 from tests.simulation.locks.plan import LocksPlan, locks_plan_of
 from tests.simulation.tasks.history import TasksHistory
@@ -71,8 +74,11 @@ KINDS = {
     "durables": Sort(
         durables_plan_of, DurablesPlan, DurablesHistory, DURABLES_EXERCISED, few=40, many=400, together=20
     ),
+    "families": Sort(
+        families_plan_of, FamiliesPlan, FamiliesHistory, FAMILIES_EXERCISED, few=40, many=400, together=20
+    ),
 }
-"""Of entities in chains, of once-tasks, of named locks and runs, of workers, of durable handlers."""
+"""Of entities in chains, of once-tasks, of named locks and runs, of workers, of durable handlers, and of those with families."""
 
 
 def planned(seed: int, kind: str) -> Plan:

@@ -166,6 +166,43 @@ def test_a_replay_after_the_loop_knows_the_words_around_it(service: Service) -> 
     assert len(table.fetched) == 4
 
 
+def test_words_said_outside_of_a_loop_under_way_outlive_its_pages(service: Service) -> None:
+    """
+    After an exception in the second page, and where a later version of the code has another order.
+    """
+    table, calls = Table(40, 10), Counter[str]()
+
+    def note(name: str) -> str:
+        calls[name] += 1
+        return name + "x" * 2000
+
+    def others(attempt: Any) -> list[str]:
+        apart = [attempt.run(f"apart-{n}", note, f"apart-{n}") for n in range(12)]
+        attempt.run_transaction(lambda txn: note("sum"), name="sum")
+        return [*attempt.map("each", note, ["a", "b"]), *apart]
+
+    def act(task: Any, attempt: Any) -> list[str]:
+        second = len(service.ran) == 2
+        found = others(attempt) if second else []
+        for row in attempt.pages("rows", table.fetch):
+            attempt.run(f"row-{row}", note, f"row-{row}")
+            if row == 15 and len(service.ran) == 1:
+                attempt.run("alert", note, "alert")
+                raise ValueError("a bug")
+            if row == 25 and second:
+                raise ValueError("a later version is deployed")
+        attempt.run("alert", note, "alert")
+        return [each[:8] for each in found or others(attempt)]
+
+    play(service, act)
+    assert (service.lock("a").status, service.lock("a").result[:3]) == (
+        Status.COMPLETED,
+        ["axxxxxxx", "bxxxxxxx", "apart-0x"],
+    )
+    assert set(calls.values()) == {1}
+    assert len(calls) == 40 + 12 + 4
+
+
 def test_a_million_rows_would_fit(service: Service) -> None:
     """
     12,000 entries, more than a journal holds: neither the journal nor the memory grows with the rows.

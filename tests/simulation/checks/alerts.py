@@ -111,6 +111,10 @@ class Alerts:
                 self.owed.pop(entry, None)
                 self._world.counts["alerts of a standstill replaced"] += 1
                 continue
+            if owed.id.endswith("-quarantine") and after.open and any(one.id == owed.id for one in fresh):
+                # It was asked for once more, by the same grant: the later alert asks the same.
+                self.owed.pop(entry, None)
+                continue
             if len(after.owed) == _MOST and owed.at <= after.owed[0].at:
                 # A record has room for so many.
                 self.owed.pop(entry, None)
@@ -149,6 +153,9 @@ class Alerts:
             right = self._by_takeover(before, after)
         else:
             right = _failures(before, after)
+            if after.status == "quarantined" != before.status:
+                # A person is asked whether a run has happened that was begun once.
+                right = {("quarantine",)}
             if before.status == "leased" and self._world.hub.now >= before.ends_at:
                 # The process of the holder may have settled it from the log.
                 right |= {(*each, "takeover") for each in right}
@@ -188,7 +195,8 @@ class Alerts:
         how = "settled from the log" if recorded else "running" if begun else "not begun"
         counts[f"taken over: {how}"] += 1
         if after.status == "quarantined":
-            return {("quarantine",)}
+            # The end of the holder is known, and the fate of a run that it has begun once is not.
+            return {("quarantine",), ("quarantine", "takeover")} if after.open else {("quarantine",)}
         failures = _failures(before, after)
         if recorded:
             return {(*each, "takeover") for each in failures}

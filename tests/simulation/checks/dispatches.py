@@ -82,7 +82,8 @@ class Dispatches:
         A commit has changed a record.
         """
         self._waiting.pop(path, None)
-        if after.status != "scheduled" or not after.url:
+        if after.status != "scheduled" or not after.url or after.waiting:
+            # What ends its wait, an event or a child, brings a delivery of the next number.
             return
         key = self._waiting[path] = Key(path, after.scheduled_by, after.sequence, after.dispatches)
         known = self._asked.get(key)

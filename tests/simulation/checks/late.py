@@ -134,6 +134,8 @@ class Late:
             # The end of a batch is that of the first of its tasks that could not be settled.
             about = (ended.reason or "").partition(": ")[0]
             others = "/" in about and about != lease[0]
+            # A durable word looks at its process's clock, and does not ask what has become of the lease.
+            others = others or "by this process's clock" in (ended.reason or "")
             still = further and self._is_further(lease[0], running.attempt._running.granted.sequence)
             if told and lost and still and not (again or others) and ended.outcome is not Outcome.LOST_TO_LATER:
                 self.checker.broken(

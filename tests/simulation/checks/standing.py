@@ -22,6 +22,8 @@ SLACK = 60 * SECOND
 """How much older than the server's time an estimate of it may be."""
 LONGEST = 3600 * SECOND
 """Longest time between two looks at a record."""
+LONGEST_WAIT = 30 * 24 * LONGEST
+"""Time after which a person is told of a wait for an event that has no time-out."""
 RECHECK = 30 * SECOND
 """Time between two looks at a lease of unknown fate."""
 _SECOND_MORE = 2 * SECOND
@@ -149,6 +151,8 @@ class Standing:
                 latest = min(latest, alarm)
         elif after.status == "leased":
             latest = max(after.ends_at, now + RECHECK) + _SECOND_MORE
+        elif after.waiting and "/waiting/" not in after.attention:
+            latest = now + LONGEST if after.awaits == "children" else max(now, after.awaits_since + LONGEST_WAIT)
         else:
             return
         if not due or due > latest + _SECOND_MORE:

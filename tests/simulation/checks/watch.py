@@ -153,6 +153,8 @@ class Watch:
         path, granted = attempt._running.context.document, attempt._running.granted
         self.began.add(granted.holder or "")
         self._world.counts["handlers entered"] += 1
+        # Without a handler of its own, a cancellation runs the durable handler itself.
+        cleans = cleans or granted.cancelling
         self.ends.begins(path, self.lives[path], attempt.sequence, attempt.token, cleans=cleans)
 
     def at_the_end(self) -> None:

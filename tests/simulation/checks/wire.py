@@ -4,6 +4,7 @@ Records as the server has stored them, read without the library's codec; all tim
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -57,13 +58,25 @@ class Record(NamedTuple):
     attention: str
     alert_on: tuple[str, ...]
     owed: tuple[Owed, ...]
+    open: bool
+    """Whether a run was begun once, and its fate is not known."""
+    awaits: str
+    """Sort of a wait that has no time-out and has not ended; empty: there is none."""
+    awaits_since: int
 
     @property
     def claimable(self) -> bool:
         """
         Whether a delivery or a worker may claim it, once its time has come.
         """
-        return self.status == "scheduled" and not self.parked and not self.paused
+        return self.status == "scheduled" and not self.parked and not self.paused and not self.awaits
+
+    @property
+    def waiting(self) -> bool:
+        """
+        Whether an event, or the ends of children, must come before a delivery may claim it.
+        """
+        return self.status == "scheduled" and not self.parked and not self.paused and bool(self.awaits)
 
     @property
     def ends_at(self) -> int:
@@ -148,6 +161,7 @@ def record_of(document: Any) -> Record | None:
         return None
     fields = lock.map_value.fields
     owed, events = fields.get("owed"), fields.get("alertOn")
+    awaits, since = _awaited(fields)
     return Record(
         _text(fields, "status"),
         _number(fields, "sequence"),
@@ -175,4 +189,21 @@ def record_of(document: Any) -> Record | None:
         if events is None
         else tuple(one.string_value for one in events.array_value.values),
         () if owed is None else tuple(map(_owed, owed.array_value.values)),
+        "open" in fields,
+        awaits,
+        since,
     )
+
+
+def _awaited(fields: Any) -> tuple[str, int]:
+    wait = fields.get("wait")
+    if wait is None or time(fields, "waitUntil") or time(fields, "cancelRequestedAt"):
+        return "", 0
+    told = wait.map_value.fields
+    if "ended" in told or "until" in told:
+        return "", 0
+    names = {name.string_value for name in told["events"].array_value.values} if "events" in told else set()
+    rows = [json.loads(row.bytes_value) for row in fields["mailbox"].array_value.values] if "mailbox" in fields else []
+    if any(row["n"] in names and row.get("w") in (None, _text(told, "name")) for row in rows):
+        return "", 0
+    return _text(told, "sort"), time(told, "since")

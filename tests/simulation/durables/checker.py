@@ -202,12 +202,10 @@ class DurablesChecker(TasksChecker):
         if runs and granted is not None and self.world.hub.time() < granted + timedelta(seconds=RUN_LIMIT - SLACK):
             self.broken(self.work(running)[0], f"{name!r} is verified while it is being called")
 
-    def sleeps(self, running: Running, name: str, *, here: bool = False) -> None:
+    def sleeps(self, running: Running, name: str) -> None:
         """
-        A sleep is said; one that is waited *here*, in the request, commits nothing.
+        A sleep is said. Its process may die before it commits anything.
         """
-        if not here:
-            self.commits(running)
         self.slept.setdefault((self.work(running), name), self.world.hub.now)
 
     def wakes(self, running: Running, name: str, delay: float) -> None:
@@ -250,7 +248,7 @@ class DurablesChecker(TasksChecker):
             self.broken(path, f"{lock.status} with nobody to look at it")
         if lock.parked is not None and lock.status is not Status.SCHEDULED:
             self.broken(path, f"{lock.status} and parked")
-        if lock.finished and not lock.owed and lock.due is not None:
+        if lock.finished and not lock.owed and not lock.orphans and lock.due is not None:
             self.broken(path, f"{lock.status}, and still due")
         if lock.owed and lock.due is None:
             self.broken(path, "an alert is owed, and nobody is to send it")
@@ -275,7 +273,7 @@ class DurablesChecker(TasksChecker):
         known = self.entries[path, self.lives[path], lock.keyed, lock.granted]
         rows = {row["n"]: row for row in stored.rows(lock, self.world.stored)}
         if known and lock.durable:
-            gone = known.keys() - rows.keys()
+            gone = {name for name in known.keys() - rows.keys() if not self._is_over(known[name], rows)}
             if gone:
                 self.broken(path, f"the journal has lost {', '.join(sorted(gone))}")
         for name, row in rows.items():
@@ -284,6 +282,15 @@ class DurablesChecker(TasksChecker):
             if old is not None and over and (old["v"], old.get("e")) != (row["v"], row.get("e")):
                 self.broken(path, f"{name!r} was kept, and has another answer now")
         known.update(rows)
+        for running in [one for one in self.drawn if one.lease == (path, lock.token, lock.holder)]:
+            if rows.keys() >= self.drawn[running].keys():
+                self.commits(running)
+
+    def _is_over(self, row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
+        """
+        Whether a row may be dropped, by what the others say.
+        """
+        return False
 
     def _events(self, path: str, before: Lock | None, lock: Lock) -> None:
         """
@@ -309,6 +316,8 @@ class DurablesChecker(TasksChecker):
         if lock.sequence > before.sequence:
             # The handler that has gone on to the next step has taken it.
             written |= {id_ for where, at, id_ in self.taken if (where, at) == (path, life)}
+            # A person has said that a step has happened whose wait it had ended.
+            written |= {before.wait.event} if before.wait is not None and before.wait.ended is not None else set()
         lost = [id_ for id_ in old if id_ not in now and id_ not in written]
         if lost:
             self.broken(path, f"the event {lost[0]!r} is lost")

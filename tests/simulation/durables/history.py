@@ -74,14 +74,10 @@ class DurablesHistory(TasksHistory):
         self.effects: dict[str, Any] = {}
         self.numbers = 0
 
-    def _broken(self, path: str, sentence: str) -> None:
-        # The checks of the wire know no task that waits for an event.
-        self._unheeded(path, sentence)
-
     def _set_up(self) -> None:
         super()._set_up()
         for item in self.items:
-            for word in program(self.plan.seed, item.data.name, self.durables_plan.words, 0):
+            for word in self.words_of(item.data, 0):
                 if word.sort in ("wait", "timed"):
                     self.hub.spawn(self.world.cloud, self._sends, item, word, after=self._moment(item))
 
@@ -94,6 +90,12 @@ class DurablesHistory(TasksHistory):
         self.versions[process] = self.draw.randint(1, 2) if later else 0
         world.counts["processes with edited programs"] += later
 
+    def words_of(self, data: Keyed, version: int) -> tuple[Word, ...]:
+        """
+        What the handler of a task with *data* says, in the deployment *version*.
+        """
+        return program(self.plan.seed, data.name, self.durables_plan.words, version)
+
     # --- the handler ---
 
     def _act(self, running: Running, task: OnceTask[Any], attempt: Attempt, *, cleans: bool) -> Any:
@@ -105,9 +107,8 @@ class DurablesHistory(TasksHistory):
             f"runs {task.path} sequence {attempt.sequence}, attempt {attempt.number}, token {attempt.token}, revision "
             f"{task.data.revision}, program {self.versions[process]}",
         )
-        words = program(self.plan.seed, task.data.name, self.durables_plan.words, self.versions[process])
         try:
-            for word in words:
+            for word in self.words_of(task.data, self.versions[process]):
                 try:
                     getattr(self, f"_{word.sort}")(running, attempt, word)
                 except Suspended:
@@ -216,7 +217,7 @@ class DurablesHistory(TasksHistory):
         """
         A sleep of any length.
         """
-        self.checker.sleeps(running, word.name, here=word.sort == "nap")
+        self.checker.sleeps(running, word.name)
         attempt.sleep(word.name, word.delay)
         self.checker.wakes(running, word.name, word.delay)
 

@@ -5,10 +5,18 @@ The programs of durable handlers: the words that one says, in their order. A lat
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 SORTS = ("run", "run", "retried", "once", "once", "blind", "sleep", "nap", "wait", "timed", "value", "transaction")
-"""Sorts of words. A sort of words that the library gets later has its place here, and a method ``_{sort}`` in the history."""
+"""Sorts of words; each has a method ``_{sort}`` in the history. Those of children, lists and pages are in ``families``."""
+_DELAYS = {
+    "nap": (1.0, 3.0),
+    "sleep": (40.0, 300.0, 1500.0),
+    "timed": (60.0, 400.0),
+    "retried": (1.0, 2.0, 45.0),
+    "poll": (3.0, 90.0),
+}
 
 
 class Word(NamedTuple):
@@ -26,13 +34,13 @@ class Word(NamedTuple):
     delay: float
 
 
-def program(seed: int, task: str, words: int, version: int) -> tuple[Word, ...]:
+def program(seed: int, task: str, words: int, version: int, sorts: Sequence[str] = SORTS) -> tuple[Word, ...]:
     """
-    The words that the handler of *task* says, in the deployment *version*: 0 is the first one. A later one has dropped some,
-    added some, and has others in another order.
+    The words that the handler of *task* says, of *sorts*, in the deployment *version*: 0 is the first one. A later one has
+    dropped some, added some, and has others in another order.
     """
     draw = random.Random(f"program {seed} {task}")
-    found = [_drawn(draw, f"{number}") for number in range(draw.randint(1, words))]
+    found = [_drawn(draw, f"{number}", sorts) for number in range(draw.randint(1, words))]
     if not version:
         return tuple(found)
     draw = random.Random(f"edit {seed} {task} {version}")
@@ -45,7 +53,6 @@ def program(seed: int, task: str, words: int, version: int) -> tuple[Word, ...]:
     return tuple(found)
 
 
-def _drawn(draw: random.Random, number: str) -> Word:
-    sort = draw.choice(SORTS)
-    delays = {"nap": (1.0, 3.0), "sleep": (40.0, 300.0, 1500.0), "timed": (60.0, 400.0), "retried": (1.0, 2.0, 45.0)}
-    return Word(sort, f"{sort} {number}", draw.choice(delays.get(sort, (2.0,))))
+def _drawn(draw: random.Random, number: str, sorts: Sequence[str]) -> Word:
+    sort = draw.choice(sorts)
+    return Word(sort, f"{sort} {number}", draw.choice(_DELAYS.get(sort, (2.0,))))

@@ -20,7 +20,11 @@ def told(lock: Lock) -> tuple[Any, ...]:
     What the handler has been brought forward by: its answers, without its intents and failed tries.
     """
     rows = [json.loads(row) for row in lock.journal]
-    kept = tuple(row["n"] for row in rows if row.get("e", "done") in ("done", "failed", "timed-out", "rejected"))
+    kept = tuple(
+        (row["n"], (row.get("x") or {}).get("pages"), (row.get("x") or {}).get("rounds"))
+        for row in rows
+        if row.get("e", "done") in ("done", "failed", "timed-out", "rejected") or row["s"] in ("pages", "poll")
+    )
     return kept, len(lock.chunks), lock.wait is not None and lock.wait.ended is not None
 
 

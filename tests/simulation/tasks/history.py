@@ -135,9 +135,11 @@ class TasksHistory(History):
 
     Attributes:
         models: Kinds of its tasks: ordinary ones, newest-wins, batches, generators.
+        others: Kinds of tasks that handlers make.
     """
 
     models: ClassVar[tuple[type[Keyed], ...]] = (Work, Newest, Pile, Tick)
+    others: tuple[type[Keyed], ...] = ()
     checker: TasksChecker
 
     def __init__(self, plan: Plan) -> None:
@@ -260,7 +262,7 @@ class TasksHistory(History):
         if plan.cleanup:
             options["on_cancel"] = lambda task, attempt: self._one(process, task, attempt, cleans=True)
         work, newest, pile, tick = self.models
-        for model in (work, newest, tick):
+        for model in (work, newest, tick, *self.others):
             manager.register_task_handler(
                 model, lambda task, attempt: self._one(process, task, attempt, cleans=False), **options
             )

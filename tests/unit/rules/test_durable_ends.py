@@ -105,7 +105,7 @@ OPENS: dict[str, Commit] = {
 
 @pytest.mark.parametrize("row", table("lock.open"), ids=lambda row: row["commit"])
 def test_run_whose_result_is_not_known_keeps_its_record_from_ending_as_the_table_says(row: dict[str, str]) -> None:
-    lock = durable(open=(opened(timedelta(hours=2)),), alert_on=(Event.QUARANTINE,))
+    lock = durable(open=(opened(timedelta(hours=2)),), alert_on=(Event.FAILURE, Event.QUARANTINE))
     decided = OPENS[row["commit"]](lock)
     if isinstance(decided, CallRefused):
         assert row["record after it"] == "refused"
@@ -120,7 +120,7 @@ def test_run_whose_result_is_not_known_keeps_its_record_from_ending_as_the_table
         return
     assert (after.holder, attention.said(after.attention), decided.dispatch) == (None, Reason.QUARANTINED, False)
     assert after.journal == lock.journal
-    assert after.owed, "a person is told"
+    assert {owed.event for owed in after.owed} == {Event.QUARANTINE}, "a person is asked, and is told of no failure"
     late = rules.settle(after, FENCE, Settlement(kind=SettlementKind.COMPLETE, nonce="x"), LATE)
     assert not isinstance(late, Put), "the holder before can't settle it"
 
