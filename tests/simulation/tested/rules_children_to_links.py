@@ -306,4 +306,25 @@ RULES_CHILDREN_TO_LINKS = (
         "entry.state is EntryState.DONE",
         f"{_JOURNAL}test_wait_is_over_once_a_grant_or_the_journal_says_so",
     ),
+    _mutant(
+        "mailbox",
+        "a wait with an event that it has not taken goes on",
+        "now.ended is not None or waits.first_for(lock, now) is not None",
+        "now.ended is not None",
+        f"{_JOURNAL}test_wait_with_an_event_that_it_has_not_taken_is_over",
+    ),
+    _mutant(
+        "mailbox",
+        "a person is thanked for an answer after the cancellation",
+        "    if cancelled is not None and asked <= cancelled:\n",
+        "    if cancelled is not None and asked > cancelled:\n",
+        f"{_JOURNAL}test_answer_may_not_be_taken_after_a_cancellation_or_another_event",
+    ),
+    _mutant(
+        "mailbox",
+        "a page tells no time zone",
+        '    return f"{at:%Y-%m-%d %H:%M} UTC"\n',
+        '    return f"{at:%Y-%m-%d %H:%M}"\n',
+        f"{_JOURNAL}test_answer_may_not_be_taken_after_a_cancellation_or_another_event",
+    ),
 )

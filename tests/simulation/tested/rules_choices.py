@@ -87,6 +87,13 @@ RULES_CHOICES = (
         test=f"{_TESTS}test_promise_is_for_this_state",
     ),
     Mutant(
+        "a record that alone tells of a run is deleted unasked",
+        "rules/choices.py",
+        "    if not begun:\n        return None\n",
+        "    if begun is not None:\n        return None\n",
+        test=f"{_TESTS}test_record_that_alone_tells_of_a_run_is_kept",
+    ),
+    Mutant(
         "the mark of a state forgets the acts of people",
         "rules/admin.py",
         "    parts += [(instant(act.at), act.verb, act.by) for act in last]\n",

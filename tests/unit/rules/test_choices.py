@@ -15,7 +15,7 @@ from gcp_oncetask.rules import choices
 from gcp_oncetask.rules.attention import Reason
 from gcp_oncetask.rules.decisions import Put
 from gcp_oncetask.rules.delivery import idempotency_key
-from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry
+from gcp_oncetask.rules.journal import EntrySort, EntryState, JournalEntry, run_key
 from gcp_oncetask.rules.record import Act, Event, Failure, Intent, Lock, Note, PendingAlert, Status
 from gcp_oncetask.rules.verbs import VERBS, Sort
 from tests.unit.rules.test_people import AT, ended
@@ -246,3 +246,23 @@ def test_act_is_refused_on_another_mark() -> None:
     refused = rules.moved(lock.but(acts=(ACT,)), rules.mark(lock), "1.2")
     assert refused is not None
     assert "ann chose ack" in refused.reason
+
+
+def test_record_that_alone_tells_of_a_run_is_kept() -> None:
+    """
+    The refusal names the run, its key if that is known, and the command that is next.
+    """
+    runs = (Intent("charge", 1, NOW, NOW),)
+    asked, running = ended(Status.QUARANTINED, open=runs), leased(open=runs)
+    for lock, then in ((asked, f"resolve {PATH} --run charge"), (running, f"effects {PATH}"), (None, "resolve")):
+        refused = choices.kept_for_runs(PATH, lock, runs)
+        assert refused is not None
+        assert (then in refused.reason, "'charge'" in refused.reason, "--open-runs" in refused.reason) == (
+            True,
+            True,
+            True,
+        )
+        key = "" if lock is None else run_key(idempotency_key(lock.env, PATH, lock.keyed, lock.granted), "charge")
+        assert (f"(key {key})" in refused.reason) is (lock is not None)
+    assert choices.kept_for_runs(PATH, ended(Status.QUARANTINED), ()) is None
+    assert "the only record" in choices.effect(asked, "delete")

@@ -494,3 +494,24 @@ def test_wait_is_over_once_a_grant_or_the_journal_says_so() -> None:
         assert mailbox.is_over(record(journal=(entry("w", state=state).to_bytes(),)), "w")
     assert not mailbox.is_over(record(journal=(entry("w", state=EntryState.UNDER_WAY).to_bytes(),)), "w")
     assert not mailbox.is_answered(None)
+
+
+def test_wait_with_an_event_that_it_has_not_taken_is_over() -> None:
+    sent = event().to_bytes()
+    assert mailbox.is_over(record(wait=wait(), mailbox=(sent,)), "w")
+    assert not mailbox.is_over(record(wait=wait(), mailbox=(event(name="other").to_bytes(),)), "w")
+
+
+def test_answer_may_not_be_taken_after_a_cancellation_or_another_event() -> None:
+    """
+    The handler has not come to the wait; one that waits takes the answer.
+    """
+    answer, sent = event("e2", wait="w"), event().to_bytes()
+    assert mailbox.doubt(record(), answer, T0) is None
+    cancelled = record(cancel_requested_at=T0 + SECOND)
+    assert mailbox.doubt(cancelled, answer, T0) == "The task was cancelled at 2026-01-01 12:00 UTC"
+    assert mailbox.doubt(cancelled, answer, T0 + 2 * SECOND) is None
+    assert mailbox.doubt(record(mailbox=(sent,)), answer, T0) == "Another answer came before this one"
+    for other in (event(name="other"), event(wait="v")):
+        assert mailbox.doubt(record(mailbox=(other.to_bytes(),)), answer, T0) is None
+    assert mailbox.doubt(cancelled.but(wait=wait()), answer, T0) is None
