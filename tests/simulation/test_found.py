@@ -12,12 +12,13 @@ import pytest
 from tests.simulation.alone import ALONE
 from tests.simulation.chains.found import CHAINS_FOUND
 from tests.simulation.chains.plan import Plan
+from tests.simulation.durables.found import DURABLES_FOUND
 from tests.simulation.locks.found import LOCKS_FOUND
 from tests.simulation.runner import play
 from tests.simulation.tasks.found import TASKS_FOUND
 from tests.simulation.workers.found import WORKERS_FOUND
 
-FOUND: dict[str, Plan] = {**CHAINS_FOUND, **TASKS_FOUND, **LOCKS_FOUND, **WORKERS_FOUND}
+FOUND: dict[str, Plan] = {**CHAINS_FOUND, **TASKS_FOUND, **LOCKS_FOUND, **WORKERS_FOUND, **DURABLES_FOUND}
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -23,4 +23,7 @@ UNTRIPPED: dict[str, str] = {
         "without the look at the route, the entity's path and fields do not fit the model of the other route either, and the "
         "check of the answer trips"
     ),
+    "families: … has an answer, and its writes are not there": (
+        "Firestore applies all writes of a commit or none, and a commit without the entry trips another check"
+    ),
 }

@@ -139,10 +139,7 @@ class FamiliesHistory(DurablesHistory):
         worker = Worker(
             self.managers[process], concurrency=3, poll_interval=15.0, session_ttl=60.0, listen=self.plan.seed % 8 == 3
         )
-        try:
-            worker.run()
-        except Exception as error:
-            self.checker.broken(process.name, f"its worker stops: {error!r}")
+        worker.run()
 
     def _set_up(self) -> None:
         super()._set_up()
@@ -167,9 +164,10 @@ class FamiliesHistory(DurablesHistory):
         A run for each item, some of which may fail.
         """
         number = int(word.name[-1])
+        fails = 0.45 if number % 2 else 0.1
 
         def handle(item: int) -> Any:
-            return {"item": item, **self._called(running, Word("run", f"{word.name}[{item}]", 2.0), 0.1)}
+            return {"item": item, **self._called(running, Word("run", f"{word.name}[{item}]", 2.0), fails)}
 
         options: dict[str, Any] = {}
         if number % 2:
