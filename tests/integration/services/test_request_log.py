@@ -13,12 +13,9 @@ from functools import partial
 
 import pytest
 
-from gcp_emulator.clock import SystemClock as EmulatorClock
-from gcp_emulator.faults import Faults
-from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Mark, SystemClock
+from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.errors import RequestLogError
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.observe.log_filters import MAX_FILTER, batches, own_filter, platform_filter
@@ -29,32 +26,6 @@ from gcp_oncetask.services.cloud_logging import CloudRequestLog
 PROJECT = "p"
 TRACE = "0123456789abcdef0123456789abcdef"
 GRACE = timedelta(seconds=120)
-
-
-class Ticks:
-    """A clock that is moved by hand; wall time is real, since the server's is."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def now(self):
-        return datetime.now(UTC)
-
-    def mark(self):
-        return Mark(self.seconds, self.seconds, self.seconds)
-
-
-@pytest.fixture
-def server():
-    server = LoggingServer(EmulatorClock(), Faults(seed=1))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def clock():
-    return Ticks()
 
 
 @pytest.fixture

@@ -11,39 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from gcp_emulator.clock import SystemClock as EmulatorClock
-from gcp_emulator.faults import Faults
-from gcp_emulator.logging import LoggingServer
 from gcp_emulator.logging.messages import LogEntry
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Mark
 from gcp_oncetask.errors import ConfigError, UsageError
 from gcp_oncetask.rules.evidence import Holder
 from gcp_oncetask.services.cloud_logging import CloudRequestLog, line_of
 from gcp_oncetask.services.task_log import TaskLog, exported_lines
-
-
-class Ticks:
-    """A clock that is moved by hand."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def mark(self):
-        return Mark(self.seconds, self.seconds, self.seconds)
-
-
-@pytest.fixture
-def server():
-    server = LoggingServer(EmulatorClock(), Faults(seed=1))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def clock():
-    return Ticks()
 
 
 @pytest.fixture
