@@ -22,20 +22,27 @@ from gcp_oncetask.testing.cloud import OncetaskCloud
 ROOT = Path(__file__).parent.parent
 
 
-def graph(*arguments: str) -> tuple[int, dict[str, int], str]:
+def play(example: str, counts: str, *arguments: str) -> tuple[int, dict[str, int], str]:
     """
-    Run the graph's processes; exit code, what was counted, all that was said.
+    Run an example; exit code, numbers of the lines that begin as *counts* says, all that was said.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "examples.graph_lock", *arguments],
+        [sys.executable, "-m", f"examples.{example}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-    facts = {name: int(number) for name, number in re.findall(r"^(lines [a-z ]+) (\d+)$", done.stdout, re.MULTILINE)}
+    facts = {name: int(number) for name, number in re.findall(rf"^({counts}) (\d+)$", done.stdout, re.MULTILINE)}
     return done.returncode, facts, done.stdout + done.stderr
+
+
+def graph(*arguments: str) -> tuple[int, dict[str, int], str]:
+    """
+    Run the graph's processes.
+    """
+    return play("graph_lock", "lines [a-z ]+", *arguments)
 
 
 def test_graph_is_whole_under_the_lock() -> None:
@@ -150,18 +157,9 @@ def test_example_that_lacks_its_own_settings_does_not_start(
 
 def sync(*arguments: str) -> tuple[int, dict[str, int], str]:
     """
-    Run the queue that keeps a service in step; exit code, what was counted, all that was said.
+    Run the queue that keeps a service in step.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.sync_queue", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    facts = {name: int(number) for name, number in re.findall(r"^([a-z ]+) (\d+)$", done.stdout, re.MULTILINE)}
-    return done.returncode, facts, done.stdout + done.stderr
+    return play("sync_queue", "[a-z ]+", *arguments)
 
 
 def test_sync_queue_keeps_the_service_in_step_with_few_calls() -> None:
