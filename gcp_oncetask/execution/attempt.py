@@ -12,8 +12,9 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from gcp_oncetask.execution import durable_transaction, fenced_transaction
-from gcp_oncetask.execution.durable_words import DurableWords, running_of
+from gcp_oncetask.execution.durable_words import DurableWords
 from gcp_oncetask.execution.journaling import journal_of
+from gcp_oncetask.execution.value_words import running_of
 from gcp_oncetask.rules.task_headers import TaskHeaders
 from gcp_oncetask.store.client import Transaction
 

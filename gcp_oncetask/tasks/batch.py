@@ -21,7 +21,6 @@ from gcp_oncetask.clock import Duration
 from gcp_oncetask.effects import damage
 from gcp_oncetask.errors import OncetaskError, UsageError
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
@@ -29,6 +28,7 @@ from gcp_oncetask.execution.lifetime import Granted, context_of, open_attempt
 from gcp_oncetask.execution.results import CancelledByRequest, HandlerResult, Snooze
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import commit_settlement, failure
+from gcp_oncetask.execution.value_words import running_of
 from gcp_oncetask.observe.log_context import current
 from gcp_oncetask.observe.observers import destination
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused

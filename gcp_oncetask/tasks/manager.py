@@ -22,11 +22,11 @@ from gcp_oncetask.entities.sending import Creation, Sent, send
 from gcp_oncetask.errors import LeaseLostError, UsageError
 from gcp_oncetask.execution import endpoint
 from gcp_oncetask.execution.attempt import Attempt
-from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.fenced_transaction import after_commit, fencing
 from gcp_oncetask.execution.handler_spec import AlertOn, HandlerSpec, LeaseOptions, OnUnknown, policy_of
 from gcp_oncetask.execution.results import Fail, HandlerResult, Retry
+from gcp_oncetask.execution.value_words import running_of
 from gcp_oncetask.rules.decisions import CallRefused, Put
 from gcp_oncetask.rules.refusals import Refusal
 from gcp_oncetask.rules.retry_policy import ExponentialBackoff, RetryPolicy

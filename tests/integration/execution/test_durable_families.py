@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gcp_oncetask import CancelledByRequest, ChildFailedError, Fail, Status
-from gcp_oncetask.execution.durable_words import running_of
 from gcp_oncetask.execution.journaling import journal_of
+from gcp_oncetask.execution.value_words import running_of
 from tests.support.children import Family, Held, fails, three, upper
 from tests.support.durable import SECOND
 from tests.support.tasks import Fleeting, Latest, Other, Service, Work
