@@ -14,6 +14,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from readme_renderer import markdown
 
+import gcp_oncetask
 from tests.support.readme import README, ROOT
 
 DOCS = ROOT / "docs"
@@ -99,6 +100,16 @@ def test_each_link_leads_somewhere(site: Path, pages: dict[Path, Page]) -> None:
                 lost.append(f"{path.relative_to(site)}: {link}")
     assert len(pages) >= 20
     assert sorted(set(lost)) == []
+
+
+def test_each_word_of_an_attempt_is_in_the_reference(site: Path, pages: dict[Path, Page]) -> None:
+    """
+    The words stand in several classes; a reader of the reference finds them all at ``Attempt``.
+    """
+    told = pages[site / "reference" / "api" / "gcp_oncetask.html"].anchors
+    words = {name for name in dir(gcp_oncetask.Attempt) if not name.startswith("_")}
+    assert "wait_event" in words
+    assert {word for word in words if f"gcp_oncetask.Attempt.{word}" not in told} == set()
 
 
 def test_each_image_exists_and_has_words(pages: dict[Path, Page]) -> None:
