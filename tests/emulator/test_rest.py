@@ -119,11 +119,7 @@ def google_rules(module: Any) -> set[tuple[str, str]]:
     """
     Verb and address of every rule that Google's client sends.
     """
-    (base,) = [
-        found
-        for name, found in vars(module).items()
-        if name.endswith("RestTransport")
-    ]
+    (base,) = [found for name, found in vars(module).items() if name.endswith("RestTransport")]
     methods = [found for found in vars(base).values() if hasattr(found, "_get_http_options")]
     return {(rule["method"].upper(), rule["uri"]) for each in methods for rule in each._get_http_options()}
 
