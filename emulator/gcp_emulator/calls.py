@@ -33,12 +33,16 @@ _DONE = [("grpc-status", "0")]
 class Calls(AbstractHandler):
     """
     The RPCs of one connection.
+
+    Attributes:
+        writing: Those that may have to wait until the client takes more data.
     """
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._h2: H2Connection | None = None
         self._transport: asyncio.Transport | None = None
+        self.writing: set[Stream] = set()
         self._interested: dict[Stream, asyncio.Task[None]] = {}
         self._talking: set[Voice] = set()
 
@@ -133,7 +137,7 @@ class Calls(AbstractHandler):
         try:
             await stream.send_headers(_HEAD)
             while (said := await mouth.next()) is not None:
-                await stream.send_data(said)
+                await self._send_data(stream, said)
         except RpcError as error:
             end = frames.trailers(error)
         except H2Error:
@@ -146,6 +150,13 @@ class Calls(AbstractHandler):
             await stream.send_headers(end, end_stream=True)
             if stream.closable:
                 stream.reset_nowait()
+
+    async def _send_data(self, stream: Stream, data: bytes) -> None:
+        self.writing.add(stream)
+        try:
+            await stream.send_data(data)
+        finally:
+            self.writing.discard(stream)
 
     async def _send(self, stream: Stream, answers: Iterable[Message] | None, trailers: list[tuple[str, str]]) -> None:
         """
@@ -169,7 +180,7 @@ class Calls(AbstractHandler):
                 if len(data) <= min(h2.local_flow_control_window(id_), h2.max_outbound_frame_size):
                     h2.send_data(id_, data)
                 else:
-                    await stream.send_data(data)
+                    await self._send_data(stream, data)
                 h2.send_headers(id_, trailers, end_stream=True)
             transport.write(h2.data_to_send())
             if stream.closable:

@@ -13,6 +13,7 @@ from grpclib.config import Configuration
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.events import WindowUpdated
 from h2.settings import SettingCodes
 
 from gcp_emulator import frames
@@ -182,6 +183,23 @@ class _H2(H2Connection):
         return 0
 
 
+class _Events(EventsProcessor):
+    """
+    grpclib's events, without its look at every open stream whenever the client takes more data.
+    """
+
+    def __init__(self, calls: Calls, connection: Connection) -> None:
+        super().__init__(calls, connection)
+        self._calls = calls
+
+    def process_window_updated(self, event: WindowUpdated) -> None:
+        if event.stream_id:
+            super().process_window_updated(event)
+        else:
+            for stream in self._calls.writing:
+                stream.window_updated.set()
+
+
 class _Http2(H2Protocol):
     """
     grpclib's protocol for one connection.
@@ -214,7 +232,7 @@ class _Http2(H2Protocol):
         self.connection = Connection(connection, cast("asyncio.Transport", transport), config=self.config)
         self.connection.flush()
         self.connection.initialize()
-        self.processor = EventsProcessor(self.handler, self.connection)
+        self.processor = _Events(self._calls, self.connection)
         self._calls.connected(connection, cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: BaseException | None) -> None:
