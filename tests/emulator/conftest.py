@@ -4,9 +4,11 @@ Firestore servers under test, and ways to call them.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +161,70 @@ def firestore_client(
     client = firestore.Client(project=firestore_project, credentials=AnonymousCredentials())
     yield client
     client.close()
+
+
+@dataclass(frozen=True)
+class EitherClient:
+    """
+    Google's client or its asyncio client, in a test that is written once.
+
+    Attributes:
+        client: The client.
+        loop: Runs what the asyncio client returns; None for the other client.
+    """
+
+    client: Any
+    loop: asyncio.Runner | None
+
+    def __call__(self, made: Any) -> Any:
+        """
+        The result of a call: awaited if it must be, and as a list if it is a stream.
+        """
+        if inspect.isawaitable(made):
+            assert self.loop is not None
+            made = self.loop.run(_awaited(made))
+        if isinstance(made, AsyncIterable):
+            assert self.loop is not None
+            return self.loop.run(_collected(made))
+        return list(made) if isinstance(made, Generator) else made
+
+
+async def _awaited(made: Awaitable[Any]) -> Any:
+    return await made
+
+
+async def _collected(made: AsyncIterable[Any]) -> list[Any]:
+    return [each async for each in made]
+
+
+@pytest.fixture(params=["sync", "async"])
+def firestore_either(
+    request: pytest.FixtureRequest,
+    firestore_server: ServerUnderTest,
+    firestore_project: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[EitherClient]:
+    """
+    The unmodified clients, one after the other, on each of the two servers.
+    """
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_server.address)
+    if request.param == "sync":
+        client = firestore.Client(project=firestore_project, credentials=AnonymousCredentials())
+        yield EitherClient(client, None)
+        client.close()
+        return
+    with asyncio.Runner() as loop:
+        aio = loop.run(_async_client(firestore_project))
+        yield EitherClient(aio, loop)
+        loop.run(_close(aio))
+
+
+async def _async_client(project: str) -> firestore.AsyncClient:
+    return firestore.AsyncClient(project=project, credentials=AnonymousCredentials())
+
+
+async def _close(client: firestore.AsyncClient) -> None:
+    await client._firestore_api.transport.close()
 
 
 @pytest.fixture

@@ -340,7 +340,6 @@ class TestRefusals:
     def test_queries(self, wire):
         """Each kind of query that isn't done is named in its refusal."""
         for query, named in (
-            ({"where": wire.filter("a", "EQUAL", None)}, "null"),
             ({"find_nearest": {"limit": {"value": 1}}}, "find_nearest"),
             ({"request": {"explain_options": {"analyze": True}}}, "explain"),
         ):

@@ -10,7 +10,7 @@ from math import fsum
 from typing import Any
 
 from gcp_emulator.firestore.messages import AnyValue, Value
-from gcp_emulator.firestore.paths import NAME, FieldPath, field_path, invalid
+from gcp_emulator.firestore.paths import NAME, FieldPath, field_path, invalid, is_reserved
 from gcp_emulator.firestore.values import check_name, find
 from gcp_emulator.firestore.writes import Stored
 
@@ -82,6 +82,8 @@ def read_aggregations(messages: Any) -> dict[str, Aggregation]:
                 raise invalid("Aggregations are not supported for the property: __key__")
         unnamed += not message.alias
         alias = message.alias or f"field_{unnamed}"
+        if is_reserved(alias):
+            raise invalid(f'The property.name "{alias}" is reserved.')
         check_name(alias)
         if alias in found:
             raise invalid(f"Aggregation aliases contain duplicate alias: {alias}.")

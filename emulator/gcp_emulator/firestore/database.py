@@ -270,7 +270,16 @@ class Database:
         self.audience.tell(finished)
         return Committed(time, [(finished["/".join(change.segments)], results) for change, results in applied])
 
-    def _change(self, changes: dict[str, Change], write: AnyWrite) -> Change:
+    def check_write(self, write: AnyWrite, arrived: int) -> None:
+        """
+        Refuse a write that is wrong in itself, whether or not its document exists.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT.
+        """
+        self._change({}, write, stored=False).apply(write, arrived)
+
+    def _change(self, changes: dict[str, Change], write: AnyWrite, *, stored: bool = True) -> Change:
         match write.WhichOneof("operation"):
             case "update":
                 name = write.update.name
@@ -284,7 +293,7 @@ class Database:
         path = "/".join(segments)
         change = changes.get(path)
         if change is None:
-            change = changes[path] = Change(name, segments, self.store.get(path))
+            change = changes[path] = Change(name, segments, self.store.get(path) if stored else None)
         return change
 
     def _put(self, changes: dict[str, Change], finished: dict[str, Stored | None], time: int) -> None:

@@ -20,6 +20,7 @@ from gcp_emulator.firestore.paths import (
     FieldPath,
     Segments,
     check_collection,
+    check_document_id,
     database_of,
     document_segments,
     field_path,
@@ -42,7 +43,8 @@ COLLECTIONS_PAGE = 300
 MAX_WRITES = 500
 ReadQuery = Callable[[m.AnyQuery, str], Query]
 _AFTER = "after:"
-_ORDER = re.compile(r"(\S+?)(?: +(asc|desc))?", re.IGNORECASE)
+_NAME = r"(?:[a-zA-Z_][a-zA-Z_0-9]*|`(?:[^`\\]|\\.)+`)"
+_ORDER = re.compile(rf"({_NAME}(?:\.{_NAME})*)(?:\s+(asc|desc))?(?:\s*,\s*(?=.)|$)", re.IGNORECASE | re.DOTALL)
 
 
 def mask_of(request: m.AnyRequest) -> list[FieldPath] | None:
@@ -58,7 +60,11 @@ def creation(request: m.AnyRequest) -> m.AnyWrite:
     """
     CreateDocument: the write of a new document, with an id of its own if none is given.
     """
+    parent_segments(request.parent, parent_database(request.parent))
     check_collection(request.collection_id)
+    check_document_id(request.document_id)
+    if not request.collection_id:
+        raise invalid("collectionId is the empty string.")
     write = m.Write()
     write.update.CopyFrom(request.document)
     write.update.name = f"{request.parent}/{request.collection_id}/{request.document_id or new_id()[:20]}"
@@ -98,7 +104,7 @@ def batch_write(request: m.AnyRequest, commit: Callable[[list[m.AnyWrite]], Step
         raise invalid(f"A BatchWrite has at most {MAX_WRITES} writes ({len(request.writes)} were sent).")
     names = [write.update.name or write.delete or write.transform.document for write in request.writes]
     if len(set(names)) < len(names):
-        raise invalid("A document can't be written twice in one BatchWrite.")
+        raise invalid("the same document cannot be written more than once in a single request")
     response = m.BatchWriteResponse()
     for write in request.writes:
         result, status = response.write_results.add(), response.status.add()
@@ -163,10 +169,13 @@ def _list_query(request: m.AnyRequest) -> m.AnyQuery:
         raise invalid("cannot specify an order when show_missing is true")
     asked = m.StructuredQuery()
     asked.from_.add(collection_id=request.collection_id)
-    for clause in re.split(", *", request.order_by) if request.order_by else ():
-        match = _ORDER.fullmatch(clause)
+    check_collection(request.collection_id)
+    at = 0
+    while at < len(request.order_by):
+        match = _ORDER.match(request.order_by, at)
         if match is None:
             raise invalid(f'Invalid order by clause "{request.order_by}".')
+        at = match.end()
         order = asked.order_by.add(direction=(match[2] or "asc").upper() + "ENDING")
         order.field.field_path = match[1]
     if not asked.order_by or asked.order_by[-1].field.field_path != "__name__":

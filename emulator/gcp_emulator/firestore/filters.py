@@ -20,6 +20,10 @@ MAX_DISJUNCTIONS = 30
 MAX_NOT_IN = 10
 MAX_INEQUALITIES = 10
 BEHIND_NULL: Key = (NULL[0] + 1,)
+_UNEQUAL = (NULL, NAN)
+"""
+Nothing is equal to these, nor less or greater; only IS_NULL and IS_NAN find them.
+"""
 _COMPOSITE = StructuredQuery.CompositeFilter
 _OPERATORS = {number: name for name, number in StructuredQuery.FieldFilter.Operator.items()}
 _UNARY = {number: name for name, number in StructuredQuery.UnaryFilter.Operator.items()}
@@ -149,16 +153,18 @@ def _field(message: AnyQuery, database: str, used: list[str]) -> list[list[Condi
     used.append(operator)
     path = field_path(message.field.field_path)
     if operator in _RANGES:
-        return [[_ranged(path, _key(path, message.value, database), operator)]]
+        key = _key(path, message.value, database)
+        return [[_never(path) if key in _UNEQUAL else _ranged(path, key, operator)]]
     match operator:
         case "EQUAL":
-            return [[_equal(path, _key(path, message.value, database))]]
+            key = _key(path, message.value, database)
+            return [[_never(path) if key in _UNEQUAL else _equal(path, key)]]
         case "NOT_EQUAL":
-            return [[_excluding(path, [_key(path, message.value, database)])]]
+            return [[_excluding(path, _without_nan([_key(path, message.value, database)]))]]
         case "IN":
             return [[_equal(path, key)] for key in _keys(path, message.value, database, MAX_DISJUNCTIONS, operator)]
         case "NOT_IN":
-            return [[_excluding(path, _keys(path, message.value, database, MAX_NOT_IN, operator))]]
+            return [[_excluding(path, _without_nan(_keys(path, message.value, database, MAX_NOT_IN, operator)))]]
         case "ARRAY_CONTAINS":
             return [[_element(path, _element_key(path, message.value))]]
         case "ARRAY_CONTAINS_ANY":
@@ -198,6 +204,15 @@ def _equal(path: FieldPath, key: Key) -> Condition:
 
 def _element(path: FieldPath, key: Key) -> Condition:
     return Condition(Range(path, (key,), (key, TOP), array=True))
+
+
+def _without_nan(keys: list[Key]) -> list[Key]:
+    # NaN is unequal to NaN, too.
+    return [key for key in keys if key != NAN]
+
+
+def _never(path: FieldPath) -> Condition:
+    return Condition(Range(path, (TOP,), (TOP,)))
 
 
 def _excluding(path: FieldPath, keys: list[Key]) -> Condition:
@@ -240,8 +255,10 @@ def _conjunct(conditions: list[Condition]) -> Conjunct:
 
 
 def _values(value: AnyValue, most: int, operator: str) -> list[AnyValue]:
-    if value.WhichOneof("value_type") != "array_value" or not value.array_value.values:
-        raise invalid(f"'{operator}' requires a non-empty ArrayValue.")
+    if value.WhichOneof("value_type") != "array_value":
+        raise invalid(f"'{operator}' requires an ArrayValue.")
+    if not value.array_value.values:
+        raise invalid(f"'{operator}' requires an non-empty ArrayValue.")
     if len(value.array_value.values) > most:
         raise invalid(f"'{operator}' supports up to {most} comparison values.")
     return list(value.array_value.values)
@@ -251,8 +268,7 @@ def _keys(path: FieldPath, value: AnyValue, database: str, most: int, operator: 
     found: list[Key] = []
     for each in _values(value, most, operator):
         key = name_key(each, database) if path == NAME else _set_key(each)
-        if operator == "IN" and key in (NULL, NAN):
-            # Nothing is equal to these; only IS_NULL and IS_NAN find them.
+        if operator == "IN" and key in _UNEQUAL:
             continue
         if key not in found:
             found.append(key)
@@ -262,16 +278,14 @@ def _keys(path: FieldPath, value: AnyValue, database: str, most: int, operator: 
 def _element_key(path: FieldPath, value: AnyValue) -> Key:
     if path == NAME:
         raise invalid("__name__ holds no array.")
-    return _set_key(value)
+    key = _set_key(value)
+    return (TOP,) if key in _UNEQUAL else key
 
 
 def _key(path: FieldPath, value: AnyValue, database: str) -> Key:
     if path == NAME:
         return name_key(value, database)
-    key = _set_key(value)
-    if key in (NULL, NAN):
-        raise unimplemented("A field filter on null or NaN (use IS_NULL, IS_NAN, IS_NOT_NULL, IS_NOT_NAN)")
-    return key
+    return _set_key(value)
 
 
 def _set_key(value: AnyValue) -> Key:

@@ -24,6 +24,7 @@ COLLECTIONS_DEEP = 100
 _NUMBERED = re.compile(r"__id(-?[1-9][0-9]*)__")
 _NUMBERS = range(-(2**63), 2**63)
 _DIGITS = 20
+_KINDS = ("collection", "resource")
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DATABASE = re.compile(r"projects/[^/]+/databases/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])")
 _SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`", re.DOTALL)
@@ -168,8 +169,19 @@ def check_collection(collection: str) -> None:
     """
     if "/" in collection:
         raise invalid(f'Collection id "{collection}" is invalid because it contains "/".')
-    if is_reserved(collection):
+    if is_reserved(collection) or collection in (".", ".."):
         raise invalid(f'Collection id "{collection}" is invalid because it is reserved.')
+
+
+def check_document_id(id_: str) -> None:
+    """
+    Refuse a text that can't be a document's id.
+    """
+    if "/" in id_:
+        raise invalid(f'Resource id "{id_}" is invalid because it contains "/".')
+    if id_ in (".", ".."):
+        raise invalid(f'Resource id "{id_}" is invalid because it is reserved.')
+    _check_reserved(id_, collection=False)
 
 
 def _plain(segments: Segments) -> bool:
@@ -182,18 +194,23 @@ def _check_segments(segments: Segments, name: str, index: int, what: str) -> Non
             if position == len(segments) - 1:
                 problem = 'is invalid: Omit trailing "/"' if position == 0 else 'has invalid trailing "/"'
                 raise invalid(f'{what} name "{name}" {problem}.')
-            raise invalid(f'{what} name "{name}" lacks a resource id at index {index}.')
+            raise invalid(f'{what} name "{name}" lacks a {_KINDS[position % 2]} id at index {index}.')
         if segment in (".", ".."):
-            raise invalid(f'{what} name "{name}" contains a resource id "{segment}" at index {index}.')
-        if is_reserved(segment) and not (position % 2 and isinstance(segment, NumericId)):
-            kind = "Resource" if position % 2 else "Collection"
-            reason = "not a 64 bit integer" if position % 2 and _NUMBERED.fullmatch(segment) else "reserved"
-            raise invalid(f'{kind} id "{segment}" is invalid because it is {reason}.')
+            raise invalid(f'{what} name "{name}" contains a {_KINDS[position % 2]} id "{segment}" at index {index}.')
+        _check_reserved(segment, collection=position % 2 == 0)
         if len(segment.encode()) > ID_BYTES:
-            raise invalid(f"The key path element name is longer than {ID_BYTES} bytes.")
+            raise invalid(f"The key path element {'name' if position % 2 else 'kind'} is longer than {ID_BYTES} bytes.")
         index += len(segment) + 1
     if len(segments) % 2:
         raise invalid(f'{what} name "{name}" lacks "/" at index {len(name)}.')
+
+
+def _check_reserved(id_: str, *, collection: bool) -> None:
+    if not is_reserved(id_) or (not collection and isinstance(_numbered(id_), NumericId)):
+        return
+    if collection or not _NUMBERED.fullmatch(id_):
+        raise invalid(f'{"Collection" if collection else "Resource"} id "{id_}" is invalid because it is reserved.')
+    raise invalid(f'Resource id "{id_}" is invalid because it is not a 64 bit integer.')
 
 
 def _explain(what: str, name: str, form: tuple[str, ...]) -> None:
@@ -228,8 +245,12 @@ def field_path(text: str) -> FieldPath:
     path = _parsed(text)
     if path_size(path) > PATH_BYTES:
         raise invalid(f"property path is longer than {PATH_BYTES} bytes.")
-    if path != NAME and any(is_reserved(name) for name in path):
-        raise invalid(f"Invalid reserved name in field path {text}")
+    if path != NAME:
+        for number, name in enumerate(path):
+            if name == NAME[0]:
+                raise invalid("the name __key__ is reserved")
+            if is_reserved(name):
+                raise invalid(f"Invalid reserved name in field path {'.'.join(path[number:])}")
     return path
 
 
@@ -270,5 +291,5 @@ def written_path(text: str) -> FieldPath:
     """
     path = field_path(text)
     if path == NAME:
-        raise invalid(f"Invalid reserved name in field path {text}")
+        raise invalid(f"Invalid reserved name in field path {NAME[0]}")
     return path

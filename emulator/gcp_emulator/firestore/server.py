@@ -298,15 +298,15 @@ class FirestoreServer:
 
     def _create(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
-        write = documents.creation(request)
+        write, mask = documents.creation(request), documents.mask_of(request)
         committed = yield from self._committed(documents.parent_database(request.parent), [write], b"", arrived)
-        return documents.shown(committed, documents.mask_of(request))
+        return documents.shown(committed, mask)
 
     def _update(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
-        name = documents.document_database(request.document.name)
+        name, mask = documents.document_database(request.document.name), documents.mask_of(request)
         committed = yield from self._committed(name, [documents.replacement(request)], b"", arrived)
-        return documents.shown(committed, documents.mask_of(request))
+        return documents.shown(committed, mask)
 
     def _delete(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
@@ -317,7 +317,10 @@ class FirestoreServer:
     def _batch_write(self, request: m.AnyRequest) -> Steps:
         arrived = self._clock.micros()
         with self._lock:
-            self._database(request.database)
+            database = self._database(request.database)
+            for write in request.writes:
+                # One that is wrong in itself is no failure of its own: the request is refused.
+                database.check_write(write, arrived)
         response = yield from documents.batch_write(
             request, lambda writes: self._committed(request.database, writes, b"", arrived)
         )
@@ -475,13 +478,15 @@ class FirestoreServer:
         if request.WhichOneof("query_type") is None:
             raise invalid("Only structured aggregation queries are supported.")
         aggregated = request.structured_aggregation_query
+        # Faults of the query are told before those of the aggregations.
+        read_query(aggregated.structured_query, request.parent)
         aggregations = read_aggregations(aggregated.aggregations)
         counted = all(each.kind == "count" for each in aggregations.values())
         name, query = self._read_query(
             aggregated.structured_query,
             request.parent,
             # A number is made of an index of its field: documents without the field are no part of the query.
-            having={each.path for each in aggregations.values() if each.path is not None},
+            having=[each.path for each in aggregations.values() if each.path is not None],
         )
         responses = []
         with self._lock:

@@ -181,6 +181,10 @@ def settle(value: AnyValue, name: str, depth: int = 0, above: int = 0) -> None:
             return
         below = above + len(name.encode()) + 1
         for inner, field in fields.items():
+            if not inner:
+                raise invalid(f"Property {name} contains an invalid nested entity.")
+            if is_reserved(inner):
+                raise invalid(f"field name '{inner}' is reserved.")
             check_name(inner)
             if below + 4 * len(inner) > PATH_BYTES and below + len(inner.encode()) > PATH_BYTES:
                 raise invalid(

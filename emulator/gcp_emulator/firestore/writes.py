@@ -189,15 +189,20 @@ class Change:
                 raise invalid("The list of FieldTransform must not be empty.")
             self.document = self._working()
         elif write.HasField("update_mask"):
+            # The fields that the mask leaves out must be storable, too.
+            fields = self._settled(write).fields
             self.document = self._working()
-            _merge(self.document.fields, write.update.fields, write.update_mask.field_paths)
+            _merge(self.document.fields, fields, write.update_mask.field_paths)
         else:
-            document = Document(name=self.name)
-            document.fields.MergeFrom(write.update.fields)
-            for name, value in document.fields.items():
-                check_name(name)
-                settle(value, name)
-            self.document = document
+            self.document = self._settled(write)
+
+    def _settled(self, write: AnyWrite) -> AnyDocument:
+        document = Document(name=self.name)
+        document.fields.MergeFrom(write.update.fields)
+        for name, value in document.fields.items():
+            check_name(name)
+            settle(value, name)
+        return document
 
     def _working(self) -> AnyDocument:
         if self.document is not None:
@@ -255,11 +260,7 @@ def _merge(target: AnyFields, source: AnyFields, mask: list[str]) -> None:
         if value is None:
             drop(target, path)
             continue
-        for name in path:
-            check_name(name)
-        placed = place(target, path)
-        placed.CopyFrom(value)
-        settle(placed, path[-1], len(path) - 1, path_size(path[:-1]) + 1)
+        place(target, path).CopyFrom(value)
 
 
 def _check_nesting(paths: list[FieldPath]) -> None:
