@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 from google.cloud import tasks_v2
 from google.longrunning import operations_pb2
 
@@ -20,14 +21,14 @@ from gcp_emulator.tasks import messages as m
 MAX_CREATED = 100
 MAX_DELETED = 1000
 _KEPT = 10_000
-_SUCCEEDED, _PARTIALLY = 2, 5
 
 
 class Batches:
     """
     ``BatchCreateTasks``, ``BatchDeleteTasks`` and the operations that they return.
 
-    A task that can't be created or deleted fails alone: the operation's metadata names it.
+    A task that can't be created or deleted fails alone: the operation's metadata names it. If all fail, so does the operation;
+    that is documented for deletions, and done for creations too.
     """
 
     def __init__(
@@ -123,11 +124,20 @@ class Batches:
                 work(item)
             except RpcError as error:
                 metadata.failed_requests[index].CopyFrom(error.status())
-        metadata.state = _PARTIALLY if metadata.failed_requests else _SUCCEEDED
+        failed = len(metadata.failed_requests)
+        # The two batches number their states differently.
+        metadata.state = type(metadata).State.Value("PARTIALLY_SUCCEEDED" if failed else "SUCCEEDED")
         metadata.end_time.CopyFrom(m.timestamp(self._clock.micros()))
         operation = operations_pb2.Operation(name=name, done=True)
         operation.metadata.Pack(metadata)
-        operation.response.Pack(response)
+        if failed == len(items):
+            kind = metadata.DESCRIPTOR.name
+            operation.error.code = grpc.StatusCode.ABORTED.value[0]
+            operation.error.message = (
+                f"None of the requests succeeded, refer to {kind}.failed_requests for individual error details"
+            )
+        else:
+            operation.response.Pack(response)
         self._operations[name] = operation
         if len(self._operations) > _KEPT:
             self._operations.popitem(last=False)

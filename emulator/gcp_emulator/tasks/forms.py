@@ -170,7 +170,7 @@ def _fill_headers(request: Any, given: Any, computed: tuple[str, ...]) -> None:
 
 
 def _method(number: int, of: str) -> str:
-    method = METHODS.get(number)
+    method: str | None = METHODS.get(number)
     if method is None:
         raise invalid(f"{of}.httpMethod {number} is unknown.")
     return method
