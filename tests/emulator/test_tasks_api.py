@@ -223,6 +223,15 @@ def test_basic_view_hides_only_the_body(client):
     assert (full.http_request.body, full.view.name) == (b"secret", "FULL")
 
 
+def test_run_task_shows_the_asked_view(client):
+    """
+    ``RunTask`` returns the task in the view that is asked for.
+    """
+    name = create(client, http={"body": b"secret"}).name
+    assert client.run_task(name=name).http_request.body == b""
+    assert client.run_task(request={"name": name, "response_view": "FULL"}).http_request.body == b"secret"
+
+
 def test_tasks_are_listed_in_pages(client, server):
     """
     ListTasks walks all tasks in pages of the asked size, although one of them is deleted on the way.

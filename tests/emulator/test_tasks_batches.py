@@ -193,6 +193,15 @@ def test_policy_changes_what_its_mask_names(client):
     assert (made.version, len(made.bindings)) == (3, 1)
 
 
+def test_policy_is_returned_whatever_version_is_asked(client):
+    """
+    The version that a caller can read changes nothing.
+    """
+    made = client.set_iam_policy(request={"resource": QUEUE, "policy": {"bindings": [BINDING], "version": 3}})
+    asked = {"resource": QUEUE, "options": {"requested_policy_version": 1}}
+    assert client.get_iam_policy(request=asked) == made
+
+
 def test_policy_of_a_missing_queue_is_refused(client):
     """
     Only queues have policies.
@@ -215,6 +224,15 @@ def test_locations_are_listed(client):
     assert found.location_id == "anywhere"
     with pytest.raises(exceptions.InvalidArgument):
         client.get_location(locations_pb2.GetLocationRequest(name="projects/p"))
+
+
+def test_locations_come_in_one_page(client):
+    """
+    Filter, page size and token change nothing.
+    """
+    asked = locations_pb2.ListLocationsRequest(name="projects/p", filter="x", page_size=1, page_token="t")
+    answer = client.list_locations(asked)
+    assert (len(answer.locations), answer.next_page_token) == (2, "")
 
 
 def test_all_services_are_in_process_too():

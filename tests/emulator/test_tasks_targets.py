@@ -136,6 +136,18 @@ def test_app_engine_routing_is_kept_and_ignored(server, client, target):
     assert target.sent[0].url == f"{APP}/"
 
 
+def test_routing_of_a_queue_is_kept_and_ignored(server, client, target):
+    """
+    The routing of a queue comes back, and its tasks go to the local address.
+    """
+    queue = tasks_v2.Queue(name=QUEUE, app_engine_routing_override={"service": "worker"})
+    client.update_queue(queue=queue)
+    assert client.get_queue(name=QUEUE).app_engine_routing_override.service == "worker"
+    app_engine(client)
+    server.run_due()
+    assert target.sent[0].url == f"{APP}/"
+
+
 def test_app_engine_headers_are_the_recorded_ones(server, client, clock, target):
     """
     Headers of five attempts: answers of 5xx count as executions, and a missing answer is an unavailable instance.
@@ -291,6 +303,17 @@ def test_queue_overrides_the_token(server, client, target):
     assert target.sent[0].headers["Authorization"].count(".") == 2
 
 
+def test_queue_adds_an_access_token(server, client, target):
+    """
+    A task without a token gets the queue's.
+    """
+    override(client, oauth_token={"service_account_email": "q@p", "scope": "https://s.test/all"})
+    http(client)
+    server.run_due()
+    assert server.dispatches[0].access == ("https://s.test/all", "q@p")
+    assert target.sent[0].headers["Authorization"].startswith("Bearer ya29.")
+
+
 def test_queue_target_is_kept_and_removed(client):
     """
     A queue shows its target; a mask that names it alone takes it away.
@@ -352,6 +375,25 @@ def test_task_has_retries_of_its_own(server, client, clock, target):
     http(client)
     drain(server, clock)
     assert len(server.dispatches) == 3 + 9
+
+
+def test_retries_follow_the_settings(server, client, clock, target):
+    """
+    Waits double, then grow by the same amount, up to the cap; attempts end when both limits are passed.
+    """
+    retries = {
+        "max_attempts": 3,
+        "max_retry_duration": {"seconds": 100},
+        "min_backoff": {"seconds": 10},
+        "max_backoff": {"seconds": 30},
+        "max_doublings": 1,
+    }
+    client.update_queue(queue={"name": QUEUE, "retry_config": retries})
+    target.answers = [500] * 20
+    http(client)
+    drain(server, clock)
+    started = [(record.started - server.dispatches[0].started) / 1_000_000 for record in server.dispatches]
+    assert started == [0, 10, 30, 60, 90, 120]
 
 
 # Headers
