@@ -20,8 +20,8 @@ from tests.support import lowest
 
 ROOT = Path(__file__).parents[1]
 # pydantic demands one exact release of its core; the plugins are loaded by pytest and mypy; a distribution may import
-# itself.
-COME_ALONG = {"mypy": "", "pydantic-core": "pydantic", "pytest": ""}
+# itself; aiohttp takes addresses of yarl.
+COME_ALONG = {"mypy": "", "pydantic-core": "pydantic", "pytest": "", "yarl": "aiohttp"}
 IMPORTS_ALL = """
 import importlib, pkgutil, sys, warnings
 warnings.simplefilter("error")

@@ -15,13 +15,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from gcp_emulator import __version__, words
 from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.exports import APP_PORT, exports, kept, port_of
+from gcp_emulator.failures import FailureLines
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.mail import Mail, MailSink
 from gcp_emulator.page import PATH, PageWatch
+from gcp_emulator.tasks.sender import allow_files
 
 FIXED_PORTS = {"firestore": 8080, "tasks": 9499, "logging": 9500, "oidc": 9501, "mail": 8025}
 _FIXED_APP_PORT = 8000
@@ -153,13 +156,27 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help=f"where your server listens (default: PORT as it is set, else {APP_PORT}; {_FIXED_APP_PORT} with --fixed-ports)",
     )
-    add("-q", "--quiet", action="store_true", help="no progress on standard error")
+    add(
+        "--app-engine",
+        metavar="URL",
+        type=_address,
+        help="where tasks for App Engine are delivered (default: your server)",
+    )
+    add("--project-only", action="store_true", help="refuse queues and tasks of other projects, as the service does")
+    add("-q", "--quiet", action="store_true", help="no progress and no failed deliveries on standard error")
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"'{text}' is no port; a port is a number from 1 to 65535")
     return int(text)
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"'{text}' is no address such as http://127.0.0.1:8080")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -242,7 +259,11 @@ def _cloud(options: argparse.Namespace) -> LocalCloud:
         queues=_queues(options),
         mail=MailSink(on_message=_show_mail),
         smtp=options.smtp,
+        app_engine=options.app_engine or "",
+        project_only=options.project_only,
     )
+    if not options.quiet:
+        cloud.tasks.on_failure = FailureLines(_say, cloud.clock)
     cloud.logging.delay = options.log_delay
     return cloud
 
@@ -300,6 +321,7 @@ class _Session:
         self._pending = 0
 
     def run(self, command: list[str]) -> int:
+        allow_files()
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             self._cloud.start(ports=_ports(self._options), on_ready=self._on_ready)

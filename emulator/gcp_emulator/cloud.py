@@ -44,6 +44,9 @@ class LocalCloud:
         transport: Where tasks are delivered; HTTP by default.
         mail: The mail sink; one without login by default.
         smtp: Whether to start it.
+        app_engine: Address that App Engine targets of tasks are delivered to, such as ``http://127.0.0.1:8080``; without one
+            they are refused.
+        project_only: Refuse queues and tasks of other projects with PERMISSION_DENIED, as the service does.
 
     Attributes:
         firestore: ``FirestoreServer``, or ``GoogleFirestore``.
@@ -68,6 +71,8 @@ class LocalCloud:
         transport: Transport | None = None,
         mail: MailSink | None = None,
         smtp: bool = True,
+        app_engine: str = "",
+        project_only: bool = False,
     ) -> None:
         words.check("firestore", firestore, ("embedded", "google"))
         self.project = project
@@ -78,8 +83,12 @@ class LocalCloud:
             GoogleFirestore() if firestore == "google" else FirestoreServer(self.clock, self.faults)
         )
         self.oidc = OidcIssuer(self.clock, faults=self.faults)
-        self.tasks = TasksServer(self.clock, self.faults, self.oidc, transport, auto=auto)
+        only = project if project_only else None
+        self.tasks = TasksServer(self.clock, self.faults, self.oidc, transport, auto=auto, project=only)
         self.logging = LoggingServer(self.clock, self.faults)
+        self.tasks.app_engine = app_engine
+        self.tasks.log = self.logging.write
+        self.tasks.locations = (location,)
         self.mail = mail or MailSink(clock=self.clock)
         self._smtp = smtp
         self.queues = tuple(dict.fromkeys(queues))

@@ -60,8 +60,10 @@ class InProcessCloud:
         self._wsgi = WsgiTransport({})
         self.tasks = TasksServer(self.clock, self.faults, self.oidc, self._wsgi, auto=False)
         self.logging = LoggingServer(self.clock, self.faults)
+        self.tasks.log = self.logging.write
+        self.tasks.locations = (location,)
         self.mail = MailSink(clock=self.clock)
-        services = (self.firestore.service, self.tasks.service, self.logging.service)
+        services = (self.firestore.service, *self.tasks.services, self.logging.service)
         self.channel = InProcessChannel(services, self.clock)
         self.queue = self.tasks.create_queue(f"projects/{project}/locations/{location}/queues/default").name
 

@@ -33,6 +33,10 @@ BAD_TASK_ID = (
     "can contain only letters ([A-Za-z]), numbers ([0-9]), hyphens (-), or underscores (_). "
     "Task ID must between 1 and 500 characters."
 )
+NO_APP_ENGINE = (
+    "This local server has no address that stands for App Engine; start it with one (app_engine, --app-engine), or use "
+    "http_request."
+)
 WRONG_QUEUE = (
     f"The queue name from request ('{QUEUE}') must be the same as the queue name in the named task ('{QUEUE}-other')."
 )
@@ -219,6 +223,15 @@ def test_basic_view_hides_only_the_body(client):
     assert (full.http_request.body, full.view.name) == (b"secret", "FULL")
 
 
+def test_run_task_shows_the_asked_view(client):
+    """
+    ``RunTask`` returns the task in the view that is asked for.
+    """
+    name = create(client, http={"body": b"secret"}).name
+    assert client.run_task(name=name).http_request.body == b""
+    assert client.run_task(request={"name": name, "response_view": "FULL"}).http_request.body == b"secret"
+
+
 def test_tasks_are_listed_in_pages(client, server):
     """
     ListTasks walks all tasks in pages of the asked size, although one of them is deleted on the way.
@@ -385,10 +398,40 @@ REFUSALS = {
         exceptions.InvalidArgument,
         "RetryConfig.minBackoff must be less than or equal to RetryConfig.maxBackoff.",
     ),
-    "queue target": (
-        lambda c: make(c, "x", http_target={"http_method": "PUT"}),
-        exceptions.MethodNotImplemented,
-        "Queue.http_target is not implemented by this local server.",
+    "queue target, empty host": (
+        lambda c: make(c, "x", http_target={"uri_override": {"host": ""}}),
+        exceptions.InvalidArgument,
+        "UriOverride.host cannot be empty.",
+    ),
+    "queue target, port": (
+        lambda c: make(c, "x", http_target={"uri_override": {"port": -1}}),
+        exceptions.InvalidArgument,
+        "UriOverride.port must be between 0 and 65535.",
+    ),
+    "queue target, header without a name": (
+        lambda c: make(c, "x", http_target={"header_overrides": [{"header": {"value": "v"}}]}),
+        exceptions.InvalidArgument,
+        "HttpTarget.headerOverrides need a key each.",
+    ),
+    "queue target, token without scope": (
+        lambda c: make(c, "x", http_target={"oauth_token": {"service_account_email": "a@b"}}),
+        exceptions.InvalidArgument,
+        "HttpTarget.oauthToken needs serviceAccountEmail and scope.",
+    ),
+    "queue target, identity token without audience": (
+        lambda c: make(c, "x", http_target={"oidc_token": {"service_account_email": "a@b"}}),
+        exceptions.FailedPrecondition,
+        "This local server has no issuer of OIDC tokens; start it with one, or leave oidc_token out.",
+    ),
+    "queue, sampling ratio": (
+        lambda c: make(c, "x", stackdriver_logging_config={"sampling_ratio": 1.5}),
+        exceptions.InvalidArgument,
+        "StackdriverLoggingConfig.samplingRatio must be between 0.0 and 1.0.",
+    ),
+    "task, settings for retries": (
+        lambda c: create(c, retry_config={"max_attempts": -2}),
+        exceptions.InvalidArgument,
+        "RetryConfig.maxAttempts must be greater or equal to -1.",
     ),
     "get task, missing": (
         lambda c: c.get_task(name=f"{QUEUE}/tasks/none"),
@@ -455,15 +498,15 @@ REFUSALS = {
         exceptions.InvalidArgument,
         "HttpRequest.body can only be set for POST, PUT, PATCH; the method is GET.",
     ),
-    "create task, App Engine": (
+    "create task, no address for App Engine": (
         lambda c: c.create_task(parent=QUEUE, task=tasks_v2.Task(app_engine_http_request={"relative_uri": "/"})),
-        exceptions.MethodNotImplemented,
-        "An App Engine target is not implemented by this local server.",
+        exceptions.FailedPrecondition,
+        NO_APP_ENGINE,
     ),
-    "create task, OAuth": (
-        lambda c: create(c, http={"oauth_token": {"service_account_email": "a@b"}}),
-        exceptions.MethodNotImplemented,
-        "HttpRequest.oauth_token is not implemented by this local server.",
+    "create task, OAuth without an account": (
+        lambda c: create(c, http={"oauth_token": {"scope": "s"}}),
+        exceptions.InvalidArgument,
+        "OAuthToken.serviceAccountEmail is required.",
     ),
     "create task, no issuer": (
         lambda c: create(c, http={"oidc_token": {"service_account_email": "a@b"}}),
@@ -475,10 +518,20 @@ REFUSALS = {
         exceptions.InvalidArgument,
         "ListTasksRequest.pageToken is not one that this server gave out.",
     ),
-    "batch": (
-        lambda c: c.batch_delete_tasks(request={"parent": QUEUE, "names": [f"{QUEUE}/tasks/a"]}),
+    "list queues, filter": (
+        lambda c: list(c.list_queues(request={"parent": LOCATION, "filter": "state: PAUSED"})),
         exceptions.MethodNotImplemented,
-        "google.cloud.tasks.v2.CloudTasks/BatchDeleteTasks is not implemented by this local server.",
+        "ListQueuesRequest.filter is not implemented by this local server.",
+    ),
+    "get key": (
+        lambda c: c.get_cmek_config(name=f"{LOCATION}/cmekConfig"),
+        exceptions.MethodNotImplemented,
+        "google.cloud.tasks.v2.CloudTasks/GetCmekConfig is not implemented by this local server.",
+    ),
+    "update key": (
+        lambda c: c.update_cmek_config(cmek_config={"name": f"{LOCATION}/cmekConfig"}),
+        exceptions.MethodNotImplemented,
+        "google.cloud.tasks.v2.CloudTasks/UpdateCmekConfig is not implemented by this local server.",
     ),
 }
 

@@ -134,6 +134,7 @@ class QueueState:
         tombstones: Names that stay taken, and until when; in order of expiry.
         running: Attempts under way.
         held: Tasks kept back by an injected delay.
+        policy: The policy that was set for the queue, which is not enforced.
     """
 
     queue: QueueMessage
@@ -142,6 +143,7 @@ class QueueState:
     tombstones: OrderedDict[str, Micros] = field(default_factory=OrderedDict)
     running: int = 0
     held: set[Entry] = field(default_factory=set)
+    policy: Any = None
     _heap: list[tuple[Micros, int, int, Entry]] = field(default_factory=list)
     _pushes: int = 0
 

@@ -16,6 +16,7 @@ from gcp_emulator.rpc import Method, Service, unimplemented
 
 NAME = "google.cloud.tasks.v2beta3.CloudTasks"
 _STABLE = "google.cloud.tasks.v2."
+_BETA = "google.cloud.tasks.v2beta3."
 _OUTPUT_ONLY = ("stats", "type", "type_")
 _ROUTING = "app_engine_routing_override"
 
@@ -54,6 +55,9 @@ def _run(stable: Service, name: str, method: Method) -> Callable[[Any], Any]:
         for found in (answer, *answer.get("queues", ())):
             if _ROUTING in found:
                 found["app_engine_http_queue"] = {_ROUTING: found.pop(_ROUTING)}
+        for packed in (answer.get("metadata", {}), answer.get("response", {})):
+            if "@type" in packed:
+                packed["@type"] = packed["@type"].replace(_STABLE, _BETA)
         return json_format.ParseDict(answer, _beta(method.response)())
 
     return run

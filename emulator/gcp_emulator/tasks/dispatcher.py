@@ -16,6 +16,7 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.oidc import OidcIssuer
 from gcp_emulator.tasks.background import Background, LoopBackground, ThreadBackground
 from gcp_emulator.tasks.backlog import Backlog, Entry, QueueState
+from gcp_emulator.tasks.journal import target_type
 from gcp_emulator.tasks.messages import SECOND, Micros
 from gcp_emulator.tasks.outgoing import access_token, outgoing
 from gcp_emulator.tasks.records import Delivery, DispatchRecord, Ended
@@ -35,7 +36,7 @@ class Dispatcher:
     Attributes:
         changed: Lock of the backlog; notified when anything in it or in the running attempts changes.
         running: Deliveries under way, copies included.
-        app_engine: Address that stands for App Engine.
+        app_engine: Gives the address that stands for App Engine.
         on_begin: Called when an attempt begins, with queue, task and time. The lock is held.
         on_end: Called when an attempt has ended. Copies are no attempts.
     """
@@ -58,7 +59,7 @@ class Dispatcher:
         self._issuer = issuer
         self._transport = transport
         self._max_threads = max_threads
-        self.app_engine = ""
+        self.app_engine: Callable[[], str] = str
         self.on_begin: Callable[[QueueState, Entry, Micros], None] | None = None
         self.on_end: Callable[[Ended], None] | None = None
         self._records: deque[DispatchRecord] = deque(maxlen=MAX_RECORDS)
@@ -231,7 +232,7 @@ class Dispatcher:
         return []
 
     def _begin(self, state: QueueState, entry: Entry, now: Micros) -> list[Delivery]:
-        rates, sent = self._faults.deliveries, outgoing(state.queue, entry, self.app_engine)
+        rates, sent = self._faults.deliveries, outgoing(state.queue, entry, self.app_engine())
         fault = next(
             (
                 name
@@ -341,6 +342,7 @@ class Dispatcher:
             entry.task.response_count,
             scheduled,
             entry.due if entry.live else None,
+            target_type(entry.task),
         )
 
     def _signed(self, delivery: Delivery) -> Dispatch:

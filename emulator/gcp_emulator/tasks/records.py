@@ -65,6 +65,7 @@ class Ended:
         responses: Answers to the task so far.
         scheduled: When the attempt was scheduled.
         next_due: When the next attempt is due; None if there will be none.
+        target: ``HTTP`` or ``APP_ENGINE``.
     """
 
     record: DispatchRecord
@@ -73,6 +74,7 @@ class Ended:
     responses: int
     scheduled: Micros
     next_due: Micros | None
+    target: str
 
 
 @dataclass(frozen=True, slots=True)

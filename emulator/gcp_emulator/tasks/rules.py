@@ -18,6 +18,7 @@ RETENTION: Micros = 31 * DAY
 HORIZON: Micros = 30 * DAY
 MIN_DEADLINE: Micros = 15 * SECOND
 MAX_DEADLINE: Micros = 30 * 60 * SECOND
+MAX_APP_ENGINE_DEADLINE: Micros = (24 * 3600 + 15) * SECOND
 DEFAULT_DEADLINE: Micros = 10 * 60 * SECOND
 MAX_TASK_BYTES = 1_048_569
 MAX_URL = 2083
@@ -95,8 +96,7 @@ def complaint(queue: QueueMessage) -> str | None:
     """
     The service's sentence about settings out of range, or None.
     """
-    rate, retry = queue.rate_limits, queue.retry_config
-    least, most = retry.min_backoff.ToMicroseconds(), retry.max_backoff.ToMicroseconds()
+    rate = queue.rate_limits
     table = (
         (rate.max_dispatches_per_second < 0, "RateLimits.maxDispatchesPerSecond cannot be negative."),
         (
@@ -108,6 +108,23 @@ def complaint(queue: QueueMessage) -> str | None:
             rate.max_concurrent_dispatches > MAX_CONCURRENT,
             f"RateLimits.maxConcurrentDispatches must be less than or equal to {MAX_CONCURRENT}.",
         ),
+        (
+            not 0 <= queue.stackdriver_logging_config.sampling_ratio <= 1,
+            "StackdriverLoggingConfig.samplingRatio must be between 0.0 and 1.0.",
+        ),
+    )
+    wrong = next((sentence for wrong, sentence in table if wrong), None)
+    return wrong or retry_complaint(queue.retry_config, whole=True) or _target_complaint(queue)
+
+
+def retry_complaint(retry: Any, *, whole: bool = False) -> str | None:
+    """
+    The service's sentence about settings for retries out of range, or None. Unless they are *whole*, a backoff that is not
+    set has no bound.
+    """
+    least, most = retry.min_backoff.ToMicroseconds(), retry.max_backoff.ToMicroseconds()
+    both = whole or (retry.HasField("min_backoff") and retry.HasField("max_backoff"))
+    table = (
         (retry.max_attempts < -1, "RetryConfig.maxAttempts must be greater or equal to -1."),
         (retry.max_doublings < 0, "RetryConfig.maxDoublings cannot be negative."),
         (
@@ -115,9 +132,40 @@ def complaint(queue: QueueMessage) -> str | None:
             "RetryConfig.maxRetryDuration cannot be negative.",
         ),
         (least < 0, "RetryConfig.minBackoff cannot be negative."),
-        (least > most, "RetryConfig.minBackoff must be less than or equal to RetryConfig.maxBackoff."),
+        (both and least > most, "RetryConfig.minBackoff must be less than or equal to RetryConfig.maxBackoff."),
     )
     return next((sentence for wrong, sentence in table if wrong), None)
+
+
+def _target_complaint(queue: QueueMessage) -> str | None:
+    if "http_target" not in queue.DESCRIPTOR.fields_by_name or not queue.HasField("http_target"):
+        return None
+    target = queue.http_target
+    override = target.uri_override
+    table = (
+        (override.HasField("host") and not override.host, "UriOverride.host cannot be empty."),
+        (override.HasField("port") and not 0 <= override.port < 65536, "UriOverride.port must be between 0 and 65535."),
+        (any(not one.header.key for one in target.header_overrides), "HttpTarget.headerOverrides need a key each."),
+        (
+            target.HasField("oidc_token")
+            and not (target.oidc_token.service_account_email and target.oidc_token.audience),
+            "HttpTarget.oidcToken needs serviceAccountEmail and audience.",
+        ),
+        (
+            target.HasField("oauth_token")
+            and not (target.oauth_token.service_account_email and target.oauth_token.scope),
+            "HttpTarget.oauthToken needs serviceAccountEmail and scope.",
+        ),
+    )
+    return next((sentence for wrong, sentence in table if wrong), None)
+
+
+def names_a_host(queue: QueueMessage) -> bool:
+    """
+    Tell whether *queue* gives an address to tasks that have none.
+    """
+    known = "http_target" in queue.DESCRIPTOR.fields_by_name
+    return known and queue.HasField("http_target") and bool(queue.http_target.uri_override.host)
 
 
 def retry_interval(config: Any, retry: int) -> Micros:

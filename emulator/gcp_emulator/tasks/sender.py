@@ -19,6 +19,7 @@ from gcp_emulator.tasks.transport import Answer, Dispatch, failure, quoted
 # is on its way to it.
 _KEPT = 1.5
 _LOOKUPS = 8
+_MOST = 65_536
 
 
 def most_at_once() -> int:
@@ -27,11 +28,26 @@ def most_at_once() -> int:
     """
     try:
         import resource
+    except ImportError:
+        # Windows has no such limit.
+        return _MOST
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if files == resource.RLIM_INFINITY else max(64, files - 256)
 
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    except (ImportError, OSError):
-        return 1024
-    return 10_000 if files in (-1, resource.RLIM_INFINITY) else max(64, files - 256)
+
+def allow_files() -> None:
+    """
+    Let this process open as many files as the system lets it, up to 65,536: each delivery under way is a connection.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    with contextlib.suppress(OSError, ValueError):
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Sender:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from google.protobuf import field_mask_pb2
 
@@ -18,6 +19,7 @@ from gcp_emulator.rest import Rest
 from gcp_emulator.tasks import beta, firebase
 from gcp_emulator.tasks.backlog import Backlog
 from gcp_emulator.tasks.dispatcher import Dispatcher
+from gcp_emulator.tasks.journal import Journal
 from gcp_emulator.tasks.messages import (
     Micros,
     Queue,
@@ -26,7 +28,8 @@ from gcp_emulator.tasks.messages import (
     UpdateQueueRequest,
     duration,
 )
-from gcp_emulator.tasks.records import DispatchRecord
+from gcp_emulator.tasks.policies import locations
+from gcp_emulator.tasks.records import DispatchRecord, Ended
 from gcp_emulator.tasks.rest import routes
 from gcp_emulator.tasks.service import CloudTasks
 from gcp_emulator.tasks.transport import HttpTransport, Transport
@@ -49,6 +52,12 @@ class TasksServer:
             (``duplicate``, ``delay``, ``lose``, ``lose_answer``).
         transport: Carries the dispatches.
         app_url: Address of the server that tasks of firebase-admin go to, such as ``http://127.0.0.1:8080``.
+        app_engine: Address that stands for App Engine; empty: ``app_url``. Without either, App Engine targets are refused.
+        log: Takes the ``LogEntry`` of each operation that a queue's ``stackdriver_logging_config`` lets it log.
+        on_failure: Called after each failed attempt, with its record and the time of the next attempt in micros since the
+            epoch; None: there will be none.
+        locations: Ids of locations that are listed although they have no queue.
+        services: All services, to be put behind a port or a channel.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class TasksServer:
         queue_tombstone: timedelta = timedelta(days=3),
         max_dispatch_threads: int = 64,
         rate_limits: bool | None = None,
+        project: str | None = None,
     ) -> None:
         """
         Make a service without queues; nothing is served or dispatched before ``start``.
@@ -78,12 +88,16 @@ class TasksServer:
             max_dispatch_threads: Deliveries at once, over all queues, by a transport other than HTTP.
             rate_limits: Whether queues keep to their dispatches per second. Default: as ``auto``, so that a burst
                 on a clock that stands still is not left half delivered.
+            project: The only project that is served, others are refused with PERMISSION_DENIED; None: any.
         """
         clock = clock or SystemClock()
         self.faults = faults or Faults()
         self.transport: Transport = transport or HttpTransport()
         self._auto = auto
-        self.app_url = ""
+        self.app_url = self.app_engine = ""
+        self.log: Callable[[Any], None] | None = None
+        self.on_failure: Callable[[DispatchRecord, Micros | None], None] | None = None
+        self.locations: tuple[str, ...] = ()
         self._clock = clock
         self._backlog = Backlog(
             tombstone // _MICROSECOND, queue_tombstone // _MICROSECOND, auto if rate_limits is None else rate_limits
@@ -96,14 +110,29 @@ class TasksServer:
             transport=self.transport,
             max_threads=max_dispatch_threads,
         )
+        self._journal = Journal(self._write, self.faults.seed)
+        self._dispatcher.app_engine = lambda: self.app_engine or self.app_url
+        self._dispatcher.on_begin = self._journal.dispatched
+        self._dispatcher.on_end = self._ended
         self._api = CloudTasks(
-            self._backlog, self._dispatcher, clock=clock, faults=self.faults, tokens=issuer is not None
+            self._backlog,
+            self._dispatcher,
+            clock=clock,
+            faults=self.faults,
+            tokens=issuer is not None,
+            project=project,
+            journal=self._journal,
         )
         self.service = self._api.service(self.faults)
+        others = (
+            self._api.batches.operations(),
+            locations(lambda name: (*self.locations, *self._api.locations(name)), clock),
+        )
+        self.services = (self.service, *others)
         second = beta.service(self.service)
         admin = firebase.service(self.service, lambda: self.app_url)
         addresses = Rest([(self.service, routes("v2")), (second, routes("v2beta3")), (admin, firebase.ROUTES)])
-        self._port = Port([self.service, second], addresses)
+        self._port = Port([*self.services, second], addresses)
 
     def start(self, port: int = 0) -> str:
         """
@@ -123,6 +152,15 @@ class TasksServer:
         self._dispatcher.stop(grace)
         if isinstance(self.transport, HttpTransport):
             self.transport.close()
+
+    def _write(self, entry: Any) -> None:
+        if self.log is not None:
+            self.log(entry)
+
+    def _ended(self, ended: Ended) -> None:
+        self._journal.answered(ended)
+        if self.on_failure is not None and not ended.record.succeeded:
+            self.on_failure(ended.record, ended.next_due)
 
     @property
     def address(self) -> str:

@@ -1,15 +1,16 @@
 """
 ``google.cloud.tasks.v2.CloudTasks`` as plain functions on a backlog.
 
-Not done, and refused with a sentence: App Engine targets, OAuth tokens, retry settings of a single task, HTTP targets
-of a queue, filters on lists, batches, IAM policies. Simpler than the service: purging takes effect at once; 429 and 503
-from a handler do not slow the queue down; any project and any service account exists.
+Not done, and refused with a sentence: filters on lists, keys of one's own. Simpler than the service: purging takes effect at
+once; 429 and 503 from a handler do not slow the queue down; any service account exists and has every permission, and so does
+any project unless one alone is served; App Engine is one address, whatever the routing says.
 """
 
 from __future__ import annotations
 
 import random  # noqa: TID251 - the type only; numbers come from clock.rng
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -18,11 +19,14 @@ from google.protobuf import field_mask_pb2
 from gcp_emulator.clock import Clock, rng
 from gcp_emulator.faults import Faults
 from gcp_emulator.rpc import Method, Service, unimplemented
-from gcp_emulator.tasks import checks, rules
+from gcp_emulator.tasks import checks, forms, rules
 from gcp_emulator.tasks import messages as m
 from gcp_emulator.tasks.backlog import Backlog, Entry, QueueState
+from gcp_emulator.tasks.batches import Batches
 from gcp_emulator.tasks.dispatcher import Dispatcher
+from gcp_emulator.tasks.journal import Journal
 from gcp_emulator.tasks.messages import BASIC, FULL, QueueMessage, TaskMessage
+from gcp_emulator.tasks.policies import Policies
 
 NAME = "google.cloud.tasks.v2.CloudTasks"
 MAX_TASK_PAGE = 1000
@@ -34,7 +38,17 @@ class CloudTasks:
     The RPCs; each takes a request and returns a response, or raises ``RpcError``.
     """
 
-    def __init__(self, backlog: Backlog, dispatcher: Dispatcher, *, clock: Clock, faults: Faults, tokens: bool) -> None:
+    def __init__(
+        self,
+        backlog: Backlog,
+        dispatcher: Dispatcher,
+        *,
+        clock: Clock,
+        faults: Faults,
+        tokens: bool,
+        project: str | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         """
         Serve *backlog*.
 
@@ -44,12 +58,18 @@ class CloudTasks:
             clock: Creation times.
             faults: Its seed repeats the generated task ids.
             tokens: Whether OIDC tokens can be minted.
+            project: The only project that is served; None: any.
+            journal: Told of the tasks that are created.
         """
         self._backlog = backlog
         self._dispatcher = dispatcher
         self._clock = clock
         self._tokens = tokens
+        self._project = project
+        self._journal = journal
         self._ids: random.Random = rng(faults.seed)
+        self._policies = Policies(self._queue)
+        self.batches = Batches(self.create_task, self.delete_task, self._queue, clock)
 
     def service(self, faults: Faults) -> Service:
         """
@@ -71,14 +91,33 @@ class CloudTasks:
             "RunTask": (self.run_task, m.RunTaskRequest, m.Task),
         }
         methods = {name: Method(*row) for name, row in table.items()}
+        methods |= self._policies.methods() | self.batches.methods()
+        if self._project is not None:
+            methods = {name: replace(method, run=self._of_project(method.run)) for name, method in methods.items()}
         return Service(NAME, methods, faults, self._clock)
+
+    def _of_project(self, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def guarded(request: Any) -> Any:
+            parts = _named(request).split("/")
+            if len(parts) > 1 and parts[0] == "projects" and parts[1] != self._project:
+                raise checks.other_project(parts[1])
+            return run(request)
+
+        return guarded
+
+    def locations(self, project: str) -> set[str]:
+        """
+        Ids of the locations in which *project* has queues.
+        """
+        with self._dispatcher.changed:
+            return {name.split("/")[3] for name in self._backlog.queues if name.startswith(f"projects/{project}/")}
 
     def create_queue(self, request: Any) -> QueueMessage:
         checks.location_name(request.parent)
         name = checks.queue_name(request.queue.name)
         if not name.startswith(f"{request.parent}/queues/"):
             raise checks.invalid(f"The queue name ('{name}') must be in the parent ('{request.parent}').")
-        _refuse_targets(request.queue)
+        self._check_target(request.queue)
         queue = _checked(rules.overlay(rules.default_queue(name), request.queue))
         with self._dispatcher.changed:
             if name in self._backlog.queues:
@@ -110,7 +149,7 @@ class CloudTasks:
         setting.
         """
         name = checks.queue_name(request.queue.name)
-        _refuse_targets(request.queue)
+        self._check_target(request.queue)
         with self._dispatcher.changed:
             state = self._backlog.queues.get(name)
             old = state.queue if state else rules.default_queue(name)
@@ -149,8 +188,16 @@ class CloudTasks:
     def create_task(self, request: Any) -> TaskMessage:
         parent = checks.queue_name(request.parent)
         now = self._clock.micros()
-        task = checks.stored(parent, request.task, now, tokens=self._tokens)
         with self._dispatcher.changed:
+            known = self._backlog.queues.get(parent)
+            task = forms.stored(
+                parent,
+                request.task,
+                now,
+                tokens=self._tokens,
+                app_engine=self._dispatcher.app_engine(),
+                queue=known.queue if known else None,
+            )
             state = self._queue(parent)
             if not task.name:
                 task.name = self._new_name(parent, state)
@@ -158,8 +205,10 @@ class CloudTasks:
                 raise checks.taken_name(live=True)
             if state.taken(task.name, now):
                 raise checks.taken_name(live=False)
-            checks.check_size(task)
+            forms.check_size(task)
             entry = self._backlog.add(state, task)
+            if self._journal is not None:
+                self._journal.created(state, entry, now)
             self._dispatcher.changed.notify_all()
             return _view(entry, request.response_view)
 
@@ -215,6 +264,10 @@ class CloudTasks:
             self._dispatcher.changed.notify_all()
             return _copy(state.queue)
 
+    def _check_target(self, queue: QueueMessage) -> None:
+        if checks.knows_and_has(queue, "http_target"):
+            forms.check_tokens(queue.http_target, tokens=self._tokens)
+
     def _add_queue(self, queue: QueueMessage) -> QueueState:
         now = self._clock.micros()
         if self._backlog.deleted.get(queue.name, now) > now:
@@ -241,9 +294,13 @@ class CloudTasks:
                 return name
 
 
-def _refuse_targets(queue: QueueMessage) -> None:
-    if checks.knows_and_has(queue, "http_target"):
-        raise unimplemented("Queue.http_target")
+def _named(request: Any) -> str:
+    """
+    The name of what a request is about.
+    """
+    fields = request.DESCRIPTOR.fields_by_name
+    found = next((getattr(request, field) for field in ("parent", "name", "resource") if field in fields), None)
+    return str(request.queue.name if found is None else found)
 
 
 def _checked(queue: QueueMessage) -> QueueMessage:
@@ -284,5 +341,8 @@ def _view(entry: Entry, view: int) -> TaskMessage:
     copy.CopyFrom(entry.task)
     copy.view = view or BASIC
     if copy.view == BASIC:
-        copy.http_request.ClearField("body")
+        # To clear a field of an empty message would set its parent.
+        for request in ("http_request", "app_engine_http_request"):
+            if copy.HasField(request):
+                getattr(copy, request).ClearField("body")
     return copy
