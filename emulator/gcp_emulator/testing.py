@@ -61,7 +61,7 @@ class InProcessCloud:
         self.tasks = TasksServer(self.clock, self.faults, self.oidc, self._wsgi, auto=False)
         self.logging = LoggingServer(self.clock, self.faults)
         self.mail = MailSink(clock=self.clock)
-        services = (self.firestore.service, self.tasks.service, self.logging.service)
+        services = (self.firestore.service, self.tasks.service, *self.logging.services)
         self.channel = InProcessChannel(services, self.clock)
         self.queue = self.tasks.create_queue(f"projects/{project}/locations/{location}/queues/default").name
 
