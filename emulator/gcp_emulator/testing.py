@@ -63,7 +63,7 @@ class InProcessCloud:
         self.tasks.log = self.logging.write
         self.tasks.locations = (location,)
         self.mail = MailSink(clock=self.clock)
-        services = (self.firestore.service, *self.tasks.services, self.logging.service)
+        services = (self.firestore.service, *self.tasks.services, *self.logging.services)
         self.channel = InProcessChannel(services, self.clock)
         self.queue = self.tasks.create_queue(f"projects/{project}/locations/{location}/queues/default").name
 

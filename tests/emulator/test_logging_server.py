@@ -10,8 +10,12 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging as cloud_logging
 from google.cloud.logging_v2._gapic import _LoggingAPI
 from google.cloud.logging_v2.handlers import CloudLoggingHandler
+from google.cloud.logging_v2.services.config_service_v2 import ConfigServiceV2Client
+from google.cloud.logging_v2.services.config_service_v2.transports import ConfigServiceV2GrpcTransport
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+from google.cloud.logging_v2.services.metrics_service_v2 import MetricsServiceV2Client
+from google.cloud.logging_v2.services.metrics_service_v2.transports import MetricsServiceV2GrpcTransport
 
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.faults import Faults
@@ -41,6 +45,18 @@ def server(clock):
 def client(server):
     with grpc.insecure_channel(server.address) as channel:
         yield LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
+
+
+@pytest.fixture
+def config_client(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield ConfigServiceV2Client(transport=ConfigServiceV2GrpcTransport(channel=channel))
+
+
+@pytest.fixture
+def metrics_client(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield MetricsServiceV2Client(transport=MetricsServiceV2GrpcTransport(channel=channel))
 
 
 @pytest.fixture
@@ -201,7 +217,7 @@ def test_list_page_size_defaults_to_50(client):
         ({"resource_names": []}, "resource_names is empty"),
         ({"resource_names": ["p"]}, "not of the form projects/PROJECT"),
         ({"order_by": "severity"}, "Invalid order_by"),
-        ({"filter": "severity=ERROR oops"}, "line 1, column 16"),
+        ({"filter": "severity=ERROR )"}, "line 1, column 16"),
         ({"page_token": "eA=="}, "page_token is not one"),
     ],
 )
@@ -292,12 +308,115 @@ def test_logs_are_listed_and_deleted(client):
         client.delete_log(log_name=LOG)
 
 
-def test_other_methods_are_unimplemented_with_a_sentence(client):
-    """What the server can't do says so."""
-    with pytest.raises(exceptions.MethodNotImplemented, match="not implemented by this local server"):
-        list(client.list_monitored_resource_descriptors(request={}))
-    with pytest.raises(exceptions.MethodNotImplemented, match="bucket or view"):
+def test_logs_are_listed_in_pages(client):
+    """ListLogs gives pages; a page token of another make is refused."""
+    for number in range(5):
+        write(client, "x", log_name=f"projects/p/logs/l{number}")
+    pages = list(client.list_logs(request={"parent": PROJECT, "page_size": 2}).pages)
+    assert [list(page.log_names) for page in pages] == [
+        [f"projects/p/logs/l{number}" for number in numbers] for numbers in ((0, 1), (2, 3), (4,))
+    ]
+    with pytest.raises(exceptions.InvalidArgument, match="page_token is not one"):
+        list(client.list_logs(request={"parent": PROJECT, "page_token": "!"}))
+
+
+def test_monitored_resources_are_listed(client):
+    """The kinds of resources are listed with their labels, in pages."""
+    found = list(client.list_monitored_resource_descriptors(request={"page_size": 3}))
+    by_type = {one.type: [label.key for label in one.labels] for one in found}
+    assert by_type["cloud_run_revision"][:2] == ["project_id", "service_name"]
+    assert by_type["global"] == ["project_id"]
+    assert [one.type for one in found] == [
+        one.type for one in client.list_monitored_resource_descriptors(request={"page_size": 1000})
+    ]
+    with pytest.raises(exceptions.InvalidArgument, match="page_token is not one"):
+        list(client.list_monitored_resource_descriptors(request={"page_token": "eA=="}))
+
+
+def test_buckets_and_views_can_not_be_listed(client):
+    """A bucket or view in place of a project is refused with the way to go."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="name the project alone"):
         texts(client, resource_names=["projects/p/locations/global/buckets/b/views/v"])
+
+
+def _bucket(name):
+    return f"projects/p/locations/global/buckets/{name}"
+
+
+CONFIG_CALLS = {
+    "list_buckets": {"parent": "projects/p/locations/global"},
+    "get_bucket": {"request": {"name": _bucket("b")}},
+    "create_bucket": {"request": {"parent": "projects/p/locations/global", "bucket_id": "b"}},
+    "create_bucket_async": {"request": {"parent": "projects/p/locations/global", "bucket_id": "b"}},
+    "update_bucket": {"request": {"name": _bucket("b")}},
+    "update_bucket_async": {"request": {"name": _bucket("b")}},
+    "delete_bucket": {"request": {"name": _bucket("b")}},
+    "undelete_bucket": {"request": {"name": _bucket("b")}},
+    "list_views": {"parent": _bucket("b")},
+    "get_view": {"request": {"name": _bucket("b/views/v")}},
+    "create_view": {"request": {"parent": _bucket("b"), "view_id": "v"}},
+    "update_view": {"request": {"name": _bucket("b/views/v")}},
+    "delete_view": {"request": {"name": _bucket("b/views/v")}},
+    "list_sinks": {"parent": PROJECT},
+    "get_sink": {"sink_name": "projects/p/sinks/s"},
+    "create_sink": {
+        "parent": PROJECT,
+        "sink": {"name": "s", "destination": "pubsub.googleapis.com/projects/p/topics/t"},
+    },
+    "update_sink": {"sink_name": "projects/p/sinks/s", "sink": {"name": "s"}},
+    "delete_sink": {"sink_name": "projects/p/sinks/s"},
+    "list_links": {"parent": _bucket("b")},
+    "get_link": {"name": _bucket("b/links/l")},
+    "create_link": {"parent": _bucket("b"), "link_id": "l"},
+    "delete_link": {"name": _bucket("b/links/l")},
+    "list_exclusions": {"parent": PROJECT},
+    "get_exclusion": {"name": "projects/p/exclusions/e"},
+    "create_exclusion": {"parent": PROJECT, "exclusion": {"name": "e", "filter": "severity<ERROR"}},
+    "update_exclusion": {"name": "projects/p/exclusions/e", "exclusion": {"name": "e"}},
+    "delete_exclusion": {"name": "projects/p/exclusions/e"},
+    "get_cmek_settings": {"request": {"name": PROJECT}},
+    "update_cmek_settings": {"request": {"name": PROJECT}},
+    "get_settings": {"name": PROJECT},
+    "update_settings": {"request": {"name": PROJECT}},
+    "copy_log_entries": {"request": {"name": _bucket("b"), "destination": "storage.googleapis.com/x"}},
+}
+METRIC_CALLS = {
+    "list_log_metrics": {"parent": PROJECT},
+    "get_log_metric": {"metric_name": "projects/p/metrics/m"},
+    "create_log_metric": {"parent": PROJECT, "metric": {"name": "m", "filter": "severity=ERROR"}},
+    "update_log_metric": {"metric_name": "projects/p/metrics/m", "metric": {"name": "m"}},
+    "delete_log_metric": {"metric_name": "projects/p/metrics/m"},
+}
+
+
+@pytest.mark.parametrize("name", CONFIG_CALLS)
+def test_configuration_is_refused_with_a_sentence(config_client, name):
+    """Buckets, views, sinks, links, exclusions and settings: the refusal says what is there instead."""
+    with pytest.raises(
+        exceptions.MethodNotImplemented, match=r"is not implemented\. This local server (has no|copies no) "
+    ):
+        getattr(config_client, name)(**CONFIG_CALLS[name])
+
+
+@pytest.mark.parametrize("name", METRIC_CALLS)
+def test_metrics_are_refused_with_a_sentence(metrics_client, name):
+    """Log-based metrics: the refusal says what is there instead."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="no log-based metrics: count what ListLogEntries finds"):
+        getattr(metrics_client, name)(**METRIC_CALLS[name])
+
+
+def test_each_method_of_configuration_is_refused_by_its_name(server):
+    """The refused methods are those of the clients."""
+    names = {service.name.rpartition(".")[2]: set(service.methods) for service in server.services}
+    for client, calls in ((ConfigServiceV2Client, CONFIG_CALLS), (MetricsServiceV2Client, METRIC_CALLS)):
+        found = {name.replace("_", "").lower() for name in names[client.__name__.removesuffix("Client")]}
+        assert found == {name.replace("_", "") for name in calls}
+
+
+def test_project_of_another_service_is_refused(client):
+    """What the server has not at all says so."""
+    with pytest.raises(exceptions.MethodNotImplemented, match=r"no service google\.longrunning\.Operations; it serves"):
+        client.list_operations(request={"name": PROJECT})
 
 
 def test_write_refuses_directly_too():

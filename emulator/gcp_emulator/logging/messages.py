@@ -17,6 +17,10 @@ ListLogEntriesRequest: Any = types.ListLogEntriesRequest.pb()
 ListLogEntriesResponse: Any = types.ListLogEntriesResponse.pb()
 ListLogsRequest: Any = types.ListLogsRequest.pb()
 ListLogsResponse: Any = types.ListLogsResponse.pb()
+TailLogEntriesRequest: Any = types.TailLogEntriesRequest.pb()
+TailLogEntriesResponse: Any = types.TailLogEntriesResponse.pb()
+ListMonitoredResourceDescriptorsRequest: Any = types.ListMonitoredResourceDescriptorsRequest.pb()
+ListMonitoredResourceDescriptorsResponse: Any = types.ListMonitoredResourceDescriptorsResponse.pb()
 DeleteLogRequest: Any = types.DeleteLogRequest.pb()
 HttpRequest: Any = http_request_pb2.HttpRequest
 

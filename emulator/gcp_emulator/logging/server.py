@@ -1,5 +1,5 @@
 """
-``google.logging.v2.LoggingServiceV2`` in memory: WriteLogEntries, ListLogEntries, ListLogs, DeleteLog.
+``google.logging.v2`` in memory: ``LoggingServiceV2``, and the services of configuration, which refuse.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from google.rpc import error_details_pb2, status_pb2
 from gcp_emulator.clock import Clock, SystemClock, new_id
 from gcp_emulator.faults import Faults
 from gcp_emulator.logging import messages
+from gcp_emulator.logging.configuration import refusing, resources
 from gcp_emulator.logging.lexer import FilterError
 from gcp_emulator.logging.matching import compiled
 from gcp_emulator.logging.store import Position, Store, Stored
+from gcp_emulator.logging.tail import TailTalk
 from gcp_emulator.port import Port
-from gcp_emulator.rpc import Method, RpcError, Service, unimplemented
+from gcp_emulator.rpc import Method, Mouth, RpcError, Service
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
@@ -47,7 +49,8 @@ class LoggingServer:
         delay: Seconds between the writing of an entry and the moment it can be listed.
         limit_per_minute: ListLogEntries calls per parent and minute before RESOURCE_EXHAUSTED; None for no limit.
             The service allows 60.
-        service: The RPCs.
+        service: The RPCs of log entries.
+        services: All that the port serves.
         address: ``127.0.0.1:port`` once started.
     """
 
@@ -72,6 +75,7 @@ class LoggingServer:
         self._origin = new_id()[:8]
         self._port: Port | None = None
         self.service = Service("google.logging.v2.LoggingServiceV2", self._methods(), self._faults, self._clock)
+        self.services = [self.service, *refusing(self._faults, self._clock)]
 
     def _methods(self) -> dict[str, Method]:
         return {
@@ -83,6 +87,14 @@ class LoggingServer:
             ),
             "ListLogs": Method(self._list_logs, messages.ListLogsRequest, messages.ListLogsResponse),
             "DeleteLog": Method(self._delete_log, messages.DeleteLogRequest, empty_pb2.Empty),
+            "ListMonitoredResourceDescriptors": Method(
+                self._list_resources,
+                messages.ListMonitoredResourceDescriptorsRequest,
+                messages.ListMonitoredResourceDescriptorsResponse,
+            ),
+            "TailLogEntries": Method(
+                self._tail, messages.TailLogEntriesRequest, messages.TailLogEntriesResponse, bidi=True
+            ),
         }
 
     @property
@@ -103,7 +115,7 @@ class LoggingServer:
         """
         Serve on *port* (0: a free one); returns the address.
         """
-        self._port = Port([self.service])
+        self._port = Port(self.services)
         self.address = self._port.start(port)
         return self.address
 
@@ -280,14 +292,28 @@ class LoggingServer:
                 times.append(now)
 
     def _list_logs(self, request: Any) -> Any:
-        if request.page_token:
-            raise unimplemented("A page token of ListLogs")
         parents = _parents([*request.resource_names, *([request.parent] if request.parent else [])])
-        names = self._store.log_names(parents, self._clock.micros())
-        size = _page_size(request.page_size)
-        if len(names) > size:
-            raise unimplemented(f"ListLogs of more than {size} logs")
-        return messages.ListLogsResponse(log_names=names)
+        after = _name_of(request.page_token)
+        names = [name for name in self._store.log_names(parents, self._clock.micros()) if name > after]
+        response = messages.ListLogsResponse(log_names=names[: _page_size(request.page_size)])
+        if len(names) > len(response.log_names):
+            response.next_page_token = base64.urlsafe_b64encode(response.log_names[-1].encode()).decode()
+        return response
+
+    def _list_resources(self, request: Any) -> Any:
+        names = [one.type for one in resources()]
+        after = _name_of(request.page_token)
+        if after and after not in names:
+            raise _invalid("page_token is not one that this service gave out.")
+        first = names.index(after) + 1 if after else 0
+        last = first + _page_size(request.page_size)
+        response = messages.ListMonitoredResourceDescriptorsResponse(resource_descriptors=resources()[first:last])
+        if last < len(names):
+            response.next_page_token = base64.urlsafe_b64encode(names[last - 1].encode()).decode()
+        return response
+
+    def _tail(self, mouth: Mouth) -> TailTalk:
+        return TailTalk(self._store, self._clock, _parents, mouth)
 
     def _delete_log(self, request: Any) -> Any:
         if _LOG_NAME.fullmatch(request.log_name) is None:
@@ -342,7 +368,10 @@ def _parents(names: Any) -> list[str]:
     for name in names:
         if _PARENT.fullmatch(name) is None:
             if _PARENT.match(name) and "/buckets/" in name:
-                raise unimplemented("Listing the entries of a log bucket or view")
+                raise RpcError(
+                    grpc.StatusCode.UNIMPLEMENTED,
+                    "This local server has no log bucket or view: name the project alone, such as projects/PROJECT.",
+                )
             raise _invalid(f"Resource name '{name}' is not of the form projects/PROJECT.")
     return sorted(set(names))
 
@@ -351,6 +380,13 @@ def _page_size(size: int) -> int:
     if size < 0 or size > MAX_PAGE_SIZE:
         raise _invalid(f"page_size is {size}; it may be from 1 to {MAX_PAGE_SIZE}.")
     return size or PAGE_SIZE
+
+
+def _name_of(token: str) -> str:
+    try:
+        return base64.b64decode(token, b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise _invalid("page_token is not one that this service gave out.") from None
 
 
 def _from(found: list[Stored], after: Position | None, *, descending: bool) -> Iterator[Stored]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from gcp_emulator.logging.messages import nanos
@@ -51,6 +51,21 @@ class Store:
         self._number = 0
         self._known: set[tuple[str, int, str]] = set()
         self._parents: dict[str, list[Stored]] = {}
+        self._observers: dict[object, Callable[[Stored], None]] = {}
+
+    def observe(self, call: Callable[[Stored], None]) -> Callable[[], None]:
+        """
+        Have *call* told each new entry, in the writer's thread; it must not wait. Returns a function that ends that.
+        """
+        key = object()
+        with self.changed:
+            self._observers[key] = call
+
+        def leave() -> None:
+            with self.changed:
+                self._observers.pop(key, None)
+
+        return leave
 
     def add(self, entry: Any, visible: int) -> None:
         """
@@ -64,12 +79,15 @@ class Store:
             self._known.add(key)
             self._number += 1
             kept = self._parents.setdefault(parent, [])
-            insort(kept, Stored(key[1], entry.insert_id, self._number, visible, entry))
+            stored = Stored(key[1], entry.insert_id, self._number, visible, entry)
+            insort(kept, stored)
             if len(kept) > self._most:
                 forgotten = kept[: self._most // 10 + 1]
                 del kept[: len(forgotten)]
                 self._known.difference_update(_key(one.entry) for one in forgotten)
             self.changed.notify_all()
+            for tell in self._observers.values():
+                tell(stored)
 
     def between(self, parent: str | None, since: int, until: int) -> list[Stored]:
         """
