@@ -47,7 +47,11 @@ class Balancer:
                 here, _ = self.listener.accept()
             except OSError:
                 return
-            there = socket.create_connection(("127.0.0.1", self.backends[number % len(self.backends)]))
+            try:
+                there = socket.create_connection(("127.0.0.1", self.backends[number % len(self.backends)]))
+            except OSError:
+                here.close()
+                continue
             threading.Thread(target=self._join, args=(here, there), daemon=True).start()
 
     def _join(self, here: socket.socket, there: socket.socket) -> None:
