@@ -14,11 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 import pytest
 
+from gcp_emulator.clock import rng
 from gcp_emulator.cloud import LocalCloud
 from gcp_emulator.faults import DeliveryFaults
 from gcp_oncetask import Config, Locker, Status, sweep
@@ -32,7 +32,7 @@ from tests.support.patience import patient
 
 class Balancer:
     """
-    One address before several servers: each connection goes to the next one.
+    One address before several servers: each connection goes to one of them, by chance.
     """
 
     def __init__(self) -> None:
@@ -42,12 +42,17 @@ class Balancer:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
-        for number in count():
+        chance = rng(3)
+        while True:
             try:
                 here, _ = self.listener.accept()
             except OSError:
                 return
-            there = socket.create_connection(("127.0.0.1", self.backends[number % len(self.backends)]))
+            try:
+                there = socket.create_connection(("127.0.0.1", chance.choice(self.backends)))
+            except OSError:
+                here.close()
+                continue
             threading.Thread(target=self._join, args=(here, there), daemon=True).start()
 
     def _join(self, here: socket.socket, there: socket.socket) -> None:
@@ -92,7 +97,7 @@ class Deployment:
         """
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         descriptor = listener.fileno()
-        # Without connections that stay, the deliveries alternate.
+        # Without connections that stay, each delivery may come to each server.
         options = f"--bind fd://{descriptor} --workers 2 --worker-class gthread --threads 8 --keep-alive 0".split()
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "tests.support.durable_app:make_app()", *options],
