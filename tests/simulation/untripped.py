@@ -26,4 +26,7 @@ UNTRIPPED: dict[str, str] = {
     "families: … has an answer, and its writes are not there": (
         "Firestore applies all writes of a commit or none, and a commit without the entry trips another check"
     ),
+    "families: it is made for the same word as …": (
+        "children are made in the commit that says so; other ids in each attempt trip the check of the dispatches of the parent"
+    ),
 }

@@ -23,8 +23,6 @@ from tests.simulation.world import Process
 
 PROMPT = 150.0
 """Virtual seconds within which a parent is woken where nothing goes wrong."""
-KEPT = timedelta(days=366)
-"""Time for which a child is kept beyond its retention."""
 ANY_NUMBER = 1_000_000
 """So many tolerated failures are any number."""
 
@@ -144,25 +142,19 @@ class FamiliesChecker(DurablesChecker):
         super().observe(process, name, request)
         if name != "Commit":
             return
-        paths = [path_of(write) for write in request.writes]
-        for path in paths:
+        for path in map(path_of, request.writes):
             if path.startswith("sums/"):
-                self._added(path, any(each.startswith("onceTasks/") for each in paths))
+                self._added(path)
 
-    def _added(self, path: str, kept: bool) -> None:
+    def _added(self, path: str) -> None:
         fields = self.read(path)[1]
         self.world.counts["named transactions"] += 1
         task = str(fields["path"])
         if fields["n"] > 1 and f"{task} life {self.lives[task]}" not in self.late:
             self.broken(task, f"a named transaction has taken effect {fields['n']} times")
-        if not kept:
+        lock = self.locks.get(task)
+        if lock is not None and fields["word"] not in self.entries[task, self.lives[task], lock.keyed, lock.granted]:
             self.broken(task, "a named transaction has no entry in its commit")
-
-    def _expiry(self, path: str, lock: Lock, fields: dict[str, Any]) -> None:
-        if "parent" in fields and "retentionSeconds" in fields:
-            # The end of its parent brings it forward.
-            fields = fields | {"retentionSeconds": fields["retentionSeconds"] - KEPT.total_seconds()}
-        super()._expiry(path, lock, fields)
 
     def _always(self, process: Process | None, path: str, before: Lock | None, lock: Lock, *, anew: bool) -> None:
         super()._always(process, path, before, lock, anew=anew)
@@ -258,16 +250,3 @@ class FamiliesChecker(DurablesChecker):
         Whether nothing is left to do.
         """
         return super().ended(chains) and not any(lock.orphans for lock in self.locks.values())
-
-    def at_the_end(self, chains: list[str]) -> None:
-        """
-        Once troubles have stopped and time has passed.
-        """
-        super().at_the_end(chains)
-        for path in [each for group in self.groups.values() for each in group if each in self.locks]:
-            fields = self.stored[path]
-            parent = self.locks.get(fields["parentPath"])
-            if (parent is None or parent.finished) and "expireAt" in fields and "retentionSeconds" in fields:
-                latest = fields["doneAt"] + timedelta(seconds=fields["retentionSeconds"]) - KEPT
-                if fields["expireAt"] > latest + timedelta(seconds=1):
-                    self.broken(path, f"its parent has ended, and it is kept until {fields['expireAt']}")

@@ -246,7 +246,11 @@ class FamiliesHistory(DurablesHistory):
         client = running.process.locker.client
 
         def add(txn: Any) -> Any:
-            txn.set(client.document(where), {"n": firestore.Increment(1), "path": task_of(attempt)}, merge=True)
+            txn.set(
+                client.document(where),
+                {"n": firestore.Increment(1), "path": task_of(attempt), "word": word.name},
+                merge=True,
+            )
             return self._number()
 
         answer = attempt.run_transaction(add, name=word.name)

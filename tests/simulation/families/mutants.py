@@ -34,7 +34,6 @@ FAMILY_MUTANTS = (
             '    nonce = str((entry.more or {})["nonce"])\n    group',
             '    nonce = str((entry.more or {})["nonce"]) + str(attempt.granted.token)\n    group',
         ),
-        check="families: it is made for the same word as …",
     ),
     Mutant(
         "a child that has failed is told to its parent as ended",
@@ -67,14 +66,6 @@ FAMILY_MUTANTS = (
         "            cancelled += 0 if group else 1\n",
         "families",
         check="families: the cancellation of its child … is not owed any more, and was not asked for",
-    ),
-    Mutant(
-        "children that have ended are kept for the longer time for ever",
-        "effects/kin.py",
-        "            expiring.bring_forward(runtime.store, family.group_of(snapshot.path, nonce))\n",
-        "            family.group_of(snapshot.path, nonce)\n",
-        "families",
-        check="families: its parent has ended, and it is kept until …",
     ),
     Mutant(
         "the cursor is moved before the items of its page",
