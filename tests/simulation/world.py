@@ -111,11 +111,11 @@ class World:
         self._clients: list[Clients] = []
         self._started: list[Process] = []
 
-    def listener(self) -> Listener:
+    def listener(self, changed: Callable[[], None]) -> Listener:
         """
-        The server's side of a Listen call.
+        The server's side of a Listen call, which calls *changed* when it has something to tell.
         """
-        return self.firestore.listener(DATABASE)
+        return self.firestore.listener(DATABASE, changed)
 
     def _clients_by(self, process: Process) -> Clients:
         services = (self.firestore.service, self.tasks.service, self.logging.service)

@@ -5,7 +5,7 @@ Streams of Listen: they lag, can't be opened, break, and hang in silence when th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -38,12 +38,11 @@ class Stream:
     def __init__(self, world: World, process: Process, requests: Iterator[Any]) -> None:
         self._world = world
         self._process = process
-        self._listener = world.listener()
+        self._listener = world.listener(self._changed)
         self._inbox: deque[Any] = deque()
         self._heard = Signal(world.hub)
         self._error: grpc.StatusCode | None = None
         self._hung = self._closed = False
-        self._forget = self._listener.observe(self._changed)
         world.streams.append((process, self))
         if world.no_listeners or world.hit("listeners", 0.1):
             world.counts["listeners refused"] += 1
@@ -58,8 +57,8 @@ class Stream:
         for request in requests:
             self._put(request)
 
-    def _changed(self, paths: Collection[str]) -> None:
-        self._put(list(paths))
+    def _changed(self) -> None:
+        self._put(None)
 
     def _put(self, item: Any) -> None:
         if self._process.dead:
@@ -97,7 +96,7 @@ class Stream:
         self._heard.set()
 
     def _over(self) -> None:
-        self._forget()
+        self._listener.over()
         self._world.streams[:] = [(owner, one) for owner, one in self._world.streams if one is not self]
 
     def __iter__(self) -> Iterator[Any]:
@@ -112,7 +111,7 @@ class Stream:
             item = self._inbox.popleft()
             lag = hub.rng.choice((1.0, 10.0, 60.0)) if world.hit("listeners", 0.1) else hub.rng.expovariate(20)
             hub.sleep(max(lag, (self._process.cut_off - hub.now) / SECOND))
-            answers = self._listener.changed(item) if isinstance(item, list) else self._listener.asked(item)
+            answers = self._listener.news() if item is None else self._listener.asked(item)
             yield from list(answers)
 
 
